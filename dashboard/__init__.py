@@ -1,0 +1,1 @@
+"""Show me: the what-if dashboard."""

@@ -1,0 +1,176 @@
+"""The catalogue: devices, systems, prices, profiles and sources, by name or from a file of one's own."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hardware.errors import InputError, unknown
+from hardware.profile import LinkProfile, Profile
+from hardware.reading import build, read_mapping
+from hardware.spec import Device, Figure, Grid, Overhead, Price, Sheet, System
+
+_ROOT = Path(__file__).parent
+_FILE_LIKE = re.compile(r"[/\\]|\.ya?ml\Z|\.json\Z")
+
+Entry = TypeVar("Entry", bound=Sheet)
+
+
+def is_path(name: str | Path) -> bool:
+    """Whether a name means a file rather than an entry of the catalogue."""
+    return isinstance(name, Path) or bool(_FILE_LIKE.search(name))
+
+
+def names(kind: str) -> list[str]:
+    """The names of the files of one kind: devices, systems or profiles."""
+    return sorted(path.stem for path in (_ROOT / kind).glob("*.yaml"))
+
+
+def locate(root: Path, kind: str, name: str | Path) -> Path:
+    """The file that a name or a path means.
+
+    Raises
+    ------
+    InputError
+        With the nearest known names.
+    """
+    if is_path(name):
+        return Path(name)
+    if not isinstance(name, str) or not name:
+        raise InputError(f"a {kind} is named by a word or a file, not by {name!r}")
+    path = root / f"{kind}s" / f"{name.lower()}.yaml"
+    if not path.is_file():
+        raise unknown(kind, name, sorted(file.stem for file in (root / f"{kind}s").glob("*.yaml")))
+    return path
+
+
+@cache
+def _catalogued_device(path: Path) -> Device:
+    return build(Device, {"id": path.stem, **read_mapping(path)}, path=path)
+
+
+def load_device(name: str | Path | Device) -> Device:
+    """Load a device by name, from a file, or pass one through.
+
+    >>> load_device("a100-sxm4-80gb").peak.bf16
+    312000000000000.0
+    """
+    return name if isinstance(name, Device) else _catalogued_device(locate(_ROOT, "device", name))
+
+
+def load_system(name: str | Path | System) -> System:
+    """Load a system by name, from a file, or pass one through; a device's name means a plain host of it.
+
+    >>> load_system("dgx-a100-640gb").device.id
+    'a100-sxm4-80gb'
+    >>> load_system("rtx-3090").default_devices
+    1
+    """
+    if isinstance(name, System):
+        return name
+    if not is_path(name) and str(name).lower() not in names("systems"):
+        if str(name).lower() in names("devices"):
+            return plain_host(load_device(name))
+        raise unknown("system", str(name), names("systems") + names("devices"))
+    path = locate(_ROOT, "system", name)
+    document = {"id": path.stem, **read_mapping(path)}
+    device = document.get("device")
+    if isinstance(device, str):
+        near = path.parent / device
+        document["device"] = load_device(near if is_path(device) and near.is_file() else device)
+    return build(System, document, path=path)
+
+
+def plain_host(device: Device) -> System:
+    """One host of up to eight devices: on their own board where they have one that joins all of them, else on PCIe.
+
+    TPU chips have no links but their torus, so for them it is a slice of their pod.
+    """
+    if device.kind == "tpu":
+        pod = load_system(f"{device.id}-pod")
+        return pod.model_copy(update={"id": device.id, "name": f"Slice of a {pod.name}", "default_devices": 1})
+    board = device.scale_up
+    if board is not None and board.topology in ("switch", "cube-mesh", "mesh"):
+        rate = board.bandwidth_per_link if board.topology == "mesh" else board.bandwidth
+        wiring: dict[str, object] = {"kind": board.kind, "topology": board.topology, "bandwidth": f"{rate} B/s"}
+        wiring["in_network_reduction"] = link_profiles()[board.kind].reduction_gain > 1
+    else:
+        host = device.host_link
+        wiring = {"kind": host.kind, "topology": "host-bridge", "bandwidth": f"{host.bandwidth} B/s"}
+    assumed = {
+        "id": device.id,
+        "name": f"Host with {device.name}",
+        "device": device,
+        "devices_per_node": 8,
+        "most_devices": 8,
+        "default_devices": 1,
+        "intra_node": wiring,
+        "note": "Assumed: one host with up to eight of these devices and no network to others.",
+    }
+    return build(System, assumed)
+
+
+@cache
+def load_profile(name: str) -> Profile:
+    """Load the kernel constants of a device class."""
+    path = locate(_ROOT, "profile", name)
+    return build(Profile, {"id": path.stem, **read_mapping(path)}, path=path)
+
+
+@cache
+def link_profiles() -> dict[str, LinkProfile]:
+    """Load the constants of every link technology, by kind."""
+    return {entry.id: entry for entry in _entries(_ROOT / "links.yaml", LinkProfile)}
+
+
+def _entries(path: Path, kind: type[Entry]) -> list[Entry]:
+    """Read a file that maps the id of each entry to its fields."""
+    document: dict[str, Any] = read_mapping(path)
+    return [build(kind, {"id": key, **fields}, path=path) for key, fields in document.items()]
+
+
+@cache
+def prices() -> tuple[Price, ...]:
+    """Every price of the catalogue, dearest provider last within a device."""
+    found = [price for path in sorted((_ROOT / "prices").glob("*.yaml")) for price in _entries(path, Price)]
+    return tuple(sorted(found, key=lambda price: (price.device, price.rate)))
+
+
+@cache
+def grids() -> dict[str, Grid]:
+    """Carbon intensity of electricity by place."""
+    return {entry.id: entry for entry in _entries(_ROOT / "grids.yaml", Grid)}
+
+
+@cache
+def overheads() -> dict[str, Overhead]:
+    """Power usage effectiveness by kind of data centre."""
+    return {entry.id: entry for entry in _entries(_ROOT / "overheads.yaml", Overhead)}
+
+
+@cache
+def sources() -> dict[str, str]:
+    """The title of every source, by the key that figures cite."""
+    return {key: str(title) for key, title in read_mapping(_ROOT / "sources.yaml").items()}
+
+
+def measurements() -> tuple[Figure, ...]:
+    """Published measurements of devices and links, as their sources print them."""
+    return _figures("measurements.yaml")
+
+
+def reliability() -> tuple[Figure, ...]:
+    """Published failure rates, restarts and checkpoint sizes."""
+    return _figures("reliability.yaml")
+
+
+def differences() -> tuple[Figure, ...]:
+    """Where a commonly quoted figure and the vendor's differ."""
+    return _figures("differences.yaml")
+
+
+def _figures(file: str) -> tuple[Figure, ...]:
+    path = _ROOT / file
+    return tuple(build(Figure, entry, path=path) for entry in read_mapping(path)["figures"])

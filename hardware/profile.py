@@ -1,0 +1,105 @@
+"""Constants of kernels and links: what share of its data sheet a device class or a wire reaches in practice.
+
+Each set belongs to a device class, since parts that share a chip, its clocks and its power limit share them. The
+constants of GEMM are those of the six-parameter form in ``simulator.formulas.kernels``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hardware.quantity import Seconds
+from hardware.spec import Count, Fraction, Name, NotNegative, Positive, Seen, Sheet, Words
+
+Precision = Literal["fp32", "tf32", "fp16", "bf16", "fp8"]
+
+
+class Constants(Sheet):
+    """A set of constants that were fitted or taken together."""
+
+    source: Words
+    seen: Seen
+    note: Words | None = None
+
+
+class GemmConstants(Constants):
+    """The six numbers of the matrix-multiplication model, for one number format."""
+
+    efficiency: Positive
+    """Share of the peak rate inside the main loop; above 1 where a card clocks above its nominal boost."""
+    bandwidth_efficiency: Positive
+    """Share of the memory bandwidth while streaming operands."""
+    launch: Seconds
+    """Time of an empty kernel as the device sees it."""
+    fill: NotNegative
+    """Depth of the inner dimension that is lost to filling the pipeline [elements]."""
+    small_tile: NotNegative
+    """Extra traffic of small output tiles [elements]."""
+    sustained: Fraction
+    """Clock under long load over clock in short bursts."""
+
+
+class AttentionConstants(Constants):
+    """Fused (flash) attention, for one number format."""
+
+    efficiency: Positive
+    """Share of the peak rate in the forward pass at head size 128."""
+    backward_efficiency: Positive
+    """The same for the backward pass, whose arithmetic is 2.5 times the forward's."""
+    bandwidth_efficiency: Positive
+    launch: Seconds
+    fill: NotNegative
+    """Keys' worth of time spent to fill the pipeline of one block of queries."""
+
+
+class MemoryConstants(Constants):
+    """Kernels that are bound by memory."""
+
+    efficiency: Positive
+    """Share of the memory bandwidth that element-wise kernels reach."""
+    normalisation_efficiency: Positive
+    """The same for normalisation and softmax, which reduce over rows."""
+    launch: Seconds
+
+
+class Profile(Sheet):
+    """The constants of one device class."""
+
+    id: Name
+    title: Words
+    matrix_unit: Literal["tensor-core", "systolic-array"]
+    """Which model of tiles applies: output tiles over multiprocessors, or 128x128 systolic arrays."""
+    weight_gradient_efficiency: Positive = 1.0
+    """Efficiency of the weight-gradient product over that of the forward product."""
+    gemm: dict[Precision, GemmConstants]
+    attention: dict[Precision, AttentionConstants] = {}
+    memory: MemoryConstants
+    note: Words | None = None
+
+
+class LinkProfile(Sheet):
+    """The constants of one link technology, for collectives over n devices.
+
+    ``time = latency + latency_per_rank (n - 1) + ramp sqrt(min(volume, 16 MiB)) + volume / (efficiency bandwidth)``
+    """
+
+    id: Name
+    title: Words
+    latency: Seconds
+    latency_per_rank: Seconds
+    ramp: NotNegative
+    """Time lost while the rate rises with message size [s / sqrt(B)]."""
+    efficiency: Positive
+    """Share of the nominal rate of one direction that a long collective over many devices reaches."""
+    pair_loss: Annotated[float, Field(ge=-2, le=1)] = 0.0
+    """Lost share of the rate for n devices, times n: a group of 2 loses half of this. Negative where a shared bridge
+    serves few devices better than many."""
+    reduction_gain: Positive = 1.0
+    """Rate of an all-reduce added up in the switch over that of one among the devices."""
+    reduction_ranks: Count = 2
+    """Fewest devices for which the switch adds up."""
+    send_efficiency: Positive = 0.8
+    """Share of the nominal rate of one direction that a point-to-point transfer reaches."""
+    note: Words | None = None

@@ -1,0 +1,167 @@
+"""Quantities written with their unit, "80 GiB" or "312 TFLOP/s", parsed to SI floats.
+
+A figure without a unit, or with the unit of something else, is refused: a factor of 8 between bit and byte or of
+1.07 between GB and GiB is the commonest silent error of capacity planning.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import core_schema
+
+_METRIC = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
+_BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50}
+
+
+def _scaled(unit: str, scales: dict[str, float], factor: float = 1.0) -> dict[str, float]:
+    """Prefix a unit with every scale."""
+    return {prefix + unit: scale * factor for prefix, scale in scales.items()}
+
+
+_BYTES = _scaled("B", _METRIC | _BINARY)
+UNITS: dict[str, dict[str, float]] = {
+    "memory size": _BYTES,
+    "bandwidth": {f"{name}/s": scale for name, scale in (_BYTES | _scaled("b", _METRIC, 1 / 8)).items()},
+    "compute rate": _scaled("FLOP/s", _METRIC) | _scaled("OP/s", _METRIC),
+    "time": {
+        "s": 1.0,
+        "ms": 1e-3,
+        "us": 1e-6,
+        "ns": 1e-9,
+        "min": 60.0,
+        "h": 3600.0,
+        "d": 86400.0,
+        "weeks": 604800.0,
+    },
+    "power": _scaled("W", _METRIC),
+    "frequency": _scaled("Hz", _METRIC),
+    "price": {"USD/h": 1 / 3600.0},
+    "carbon intensity": {"kgCO2e/kWh": 1 / 3.6e6, "gCO2e/kWh": 1e-3 / 3.6e6},
+}
+_QUANTITY = re.compile(r"\s*(?P<number>[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<unit>[A-Za-z/0-9]*)\s*\Z")
+
+
+def parse(text: Any, dimension: str) -> float:
+    """Read a quantity with its unit and return it in SI.
+
+    Parameters
+    ----------
+    text
+        Such as ``"80 GiB"``.
+    dimension
+        A key of `UNITS`, such as ``"memory size"``.
+
+    Returns
+    -------
+    float
+        In bytes, byte/s, FLOP/s, seconds, watts, hertz, USD/s or kgCO2e/J.
+
+    Raises
+    ------
+    ValueError
+        Where the number, the unit or the sign is wrong; the message says which units are valid.
+
+    Examples
+    --------
+    >>> parse("80 GiB", "memory size")
+    85899345920.0
+    >>> parse("200 Gb/s", "bandwidth") == parse("25 GB/s", "bandwidth")
+    True
+    >>> parse("80", "memory size")
+    Traceback (most recent call last):
+    ValueError: '80' has no unit; a memory size is written like '80 GB' (B, kB, MB, GB, TB, KiB, MiB, GiB, ...)
+    """
+    units = UNITS[dimension]
+    names = _examples(dimension)
+    match = _QUANTITY.match(text) if isinstance(text, str) and len(text) < 80 else None
+    if match is None:
+        if isinstance(text, int | float) and not isinstance(text, bool):
+            raise ValueError(_no_unit(f"{text:g}", dimension, names))
+        raise ValueError(f"{str(text)[:40]!r} is not a {dimension}; write a number and a unit ({names})")
+    number, unit = float(match["number"].replace("_", "")), match["unit"]
+    if not unit:
+        raise ValueError(_no_unit(match["number"], dimension, names))
+    if unit not in units:
+        raise ValueError(f"{text!r}: {unit!r} is not a unit of {dimension}; valid: {names}")
+    value = float(f"{number * units[unit]:.15g}")  # 66.9 tera is 6.69e13, not 66900000000000.01
+    if not math.isfinite(value) or value < 0 or (value == 0 and dimension != "time"):
+        raise ValueError(f"{text!r} must be finite and greater than zero")
+    return value
+
+
+def _examples(dimension: str) -> str:
+    """Name the common units of a dimension."""
+    names = [name for name in UNITS[dimension] if not name.startswith(("P", "E", "Pi", "Ti"))]
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+
+
+def _no_unit(number: str, dimension: str, names: str) -> str:
+    """Say that a unit is missing, and how the figure would be written."""
+    likely = {"memory size": "GB", "bandwidth": "GB/s", "compute rate": "TFLOP/s"}.get(dimension) or next(
+        iter(UNITS[dimension])
+    )
+    return f"{number!r} has no unit; a {dimension} is written like '{number} {likely}' ({names})"
+
+
+def show(value: float, dimension: str) -> str:
+    """Write an SI value back with a readable decimal unit; `parse` reads it again.
+
+    >>> show(2.039e12, "bandwidth")
+    '2.039 TB/s'
+    """
+    bases = {
+        "memory size": "B",
+        "bandwidth": "B/s",
+        "compute rate": "FLOP/s",
+        "power": "W",
+        "frequency": "Hz",
+    }
+    if dimension == "price":
+        return f"{value * 3600:.6g} USD/h"
+    if dimension == "carbon intensity":
+        return f"{value * 3.6e6:.6g} kgCO2e/kWh"
+    if dimension == "time":
+        prefix = next((u for u in ("s", "ms", "us") if value >= UNITS["time"][u]), "ns")
+        return f"{value / UNITS['time'][prefix]:.6g} {prefix}"
+    prefix = next((p for p in ("E", "P", "T", "G", "M", "k") if value >= _METRIC[p]), "")
+    return f"{value / _METRIC[prefix]:.6g} {prefix}{bases[dimension]}"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Annotation of a float field that is written with a unit of one dimension and held in SI."""
+
+    dimension: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """Validate from a string with a unit; write one back to JSON."""
+        return core_schema.no_info_plain_validator_function(
+            partial(parse, dimension=self.dimension),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                partial(show, dimension=self.dimension), when_used="json"
+            ),
+        )
+
+
+Bytes = Annotated[float, Quantity("memory size")]
+"""A memory size [B]."""
+Bandwidth = Annotated[float, Quantity("bandwidth")]
+"""A transfer rate [B/s]."""
+ComputeRate = Annotated[float, Quantity("compute rate")]
+"""A rate of arithmetic [FLOP/s], or [OP/s] for integers."""
+Seconds = Annotated[float, Quantity("time")]
+"""A duration [s]."""
+Watts = Annotated[float, Quantity("power")]
+"""A power [W]."""
+Hertz = Annotated[float, Quantity("frequency")]
+"""A clock [Hz]."""
+PriceRate = Annotated[float, Quantity("price")]
+"""A price over time [USD/s]."""
+CarbonIntensity = Annotated[float, Quantity("carbon intensity")]
+"""Emissions of energy [kgCO2e/J]."""

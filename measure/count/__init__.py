@@ -1,0 +1,1 @@
+"""Torch as an oracle without a clock: arithmetic, kept bytes, collectives, pipelines."""

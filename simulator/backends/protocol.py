@@ -1,0 +1,46 @@
+"""What every backend can price."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from simulator.formulas.typing import Num
+
+CollectiveKind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all"]
+
+
+class Backend(Protocol):
+    """Times of kernels, collectives and copies [s]; every argument may be an array, and arrays broadcast."""
+
+    @property
+    def name(self) -> str:
+        """`analytic` or `measured`."""
+
+    def gemm(self, m: Num, n: Num, *, k: Num, batch: Num, element_bytes: Num, weight_gradient: Num) -> Num:
+        """A batch of matrix products C[m, n] = A[m, k] B[k, n]; `weight_gradient` is 1 where it is one."""
+
+    def attention(
+        self,
+        queries: Num,
+        keys: Num,
+        *,
+        batch: Num,
+        heads: Num,
+        key_value_heads: Num,
+        head_size: Num,
+        causal: Num,
+        backward: bool,
+    ) -> Num:
+        """Fused attention, forward or backward."""
+
+    def stream(self, moved_bytes: Num, kernels: Num, *, reduces: bool) -> Num:
+        """Kernels bound by memory; `reduces` for normalisation and softmax."""
+
+    def collective(self, kind: CollectiveKind, message_bytes: Num, *, degree: Num, stride: Num) -> Num:
+        """A collective of `degree` ranks that lie `stride` devices apart."""
+
+    def send(self, message_bytes: Num, *, degree: Num, stride: Num) -> Num:
+        """A transfer between neighbouring ranks of such a group, at the slowest place."""
+
+    def host_copy(self, moved_bytes: Num) -> Num:
+        """A copy between device and host memory."""

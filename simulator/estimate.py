@@ -1,0 +1,201 @@
+"""The answer to one scenario: what a run takes, whether it fits, what it costs, and where the numbers come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from hardware.spec import Price, System
+from simulator.advice import sources_of, warnings_of
+from simulator.counts import totals
+from simulator.evaluation import evaluate
+from simulator.formulas import flops, money
+from simulator.scenario import Named, Scenario, resolve
+from simulator.specs.model import Model
+from simulator.specs.plan import Plan
+from simulator.specs.stack import Stack
+from simulator.specs.workload import Workload
+
+
+@dataclass(frozen=True)
+class Run:
+    """A whole training run."""
+
+    steps: int
+    tokens: float
+    time_s: float
+    device_hours: float
+    cost_usd: float | None
+    energy_kwh: float
+    co2_kg: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one step and one run of a scenario take; times in seconds, sizes in bytes."""
+
+    model: str
+    system: str
+    devices: int
+    stack: str
+    backend: str
+    plan: dict[str, Any]
+    workload: dict[str, Any]
+    step_time_s: float
+    step_time_low_s: float | None
+    step_time_high_s: float | None
+    interval_level: float | None
+    tokens_per_s: float
+    samples_per_s: float
+    parameters: float
+    active_parameters: float
+    model_flops_per_step: float
+    executed_flops_per_step: float
+    mfu: float
+    hfu: float
+    model_tflops_per_device: float
+    breakdown_s: dict[str, float]
+    memory_bytes: dict[str, float]
+    fits: bool
+    run: Run
+    assumed: tuple[str, ...] = ()
+    """What was chosen because nobody said."""
+    warnings: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, strings, lists and dictionaries."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()} | {
+            "run": vars(self.run)
+        }
+
+
+def estimate(
+    model: Named | Model,
+    system: str | Path | System,
+    *,
+    devices: int | None = None,
+    plan: Named | Plan | None = None,
+    stack: str | Path | Stack | None = None,
+    workload: Named | Workload | None = None,
+    price: float | str | Price | None = None,
+    grid: str = "world",
+    overhead: str = "default",
+) -> Estimate:
+    """Price one training run end to end.
+
+    Parameters
+    ----------
+    model
+        A name, a file (ours or a Hugging Face ``config.json``), a mapping, or a `Model`.
+    system
+        A name, a file, or a `System`; a device's name means a plain host of it.
+    devices
+        How many devices; as many as the system usually has unless given.
+    plan
+        How the run is split; what it leaves open is chosen.
+    stack
+        The software; what people would use unless given.
+    workload
+        What is trained on; what it leaves open comes from the model's published training.
+    price
+        Of one device: USD an hour, a provider, or an offer of the catalogue; the cheapest on-demand offer unless given.
+    grid
+        Whose electricity, a name of ``grids.yaml``.
+    overhead
+        Power usage effectiveness, a name of ``overheads.yaml``.
+
+    Raises
+    ------
+    InputError
+        One sentence with the place, the value and what would be valid.
+
+    Examples
+    --------
+    >>> answer = estimate("bert-large", "dgx-a100-640gb", workload={"sequence_length": 128, "global_batch": 512})
+    >>> answer.fits, answer.plan["dp"]
+    (True, 8)
+    """
+    return answer(
+        resolve(
+            model,
+            system,
+            devices=devices,
+            plan=plan,
+            stack=stack,
+            workload=workload,
+            price=price,
+            grid=grid,
+            overhead=overhead,
+        )
+    )
+
+
+def answer(scenario: Scenario) -> Estimate:
+    """Estimate a complete scenario."""
+    columns, backend = scenario.columns(), scenario.backend()
+    found = evaluate(columns, backend)
+    whole = totals(columns, found.counts)
+    seconds, devices = float(found.step.time), scenario.devices
+    model_flops, executed = float(whole.model_flops), float(whole.executed_flops)
+    use = {"devices": float(devices), "peak": float(backend.device.peak)}
+    work, capacity = scenario.workload, float(backend.device.memory_capacity)
+    memory = {field.name: float(getattr(found.memory, field.name)) for field in fields(found.memory)}
+    fits = float(found.memory.total) <= capacity
+    return Estimate(
+        model=scenario.model.id,
+        system=scenario.system.id,
+        devices=devices,
+        stack=scenario.stack.id,
+        backend=backend.name,
+        plan=_plain(scenario.plan),
+        workload={**_plain(work), "tokens_per_step": work.tokens_per_step},
+        step_time_s=seconds,
+        step_time_low_s=None,
+        step_time_high_s=None,
+        interval_level=None,
+        tokens_per_s=work.tokens_per_step / seconds,
+        samples_per_s=(work.global_batch or 0) / seconds,
+        parameters=float(whole.parameters),
+        active_parameters=float(whole.active_parameters),
+        model_flops_per_step=model_flops,
+        executed_flops_per_step=executed,
+        mfu=float(flops.utilisation(model_flops, seconds, **use)),
+        hfu=float(flops.utilisation(executed, seconds, **use)),
+        model_tflops_per_device=model_flops / seconds / devices / 1e12,
+        breakdown_s={name: float(value) for name, value in found.step.parts.items() if float(value) != 0.0},
+        memory_bytes={**memory, "total": float(found.memory.total), "capacity": capacity},
+        fits=fits,
+        run=_run(scenario, seconds),
+        assumed=scenario.assumed,
+        warnings=tuple(warnings_of(scenario, float(found.memory.total), capacity)),
+        sources=tuple(sources_of(scenario)),
+    )
+
+
+def _plain(spec: BaseModel) -> dict[str, Any]:
+    """The fields of a specification that are set, as plain values."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in spec if value is not None}
+
+
+def _run(scenario: Scenario, step_seconds: float) -> Run:
+    """From a step to the run: time, money, energy, carbon."""
+    work, system = scenario.workload, scenario.system
+    number = work.total_steps
+    seconds = number * step_seconds
+    held = float(money.device_seconds(seconds, float(scenario.devices)))
+    power = system.host.power / system.devices_per_node if system.host.power else system.device.power.rated
+    joules = float(money.energy(held, power, overhead=scenario.overhead.ratio))
+    return Run(
+        steps=number,
+        tokens=number * work.tokens_per_step,
+        time_s=seconds,
+        device_hours=held / 3600.0,
+        cost_usd=float(money.cost(held, scenario.price.rate)) if scenario.price else None,
+        energy_kwh=joules / 3.6e6,
+        co2_kg=float(money.emissions(joules, scenario.grid.intensity)),
+    )

@@ -1,0 +1,1 @@
+"""Published runs and claims, and how predictions compare with them."""

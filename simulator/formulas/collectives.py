@@ -1,0 +1,287 @@
+"""Time of collective operations over one level of wiring, and how a group of ranks spreads over the levels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simulator.formulas.typing import Num
+
+_RAMP_END = 16.0 * 2**20
+"""Message size beyond which the rate no longer rises [B]."""
+
+
+def ranks_within(degree: Num, stride: Num, *, reach: Num) -> Num:
+    """How many ranks of a group lie within one unit of wiring: ``clip(floor(reach / stride), 1, degree)``.
+
+    Ranks of a group are `stride` devices apart, since the axes inside of it lie between them.
+
+    Parameters
+    ----------
+    degree
+        Ranks in the group [1].
+    stride
+        Devices from one rank to the next [device].
+    reach
+        Devices that the unit joins, such as 8 of a node [device].
+
+    Returns
+    -------
+    Num
+        Ranks within one unit [1].
+
+    Examples
+    --------
+    Data parallelism over 64 devices around tensor parallelism of 4 has 2 ranks in a node of 8.
+
+    >>> float(ranks_within(16, 4, reach=8))
+    2.0
+    """
+    return np.minimum(np.maximum(np.floor(np.asarray(reach) / stride), 1.0), degree)
+
+
+def reduced_volume(message_bytes: Num, fan_out: Num, *, inner_ranks: Num, passes: Num) -> Num:
+    """Bytes through one device's link at one level of an all-gather, reduce-scatter or all-reduce.
+
+    ``passes (k - 1) / k S / r``: the levels inside have cut the message S into r parts.
+
+    Parameters
+    ----------
+    message_bytes
+        Whole message S: the gathered, or the reduced tensor [B].
+    fan_out
+        Units joined at this level k [1].
+    inner_ranks
+        Ranks within one such unit r [1].
+    passes
+        1 for all-gather and reduce-scatter, 2 for all-reduce [1].
+
+    Returns
+    -------
+    Num
+        Bytes sent by one device over this level [B].
+
+    References
+    ----------
+    Thakur, Rabenseifner, Gropp, Optimization of Collective Communication Operations in MPICH, 2005.
+
+    Examples
+    --------
+    >>> reduced_volume(8e9, 8, inner_ranks=1, passes=2)
+    14000000000.0
+    """
+    return passes * (fan_out - 1.0) / fan_out * message_bytes / inner_ranks
+
+
+def exchanged_volume(message_bytes: Num, fan_out: Num, *, inner_ranks: Num, degree: Num) -> Num:
+    """Bytes through one device's link at one level of an all-to-all: ``(k - 1) r / n S``.
+
+    Parameters
+    ----------
+    message_bytes
+        Buffer of one device, sent in equal parts to every rank S [B].
+    fan_out
+        Units joined at this level k [1].
+    inner_ranks
+        Ranks within one such unit r [1].
+    degree
+        Ranks in the group n [1].
+
+    Returns
+    -------
+    Num
+        Bytes sent by one device over this level [B].
+
+    Examples
+    --------
+    >>> exchanged_volume(16e6, 2, inner_ranks=8, degree=16)
+    8000000.0
+    """
+    return (fan_out - 1.0) * inner_ranks / degree * message_bytes
+
+
+def link_latency(fan_out: Num, passes: Num, *, latency: Num, latency_per_rank: Num) -> Num:
+    """Fixed time of a collective: rings while groups are small, trees of an all-reduce where they are large.
+
+    ``latency + latency_per_rank steps`` with ``steps = k - 1`` for one pass and ``2 min(k - 1, 2 log2 k)`` for an
+    all-reduce; zero for a single rank.
+
+    Parameters
+    ----------
+    fan_out
+        Units joined k [1].
+    passes
+        1 for all-gather, reduce-scatter and all-to-all, 2 for all-reduce [1].
+    latency
+        Time of an empty collective [s].
+    latency_per_rank
+        Time of a step [s].
+
+    Returns
+    -------
+    Num
+        Fixed time [s].
+
+    References
+    ----------
+    NCCL's ring and double binary tree; constants fitted on nccl-tests.
+
+    Examples
+    --------
+    >>> print(f"{float(link_latency(8, 1, latency=8e-6, latency_per_rank=1e-6)) * 1e6:.0f} us")
+    15 us
+    """
+    k = np.maximum(fan_out, 1.0)
+    ring = k - 1.0
+    steps = np.where(np.asarray(passes) > 1.0, passes * np.minimum(ring, 2.0 * np.log2(k)), ring)
+    return np.where(k > 1.0, latency + latency_per_rank * steps, 0.0)
+
+
+def ramp_time(volume: Num, ramp: Num) -> Num:
+    """Time lost while the rate rises with the size of the message: ``ramp sqrt(min(volume, 16 MiB))``.
+
+    Parameters
+    ----------
+    volume
+        Bytes sent by one device [B].
+    ramp
+        Constant of the link [s/B^0.5].
+
+    Returns
+    -------
+    Num
+        Time [s].
+
+    References
+    ----------
+    Fitted on nccl-tests of 2 to 8 devices: median error 2 to 5 % with this term, 5 to 17 % without.
+
+    Examples
+    --------
+    >>> print(f"{float(ramp_time(2**20, 1e-8)) * 1e6:.1f} us")
+    10.2 us
+    """
+    return ramp * np.sqrt(np.minimum(volume, _RAMP_END))
+
+
+def ring_rate(fan_out: Num, *, bandwidth: Num, efficiency: Num, pair_loss: Num) -> Num:
+    """Rate of a long collective: ``bandwidth efficiency (1 - pair_loss / k)``.
+
+    Parameters
+    ----------
+    fan_out
+        Ranks joined k [1].
+    bandwidth
+        Nominal rate of a device in one direction [B/s].
+    efficiency
+        Share of it that many ranks reach [1].
+    pair_loss
+        Loss of small groups; negative for a bridge that serves few better than many [1].
+
+    Returns
+    -------
+    Num
+        Rate [B/s].
+
+    Examples
+    --------
+    All-gather of 8 A100 over NVLink.
+
+    >>> print(f"{ring_rate(8, bandwidth=300e9, efficiency=0.77, pair_loss=0.45) / 1e9:.0f} GB/s")
+    218 GB/s
+    """
+    return bandwidth * efficiency * (1.0 - pair_loss / fan_out)
+
+
+def cube_mesh_share(fan_out: Num) -> Num:
+    """Share of six NVLinks that a group of V100 in the hybrid cube mesh can use: 1, 4 or 6 links.
+
+    Parameters
+    ----------
+    fan_out
+        Ranks joined k [1].
+
+    Returns
+    -------
+    Num
+        Share of the device's links [1].
+
+    Notes
+    -----
+    Valid for groups of up to 8 in the order of the DGX-1: neighbours share one link, the four of a quad four links.
+
+    References
+    ----------
+    NVIDIA DGX-1 with Tesla V100 system architecture; all-reduce of 2, 4, 8 measured at 22.6, 85.4, 134.5 GB/s.
+
+    Examples
+    --------
+    >>> [round(150 * 0.89 * float(cube_mesh_share(k)), 1) for k in (2, 4, 8)]
+    [22.2, 89.0, 133.5]
+    """
+    k = np.asarray(fan_out)
+    return np.where(k <= 2.0, 1.0 / 6.0, np.where(k <= 4.0, 4.0 / 6.0, 1.0))
+
+
+def torus_extent(degree: Num, stride: Num, *, inside: Num, extent: Num) -> Num:
+    """Extent of a group along one axis of a torus whose axes are numbered from the inside.
+
+    Parameters
+    ----------
+    degree
+        Ranks in the group [1].
+    stride
+        Devices from one rank to the next [device].
+    inside
+        Devices in one step along this axis: product of the extents of the axes before it [device].
+    extent
+        Devices along this axis [device].
+
+    Returns
+    -------
+    Num
+        Ranks of the group along this axis, 1 where it does not extend along it [1].
+
+    Examples
+    --------
+    A group of 256 around a group of 12 spans the two outer axes of a torus of 12 x 16 x 16.
+
+    >>> [float(torus_extent(256, 12, inside=i, extent=e)) for i, e in ((1, 12), (12, 16), (192, 16))]
+    [1.0, 16.0, 16.0]
+    """
+    first = np.clip(np.asarray(stride) / inside, 1.0, extent)
+    last = np.clip(np.asarray(stride) * degree / inside, 1.0, extent)
+    return np.maximum(1.0, last / first)
+
+
+def torus_links(extent_used: Num, extent: Num, *, wraps: Num) -> Num:
+    """Links along one axis that serve a group: 2 on a closed ring, 1 on a line, 0 where the axis is not used.
+
+    Parameters
+    ----------
+    extent_used
+        Ranks of the group along the axis [1].
+    extent
+        Devices along the axis [device].
+    wraps
+        1 where the whole axis closes to a ring [1].
+
+    Returns
+    -------
+    Num
+        Links of one device, in one direction each [1].
+
+    Notes
+    -----
+    On a line the link beside the end must carry every other rank's part; on a ring the two directions share it.
+
+    References
+    ----------
+    Google's scaling book (jax-ml), section on communication within a slice.
+
+    Examples
+    --------
+    >>> [float(torus_links(used, 16, wraps=1)) for used in (1, 4, 16)]
+    [0.0, 1.0, 2.0]
+    """
+    whole = (np.asarray(extent_used) >= extent) & (np.asarray(wraps) > 0.0) & (np.asarray(extent) > 2.0)
+    return np.where(np.asarray(extent_used) <= 1.0, 0.0, np.where(whole, 2.0, 1.0))

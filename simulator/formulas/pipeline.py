@@ -1,0 +1,125 @@
+"""Pipelines: idle time and micro-batches in flight of each schedule."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simulator.formulas.typing import Num
+
+
+def step_time(slowest: Num, stages_together: Num, *, micro_batches: Num, idle_share: Num) -> Num:
+    """Time of all micro-batches through a pipeline whose stages differ.
+
+    ``m t_max + idle_share (sum of t - t_max)``: the slowest stage is busy for every micro-batch, and waits while the
+    first of them fills the other stages and the last drains from them.
+
+    Parameters
+    ----------
+    slowest
+        Forward and backward time of one micro-batch in the slowest stage t_max [s].
+    stages_together
+        The same, summed over all stages [s].
+    micro_batches
+        Micro-batches of one step m [1].
+    idle_share
+        Part of the fill and drain that the schedule does not use, from `idle_share` [1].
+
+    Returns
+    -------
+    Num
+        Time [s]; broadcast shape of the arguments.
+
+    Notes
+    -----
+    Exact for GPipe and 1F1B with stages of equal time, and for interleaved schedules whose micro-batches are a
+    multiple of the stages. With unequal stages it is the makespan of a flow shop with proportional jobs.
+
+    References
+    ----------
+    Narayanan et al., SC'21, arXiv 2104.04473, section 2.2.
+
+    Examples
+    --------
+    Four equal stages, eight micro-batches: (8 + 3) of them.
+
+    >>> step_time(1.0, 4.0, micro_batches=8, idle_share=1.0)
+    11.0
+    """
+    return micro_batches * slowest + idle_share * (stages_together - slowest)
+
+
+def idle_share(virtual_stages: Num, *, zero_bubble: Num = 0.0, weight_gradient_share: Num = 1.0 / 3.0) -> Num:
+    """Part of a pipeline's fill and drain in which the slowest stage is idle.
+
+    ``1 / v`` for GPipe and 1F1B (v = 1) and interleaved schedules; ``(1 - 2 w) / v`` where weight gradients, a share
+    w of the work, are computed in the gaps (ZB-H1).
+
+    Parameters
+    ----------
+    virtual_stages
+        Chunks of layers of one device v [1].
+    zero_bubble
+        1 where the schedule separates weight gradients, else 0 [1].
+    weight_gradient_share
+        Share of weight gradients in forward and backward time w [1].
+
+    Returns
+    -------
+    Num
+        Idle part [1].
+
+    Notes
+    -----
+    With zero bubbles valid for w up to one half.
+
+    References
+    ----------
+    Narayanan et al., SC'21, arXiv 2104.04473, section 2.2; Qi et al., Zero Bubble Pipeline Parallelism,
+    arXiv 2401.10241, table 2: 1F1B idles (p - 1)(F + B + W), ZB-H1 (p - 1)(F + B - W).
+
+    Examples
+    --------
+    >>> float(idle_share(4)), round(float(idle_share(1, zero_bubble=1)), 3)
+    (0.25, 0.333)
+    """
+    return (1.0 - 2.0 * weight_gradient_share * zero_bubble) / np.asarray(virtual_stages)
+
+
+def in_flight(stages: Num, stage: Num, *, micro_batches: Num, virtual_stages: Num = 1.0, all_at_once: Num = 0.0) -> Num:
+    """Micro-batches whose activations a stage holds at its peak, in units of the stage's whole layers.
+
+    ``min(m, p - i)`` for 1F1B; ``m`` for GPipe; ``min(m v, 2 (p - i - 1) + (v - 1) p + 1) / v`` for interleaved
+    schedules, whose units are chunks of ``1 / v`` of the stage.
+
+    Parameters
+    ----------
+    stages
+        Pipeline stages p [1].
+    stage
+        Index of the stage i, from 0 [1].
+    micro_batches
+        Micro-batches of one step m [1].
+    virtual_stages
+        Chunks of layers of one device v [1].
+    all_at_once
+        1 for GPipe, which runs every forward before a backward, else 0 [1].
+
+    Returns
+    -------
+    Num
+        Micro-batches held [1].
+
+    References
+    ----------
+    Korthikanti et al., arXiv 2205.05198, section 4.2.3 and appendix B: the first stage holds
+    ``p + (p - 1) / v`` micro-batches of ``L / p`` layers.
+
+    Examples
+    --------
+    >>> float(in_flight(8, 0, micro_batches=64)), float(in_flight(8, 0, micro_batches=64, virtual_stages=3))
+    (8.0, 10.333333333333334)
+    """
+    p, i, m, v = np.asarray(stages), stage, micro_batches, virtual_stages
+    one = np.minimum(m, p - i)
+    chunks = np.minimum(m * v, 2.0 * (p - i - 1.0) + (v - 1.0) * p + 1.0) / v
+    return np.where(np.asarray(all_at_once) > 0.0, m, np.where(np.asarray(v) > 1.0, chunks, one))

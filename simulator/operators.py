@@ -1,0 +1,224 @@
+"""Typed operators: what a device executes, with its time, its arithmetic, and what it keeps for the backward pass.
+
+Every number may be an array with one entry a plan; arrays broadcast.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+from simulator.backends.protocol import Backend, CollectiveKind
+from simulator.formulas import flops
+from simulator.formulas.typing import Num
+
+Part = Literal[
+    "attention_projections",
+    "attention",
+    "feed_forward",
+    "normalisation",
+    "elementwise",
+    "embedding",
+    "head",
+    "tensor_parallel",
+    "context_parallel",
+    "expert_parallel",
+]
+"""Parts of the compute of a step, as the breakdown of an estimate names them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operator(ABC):
+    """Something a device executes once for each micro-batch, forward and backward."""
+
+    name: str
+    part: Part
+    saved: Num = 0.0
+    """Bytes kept for the backward pass."""
+    parameters: Num = 0.0
+    """Parameters of this device's part."""
+    of_experts: bool = False
+    """Whether the parameters are an expert's, which expert parallelism divides."""
+    in_attention: bool = False
+    """Whether selective recomputation drops and repeats it."""
+    output_unused: bool = False
+    """Whether no backward pass needs its output, so that a compiler can leave it out of a recomputation."""
+    forward_kernels: Num = 1.0
+    backward_kernels: Num = 1.0
+
+    @abstractmethod
+    def forward_time(self, backend: Backend) -> Num:
+        """Time of the forward pass [s]."""
+
+    @abstractmethod
+    def backward_time(self, backend: Backend) -> Num:
+        """Time of the backward pass [s]."""
+
+    @property
+    def forward_flops(self) -> Num:
+        """Arithmetic of matrix products, forward [FLOP]."""
+        return 0.0
+
+    @property
+    def backward_flops(self) -> Num:
+        """Arithmetic of matrix products, backward [FLOP]."""
+        return 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gemm(Operator):
+    """Products C[m, n] = A[m, k] B[k, n], `count` calls of `batch` each."""
+
+    m: Num
+    n: Num
+    k: Num
+    batch: Num = 1.0
+    count: Num = 1.0
+    element_bytes: Num
+    has_weight: bool = True
+    """Whether B is a weight; otherwise both factors are activations, as in attention."""
+
+    def forward_time(self, backend: Backend) -> Num:
+        """One product."""
+        return self.count * backend.gemm(
+            self.m, self.n, k=self.k, batch=self.batch, element_bytes=self.element_bytes, weight_gradient=0.0
+        )
+
+    def backward_time(self, backend: Backend) -> Num:
+        """Two products: gradient of A, dC B^T, and gradient of B, A^T dC."""
+        shared = {"batch": self.batch, "element_bytes": self.element_bytes}
+        first = backend.gemm(self.m, self.k, k=self.n, weight_gradient=0.0, **shared)
+        second = backend.gemm(self.k, self.n, k=self.m, weight_gradient=float(self.has_weight), **shared)
+        return self.count * (first + second)
+
+    @property
+    def forward_flops(self) -> Num:
+        """Arithmetic of the product."""
+        return self.count * flops.gemm(self.m, self.n, k=self.k, batch=self.batch)
+
+    @property
+    def backward_flops(self) -> Num:
+        """Arithmetic of the two products."""
+        return 2.0 * self.forward_flops
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusedAttention(Operator):
+    """Softmax(Q K^T) V in one kernel, which recomputes the scores in its backward pass."""
+
+    queries: Num
+    keys: Num
+    batch: Num
+    heads: Num
+    key_value_heads: Num
+    head_size: Num
+    causal: Num
+    efficiency: Num = 1.0
+    """Rate of the stack's kernel over the device class's."""
+    used: Num = 1.0
+    """1 where the stack fuses attention, else 0."""
+
+    def _time(self, backend: Backend, *, backward: bool) -> Num:
+        time = backend.attention(
+            self.queries,
+            self.keys,
+            batch=self.batch,
+            heads=self.heads,
+            key_value_heads=self.key_value_heads,
+            head_size=self.head_size,
+            causal=self.causal,
+            backward=backward,
+        )
+        return self.used * time / self.efficiency
+
+    def forward_time(self, backend: Backend) -> Num:
+        """The kernel."""
+        return self._time(backend, backward=False)
+
+    def backward_time(self, backend: Backend) -> Num:
+        """The kernel that recomputes the scores and forms the gradients of Q, K and V."""
+        return self._time(backend, backward=True)
+
+    @property
+    def _product_flops(self) -> Num:
+        """Arithmetic of one of its products, not halved for causality."""
+        rows = self.batch * self.heads
+        return self.used * flops.gemm(self.queries, self.keys, k=self.head_size, batch=rows)
+
+    @property
+    def forward_flops(self) -> Num:
+        """Two products."""
+        return 2.0 * self._product_flops
+
+    @property
+    def backward_flops(self) -> Num:
+        """Four products of the backward pass; the recomputed fifth is counted as recomputation."""
+        return 4.0 * self._product_flops
+
+    @property
+    def recomputed_flops(self) -> Num:
+        """The scores again."""
+        return self._product_flops
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream(Operator):
+    """Kernels bound by memory: element-wise, normalisation, softmax, gather."""
+
+    forward_bytes: Num
+    backward_bytes: Num
+    reduces: bool = False
+
+    def forward_time(self, backend: Backend) -> Num:
+        """Bytes over bandwidth."""
+        return backend.stream(self.forward_bytes, self.forward_kernels, reduces=self.reduces)
+
+    def backward_time(self, backend: Backend) -> Num:
+        """Bytes over bandwidth."""
+        return backend.stream(self.backward_bytes, self.backward_kernels, reduces=self.reduces)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange(Operator):
+    """Collectives of one kind and size among the ranks of a group, so many forward and backward."""
+
+    kind: CollectiveKind
+    message_bytes: Num
+    degree: Num
+    stride: Num
+    forward_count: Num
+    backward_count: Num
+    exposed: Num = 1.0
+    """Share of its time that is not hidden behind other work."""
+
+    def _time(self, backend: Backend) -> Num:
+        return self.exposed * backend.collective(self.kind, self.message_bytes, degree=self.degree, stride=self.stride)
+
+    def forward_time(self, backend: Backend) -> Num:
+        """Exposed time."""
+        return self.forward_count * self._time(backend)
+
+    def backward_time(self, backend: Backend) -> Num:
+        """Exposed time."""
+        return self.backward_count * self._time(backend)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ring(Operator):
+    """Keys and values passed around a ring of context-parallel ranks, behind the attention of each part."""
+
+    message_bytes: Num
+    """Keys and values of one rank."""
+    degree: Num
+    stride: Num
+    exposed: Num = 1.0
+
+    def forward_time(self, backend: Backend) -> Num:
+        """One transfer less than ranks."""
+        hops = self.degree - 1.0
+        return self.exposed * hops * backend.send(self.message_bytes, degree=self.degree, stride=self.stride)
+
+    def backward_time(self, backend: Backend) -> Num:
+        """Keys and values again, and their gradients."""
+        return 2.0 * self.forward_time(backend)

@@ -1,0 +1,1 @@
+"""What the user says: model, workload, plan and stack."""

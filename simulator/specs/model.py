@@ -1,0 +1,291 @@
+"""A transformer's architecture, as a specification and as columns of numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from hardware.spec import Name, Sheet, Words
+from simulator.columns import Columns
+from simulator.formulas.typing import Num
+
+Size = Annotated[int, Field(ge=1, le=10_000_000)]
+Few = Annotated[int, Field(ge=0, le=100_000)]
+Bias = Literal["qkv", "attention_output", "feed_forward", "normalisation", "head"]
+FeedForward = Literal["plain", "gated"]
+Objective = Literal["causal", "mlm", "seq2seq", "classification", "span"]
+
+
+class Training(Sheet):
+    """The workload that the model was published with; the default where a user gives none."""
+
+    sequence_length: Size
+    target_length: Size | None = None
+    """Tokens of a target sequence, of encoder-decoder models."""
+    global_batch: Size
+    tokens: Annotated[float, Field(gt=0, le=1e18)] | None = None
+    steps: Size | None = None
+
+
+class Model(Sheet):
+    """A transformer architecture."""
+
+    id: Name
+    name: Words
+    family: Name
+    kind: Literal["encoder", "decoder", "encoder-decoder"]
+    objective: Objective
+    """What the head does: predict masked tokens, the next token, a target sequence, a class, or a span."""
+    layers: Size
+    """Of the encoder where there are two towers."""
+    decoder_layers: Size | None = None
+    hidden_size: Size
+    attention_heads: Size
+    key_value_heads: Size | None = None
+    head_size: Size | None = None
+    feed_forward_size: Size
+    feed_forward: FeedForward = "plain"
+    activation: Literal["gelu", "relu", "silu"] = "gelu"
+    block: Literal["serial", "parallel"] = "serial"
+    """Whether attention and feed-forward layer follow each other or read the same normalised input."""
+    normalisation: Literal["layernorm", "rmsnorm"] = "layernorm"
+    norm_position: Literal["pre", "post"] = "pre"
+    norms_per_layer: Annotated[int, Field(ge=1, le=4)] | None = None
+    """Two in a serial and one in a parallel block, unless given."""
+    biases: tuple[Bias, ...] = ()
+    dropout: bool = False
+    """Whether training drops activations and attention probabilities."""
+    positions: Literal["learned", "rotary", "alibi", "relative-buckets", "transformer-xl", "none"] = "learned"
+    position_rows: Few = 0
+    """Rows of a learned position table, or buckets of relative positions."""
+    sliding_window: Size | None = None
+    token_types: Few = 0
+    vocabulary_size: Size
+    embedding_size: Size | None = None
+    """Width of the embedding table, where it is not the hidden size (ALBERT)."""
+    embedding_norm: bool = False
+    tied_head: bool = True
+    head_transform: bool = False
+    """Whether a linear map, an activation and a normalisation stand before the vocabulary head (BERT)."""
+    pooler: bool = False
+    """Whether pretraining also classifies the pooled first token (next sentence, sentence order)."""
+    classes: Size = 2
+    mask_rate: Annotated[float, Field(gt=0, le=1)] = 0.15
+    """Share of tokens that masked-language modelling predicts."""
+    shared_layers: bool = False
+    """Whether all layers use one set of parameters (ALBERT)."""
+    experts: Size = 1
+    experts_per_token: Size = 1
+    shared_experts: Few = 0
+    expert_feed_forward_size: Size | None = None
+    expert_feed_forward: FeedForward | None = None
+    expert_period: Size = 1
+    """Every how many layers one has experts."""
+    training: Training
+    published_parameters: Annotated[float, Field(gt=0, le=1e16)] | None = None
+    published_parameters_tolerance: Annotated[float, Field(gt=0, le=0.2)] = 0.01
+    """Relative; wide where a source rounds or counts without embeddings."""
+    source: Words | None = None
+    note: Words | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.head_size is None and self.hidden_size % self.attention_heads:
+            raise ValueError(
+                f"attention_heads={self.attention_heads} does not divide hidden_size={self.hidden_size}; "
+                "change one or give head_size"
+            )
+        if self.attention_heads % self.kv_heads:
+            raise ValueError(f"key_value_heads={self.kv_heads} does not divide attention_heads={self.attention_heads}")
+        if self.experts_per_token > self.experts:
+            raise ValueError(f"experts_per_token={self.experts_per_token} exceeds experts={self.experts}")
+        if self.expert_period > self.layers:
+            raise ValueError(f"expert_period={self.expert_period} exceeds layers={self.layers}")
+        if (self.kind == "encoder-decoder") != (self.decoder_layers is not None):
+            raise ValueError("decoder_layers belongs to an encoder-decoder, and one needs it")
+        if self.objective == "seq2seq" and self.kind != "encoder-decoder":
+            raise ValueError(f"objective=seq2seq needs an encoder-decoder, not an {self.kind}")
+        return self
+
+    @property
+    def kv_heads(self) -> int:
+        """Key and value heads: as many as query heads unless grouped."""
+        return self.key_value_heads or self.attention_heads
+
+    @property
+    def width_of_head(self) -> int:
+        """Width of one attention head."""
+        return self.head_size or self.hidden_size // self.attention_heads
+
+    @property
+    def all_layers(self) -> int:
+        """Layers of all towers."""
+        return self.layers + (self.decoder_layers or 0)
+
+    def columns(self) -> Models:
+        """The architecture as numbers."""
+        return _columns(self)
+
+
+@dataclass(frozen=True)
+class Layers(Columns):
+    """A number of equal transformer layers. Flags are 0 or 1."""
+
+    count: Num
+    hidden_size: Num
+    heads: Num
+    key_value_heads: Num
+    head_size: Num
+    window: Num
+    """Keys that a query sees at most."""
+    causal: Num
+    on_targets: Num
+    """Whether the layers run over target tokens instead of input tokens."""
+    cross_attention: Num
+    parallel_block: Num
+    norms: Num
+    norm_bias: Num
+    norm_statistics: Num
+    """Numbers a normalisation keeps a token: 2 for LayerNorm, 1 for RMSNorm."""
+    qkv_bias: Num
+    output_bias: Num
+    feed_forward_bias: Num
+    dropout: Num
+    rotary: Num
+    relative_projection: Num
+    feed_forward_size: Num
+    feed_forward_inputs: Num
+    """Projections into the feed-forward layer: 1 plain, 2 gated."""
+    experts: Num
+    experts_per_token: Num
+    shared_experts: Num
+
+
+@dataclass(frozen=True)
+class Models(Columns):
+    """Architectures as numbers."""
+
+    layers: tuple[Layers, ...]
+    hidden_size: Num
+    embedding_size: Num
+    vocabulary_size: Num
+    position_rows: Num
+    bucket_tables: Num
+    """Tables of relative-position buckets, each of a row per bucket and a column per head."""
+    token_types: Num
+    embedding_norm: Num
+    final_norms: Num
+    norm_bias: Num
+    norm_statistics: Num
+    dropout: Num
+    tied_head: Num
+    shared_layers: Num
+    vocabulary_head: Num
+    head_transform: Num
+    head_bias: Num
+    pooler: Num
+    """Whether a linear map of the first token of each sequence stands before the classes."""
+    sequence_classes: Num
+    token_classes: Num
+    masked: Num
+    """Whether the vocabulary head needs only the masked positions."""
+    causal: Num
+    encoder_decoder: Num
+    mask_rate: Num
+
+    @property
+    def heads(self) -> Num:
+        """Attention heads of the first tower."""
+        return self.layers[0].heads
+
+    @property
+    def layer_count(self) -> Num:
+        """Layers of all kinds together."""
+        return sum((group.count for group in self.layers[1:]), start=self.layers[0].count)
+
+
+def _columns(model: Model) -> Models:
+    """Turn an architecture into numbers."""
+    bias = {
+        place: float(place in model.biases)
+        for place in ("qkv", "attention_output", "feed_forward", "normalisation", "head")
+    }
+    pretraining = model.objective in ("causal", "mlm", "seq2seq")
+    pools = model.objective == "classification" or (pretraining and model.pooler)
+    towers = 2 if model.kind == "encoder-decoder" else 1
+    return Models(
+        layers=_layer_groups(model),
+        hidden_size=float(model.hidden_size),
+        embedding_size=float(model.embedding_size or model.hidden_size),
+        vocabulary_size=float(model.vocabulary_size),
+        position_rows=float(model.position_rows if model.positions == "learned" else 0),
+        bucket_tables=float(towers * model.position_rows if model.positions == "relative-buckets" else 0),
+        token_types=float(model.token_types),
+        embedding_norm=float(model.embedding_norm),
+        final_norms=float(towers if model.norm_position == "pre" else 0),
+        norm_bias=bias["normalisation"],
+        norm_statistics=2.0 if model.normalisation == "layernorm" else 1.0,
+        dropout=float(model.dropout),
+        tied_head=float(model.tied_head),
+        shared_layers=float(model.shared_layers),
+        vocabulary_head=float(pretraining),
+        head_transform=float(model.head_transform and pretraining),
+        head_bias=bias["head"],
+        pooler=float(pools),
+        sequence_classes=float(model.classes if pools else 0),
+        token_classes=2.0 if model.objective == "span" else 0.0,
+        masked=float(model.objective == "mlm"),
+        causal=float(model.kind == "decoder"),
+        encoder_decoder=float(towers - 1),
+        mask_rate=model.mask_rate,
+    )
+
+
+def _layer_groups(model: Model) -> tuple[Layers, ...]:
+    """Group equal layers: dense ones, ones with experts, and the decoder's."""
+    with_experts = model.layers // model.expert_period if model.experts > 1 else 0
+    expert_size = model.expert_feed_forward_size or model.feed_forward_size
+    expert_form = model.expert_feed_forward or model.feed_forward
+    groups = []
+    if model.layers > with_experts:
+        groups.append(_layers(model, model.layers - with_experts, model.feed_forward_size, model.feed_forward))
+    if with_experts:
+        groups.append(_layers(model, with_experts, expert_size, expert_form, experts=model.experts))
+    if model.decoder_layers is not None:
+        groups.append(_layers(model, model.decoder_layers, model.feed_forward_size, model.feed_forward, decoder=True))
+    return tuple(groups)
+
+
+def _layers(
+    model: Model, count: int, feed_forward_size: int, form: FeedForward, *, experts: int = 1, decoder: bool = False
+) -> Layers:
+    """Turn one group of equal layers into numbers."""
+    norms = model.norms_per_layer or (1 if model.block == "parallel" else 2)
+    return Layers(
+        count=float(count),
+        hidden_size=float(model.hidden_size),
+        heads=float(model.attention_heads),
+        key_value_heads=float(model.kv_heads),
+        head_size=float(model.width_of_head),
+        window=float(model.sliding_window or 1e15),
+        causal=float(model.kind == "decoder" or decoder),
+        on_targets=float(decoder),
+        cross_attention=float(decoder),
+        parallel_block=float(model.block == "parallel"),
+        norms=float(norms + decoder),
+        norm_bias=float("normalisation" in model.biases),
+        norm_statistics=2.0 if model.normalisation == "layernorm" else 1.0,
+        qkv_bias=float("qkv" in model.biases),
+        output_bias=float("attention_output" in model.biases),
+        feed_forward_bias=float("feed_forward" in model.biases),
+        dropout=float(model.dropout),
+        rotary=float(model.positions == "rotary"),
+        relative_projection=float(model.positions == "transformer-xl"),
+        feed_forward_size=float(feed_forward_size),
+        feed_forward_inputs=2.0 if form == "gated" else 1.0,
+        experts=float(experts),
+        experts_per_token=float(model.experts_per_token if experts > 1 else 1),
+        shared_experts=float(model.shared_experts if experts > 1 else 0),
+    )

@@ -1,0 +1,155 @@
+"""The software that runs a step: what it fuses, launches, overlaps and keeps, and what it does unless told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hardware.profile import Precision
+from hardware.quantity import Bytes, Seconds
+from hardware.spec import Name, NotNegative, Positive, Sheet, Words
+from simulator.columns import Columns
+from simulator.formulas.typing import Num
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Sharding = Literal["none", "zero1", "zero2", "zero3", "hybrid"]
+Recompute = Literal["none", "selective", "full"]
+Optimizer = Literal["adamw", "lamb", "sgd", "adafactor", "adam-8bit"]
+
+
+class Defaults(Sheet):
+    """What a plan is under this stack where the user leaves it open."""
+
+    precision: Precision
+    sharding: Sharding = "none"
+    recompute: Recompute = "none"
+    sequence_parallel: bool = False
+    optimizer: Optimizer = "adamw"
+    parameters_in_fp32: bool = False
+    """Whether the model holds its parameters in fp32 and casts them for each product (autocast)."""
+    gradients_in_fp32: bool = False
+    master_weights: bool = True
+    """Whether the optimizer holds an fp32 copy of 16-bit parameters."""
+
+
+class Overlap(Sheet):
+    """Share of the compute beside it that communication can hide behind."""
+
+    gradients: Share = 0.0
+    """Reduction of gradients, behind the backward pass."""
+    parameters: Share = 0.0
+    """Gathering of sharded parameters, behind forward and backward pass."""
+    tensor: Share = 0.0
+    """Exchange of tensor parallelism: share of its own time that is hidden."""
+    pipeline: Share = 0.0
+    """Transfers between stages: share of their own time that is hidden."""
+    context: Share = 0.8
+    """Ring of context parallelism, behind attention."""
+    experts: Share = 0.0
+    """All-to-all of experts: share of its own time that is hidden."""
+
+
+class Stack(Sheet):
+    """A training framework with its kernels."""
+
+    id: Name
+    name: Words
+    platform: Literal["gpu", "tpu"]
+    axes: tuple[Literal["dp", "tp", "pp", "cp", "ep"], ...]
+    """Kinds of parallelism that it offers."""
+    attention: Literal["unfused", "fused"]
+    attention_efficiency: Positive = 1.0
+    """Rate of its attention kernel over the device class's."""
+    eager: NotNegative = 1.0
+    """How much of the memory traffic and of the kernels that fusion avoids is nevertheless done: 0 fused, 1 eager."""
+    fused_qkv: bool = True
+    launch: Seconds
+    """Host time of one kernel launch."""
+    step_overhead: Seconds = 0.0
+    """Host time of a step beside launches: data, logging, loss scaling."""
+    overlap: Overlap = Overlap()
+    reduces_each_micro_batch: bool = False
+    """Whether gradients are reduced after every micro-batch instead of once a step."""
+    gathers_each_pass: bool = True
+    """Whether fully sharded parameters are gathered again for the backward pass."""
+    pads_shards: bool = False
+    """Whether tokens are shared among ranks that do not divide them."""
+    regathers_inputs: bool = True
+    """Whether sequence parallelism keeps only a rank's share of a product's input and gathers it again."""
+    head_positions: Literal["masked", "all"] = "masked"
+    """Whether the vocabulary head of masked-language modelling runs on the masked positions or on all."""
+    unpads: bool = False
+    """Whether padding is taken out before the model runs."""
+    drops_unused_recompute: bool = False
+    """Whether the compiler leaves out of a recomputation the products whose result the backward pass does not need."""
+    optimizer_passes: Positive = 1.0
+    """Memory traffic of the optimizer over that of one fused kernel."""
+    optimizer_kernels: NotNegative = 4.0
+    """Kernels of an optimizer step for each layer: few where tensors are updated together, hundreds where not."""
+    runtime_memory: Bytes
+    """What driver, runtime and libraries hold on a device."""
+    fragmentation: Share = 0.05
+    """Share of allocated memory that the allocator reserves beyond it."""
+    defaults: Defaults
+    source: Words
+    seen: Literal["primary", "secondary", "derived", "recalled"]
+    note: Words | None = None
+
+    def columns(self) -> Stacks:
+        """The stack as numbers."""
+        return Stacks(
+            fused_attention=float(self.attention == "fused"),
+            attention_efficiency=self.attention_efficiency,
+            eager=self.eager,
+            fused_qkv=float(self.fused_qkv),
+            launch=self.launch,
+            step_overhead=self.step_overhead,
+            gradient_overlap=self.overlap.gradients,
+            parameter_overlap=self.overlap.parameters,
+            tensor_overlap=self.overlap.tensor,
+            pipeline_overlap=self.overlap.pipeline,
+            context_overlap=self.overlap.context,
+            expert_overlap=self.overlap.experts,
+            reduces_each_micro_batch=float(self.reduces_each_micro_batch),
+            gathers_each_pass=float(self.gathers_each_pass),
+            regathers_inputs=float(self.regathers_inputs),
+            pads_shards=float(self.pads_shards),
+            all_positions=float(self.head_positions == "all"),
+            unpads=float(self.unpads),
+            drops_unused_recompute=float(self.drops_unused_recompute),
+            optimizer_passes=self.optimizer_passes,
+            optimizer_kernels=self.optimizer_kernels,
+            runtime_memory=self.runtime_memory,
+            fragmentation=self.fragmentation,
+        )
+
+
+@dataclass(frozen=True)
+class Stacks(Columns):
+    """Stacks as numbers; flags are 0 or 1."""
+
+    fused_attention: Num
+    attention_efficiency: Num
+    eager: Num
+    fused_qkv: Num
+    launch: Num
+    step_overhead: Num
+    gradient_overlap: Num
+    parameter_overlap: Num
+    tensor_overlap: Num
+    pipeline_overlap: Num
+    context_overlap: Num
+    expert_overlap: Num
+    reduces_each_micro_batch: Num
+    gathers_each_pass: Num
+    regathers_inputs: Num
+    pads_shards: Num
+    all_positions: Num
+    unpads: Num
+    drops_unused_recompute: Num
+    optimizer_passes: Num
+    optimizer_kernels: Num
+    runtime_memory: Num
+    fragmentation: Num

@@ -1,0 +1,12 @@
+"""What a transformer executes on one device for one micro-batch: its layers, its embedding and its head.
+
+Each function lists typed operators whose numbers are arrays over plans. Flags enter as factors of 0 and 1, so that
+one list serves serial and parallel blocks, plain and gated layers, dense ones and ones with experts.
+"""
+
+from simulator.transformer.embedding import embedding
+from simulator.transformer.head import head
+from simulator.transformer.layer import layer
+from simulator.transformer.tokens import Scenarios, Tokens, tokens_of
+
+__all__ = ["Scenarios", "Tokens", "embedding", "head", "layer", "tokens_of"]
