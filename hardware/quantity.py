@@ -28,7 +28,8 @@ _BYTES = _scaled("B", _METRIC | _BINARY)
 UNITS: dict[str, dict[str, float]] = {
     "memory size": _BYTES,
     "bandwidth": {f"{name}/s": scale for name, scale in (_BYTES | _scaled("b", _METRIC, 1 / 8)).items()},
-    "compute rate": _scaled("FLOP/s", _METRIC) | _scaled("OP/s", _METRIC),
+    "compute rate": _scaled("FLOP/s", _METRIC),
+    "integer rate": _scaled("OP/s", _METRIC),
     "time": {
         "s": 1.0,
         "ms": 1e-3,
@@ -114,11 +115,14 @@ def show(value: float, dimension: str) -> str:
 
     >>> show(2.039e12, "bandwidth")
     '2.039 TB/s'
+    >>> show(85899345920.0, "memory size"), show(80e9, "memory size")
+    ('80 GiB', '80 GB')
     """
     bases = {
         "memory size": "B",
         "bandwidth": "B/s",
         "compute rate": "FLOP/s",
+        "integer rate": "OP/s",
         "power": "W",
         "frequency": "Hz",
     }
@@ -129,8 +133,12 @@ def show(value: float, dimension: str) -> str:
     if dimension == "time":
         prefix = next((u for u in ("s", "ms", "us") if value >= UNITS["time"][u]), "ns")
         return f"{value / UNITS['time'][prefix]:.6g} {prefix}"
-    prefix = next((p for p in ("E", "P", "T", "G", "M", "k") if value >= _METRIC[p]), "")
-    return f"{value / _METRIC[prefix]:.6g} {prefix}{bases[dimension]}"
+    decimal = next((p for p in ("E", "P", "T", "G", "M", "k") if value >= _METRIC[p]), "")
+    shown = f"{value / _METRIC[decimal]:.6g} {decimal}{bases[dimension]}"
+    if dimension != "memory size":
+        return shown
+    binary = next((p for p in ("Ti", "Gi", "Mi", "Ki") if value >= _BINARY[p]), "Ki")
+    return min(shown, f"{value / _BINARY[binary]:.6g} {binary}B", key=len)
 
 
 @dataclass(frozen=True)
@@ -154,7 +162,9 @@ Bytes = Annotated[float, Quantity("memory size")]
 Bandwidth = Annotated[float, Quantity("bandwidth")]
 """A transfer rate [B/s]."""
 ComputeRate = Annotated[float, Quantity("compute rate")]
-"""A rate of arithmetic [FLOP/s], or [OP/s] for integers."""
+"""A rate of arithmetic [FLOP/s]."""
+IntegerRate = Annotated[float, Quantity("integer rate")]
+"""A rate of integer arithmetic [OP/s]."""
 Seconds = Annotated[float, Quantity("time")]
 """A duration [s]."""
 Watts = Annotated[float, Quantity("power")]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
-from hardware.quantity import Bandwidth, Bytes, CarbonIntensity, ComputeRate, Hertz, PriceRate, Seconds, Watts
+from hardware.quantity import Bandwidth, Bytes, CarbonIntensity, ComputeRate, Hertz, IntegerRate, PriceRate, Seconds, Watts
 
 Seen = Literal["primary", "secondary", "derived", "recalled", "unstated"]
 """How a figure was seen: in the vendor's or author's own text, in a quotation of it, by arithmetic on such figures,
@@ -73,8 +73,23 @@ class Sheet(BaseModel):
             value = getattr(self, name)
             if isinstance(value, Sheet):
                 yield from value.figures(f"{prefix}{name}.")
+            elif isinstance(value, dict) and value and all(isinstance(part, Sheet) for part in value.values()):
+                for key, part in value.items():
+                    yield from part.figures(f"{prefix}{name}.{key}.")
             else:
                 yield f"{prefix}{name}", value, self._provenance.get(name)
+
+    def shown(self, prefix: str = "") -> dict[str, Any]:
+        """The figures as `figures` names them, quantities with their unit."""
+        written = self.model_dump(mode="json")
+        return {name: _at(written, name.removeprefix(prefix)) for name, _, _ in self.figures(prefix)}
+
+
+def _at(written: Any, dotted: str) -> Any:
+    """The value at a dotted name of nested dictionaries."""
+    for part in dotted.split("."):
+        written = written[part]
+    return written
 
 
 class Peak(Sheet):
@@ -88,7 +103,7 @@ class Peak(Sheet):
     bf16: ComputeRate | None = None
     fp8: ComputeRate | None = None
     fp4: ComputeRate | None = None
-    int8: ComputeRate | None = None
+    int8: IntegerRate | None = None
     fp16_fp16_accumulate: ComputeRate | None = None
     fp16_without_tensor_cores: ComputeRate | None = None
     bf16_without_tensor_cores: ComputeRate | None = None

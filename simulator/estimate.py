@@ -20,6 +20,24 @@ from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 
 
+_KINDS: dict[str, tuple[str, ...]] = {
+    "matrix products": ("attention_projections", "attention", "feed_forward", "head"),
+    "recomputation": ("recompute",),
+    "memory bandwidth": ("normalisation", "elementwise", "embedding", "gradient_accumulation", "optimizer"),
+    "communication": (
+        "tensor_parallel",
+        "context_parallel",
+        "expert_parallel",
+        "parameter_gather",
+        "gradient_reduction",
+        "pipeline_transfer",
+    ),
+    "pipeline idle": ("pipeline_bubble",),
+    "host": ("host", "step_overhead", "offload"),
+}
+"""Kinds of work, and the parts of a step that belong to each."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A whole training run."""
@@ -58,6 +76,9 @@ class Estimate:
     hfu: float
     model_tflops_per_device: float
     breakdown_s: dict[str, float]
+    limits: dict[str, float]
+    """Share of the step by kind of work, largest first."""
+    limited_by: str
     memory_bytes: dict[str, float]
     fits: bool
     run: Run
@@ -146,6 +167,8 @@ def answer(scenario: Scenario) -> Estimate:
     work, capacity = scenario.workload, float(backend.device.memory_capacity)
     memory = {field.name: float(getattr(found.memory, field.name)) for field in fields(found.memory)}
     fits = float(found.memory.total) <= capacity
+    breakdown = {name: float(value) for name, value in found.step.parts.items() if float(value) != 0.0}
+    limits = _limits(breakdown)
     return Estimate(
         model=scenario.model.id,
         system=scenario.system.id,
@@ -167,7 +190,9 @@ def answer(scenario: Scenario) -> Estimate:
         mfu=float(flops.utilisation(model_flops, seconds, **use)),
         hfu=float(flops.utilisation(executed, seconds, **use)),
         model_tflops_per_device=model_flops / seconds / devices / 1e12,
-        breakdown_s={name: float(value) for name, value in found.step.parts.items() if float(value) != 0.0},
+        breakdown_s=breakdown,
+        limits=limits,
+        limited_by=next(iter(limits)),
         memory_bytes={**memory, "total": float(found.memory.total), "capacity": capacity},
         fits=fits,
         run=_run(scenario, seconds),
@@ -175,6 +200,13 @@ def answer(scenario: Scenario) -> Estimate:
         warnings=tuple(warnings_of(scenario, float(found.memory.total), capacity)),
         sources=tuple(sources_of(scenario)),
     )
+
+
+def _limits(breakdown: dict[str, float]) -> dict[str, float]:
+    """Share of the step that each kind of work takes, largest first."""
+    whole = sum(breakdown.values())
+    shares = {kind: sum(breakdown.get(name, 0.0) for name in names) / whole for kind, names in _KINDS.items()}
+    return dict(sorted(((kind, share) for kind, share in shares.items() if share > 0), key=lambda item: -item[1]))
 
 
 def _plain(spec: BaseModel) -> dict[str, Any]:

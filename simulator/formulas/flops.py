@@ -46,7 +46,7 @@ def model_flops_per_token(parameters: Num, layers: Num, *, heads: Num, head_size
     Parameters
     ----------
     parameters
-        Trainable parameters N, with embeddings [1].
+        Trainable parameters N, with embeddings [parameter].
     layers
         Transformer layers L [1].
     heads
@@ -140,7 +140,7 @@ def utilisation(flops: Num, seconds: Num, *, devices: Num, peak: Num) -> Num:
     seconds
         Time they took [s].
     devices
-        Number of devices [1].
+        Number of devices [device].
     peak
         Peak rate of one device [FLOP/s].
 

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from hardware.catalogue import is_path, locate
+from hardware.errors import InputError
 from hardware.reading import build, read_mapping
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
@@ -108,13 +109,55 @@ def load_scenario(name: str | Path) -> ScenarioFile:
         With file, line and field.
     """
     path = locate(_ROOT, "scenario", name)
-    scenario = build(ScenarioFile, read_mapping(path), path=path)
-    near = {field: _near(path, getattr(scenario, field)) for field in ("model", "system", "stack")}
+    return _relative(build(ScenarioFile, read_mapping(path), path=path), path)
+
+
+def _relative(scenario: ScenarioFile, path: Path) -> ScenarioFile:
+    """Read paths in a scenario file from where it lies."""
+    near = {}
+    for field in ("model", "system", "stack"):
+        name = getattr(scenario, field)
+        if isinstance(name, str) and is_path(name) and not Path(name).is_absolute():
+            near[field] = str(path.parent / name)
     return scenario.model_copy(update=near)
 
 
-def _near(path: Path, name: Any) -> Any:
-    """A path inside a file, seen from outside."""
-    if not isinstance(name, str) or not is_path(name) or Path(name).is_absolute():
-        return name
-    return str(path.parent / name)
+def scenario_of(
+    name: str,
+    *,
+    plan: Mapping[str, Any],
+    workload: Mapping[str, Any],
+    objective: str | None = None,
+    **others: Any,
+) -> ScenarioFile:
+    """A scenario from a model and options, or from a scenario file whose fields the options replace.
+
+    A YAML file is a scenario where it names a system, and a model otherwise.
+
+    Raises
+    ------
+    InputError
+        One sentence.
+    """
+    document: dict[str, Any] = {"model": name}
+    path = Path(name)
+    if is_path(name) and path.suffix != ".json":
+        given = read_mapping(path)
+        if "system" in given or ("model" in given and "layers" not in given):
+            scenario = _relative(build(ScenarioFile, given, path=path), path)
+            document = scenario.model_dump(exclude_unset=True)
+    if objective is not None:
+        model = document["model"]
+        document["model"] = {**(model if isinstance(model, dict) else {"base": model}), "objective": objective}
+    document |= others
+    document["plan"] = {**document.get("plan", {}), **plan}
+    document["workload"] = {**_without_other_total(document.get("workload", {}), workload), **workload}
+    if "system" not in document:
+        raise InputError("--system is missing: name what the model runs on, such as --system dgx-a100-640gb")
+    return build(ScenarioFile, document)
+
+
+def _without_other_total(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """A workload without the total that a new one replaces: tokens and steps exclude each other."""
+    replaced = {"tokens", "steps"} if {"tokens", "steps"} & new.keys() else set()
+    return {name: value for name, value in old.items() if name not in replaced}

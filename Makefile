@@ -1,0 +1,47 @@
+# make run    prints the estimate of the two headline scenarios
+# make test   runs every check
+# make check  the same without installing anything
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test check lint types imports unit clean
+
+run: $(VENV)/core
+	@$(BIN)/capsim estimate simulator/specs/scenarios/bert-large.yaml
+	@$(BIN)/capsim estimate simulator/specs/scenarios/palm-540b.yaml
+
+test: $(VENV)/dev check
+
+check: lint types imports unit
+
+lint:
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types:
+	$(BIN)/mypy
+
+imports:
+	$(BIN)/lint-imports
+
+unit:
+	$(BIN)/python -m pytest
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "capsim needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/core: $(VENV)/bin/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@$(BIN)/python -m compileall -q hardware simulator measure dashboard
+	@touch $@
+
+$(VENV)/dev: $(VENV)/core
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[measure,dashboard,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

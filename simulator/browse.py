@@ -1,0 +1,302 @@
+"""The catalogue for reading: lists, and single entries with the source of every figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from hardware import catalogue
+from hardware.errors import unknown
+from hardware.spec import Device, Figure, Grid, Overhead, Price, Sheet, System
+from simulator import units
+from simulator.scenario import parameters_of
+from simulator.specs import loading
+from simulator.specs.model import Model
+from simulator.specs.stack import Stack
+from simulator.specs.workload import Workload
+
+Row = dict[str, str]
+
+_SHORT = 16
+"""Characters that a column never breaks."""
+_NAME = 36
+"""The same for the first column, which names the entry."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One kind of entry: its names, how one is loaded, and its row in a list."""
+
+    title: str
+    names: Callable[[], list[str]]
+    load: Callable[[str], Any]
+    row: Callable[[Any], Row]
+
+
+def _kinds() -> dict[str, _Kind]:
+    """Every kind of entry, by the word that asks for it."""
+    prices = {price.id: price for price in catalogue.prices()}
+    named = loading.names
+    return {
+        "devices": _Kind("accelerators", lambda: catalogue.names("devices"), catalogue.load_device, _device),
+        "systems": _Kind("devices wired together", lambda: catalogue.names("systems"), catalogue.load_system, _system),
+        "models": _Kind("architectures", lambda: named("models"), loading.load_model, _model),
+        "stacks": _Kind("training software", lambda: named("stacks"), loading.load_stack, _stack),
+        "prices": _Kind("offers to rent one device", lambda: list(prices), prices.__getitem__, _price),
+        "profiles": _Kind("kernel constants", lambda: catalogue.names("profiles"), catalogue.load_profile, _profile),
+        "links": _Kind("link constants", lambda: list(catalogue.link_profiles()), catalogue.link_profiles().get, _link),
+        "grids": _Kind("carbon of electricity", lambda: list(catalogue.grids()), catalogue.grids().get, _grid),
+        "overheads": _Kind(
+            "power usage effectiveness", lambda: list(catalogue.overheads()), catalogue.overheads().get, _overhead
+        ),
+        "measurements": _facts("rates that somebody measured", catalogue.measurements),
+        "reliability": _facts("failures of real runs", catalogue.reliability),
+        "differences": _facts("often quoted figures and the vendor's", catalogue.differences),
+    }
+
+
+def _facts(title: str, load: Callable[[], tuple[Figure, ...]]) -> _Kind:
+    """A kind of loose figures, numbered."""
+    return _Kind(title, lambda: [str(i) for i in range(len(load()))], lambda name: load()[int(name)], _fact)
+
+
+def _kind(word: str) -> _Kind:
+    """The kind that a word asks for."""
+    kinds = _kinds()
+    if word not in kinds:
+        raise unknown("part of the catalogue", word, list(kinds))
+    return kinds[word]
+
+
+def data(kind: str | None, name: str | None) -> Any:
+    """The catalogue as plain data.
+
+    Parameters
+    ----------
+    kind
+        Such as devices; without it the number of entries of each kind.
+    name
+        One entry.
+
+    Raises
+    ------
+    InputError
+        With the nearest names.
+    """
+    if kind is None:
+        return {word: len(found.names()) for word, found in _kinds().items()}
+    found = _kind(kind)
+    if name is not None:
+        return _entry(_load(kind, found, name))
+    return [_entry(found.load(known)) for known in found.names()]
+
+
+def _load(kind: str, found: _Kind, name: str) -> Any:
+    """Load one entry by name."""
+    if name not in found.names() and not catalogue.is_path(name):
+        raise unknown(kind.removesuffix("s"), name, found.names())
+    return found.load(name)
+
+
+def _entry(entry: Any) -> dict[str, Any]:
+    """One entry as plain data: each figure with its source where it names one."""
+    if not isinstance(entry, Sheet):
+        return dict(entry.model_dump(mode="json"))
+    shown = entry.shown()
+    figures: dict[str, Any] = {}
+    for name, _, provenance in entry.figures():
+        plain = shown[name]
+        figures[name] = plain if provenance is None else {"value": plain, **provenance.model_dump(exclude_none=True)}
+    return figures
+
+
+def show(kind: str | None, name: str | None) -> None:
+    """Print the catalogue, a list, or one entry."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if kind is None:
+        rows: Iterable[Row] = (
+            {"part": word, "entries": str(len(found.names())), "what": found.title} for word, found in _kinds().items()
+        )
+        console.print(_table(rows))
+        console.print("capsim catalogue PART lists one, capsim catalogue PART NAME shows the source of every figure.")
+    elif name is None:
+        found = _kind(kind)
+        console.print(_table(found.row(found.load(known)) for known in found.names()))
+        if kind in ("devices", "systems"):
+            unit = "Formats in dense TFLOP/s. " if kind == "devices" else ""
+            console.print(f"{unit}A figure with ° is only recalled; the others were read or derived.")
+    else:
+        console.print(_sheet(_load(kind, _kind(kind), name)))
+
+
+def _table(rows: Iterable[Row]) -> Any:
+    """Rows as a table; the first column names the entry and is never broken."""
+    from rich.table import Table
+    from rich.text import Text
+
+    found = list(rows)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in found[0] if found else ():
+        longest = max(len(row[column]) for row in found)
+        whole = longest <= (_NAME if column == next(iter(found[0])) else _SHORT)
+        table.add_column(column, overflow="fold", no_wrap=whole)
+    for row in found:
+        table.add_row(*(Text(cell) for cell in row.values()))
+    return table
+
+
+def _sheet(entry: Any) -> Any:
+    """One entry as a table of figures with the keys of their sources, and the sources below."""
+    from rich.console import Group
+    from rich.text import Text
+
+    if not isinstance(entry, Sheet):
+        return _table({"figure": name, "value": _plain(value)} for name, value in entry.model_dump(mode="json").items())
+    shown, rows, cited = entry.shown(), [], {}
+    for name, value, provenance in entry.figures():
+        if value is None and provenance is None:
+            continue
+        keys = provenance.source if provenance else ()
+        numbers = [str(cited.setdefault(key, len(cited) + 1)) for key in keys]
+        rows.append(
+            {
+                "figure": name,
+                "value": "none" if value is None else _plain(shown[name]),
+                "seen": f"{provenance.seen} [{', '.join(numbers)}]" if provenance else "",
+                "note": (provenance.note or "") if provenance else "",
+            }
+        )
+    titles = catalogue.sources()
+    listed = [f"[{number}] {titles.get(key, key)}" for key, number in cited.items()]
+    return Group(_table(rows), "", *map(Text, listed))
+
+
+def _plain(value: Any) -> str:
+    """A value of plain data in one line."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:,.0f}"
+    return str(value)
+
+
+def _marked(sheet: Sheet, name: str, text: str) -> str:
+    """A figure, with a mark where it is only recalled."""
+    provenance = sheet.provenance.get(name)
+    return f"{text}°" if provenance is not None and provenance.seen == "recalled" else text
+
+
+def _device(device: Device) -> Row:
+    def tera(name: str) -> str:
+        rate = getattr(device.peak, name)
+        return _marked(device.peak, name, f"{rate / 1e12:,.4g}") if rate else "-"
+
+    return {
+        "device": device.id,
+        "fp32": tera("fp32"),
+        "tf32": tera("tf32"),
+        "fp16": tera("fp16"),
+        "bf16": tera("bf16"),
+        "fp8": tera("fp8"),
+        "GiB": _marked(device.memory, "usable", f"{device.memory_capacity / 2**30:.1f}"),
+        "GB/s": _marked(device.memory, "bandwidth", f"{device.memory.bandwidth / 1e9:,.0f}"),
+        "W": _marked(device.power, "limit", f"{device.power.rated:.0f}"),
+    }
+
+
+def _system(system: System) -> Row:
+    links = []
+    for _, _, link in system.levels:
+        rate = f"{link.bandwidth_per_device / 1e9:.3g} {link.kind}"
+        links.append(_marked(link, "bandwidth", rate))
+    return {
+        "system": system.id,
+        "device": system.device.id,
+        "a node": str(system.devices_per_node),
+        "most": f"{system.most_devices:,}",
+        "GB/s a device, from the inside": ", ".join(links),
+    }
+
+
+def _model(model: Model) -> Row:
+    return {
+        "model": model.id,
+        "kind": model.kind,
+        "parameters": units.count(parameters_of(model, Workload().resolve(model))),
+        "published": units.count(model.published_parameters) if model.published_parameters else "-",
+        "layers": f"{model.all_layers}",
+        "hidden": f"{model.hidden_size:,}",
+        "heads": f"{model.attention_heads}/{model.kv_heads}",
+        "experts": f"{model.experts}" if model.experts > 1 else "-",
+    }
+
+
+def _stack(stack: Stack) -> Row:
+    return {
+        "stack": stack.id,
+        "splits": " ".join(stack.axes),
+        "attention": stack.attention,
+        "precision": stack.defaults.precision,
+        "sharding": stack.defaults.sharding,
+        "recompute": stack.defaults.recompute,
+    }
+
+
+def _price(price: Price) -> Row:
+    rate = price.provenance.get("rate")
+    return {
+        "offer": price.id,
+        "device": price.device,
+        "USD/h": _marked(price, "rate", f"{price.rate * 3600:.2f}"),
+        "kind": price.kind,
+        "date": price.date,
+        "seen": rate.seen if rate else "unstated",
+    }
+
+
+def _profile(profile: Any) -> Row:
+    best = next((profile.gemm[name] for name in ("bf16", "fp16", "fp32") if name in profile.gemm))
+    return {
+        "class": profile.id,
+        "title": profile.title,
+        "formats": ", ".join(profile.gemm),
+        "share of peak": f"{best.efficiency:.2f}",
+        "sustained": f"{best.efficiency * best.sustained:.2f}",
+        "of bandwidth": f"{profile.memory.efficiency:.2f}",
+        "source": best.source,
+    }
+
+
+def _link(link: Any) -> Row:
+    return {
+        "link": link.id,
+        "title": link.title,
+        "share of rate": _marked(link, "efficiency", f"{link.efficiency:.2f}"),
+        "latency": units.duration(link.latency),
+        "a rank": units.duration(link.latency_per_rank),
+    }
+
+
+def _grid(grid: Grid) -> Row:
+    return {"grid": grid.id, "name": grid.name, "gCO2e/kWh": f"{grid.intensity * 3.6e9:.0f}"}
+
+
+def _overhead(overhead: Overhead) -> Row:
+    return {
+        "overhead": overhead.id,
+        "name": overhead.name,
+        "ratio": _marked(overhead, "ratio", f"{overhead.ratio:.2f}"),
+    }
+
+
+def _fact(figure: Figure) -> Row:
+    return {
+        "subject": figure.subject,
+        "what": figure.what.replace("_", " "),
+        "value": f"{figure.value} {figure.unit}".strip(),
+        "seen": figure.seen,
+        "source": "; ".join(figure.source),
+    }

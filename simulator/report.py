@@ -1,0 +1,135 @@
+"""An estimate as tables for a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from simulator import units
+from simulator.estimate import Estimate
+
+_DEGREES = ("dp", "tp", "pp", "virtual_stages", "cp", "ep")
+_BAR = 24
+"""Characters of the longest bar."""
+
+
+def print_estimate(answer: Estimate, *, title: str | None = None, sources: bool = False) -> None:
+    """Print an estimate to the terminal."""
+    Console(highlight=False).print(render(answer, title=title, sources=sources))
+
+
+def render(answer: Estimate, *, title: str | None = None, sources: bool = False) -> RenderableType:
+    """Lay an estimate out: answer first, then where the time and the memory go, then what it rests on."""
+    head = Text(title or f"{answer.model} on {answer.devices:,} x {answer.system}", style="bold")
+    parts: list[RenderableType] = [head, Text(_split(answer), style="dim"), Padding(_answer(answer), (1, 0, 0, 0))]
+    parts += [Padding(_step(answer), (1, 0, 0, 0)), Padding(_memory(answer), (1, 0, 0, 0))]
+    for name, lines in (("Warning", answer.warnings), ("Assumed", answer.assumed)):
+        parts += [Padding(_lines(name, lines), (1, 0, 0, 0))] if lines else []
+    if sources:
+        parts.append(Padding(_lines("Source", answer.sources), (1, 0, 0, 0)))
+    return Group(*parts, "")
+
+
+def _split(answer: Estimate) -> str:
+    """The plan in one line."""
+    plan, work = answer.plan, answer.workload
+    degrees = " ".join(f"{name}={plan[name]}" for name in _DEGREES if plan[name] > 1) or "dp=1"
+    sharding = plan["sharding"] + (f" over {plan['sharding_group']}" if "sharding_group" in plan else "")
+    target = f" + {work['target_length']}" if "target_length" in work else ""
+    return (
+        f"{degrees}, micro-batch {plan['micro_batch']}, sharding {sharding}, recompute {plan['recompute']}, "
+        f"{plan['precision']}, {plan['optimizer']}, stack {answer.stack}; "
+        f"batch {work['global_batch']:,} x {work['sequence_length']:,}{target} tokens"
+    )
+
+
+def _grid() -> Table:
+    """A table without lines."""
+    return Table.grid(padding=(0, 2))
+
+
+def _answer(answer: Estimate) -> Table:
+    """The answer itself."""
+    table, run, memory = _grid(), answer.run, answer.memory_bytes
+    free = memory["capacity"] - memory["total"]
+    fits = f"fits, {units.size(free)} free" if answer.fits else f"DOES NOT FIT, {units.size(-free)} too much"
+    interval = "interval not known yet"
+    if answer.step_time_low_s is not None and answer.step_time_high_s is not None:
+        level = f"{100 * (answer.interval_level or 0):.0f} %"
+        interval = f"{level}: {units.duration(answer.step_time_low_s)} to {units.duration(answer.step_time_high_s)}"
+    active = f", {units.count(answer.active_parameters)} of them active" if _sparse(answer) else ""
+    rows = [
+        ("Model", f"{units.count(answer.parameters)} parameters{active}", f"{answer.parameters:,.0f}"),
+        ("Step time", units.duration(answer.step_time_s), interval),
+        (
+            "Throughput",
+            f"{units.count(answer.tokens_per_s)} tokens/s",
+            f"{units.digits(answer.samples_per_s)} sequences/s",
+        ),
+        (
+            "Utilisation",
+            f"{units.percent(answer.mfu)} MFU",
+            f"{units.percent(answer.hfu)} with recomputation, {units.digits(answer.model_tflops_per_device)} "
+            "TFLOP/s a device",
+        ),
+        ("Limited by", answer.limited_by, ", ".join(_shares(answer))),
+        ("Memory", f"{units.size(memory['total'])} of {units.size(memory['capacity'])}", fits),
+        ("Run", units.duration(run.time_s), f"{run.steps:,} steps, {units.count(run.tokens)} tokens"),
+    ]
+    if run.cost_usd is not None:
+        rate = run.cost_usd / run.device_hours
+        rows.append(("Cost", units.money(run.cost_usd), f"{units.count(run.device_hours)} device-hours at ${rate:.2f}"))
+    rows.append(("Energy", units.energy(run.energy_kwh), f"{units.mass(run.co2_kg)} CO2e, at rated power"))
+    for name, value, detail in rows:
+        table.add_row(Text(name, style="bold"), Text(value, style="cyan"), Text(detail, style="dim"))
+    return table
+
+
+def _sparse(answer: Estimate) -> bool:
+    """Whether a token meets fewer parameters than there are."""
+    return answer.active_parameters < answer.parameters
+
+
+def _shares(answer: Estimate) -> list[str]:
+    """What kinds of work share the step."""
+    return [f"{name} {units.percent(share)}" for name, share in answer.limits.items() if share >= 0.005]
+
+
+def _words(name: str) -> str:
+    """The name of a part as words."""
+    return name.replace("_", " ")
+
+
+def _bars(title: str, values: dict[str, float], whole: float, show: object) -> Table:
+    """A table of parts with bars, longest first."""
+    table = _grid()
+    table.add_row(Text(title, style="bold"))
+    longest = max(values.values(), default=0.0)
+    for name, value in sorted(values.items(), key=lambda item: -item[1]):
+        if value < 0.0005 * whole:
+            continue
+        bar = "█" * max(round(_BAR * value / longest), 1)
+        shown = show(value)  # type: ignore[operator]
+        table.add_row(f"  {_words(name)}", Text(shown, justify="right"), units.percent(value / whole), bar)
+    return table
+
+
+def _step(answer: Estimate) -> Table:
+    """Where the time of a step goes."""
+    return _bars("Where a step goes", answer.breakdown_s, answer.step_time_s, units.duration)
+
+
+def _memory(answer: Estimate) -> Table:
+    """Where the memory of the fullest stage goes."""
+    parts = {name: value for name, value in answer.memory_bytes.items() if name not in ("total", "capacity")}
+    return _bars("Memory of the fullest stage", parts, answer.memory_bytes["total"], units.size)
+
+
+def _lines(name: str, lines: tuple[str, ...]) -> Table:
+    """A list of sentences."""
+    table = _grid()
+    for line in lines:
+        table.add_row(Text(name, style="bold yellow" if name == "Warning" else "bold"), Text(line))
+    return table

@@ -1,0 +1,89 @@
+"""What a step time must do, whatever its constants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import simulator
+
+_PLAN = {"tp": 1, "pp": 1, "micro_batch": 2, "recompute": "none"}
+_WORK = {"sequence_length": 512, "global_batch": 256}
+
+
+def _answer(plan: dict[str, Any] | None = None, **changes: Any) -> simulator.Estimate:
+    given: dict[str, Any] = {
+        "model": "bert-large",
+        "system": "dgx-a100-640gb",
+        "devices": 16,
+        "stack": "megatron-lm",
+        "workload": _WORK,
+        **changes,
+    }
+    model, system = given.pop("model"), given.pop("system")
+    return simulator.estimate(model, system, plan={**_PLAN, **(plan or {})}, **given)
+
+
+def test_parts_add_up() -> None:
+    for plan in ({}, {"tp": 4}, {"pp": 4}, {"pp": 4, "tp": 2, "recompute": "full"}, {"sharding": "zero3"}):
+        answer = _answer(plan)
+        assert sum(answer.breakdown_s.values()) == pytest.approx(answer.step_time_s, rel=1e-12)
+        assert min(answer.breakdown_s.values()) >= 0.0
+        parts = {name: value for name, value in answer.memory_bytes.items() if name not in ("total", "capacity")}
+        assert sum(parts.values()) == pytest.approx(answer.memory_bytes["total"], rel=1e-12)
+
+
+def test_more_work_takes_longer() -> None:
+    base = _answer()
+    assert _answer(workload={**_WORK, "global_batch": 512}).step_time_s > base.step_time_s
+    assert _answer(workload={**_WORK, "sequence_length": 1024}).step_time_s > base.step_time_s
+    assert _answer(model={"base": "bert-large", "layers": 48}).step_time_s > base.step_time_s
+    assert _answer({"recompute": "full"}).step_time_s > base.step_time_s
+    assert _answer({"recompute": "full"}).executed_flops_per_step > base.executed_flops_per_step
+    assert _answer({"recompute": "full"}).model_flops_per_step == base.model_flops_per_step
+
+
+def test_better_hardware_is_faster() -> None:
+    assert _answer(system="dgx-h100").step_time_s < _answer().step_time_s
+    assert _answer(system="dgx-a100-640gb").step_time_s < _answer(system="dgx-1-v100-32gb").step_time_s
+
+
+def test_a_bubble_is_that_of_its_schedule() -> None:
+    one = _answer({"pp": 4, "dp": 4, "micro_batch": 2}).breakdown_s["pipeline_bubble"]
+    two = _answer({"pp": 4, "dp": 4, "micro_batch": 2, "virtual_stages": 2}).breakdown_s["pipeline_bubble"]
+    assert 0.0 < two < one
+    assert "pipeline_bubble" not in _answer().breakdown_s
+
+
+def test_communication_appears_with_its_parallelism() -> None:
+    assert "tensor_parallel" in _answer({"tp": 2}).breakdown_s
+    assert "tensor_parallel" not in _answer().breakdown_s
+    assert "pipeline_transfer" in _answer({"pp": 2}).breakdown_s
+    assert "context_parallel" in _answer({"cp": 2, "dp": 8}).breakdown_s
+    inside = _answer({"tp": 8, "dp": 2}).breakdown_s["tensor_parallel"]
+    across = _answer({"tp": 8, "dp": 2, "placement": "dp-tp-cp-pp"}).breakdown_s["tensor_parallel"]
+    assert across > inside
+
+
+def test_experts_exchange_tokens() -> None:
+    model = {"base": "bert-large", "experts": 16, "experts_per_token": 2}
+    assert "expert_parallel" in _answer({"ep": 8, "dp": 16}, model=model).breakdown_s
+    alone = _answer({"ep": 1, "dp": 16}, model=model)
+    assert "expert_parallel" not in alone.breakdown_s
+    assert alone.active_parameters < alone.parameters
+
+
+def test_sharding_saves_memory_step_by_step() -> None:
+    needs = [
+        _answer({"sharding": name, "parameters_in_fp32": False}).memory_bytes
+        for name in ("none", "zero1", "zero2", "zero3")
+    ]
+    assert needs[1]["optimizer"] * 16 == pytest.approx(needs[0]["optimizer"])
+    assert needs[2]["gradients"] * 16 == pytest.approx(needs[0]["gradients"])
+    assert needs[3]["parameters"] * 16 == pytest.approx(needs[0]["parameters"])
+
+
+def test_a_flat_network_costs_nothing_alone() -> None:
+    answer = simulator.estimate("bert-large", "rtx-3090", workload={"sequence_length": 128})
+    assert not {"tensor_parallel", "gradient_reduction", "pipeline_transfer"} & answer.breakdown_s.keys()
