@@ -7,20 +7,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hardware.errors import InputError, unknown
+from hardware.errors import InputError, about, shown, unknown
 from hardware.profile import LinkProfile, Profile
-from hardware.reading import build, read_mapping
+from hardware.reading import build, is_path, placed, read_mapping
 from hardware.spec import Device, Figure, Grid, Overhead, Price, Sheet, System
 
 _ROOT = Path(__file__).parent
-_FILE_LIKE = re.compile(r"[/\\]|\.ya?ml\Z|\.json\Z")
 
 Entry = TypeVar("Entry", bound=Sheet)
-
-
-def is_path(name: str | Path) -> bool:
-    """Whether a name means a file rather than an entry of the catalogue."""
-    return isinstance(name, Path) or bool(_FILE_LIKE.search(name))
 
 
 def names(kind: str) -> list[str]:
@@ -39,16 +33,26 @@ def locate(root: Path, kind: str, name: str | Path) -> Path:
     if is_path(name):
         return Path(name)
     if not isinstance(name, str) or not name:
-        raise InputError(f"a {kind} is named by a word or a file, not by {name!r}")
-    path = root / f"{kind}s" / f"{name.lower()}.yaml"
-    if not path.is_file():
-        raise unknown(kind, name, sorted(file.stem for file in (root / f"{kind}s").glob("*.yaml")))
-    return path
+        raise InputError(f"a {kind} is named by a word or a file, not by {shown(name)}")
+    known = sorted(file.stem for file in (root / f"{kind}s").glob("*.yaml"))
+    if name.lower() not in known:
+        raise unknown(kind, name, known)
+    return root / f"{kind}s" / f"{name.lower()}.yaml"
 
 
 @cache
 def _catalogued_device(path: Path) -> Device:
-    return build(Device, {"id": path.stem, **read_mapping(path)}, path=path)
+    return _device(path)
+
+
+def _device(path: Path) -> Device:
+    """Read a device; its id is the name of the file unless it gives one."""
+    return build(Device, {"id": id_of(path), **read_mapping(path)}, path=path)
+
+
+def id_of(path: Path) -> str:
+    """An id after the name of a file."""
+    return re.sub(r"[^a-z0-9.+-]+", "-", path.stem.lower()).strip("-.+") or "unnamed"
 
 
 def load_device(name: str | Path | Device) -> Device:
@@ -57,11 +61,19 @@ def load_device(name: str | Path | Device) -> Device:
     >>> load_device("a100-sxm4-80gb").peak.bf16
     312000000000000.0
     """
-    return name if isinstance(name, Device) else _catalogued_device(locate(_ROOT, "device", name))
+    if isinstance(name, Device):
+        return name
+    path = locate(_ROOT, "device", name)
+    if path.parent == _ROOT / "devices":
+        return _catalogued_device(path)
+    device = _device(path)
+    with placed(path), about("profile"):
+        load_profile(device.profile)
+    return device
 
 
 def load_system(name: str | Path | System) -> System:
-    """Load a system by name, from a file, or pass one through; a device's name means a plain host of it.
+    """Load a system by name, from a file, or pass one through; a device's name or file means a plain host of it.
 
     >>> load_system("dgx-a100-640gb").device.id
     'a100-sxm4-80gb'
@@ -75,41 +87,76 @@ def load_system(name: str | Path | System) -> System:
             return plain_host(load_device(name))
         raise unknown("system", str(name), names("systems") + names("devices"))
     path = locate(_ROOT, "system", name)
-    document = {"id": path.stem, **read_mapping(path)}
+    document = {"id": id_of(path), **read_mapping(path)}
+    if "device" not in document and "peak" in document:
+        return plain_host(load_device(path))
     device = document.get("device")
     if isinstance(device, str):
         near = path.parent / device
-        document["device"] = load_device(near if is_path(device) and near.is_file() else device)
-    return build(System, document, path=path)
+        with placed(path), about("device"):
+            document["device"] = load_device(near if is_path(device) and near.is_file() else device)
+    system = build(System, document, path=path)
+    with placed(path):
+        _check_links(system)
+    return system
+
+
+def _check_links(system: System) -> None:
+    """Refuse links of a kind that nobody knows."""
+    for name, _, link in system.levels:
+        if link.kind not in link_profiles():
+            raise unknown("kind of link", link.kind, sorted(link_profiles()), fields=[f"{name}.kind"])
 
 
 def plain_host(device: Device) -> System:
     """One host of up to eight devices: on their own board where they have one that joins all of them, else on PCIe.
 
     TPU chips have no links but their torus, so for them it is a slice of their pod.
+
+    Raises
+    ------
+    InputError
+        Where the data sheet of the device does not say enough.
     """
     if device.kind == "tpu":
-        pod = load_system(f"{device.id}-pod")
-        return pod.model_copy(update={"id": device.id, "name": f"Slice of a {pod.name}", "default_devices": 1})
+        return _slice(device)
     board = device.scale_up
     if board is not None and board.topology in ("switch", "cube-mesh", "mesh"):
         rate = board.bandwidth_per_link if board.topology == "mesh" else board.bandwidth
-        wiring: dict[str, object] = {"kind": board.kind, "topology": board.topology, "bandwidth": f"{rate} B/s"}
-        wiring["in_network_reduction"] = link_profiles()[board.kind].reduction_gain > 1
+        wiring: dict[str, object] = {"kind": board.kind, "topology": board.topology}
+        wiring["in_network_reduction"] = _link_profile(device, board.kind).reduction_gain > 1
     else:
-        host = device.host_link
-        wiring = {"kind": host.kind, "topology": "host-bridge", "bandwidth": f"{host.bandwidth} B/s"}
+        rate, wiring = device.host_link.bandwidth, {"kind": device.host_link.kind, "topology": "host-bridge"}
+    if rate is None:
+        raise InputError(f"{device.id}: the bandwidth of {wiring['kind']} is missing; without it there is no host")
     assumed = {
         "id": device.id,
-        "name": f"Host with {device.name}",
+        "name": f"Host with {device.name}"[:600],
         "device": device,
         "devices_per_node": 8,
         "most_devices": 8,
         "default_devices": 1,
-        "intra_node": wiring,
+        "intra_node": {**wiring, "bandwidth": f"{rate!r} B/s"},
         "note": "Assumed: one host with up to eight of these devices and no network to others.",
     }
     return build(System, assumed)
+
+
+def _slice(device: Device) -> System:
+    """A slice of a TPU's pod."""
+    if f"{device.id}-pod" not in names("systems"):
+        pods = ", ".join(name for name in names("systems") if name.startswith("tpu-"))
+        raise InputError(f"{device.id}: a TPU is not used without the torus of its pod; name a system, such as {pods}")
+    pod = load_system(f"{device.id}-pod")
+    return pod.model_copy(update={"id": device.id, "name": f"Slice of a {pod.name}", "default_devices": 1})
+
+
+def _link_profile(device: Device, kind: str) -> LinkProfile:
+    """The constants of a device's links."""
+    profiles = link_profiles()
+    if kind not in profiles:
+        raise unknown(f"kind of link of {device.id}", kind, sorted(profiles))
+    return profiles[kind]
 
 
 @cache
@@ -171,6 +218,7 @@ def differences() -> tuple[Figure, ...]:
     return _figures("differences.yaml")
 
 
+@cache
 def _figures(file: str) -> tuple[Figure, ...]:
     path = _ROOT / file
     return tuple(build(Figure, entry, path=path) for entry in read_mapping(path)["figures"])

@@ -2,15 +2,56 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+if TYPE_CHECKING:  # the command line starts with this module, and help needs no pydantic
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+
+_LONGEST = 500
+"""Characters of the longest sentence; where there would be more, the middle is left out."""
+_LONGEST_VALUE = 60
+
+Location = tuple[int | str, ...]
+"""Keys and indices that lead to a place inside a document."""
 
 
 class InputError(ValueError):
-    """A mistake in the input: one sentence with the place, the value and what would be valid."""
+    """A mistake in the input: one sentence with the place, the value and what would be valid.
+
+    Parameters
+    ----------
+    sentence
+        What is wrong; it becomes one line of moderate length, whatever the input holds.
+    fields
+        The fields it is about, such as ``plan.tp``, likeliest first; whoever knows the file that gave them adds file
+        and line. Empty where the sentence has its place.
+    """
+
+    def __init__(self, sentence: str, *, fields: Sequence[str] = ()) -> None:
+        super().__init__(one_line(sentence))
+        self.fields = tuple(fields)
+
+
+@contextmanager
+def about(*fields: str) -> Iterator[None]:
+    """Say which fields an error is about, where it does not say so itself."""
+    try:
+        yield
+    except InputError as error:
+        if error.fields:
+            raise
+        raise InputError(str(error), fields=fields) from None
+
+
+def one_line(sentence: str) -> str:
+    """Write what cannot be printed as an escape, and leave out the middle of a very long sentence."""
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in sentence)
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]} ... {text[-half:]}"
 
 
 def nearest(word: str, known: Iterable[str], *, most: int = 3) -> list[str]:
@@ -18,29 +59,41 @@ def nearest(word: str, known: Iterable[str], *, most: int = 3) -> list[str]:
 
     >>> nearest("a100-sxm-80gb", ["a100-sxm4-80gb", "h200-sxm-141gb", "rtx-3090"], most=1)
     ['a100-sxm4-80gb']
+    >>> nearest("a100", ["a10", "a100-pcie-40gb", "a100-sxm4-80gb", "h100-pcie-80gb"])
+    ['a100-pcie-40gb', 'a100-sxm4-80gb', 'a10']
     """
-    return difflib.get_close_matches(word.lower(), list(known), n=most, cutoff=0.5)
+    from difflib import get_close_matches  # only errors need it
+
+    low, names = word[:_LONGEST_VALUE].lower(), list(known)
+    longer = sorted(
+        (name for name in names if len(low) > 2 and low in name), key=lambda name: (not name.startswith(low), len(name))
+    )
+    alike = get_close_matches(low, names, n=most, cutoff=0.5)
+    return [*longer, *(name for name in alike if name not in longer)][:most]
 
 
-def unknown(kind: str, word: str, known: Sequence[str]) -> InputError:
+def unknown(kind: str, word: str, known: Sequence[str], *, fields: Sequence[str] = ()) -> InputError:
     """Build the error for a name that is not in a list of names."""
     close = nearest(word, known)
     if close:
-        return InputError(f"unknown {kind} {word!r}; did you mean {' or '.join(close)}?")
-    shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-    return InputError(f"unknown {kind} {word!r}; known: {shown}")
+        return InputError(f"unknown {kind} {shown(word)}; did you mean {' or '.join(close)}?", fields=fields)
+    names = ", ".join(known[:16]) + (", ..." if len(known) > 16 else "")
+    return InputError(f"unknown {kind} {shown(word)}; known: {names}", fields=fields)
 
 
-def _path(location: tuple[int | str, ...]) -> str:
-    """Join a validation location to dotted names, without the tags pydantic adds for unions."""
-    parts = [str(part) for part in location if not (isinstance(part, str) and "[" in part)]
-    return ".".join(parts)
+def shown(value: Any) -> str:
+    """Show a value of a document briefly: input may be large.
 
-
-def _shown(value: Any) -> str:
-    """Show a value briefly: input may be large."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    >>> shown("abc"), shown(True), shown(None), shown("x" * 100)[-5:]
+    ("'abc'", 'true', 'null', 'xx...')
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # whole numbers of thousands of digits, or as many levels
+        text = f"a very large {type(value).__name__}"
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
 
 
 _RANGES = {
@@ -49,46 +102,85 @@ _RANGES = {
     "less_than": ("lt", "less than"),
     "less_than_equal": ("le", "at most"),
 }
+_TYPES = {
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number of fewer digits",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text",
+    "string_unicode": "must be text",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must be of lower-case letters, digits and . + -, a letter or digit first",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping of names to values",
+    "model_type": "must be a mapping of names to values",
+    "model_attributes_type": "must be a mapping of names to values",
+    "literal_error": "valid: {expected}",
+}
+"""What pydantic's problems are called here; the only pattern is a name's."""
 
 
-def sentence(error: ValidationError, *, fields: Sequence[str] = ()) -> tuple[str, tuple[int | str, ...]]:
+def sentence(error: ValidationError, fields_beside: Callable[[Location], Sequence[str]]) -> tuple[str, Location]:
     """Turn the first problem of a validation error into a sentence, and say where it is.
+
+    A key too much comes before a key that is missing: it may be the same, misspelled.
 
     Parameters
     ----------
     error
         What pydantic raised.
-    fields
-        Names that are valid at the top level, to suggest the nearest one for a misspelled key.
+    fields_beside
+        Names that are valid at the place of a misspelled key, to suggest the nearest one.
 
     Returns
     -------
     tuple
         The sentence, and the location inside the document.
     """
-    problem = error.errors(include_url=False)[0]
-    location = problem["loc"]
-    path, value, kind = _path(location), problem.get("input"), problem["type"]
-    context = problem.get("ctx", {})
+    problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
+    location, kind, value = _place(problems[0]), problems[0]["type"], problems[0].get("input")
+    path = ".".join(map(str, location))
     if kind == "extra_forbidden":
-        close = nearest(str(location[-1]), fields, most=1) if len(location) == 1 else []
-        if close:
-            hint = f"; did you mean {close[0]!r}?"
-        else:
-            hint = f"; valid: {', '.join(fields)}" if fields and len(location) == 1 else ""
-        return f"unknown key {path!r}{hint}", location
+        fields = fields_beside(location)
+        close = nearest(str(location[-1]), fields, most=1)
+        hint = f"; did you mean {close[0]!r}?" if close else f"; valid: {', '.join(fields)}" if fields else ""
+        return f"unknown key {shown(path)}{hint}", location
     if kind == "missing":
         return f"{path!r} is missing", location
-    if kind in _RANGES:
-        key, words = _RANGES[kind]
-        text = f"must be {words} {context[key]:g}"
-    elif kind == "finite_number":
-        text = "must be a finite number"
-    elif kind == "literal_error":
-        text = f"valid: {context['expected']}"
-    elif kind == "value_error":
-        text = str(context.get("error", problem["msg"]))
-        return (text if isinstance(context.get("error"), InputError) or not path else f"{path}: {text}"), location
-    else:
-        text = problem["msg"].replace("Input should be", "should be")
-    return f"{path}={_shown(value)}: {text}", location
+    branches = list(dict.fromkeys(_complaint(problem) for problem in problems if _place(problem) == location))
+    text = " or ".join([branches[0], *(branch.removeprefix("must be ") for branch in branches[1:])])
+    if not path or kind == "value_error":
+        return (f"{path}: {text}" if path else text), location
+    return f"{path}={shown(value)}: {text}", location
+
+
+def _place(problem: ErrorDetails) -> Location:
+    """Where a problem is inside the document, without the branch of a union that pydantic names."""
+    place, last = problem["loc"], problem["loc"][-1:]
+    is_branch = problem["type"] != "extra_forbidden" and _is_branch(*last)
+    return place[:-1] if is_branch else place
+
+
+def _is_branch(part: int | str = 0) -> bool:
+    """Whether the last part of a location is a branch of a union, not a key."""
+    return isinstance(part, str) and (part in ("float", "str", "int") or "[" in part)
+
+
+def _complaint(problem: ErrorDetails) -> str:
+    """What is wrong with one value."""
+    kind, context, value = problem["type"], problem.get("ctx", {}), problem.get("input")
+    if kind == "value_error":
+        return str(context.get("error", problem["msg"]))
+    if kind not in _RANGES:
+        return _TYPES.get(kind, problem["msg"]).format_map(context)
+    if isinstance(value, float) and not math.isfinite(value):
+        return _TYPES["finite_number"]
+    limit, words = _RANGES[kind]
+    return f"must be {words} {context[limit]:,.15g}"

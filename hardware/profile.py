@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hardware.quantity import Seconds
-from hardware.spec import Count, Fraction, Name, NotNegative, Positive, Seen, Sheet, Words
+from hardware.spec import NO_FLAG, Count, Fraction, Name, NotNegative, Positive, Seen, Sheet, Words
 
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "fp8"]
 
@@ -93,7 +93,7 @@ class LinkProfile(Sheet):
     """Time lost while the rate rises with message size [s / sqrt(B)]."""
     efficiency: Positive
     """Share of the nominal rate of one direction that a long collective over many devices reaches."""
-    pair_loss: Annotated[float, Field(ge=-2, le=1)] = 0.0
+    pair_loss: Annotated[float, Field(ge=-2, le=1), NO_FLAG] = 0.0
     """Lost share of the rate for n devices, times n: a group of 2 loses half of this. Negative where a shared bridge
     serves few devices better than many."""
     reduction_gain: Positive = 1.0

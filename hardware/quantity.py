@@ -6,14 +6,16 @@ A figure without a unit, or with the unit of something else, is refused: a facto
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, Any
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import core_schema
+
+from hardware.errors import shown
 
 _METRIC = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50}
@@ -45,7 +47,32 @@ UNITS: dict[str, dict[str, float]] = {
     "price": {"USD/h": 1 / 3600.0},
     "carbon intensity": {"kgCO2e/kWh": 1 / 3.6e6, "gCO2e/kWh": 1e-3 / 3.6e6},
 }
-_QUANTITY = re.compile(r"\s*(?P<number>[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<unit>[A-Za-z/0-9]*)\s*\Z")
+_RANGES: dict[str, tuple[str, str]] = {
+    "memory size": ("1 B", "1 EB"),
+    "bandwidth": ("1 B/s", "1 EB/s"),
+    "compute rate": ("1 FLOP/s", "1000 EFLOP/s"),
+    "integer rate": ("1 OP/s", "1000 EOP/s"),
+    "time": ("0 s", "52 weeks"),
+    "power": ("0.001 W", "1 GW"),
+    "frequency": ("1 Hz", "1 THz"),
+    "price": ("0.000001 USD/h", "1000000 USD/h"),
+    "carbon intensity": ("0.001 gCO2e/kWh", "100 kgCO2e/kWh"),
+}
+"""What a figure lies between: beyond, it is a slip of the pen, and arithmetic with it would overflow."""
+_WRITTEN = {
+    "memory size": "a memory size is written like '{} GB'",
+    "bandwidth": "a bandwidth is written like '{} GB/s'",
+    "compute rate": "a compute rate is written like '{} TFLOP/s'",
+    "integer rate": "an integer rate is written like '{} TOP/s'",
+    "time": "a time is written like '{} s'",
+    "power": "a power is written like '{} W'",
+    "frequency": "a frequency is written like '{} MHz'",
+    "price": "a price is written like '{} USD/h'",
+    "carbon intensity": "a carbon intensity is written like '{} kgCO2e/kWh'",
+}
+_QUANTITY = re.compile(
+    r"\s*(?P<number>[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<unit>[A-Za-z/0-9]*)\s*\Z", re.ASCII
+)
 
 
 def parse(text: Any, dimension: str) -> float:
@@ -76,24 +103,43 @@ def parse(text: Any, dimension: str) -> float:
     True
     >>> parse("80", "memory size")
     Traceback (most recent call last):
-    ValueError: '80' has no unit; a memory size is written like '80 GB' (B, kB, MB, GB, TB, KiB, MiB, GiB, ...)
+    ValueError: '80' has no unit; a memory size is written like '80 GB' (B, kB, MB, GB, TB, KiB, MiB, GiB)
     """
-    units = UNITS[dimension]
-    names = _examples(dimension)
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        text = shown(text)
     match = _QUANTITY.match(text) if isinstance(text, str) and len(text) < 80 else None
     if match is None:
-        if isinstance(text, int | float) and not isinstance(text, bool):
-            raise ValueError(_no_unit(f"{text:g}", dimension, names))
-        raise ValueError(f"{str(text)[:40]!r} is not a {dimension}; write a number and a unit ({names})")
-    number, unit = float(match["number"].replace("_", "")), match["unit"]
+        given = "a mapping without 'value'" if isinstance(text, Mapping) else shown(text)
+        raise ValueError(f"{given} is not a {dimension}; {_form(dimension, '80')}")
+    number, unit = match["number"], match["unit"]
     if not unit:
-        raise ValueError(_no_unit(match["number"], dimension, names))
-    if unit not in units:
-        raise ValueError(f"{text!r}: {unit!r} is not a unit of {dimension}; valid: {names}")
-    value = float(f"{number * units[unit]:.15g}")  # 66.9 tera is 6.69e13, not 66900000000000.01
-    if not math.isfinite(value) or value < 0 or (value == 0 and dimension != "time"):
-        raise ValueError(f"{text!r} must be finite and greater than zero")
+        raise ValueError(f"{number!r} has no unit; {_form(dimension, number)}")
+    scale = UNITS[dimension].get(unit)
+    if scale is None:
+        raise ValueError(f"{text!r}: {unit!r} is not a unit of {dimension}; valid: {_examples(dimension)}")
+    value = _times(number, scale)
+    least, most = _limits(dimension)
+    if not least <= value <= most:
+        raise ValueError(f"{text!r} is out of range; valid: {' to '.join(_RANGES[dimension])}")
     return value
+
+
+@cache
+def _limits(dimension: str) -> tuple[float, float]:
+    """The smallest and the largest figure of a dimension in SI."""
+    least, most = (limit.split() for limit in _RANGES[dimension])
+    units = UNITS[dimension]
+    return _times(least[0], units[least[1]]), _times(most[0], units[most[1]])
+
+
+def _times(number: str, scale: float) -> float:
+    """A written number of units; 66.9 tera is 6.69e13, not 66900000000000.01."""
+    return float(f"{float(number.replace('_', '')) * scale:.15g}")
+
+
+def _form(dimension: str, number: str) -> str:
+    """Say how a figure is written."""
+    return f"{_WRITTEN[dimension].format(number)} ({_examples(dimension)})"
 
 
 def _examples(dimension: str) -> str:
@@ -102,16 +148,8 @@ def _examples(dimension: str) -> str:
     return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
-def _no_unit(number: str, dimension: str, names: str) -> str:
-    """Say that a unit is missing, and how the figure would be written."""
-    likely = {"memory size": "GB", "bandwidth": "GB/s", "compute rate": "TFLOP/s"}.get(dimension) or next(
-        iter(UNITS[dimension])
-    )
-    return f"{number!r} has no unit; a {dimension} is written like '{number} {likely}' ({names})"
-
-
 def show(value: float, dimension: str) -> str:
-    """Write an SI value back with a readable decimal unit; `parse` reads it again.
+    """Write an SI value back with a readable unit; `parse` reads the same value again.
 
     >>> show(2.039e12, "bandwidth")
     '2.039 TB/s'
@@ -127,18 +165,18 @@ def show(value: float, dimension: str) -> str:
         "frequency": "Hz",
     }
     if dimension == "price":
-        return f"{value * 3600:.6g} USD/h"
+        return f"{value * 3600:.15g} USD/h"
     if dimension == "carbon intensity":
-        return f"{value * 3.6e6:.6g} kgCO2e/kWh"
+        return f"{value * 3.6e6:.15g} kgCO2e/kWh"
     if dimension == "time":
         prefix = next((u for u in ("s", "ms", "us") if value >= UNITS["time"][u]), "ns")
-        return f"{value / UNITS['time'][prefix]:.6g} {prefix}"
+        return f"{value / UNITS['time'][prefix]:.15g} {prefix}"
     decimal = next((p for p in ("E", "P", "T", "G", "M", "k") if value >= _METRIC[p]), "")
-    shown = f"{value / _METRIC[decimal]:.6g} {decimal}{bases[dimension]}"
+    metric = f"{value / _METRIC[decimal]:.15g} {decimal}{bases[dimension]}"
     if dimension != "memory size":
-        return shown
+        return metric
     binary = next((p for p in ("Ti", "Gi", "Mi", "Ki") if value >= _BINARY[p]), "Ki")
-    return min(shown, f"{value / _BINARY[binary]:.6g} {binary}B", key=len)
+    return min(metric, f"{value / _BINARY[binary]:.15g} {binary}B", key=len)
 
 
 @dataclass(frozen=True)

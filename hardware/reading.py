@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable, Mapping
+import stat
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from hardware.errors import InputError, sentence
+from hardware.errors import InputError, Location, sentence
 
 MOST_BYTES = 1_000_000
 """The largest document that is read; the largest of the catalogue has a few kilobytes."""
+MOST_LEVELS = 30
+"""The deepest nesting that is read; the deepest of the catalogue has four levels."""
 
+_FILE_LIKE = re.compile(r"[/\\]|\.ya?ml\Z|\.json\Z")
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CORE_SCHEMA = [
     ("tag:yaml.org,2002:bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -26,22 +32,34 @@ _CORE_SCHEMA = [
 ]
 
 
+_INDENTED = re.compile(r"^[ ?:-]{100}", re.MULTILINE)
+"""A line that may lie below many levels of nesting."""
+
+
 class _CoreLoader(_Loader):  # type: ignore[misc, valid-type]
-    """The safe loader with YAML 1.2 scalars ("no" is a word, 1e9 a number) and without repeated keys."""
+    """The safe loader with YAML 1.2 scalars ("no" is a word, 1e9 and 010 are numbers) and without repeated keys."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:str":
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
-            if isinstance(key.value, str):
-                seen.add(key.value)
+            seen.add(key.value)
         mapping: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
         return mapping
 
+    def construct_whole_number(self, node: yaml.ScalarNode) -> int:
+        try:
+            return int(node.value.replace("_", ""))
+        except ValueError as error:  # thousands of digits
+            raise yaml.constructor.ConstructorError(None, None, str(error).split(";")[0], node.start_mark) from None
 
+
+_CoreLoader.add_constructor("tag:yaml.org,2002:int", _CoreLoader.construct_whole_number)
 for _tag, _pattern, _first in _CORE_SCHEMA:
     _CoreLoader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), list(_first))
 
@@ -52,17 +70,19 @@ def read_text(path: Path) -> str:
     Raises
     ------
     InputError
-        Where it is missing, a directory, too large, not readable or not UTF-8.
+        Where it is missing, not a regular file, too large, not readable or not UTF-8.
     """
     try:
-        if path.is_dir():
-            raise InputError(f"{path}: is a directory; give a file")
-        if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"{path}: has {path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are read")
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+            raise InputError(f"{path}: is {kind}; give a file")
         with path.open("rb") as file:
-            raw = file.read(MOST_BYTES + 1)  # a pipe or device has no size to ask for
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+            raw = file.read(MOST_BYTES + 1)  # some files have more than the size that they report
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if len(raw) > MOST_BYTES:
         raise InputError(f"{path}: has more than {MOST_BYTES:,} bytes, the most that is read")
     try:
@@ -72,7 +92,7 @@ def read_text(path: Path) -> str:
 
 
 def parse_yaml(text: str, place: str) -> Any:
-    """Parse YAML text; anchors and aliases are refused, since a few lines of them expand to gigabytes.
+    """Parse YAML text; anchors, aliases and tags are refused: a few lines of aliases expand to gigabytes.
 
     Raises
     ------
@@ -80,24 +100,44 @@ def parse_yaml(text: str, place: str) -> Any:
         With file and line.
     """
     try:
-        if "&" in text or "*" in text:
-            for event in yaml.parse(text, Loader=_CoreLoader):
-                if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                    line = event.start_mark.line + 1
-                    raise InputError(f"{place}:{line}: YAML anchors and aliases are not accepted; write the value out")
-        return yaml.load(text, Loader=_CoreLoader)
+        _refuse_machinery(text, place)
+        return _shallow(yaml.load(text, Loader=_CoreLoader), place)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark if error.problem_mark is not None else error.context_mark
         line = f":{getattr(mark, 'line', 0) + 1}"
         raise InputError(f"{place}{line}: not valid YAML: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except yaml.YAMLError as error:
         raise InputError(f"{place}: not valid YAML: {str(error).splitlines()[0]}") from None
-    except RecursionError:
-        raise InputError(f"{place}: is nested too deeply") from None
+
+
+def _refuse_machinery(text: str, place: str) -> None:
+    """Refuse what makes YAML more than data, and nesting that would overflow the stack of the parser."""
+    if not (any(mark in text for mark in "&*!") or sum(map(text.count, "[{")) > 200 or _INDENTED.search(text)):
+        return
+    level = 0
+    for event in yaml.parse(text, Loader=_CoreLoader):
+        place_here = f"{place}:{getattr(event.start_mark, 'line', 0) + 1}"
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise InputError(f"{place_here}: YAML anchors and aliases are not accepted; write the value out")
+        if tag := getattr(event, "tag", None):
+            raise InputError(f"{place_here}: the YAML tag {tag!r} is not accepted; write a plain value")
+        level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if level > MOST_LEVELS:
+            raise InputError(f"{place_here}: is nested too deeply; at most {MOST_LEVELS} levels are read")
+
+
+def _shallow(document: Any, place: str, level: int = 0) -> Any:
+    """Pass a document through, unless it is nested too deeply."""
+    if level > MOST_LEVELS:
+        raise InputError(f"{place}: is nested too deeply; at most {MOST_LEVELS} levels are read")
+    if isinstance(document, list | dict):
+        for part in document.values() if isinstance(document, dict) else document:
+            _shallow(part, place, level + 1)
+    return document
 
 
 def parse_json(text: str, place: str) -> Any:
-    """Parse JSON text without NaN, infinities or endless nesting.
+    """Parse JSON text without NaN, infinities, repeated keys or endless nesting.
 
     Raises
     ------
@@ -108,42 +148,85 @@ def parse_json(text: str, place: str) -> Any:
     def refuse(name: str) -> None:
         raise InputError(f"{place}: {name} is not a number that can be used")
 
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        mapping = dict(pairs)
+        if len(mapping) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise InputError(f"{place}: key {twice!r} is given twice")
+        return mapping
+
     try:
-        return json.loads(text, parse_constant=refuse)
+        return _shallow(json.loads(text, parse_constant=refuse, object_pairs_hook=once), place)
     except json.JSONDecodeError as error:
         raise InputError(f"{place}:{error.lineno}: not valid JSON: {error.msg}") from None
     except RecursionError:
-        raise InputError(f"{place}: is nested too deeply") from None
+        raise InputError(f"{place}: is nested too deeply; at most {MOST_LEVELS} levels are read") from None
+    except InputError:
+        raise
+    except ValueError as error:  # a whole number of thousands of digits
+        raise InputError(f"{place}: not valid JSON: {str(error).split(';')[0]}") from None
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Read a YAML or JSON file whose top level is a mapping with names as keys."""
+    """Read a YAML or JSON file whose top level is a mapping."""
     text = read_text(path)
     document = parse_json(text, str(path)) if path.suffix == ".json" else parse_yaml(text, str(path))
-    if not isinstance(document, Mapping) or not all(isinstance(key, str) for key in document):
+    if not isinstance(document, dict):
         raise InputError(f"{path}: must hold a mapping of names to values at the top level")
-    return dict(document)
+    return document
 
 
-def _line(text: str, location: tuple[int | str, ...]) -> int | None:
-    """Find the line of a place inside a YAML document, as far as the place exists."""
+def _line(path: Path, location: Location, *, whole: bool = False) -> int | None:
+    """Find the line of a place inside a YAML file: as far as the place exists, or the `whole` of it or none."""
     try:
+        text = read_text(path)
+        _refuse_machinery(text, str(path))
         node = yaml.compose(text, Loader=_CoreLoader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, InputError):
         return None
     line: int | None = None
     for part in location:
         if isinstance(node, yaml.MappingNode):
             found = [(key, value) for key, value in node.value if key.value == str(part)]
             if not found:
-                break
+                return None if whole else line
             line, node = found[0][0].start_mark.line + 1, found[0][1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
             line = node.start_mark.line + 1
         else:
-            break
+            return None if whole else line
     return line
+
+
+@contextmanager
+def placed(path: Any, *, under: str = "", besides: Iterable[str] = ()) -> Iterator[None]:
+    """Add file and line to errors about fields that a file gives.
+
+    Parameters
+    ----------
+    path
+        The file; anything that is not the name of a file changes nothing.
+    under
+        What the names of the fields that the file gives begin with, such as ``plan.``.
+    besides
+        Fields that something else than the file gave.
+    """
+    try:
+        yield
+    except InputError as error:
+        given = [field.removeprefix(under) for field in error.fields if field.startswith(under)]
+        lines = (_line(Path(path), tuple(field.split(".")), whole=True) for field in given) if is_path(path) else ()
+        first = next((line for line in lines if line), None)
+        if first is None or set(besides) & set(error.fields):
+            raise
+        raise InputError(f"{path}:{first}: {error}") from None
+
+
+def is_path(name: Any) -> bool:
+    """Whether a name means a file rather than an entry of the catalogue."""
+    return isinstance(name, Path) or (isinstance(name, str) and bool(_FILE_LIKE.search(name)))
 
 
 Spec = TypeVar("Spec", bound=BaseModel)
@@ -152,6 +235,26 @@ Spec = TypeVar("Spec", bound=BaseModel)
 def field_names(kind: type[BaseModel]) -> list[str]:
     """The keys that a specification accepts."""
     return [field.alias or name for name, field in kind.model_fields.items() if field.init is not False]
+
+
+def _fields_beside(kind: type[BaseModel], location: Location) -> list[str]:
+    """The keys that are valid beside a place inside a specification."""
+    for part in location[:-1]:
+        field = kind.model_fields.get(str(part))
+        inner = [] if field is None else [found for found in _parts(field.annotation) if isinstance(found, type)]
+        below = next((found for found in inner if issubclass(found, BaseModel)), None)
+        if below is not None:
+            kind = below
+        elif field is not None:
+            return ["value", "source", "seen", "note"]  # a figure that names its source
+    return field_names(kind)
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    """An annotation and all types inside it."""
+    yield annotation
+    for argument in get_args(annotation):
+        yield from _parts(argument)
 
 
 def build(kind: type[Spec], document: Any, *, path: Path | None = None) -> Spec:
@@ -174,10 +277,10 @@ def build(kind: type[Spec], document: Any, *, path: Path | None = None) -> Spec:
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        text, location = sentence(error, fields=field_names(kind))
+        text, location = sentence(error, partial(_fields_beside, kind))
         if path is None:
             raise InputError(text) from None
-        line = _line(read_text(path), location)
+        line = _line(path, location)
         raise InputError(f"{path}{f':{line}' if line else ''}: {text}") from None
     except RecursionError:
         raise InputError(f"{path or kind.__name__}: is nested too deeply") from None

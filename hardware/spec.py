@@ -10,18 +10,47 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticKnownError
 
-from hardware.quantity import Bandwidth, Bytes, CarbonIntensity, ComputeRate, Hertz, IntegerRate, PriceRate, Seconds, Watts
+from hardware.quantity import (
+    Bandwidth,
+    Bytes,
+    CarbonIntensity,
+    ComputeRate,
+    Hertz,
+    IntegerRate,
+    PriceRate,
+    Seconds,
+    Watts,
+)
 
 Seen = Literal["primary", "secondary", "derived", "recalled", "unstated"]
 """How a figure was seen: in the vendor's or author's own text, in a quotation of it, by arithmetic on such figures,
 from memory only, or without any statement."""
 
-Count = Annotated[int, Field(ge=1, le=10_000_000)]
-Fraction = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+
+def _not_a_flag(value: Any) -> Any:
+    """Refuse true and false where a number is meant: Python would take them for 1 and 0."""
+    if isinstance(value, bool):
+        raise PydanticKnownError("float_type")
+    return value
+
+
+NO_FLAG = BeforeValidator(_not_a_flag)
+Count = Annotated[int, Field(ge=1, le=10_000_000), NO_FLAG]
+Fraction = Annotated[float, Field(ge=1e-6, le=1, allow_inf_nan=False), NO_FLAG]
+Positive = Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False), NO_FLAG]
+NotNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False), NO_FLAG]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$", max_length=80)]
 Words = Annotated[str, Field(min_length=1, max_length=600)]
 
@@ -35,6 +64,18 @@ class Provenance(BaseModel):
     """Keys of sources.yaml, or a citation in words."""
     seen: Seen = "unstated"
     note: Words | None = None
+
+
+def _provenance(name: str, given: dict[str, Any]) -> Provenance:
+    """Validate the source of a figure; an error names the figure."""
+    try:
+        return Provenance.model_validate(given)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        inside = InitErrorDetails(
+            type=problem["type"], loc=(name, *problem["loc"]), input=problem["input"], ctx=problem.get("ctx", {})
+        )
+        raise ValidationError.from_exception_data("Provenance", [inside]) from None
 
 
 class Sheet(BaseModel):
@@ -55,7 +96,7 @@ class Sheet(BaseModel):
         for name, figure in data.items():
             if isinstance(figure, Mapping) and "value" in figure:
                 plain[name] = figure["value"]
-                provenance[name] = Provenance.model_validate({k: v for k, v in figure.items() if k != "value"})
+                provenance[name] = _provenance(name, {key: figure[key] for key in figure if key != "value"})
             else:
                 plain[name] = figure
         sheet = handler(plain)
@@ -319,7 +360,7 @@ class Overhead(Sheet):
 
     id: Name
     name: Words
-    ratio: Annotated[float, Field(ge=1, le=5)]
+    ratio: Annotated[float, Field(ge=1, le=5), NO_FLAG]
 
 
 class Figure(Provenance):

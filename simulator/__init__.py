@@ -6,16 +6,42 @@
 True
 """
 
-from hardware.catalogue import load_device, load_system
-from hardware.errors import InputError
-from hardware.spec import Device, System
-from simulator.estimate import Estimate, answer, estimate
-from simulator.scenario import Scenario, from_file, resolve
-from simulator.specs.loading import load_model, load_stack
-from simulator.specs.model import Model
-from simulator.specs.plan import Plan
-from simulator.specs.stack import Stack
-from simulator.specs.workload import Workload
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hardware.catalogue import load_device, load_system
+    from hardware.errors import InputError
+    from hardware.spec import Device, System
+    from simulator.estimation import Estimate, answer, estimate
+    from simulator.scenario import Scenario, from_file, resolve
+    from simulator.specs.loading import load_model, load_stack
+    from simulator.specs.model import Model
+    from simulator.specs.plan import Plan
+    from simulator.specs.stack import Stack
+    from simulator.specs.workload import Workload
+
+_HOMES = {
+    "Device": "hardware.spec",
+    "Estimate": "simulator.estimation",
+    "InputError": "hardware.errors",
+    "Model": "simulator.specs.model",
+    "Plan": "simulator.specs.plan",
+    "Scenario": "simulator.scenario",
+    "Stack": "simulator.specs.stack",
+    "System": "hardware.spec",
+    "Workload": "simulator.specs.workload",
+    "answer": "simulator.estimation",
+    "estimate": "simulator.estimation",
+    "from_file": "simulator.scenario",
+    "load_device": "hardware.catalogue",
+    "load_model": "simulator.specs.loading",
+    "load_stack": "simulator.specs.loading",
+    "load_system": "hardware.catalogue",
+    "resolve": "simulator.scenario",
+}
+"""Where each public name is defined; it is imported when somebody first asks for it, so that the command line starts
+without what it does not need."""
 
 __all__ = [
     "Device",
@@ -36,3 +62,17 @@ __all__ = [
     "load_system",
     "resolve",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on its first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

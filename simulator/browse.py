@@ -8,6 +8,7 @@ from typing import Any
 
 from hardware import catalogue
 from hardware.errors import unknown
+from hardware.reading import is_path
 from hardware.spec import Device, Figure, Grid, Overhead, Price, Sheet, System
 from simulator import units
 from simulator.scenario import parameters_of
@@ -18,10 +19,12 @@ from simulator.specs.workload import Workload
 
 Row = dict[str, str]
 
-_SHORT = 16
-"""Characters that a column never breaks."""
-_NAME = 36
-"""The same for the first column, which names the entry."""
+_BROKEN = 8
+"""Characters of the narrowest column of words."""
+
+
+_FILES = ("devices", "systems", "models", "stacks", "profiles")
+"""Kinds whose entries are files."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,9 @@ def _facts(title: str, load: Callable[[], tuple[Figure, ...]]) -> _Kind:
 def _kind(word: str) -> _Kind:
     """The kind that a word asks for."""
     kinds = _kinds()
-    if word not in kinds:
+    if word.lower() not in kinds:
         raise unknown("part of the catalogue", word, list(kinds))
-    return kinds[word]
+    return kinds[word.lower()]
 
 
 def data(kind: str | None, name: str | None) -> Any:
@@ -88,13 +91,13 @@ def data(kind: str | None, name: str | None) -> Any:
         return {word: len(found.names()) for word, found in _kinds().items()}
     found = _kind(kind)
     if name is not None:
-        return _entry(_load(kind, found, name))
+        return _entry(_load(kind.lower(), found, name))
     return [_entry(found.load(known)) for known in found.names()]
 
 
 def _load(kind: str, found: _Kind, name: str) -> Any:
-    """Load one entry by name."""
-    if name not in found.names() and not catalogue.is_path(name):
+    """Load one entry by name, or from a file of one's own."""
+    if name not in found.names() and not (kind in _FILES and is_path(name)):
         raise unknown(kind.removesuffix("s"), name, found.names())
     return found.load(name)
 
@@ -115,47 +118,51 @@ def show(kind: str | None, name: str | None) -> None:
     """Print the catalogue, a list, or one entry."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    kind = kind.lower() if kind is not None else None
+    console = Console(highlight=False, markup=False, emoji=False)
     if kind is None:
         rows: Iterable[Row] = (
             {"part": word, "entries": str(len(found.names())), "what": found.title} for word, found in _kinds().items()
         )
-        console.print(_table(rows))
+        console.print(_table(rows, console.width))
         console.print("capsim catalogue PART lists one, capsim catalogue PART NAME shows the source of every figure.")
     elif name is None:
         found = _kind(kind)
-        console.print(_table(found.row(found.load(known)) for known in found.names()))
+        console.print(_table((found.row(found.load(known)) for known in found.names()), console.width))
         if kind in ("devices", "systems"):
             unit = "Formats in dense TFLOP/s. " if kind == "devices" else ""
             console.print(f"{unit}A figure with ° is only recalled; the others were read or derived.")
     else:
-        console.print(_sheet(_load(kind, _kind(kind), name)))
+        console.print(_sheet(_load(kind, _kind(kind), name), console.width))
 
 
-def _table(rows: Iterable[Row]) -> Any:
-    """Rows as a table; the first column names the entry and is never broken."""
+def _table(rows: Iterable[Row], width: int) -> Any:
+    """Rows as a table; words are broken before names and numbers, and no cell is ever cut: half a number is wrong."""
     from rich.table import Table
     from rich.text import Text
 
     found = list(rows)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in found[0] if found else ():
-        longest = max(len(row[column]) for row in found)
-        whole = longest <= (_NAME if column == next(iter(found[0])) else _SHORT)
-        table.add_column(column, overflow="fold", no_wrap=whole)
+    longest = {column: max(len(cell) for cell in (column, *(row[column] for row in found))) for column in found[0]}
+    solid = {column for column in longest if all(" " not in row[column] for row in found)}
+    least = sum(longest[column] if column in solid else _BROKEN for column in longest) + len(longest)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for column in longest:
+        table.add_column(column, overflow="fold", no_wrap=column in solid and least <= width)
     for row in found:
         table.add_row(*(Text(cell) for cell in row.values()))
     return table
 
 
-def _sheet(entry: Any) -> Any:
+def _sheet(entry: Any, width: int) -> Any:
     """One entry as a table of figures with the keys of their sources, and the sources below."""
     from rich.console import Group
     from rich.text import Text
 
     if not isinstance(entry, Sheet):
-        return _table({"figure": name, "value": _plain(value)} for name, value in entry.model_dump(mode="json").items())
-    shown, rows, cited = entry.shown(), [], {}
+        fields = entry.model_dump(mode="json").items()
+        return _table(({"figure": name, "value": _plain(value)} for name, value in fields), width)
+    shown, rows = entry.shown(), []
+    cited: dict[str, int] = {}
     for name, value, provenance in entry.figures():
         if value is None and provenance is None:
             continue
@@ -171,7 +178,7 @@ def _sheet(entry: Any) -> Any:
         )
     titles = catalogue.sources()
     listed = [f"[{number}] {titles.get(key, key)}" for key, number in cited.items()]
-    return Group(_table(rows), "", *map(Text, listed))
+    return Group(_table(rows, width), "", *map(Text, listed))
 
 
 def _plain(value: Any) -> str:
@@ -225,8 +232,8 @@ def _model(model: Model) -> Row:
     return {
         "model": model.id,
         "kind": model.kind,
-        "parameters": units.count(parameters_of(model, Workload().resolve(model))),
-        "published": units.count(model.published_parameters) if model.published_parameters else "-",
+        "params": units.count(parameters_of(model, Workload().resolve(model))),
+        "stated": units.count(model.published_parameters) if model.published_parameters else "-",
         "layers": f"{model.all_layers}",
         "hidden": f"{model.hidden_size:,}",
         "heads": f"{model.attention_heads}/{model.kv_heads}",
@@ -258,7 +265,7 @@ def _price(price: Price) -> Row:
 
 
 def _profile(profile: Any) -> Row:
-    best = next((profile.gemm[name] for name in ("bf16", "fp16", "fp32") if name in profile.gemm))
+    best = next(profile.gemm[name] for name in ("bf16", "fp16", "fp32") if name in profile.gemm)
     return {
         "class": profile.id,
         "title": profile.title,

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Callable
+from io import TextIOWrapper
+from typing import Annotated, Any, NoReturn
 
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for plugins costs a tenth of the start
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here multiplies matrices, and threads cost as much
 
-import click
 import typer
 
-from hardware.errors import InputError
+from hardware.errors import InputError, one_line, shown
+
+_INTERRUPTED = 130
+"""The status that a shell expects of what Ctrl-C ended."""
 
 app = typer.Typer(
     name="capsim",
     help="Capacity planning for transformer training: time, memory and money of a run before it is paid for.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -29,34 +33,78 @@ def _root() -> None:
     """Capacity planning for transformer training: time, memory and money of a run before it is paid for."""
 
 
+def _whole(option: typer.CallbackParam, value: str | None) -> Any:
+    """Read a whole number such as 8 or 1e6."""
+    if value is None:
+        return None
+    try:
+        return int(value)
+    except ValueError:
+        number = _float(value)
+    if number is None or not number.is_integer():
+        raise InputError(f"{option.opts[0]}={shown(value)}: write a whole number")
+    return int(number)
+
+
+def _real(option: typer.CallbackParam, value: str | None) -> Any:
+    """Read a number."""
+    if value is not None and _float(value) is None:
+        raise InputError(f"{option.opts[0]}={shown(value)}: write a number")
+    return None if value is None else _float(value)
+
+
+def _amount(option: typer.CallbackParam, value: str | None) -> Any:
+    """Read a count such as 780e9 or 780B."""
+    if value is None:
+        return None
+    scale = {"k": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}.get(value[-1:], 1.0)
+    number = _float(value if scale == 1.0 else value[:-1])
+    if number is None:
+        raise InputError(f"{option.opts[0]}={shown(value)}: write a number such as 780e9 or 780B")
+    return number * scale
+
+
+def _float(text: str) -> float | None:
+    """A number, or nothing where the text is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _number(name: str, words: str, read: Callable[..., Any] = _whole) -> Any:
+    """An option that is a number; it is read here, so that an error names option and value."""
+    return typer.Option(name, callback=read, metavar="N", help=words)
+
+
 Model = Annotated[str, typer.Argument(help="A model's name or file, a Hugging Face config.json, or a scenario file.")]
 SystemName = Annotated[
     str | None, typer.Option("--system", help="A system's name or file; a device's name means a host.")
 ]
-Devices = Annotated[int | None, typer.Option("--devices", help="Number of devices.")]
+Devices = Annotated[str | None, _number("--devices", "Number of devices.")]
 StackName = Annotated[str | None, typer.Option("--stack", help="The software: a stack's name or file.")]
 Objective = Annotated[
     str | None, typer.Option("--objective", help="What the head does: causal, mlm, seq2seq, classification, span.")
 ]
-SequenceLength = Annotated[int | None, typer.Option("--seq-len", help="Tokens of a sequence.")]
-TargetLength = Annotated[int | None, typer.Option("--target-len", help="Tokens of a target (encoder-decoder).")]
-EffectiveTokens = Annotated[float | None, typer.Option("--effective-tokens", help="Mean real tokens a sequence.")]
-Predictions = Annotated[int | None, typer.Option("--predictions", help="Masked positions a sequence.")]
-GlobalBatch = Annotated[int | None, typer.Option("--global-batch", help="Sequences of an optimizer step.")]
-Amount = Annotated[str | None, typer.Option("--tokens", help="Tokens of the run, such as 780e9 or 780B.")]
-Steps = Annotated[int | None, typer.Option("--steps", help="Steps of the run, instead of tokens.")]
-MicroBatch = Annotated[int | None, typer.Option("--micro-batch", help="Sequences of one forward pass.")]
-Data = Annotated[int | None, typer.Option("--dp", help="Data-parallel replicas.")]
-Tensor = Annotated[int | None, typer.Option("--tp", help="Tensor-parallel ranks.")]
-Pipeline = Annotated[int | None, typer.Option("--pp", help="Pipeline stages.")]
-Virtual = Annotated[int | None, typer.Option("--virtual-stages", help="Chunks of layers of a device.")]
-Context = Annotated[int | None, typer.Option("--cp", help="Context-parallel ranks.")]
-Expert = Annotated[int | None, typer.Option("--ep", help="Expert-parallel ranks.")]
+SequenceLength = Annotated[str | None, _number("--seq-len", "Tokens of a sequence.")]
+TargetLength = Annotated[str | None, _number("--target-len", "Tokens of a target (encoder-decoder).")]
+EffectiveTokens = Annotated[str | None, _number("--effective-tokens", "Mean real tokens a sequence.", _real)]
+Predictions = Annotated[str | None, _number("--predictions", "Masked positions a sequence.")]
+GlobalBatch = Annotated[str | None, _number("--global-batch", "Sequences of an optimizer step.")]
+Amount = Annotated[str | None, _number("--tokens", "Tokens of the run, such as 780e9 or 780B.", _amount)]
+Steps = Annotated[str | None, _number("--steps", "Steps of the run, instead of tokens.")]
+MicroBatch = Annotated[str | None, _number("--micro-batch", "Sequences of one forward pass.")]
+Data = Annotated[str | None, _number("--dp", "Data-parallel replicas.")]
+Tensor = Annotated[str | None, _number("--tp", "Tensor-parallel ranks.")]
+Pipeline = Annotated[str | None, _number("--pp", "Pipeline stages.")]
+Virtual = Annotated[str | None, _number("--virtual-stages", "Chunks of layers of a device.")]
+Context = Annotated[str | None, _number("--cp", "Context-parallel ranks.")]
+Expert = Annotated[str | None, _number("--ep", "Expert-parallel ranks.")]
 SequenceParallel = Annotated[
     bool | None, typer.Option("--sequence-parallel/--no-sequence-parallel", help="Share tokens of normalisations.")
 ]
 ShardingName = Annotated[str | None, typer.Option("--sharding", help="none, zero1, zero2, zero3 or hybrid.")]
-ShardingGroup = Annotated[int | None, typer.Option("--sharding-group", help="Ranks of hybrid sharding.")]
+ShardingGroup = Annotated[str | None, _number("--sharding-group", "Ranks of hybrid sharding.")]
 Schedule = Annotated[str | None, typer.Option("--schedule", help="1f1b, gpipe, interleaved or zero-bubble.")]
 RecomputeName = Annotated[str | None, typer.Option("--recompute", help="none, selective or full.")]
 PrecisionName = Annotated[str | None, typer.Option("--precision", help="fp32, tf32, fp16, bf16 or fp8.")]
@@ -113,49 +161,57 @@ def estimate(
     What is left open is chosen, and the answer says so:
     capsim estimate bert-large --system dgx-a100-640gb
     """
-    from simulator.estimate import answer
+    from hardware.reading import placed
+    from simulator.estimation import answer
+    from simulator.scenario import complete
     from simulator.specs.loading import scenario_of
 
-    plan = {
-        "dp": dp,
-        "tp": tp,
-        "pp": pp,
-        "virtual_stages": virtual_stages,
-        "cp": cp,
-        "ep": ep,
-        "micro_batch": micro_batch,
-        "sequence_parallel": sequence_parallel,
-        "sharding": sharding,
-        "sharding_group": sharding_group,
-        "schedule": schedule,
-        "recompute": recompute,
-        "precision": precision,
-        "optimizer": optimizer,
-        "offload_optimizer": offload_optimizer,
-        "placement": placement,
-    }
-    workload = {
-        "sequence_length": seq_len,
-        "target_length": target_len,
-        "effective_tokens": effective_tokens,
-        "predictions": predictions,
-        "global_batch": global_batch,
-        "tokens": _amount(tokens),
-        "steps": steps,
-    }
-    others = {
-        "system": system,
-        "devices": devices,
-        "stack": stack,
-        "objective": objective,
-        "price": price,
-        "grid": grid,
-        "overhead": overhead,
-    }
-    file = scenario_of(model, plan=_given(plan), workload=_given(workload), **_given(others))
-    from simulator.scenario import complete
-
-    result = answer(complete(file))
+    plan = _given(
+        {
+            "dp": dp,
+            "tp": tp,
+            "pp": pp,
+            "virtual_stages": virtual_stages,
+            "cp": cp,
+            "ep": ep,
+            "micro_batch": micro_batch,
+            "sequence_parallel": sequence_parallel,
+            "sharding": sharding,
+            "sharding_group": sharding_group,
+            "schedule": schedule,
+            "recompute": recompute,
+            "precision": precision,
+            "optimizer": optimizer,
+            "offload_optimizer": offload_optimizer,
+            "placement": placement,
+        }
+    )
+    workload = _given(
+        {
+            "sequence_length": seq_len,
+            "target_length": target_len,
+            "effective_tokens": effective_tokens,
+            "predictions": predictions,
+            "global_batch": global_batch,
+            "tokens": tokens,
+            "steps": steps,
+        }
+    )
+    others = _given(
+        {
+            "system": system,
+            "devices": devices,
+            "stack": stack,
+            "objective": objective,
+            "price": price,
+            "grid": grid,
+            "overhead": overhead,
+        }
+    )
+    file = scenario_of(model, plan=plan, workload=workload, **others)
+    besides = [*others, *(f"plan.{name}" for name in plan), *(f"workload.{name}" for name in workload)]
+    with placed(model, besides=besides):
+        result = answer(complete(file))
     if json:
         _print_json(result.to_dict())
     else:
@@ -196,17 +252,6 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _amount(text: str | None) -> float | None:
-    """Read a count such as 780e9 or 780B."""
-    if text is None:
-        return None
-    scale = {"k": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}.get(text[-1:], 1.0)
-    try:
-        return float(text[:-1] if scale != 1.0 else text) * scale
-    except ValueError:
-        raise InputError(f"tokens={text}: write a number such as 780e9 or 780B") from None
-
-
 def _print_json(value: Any) -> None:
     """Print JSON that any parser reads."""
     from json import dumps
@@ -216,25 +261,45 @@ def _print_json(value: Any) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and status 2."""
+    given = sys.argv[1:] if arguments is None else arguments
+    gc.set_threshold(100_000)  # looking for garbage again and again during imports costs a tenth of the start
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # not every terminal has the characters of bars
     try:
-        status = app(args=arguments, standalone_mode=False)
-    except InputError as error:
-        _fail(str(error), 2)
-    except click.UsageError as error:
-        _fail(error.format_message(), 2)
-    except click.ClickException as error:
-        _fail(error.format_message(), 1)
-    except (KeyboardInterrupt, click.Abort):
-        _fail("interrupted", 130)
-    except BrokenPipeError:
+        status = app(args=given or ["--help"], prog_name="capsim", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the answer has enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        status = 0
+    except (Exception, KeyboardInterrupt) as error:
+        if os.environ.get("CAPSIM_TRACEBACK"):
+            raise
+        _fail(*_told(error))
+    if status == _INTERRUPTED:
+        _fail("interrupted", _INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _fail(sentence: str, status: int) -> None:
+def _told(error: BaseException) -> tuple[str, int]:
+    """What to say of an error, and the status to end with."""
+    if isinstance(error, InputError):
+        return str(error), 2
+    if isinstance(error, typer.TyperException):
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "capsim"
+        return f"{error.format_message().rstrip('.')}; see {command} --help", error.exit_code
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return "interrupted", _INTERRUPTED
+    if isinstance(error, OSError):
+        return f"cannot write the answer ({error.strerror or error})", 1
+    return f"failed with {type(error).__name__}: {error}; CAPSIM_TRACEBACK=1 shows where, please report it", 1
+
+
+def _fail(sentence: str, status: int) -> NoReturn:
     """End with one sentence."""
-    sys.stderr.write(f"capsim: {sentence}\n")
+    if sys.stderr is not None:
+        sys.stderr.write(f"capsim: {one_line(sentence)}\n")
     sys.exit(status)
 
 

@@ -16,7 +16,8 @@ class Columns:
 
     def map(self, change: Callable[[Any], Any]) -> Self:
         """Apply a function to every number or array below."""
-        return replace(self, **{field.name: _map(getattr(self, field.name), change) for field in fields(self)})
+        changed: Self = replace(self, **{field.name: _map(getattr(self, field.name), change) for field in fields(self)})
+        return changed
 
     def take(self, index: NDArray[np.intp]) -> Self:
         """Pick rows; plain numbers stay as they are."""

@@ -61,9 +61,8 @@ def _counted(one: Counts, number: Num, shared: Num) -> Counts:
     """So many layers; layers that share one set of parameters have them once."""
     many = one.scaled(number)
     own = np.where(np.asarray(shared) > 0, 1.0, number)
-    return Counts(
-        **{**vars(many), "parameters": one.parameters * own, "expert_parameters": one.expert_parameters * own}
-    )
+    names = ("parameters", "expert_parameters", "partial_parameters")
+    return Counts(**{**vars(many), **{name: getattr(one, name) * own for name in names}})
 
 
 def undivided(scenarios: Scenarios) -> Scenarios:

@@ -14,7 +14,7 @@ from simulator.backends.analytic import AnalyticBackend, precisions_of
 from simulator.evaluation import evaluate
 from simulator.specs.loading import load_stack
 from simulator.specs.model import Model
-from simulator.specs.plan import Plan, Plans, constraints
+from simulator.specs.plan import Plan, Plans, check, constraints
 from simulator.specs.stack import Recompute, Stack
 from simulator.specs.workload import Workload
 from simulator.transformer import Scenarios
@@ -73,14 +73,14 @@ def choose(
     """
     candidates = list(_candidates(given, filled, model, workload, system, stack, devices))
     if not candidates:
-        raise InputError(_no_plan(given, model, workload, devices))
+        raise _no_plan(given, filled, model, workload, stack, devices)
     plans = Plans.stack([plan.columns(workload) for plan in candidates])
     scenarios = Scenarios(model.columns(), workload.columns(), plans, stack.columns())
     kept = np.ones(len(candidates), dtype=bool)
     for rule in constraints(plans, scenarios.models, scenarios.workloads, scenarios.stacks):
         kept &= rule.kept
     if not kept.any():
-        raise InputError(_no_plan(given, model, workload, devices))
+        raise _no_plan(given, filled, model, workload, stack, devices)
     candidates = [plan for plan, keep in zip(candidates, kept, strict=True) if keep]
     scenarios = Scenarios(scenarios.models, scenarios.workloads, plans.take(np.flatnonzero(kept)), scenarios.stacks)
     backend = AnalyticBackend.of(system, devices, filled.precision or "bf16")
@@ -108,7 +108,8 @@ def _candidates(
     given: Plan, filled: Plan, model: Model, workload: Workload, system: System, stack: Stack, devices: int
 ) -> Iterator[Plan]:
     """Splits of the devices that keep what is given."""
-    tensor = _powers(_MOST_TENSOR_RANKS if system.device.kind == "tpu" else min(system.devices_per_node, 16))
+    most = _MOST_TENSOR_RANKS if system.device.kind == "tpu" else min(system.devices_per_node, _MOST_TENSOR_RANKS)
+    tensor = [tp for tp in _divisors(devices, most) if model.attention_heads % tp == 0]
     tensors = [given.tp] if given.tp else tensor if "tp" in stack.axes else [1]
     stages = [given.pp] if given.pp else _divisors(devices, min(_MOST_STAGES, model.all_layers))
     stages = stages if given.pp or "pp" in stack.axes else [1]
@@ -127,24 +128,29 @@ def _candidates(
             ).with_degrees(devices)
 
 
-def _powers(most: int) -> list[int]:
-    """Powers of two up to a number."""
-    return [2**exponent for exponent in range(most.bit_length()) if 2**exponent <= most]
-
-
 def _divisors(number: int, most: int) -> list[int]:
     """Divisors of a number up to another; some of them where there are many."""
     found = [divisor for divisor in range(1, min(number, most) + 1) if number % divisor == 0]
     return found if len(found) <= 12 else sorted({found[round(i * (len(found) - 1) / 11)] for i in range(12)})
 
 
-def _no_plan(given: Plan, model: Model, workload: Workload, devices: int) -> str:
-    """Say why no split keeps the rules."""
-    fixed = ", ".join(
-        f"{name}={getattr(given, name)}"
-        for name in ("dp", "tp", "pp", "cp", "ep", "micro_batch")
-        if getattr(given, name)
-    )
-    batch = workload.global_batch or 1
+def _no_plan(given: Plan, filled: Plan, model: Model, workload: Workload, stack: Stack, devices: int) -> InputError:
+    """Say why no split keeps the rules: one that the given degrees break by themselves, or else the batch's.
+
+    Raises
+    ------
+    InputError
+        Of the rule that is broken.
+    """
+    check(filled, model, workload, stack)
+    full = filled.with_degrees(devices)
+    if (workload.global_batch or 1) % ((full.dp or 1) * (full.micro_batch or 1)) == 0:
+        check(full, model, workload, stack)
+    names = [name for name in ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch") if getattr(given, name)]
+    fixed = ", ".join(f"{name}={getattr(given, name)}" for name in names)
     why = f"no plan for {model.id} on {devices} devices{f' with {fixed}' if fixed else ''}"
-    return f"{why}: data-parallel ranks x micro-batch must divide global_batch={batch}; change the batch or the devices"
+    return InputError(
+        f"{why}: data-parallel ranks x micro-batch must divide global_batch={workload.global_batch}; "
+        "change the batch or the devices",
+        fields=[*(f"plan.{name}" for name in names), "workload.global_batch", "devices"],
+    )

@@ -63,6 +63,7 @@ def on_stage(scenarios: Scenarios, of_device: ModelCounts, stage: Num) -> Memory
         micro_batches=plans.micro_batches,
         virtual_stages=plans.virtual_stages,
         all_at_once=plans.all_at_once,
+        zero_bubble=plans.zero_bubble,
     )
     kept = waiting * (share * layers.saved_bytes + is_first * ends[0].saved_bytes) + is_last * ends[1].saved_bytes
     optimizer = states.model_state_bytes(

@@ -38,12 +38,16 @@ class Operator(ABC):
     """Bytes kept for the backward pass."""
     parameters: Num = 0.0
     """Parameters of this device's part."""
+    partial_parameters: Num = 0.0
+    """Those of them whose gradient, under sequence parallelism, each tensor-parallel rank has of its tokens only."""
     of_experts: bool = False
     """Whether the parameters are an expert's, which expert parallelism divides."""
     in_attention: bool = False
     """Whether selective recomputation drops and repeats it."""
-    output_unused: bool = False
+    output_unused: Num = 0.0
     """Whether no backward pass needs its output, so that a compiler can leave it out of a recomputation."""
+    output_kept: bool = False
+    """Whether selective recomputation keeps its output, so that a compiler can leave it out of that one."""
     forward_kernels: Num = 1.0
     backward_kernels: Num = 1.0
 
@@ -78,6 +82,8 @@ class Gemm(Operator):
     element_bytes: Num
     has_weight: bool = True
     """Whether B is a weight; otherwise both factors are activations, as in attention."""
+    has_input_gradient: bool = True
+    """Whether A has a gradient; tables of positions have none."""
 
     def forward_time(self, backend: Backend) -> Num:
         """One product."""
@@ -86,11 +92,11 @@ class Gemm(Operator):
         )
 
     def backward_time(self, backend: Backend) -> Num:
-        """Two products: gradient of A, dC B^T, and gradient of B, A^T dC."""
+        """Two products: gradient of A, dC B^T, where it has one, and gradient of B, A^T dC."""
         shared = {"batch": self.batch, "element_bytes": self.element_bytes}
         first = backend.gemm(self.m, self.k, k=self.n, weight_gradient=0.0, **shared)
         second = backend.gemm(self.k, self.n, k=self.m, weight_gradient=float(self.has_weight), **shared)
-        return self.count * (first + second)
+        return self.count * (float(self.has_input_gradient) * first + second)
 
     @property
     def forward_flops(self) -> Num:
@@ -100,7 +106,7 @@ class Gemm(Operator):
     @property
     def backward_flops(self) -> Num:
         """Arithmetic of the two products."""
-        return 2.0 * self.forward_flops
+        return (1.0 + float(self.has_input_gradient)) * self.forward_flops
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from simulator import units
-from simulator.estimate import Estimate
+from simulator.estimation import Estimate
 
 _DEGREES = ("dp", "tp", "pp", "virtual_stages", "cp", "ep")
 _BAR = 24
@@ -17,7 +17,7 @@ _BAR = 24
 
 def print_estimate(answer: Estimate, *, title: str | None = None, sources: bool = False) -> None:
     """Print an estimate to the terminal."""
-    Console(highlight=False).print(render(answer, title=title, sources=sources))
+    Console(highlight=False, markup=False, emoji=False).print(render(answer, title=title, sources=sources))
 
 
 def render(answer: Estimate, *, title: str | None = None, sources: bool = False) -> RenderableType:
@@ -71,8 +71,7 @@ def _answer(answer: Estimate) -> Table:
         (
             "Utilisation",
             f"{units.percent(answer.mfu)} MFU",
-            f"{units.percent(answer.hfu)} with recomputation, {units.digits(answer.model_tflops_per_device)} "
-            "TFLOP/s a device",
+            f"{units.percent(answer.hfu)} HFU, {units.digits(answer.model_tflops_per_device)} TFLOP/s a device",
         ),
         ("Limited by", answer.limited_by, ", ".join(_shares(answer))),
         ("Memory", f"{units.size(memory['total'])} of {units.size(memory['capacity'])}", fits),

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from hardware import catalogue
-from hardware.errors import InputError, unknown
+from hardware.errors import InputError, about, shown, unknown
 from hardware.quantity import parse
-from hardware.reading import build, read_mapping
+from hardware.reading import build, placed, read_mapping
 from hardware.spec import Grid, Overhead, Price, System
 from simulator.backends.analytic import AnalyticBackend
 from simulator.counts import count, undivided
@@ -75,38 +75,48 @@ def resolve(
     InputError
         One sentence with the place, the value and what would be valid.
     """
-    the_model, the_system = load_model(model), catalogue.load_system(system)
     assumed: list[str] = []
-    number = _devices(devices, the_system, assumed)
-    given_work, given = _spec(Workload, workload), _spec(Plan, plan)
-    work = given_work.resolve(the_model)
-    _note(assumed, given_work, work, ("sequence_length", "target_length", "global_batch"), "as published")
-    the_stack = _stack(stack, the_system, number, the_model, work, assumed)
-    filled = given.with_defaults(the_stack)
+    with placed(plan, under="plan."), placed(workload, under="workload."):
+        with about("model"):
+            the_model = load_model(model)
+        with about("system"):
+            the_system = catalogue.load_system(system)
+        number = _devices(devices, the_system, assumed)
+        given_work, given = _spec(Workload, workload), _spec(Plan, plan)
+        work = given_work.resolve(the_model)
+        _note(assumed, given_work, work, ("sequence_length", "target_length", "global_batch"), "as published")
+        with about("stack"):
+            the_stack = _stack(stack, the_system, number, the_model, work, assumed)
+        return Scenario(
+            model=the_model,
+            workload=work,
+            system=the_system,
+            devices=number,
+            plan=_plan(given, the_model, work, the_system, the_stack, number, assumed),
+            stack=the_stack,
+            price=_price(price, the_system, assumed),
+            grid=_named(catalogue.grids(), grid, "grid"),
+            overhead=_named(catalogue.overheads(), overhead, "overhead"),
+            assumed=tuple(assumed),
+        )
+
+
+def _plan(
+    given: Plan, model: Model, workload: Workload, system: System, stack: Stack, devices: int, assumed: list[str]
+) -> Plan:
+    """The plan, complete and checked."""
+    filled = given.with_defaults(stack)
     if given.precision is None:
-        filled = with_precision(filled, the_system)
-    _note(assumed, given, filled, ("precision", "sharding", "optimizer"), f"as {the_stack.id} does")
+        filled = with_precision(filled, system)
+    _note(assumed, given, filled, ("precision", "sharding", "optimizer"), f"as {stack.id} does")
+    AnalyticBackend.of(system, devices, filled.precision or "bf16")  # refuses what the system lacks
     if open_fields(given):
-        filled = choose(given, filled, the_model, work, the_system, the_stack, number)
-    full = filled.with_degrees(number)
+        filled = choose(given, filled, model, workload, system, stack, devices)
+    full = filled.with_degrees(devices)
     degrees = ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch", "recompute")
     _note(assumed, given, full, degrees, "the simplest of the fastest plans that fit")
-    check(full, the_model, work, the_stack)
-    rent = find_price(price, the_system)
-    if price is None and rent is not None:
-        assumed.append(f"price: {rent.offer} of {rent.provider}, the cheapest on-demand offer of the catalogue")
-    return Scenario(
-        model=the_model,
-        workload=work,
-        system=the_system,
-        devices=number,
-        plan=full,
-        stack=the_stack,
-        price=rent,
-        grid=_named(catalogue.grids(), grid, "grid"),
-        overhead=_named(catalogue.overheads(), overhead, "overhead"),
-        assumed=tuple(assumed),
-    )
+    check(full, model, workload, stack)
+    return full
 
 
 def from_file(name: str | Path) -> Scenario:
@@ -117,7 +127,8 @@ def from_file(name: str | Path) -> Scenario:
     InputError
         With file, line and field.
     """
-    return complete(load_scenario(name))
+    with placed(name):
+        return complete(load_scenario(name))
 
 
 def complete(file: ScenarioFile) -> Scenario:
@@ -130,8 +141,8 @@ def complete(file: ScenarioFile) -> Scenario:
         stack=file.stack,
         workload=file.workload,
         price=file.price,
-        grid=file.grid or "world",
-        overhead=file.overhead or "default",
+        grid="world" if file.grid is None else file.grid,
+        overhead="default" if file.overhead is None else file.overhead,
     )
 
 
@@ -152,7 +163,9 @@ def _devices(devices: int | None, system: System, assumed: list[str]) -> int:
         assumed.append(f"devices={system.default_devices}, as {system.id} usually has")
         return system.default_devices
     if isinstance(devices, bool) or not isinstance(devices, int) or not 1 <= devices <= system.most_devices:
-        raise InputError(f"devices={devices!r}: {system.id} has 1 to {system.most_devices} devices")
+        raise InputError(
+            f"devices={shown(devices)}: {system.id} has 1 to {system.most_devices} devices", fields=["devices"]
+        )
     return devices
 
 
@@ -219,29 +232,44 @@ def find_price(price: float | str | Price | None, system: System) -> Price | Non
         own = [offer for offer in offers if offer.id == system.price]
         on_demand = [offer for offer in offers if offer.kind == "on-demand"]
         return next(iter(own or on_demand or offers), None)
-    if isinstance(price, int | float) and not isinstance(price, bool):
-        price = f"{price!r} USD/h"
     text = str(price).strip()
-    if text[:1].isdigit() or text[:1] in "-+.":
-        text = text if text[-1:].isalpha() else f"{text} USD/h"
-        try:
-            parse(text, "price")
-        except ValueError as error:
-            raise InputError(f"price={price}: {error}") from None
-        given = {"id": "given", "provider": "given", "offer": "given price", "device": system.device.id}
-        return build(Price, {**given, "kind": "reserved", "rate": text, "date": "as given"})
+    if text[:1].isdecimal() or text[:1] in tuple("+-."):
+        return _given_price(text, system)
     found = [offer for offer in offers if text.lower() in (offer.id, offer.provider.lower())]
     if not found:
         known = [offer.id for offer in offers]
         raise InputError(
-            f"price={price!r}: no such offer of {system.device.id}; give USD an hour"
+            f"price={shown(price)}: no such offer of {system.device.id}; give USD an hour"
             + (f" or one of {', '.join(known)}" if known else "")
         )
     return found[0]
 
 
+def _price(price: float | str | Price | None, system: System, assumed: list[str]) -> Price | None:
+    """The price, and a note where it was chosen."""
+    with about("price"):
+        rent = find_price(price, system)
+    if price is None and rent is not None:
+        cheapest = f"the cheapest {'on-demand ' if rent.kind == 'on-demand' else ''}offer of the catalogue"
+        why = "which rents this system" if rent.id == system.price else cheapest
+        assumed.append(f"price: {rent.offer} of {rent.provider}, {why}")
+    return rent
+
+
+def _given_price(text: str, system: System) -> Price:
+    """A price that somebody wrote, in USD an hour unless with its unit."""
+    rate = text if text[-1:].isalpha() else f"{text} USD/h"
+    try:
+        parse(rate, "price")
+    except ValueError as error:
+        raise InputError(f"price={shown(text)}: {error}") from None
+    given = {"id": "given", "provider": "given", "offer": "given price", "device": system.device.id}
+    return build(Price, {**given, "kind": "reserved", "rate": rate, "date": "as given"})
+
+
 def _named(entries: Mapping[str, Entry], name: str, kind: str) -> Entry:
     """An entry of the catalogue by name."""
-    if name not in entries:
-        raise unknown(kind, name, sorted(entries))
-    return entries[name]
+    found = entries.get(str(name).lower())
+    if found is None:
+        raise unknown(kind, str(name), sorted(entries), fields=[kind])
+    return found

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simulator import traffic
 from simulator.backends.protocol import Backend
 from simulator.counts import ModelCounts
 from simulator.formulas import pipeline, states
 from simulator.formulas.typing import Num
 from simulator.tally import Counts, Times, times
-from simulator.transformer import Scenarios, embedding, head, layer, tokens_of
+from simulator.transformer import Scenarios, embedding, head, layer
+from simulator.transformer.exchanges import splits
 
 _HOST_NORM = 6.0
 """Exponent of the norm that joins the time of device and host: the slower of the two, with a soft corner."""
@@ -65,8 +67,11 @@ def price(scenarios: Scenarios, of_device: ModelCounts, backend: Backend) -> Ste
     """
     plans, stacks, models = scenarios.plans, scenarios.stacks, scenarios.models
     layers = _layers(scenarios, of_device.layers, backend)
-    first = _ends(times(embedding(scenarios), backend, plans, stacks, layer=False), scenarios)
-    last = _ends(times(head(scenarios), backend, plans, stacks, layer=False), scenarios)
+    with_embedding, with_head = traffic.end_parameters(scenarios, of_device)
+    of_first = times(embedding(scenarios), backend, plans, stacks, layer=False)
+    of_last = times(head(scenarios), backend, plans, stacks, layer=False)
+    first = _ends(of_first, scenarios, with_embedding, backend)
+    last = _ends(of_last, scenarios, with_head, backend)
     transfer = _transfers(scenarios, backend)
     crowded = np.ceil(models.layer_count / plans.pp) / (models.layer_count / plans.pp)
     alone = np.where(np.asarray(plans.pp) > 1.0, 0.0, 1.0)
@@ -149,20 +154,25 @@ def _gathers(scenarios: Scenarios, of_layers: Counts, backend: Backend, forward:
     if not np.any(np.asarray(plans.parameter_group) > 1.0):
         return 0.0, 0.0
     number = scenarios.models.layer_count / plans.pp
-    size = (of_layers.parameters + of_layers.expert_parameters) / scenarios.models.layer_count
-    sharded = np.where(np.asarray(plans.parameter_group) > 1.0, 1.0, 0.0)
-    group = {"degree": plans.parameter_group, "stride": plans.replica_stride}
-    gather = backend.collective("all_gather", size * plans.element_bytes, **group)
-    scatter = backend.collective("reduce_scatter", size * plans.gradient_bytes, **group)
+    gathers, scatters = traffic.layer_shards(scenarios, of_layers)
+    gather, scatter = gathers.time(backend), scatters.time(backend)
     hidden = stacks.parameter_overlap / number
     ahead = np.maximum(gather - hidden * forward, 0.0)
     behind = np.maximum(gather * stacks.gathers_each_pass + scatter - hidden * backward, 0.0)
-    return sharded * number * ahead, sharded * number * behind
+    return scatters.count * number * ahead, scatters.count * number * behind
 
 
-def _ends(one: Times, scenarios: Scenarios) -> _Pass:
-    """Embedding or head of a stage."""
-    return _Pass(one.forward, one.backward, _launches(one, scenarios.stacks.launch), one.parts)
+def _ends(one: Times, scenarios: Scenarios, held: Num, backend: Backend) -> _Pass:
+    """Embedding or head of a stage, with the gather and the scatter of its parameters where they are sharded."""
+    launches = _launches(one, scenarios.stacks.launch)
+    if not np.any(np.asarray(scenarios.plans.parameter_group) > 1.0):
+        return _Pass(one.forward, one.backward, launches, one.parts)
+    gathers, scatters = traffic.end_shards(scenarios, held)
+    hidden = scenarios.stacks.parameter_overlap
+    ahead = gathers.count * np.maximum(gathers.time(backend) - hidden * one.forward, 0.0)
+    behind = scatters.count * np.maximum(scatters.time(backend) - hidden * one.backward, 0.0)
+    parts = {**one.parts, "parameter_gather": ahead + behind}
+    return _Pass(one.forward + ahead, one.backward + behind, launches, parts)
 
 
 def _transfers(scenarios: Scenarios, backend: Backend) -> Num:
@@ -170,11 +180,9 @@ def _transfers(scenarios: Scenarios, backend: Backend) -> Num:
     plans, stacks = scenarios.plans, scenarios.stacks
     if not np.any(np.asarray(plans.pp) > 1.0):
         return 0.0
-    longest = np.maximum(scenarios.workloads.sequence_length, scenarios.workloads.target_length)
-    message = tokens_of(scenarios, longest).all / plans.tp * scenarios.models.hidden_size * plans.element_bytes
-    send = backend.send(message, degree=plans.pp, stride=plans.pp_stride)
-    exposed = 2.0 * plans.virtual_stages * send * (1.0 - np.asarray(stacks.pipeline_overlap))
-    return np.where(np.asarray(plans.pp) > 1.0, exposed, 0.0)
+    sent = traffic.transfer(scenarios)
+    exposed = 2.0 * plans.virtual_stages * sent.time(backend) * (1.0 - np.asarray(stacks.pipeline_overlap))
+    return np.where(np.asarray(sent.count) > 0.0, exposed, 0.0)
 
 
 def _joined(
@@ -195,15 +203,11 @@ def _joined(
 def _once_a_step(scenarios: Scenarios, of_device: ModelCounts, backend: Backend, layers: _Pass) -> dict[str, Num]:
     """What happens once a step: reduction of gradients, optimizer, offloading, fixed host time."""
     plans, stacks = scenarios.plans, scenarios.stacks
-    ends = np.where(
-        np.asarray(plans.pp) > 1.0,
-        np.maximum(of_device.embedding.parameters, of_device.head.parameters),
-        of_device.embedding.parameters + of_device.head.parameters,
-    )
+    ends = _more_of(scenarios, of_device.embedding.parameters, of_device.head.parameters)
     dense = of_device.layers.parameters / plans.pp + ends
     experts = of_device.layers.expert_parameters / plans.pp
     updated = (dense + experts) / plans.optimizer_group
-    traffic = stacks.optimizer_passes * states.optimizer_traffic(
+    moved = stacks.optimizer_passes * states.optimizer_traffic(
         updated,
         plans.state_bytes + plans.factored * 4.0,
         master_bytes=plans.master_bytes,
@@ -212,11 +216,12 @@ def _once_a_step(scenarios: Scenarios, of_device: ModelCounts, backend: Backend,
         sweeps=plans.gradient_sweeps,
     )
     kernels = stacks.optimizer_kernels * scenarios.models.layer_count / plans.pp
-    on_device = backend.stream(traffic, kernels, reduces=False)
-    on_host = backend.host_copy(traffic + updated * (plans.gradient_bytes + plans.parameter_bytes))
+    on_device = backend.stream(moved, kernels, reduces=False)
+    on_host = backend.host_copy(moved + updated * (plans.gradient_bytes + plans.parameter_bytes))
     offload = np.asarray(plans.offload)
     return {
         "gradient_reduction": _reductions(scenarios, dense, experts, backend, layers)
+        + _tensor_reductions(scenarios, of_device, backend)
         + _tied_embedding(scenarios, backend),
         "optimizer": np.where(offload > 0, 0.0, np.maximum(on_device, kernels * stacks.launch)),
         "offload": offload * on_host,
@@ -224,34 +229,33 @@ def _once_a_step(scenarios: Scenarios, of_device: ModelCounts, backend: Backend,
     }
 
 
+def _more_of(scenarios: Scenarios, first: Num, last: Num) -> Num:
+    """What embedding and head add to one stage: both of them, or in a pipeline the one that adds more."""
+    return np.where(np.asarray(scenarios.plans.pp) > 1.0, np.maximum(first, last), first + last)
+
+
 def _reductions(scenarios: Scenarios, dense: Num, experts: Num, backend: Backend, layers: _Pass) -> Num:
     """Exposed time of reducing the gradients over the replicas, and of gathering updated parameters."""
-    plans, stacks = scenarios.plans, scenarios.stacks
-    width, group = plans.gradient_bytes, plans.parameter_group
-    others = plans.replicas / group
-    stride = plans.replica_stride * group
-    sharded = np.where((np.asarray(plans.optimizer_group) > 1.0) & (np.asarray(group) <= 1.0), 1.0, 0.0)
-    reduced = backend.collective("all_reduce", dense / group * width, degree=others, stride=stride)
-    scattered = backend.collective("reduce_scatter", dense / group * width, degree=others, stride=stride)
-    gathered = backend.collective("all_gather", dense / group * plans.element_bytes, degree=others, stride=stride)
-    fewer = np.maximum(others / plans.ep, 1.0)
-    of_experts = backend.collective("all_reduce", experts / group * width, degree=fewer, stride=stride * plans.ep)
-    once = np.where(sharded > 0, scattered, reduced) + np.where(experts > 0.0, of_experts, 0.0)
-    each = np.where(
-        (np.asarray(stacks.reduces_each_micro_batch) > 0)
-        | ((np.asarray(plans.gradient_group) > 1.0) & (np.asarray(group) <= 1.0)),
-        plans.micro_batches,
-        1.0,
-    )
-    exposed = each * np.maximum(once - stacks.gradient_overlap * layers.backward, 0.0)
-    late = sharded * np.maximum(gathered - stacks.parameter_overlap * layers.forward, 0.0)
-    return np.where(others > 1.0, exposed + late, 0.0)
+    stacks = scenarios.stacks
+    *reduced, gathers = traffic.reductions(scenarios, dense, experts)
+    number = np.maximum(np.maximum(reduced[0].count, reduced[1].count), 1.0)
+    once = sum((message.count / number * message.time(backend) for message in reduced), start=np.float64(0.0))
+    exposed = number * np.maximum(once - stacks.gradient_overlap * layers.backward, 0.0)
+    late = gathers.count * np.maximum(gathers.time(backend) - stacks.parameter_overlap * layers.forward, 0.0)
+    return exposed + late
+
+
+def _tensor_reductions(scenarios: Scenarios, of_device: ModelCounts, backend: Backend) -> Num:
+    """Adding up gradients that tensor-parallel ranks have parts of."""
+    if not splits(scenarios):
+        return 0.0
+    ends = _more_of(scenarios, of_device.embedding.partial_parameters, of_device.head.partial_parameters)
+    partial = of_device.layers.partial_parameters / scenarios.plans.pp + ends
+    sums = traffic.tensor_reductions(scenarios, partial)
+    return sum((message.count * message.time(backend) for message in sums), start=np.float64(0.0))
 
 
 def _tied_embedding(scenarios: Scenarios, backend: Backend) -> Num:
     """Adding up the gradients of an embedding that the first and the last stage of a pipeline share."""
-    plans, models = scenarios.plans, scenarios.models
-    table = np.ceil(np.asarray(models.vocabulary_size) / plans.tp) * models.embedding_size
-    apart = plans.pp_stride * np.maximum(plans.pp - 1.0, 1.0)
-    time = backend.collective("all_reduce", table * plans.gradient_bytes, degree=2.0, stride=apart)
-    return np.where(np.asarray(plans.pp) > 1.0, models.tied_head * models.vocabulary_head * time, 0.0)
+    message = traffic.tied_embedding(scenarios)
+    return message.count * message.time(backend)

@@ -42,6 +42,8 @@ class Counts:
     parameters: Num = 0.0
     """Of this device, without those of experts."""
     expert_parameters: Num = 0.0
+    partial_parameters: Num = 0.0
+    """Those whose gradient, under sequence parallelism, a tensor-parallel rank has of its tokens only."""
 
     def scaled(self, factor: Num) -> Counts:
         """The same, so many times."""
@@ -74,7 +76,7 @@ def times(operators: Sequence[Operator], backend: Backend, plans: Plans, stacks:
     launched_back: Num = 0.0
     for operator in operators:
         ahead, back = operator.forward_time(backend), operator.backward_time(backend)
-        again = _repeats(operator, plans, stacks) if layer else 0.0
+        again = repeats(operator, plans, stacks) if layer else 0.0
         parts[operator.part] = parts.get(operator.part, 0.0) + ahead + back
         forward, backward, recompute = forward + ahead, backward + back, recompute + again * ahead
         launched = launched + operator.forward_kernels
@@ -82,11 +84,13 @@ def times(operators: Sequence[Operator], backend: Backend, plans: Plans, stacks:
     return Times(forward, backward, recompute, parts, launched, launched_back)
 
 
-def _repeats(operator: Operator, plans: Plans, stacks: Stacks) -> Num:
-    """How often the backward pass repeats the forward of an operator: 0 or 1."""
-    dropped = float(operator.output_unused) * np.asarray(stacks.drops_unused_recompute)
+def repeats(operator: Operator, plans: Plans, stacks: Stacks) -> Num:
+    """How often the backward pass repeats the forward of an operator of a layer: 0 or 1."""
+    drops = np.asarray(stacks.drops_unused_recompute)
+    in_attention = float(operator.in_attention) * (1.0 - float(operator.output_kept) * drops)
     return np.maximum(
-        np.asarray(plans.recompute_layer) * (1.0 - dropped), plans.recompute_attention * float(operator.in_attention)
+        np.asarray(plans.recompute_layer) * (1.0 - operator.output_unused * drops),
+        plans.recompute_attention * in_attention,
     )
 
 
@@ -105,7 +109,7 @@ def counts(operators: Sequence[Operator], plans: Plans, stacks: Stacks, *, check
     total = Counts()
     attention: Num = 0.0
     for operator in operators:
-        again = _repeats(operator, plans, stacks) * operator.forward_flops if checkpoint is not None else 0.0
+        again = repeats(operator, plans, stacks) * operator.forward_flops if checkpoint is not None else 0.0
         if isinstance(operator, FusedAttention):
             again = again + operator.recomputed_flops
         attention = attention + float(operator.in_attention) * operator.saved
@@ -117,6 +121,7 @@ def counts(operators: Sequence[Operator], plans: Plans, stacks: Stacks, *, check
                 all_saved_bytes=operator.saved,
                 parameters=0.0 if operator.of_experts else operator.parameters,
                 expert_parameters=operator.parameters if operator.of_experts else 0.0,
+                partial_parameters=operator.partial_parameters,
             )
         )
     if checkpoint is None:

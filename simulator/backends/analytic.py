@@ -63,7 +63,10 @@ def device_columns(device: Device, precision: Precision) -> Devices:
     """
     valid = precisions_of(device)
     if precision not in valid:
-        raise InputError(f"precision={precision}: {device.id} has no units for it; valid: {', '.join(valid)}")
+        raise InputError(
+            f"precision={precision}: {device.id} has no units for it; valid: {', '.join(valid)}",
+            fields=["plan.precision"],
+        )
     profile = load_profile(device.profile)
     gemm, memory = profile.gemm[precision], profile.memory
     half = next((name for name in (precision, "bf16", "fp16") if name in profile.attention), None)

@@ -101,7 +101,7 @@ def _level(name: str, reach: float, link: Link, devices: int) -> Level:
     """Turn one link into numbers."""
     profiles = link_profiles()
     if link.kind not in profiles:
-        raise unknown(f"kind of link ({name})", link.kind, sorted(profiles))
+        raise unknown(f"kind of link ({name})", link.kind, sorted(profiles), fields=["system"])
     constants = profiles[link.kind]
     extents, wraps = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
     if link.dimensions is not None:
@@ -147,14 +147,16 @@ def slice_shape(most: tuple[int, ...], devices: int, multiple: int) -> tuple[int
     ((12, 16, 16), (4, 4, 4), (4, 8, 1))
     """
     limits = sorted(most) + [1] * (3 - len(most))
-    divisors = [d for d in range(1, max(limits) + 1) if devices % d == 0]
+    divisors = [d for d in range(1, min(max(limits), devices) + 1) if devices % d == 0]
     boxes = [
         (a, b, devices // (a * b))
         for a, b in product(divisors, divisors)
         if devices % (a * b) == 0 and _fits(limits, (a, b, devices // (a * b)))
     ]
     if not boxes:
-        raise InputError(f"no slice of a torus of {' x '.join(map(str, most))} has {devices} devices")
+        raise InputError(
+            f"no slice of a torus of {' x '.join(map(str, most))} has {devices} devices", fields=["devices"]
+        )
 
     def shapeliness(box: tuple[int, int, int]) -> tuple[float, int, tuple[int, int, int]]:
         used = box[: len(most)]

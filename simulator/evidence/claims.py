@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hardware.reading import build, read_mapping
 from simulator.counts import count
-from simulator.estimate import Estimate, answer
+from simulator.estimation import Estimate, answer
 from simulator.scenario import Scenario, complete, resolve
 from simulator.specs.loading import ScenarioFile
 
@@ -148,11 +148,7 @@ def _compared(claim: Claim, value: Callable[[str, str], float]) -> Compared:
 def rank(ranking: Ranking) -> list[Estimate]:
     """Price one workload on several systems, fastest first, those that do not fit last."""
     found = [
-        answer(
-            resolve(
-                ranking.model, system, devices=ranking.devices, stack=ranking.stack, workload=ranking.workload
-            )
-        )
+        answer(resolve(ranking.model, system, devices=ranking.devices, stack=ranking.stack, workload=ranking.workload))
         for system in ranking.systems
     ]
     return sorted(found, key=lambda estimate: (not estimate.fits, estimate.run.time_s))
@@ -164,7 +160,7 @@ def show(rows: list[Compared]) -> None:
 
     from simulator.evidence.tables import claims_table, ranking_table
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     console.print(claims_table(rows))
     reproduced = sum(row.reproduced for row in rows)
     console.print(f"{reproduced} of {len(rows)} within the stated tolerance; nothing was tuned on them.\n")

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from simulator import units
-from simulator.estimate import Estimate
+from simulator.estimation import Estimate
 from simulator.evidence.claims import Compared, Ranking
 
 _SHOWN = {
@@ -23,11 +23,14 @@ _SHOWN = {
 _RELATION = {"equal": "", "at least": ">= ", "at most": "<= "}
 
 
-def _table(*columns: str) -> Table:
+def _table(*columns: str, first_width: int | None = None) -> Table:
     """A table without lines."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(column, justify="left" if column in (columns[0], "") else "right", overflow="fold")
+        first = column == columns[0]
+        table.add_column(
+            column, justify="left" if first or not column else "right", min_width=first_width if first else None
+        )
     return table
 
 
@@ -38,7 +41,7 @@ def _ratio(value: float) -> str:
 
 def claims_table(rows: list[Compared]) -> Table:
     """Claimed beside predicted."""
-    table = _table("claim", "claimed", "predicted", "error", "")
+    table = _table("claim", "claimed", "predicted", "error", "", first_width=32)
     for row in rows:
         show = _ratio if row.is_ratio else _SHOWN[row.quantity]
         mark = "ok" if row.reproduced else f"outside {units.percent(row.tolerance)}"

@@ -169,10 +169,11 @@ def attention_statistics(queries: Num, batch: Num, *, heads: Num) -> Num:
     return STATISTIC_BYTES * batch * heads * queries
 
 
-def gate(tokens: Num, width: Num, *, element_bytes: Num, inputs: Num) -> Num:
+def gate(tokens: Num, width: Num, *, element_bytes: Num, inputs: Num, rectified: Num = 0.0) -> Num:
     """Inputs of an activation function: one projection, or with a gate both and the activated gate.
 
-    ``tokens width element_bytes (1 or 3)``; the product that follows keeps its own input besides.
+    ``tokens width element_bytes (1 or 3)``; the product that follows keeps its own input besides, and a plain ReLU
+    needs no more than that.
 
     Parameters
     ----------
@@ -184,6 +185,8 @@ def gate(tokens: Num, width: Num, *, element_bytes: Num, inputs: Num) -> Num:
         Size of an element [B].
     inputs
         Projections into the feed-forward layer: 1 plain, 2 gated [1].
+    rectified
+        1 for ReLU, else 0 [1].
 
     Returns
     -------
@@ -198,15 +201,49 @@ def gate(tokens: Num, width: Num, *, element_bytes: Num, inputs: Num) -> Num:
     Examples
     --------
     >>> gate(512, 4096, element_bytes=2, inputs=1), gate(512, 4096, element_bytes=2, inputs=2)
-    (4194304, 12582912)
+    (4194304.0, 12582912.0)
     """
-    return tokens * width * element_bytes * (2 * inputs - 1)
+    return tokens * width * element_bytes * (2 * inputs - 1 - rectified * (2 - inputs))
+
+
+def routing(tokens: Num, experts: Num, *, chosen: Num, element_bytes: Num) -> Num:
+    """What a router keeps: each token's softmax over the experts in float32, and the weights of the chosen ones.
+
+    ``tokens (4 experts + chosen element_bytes)``
+
+    Parameters
+    ----------
+    tokens
+        Tokens on this device [token].
+    experts
+        Experts that a token can go to [1].
+    chosen
+        Experts that it goes to [1].
+    element_bytes
+        Size of an element [B].
+
+    Returns
+    -------
+    Num
+        Size [B].
+
+    References
+    ----------
+    Shazeer et al., Outrageously Large Neural Networks, arXiv 1701.06538, section 2.1; Fedus et al., Switch
+    Transformers, arXiv 2101.03961, section 2.4, for the router in float32.
+
+    Examples
+    --------
+    >>> routing(4096, 64, chosen=2, element_bytes=2)
+    1064960.0
+    """
+    return tokens * (STATISTIC_BYTES * experts + chosen * element_bytes)
 
 
 def cross_entropy(tokens: Num, classes: Num) -> Num:
-    """What cross-entropy keeps: the logarithm of the softmax in float32, and the target of each token.
+    """What cross-entropy keeps: the softmax or its logarithm in float32.
 
-    ``4 tokens classes + 8 tokens``
+    ``4 tokens classes``; targets are the batch's and count as little as its other indices.
 
     Parameters
     ----------
@@ -227,6 +264,6 @@ def cross_entropy(tokens: Num, classes: Num) -> Num:
     Examples
     --------
     >>> cross_entropy(512, 30522)
-    62513152.0
+    62509056.0
     """
-    return tokens * (STATISTIC_BYTES * classes + 8.0)
+    return STATISTIC_BYTES * tokens * classes

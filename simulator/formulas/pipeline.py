@@ -48,18 +48,31 @@ def step_time(slowest: Num, stages_together: Num, *, micro_batches: Num, idle_sh
     return micro_batches * slowest + idle_share * (stages_together - slowest)
 
 
-def idle_share(virtual_stages: Num, *, zero_bubble: Num = 0.0, weight_gradient_share: Num = 1.0 / 3.0) -> Num:
+def idle_share(
+    virtual_stages: Num,
+    *,
+    zero_bubble: Num = 0.0,
+    v_shaped: Num = 0.0,
+    forward_share: Num = 1.0 / 3.0,
+    weight_gradient_share: Num = 1.0 / 3.0,
+) -> Num:
     """Part of a pipeline's fill and drain in which the slowest stage is idle.
 
-    ``1 / v`` for GPipe and 1F1B (v = 1) and interleaved schedules; ``(1 - 2 w) / v`` where weight gradients, a share
-    w of the work, are computed in the gaps (ZB-H1).
+    ``1 / v`` for GPipe and 1F1B (v = 1) and interleaved schedules. Where weight gradients, a share w of the work, are
+    computed in the gaps: ``(f + i - min(w, f, i)) / v``, which is ``(1 - 2 w) / v`` where forward f and input
+    gradients i take no less than they do (ZB-H1 and its interleaved form); and ``max(i, 2 (i - w)) / v`` where the
+    chunks lie in the shape of a V (ZB-V).
 
     Parameters
     ----------
     virtual_stages
-        Chunks of layers of one device v [1].
+        Chunks of layers of one device v; 2 in the shape of a V [1].
     zero_bubble
         1 where the schedule separates weight gradients, else 0 [1].
+    v_shaped
+        1 where a device that separates them also holds one chunk from each end, else 0 [1].
+    forward_share
+        Share of the forward pass in forward and backward time f [1].
     weight_gradient_share
         Share of weight gradients in forward and backward time w [1].
 
@@ -70,26 +83,45 @@ def idle_share(virtual_stages: Num, *, zero_bubble: Num = 0.0, weight_gradient_s
 
     Notes
     -----
-    With zero bubbles valid for w up to one half.
+    Exact against a replay of torch's schedules: interleaved ones with zero bubbles or without for micro-batches that
+    are a multiple of the stages; in the shape of a V for twice as many micro-batches as stages or more, and input
+    gradients that take no less time than the forward pass.
 
     References
     ----------
     Narayanan et al., SC'21, arXiv 2104.04473, section 2.2; Qi et al., Zero Bubble Pipeline Parallelism,
-    arXiv 2401.10241, table 2: 1F1B idles (p - 1)(F + B + W), ZB-H1 (p - 1)(F + B - W).
+    arXiv 2401.10241, table 2 and section 6: 1F1B idles (p - 1)(F + B + W), ZB-H1 (p - 1)(F + B - W).
 
     Examples
     --------
     >>> float(idle_share(4)), round(float(idle_share(1, zero_bubble=1)), 3)
     (0.25, 0.333)
+    >>> round(float(idle_share(2, zero_bubble=1, v_shaped=1)), 3)
+    0.167
     """
-    return (1.0 - 2.0 * weight_gradient_share * zero_bubble) / np.asarray(virtual_stages)
+    f, w = forward_share, weight_gradient_share
+    i = 1 - f - w
+    straight = 1 - w - np.minimum(np.minimum(w, f), i)
+    bent = np.maximum(i, 2 * (i - w))
+    separated = np.where(np.asarray(v_shaped) > 0, bent, straight)
+    idle: Num = np.where(np.asarray(zero_bubble) > 0, separated, 1) / np.asarray(virtual_stages)
+    return idle
 
 
-def in_flight(stages: Num, stage: Num, *, micro_batches: Num, virtual_stages: Num = 1.0, all_at_once: Num = 0.0) -> Num:
+def in_flight(
+    stages: Num,
+    stage: Num,
+    *,
+    micro_batches: Num,
+    virtual_stages: Num = 1.0,
+    all_at_once: Num = 0.0,
+    zero_bubble: Num = 0.0,
+) -> Num:
     """Micro-batches whose activations a stage holds at its peak, in units of the stage's whole layers.
 
     ``min(m, p - i)`` for 1F1B; ``m`` for GPipe; ``min(m v, 2 (p - i - 1) + (v - 1) p + 1) / v`` for interleaved
-    schedules, whose units are chunks of ``1 / v`` of the stage.
+    schedules, whose units are chunks of ``1 / v`` of the stage; ``min(m, p)`` on every stage where weight gradients
+    wait for a gap, since what they need is held so long.
 
     Parameters
     ----------
@@ -103,16 +135,23 @@ def in_flight(stages: Num, stage: Num, *, micro_batches: Num, virtual_stages: Nu
         Chunks of layers of one device v [1].
     all_at_once
         1 for GPipe, which runs every forward before a backward, else 0 [1].
+    zero_bubble
+        1 where the schedule separates weight gradients, else 0 [1].
 
     Returns
     -------
     Num
         Micro-batches held [1].
 
+    Notes
+    -----
+    Exact against a replay of torch's schedules, for micro-batches that are at least as many as the stages, a multiple
+    of them where interleaved, and twice as many for zero bubbles in the shape of a V.
+
     References
     ----------
     Korthikanti et al., arXiv 2205.05198, section 4.2.3 and appendix B: the first stage holds
-    ``p + (p - 1) / v`` micro-batches of ``L / p`` layers.
+    ``p + (p - 1) / v`` micro-batches of ``L / p`` layers. Qi et al., arXiv 2401.10241, section 2.2, for zero bubbles.
 
     Examples
     --------
@@ -122,4 +161,6 @@ def in_flight(stages: Num, stage: Num, *, micro_batches: Num, virtual_stages: Nu
     p, i, m, v = np.asarray(stages), stage, micro_batches, virtual_stages
     one = np.minimum(m, p - i)
     chunks = np.minimum(m * v, 2.0 * (p - i - 1.0) + (v - 1.0) * p + 1.0) / v
-    return np.where(np.asarray(all_at_once) > 0.0, m, np.where(np.asarray(v) > 1.0, chunks, one))
+    waiting = np.where(np.asarray(v) > 1.0, chunks, one)
+    waiting = np.where(np.asarray(zero_bubble) > 0.0, np.minimum(m, p), waiting)
+    return np.where(np.asarray(all_at_once) > 0.0, m, waiting)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from hardware.catalogue import is_path, locate
+from hardware.catalogue import id_of, locate
 from hardware.errors import InputError
-from hardware.reading import build, read_mapping
+from hardware.reading import build, is_path, read_mapping
+from hardware.spec import NO_FLAG
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.stack import Stack
@@ -27,7 +28,15 @@ def names(kind: str) -> list[str]:
 
 @cache
 def _shipped_model(path: Path) -> Model:
-    return build(Model, _named(path), path=path)
+    return _model(path)
+
+
+def _model(path: Path) -> Model:
+    """Read a model of ours."""
+    given = _named(path)
+    if "model" in given and "layers" not in given:
+        raise InputError(f"{path}: holds a scenario, not a model; a model gives layers, hidden_size and so on")
+    return build(Model, given, path=path)
 
 
 @cache
@@ -63,7 +72,7 @@ def load_model(name: str | Path | Mapping[str, Any] | Model) -> Model:
         from simulator.specs.huggingface import from_config
 
         return from_config(read_mapping(path), path)
-    return _shipped_model(path) if path.parent == _ROOT / "models" else build(Model, _named(path), path=path)
+    return _shipped_model(path) if path.parent == _ROOT / "models" else _model(path)
 
 
 def load_stack(name: str | Path | Stack) -> Stack:
@@ -80,22 +89,22 @@ def load_stack(name: str | Path | Stack) -> Stack:
 
 def _named(path: Path) -> dict[str, Any]:
     """A file's fields, with an id after its name unless it gives one."""
-    return {"id": path.stem.lower().replace("_", "-").replace(" ", "-"), **read_mapping(path)}
+    return {"id": id_of(path), **read_mapping(path)}
 
 
 class ScenarioFile(BaseModel):
     """A scenario file: what to estimate."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     title: str | None = None
     model: str | dict[str, Any]
     system: str
-    devices: int | None = None
+    devices: Annotated[int, NO_FLAG] | None = None
     stack: str | None = None
     plan: Plan = Plan()
     workload: Workload = Workload()
-    price: float | str | None = None
+    price: Annotated[float, NO_FLAG] | str | None = None
     grid: str | None = None
     overhead: str | None = None
 
@@ -109,17 +118,23 @@ def load_scenario(name: str | Path) -> ScenarioFile:
         With file, line and field.
     """
     path = locate(_ROOT, "scenario", name)
-    return _relative(build(ScenarioFile, read_mapping(path), path=path), path)
+    given = read_mapping(path)
+    if "layers" in given and "model" not in given:
+        raise InputError(f"{path}: holds a model, not a scenario; a scenario names a model and a system")
+    return _relative(build(ScenarioFile, given, path=path), path)
 
 
 def _relative(scenario: ScenarioFile, path: Path) -> ScenarioFile:
     """Read paths in a scenario file from where it lies."""
-    near = {}
-    for field in ("model", "system", "stack"):
-        name = getattr(scenario, field)
-        if isinstance(name, str) and is_path(name) and not Path(name).is_absolute():
-            near[field] = str(path.parent / name)
-    return scenario.model_copy(update=near)
+
+    def near(name: Any) -> Any:
+        return str(path.parent / name) if isinstance(name, str) and is_path(name) else name
+
+    model = scenario.model
+    if isinstance(model, dict):
+        model = {key: near(value) if key == "base" else value for key, value in model.items()}
+    moved = {"model": near(model), "system": near(scenario.system), "stack": near(scenario.stack)}
+    return scenario.model_copy(update={field: name for field, name in moved.items() if name is not None})
 
 
 def scenario_of(

@@ -7,12 +7,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hardware.spec import Name, Sheet, Words
+from hardware.spec import NO_FLAG, Name, Sheet, Words
 from simulator.columns import Columns
 from simulator.formulas.typing import Num
 
-Size = Annotated[int, Field(ge=1, le=10_000_000)]
-Few = Annotated[int, Field(ge=0, le=100_000)]
+Size = Annotated[int, Field(ge=1, le=10_000_000), NO_FLAG]
+Few = Annotated[int, Field(ge=0, le=100_000), NO_FLAG]
 Bias = Literal["qkv", "attention_output", "feed_forward", "normalisation", "head"]
 FeedForward = Literal["plain", "gated"]
 Objective = Literal["causal", "mlm", "seq2seq", "classification", "span"]
@@ -25,7 +25,7 @@ class Training(Sheet):
     target_length: Size | None = None
     """Tokens of a target sequence, of encoder-decoder models."""
     global_batch: Size
-    tokens: Annotated[float, Field(gt=0, le=1e18)] | None = None
+    tokens: Annotated[float, Field(gt=0, le=1e18), NO_FLAG] | None = None
     steps: Size | None = None
 
 
@@ -52,7 +52,7 @@ class Model(Sheet):
     """Whether attention and feed-forward layer follow each other or read the same normalised input."""
     normalisation: Literal["layernorm", "rmsnorm"] = "layernorm"
     norm_position: Literal["pre", "post"] = "pre"
-    norms_per_layer: Annotated[int, Field(ge=1, le=4)] | None = None
+    norms_per_layer: Annotated[int, Field(ge=1, le=4), NO_FLAG] | None = None
     """Two in a serial and one in a parallel block, unless given."""
     biases: tuple[Bias, ...] = ()
     dropout: bool = False
@@ -64,7 +64,7 @@ class Model(Sheet):
     token_types: Few = 0
     vocabulary_size: Size
     embedding_size: Size | None = None
-    """Width of the embedding table, where it is not the hidden size (ALBERT)."""
+    """Width of the embedding table, where a linear map leads from it to the hidden size (ALBERT)."""
     embedding_norm: bool = False
     tied_head: bool = True
     head_transform: bool = False
@@ -72,7 +72,7 @@ class Model(Sheet):
     pooler: bool = False
     """Whether pretraining also classifies the pooled first token (next sentence, sentence order)."""
     classes: Size = 2
-    mask_rate: Annotated[float, Field(gt=0, le=1)] = 0.15
+    mask_rate: Annotated[float, Field(gt=0, le=1), NO_FLAG] = 0.15
     """Share of tokens that masked-language modelling predicts."""
     shared_layers: bool = False
     """Whether all layers use one set of parameters (ALBERT)."""
@@ -84,8 +84,8 @@ class Model(Sheet):
     expert_period: Size = 1
     """Every how many layers one has experts."""
     training: Training
-    published_parameters: Annotated[float, Field(gt=0, le=1e16)] | None = None
-    published_parameters_tolerance: Annotated[float, Field(gt=0, le=0.2)] = 0.01
+    published_parameters: Annotated[float, Field(gt=0, le=1e16), NO_FLAG] | None = None
+    published_parameters_tolerance: Annotated[float, Field(gt=0, le=0.2), NO_FLAG] = 0.01
     """Relative; wide where a source rounds or counts without embeddings."""
     source: Words | None = None
     note: Words | None = None
@@ -158,6 +158,8 @@ class Layers(Columns):
     feed_forward_size: Num
     feed_forward_inputs: Num
     """Projections into the feed-forward layer: 1 plain, 2 gated."""
+    rectified: Num
+    """Whether the activation function is ReLU, whose backward pass needs no more than its output."""
     experts: Num
     experts_per_token: Num
     shared_experts: Num
@@ -175,6 +177,8 @@ class Models(Columns):
     bucket_tables: Num
     """Tables of relative-position buckets, each of a row per bucket and a column per head."""
     token_types: Num
+    embedding_map: Num
+    """Whether a linear map leads from the embedding's width to the hidden size."""
     embedding_norm: Num
     final_norms: Num
     norm_bias: Num
@@ -186,7 +190,7 @@ class Models(Columns):
     head_transform: Num
     head_bias: Num
     pooler: Num
-    """Whether a linear map of the first token of each sequence stands before the classes."""
+    """Whether a linear map of the first token of each sequence stands before the classes; a decoder has none."""
     sequence_classes: Num
     token_classes: Num
     masked: Num
@@ -213,7 +217,7 @@ def _columns(model: Model) -> Models:
         for place in ("qkv", "attention_output", "feed_forward", "normalisation", "head")
     }
     pretraining = model.objective in ("causal", "mlm", "seq2seq")
-    pools = model.objective == "classification" or (pretraining and model.pooler)
+    classifies = model.objective == "classification" or (pretraining and model.pooler)
     towers = 2 if model.kind == "encoder-decoder" else 1
     return Models(
         layers=_layer_groups(model),
@@ -223,6 +227,7 @@ def _columns(model: Model) -> Models:
         position_rows=float(model.position_rows if model.positions == "learned" else 0),
         bucket_tables=float(towers * model.position_rows if model.positions == "relative-buckets" else 0),
         token_types=float(model.token_types),
+        embedding_map=float(model.embedding_size is not None),
         embedding_norm=float(model.embedding_norm),
         final_norms=float(towers if model.norm_position == "pre" else 0),
         norm_bias=bias["normalisation"],
@@ -233,8 +238,8 @@ def _columns(model: Model) -> Models:
         vocabulary_head=float(pretraining),
         head_transform=float(model.head_transform and pretraining),
         head_bias=bias["head"],
-        pooler=float(pools),
-        sequence_classes=float(model.classes if pools else 0),
+        pooler=float(classifies and model.kind != "decoder"),
+        sequence_classes=float(model.classes if classifies else 0),
         token_classes=2.0 if model.objective == "span" else 0.0,
         masked=float(model.objective == "mlm"),
         causal=float(model.kind == "decoder"),
@@ -285,6 +290,7 @@ def _layers(
         relative_projection=float(model.positions == "transformer-xl"),
         feed_forward_size=float(feed_forward_size),
         feed_forward_inputs=2.0 if form == "gated" else 1.0,
+        rectified=float(model.activation == "relu"),
         experts=float(experts),
         experts_per_token=float(model.experts_per_token if experts > 1 else 1),
         shared_experts=float(model.shared_experts if experts > 1 else 0),

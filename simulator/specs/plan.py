@@ -5,22 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from hardware.errors import InputError
+from hardware.errors import InputError, shown
 from hardware.profile import Precision
-from hardware.spec import Sheet
+from hardware.spec import NO_FLAG, Sheet
 from simulator.columns import Columns
 from simulator.formulas.typing import Num
 from simulator.specs.model import Model, Models
 from simulator.specs.stack import Optimizer, Recompute, Sharding, Stack, Stacks
 from simulator.specs.workload import Workload, Workloads
 
-Degree = Annotated[int, Field(ge=1, le=1_000_000)]
+Degree = Annotated[int, Field(ge=1, le=1_000_000), NO_FLAG]
 Schedule = Literal["1f1b", "gpipe", "interleaved", "zero-bubble"]
 Axis = Literal["tp", "cp", "dp", "pp"]
 
@@ -69,14 +70,12 @@ class Plan(Sheet):
     @field_validator("placement", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(value.split("-")) if isinstance(value, str) else value
-
-    @field_validator("placement")
-    @classmethod
-    def _every_axis_once(cls, value: tuple[Axis, ...] | None) -> tuple[Axis, ...] | None:
-        if value is not None and sorted(value) != ["cp", "dp", "pp", "tp"]:
-            raise ValueError(f"{'-'.join(value)} must name tp, cp, dp and pp once each, such as tp-cp-dp-pp")
-        return value
+        axes = value.split("-") if isinstance(value, str) else value
+        if axes is None or not isinstance(axes, list | tuple):
+            return axes
+        if sorted(map(str, axes)) != ["cp", "dp", "pp", "tp"]:
+            raise ValueError(f"{shown(value)} must name tp, cp, dp and pp once each, such as tp-cp-dp-pp")
+        return tuple(axes)
 
     def with_defaults(self, stack: Stack) -> Plan:
         """Fill everything but degrees and micro-batch as the stack would."""
@@ -108,25 +107,39 @@ class Plan(Sheet):
         """
         tp, pp, cp, ep = self.tp or 1, self.pp or 1, self.cp or 1, self.ep or 1
         inner = tp * pp * cp
+        degrees = [f"plan.{name}" for name in ("tp", "pp", "cp", "dp") if getattr(self, name)] + ["devices"]
         if self.dp is None and devices % inner:
             raise InputError(
                 f"tp={tp} x pp={pp} x cp={cp} = {inner} does not divide devices={devices}; "
-                f"valid products: {_divisors(devices)}"
+                f"valid products: {_divisors(devices)}",
+                fields=degrees,
             )
         dp = self.dp or devices // inner
         if dp * inner != devices:
             raise InputError(
                 f"dp={dp} x tp={tp} x pp={pp} x cp={cp} = {dp * inner} is not devices={devices}; "
-                f"change a degree or leave dp open"
+                f"change a degree or leave dp open",
+                fields=degrees,
             )
         virtual = self.virtual_stages or 1
         schedule = self.schedule or ("interleaved" if virtual > 1 else "1f1b")
         filled = {"dp": dp, "tp": tp, "pp": pp, "cp": cp, "ep": ep, "virtual_stages": virtual, "schedule": schedule}
-        if self.sharding == "hybrid" and self.sharding_group is None:
-            raise InputError("sharding=hybrid needs sharding_group, the ranks that share parameters")
+        self._check_group()
         if tp == 1 and self.sequence_parallel:
             filled["sequence_parallel"] = False
         return self.model_copy(update=filled)
+
+    def _check_group(self) -> None:
+        """Refuse hybrid sharding without its group, and a group without hybrid sharding."""
+        if self.sharding == "hybrid" and self.sharding_group is None:
+            raise InputError(
+                "sharding=hybrid needs sharding_group, the ranks that share parameters", fields=["plan.sharding"]
+            )
+        if self.sharding_group is not None and self.sharding not in (None, "hybrid"):
+            raise InputError(
+                f"sharding_group={self.sharding_group} belongs to sharding=hybrid, not to sharding={self.sharding}",
+                fields=["plan.sharding_group"],
+            )
 
     @property
     def devices(self) -> int:
@@ -272,56 +285,90 @@ def constraints(plans: Plans, models: Models, workloads: Workloads, stacks: Stac
     Constraint
         One for each rule, whether or not some row breaks it.
     """
+    yield from _rules_of_shape(plans, models, workloads, stacks)
+    yield from _rules_of_replicas(plans, workloads)
+
+
+def _rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: Stacks) -> Iterator[Constraint]:
+    """How heads, layers, sequences and experts divide."""
     layers = models.layers[0]
     heads, kv_heads = np.asarray(layers.heads), np.asarray(layers.key_value_heads)
     tp, pp, cp = np.asarray(plans.tp), np.asarray(plans.pp), np.asarray(plans.cp)
     count = np.asarray(models.layer_count)
-    yield Constraint("heads", heads % tp == 0, "tp={tp:g} does not divide {heads:g} attention heads")
+    yield Constraint("heads", heads % tp == 0, "tp={tp} does not divide {heads} attention heads")
     yield Constraint(
         "kv-heads",
         (kv_heads % tp == 0) | (tp % kv_heads == 0),
-        "tp={tp:g} and {kv_heads:g} key-value heads: one must divide the other",
+        "tp={tp} and {kv_heads} key-value heads: one must divide the other",
     )
-    yield Constraint("layers", pp <= count, "pp={pp:g} exceeds {layers:g} layers")
+    yield Constraint("layers", pp <= count, "pp={pp} exceeds {layers} layers")
     yield Constraint(
         "chunks",
         (plans.virtual_stages == 1.0) | (count % (pp * plans.virtual_stages) == 0),
-        "pp={pp:g} x virtual_stages={virtual_stages:g} does not divide {layers:g} layers",
+        "pp={pp} x virtual_stages={virtual_stages} does not divide {layers} layers",
     )
     yield Constraint(
         "virtual",
         (plans.virtual_stages == 1.0) | (pp > 1),
-        "virtual_stages={virtual_stages:g} needs a pipeline (pp > 1)",
+        "virtual_stages={virtual_stages} needs a pipeline (pp > 1)",
     )
     sequence = np.asarray(workloads.sequence_length)
-    yield Constraint("sequence", sequence % cp == 0, "cp={cp:g} does not divide sequence_length={sequence:g}")
+    yield Constraint("sequence", sequence % cp == 0, "cp={cp} does not divide sequence_length={sequence}")
     yield Constraint(
         "sequence-parallel",
         (np.asarray(plans.sequence_parallel) * (1.0 - stacks.pads_shards) == 0) | (sequence / cp % tp == 0),
-        "sequence parallelism: tp={tp:g} does not divide the {part:g} tokens of a rank's sequence",
+        "sequence parallelism: tp={tp} does not divide the {part} tokens of a rank's sequence",
     )
     experts = np.max([np.asarray(group.experts) for group in models.layers], axis=0)
-    yield Constraint("experts", experts % plans.ep == 0, "ep={ep:g} does not divide {experts:g} experts")
-    yield Constraint("expert-group", np.asarray(plans.dp) % plans.ep == 0, "ep={ep:g} does not divide dp={dp:g}")
+    yield Constraint("experts", experts % plans.ep == 0, "ep={ep} does not divide {experts} experts")
+
+
+def _rules_of_replicas(plans: Plans, workloads: Workloads) -> Iterator[Constraint]:
+    """How replicas divide; no rule of these can be checked while their number is open."""
+    yield Constraint("expert-group", np.asarray(plans.dp) % plans.ep == 0, "ep={ep} does not divide dp={dp}")
     yield Constraint(
         "batch",
         np.asarray(workloads.global_batch) % (plans.dp * plans.micro_batch) == 0,
-        "dp={dp:g} x micro_batch={micro_batch:g} does not divide global_batch={global_batch:g}",
+        "dp={dp} x micro_batch={micro_batch} does not divide global_batch={global_batch}",
     )
     yield Constraint(
         "interleaving",
-        (plans.virtual_stages == 1.0) | (plans.micro_batches % pp == 0),
-        "an interleaved schedule needs micro-batches ({micro_batches:g}) to be a multiple of pp={pp:g}",
+        (plans.virtual_stages == 1.0) | (np.asarray(plans.micro_batches) % plans.pp == 0),
+        "an interleaved schedule needs micro-batches ({micro_batches}) to be a multiple of pp={pp}",
     )
     yield Constraint(
         "sharding-group",
         (plans.dp * plans.cp) % np.maximum(plans.parameter_group, 1.0) == 0,
-        "sharding_group={parameter_group:g} does not divide the {replicas:g} data-parallel ranks",
+        "sharding_group={parameter_group} does not divide the {replicas} data-parallel ranks",
     )
+
+
+_FIELDS = {
+    "heads": ("plan.tp", "devices"),
+    "kv-heads": ("plan.tp", "devices"),
+    "layers": ("plan.pp", "devices"),
+    "chunks": ("plan.virtual_stages", "plan.pp"),
+    "virtual": ("plan.virtual_stages",),
+    "sequence": ("plan.cp", "workload.sequence_length"),
+    "sequence-parallel": ("plan.sequence_parallel", "plan.tp", "workload.sequence_length"),
+    "experts": ("plan.ep",),
+    "expert-group": ("plan.ep", "plan.dp"),
+    "batch": ("plan.micro_batch", "plan.dp", "workload.global_batch"),
+    "interleaving": ("plan.virtual_stages", "plan.micro_batch", "workload.global_batch"),
+    "sharding-group": ("plan.sharding_group",),
+}
+"""The fields that each rule is about, the one to blame first."""
 
 
 def check(plan: Plan, model: Model, workload: Workload, stack: Stack) -> None:
     """Refuse a plan that breaks a rule.
+
+    Parameters
+    ----------
+    plan
+        Degrees that are open count as one; without `dp` the rules about replicas are left out.
+    model, workload, stack
+        What it is for.
 
     Raises
     ------
@@ -341,17 +388,22 @@ def check(plan: Plan, model: Model, workload: Workload, stack: Stack) -> None:
         "global_batch": workloads.global_batch,
         "replicas": plans.replicas,
     }
-    for rule in constraints(plans, models, workloads, stack.columns()):
+    written = {name: f"{value:.15g}" for name, value in values.items()}
+    of_shape = _rules_of_shape(plans, models, workloads, stack.columns())
+    for rule in chain(of_shape, _rules_of_replicas(plans, workloads) if plan.dp is not None else ()):
         if not np.all(rule.kept):
-            raise InputError(rule.message.format(**values) + _valid(rule.name, model, workload))
+            sentence = rule.message.format(**written) + _valid(rule.name, model, workload)
+            raise InputError(sentence, fields=_FIELDS[rule.name])
 
 
 def _valid(rule: str, model: Model, workload: Workload) -> str:
     """Values that would keep a rule, where they can be listed."""
+    if rule == "experts" and model.experts == 1:
+        return f": {model.id} has no experts to share"
     of = {
         "heads": model.attention_heads,
         "sequence": workload.sequence_length,
         "experts": model.experts,
         "batch": workload.global_batch,
     }.get(rule)
-    return f"; valid: {_divisors(of)}" if of else ""
+    return f"; valid{' products' if rule == 'batch' else ''}: {_divisors(of)}" if of else ""

@@ -9,11 +9,11 @@ from pydantic import Field
 
 from hardware.profile import Precision
 from hardware.quantity import Bytes, Seconds
-from hardware.spec import Name, NotNegative, Positive, Sheet, Words
+from hardware.spec import NO_FLAG, Name, NotNegative, Positive, Sheet, Words
 from simulator.columns import Columns
 from simulator.formulas.typing import Num
 
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NO_FLAG]
 Sharding = Literal["none", "zero1", "zero2", "zero3", "hybrid"]
 Recompute = Literal["none", "selective", "full"]
 Optimizer = Literal["adamw", "lamb", "sgd", "adafactor", "adam-8bit"]

@@ -8,12 +8,13 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from hardware.spec import Sheet
+from hardware.errors import InputError
+from hardware.spec import NO_FLAG, Sheet
 from simulator.columns import Columns
 from simulator.formulas.typing import Num
 from simulator.specs.model import Model, Size
 
-Amount = Annotated[float, Field(gt=0, le=1e18, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=1, le=1e18, allow_inf_nan=False), NO_FLAG]
 
 
 class Workload(Sheet):
@@ -22,7 +23,7 @@ class Workload(Sheet):
     sequence_length: Size | None = None
     target_length: Size | None = None
     """Tokens of a target sequence, of encoder-decoder models."""
-    effective_tokens: Annotated[float, Field(gt=0, le=10_000_000)] | None = None
+    effective_tokens: Annotated[float, Field(ge=1, le=10_000_000), NO_FLAG] | None = None
     """Mean number of real tokens a sequence, where sequences are padded; all of them unless given."""
     predictions: Size | None = None
     """Masked positions of a sequence that the head predicts; the model's mask rate unless given."""
@@ -38,18 +39,25 @@ class Workload(Sheet):
             raise ValueError("tokens and steps say the same; give one of them")
         if self.effective_tokens and self.sequence_length and self.effective_tokens > self.sequence_length:
             raise ValueError(
-                f"effective_tokens={self.effective_tokens:g} exceeds sequence_length={self.sequence_length}"
+                f"effective_tokens={self.effective_tokens:.15g} exceeds sequence_length={self.sequence_length}"
             )
         return self
 
     def resolve(self, model: Model) -> Workload:
-        """Fill what is not given from the model's training."""
+        """Fill what is not given from the model's training.
+
+        Raises
+        ------
+        InputError
+            Where something is given that the model has no use for.
+        """
         given, training = self, model.training
         sequence = given.sequence_length or training.sequence_length
+        self._check(model, sequence)
         filled: dict[str, float | None] = {
             "sequence_length": sequence,
             "global_batch": given.global_batch or training.global_batch,
-            "effective_tokens": min(given.effective_tokens or sequence, sequence),
+            "effective_tokens": given.effective_tokens or sequence,
         }
         if model.decoder_layers is not None:
             filled["target_length"] = given.target_length or training.target_length or sequence
@@ -58,6 +66,24 @@ class Workload(Sheet):
         if given.tokens is None and given.steps is None:
             filled |= {"tokens": training.tokens, "steps": training.steps}
         return given.model_copy(update=filled)
+
+    def _check(self, model: Model, sequence: int) -> None:
+        """Refuse lengths that do not belong to the model or exceed its sequences."""
+        if self.target_length is not None and model.decoder_layers is None:
+            raise InputError(
+                f"target_length={self.target_length} belongs to an encoder-decoder; {model.id} is {model.kind} only",
+                fields=["workload.target_length"],
+            )
+        if self.predictions is not None and model.objective != "mlm":
+            raise InputError(
+                f"predictions={self.predictions} belongs to objective=mlm; {model.id} has objective={model.objective}",
+                fields=["workload.predictions"],
+            )
+        for name in ("effective_tokens", "predictions"):
+            if (getattr(self, name) or 0) > sequence:
+                raise InputError(
+                    f"{name}={getattr(self, name):.15g} exceeds sequence_length={sequence}", fields=[f"workload.{name}"]
+                )
 
     @property
     def tokens_per_step(self) -> float:

@@ -11,7 +11,7 @@ from simulator.formulas.typing import Num
 from simulator.operators import FusedAttention, Gemm, Operator, Ring, Stream
 from simulator.specs.model import Layers
 from simulator.specs.plan import Plans
-from simulator.transformer.tokens import Scenarios, Tokens, linear_input
+from simulator.transformer.tokens import Scenarios, Tokens, last_output_unused, linear_input
 
 _ROTARY_PASSES = 2.0, 6.0
 """Times that queries and keys cross the memory bus for rotary positions: fused, and in addition where eager."""
@@ -36,43 +36,10 @@ def _heads(layers: Layers, plans: Plans) -> _Heads:
 
 def attention(layers: Layers, scenarios: Scenarios, tokens: Tokens, keys: Num) -> list[Operator]:
     """Projections, positions and core of self-attention."""
-    plans, stacks, heads = scenarios.plans, scenarios.stacks, _heads(layers, scenarios.plans)
-    element, width = plans.element_bytes, layers.hidden_size
-    fused = np.asarray(stacks.fused_qkv) > 0
-    both = 2.0 * heads.key_value_width
-    gathered = linear_input(tokens, scenarios)
-    normalised = np.where(np.asarray(layers.parallel_block) > 0, layers.norms - 1.0, 1.0)
-    rotated = tokens.all * (heads.query_width + heads.key_value_width) * element * layers.rotary
+    heads, element, width = _heads(layers, scenarios.plans), scenarios.plans.element_bytes, layers.hidden_size
     return [
-        Gemm(
-            name="query projection",
-            part="attention_projections",
-            m=tokens.all,
-            k=width,
-            n=heads.query_width + np.where(fused, both, 0.0),
-            element_bytes=element,
-            saved=activations.tensor(gathered, width, element_bytes=element) * np.minimum(normalised, 1.0),
-            parameters=parameters.linear(width, heads.query_width + both, bias=layers.qkv_bias),
-        ),
-        Gemm(
-            name="key and value projection",
-            part="attention_projections",
-            m=tokens.all,
-            k=width,
-            n=heads.key_value_width,
-            count=np.where(fused, 0.0, 2.0),
-            element_bytes=element,
-            forward_kernels=np.where(fused, 0.0, 2.0),
-            backward_kernels=np.where(fused, 0.0, 2.0),
-        ),
-        Stream(
-            name="rotary positions",
-            part="elementwise",
-            forward_bytes=rotated * (_ROTARY_PASSES[0] + _ROTARY_PASSES[1] * stacks.eager),
-            backward_bytes=rotated * (_ROTARY_PASSES[0] + _ROTARY_PASSES[1] * stacks.eager),
-            forward_kernels=layers.rotary * (1.0 + 5.0 * stacks.eager),
-            backward_kernels=layers.rotary * (1.0 + 5.0 * stacks.eager),
-        ),
+        *_projections(layers, scenarios, tokens, heads),
+        *_relative_positions(layers, scenarios, tokens, heads),
         *_attention_core(layers, scenarios, tokens, keys, causal=layers.causal),
         *_context_ring(scenarios, tokens, heads),
         Gemm(
@@ -84,8 +51,75 @@ def attention(layers: Layers, scenarios: Scenarios, tokens: Tokens, keys: Num) -
             element_bytes=element,
             saved=activations.tensor(tokens.all, heads.query_width, element_bytes=element),
             parameters=parameters.linear(heads.query_width, width, bias=layers.output_bias),
-            output_unused=True,
+            partial_parameters=layers.output_bias * width,
+            output_unused=layers.parallel_block * last_output_unused(layers, scenarios),
         ),
+    ]
+
+
+def _projections(layers: Layers, scenarios: Scenarios, tokens: Tokens, heads: _Heads) -> list[Operator]:
+    """Queries, keys and values, and rotary positions of queries and keys."""
+    stacks, element, width = scenarios.stacks, scenarios.plans.element_bytes, layers.hidden_size
+    fused = np.asarray(stacks.fused_qkv) > 0
+    both = 2.0 * heads.key_value_width
+    apart = np.where(fused, 0.0, 2.0)
+    # Both halves of a parallel block keep one input, unless each normalises its own.
+    kept = np.where(np.asarray(layers.parallel_block) > 0, np.minimum(layers.norms - 1.0, 1.0), 1.0)
+    rotated = tokens.all * (heads.query_width + heads.key_value_width) * element * layers.rotary
+    turned = rotated * (_ROTARY_PASSES[0] + _ROTARY_PASSES[1] * stacks.eager)
+    return [
+        Gemm(
+            name="query projection",
+            part="attention_projections",
+            m=tokens.all,
+            k=width,
+            n=heads.query_width + np.where(fused, both, 0.0),
+            element_bytes=element,
+            saved=kept * activations.tensor(linear_input(tokens, scenarios), width, element_bytes=element),
+            parameters=parameters.linear(width, heads.query_width + both, bias=layers.qkv_bias),
+        ),
+        Gemm(
+            name="key and value projection",
+            part="attention_projections",
+            m=tokens.all,
+            k=width,
+            n=heads.key_value_width,
+            count=apart,
+            element_bytes=element,
+            forward_kernels=apart,
+            backward_kernels=apart,
+        ),
+        Stream(
+            name="rotary positions",
+            part="elementwise",
+            forward_bytes=turned,
+            backward_bytes=turned,
+            forward_kernels=layers.rotary * (1.0 + 5.0 * stacks.eager),
+            backward_kernels=layers.rotary * (1.0 + 5.0 * stacks.eager),
+        ),
+    ]
+
+
+def _relative_positions(layers: Layers, scenarios: Scenarios, tokens: Tokens, heads: _Heads) -> list[Operator]:
+    """Transformer-XL: a projection of the sinusoids of all distances, which the sequences of a batch share."""
+    used, element = layers.relative_projection, scenarios.plans.element_bytes
+    if not np.any(np.asarray(used) > 0.0):
+        return []
+    return [
+        Gemm(
+            name="relative position projection",
+            part="attention_projections",
+            m=tokens.keys,
+            k=layers.hidden_size,
+            n=heads.query_width,
+            count=used,
+            element_bytes=element,
+            saved=used * activations.tensor(tokens.keys, heads.query_width, element_bytes=element),
+            parameters=used * parameters.linear(layers.hidden_size, heads.query_width),
+            has_input_gradient=False,
+            forward_kernels=used,
+            backward_kernels=used,
+        )
     ]
 
 
@@ -173,6 +207,7 @@ def _score_product(
         element_bytes=element,
         has_weight=False,
         in_attention=True,
+        output_kept=not into_keys,
         forward_kernels=count,
         backward_kernels=count * 2.0,
     )
@@ -234,5 +269,6 @@ def cross_attention(layers: Layers, scenarios: Scenarios, tokens: Tokens, memory
             element_bytes=element,
             saved=activations.tensor(tokens.all, heads.query_width, element_bytes=element),
             parameters=parameters.linear(heads.query_width, width, bias=layers.output_bias),
+            partial_parameters=layers.output_bias * width,
         ),
     ]

@@ -23,9 +23,19 @@ def mode(scenarios: Scenarios) -> tuple[Num, Num]:
 
 
 def exchange(
-    kind: CollectiveKind, where: str, message_bytes: Num, scenarios: Scenarios, *, forward: Num, backward: Num
+    kind: CollectiveKind,
+    where: str,
+    message_bytes: Num,
+    scenarios: Scenarios,
+    *,
+    forward: Num,
+    backward: Num,
+    unused: Num = 0.0,
 ) -> Exchange:
-    """So many collectives of tensor-parallel ranks in each pass, exposed as far as the stack does not hide them."""
+    """So many collectives of tensor-parallel ranks in each pass, exposed as far as the stack does not hide them.
+
+    `unused` is the share of those of the forward pass whose output no backward pass needs.
+    """
     plans = scenarios.plans
     return Exchange(
         name=f"{kind.replace('_', '-')} {where}",
@@ -37,6 +47,7 @@ def exchange(
         forward_count=forward,
         backward_count=backward,
         exposed=1.0 - np.asarray(scenarios.stacks.tensor_overlap),
+        output_unused=unused,
         forward_kernels=forward,
         backward_kernels=backward,
     )

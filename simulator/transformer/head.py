@@ -8,7 +8,7 @@ from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.operators import Gemm, Operator, Stream
 from simulator.transformer.exchanges import exchange, mode, splits
-from simulator.transformer.tokens import Scenarios, Tokens, tokens_of
+from simulator.transformer.tokens import Scenarios, Tokens, linear_input, tokens_of
 
 
 def head(scenarios: Scenarios) -> list[Operator]:
@@ -23,14 +23,18 @@ def head(scenarios: Scenarios) -> list[Operator]:
     masked = np.asarray(models.masked) * (1.0 - np.asarray(stacks.all_positions))
     predicted = np.where(masked > 0, plans.micro_batch * workloads.predictions / plans.cp, outputs.all)
     size = finals * normed * models.hidden_size * element
+    kept = finals * activations.normalisation(
+        normed, models.hidden_size, element_bytes=element, statistics=models.norm_statistics
+    )
+    memory = activations.tensor(linear_input(inputs, scenarios), models.hidden_size, element_bytes=element)
+    weights = models.final_norms * parameters.normalisation(models.hidden_size, bias=models.norm_bias)
     final_norm = Stream(
         name="final normalisation",
         part="normalisation",
-        saved=finals
-        * activations.normalisation(
-            normed, models.hidden_size, element_bytes=element, statistics=models.norm_statistics
-        ),
-        parameters=models.final_norms * parameters.normalisation(models.hidden_size, bias=models.norm_bias),
+        # The encoder's output is kept once for the keys and values of all layers of the decoder.
+        saved=kept + models.encoder_decoder * memory,
+        parameters=weights,
+        partial_parameters=weights,
         forward_bytes=size * (2.0 + stacks.eager),
         backward_bytes=size * (3.0 + stacks.eager),
         reduces=True,
@@ -40,10 +44,16 @@ def head(scenarios: Scenarios) -> list[Operator]:
     return [
         final_norm,
         *_head_transform(scenarios, predicted),
-        *_vocabulary_head(scenarios, predicted),
+        *_vocabulary_head(scenarios, predicted, outputs),
         *_classes(scenarios, outputs),
-        *_head_exchanges(scenarios, outputs),
+        *_head_exchanges(scenarios, predicted, outputs),
+        *_memory_exchanges(scenarios, inputs),
     ]
+
+
+def _reads_shares(scenarios: Scenarios) -> Num:
+    """Whether the vocabulary head reads the shared tokens itself; a masked-language head first picks from all."""
+    return 1.0 - np.asarray(scenarios.models.masked)
 
 
 def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
@@ -53,6 +63,7 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
     kept = activations.tensor(rows, models.hidden_size, element_bytes=element)
     width = models.embedding_size
     norm = activations.normalisation(rows, width, element_bytes=element, statistics=models.norm_statistics)
+    rectified = models.layers[0].rectified
     size = used * rows * width * element
     return [
         Gemm(
@@ -71,7 +82,7 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
         Stream(
             name="activation and normalisation of the head",
             part="head",
-            saved=used * (activations.gate(rows, width, element_bytes=element, inputs=1.0) + norm),
+            saved=used * (activations.gate(rows, width, element_bytes=element, inputs=1.0, rectified=rectified) + norm),
             parameters=used * parameters.normalisation(width, bias=1.0),
             forward_bytes=4.0 * size,
             backward_bytes=6.0 * size,
@@ -81,13 +92,14 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
     ]
 
 
-def _vocabulary_head(scenarios: Scenarios, rows: Num) -> list[Operator]:
+def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Operator]:
     """Logits over the vocabulary, and their cross-entropy in float32."""
     models, plans, eager = scenarios.models, scenarios.plans, scenarios.stacks.eager
     element, used = plans.element_bytes, models.vocabulary_head
     words = np.ceil(np.asarray(models.vocabulary_size) / plans.tp)
     own = np.where(np.asarray(models.tied_head) > 0, 0.0, 1.0)
     logits = used * rows * words
+    kept = np.where(_reads_shares(scenarios) > 0, linear_input(tokens, scenarios), rows)
     return [
         Gemm(
             name="vocabulary head",
@@ -97,7 +109,7 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num) -> list[Operator]:
             n=words,
             count=used,
             element_bytes=element,
-            saved=used * activations.tensor(rows, models.embedding_size, element_bytes=element),
+            saved=used * activations.tensor(kept, models.embedding_size, element_bytes=element),
             parameters=used * (own * models.embedding_size * words + models.head_bias * words),
             forward_kernels=used,
             backward_kernels=used * 2.0,
@@ -116,12 +128,14 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num) -> list[Operator]:
 
 
 def _classes(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
-    """Classes of whole sequences behind a pooler, and of single tokens."""
+    """Classes of whole sequences (behind a pooler, or without pooler and bias in a decoder), and of single tokens."""
     models, plans = scenarios.models, scenarios.plans
     element, sequences, width = plans.element_bytes, plans.micro_batch, models.hidden_size
 
-    def linear(name: str, used: Num, rows: Num, outputs: Num) -> Gemm:
+    def linear(name: str, used: Num, rows: Num, outputs: Num, bias: Num = 1.0, *, predicts: bool = True) -> Gemm:
         kept = activations.tensor(rows, width, element_bytes=element)
+        if predicts:
+            kept = kept + activations.cross_entropy(rows, outputs)
         return Gemm(
             name=name,
             part="head",
@@ -131,7 +145,7 @@ def _classes(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
             count=used,
             element_bytes=element,
             saved=used * kept,
-            parameters=used * parameters.linear(width, outputs, bias=1.0),
+            parameters=used * parameters.linear(width, outputs, bias=bias),
             forward_kernels=used,
             backward_kernels=used * 2.0,
         )
@@ -139,24 +153,45 @@ def _classes(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
     classified = np.minimum(models.sequence_classes, 1.0)
     spans = np.minimum(models.token_classes, 1.0)
     return [
-        linear("pooler", models.pooler, sequences, width),
-        linear("sequence classes", classified, sequences, models.sequence_classes),
+        linear("pooler", models.pooler, sequences, width, predicts=False),
+        linear("sequence classes", classified, sequences, models.sequence_classes, bias=models.pooler),
         linear("token classes", spans, tokens.all, models.token_classes),
     ]
 
 
-def _head_exchanges(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
-    """Gather of the head's input, reduction of its gradient, and of the softmax's sums over vocabulary shards."""
+def _head_exchanges(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Operator]:
+    """Gather of the head's input, reduction of its gradient, and of the softmax's sums over vocabulary shards.
+
+    A masked-language head and the classes run alike on every rank, so that behind them only the product with the
+    vocabulary shards leaves a gradient to reduce.
+    """
     if not splits(scenarios):
         return []
-    models, used = scenarios.models, scenarios.models.vocabulary_head
-    message = tokens.all * models.hidden_size * scenarios.plans.element_bytes
+    models, plans, used = scenarios.models, scenarios.plans, scenarios.models.vocabulary_head
+    message = tokens.all * models.hidden_size * plans.element_bytes
+    picked = rows * models.embedding_size * plans.element_bytes
     reduces, shares = mode(scenarios)
-    again = shares * scenarios.stacks.regathers_inputs
-    sums = used * (reduces + shares)
+    direct = used * shares * _reads_shares(scenarios)
+    again = direct * scenarios.stacks.regathers_inputs
+    each = used * (reduces + shares)
     return [
-        exchange("all_reduce", "of the head", message, scenarios, forward=0.0, backward=used * reduces),
-        exchange("all_gather", "of the head", message, scenarios, forward=used * shares, backward=used * again),
-        exchange("reduce_scatter", "of the head", message, scenarios, forward=0.0, backward=used * shares),
-        exchange("all_reduce", "of softmax sums", 4.0 * tokens.all, scenarios, forward=3.0 * sums, backward=0.0),
+        exchange("all_reduce", "of the head", picked, scenarios, forward=0.0, backward=each - direct),
+        exchange("all_gather", "of the head", message, scenarios, forward=shares, backward=again),
+        exchange("reduce_scatter", "of the head", message, scenarios, forward=0.0, backward=direct),
+        exchange("all_reduce", "of softmax sums", 4.0 * rows, scenarios, forward=3.0 * each, backward=0.0),
+    ]
+
+
+def _memory_exchanges(scenarios: Scenarios, inputs: Tokens) -> list[Operator]:
+    """Collectives around the encoder's output, which layers of the decoder share unless each gathers it again."""
+    if not splits(scenarios) or not np.any(np.asarray(scenarios.models.encoder_decoder) > 0.0):
+        return []
+    models = scenarios.models
+    message = inputs.all * models.hidden_size * scenarios.plans.element_bytes
+    reduces, shares = (models.encoder_decoder * flag for flag in mode(scenarios))
+    once = shares * (1.0 - np.asarray(scenarios.stacks.regathers_inputs))
+    return [
+        exchange("all_reduce", "of the encoder's output", message, scenarios, forward=0.0, backward=reduces),
+        exchange("all_gather", "of the encoder's output", message, scenarios, forward=once, backward=0.0),
+        exchange("reduce_scatter", "of the encoder's output", message, scenarios, forward=0.0, backward=once),
     ]

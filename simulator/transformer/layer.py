@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from simulator.backends.protocol import CollectiveKind
 from simulator.formulas import activations, parameters
+from simulator.formulas.typing import Num
 from simulator.operators import Operator, Stream
 from simulator.specs.model import Layers
 from simulator.transformer.attention import attention, cross_attention
 from simulator.transformer.exchanges import exchange, mode, splits
 from simulator.transformer.feed_forward import feed_forward
-from simulator.transformer.tokens import Scenarios, Tokens, tokens_of
+from simulator.transformer.tokens import Scenarios, Tokens, last_output_unused, tokens_of
 
 
 def layer(layers: Layers, scenarios: Scenarios) -> list[Operator]:
@@ -22,6 +24,7 @@ def layer(layers: Layers, scenarios: Scenarios) -> list[Operator]:
     if np.any(np.asarray(layers.cross_attention) > 0):
         memory = tokens_of(scenarios, scenarios.workloads.sequence_length)
         operators += cross_attention(layers, scenarios, tokens, memory)
+        operators += _memory_exchanges(scenarios, memory)
     operators += feed_forward(layers, scenarios, tokens)
     operators += _residuals(layers, scenarios, tokens)
     return operators + _tensor_exchanges(layers, scenarios, tokens)
@@ -34,12 +37,14 @@ def _norms(layers: Layers, scenarios: Scenarios, tokens: Tokens) -> Operator:
     inputs = np.where(np.asarray(layers.parallel_block) > 0, 1.0, layers.norms)
     kept = activations.tensor(tokens.shared, width, element_bytes=element) * inputs
     statistics = activations.normalisation(tokens.shared, 0.0, element_bytes=element, statistics=layers.norm_statistics)
+    weights = layers.norms * parameters.normalisation(width, bias=layers.norm_bias)
     size = layers.norms * tokens.shared * width * element
     return Stream(
         name="normalisation",
         part="normalisation",
         saved=kept + layers.norms * statistics,
-        parameters=layers.norms * parameters.normalisation(width, bias=layers.norm_bias),
+        parameters=weights,
+        partial_parameters=weights,
         forward_bytes=size * (2.0 + eager),
         backward_bytes=size * (3.0 + eager),
         reduces=True,
@@ -70,14 +75,32 @@ def _tensor_exchanges(layers: Layers, scenarios: Scenarios, tokens: Tokens) -> l
     """Collectives around each pair of a column-parallel and a row-parallel product of the layer."""
     if not splits(scenarios):
         return []
-    pairs = np.where(np.asarray(layers.parallel_block) > 0, 1.0, 2.0) + layers.cross_attention
+    parallel = np.asarray(layers.parallel_block) > 0
+    # A parallel block adds up both outputs first; it reads one input unless each half normalises its own.
+    outputs = np.where(parallel, 1.0, 2.0) + layers.cross_attention
+    inputs = np.where(parallel, np.minimum(layers.norms, 2.0), outputs)
     message = tokens.all * layers.hidden_size * scenarios.plans.element_bytes
     reduces, shares = mode(scenarios)
-    again = 1.0 + scenarios.stacks.regathers_inputs
+    regathered = inputs * shares * scenarios.stacks.regathers_inputs
+    unused = last_output_unused(layers, scenarios) / outputs
+    numbers: tuple[tuple[CollectiveKind, Num, Num, Num], ...] = (
+        ("all_reduce", outputs * reduces, inputs * reduces, unused),
+        ("all_gather", inputs * shares, outputs * shares + regathered, 0.0),
+        ("reduce_scatter", outputs * shares, inputs * shares, unused),
+    )
     return [
-        exchange("all_reduce", "of a layer", message, scenarios, forward=pairs * reduces, backward=pairs * reduces),
-        exchange(
-            "all_gather", "of a layer", message, scenarios, forward=pairs * shares, backward=pairs * shares * again
-        ),
-        exchange("reduce_scatter", "of a layer", message, scenarios, forward=pairs * shares, backward=pairs * shares),
+        exchange(kind, "of a layer", message, scenarios, forward=forward, backward=backward, unused=share)
+        for kind, forward, backward, share in numbers
+    ]
+
+
+def _memory_exchanges(scenarios: Scenarios, memory: Tokens) -> list[Operator]:
+    """Collectives around the keys and values of the encoder's output, where each layer gathers it again."""
+    if not splits(scenarios):
+        return []
+    message = memory.all * scenarios.models.hidden_size * scenarios.plans.element_bytes
+    again = mode(scenarios)[1] * scenarios.stacks.regathers_inputs
+    return [
+        exchange("all_gather", "of the encoder's output", message, scenarios, forward=again, backward=again),
+        exchange("reduce_scatter", "of the encoder's output", message, scenarios, forward=0.0, backward=again),
     ]

@@ -8,7 +8,7 @@ import numpy as np
 
 from simulator.columns import Columns
 from simulator.formulas.typing import Num
-from simulator.specs.model import Models
+from simulator.specs.model import Layers, Models
 from simulator.specs.plan import Plans
 from simulator.specs.stack import Stacks
 from simulator.specs.workload import Workloads
@@ -39,16 +39,24 @@ class Tokens:
 
 
 def tokens_of(scenarios: Scenarios, length: Num) -> Tokens:
-    """Tokens of one rank for sequences of a length; padding is left out where the stack takes it out."""
-    plans, workloads = scenarios.plans, scenarios.workloads
-    real = np.where(
-        np.asarray(scenarios.stacks.unpads) > 0, workloads.effective_tokens / workloads.sequence_length, 1.0
-    )
-    keys = length * real
-    everything = plans.micro_batch * keys / plans.cp
+    """Tokens of one rank for sequences of a length; padding is left out where the stack takes it out.
+
+    Unfused attention puts the padding in again, since its matrices of scores have one shape.
+    """
+    plans, workloads, stacks = scenarios.plans, scenarios.workloads, scenarios.stacks
+    real = np.where(np.asarray(stacks.unpads) > 0, workloads.effective_tokens / workloads.sequence_length, 1.0)
+    everything = plans.micro_batch * length * real / plans.cp
+    keys = length * np.where(np.asarray(stacks.fused_attention) > 0, real, 1.0)
     return Tokens(all=everything, shared=everything / plans.tokens_shared, queries=keys / plans.cp, keys=keys)
 
 
 def linear_input(tokens: Tokens, scenarios: Scenarios) -> Num:
     """Tokens of the input that a column-parallel product keeps: its own share where it gathers again."""
     return np.where(np.asarray(scenarios.stacks.regathers_inputs) > 0, tokens.shared, tokens.all)
+
+
+def last_output_unused(layers: Layers, scenarios: Scenarios) -> Num:
+    """Whether no backward pass needs the output of a layer's last product: the layer normalises only its inputs."""
+    inputs = np.where(np.asarray(layers.parallel_block) > 0, 1.0, 2.0 + layers.cross_attention)
+    before = np.asarray(scenarios.models.final_norms) > 0
+    return np.where(before & (np.asarray(layers.norms) <= np.maximum(inputs, 2.0)), 1.0, 0.0)

@@ -12,7 +12,7 @@ from simulator.evaluation import evaluate
 from simulator.specs.plan import Plan, Plans
 from simulator.transformer import Scenarios
 
-_PLANS = [
+_PLANS: list[dict[str, object]] = [
     {"dp": 16, "micro_batch": 2},
     {"dp": 4, "tp": 4, "micro_batch": 4, "sequence_parallel": True},
     {"dp": 2, "tp": 2, "pp": 4, "micro_batch": 1, "recompute": "full"},
@@ -46,8 +46,8 @@ def test_plans_together_equal_each_alone() -> None:
     whole = totals(together, found.counts)
     for row, scenario in enumerate(scenarios):
         alone = simulator.answer(scenario)
-        assert float(found.step.time[row]) == pytest.approx(alone.step_time_s, rel=1e-12)
-        assert float(found.memory.total[row]) == pytest.approx(alone.memory_bytes["total"], rel=1e-12)
+        assert float(np.asarray(found.step.time)[row]) == pytest.approx(alone.step_time_s, rel=1e-12)
+        assert float(np.asarray(found.memory.total)[row]) == pytest.approx(alone.memory_bytes["total"], rel=1e-12)
         assert float(np.broadcast_to(whole.executed_flops, len(_PLANS))[row]) == alone.executed_flops_per_step
 
 
@@ -67,8 +67,8 @@ def test_models_workloads_stacks_and_devices_can_be_columns_too() -> None:
     found = evaluate(scenarios, backend)
     for row, case in enumerate(cases):
         alone = simulator.answer(case)
-        assert float(found.step.time[row]) == pytest.approx(alone.step_time_s, rel=1e-12)
-        assert float(found.memory.total[row]) == pytest.approx(alone.memory_bytes["total"], rel=1e-12)
+        assert float(np.asarray(found.step.time)[row]) == pytest.approx(alone.step_time_s, rel=1e-12)
+        assert float(np.asarray(found.memory.total)[row]) == pytest.approx(alone.memory_bytes["total"], rel=1e-12)
 
 
 def test_open_grids_broadcast() -> None:

@@ -19,7 +19,6 @@ from simulator.specs.plan import Plan
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 
-
 _KINDS: dict[str, tuple[str, ...]] = {
     "matrix products": ("attention_projections", "attention", "feed_forward", "head"),
     "recomputation": ("recompute",),

@@ -1,0 +1,64 @@
+"""Bytes that autograd keeps of a forward pass for the backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.distributed.tensor import DTensor
+
+_INDICES = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64)
+
+
+@dataclass(frozen=True)
+class SavedActivations:
+    """What autograd kept of one forward pass."""
+
+    bytes: int
+    tensors: int
+    """Distinct storages."""
+
+
+def saved_activations(run: Callable[[], Tensor], module: nn.Module) -> SavedActivations:
+    """Count the storages that a forward pass keeps for its backward pass.
+
+    Each storage counts once and whole, however many views of it are kept. These do not count, everywhere alike:
+    parameters and buffers, which are there anyway; integers, which are the batch, or positions found from it; and
+    single numbers, such as the total weight of a loss. A distributed tensor counts with its local part.
+
+    Parameters
+    ----------
+    run
+        The forward pass; on the meta device it allocates nothing.
+    module
+        Whose parameters and buffers do not count.
+    """
+    own = {_storage(tensor) for tensor in _held(module)}
+    found: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+        if local.dtype not in _INDICES and local.numel() > 1 and _storage(local) not in own:
+            # Kept alive until the end, so that no later storage takes the number of one that was freed.
+            found.setdefault(_storage(local), local)
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = run()
+    size = sum(tensor.untyped_storage().nbytes() for tensor in found.values())
+    del output
+    return SavedActivations(bytes=size, tensors=len(found))
+
+
+def _held(module: nn.Module) -> Iterable[Tensor]:
+    """Parameters and buffers, the local parts of distributed ones."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        yield tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _storage(tensor: Tensor) -> int:
+    """Identify a storage; those of the meta device have no address."""
+    return int(tensor.untyped_storage()._cdata)

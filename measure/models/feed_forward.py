@@ -1,0 +1,118 @@
+"""Feed-forward layers of the reference modules: dense, or of experts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from measure.models.setting import Setting
+from simulator.specs.model import FeedForward as Form
+from simulator.specs.model import Model
+
+
+class RootMeanSquareNorm(nn.Module):
+    """RMSNorm without bias, which keeps its input and one number a token."""
+
+    def __init__(self, width: int, **factory: Any) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width, **factory))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Divide by the root of the mean square."""
+        if hidden.is_cuda:
+            return functional.rms_norm(hidden, self.weight.shape, self.weight, 1e-6)
+        # Elsewhere torch composes it of five kernels, each of which keeps its input.
+        return _RootMeanSquare.apply(hidden, self.weight)
+
+
+class _RootMeanSquare(torch.autograd.Function):
+    """The one kernel that a GPU has, with what it keeps."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor) -> Tensor:
+        rate = torch.rsqrt(hidden.float().square().mean(-1, keepdim=True) + 1e-6)
+        ctx.save_for_backward(hidden, weight, rate)
+        return (hidden * rate * weight).to(hidden.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        hidden, weight, rate = ctx.saved_tensors
+        normal = hidden.float() * rate
+        scaled = gradient.float() * weight
+        inputs = rate * (scaled - normal * (scaled * normal).mean(-1, keepdim=True))
+        weights = (gradient.float() * normal).flatten(0, -2).sum(0)
+        return inputs.to(hidden.dtype), weights.to(weight.dtype)
+
+
+def norm(model: Model, width: int, setting: Setting) -> nn.Module:
+    """The normalisation of a model."""
+    if model.normalisation == "rmsnorm":
+        return RootMeanSquareNorm(width, **setting.factory)
+    return nn.LayerNorm(width, bias="normalisation" in model.biases, **setting.factory)
+
+
+def activated(inputs: Tensor, model: Model, form: Form) -> Tensor:
+    """Apply the activation function; a gate's two inputs lie side by side."""
+    function: Any = {"gelu": functional.gelu, "relu": functional.relu, "silu": functional.silu}[model.activation]
+    if form == "plain":
+        return function(inputs)
+    gate, value = inputs.chunk(2, dim=-1)
+    return function(gate) * value
+
+
+class FeedForward(nn.Module):
+    """Two products with an activation function between them."""
+
+    def __init__(self, model: Model, setting: Setting, width: int | None = None, form: Form | None = None) -> None:
+        super().__init__()
+        self.model, self.form = model, form or model.feed_forward
+        local = (width or model.feed_forward_size) // setting.split.degree
+        inputs = 2 if self.form == "gated" else 1
+        biased, factory = "feed_forward" in model.biases, setting.factory
+        self.inward = nn.Linear(model.hidden_size, inputs * local, bias=biased, **factory)
+        self.outward = nn.Linear(local, model.hidden_size, bias=biased, **factory)
+
+    def forward(self, projected: Tensor) -> Tensor:
+        """From the output of the first product to the input of the second."""
+        return activated(projected, self.model, self.form)
+
+
+class Experts(nn.Module):
+    """Experts with a router that gives each of them equally many tokens, and experts that see every token.
+
+    The router's choice is cut into equal parts in the order of the experts, so that a token at the border of two parts
+    may meet its neighbour's: shapes do not depend on the data.
+    """
+
+    def __init__(self, model: Model, setting: Setting) -> None:
+        super().__init__()
+        if setting.split.degree > 1 or "feed_forward" in model.biases:
+            raise ValueError(f"{model.id}: experts are built without tensor parallelism and biases only")
+        self.model, self.form = model, model.expert_feed_forward or model.feed_forward
+        width = model.expert_feed_forward_size or model.feed_forward_size
+        inputs = 2 if self.form == "gated" else 1
+        factory = setting.factory
+        self.router = nn.Linear(model.hidden_size, model.experts, bias=False, **factory)
+        self.inward = nn.Parameter(torch.randn(model.experts, model.hidden_size, inputs * width, **factory) * 0.02)
+        self.outward = nn.Parameter(torch.randn(model.experts, width, model.hidden_size, **factory) * 0.02)
+        self.shared = (
+            FeedForward(model, setting, width * model.shared_experts, self.form) if model.shared_experts else None
+        )
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Send each token to its experts, and add up what they return, weighted by the router."""
+        model, tokens = self.model, hidden.flatten(0, 1)
+        likely = torch.softmax(self.router(tokens).float(), dim=-1)
+        weights, chosen = likely.topk(model.experts_per_token, dim=-1)
+        order = chosen.flatten().argsort(stable=True)
+        sent = tokens.index_select(0, order // model.experts_per_token)
+        inward = torch.bmm(sent.view(model.experts, -1, model.hidden_size), self.inward)
+        outward = torch.bmm(activated(inward, model, self.form), self.outward).flatten(0, 1)
+        back = outward.index_select(0, order.argsort()).view(*weights.shape, model.hidden_size)
+        combined = (back * weights.to(back.dtype).unsqueeze(-1)).sum(1)
+        if self.shared is not None:
+            combined = combined + self.shared.outward(self.shared(self.shared.inward(tokens)))
+        return combined.view_as(hidden)

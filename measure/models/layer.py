@@ -1,0 +1,140 @@
+"""Layers of the reference modules, and towers of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from measure.models.attention import Attention, Positions, Scores, dropped
+from measure.models.feed_forward import Experts, FeedForward, norm
+from measure.models.setting import DROPOUT, Setting
+from simulator.specs.model import Model
+
+
+class Layer(nn.Module):
+    """One transformer layer: attention, attention to an encoder where there is one, and a feed-forward layer."""
+
+    def __init__(self, model: Model, setting: Setting, *, experts: bool = False, to_encoder: bool = False) -> None:
+        super().__init__()
+        self.model, self.split = model, setting.split
+        self.dropout = DROPOUT if model.dropout else 0.0
+        parallel = model.block == "parallel"
+        if parallel and model.dropout and setting.split.degree > 1:
+            raise ValueError(f"{model.id}: a parallel block that drops cannot join its two products before they drop")
+        if parallel and experts:
+            raise ValueError(f"{model.id}: experts in a parallel block are not built")
+        number = (model.norms_per_layer or (1 if parallel else 2)) + to_encoder
+        if number > 2 + to_encoder or (number < 2 and not parallel):
+            raise ValueError(f"{model.id}: layers with {number} normalisations are not built")
+        self.norms = nn.ModuleList(norm(model, model.hidden_size, setting) for _ in range(number))
+        self.attention = Attention(model, setting)
+        self.to_encoder = Attention(model, setting, to_encoder=True) if to_encoder else None
+        self.feed_forward: nn.Module = Experts(model, setting) if experts else FeedForward(model, setting)
+
+    def forward(self, hidden: Tensor, scores: Scores, memory: Tensor | None = None) -> Tensor:
+        """From hidden states of tokens x sequences x width to the next."""
+        if self.model.block == "parallel":
+            return self._parallel(hidden, scores)
+        blocks = [lambda inputs: self._attend(inputs, scores)]
+        if memory is not None:
+            blocks.append(lambda inputs: self._attend_to(inputs, memory))
+        blocks.append(self._feed_forward)
+        for normalise, block in zip(self.norms, blocks, strict=True):
+            if self.model.norm_position == "pre":
+                hidden = self._added(hidden, block(normalise(hidden)))
+            else:
+                hidden = normalise(self._added(hidden, block(hidden)))
+        return hidden
+
+    def after_products(self) -> list[nn.Parameter]:
+        """Parameters that tensor-parallel ranks apply to their own tokens: normalisations, and biases of sums."""
+        outputs = [self.attention.output, self.feed_forward.outward]
+        outputs += [self.to_encoder.output] if self.to_encoder is not None else []
+        biases = [linear.bias for linear in outputs if linear.bias is not None]
+        return [*self.norms.parameters(), *biases]
+
+    def copied_gradients(self) -> list[Tensor]:
+        """Gradients of the key and value projections."""
+        attentions = [self.attention, self.to_encoder]
+        return [part for attention in attentions if attention is not None for part in attention.copied_gradients()]
+
+    def _parallel(self, hidden: Tensor, scores: Scores) -> Tensor:
+        """Attention and feed-forward layer of the same input, normalised once or by each of them."""
+        attention, feed_forward = self.attention, self.feed_forward
+        if len(self.norms) == 1:
+            linears = [*attention.projections, feed_forward.inward]
+            *projected, wide = self.split.enter(self.norms[0](hidden), linears)
+        else:
+            projected = self.split.enter(self.norms[0](hidden), list(attention.projections))
+            (wide,) = self.split.enter(self.norms[1](hidden), [feed_forward.inward])
+        products = [(attention.output, attention(projected, scores)), (feed_forward.outward, feed_forward(wide))]
+        return self._added(hidden, *self.split.leave(products))
+
+    def _attend(self, hidden: Tensor, scores: Scores) -> Tensor:
+        projected = self.split.enter(hidden, list(self.attention.projections))
+        return self.split.leave([(self.attention.output, self.attention(projected, scores))])[0]
+
+    def _attend_to(self, hidden: Tensor, memory: Tensor) -> Tensor:
+        """Queries of this tower, keys and values of the encoder's output."""
+        attention: Any = self.to_encoder
+        query, key, value = attention.projections
+        projected = [*self.split.enter(hidden, [query]), *self.split.read(memory, [key, value])]
+        return self.split.leave([(attention.output, attention(projected, Scores()))])[0]
+
+    def _feed_forward(self, hidden: Tensor) -> Tensor:
+        feed_forward = self.feed_forward
+        if isinstance(feed_forward, Experts):
+            return feed_forward(hidden)
+        (wide,) = self.split.enter(hidden, [feed_forward.inward])
+        return self.split.leave([(feed_forward.outward, feed_forward(wide))])[0]
+
+    def _added(self, hidden: Tensor, *outputs: Tensor) -> Tensor:
+        """Drop and add to the residual stream."""
+        for output in outputs:
+            hidden = hidden + dropped(output, self.dropout, training=self.training)
+        return hidden
+
+
+class Tower(nn.Module):
+    """A stack of layers; of an encoder-decoder, one of its two."""
+
+    def __init__(self, model: Model, setting: Setting, *, decoder: bool = False) -> None:
+        super().__init__()
+        length = setting.target_length if decoder else setting.sequence_length
+        number = model.decoder_layers if decoder else model.layers
+        causal = decoder or model.kind == "decoder"
+        self.full, self.split = setting.recompute == "full", setting.split
+        self.positions = Positions(model, setting, length, causal=causal)
+        own = 1 if model.shared_layers else number or 0
+        self.repeats = (number or 0) // own
+        self.layers = nn.ModuleList(
+            Layer(model, setting, experts=_has_experts(model, index) and not decoder, to_encoder=decoder)
+            for index in range(own)
+        )
+        self.final_norm = norm(model, model.hidden_size, setting) if model.norm_position == "pre" else nn.Identity()
+
+    def forward(self, hidden: Tensor, memory: Tensor | None = None) -> Tensor:
+        """From embedded tokens to the input of the head, or of the decoder."""
+        scores = self.positions()
+        memory = None if memory is None else self.split.enter_all(memory)
+        for layer in list(self.layers) * self.repeats:
+            if self.full and torch.is_grad_enabled():
+                hidden = checkpoint(layer, hidden, scores, memory, use_reentrant=False)
+            else:
+                hidden = layer(hidden, scores, memory)
+        return self.final_norm(hidden)
+
+
+def _has_experts(model: Model, index: int) -> bool:
+    """Whether a layer has experts: the last of every period."""
+    return model.experts > 1 and index % model.expert_period == model.expert_period - 1
+
+
+def parameters_of(modules: Sequence[nn.Module]) -> int:
+    """Number of trainable parameters, those shared between modules once."""
+    unique = {id(parameter): parameter.numel() for module in modules for parameter in module.parameters()}
+    return sum(unique.values())

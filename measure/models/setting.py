@@ -1,0 +1,47 @@
+"""How a reference module is built and run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from measure.models.parallel import Split
+from simulator.specs.model import Model
+from simulator.specs.stack import Recompute
+
+DROPOUT = 0.1
+"""Probability of dropping an element, where a model drops."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a reference module is built and run."""
+
+    sequence_length: int
+    target_length: int = 0
+    """Tokens of a target sequence, of encoder-decoder models."""
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+    fused_attention: bool = False
+    """Whether attention is one kernel, or two products with the matrix of scores between them."""
+    fused_qkv: bool = False
+    """Whether queries, keys and values come from one product."""
+    all_positions: bool = False
+    """Whether the head of masked-language modelling runs on all positions instead of the masked ones."""
+    recompute: Recompute = "none"
+    split: Split = field(default_factory=Split)
+
+    @property
+    def factory(self) -> dict[str, Any]:
+        """Where and in which precision parameters and buffers are made."""
+        return {"device": self.device, "dtype": self.dtype}
+
+    def heads(self, model: Model) -> tuple[int, int]:
+        """Query heads and key-value heads of this rank; fewer key-value heads than ranks are copied."""
+        return model.attention_heads // self.split.degree, max(model.kv_heads // self.split.degree, 1)
+
+    def words(self, model: Model) -> int:
+        """Rows of the vocabulary on this rank."""
+        return -(-model.vocabulary_size // self.split.degree)

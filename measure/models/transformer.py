@@ -1,0 +1,239 @@
+"""The whole reference module: embedding, towers, head and loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from measure.models.attention import dropped
+from measure.models.feed_forward import norm
+from measure.models.layer import Tower
+from measure.models.parallel import ShardedCrossEntropy, ShardedEmbedding
+from measure.models.setting import DROPOUT, Setting
+from simulator.specs.model import Model
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One micro-batch: indices only. Sequences come first; what a model does not use is absent."""
+
+    tokens: Tensor
+    labels: Tensor
+    """Words to predict: of every position, or of the masked ones only."""
+    masked: Tensor | None = None
+    """Where they are, counted through tokens x sequences."""
+    types: Tensor | None = None
+    targets: Tensor | None = None
+    """Input of the decoder."""
+    classes: Tensor | None = None
+    """Class of each sequence."""
+    spans: Tensor | None = None
+    """First and last token of each sequence's answer."""
+
+
+class Embedding(nn.Module):
+    """Embedding of words, positions and token types, with its normalisation and dropout."""
+
+    def __init__(self, model: Model, setting: Setting) -> None:
+        super().__init__()
+        self.split, self.dropout = setting.split, DROPOUT if model.dropout else 0.0
+        width, factory = model.embedding_size or model.hidden_size, setting.factory
+        rows = setting.words(model)
+        split = setting.split
+        self.words: nn.Module = (
+            ShardedEmbedding(rows, width, split, **factory)
+            if split.degree > 1
+            else nn.Embedding(rows, width, **factory)
+        )
+        learned = model.positions == "learned" and model.position_rows > 0
+        self.positions = nn.Parameter(torch.randn(model.position_rows, width, **factory) * 0.02) if learned else None
+        self.types = nn.Embedding(model.token_types, width, **factory) if model.token_types else None
+        for table in (self.words.weight, *_own(self.types)):
+            nn.init.normal_(table, std=0.02)
+        self.norm = norm(model, width, setting) if model.embedding_norm else nn.Identity()
+        self.map = nn.Linear(width, model.hidden_size, **factory) if model.embedding_size is not None else nn.Identity()
+
+    def forward(self, tokens: Tensor, types: Tensor | None = None) -> Tensor:
+        """From ids of sequences x tokens to hidden states of tokens x sequences x width."""
+        hidden = self.split.join(self.words(tokens.t()))
+        rows = hidden.shape[0]
+        first = self.split.rank * rows if self.split.sequence_parallel else 0
+        if self.positions is not None:
+            hidden = hidden + self.positions[first : first + rows].unsqueeze(1)
+        if self.types is not None and types is not None:
+            hidden = hidden + self.types(types.t()[first : first + rows])
+        return self.map(dropped(self.norm(hidden), self.dropout, training=self.training))
+
+
+class Head(nn.Module):
+    """Prediction of words, of a class of each sequence, or of a span of tokens, and its loss."""
+
+    def __init__(self, model: Model, setting: Setting, words: nn.Module) -> None:
+        super().__init__()
+        self.model, self.split, self.all_positions = model, setting.split, setting.all_positions
+        hidden, factory = model.hidden_size, setting.factory
+        width = model.embedding_size or hidden
+        predicts = model.objective in ("causal", "mlm", "seq2seq")
+        classifies = model.objective == "classification" or (predicts and model.pooler)
+        pools = classifies and model.kind != "decoder"
+        self.transform = nn.Linear(hidden, width, **factory) if predicts and model.head_transform else None
+        # Heads of masked-language models normalise with a bias whatever their layers do.
+        self.norm = nn.LayerNorm(width, **factory) if predicts and model.head_transform else nn.Identity()
+        self.words: Any = (
+            nn.Linear(width, setting.words(model), bias="head" in model.biases, **factory) if predicts else None
+        )
+        if self.words is not None and model.tied_head:
+            self.words.weight = words.weight
+        self.pooler = nn.Linear(hidden, hidden, **factory) if pools else None
+        self.classes = nn.Linear(hidden, model.classes, bias=pools, **factory) if classifies else None
+        self.spans = nn.Linear(hidden, 2, **factory) if model.objective == "span" else None
+
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """From the last hidden states of tokens x sequences x width to the loss."""
+        losses = []
+        if self.model.objective in ("causal", "seq2seq") and self.words is not None:
+            losses.append(self._every_word(hidden, batch.labels))
+        else:
+            hidden = self.split.gather(hidden)
+        if self.model.objective == "mlm":
+            losses.append(self._masked_words(hidden, batch))
+        if self.classes is not None:
+            # A copy: a view of one token of each sequence would keep all hidden states alive.
+            pooled = hidden[-1 if self.model.kind == "decoder" else 0].clone()
+            if self.pooler is not None:
+                pooled = torch.tanh(self.pooler(pooled))
+            losses.append(functional.cross_entropy(self.classes(pooled).float(), batch.classes))
+        if self.spans is not None and batch.spans is not None:
+            logits = self.spans(hidden).float().permute(2, 1, 0)
+            losses += [functional.cross_entropy(ends, wanted) for ends, wanted in zip(logits, batch.spans, strict=True)]
+        return torch.stack(losses).sum()
+
+    def _every_word(self, hidden: Tensor, labels: Tensor) -> Tensor:
+        """Loss of a word at each position."""
+        (logits,) = self.split.enter(hidden, [self.words])
+        return self._loss(logits.flatten(0, 1), labels.t().flatten())
+
+    def _masked_words(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """Loss of the words at masked positions; every rank runs the transform alike."""
+        rows = hidden.flatten(0, 1)
+        labels = batch.labels.flatten()
+        if not self.all_positions:
+            rows = rows.index_select(0, batch.masked)
+        if self.transform is not None:
+            function = functional.relu if self.model.activation == "relu" else functional.gelu
+            rows = self.norm(function(self.transform(rows)))
+        return self._loss(self.words(self.split.copy(rows)), labels)
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy in float32, over the ranks' parts of the vocabulary."""
+        if self.split.degree > 1:
+            return ShardedCrossEntropy.apply(self.split, logits.float(), labels).mean()
+        return functional.cross_entropy(logits.float(), labels)
+
+
+class Transformer(nn.Module):
+    """A model of a specification, with the parameters and products that the specification says."""
+
+    def __init__(self, model: Model, setting: Setting) -> None:
+        super().__init__()
+        self.split, self.tied = setting.split, model.tied_head
+        self.holders = max(setting.split.degree // model.kv_heads, 1)
+        self.embedding = Embedding(model, setting)
+        self.tower = Tower(model, setting)
+        self.decoder = Tower(model, setting, decoder=True) if model.kind == "encoder-decoder" else None
+        self.head = Head(model, setting, self.embedding.words)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The loss of a batch."""
+        hidden = self.tower(self.embedding(batch.tokens, batch.types))
+        if self.decoder is not None:
+            hidden = self.decoder(self.embedding(batch.targets), hidden)
+        return self.head(hidden, batch)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The loss of a batch, which `backward` may be called on."""
+        return self(batch)
+
+    def finish_gradients(self) -> None:
+        """Add up the gradients that tensor-parallel ranks have parts of, once all micro-batches have run backward.
+
+        With their own tokens each, ranks have a part of the gradients of normalisations, of biases added after a
+        product of all ranks, and of what the embedding adds; and where several hold a copy of a key and value head,
+        each has the part of its own query heads.
+        """
+        layers = [layer for tower in (self.tower, self.decoder) if tower is not None for layer in tower.layers]
+        if self.split.degree > 1 and self.split.sequence_parallel:
+            beside = [self.embedding.positions, *_own(self.embedding.types, self.embedding.norm, self.embedding.map)]
+            finals = [tower.final_norm for tower in (self.tower, self.decoder) if tower is not None]
+            shared = [parameter for parameter in beside if parameter is not None] + _own(*finals)
+            for layer in layers:
+                shared += layer.after_products()
+            self.split.add_up([parameter.grad for parameter in shared if parameter.grad is not None])
+        if self.holders > 1:
+            self.split.add_up([part for layer in layers for part in layer.copied_gradients()], self.holders)
+
+
+def _own(*modules: nn.Module | None) -> list[nn.Parameter]:
+    """Parameters of modules, of those that there are."""
+    return [parameter for module in modules if module is not None for parameter in module.parameters()]
+
+
+def build(model: Model, setting: Setting) -> Transformer:
+    """Build the reference module of a specification, or the part of it that one tensor-parallel rank holds.
+
+    Parameters
+    ----------
+    model
+        The architecture.
+    setting
+        Device, precision, kernels, recomputation and split.
+
+    Raises
+    ------
+    ValueError
+        Where the architecture has a part that is not built.
+    """
+    if setting.fused_attention and (model.sliding_window or model.positions == "transformer-xl"):
+        raise ValueError(f"{model.id}: fused attention is built for whole sequences without a product of positions")
+    return Transformer(model, setting)
+
+
+def random_batch(model: Model, setting: Setting, sequences: int, *, predictions: int = 0, seed: int = 0) -> Batch:
+    """Make a batch of random ids; on the meta device, its shapes.
+
+    Parameters
+    ----------
+    model
+        The architecture.
+    setting
+        Lengths of sequences, and the device.
+    sequences
+        Sequences of the batch.
+    predictions
+        Masked positions of a sequence, of masked-language models.
+    seed
+        Of the random numbers.
+    """
+    device = setting.device
+    generator = None if device == "meta" else torch.Generator(device).manual_seed(seed)
+
+    def ids(high: int, *shape: int) -> Tensor:
+        return torch.randint(high, shape, device=device, generator=generator)
+
+    length, targets = setting.sequence_length, setting.target_length
+    vocabulary = model.vocabulary_size
+    masks = model.objective == "mlm" and not setting.all_positions
+    labels = (sequences, predictions) if masks else (sequences, targets or length)
+    return Batch(
+        tokens=ids(vocabulary, sequences, length),
+        labels=ids(vocabulary, *labels),
+        masked=ids(sequences * length, sequences * predictions) if masks else None,
+        types=ids(model.token_types, sequences, length) if model.token_types else None,
+        targets=ids(vocabulary, sequences, targets) if targets else None,
+        classes=ids(model.classes, sequences),
+        spans=ids(length, 2, sequences),
+    )

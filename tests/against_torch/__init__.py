@@ -1,0 +1,1 @@
+"""The simulator's counts against those of real torch, to the integer and without tolerance."""

@@ -1,0 +1,128 @@
+"""Bytes kept for the backward pass against what autograd keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from measure.count.activations import saved_activations
+from measure.count.collectives import fake_ranks
+from measure.models import Setting, Split, build, random_batch
+from simulator.counts import count
+from simulator.specs.model import Model
+from simulator.specs.stack import Recompute
+from simulator.tally import counts
+from simulator.transformer import embedding, head, layer
+from tests.against_torch.cases import (
+    BERT,
+    BERT_LARGE,
+    DENSE,
+    EVERY,
+    GPT,
+    GPT_22B,
+    LLAMA,
+    NEOX,
+    PALM,
+    PALM_540B,
+    name_of,
+    predictions_of,
+    scenarios_of,
+    setting_of,
+)
+
+RECOMPUTE: tuple[Recompute, ...] = ("none", "selective", "full")
+SHARES = {"gathers-again": True, "keeps-gathered": False}
+"""What sequence parallelism does with the gathered input of a product: Megatron's way, and that of torch."""
+
+
+@pytest.fixture(params=[2, 4, 8])
+def degree(request: pytest.FixtureRequest) -> Iterator[int]:
+    with fake_ranks(request.param):
+        yield request.param
+
+
+def of_torch(model: Model, setting: Setting, micro_batch: int = 4) -> int:
+    module = build(model, setting)
+    batch = random_batch(model, setting, micro_batch, predictions=predictions_of(model, setting))
+    return saved_activations(lambda: module.loss(batch), module).bytes
+
+
+def check(model: Model, setting: Setting, micro_batch: int = 4) -> None:
+    counted = count(scenarios_of(model, setting, micro_batch=micro_batch))
+    assert counted.together.saved_bytes == of_torch(model, setting, micro_batch)
+
+
+@pytest.mark.parametrize("recompute", RECOMPUTE)
+@pytest.mark.parametrize("model", EVERY, ids=name_of)
+def test_small_models(model: Model, recompute: Recompute) -> None:
+    check(model, setting_of(model, recompute=recompute))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("model", EVERY, ids=name_of)
+def test_precisions(model: Model, dtype: torch.dtype) -> None:
+    check(model, setting_of(model, dtype=dtype))
+
+
+@pytest.mark.parametrize("recompute", RECOMPUTE)
+@pytest.mark.parametrize(("length", "micro_batch"), [(512, 8), (128, 3)])
+def test_bert_large(length: int, micro_batch: int, recompute: Recompute) -> None:
+    check(BERT_LARGE, setting_of(BERT_LARGE, length, recompute=recompute), micro_batch)
+
+
+@pytest.mark.parametrize("model", [GPT_22B, PALM_540B], ids=name_of)
+def test_large_decoders(model: Model) -> None:
+    check(model, setting_of(model, 2048, recompute="selective"), 4)
+
+
+@pytest.mark.parametrize("recompute", ["none", "full"])
+@pytest.mark.parametrize("fused_qkv", [False, True])
+@pytest.mark.parametrize("model", [BERT, GPT, PALM, LLAMA, NEOX], ids=name_of)
+def test_fused_attention(model: Model, fused_qkv: bool, recompute: Recompute) -> None:
+    check(model, setting_of(model, fused_attention=True, fused_qkv=fused_qkv, recompute=recompute))
+
+
+@pytest.mark.parametrize("recompute", RECOMPUTE)
+@pytest.mark.parametrize("model", [BERT, GPT, PALM, LLAMA, NEOX], ids=name_of)
+def test_joint_projection(model: Model, recompute: Recompute) -> None:
+    check(model, setting_of(model, fused_qkv=True, recompute=recompute))
+
+
+def test_head_on_all_positions() -> None:
+    check(BERT, setting_of(BERT, all_positions=True))
+
+
+@pytest.mark.parametrize("recompute", RECOMPUTE)
+@pytest.mark.parametrize("model", DENSE, ids=name_of)
+def test_tensor_parallel_rank(model: Model, degree: int, recompute: Recompute) -> None:
+    check(model, setting_of(model, recompute=recompute, split=Split(degree)))
+
+
+@pytest.mark.parametrize("recompute", RECOMPUTE)
+@pytest.mark.parametrize("regathers", SHARES.values(), ids=SHARES)
+@pytest.mark.parametrize("model", DENSE, ids=name_of)
+def test_sequence_parallel_rank(model: Model, degree: int, regathers: bool, recompute: Recompute) -> None:
+    split = Split(degree, sequence_parallel=True, regathers_inputs=regathers)
+    check(model, setting_of(model, recompute=recompute, split=split))
+
+
+@pytest.mark.parametrize("model", [BERT_LARGE, PALM_540B], ids=name_of)
+def test_large_models_on_a_rank(model: Model, degree: int) -> None:
+    split = Split(degree, sequence_parallel=True, regathers_inputs=True)
+    check(model, setting_of(model, 512, split=split), 1)
+
+
+@pytest.mark.parametrize("recompute", RECOMPUTE)
+@pytest.mark.parametrize("model", [BERT, GPT, PALM, LLAMA], ids=name_of)
+def test_each_layer_alone(model: Model, recompute: Recompute) -> None:
+    """Each layer keeps just what one layer is said to keep, and the rest is what embedding and head are said to."""
+    setting = setting_of(model, recompute=recompute)
+    scenarios = scenarios_of(model, setting)
+    plans, stacks = scenarios.plans, scenarios.stacks
+    width = 4 * setting.sequence_length * model.hidden_size * plans.element_bytes
+    one = counts(layer(scenarios.models.layers[0], scenarios), plans, stacks, checkpoint=width).saved_bytes
+    ends = sum(counts(part(scenarios), plans, stacks).saved_bytes for part in (embedding, head))
+    kept = [of_torch(model.model_copy(update={"layers": number}), setting) for number in (1, 2, 5)]
+    assert kept == [ends + number * one for number in (1, 2, 5)]

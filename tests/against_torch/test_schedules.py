@@ -1,0 +1,123 @@
+"""Formulas of pipelines against a replay of torch's schedules, in integers and fractions."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from measure.count.schedules import Replay, ScheduleName, orders, replay
+from simulator.formulas import pipeline
+
+TIMES = [(1, 2, 1), (2, 3, 1), (1, 3, 1), (2, 5, 2), (3, 5, 2), (4, 7, 3)]
+"""Forward, backward, and of the backward pass the gradient of the weights."""
+SHAPES = [(2, 2), (2, 8), (3, 9), (4, 4), (4, 8), (4, 16), (8, 16), (8, 32)]
+"""Stages and micro-batches."""
+
+
+def exact(numerator: int, denominator: int = 1) -> Any:
+    """A fraction, in place of the numbers that formulas expect."""
+    return Fraction(numerator, denominator)
+
+
+def idle_time(
+    stages: int, virtual: int, times: tuple[int, int, int], *, zero_bubble: int = 0, v_shaped: int = 0
+) -> Fraction:
+    """Time that a stage waits, from the formula."""
+    forward, backward, weight = times
+    whole = forward + backward
+    share = pipeline.idle_share(
+        exact(virtual),
+        zero_bubble=zero_bubble,
+        v_shaped=v_shaped,
+        forward_share=exact(forward, whole),
+        weight_gradient_share=exact(weight, whole),
+    )
+    work = exact(virtual * whole)
+    found: Any = pipeline.step_time(work, stages * work, micro_batches=0, idle_share=share)
+    return Fraction(found)
+
+
+def of_torch(
+    name: ScheduleName, stages: int, micro_batches: int, times: tuple[int, int, int], virtual: int = 1
+) -> Replay:
+    forward, backward, weight = times
+    return replay(
+        name, stages, micro_batches, virtual_stages=virtual, forward=forward, backward=backward, weight=weight
+    )
+
+
+@pytest.mark.parametrize("times", TIMES, ids=str)
+@pytest.mark.parametrize(("stages", "micro_batches"), SHAPES)
+@pytest.mark.parametrize("name", ["GPipe", "1F1B"])
+def test_one_chunk(name: ScheduleName, stages: int, micro_batches: int, times: tuple[int, int, int]) -> None:
+    found = of_torch(name, stages, micro_batches, times)
+    assert set(found.idle) == {idle_time(stages, 1, times)}
+    for rank, held in enumerate(found.in_flight):
+        all_at_once = float(name == "GPipe")
+        assert held == pipeline.in_flight(stages, rank, micro_batches=micro_batches, all_at_once=all_at_once)
+
+
+@pytest.mark.parametrize("times", TIMES, ids=str)
+@pytest.mark.parametrize("virtual", [2, 3, 4])
+@pytest.mark.parametrize(("stages", "micro_batches"), SHAPES)
+@pytest.mark.parametrize("name", ["Interleaved1F1B", "LoopedBFS"])
+def test_interleaved(
+    name: ScheduleName, stages: int, micro_batches: int, virtual: int, times: tuple[int, int, int]
+) -> None:
+    found = of_torch(name, stages, micro_batches, times, virtual)
+    assert set(found.idle) == {idle_time(stages, virtual, times)}
+    for rank, held in enumerate(found.in_flight):
+        formula = pipeline.in_flight(
+            stages,
+            rank,
+            micro_batches=micro_batches,
+            virtual_stages=virtual,
+            all_at_once=float(name == "LoopedBFS"),
+        )
+        assert float(held) == formula
+
+
+@pytest.mark.parametrize("times", [*TIMES, (1, 3, 2), (2, 5, 3), (2, 3, 2)], ids=str)
+@pytest.mark.parametrize("virtual", [1, 2, 3])
+@pytest.mark.parametrize(("stages", "micro_batches"), SHAPES)
+def test_zero_bubbles(stages: int, micro_batches: int, virtual: int, times: tuple[int, int, int]) -> None:
+    found = of_torch("InterleavedZeroBubble", stages, micro_batches, times, virtual)
+    assert set(found.idle) == {idle_time(stages, virtual, times, zero_bubble=1)}
+    for rank, held in enumerate(found.in_flight):
+        assert held == pipeline.in_flight(
+            stages, rank, micro_batches=micro_batches, virtual_stages=virtual, zero_bubble=1.0
+        )
+
+
+@pytest.mark.parametrize("times", [times for times in TIMES if times[0] <= times[1] - times[2]], ids=str)
+@pytest.mark.parametrize(("stages", "micro_batches"), [shape for shape in SHAPES if shape[1] >= 2 * shape[0]])
+def test_zero_bubbles_in_the_shape_of_a_v(stages: int, micro_batches: int, times: tuple[int, int, int]) -> None:
+    found = of_torch("ZBVZeroBubble", stages, micro_batches, times, 2)
+    assert set(found.idle) == {idle_time(stages, 2, times, zero_bubble=1, v_shaped=1)}
+    formula = pipeline.in_flight(stages, 0.0, micro_batches=micro_batches, virtual_stages=2.0, zero_bubble=1.0)
+    assert set(found.in_flight) == {float(formula)}
+
+
+@pytest.mark.parametrize(("stages", "micro_batches"), [shape for shape in SHAPES if shape[1] >= 2 * shape[0]])
+def test_dual_pipe(stages: int, micro_batches: int) -> None:
+    """With passes of equal time it idles as ZB-V does, and holds one chunk more."""
+    found = of_torch("DualPipeV", stages, micro_batches, (1, 2, 1), 2)
+    assert set(found.idle) == {idle_time(stages, 2, (1, 2, 1), zero_bubble=1, v_shaped=1)}
+    assert set(found.in_flight) == {stages + Fraction(1, 2)}
+
+
+@pytest.mark.parametrize(("stages", "micro_batches"), SHAPES)
+def test_step_time(stages: int, micro_batches: int) -> None:
+    found = of_torch("1F1B", stages, micro_batches, (2, 3, 1))
+    assert found.time == pipeline.step_time(5.0, 5.0 * stages, micro_batches=micro_batches, idle_share=1.0)
+
+
+@pytest.mark.parametrize("name", ["GPipe", "1F1B", "Interleaved1F1B", "InterleavedZeroBubble", "ZBVZeroBubble"])
+def test_every_micro_batch_passes_every_chunk(name: ScheduleName) -> None:
+    virtual = 1 if name in ("GPipe", "1F1B") else 2
+    actions = [action for rank in orders(name, 4, 8, virtual) for action in rank]
+    for kinds in ("F", "IB", "WB"):
+        done = [(action.chunk, action.micro_batch) for action in actions if action.kind in kinds]
+        assert sorted(done) == [(chunk, number) for chunk in range(4 * virtual) for number in range(8)]

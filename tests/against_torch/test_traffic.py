@@ -1,0 +1,355 @@
+"""Collectives of a training step against those that torch issues: kind, bytes, group and number of each."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import set_checkpoint_early_stop
+
+from measure.count.collectives import Collective, Traffic, buckets, collectives, fake_ranks
+from measure.models import Batch, Setting, Split, Transformer, build, random_batch
+from simulator.counts import count
+from simulator.formulas.typing import Num
+from simulator.specs.model import Model
+from simulator.specs.stack import Recompute, Sharding
+from simulator.step import price
+from simulator.traffic import Message, messages
+from simulator.transformer import Scenarios
+from tests.against_torch.cases import (
+    BERT,
+    BERT_LARGE,
+    DENSE,
+    GPT,
+    LLAMA,
+    NEOX,
+    PALM,
+    PALM_540B,
+    name_of,
+    predictions_of,
+    scenarios_of,
+    setting_of,
+    traffic_of,
+)
+
+RECOMPUTE: tuple[Recompute, ...] = ("none", "full")
+SHARES = {"whole": (False, False), "gathers-again": (True, True), "keeps-gathered": (True, False)}
+"""Sequence parallelism, and whether it gathers inputs of products again."""
+MICRO_BATCH = 4
+
+with warnings.catch_warnings():
+    # Importing it compiles other optimizers in a way that torch itself calls deprecated.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
+
+@pytest.fixture(params=[2, 4, 8])
+def degree(request: pytest.FixtureRequest) -> Iterator[int]:
+    with fake_ranks(request.param):
+        yield request.param
+
+
+def module_and_batch(model: Model, setting: Setting) -> tuple[Transformer, Batch]:
+    batch = random_batch(model, setting, MICRO_BATCH, predictions=predictions_of(model, setting))
+    return build(model, setting), batch
+
+
+def check_tensor_parallel(model: Model, setting: Setting, *, micro_batches: int = 1, stops_early: bool = False) -> None:
+    module, batch = module_and_batch(model, setting)
+
+    def step() -> None:
+        with set_checkpoint_early_stop(stops_early):
+            for _ in range(micro_batches):
+                module.loss(batch).backward()
+        module.finish_gradients()
+
+    scenarios = scenarios_of(
+        model,
+        setting,
+        micro_batch=MICRO_BATCH,
+        micro_batches=micro_batches,
+        stack={"drops_unused_recompute": stops_early},
+    )
+    assert traffic_of(scenarios, count(scenarios)) == collectives(step).count
+
+
+@pytest.mark.parametrize("recompute", RECOMPUTE)
+@pytest.mark.parametrize(("shares", "regathers"), SHARES.values(), ids=SHARES)
+@pytest.mark.parametrize("model", DENSE, ids=name_of)
+def test_tensor_parallel(model: Model, degree: int, shares: bool, regathers: bool, recompute: Recompute) -> None:
+    split = Split(degree, sequence_parallel=shares, regathers_inputs=regathers)
+    check_tensor_parallel(model, setting_of(model, recompute=recompute, split=split))
+
+
+@pytest.mark.parametrize("shares", [False, True])
+@pytest.mark.parametrize("model", [BERT, PALM, LLAMA], ids=name_of)
+def test_recomputation_that_stops_early(model: Model, degree: int, shares: bool) -> None:
+    """The last sum of a layer that normalises its inputs alone is not repeated."""
+    split = Split(degree, sequence_parallel=shares)
+    check_tensor_parallel(model, setting_of(model, recompute="full", split=split), stops_early=True)
+
+
+@pytest.mark.parametrize("model", [BERT_LARGE, PALM_540B], ids=name_of)
+def test_large_models(model: Model, degree: int) -> None:
+    split = Split(degree, sequence_parallel=True, regathers_inputs=True)
+    check_tensor_parallel(model, setting_of(model, 512, split=split))
+
+
+@pytest.mark.parametrize("model", [BERT, GPT, PALM], ids=name_of)
+def test_recomputation_of_attention_sends_nothing(model: Model, degree: int) -> None:
+    split = Split(degree, sequence_parallel=True, regathers_inputs=True)
+    check_tensor_parallel(model, setting_of(model, recompute="selective", split=split))
+
+
+def test_micro_batches(degree: int) -> None:
+    check_tensor_parallel(GPT, setting_of(GPT, split=Split(degree, sequence_parallel=True)), micro_batches=3)
+
+
+@pytest.mark.parametrize(("model", "number"), [(GPT, 2), (PALM, 1)], ids=name_of)
+def test_all_reduces_of_a_layer(model: Model, number: int, degree: int) -> None:
+    """Two forward and two backward in a serial block, one and one in a parallel block."""
+    one, more = (model.model_copy(update={"layers": layers}) for layers in (1, 2))
+    setting = setting_of(model, split=Split(degree))
+    counts = []
+    for deep in (one, more):
+        scenarios = scenarios_of(deep, setting)
+        copied = "gradients of copied heads"
+        counts.append(
+            sum(
+                float(np.asarray(message.count))
+                for message in messages(scenarios, count(scenarios))
+                if message.kind == "all_reduce" and message.name != copied
+            )
+        )
+    assert counts[1] - counts[0] == 2 * number
+
+
+def mesh_of(degree: int, across: int = 1) -> DeviceMesh:
+    """Ranks that share parameters, and groups of them that hold the same."""
+    shape, names = ((across, degree), ("replicate", "shard")) if across > 1 else ((degree,), ("shard",))
+    return init_device_mesh("cpu", shape, mesh_dim_names=names)
+
+
+def sharded(model: Model, mesh: DeviceMesh, *, length: int = 64, again: bool = True) -> tuple[FSDPModule, Batch]:
+    """A module whose embedding, layers, and head with the final normalisation torch shards one by one."""
+    setting = setting_of(model, length, device="cpu", dtype=torch.float32)
+    module, batch = module_and_batch(model, setting)
+    precision = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    for layer in module.tower.layers:
+        fully_shard(layer, mesh=mesh, mp_policy=precision, reshard_after_forward=again)
+    if not model.tied_head:
+        fully_shard(module.embedding, mesh=mesh, mp_policy=precision, reshard_after_forward=False)
+        ends: list[nn.Module] = [module.tower.final_norm, module.head]
+        fully_shard(ends, mesh=mesh, mp_policy=precision, reshard_after_forward=False)
+    fully_shard(module, mesh=mesh, mp_policy=precision)
+    return module, batch
+
+
+def steps_of(module: FSDPModule, batch: Batch, micro_batches: int) -> Traffic:
+    """Collectives of a step, in which only the last micro-batch reduces gradients across groups."""
+
+    def step() -> None:
+        for number in range(micro_batches):
+            module.set_requires_all_reduce(number == micro_batches - 1)
+            module(batch).backward()
+
+    return collectives(step)
+
+
+@pytest.mark.parametrize("micro_batches", [1, 3])
+@pytest.mark.parametrize("model", [GPT, LLAMA], ids=name_of)
+@pytest.mark.parametrize("degree", [2, 4, 8])
+def test_fully_sharded(model: Model, degree: int, micro_batches: int) -> None:
+    """Each layer is gathered forward and backward and its gradients scattered, the ends are gathered once."""
+    with fake_ranks(degree):
+        found = steps_of(*sharded(model, mesh_of(degree)), micro_batches)
+    setting = setting_of(model)
+    scenarios = scenarios_of(
+        model, setting, micro_batches=micro_batches, dp=degree, sharding="zero3", gradients_in_fp32=True
+    )
+    assert traffic_of(scenarios, count(scenarios)) == found.count
+
+
+def test_bert_large_fully_sharded() -> None:
+    """In its full size, with tensors that are only pretended."""
+    with fake_ranks(2):
+        mesh = mesh_of(2)
+        with FakeTensorMode():
+            found = steps_of(*sharded(BERT_LARGE, mesh, length=128), 1)
+    scenarios = scenarios_of(BERT_LARGE, setting_of(BERT_LARGE, 128), dp=2, sharding="zero3", gradients_in_fp32=True)
+    assert traffic_of(scenarios, count(scenarios)) == found.count
+
+
+@pytest.mark.parametrize("micro_batches", [1, 3])
+@pytest.mark.parametrize(("degree", "across"), [(2, 2), (4, 2), (2, 4)])
+def test_hybrid(degree: int, across: int, micro_batches: int) -> None:
+    """Sharding within a group, and once a step the sum of the shards' gradients across groups."""
+    with fake_ranks(degree * across):
+        found = steps_of(*sharded(LLAMA, mesh_of(degree, across)), micro_batches)
+    scenarios = scenarios_of(
+        LLAMA,
+        setting_of(LLAMA),
+        micro_batches=micro_batches,
+        dp=degree * across,
+        sharding="hybrid",
+        sharding_group=degree,
+        gradients_in_fp32=True,
+    )
+    said, reduced = traffic_of(scenarios, count(scenarios)), "all_reduce"
+    assert _without(said, reduced) == _without(found.count, reduced)
+    # Torch sends a message for each sharded module, the simulator counts them as one.
+    assert Traffic(said).bytes("all_reduce", across) == found.bytes("all_reduce", across)
+
+
+def _without(found: Counter[Collective], kind: str) -> Counter[Collective]:
+    return Counter({one: number for one, number in found.items() if one.kind != kind})
+
+
+@pytest.mark.parametrize("micro_batches", [1, 3])
+@pytest.mark.parametrize("degree", [2, 8])
+def test_sharded_gradients(degree: int, micro_batches: int) -> None:
+    """Gradients scattered after each micro-batch, and parameters gathered once a step: bytes of ZeRO-2."""
+    with fake_ranks(degree):
+        module, batch = sharded(LLAMA, mesh_of(degree), again=False)
+        module.set_reshard_after_backward(False)
+        found = steps_of(module, batch, micro_batches)
+    scenarios = scenarios_of(
+        LLAMA,
+        setting_of(LLAMA),
+        micro_batches=micro_batches,
+        dp=degree,
+        sharding="zero2",
+        gradients_in_fp32=True,
+    )
+    said = Traffic(traffic_of(scenarios, count(scenarios)))
+    for kind in ("all_gather", "reduce_scatter"):
+        assert said.bytes(kind) == found.bytes(kind)
+    assert {one.kind for one in said.count} == {one.kind for one in found.count}
+
+
+@pytest.mark.parametrize("degree", [2, 8])
+@pytest.mark.parametrize("model", [BERT, GPT], ids=name_of)
+def test_data_parallel(model: Model, degree: int) -> None:
+    """Buckets of gradients in the precision of the parameters, once a step."""
+    setting = setting_of(model, device="cpu", dtype=torch.float32)
+    with fake_ranks(degree):
+        module, batch = module_and_batch(model, setting)
+        replica = DistributedDataParallel(module, init_sync=False)
+        sent = buckets(replica, lambda: replica(batch).backward())
+    scenarios = scenarios_of(model, setting, dp=degree)
+    assert traffic_of(scenarios, count(scenarios)) == Counter([Collective("all_reduce", sum(sent), degree)])
+
+
+@pytest.mark.parametrize("degree", [2, 4])
+def test_sharded_optimizer(degree: int) -> None:
+    """Torch's ZeRO-1 reduces whole gradients and broadcasts each rank's parameters; Megatron-LM's, which the simulator
+    prices, scatters and gathers. Both send every gradient and every parameter once."""
+    setting = setting_of(GPT, device="cpu", dtype=torch.float32)
+    with fake_ranks(degree):
+        module, batch = module_and_batch(GPT, setting)
+        parts = ZeroRedundancyOptimizer(module.parameters(), optimizer_class=torch.optim.AdamW)
+        module(batch).backward()
+        found = collectives(parts.step)
+    scenarios = scenarios_of(GPT, setting, dp=degree, sharding="zero1")
+    whole = int(count(scenarios).together.parameters) * 4
+    assert traffic_of(scenarios, count(scenarios)) == Counter(
+        [Collective("reduce_scatter", whole, degree), Collective("all_gather", whole, degree)]
+    )
+    assert found.bytes("broadcast", degree) == whole
+
+
+@pytest.mark.parametrize("model", [NEOX], ids=name_of)
+def test_two_normalisations_of_a_parallel_block_are_two_inputs(model: Model, degree: int) -> None:
+    """Sums of both outputs are joined, gradients of both inputs are not."""
+    setting = setting_of(model, split=Split(degree))
+    module, batch = module_and_batch(model, setting)
+    message = Collective("all_reduce", MICRO_BATCH * setting.sequence_length * model.hidden_size * 2, degree)
+    found = collectives(lambda: module.loss(batch).backward()).count[message]
+    assert found == 3 * model.layers + 2
+
+
+def test_many_plans_at_once() -> None:
+    """Columns of plans say row by row what each plan says alone."""
+    splits = [Split(1), Split(2), Split(4, sequence_parallel=True), Split(8, sequence_parallel=True)]
+    shardings: tuple[Sharding, ...] = ("none", "zero1", "zero3")
+    rows = [
+        scenarios_of(
+            LLAMA, setting_of(LLAMA, split=split, recompute=recompute), micro_batches=2, dp=4, sharding=sharding
+        )
+        for split in splits
+        for recompute in RECOMPUTE
+        for sharding in shardings
+    ]
+    together = Scenarios.stack(rows)
+    found = messages(together, count(together))
+    for index, row in enumerate(rows):
+        alone: Counter[tuple[str, str, float, float, float]] = Counter()
+        for message in messages(row, count(row)):
+            alone += _sent(message, 0)
+        picked: Counter[tuple[str, str, float, float, float]] = Counter()
+        for message in found:
+            picked += _sent(message, index)
+        assert picked == alone
+
+
+def _sent(message: Message, index: int) -> Counter[tuple[str, str, float, float, float]]:
+    """One row of a message that is sent at all."""
+    values = (message.message_bytes, message.degree, message.stride, message.count)
+    size, degree, stride, number = (np.ravel(value)[index if np.size(value) > 1 else 0].item() for value in values)
+    return Counter({(message.name, message.kind, size, degree, stride): number} if number else {})
+
+
+class Recording:
+    """A backend that takes no time and notes what it is asked to send."""
+
+    name = "recording"
+
+    def __init__(self) -> None:
+        self.asked: set[tuple[str, float, float]] = set()
+
+    def gemm(self, m: Num, n: Num, **_: object) -> Num:
+        return 0.0 * m * n
+
+    def attention(self, queries: Num, keys: Num, **_: object) -> Num:
+        return 0.0 * queries * keys
+
+    def stream(self, moved_bytes: Num, kernels: Num, **_: object) -> Num:
+        return 0.0 * moved_bytes * kernels
+
+    def collective(self, kind: str, message_bytes: Num, *, degree: Num, stride: Num) -> Num:
+        self.asked.add((kind, float(np.asarray(message_bytes)), float(np.asarray(degree))))
+        return 0.0 * stride
+
+    def send(self, message_bytes: Num, *, degree: Num, stride: Num) -> Num:
+        return self.collective("send", message_bytes, degree=degree, stride=stride)
+
+    def host_copy(self, moved_bytes: Num) -> Num:
+        return 0.0 * moved_bytes
+
+
+@pytest.mark.parametrize("sharding", ["none", "zero1", "zero2", "zero3"])
+@pytest.mark.parametrize("pp", [1, 2])
+@pytest.mark.parametrize("model", [BERT, GPT, LLAMA, PALM], ids=name_of)
+def test_what_is_listed_is_what_is_priced(model: Model, pp: int, sharding: Sharding) -> None:
+    split = Split(2, sequence_parallel=True, regathers_inputs=True)
+    scenarios = scenarios_of(model, setting_of(model, split=split), micro_batches=4, dp=2, pp=pp, sharding=sharding)
+    counted, backend = count(scenarios), Recording()
+    price(scenarios, counted, backend)
+    # What happens once a step is priced on the stage that has more of it to do.
+    once = ("gradients", "updated parameters", "gradients of shared tokens")
+    listed = {
+        (message.kind, float(np.asarray(message.message_bytes)), float(np.asarray(message.degree)))
+        for stage in range(pp)
+        for message in messages(scenarios, counted, float(stage))
+        if np.asarray(message.count) > 0.0 and (pp == 1 or message.name not in once)
+    }
+    assert listed <= backend.asked

@@ -1,0 +1,1 @@
+"""Tests of what the user says: models, workloads and Hugging Face configurations."""

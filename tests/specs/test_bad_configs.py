@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hardware.errors import InputError
+from simulator.specs.huggingface import from_config
+from simulator.specs.huggingface_families import FAMILIES
+from simulator.specs.model import Model
+
+PATH = Path("somewhere/config.json")
+_COMMON = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 8, "vocab_size": 97}
+_T5 = {"d_model": 48, "num_layers": 3, "num_heads": 8, "vocab_size": 97}
+
+
+def _valid(model_type: str) -> dict[str, Any]:
+    return {"model_type": model_type, **(_T5 if model_type == "t5" else _COMMON)}
+
+
+def _sentence(keys: dict[str, Any]) -> str:
+    with pytest.raises(InputError) as caught:
+        from_config(keys, PATH)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"{PATH}: ")
+    return message
+
+
+@pytest.mark.parametrize(
+    ("model_type", "changes", "words"),
+    [
+        ("lama", {}, ["unknown model_type 'lama'", "did you mean llama"]),
+        ("mamba2", {}, ["unknown model_type 'mamba2'"]),
+        ("", {}, ["model_type is missing", "valid: bert"]),
+        ("bert", {"model_type": None}, ["model_type is missing"]),
+        ("bert", {"model_type": 3}, ["model_type=3", "must be text"]),
+        ("bert", {"hidden_size": None}, ["hidden_size is missing"]),
+        ("gpt2", {"hidden_size": None}, ["n_embd or hidden_size is missing"]),
+        ("bert", {"hidden_size": -48}, ["hidden_size=-48", "from 1 to"]),
+        ("bert", {"hidden_size": 0}, ["hidden_size=0"]),
+        ("bert", {"hidden_size": 48.0}, ["hidden_size=48.0", "whole number"]),
+        ("bert", {"hidden_size": "48"}, ["hidden_size='48'", "whole number"]),
+        ("bert", {"hidden_size": True}, ["hidden_size=true"]),
+        ("bert", {"hidden_size": [48]}, ["hidden_size=[48]"]),
+        ("bert", {"hidden_size": float("nan")}, ["hidden_size=nan"]),
+        ("bert", {"hidden_size": 10**400}, ["hidden_size=1000", "10,000,000"]),
+        ("bert", {"num_attention_heads": 7}, ["attention_heads=7", "hidden_size=48"]),
+        ("bert", {"type_vocab_size": -1}, ["type_vocab_size=-1", "from 0 to"]),
+        ("bert", {"hidden_act": "tanh"}, ["hidden_act='tanh'", "gelu"]),
+        ("bert", {"hidden_act": 1}, ["hidden_act=1", "text"]),
+        ("bert", {"hidden_dropout_prob": 2}, ["hidden_dropout_prob=2", "0 to 1"]),
+        ("bert", {"hidden_dropout_prob": float("nan")}, ["hidden_dropout_prob=nan"]),
+        ("bert", {"hidden_dropout_prob": "0.1"}, ["hidden_dropout_prob='0.1'"]),
+        ("bert", {"tie_word_embeddings": "no"}, ["tie_word_embeddings='no'", "true or false"]),
+        ("bert", {"position_embedding_type": "relative_key"}, ["relative_key", "only absolute can be counted"]),
+        ("bert", {"add_cross_attention": True}, ["add_cross_attention=true", "only false"]),
+        ("bert", {"max_position_embeddings": 200_000}, ["position_rows=200000", "at most 100"]),
+        ("bert", {"architectures": ["BertForTokenClassification"]}, ["BertForTokenClassification", "ForMaskedLM"]),
+        ("bert", {"architectures": "BertModel"}, ["architectures", "list"]),
+        ("bert", {"architectures": [1]}, ["architectures", "list"]),
+        ("bert", {"id2label": [1, 2]}, ["id2label=[1, 2]", "mapping"]),
+        ("bert", {"hidden_size": 10**5000}, ["hidden_size=", "10,000,000"]),
+        ("bert", {"num_labels": 0}, ["num_labels=0"]),
+        ("albert", {"num_hidden_groups": 2}, ["num_hidden_groups=2", "only 1"]),
+        ("gpt2", {"n_inner": -1}, ["n_inner=-1"]),
+        ("gpt2", {"architectures": ["GPT2DoubleHeadsModel"]}, ["GPT2DoubleHeadsModel", "valid endings"]),
+        ("llama", {"architectures": ["LlamaForMaskedLM"]}, ["LlamaForMaskedLM", "ForCausalLM"]),
+        ("llama", {"num_key_value_heads": 3}, ["key_value_heads=3"]),
+        ("llama", {"num_key_value_heads": 0}, ["num_key_value_heads=0"]),
+        ("llama", {"head_dim": -2}, ["head_dim=-2"]),
+        ("llama", {"mlp_bias": 1}, ["mlp_bias=1", "true or false"]),
+        ("mistral", {"sliding_window": 0}, ["sliding_window=0"]),
+        ("mixtral", {"num_local_experts": 1}, ["num_local_experts=1", "from 2"]),
+        ("mixtral", {"num_experts_per_tok": 9}, ["experts_per_token=9", "experts=8"]),
+        ("falcon", {"alibi": "yes"}, ["alibi='yes'"]),
+        ("opt", {"word_embed_proj_dim": 24}, ["word_embed_proj_dim=24", "only 48"]),
+        ("opt", {"layer_norm_elementwise_affine": False}, ["layer_norm_elementwise_affine=false", "only true"]),
+        ("mpt", {"attn_config": 3}, ["attn_config=3", "mapping"]),
+        ("mpt", {"attn_config": {"alibi": 3}}, ["attn_config.alibi=3", "true or false"]),
+        ("mpt", {"attn_config": {"qk_ln": True}}, ["attn_config.qk_ln=true", "only false"]),
+        ("mpt", {"attn_config": {"attn_type": "odd"}}, ["attn_config.attn_type='odd'", "multihead_attention"]),
+        ("mpt", {"hidden_size": 10_000_000, "num_attention_heads": 1}, ["feed_forward_size=40000000", "at most"]),
+        ("t5", {"feed_forward_proj": "gated-tanh"}, ["feed_forward_proj='gated-tanh'", "gated-gelu"]),
+        ("t5", {"num_decoder_layers": 0}, ["num_decoder_layers=0"]),
+    ],
+)
+def test_a_bad_configuration_gets_one_sentence(model_type: str, changes: dict[str, Any], words: list[str]) -> None:
+    message = _sentence({**_valid(model_type), **changes})
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_each_size_of_each_family_must_be_there(model_type: str) -> None:
+    keys = _valid(model_type)
+    assert isinstance(from_config(keys, PATH), Model)
+    for key in keys:
+        assert "is missing" in _sentence({name: value for name, value in keys.items() if name != key})
+
+
+def test_an_empty_configuration_lists_the_families() -> None:
+    message = _sentence({})
+    assert all(model_type in message for model_type in FAMILIES)
+
+
+class _Recorder(dict[str, Any]):
+    """A configuration that remembers which of its keys were asked for."""
+
+    asked: set[str]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.asked.add(key)
+        return super().get(key, default)
+
+
+def _read_keys(model_type: str) -> list[str]:
+    keys = _Recorder(_valid(model_type))
+    keys.asked = set()
+    from_config(keys, PATH)
+    return sorted(keys.asked)
+
+
+_READ = {model_type: _read_keys(model_type) for model_type in FAMILIES}
+_SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-2, 20_000_000)
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["gelu", "ForCausalLM", "BertForPreTraining", "gated-", "multiquery_attention", "absolute"])
+)
+_VALUES = st.recursive(
+    _SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3)
+)
+
+
+@given(st.data())
+@settings(max_examples=600, deadline=None)
+def test_odd_values_never_raise_anything_else(data: st.DataObject) -> None:
+    model_type = data.draw(st.sampled_from(sorted(FAMILIES)))
+    changed = data.draw(st.dictionaries(st.sampled_from(_READ[model_type]), _VALUES, min_size=1, max_size=3))
+    try:
+        model = from_config({**_valid(model_type), **changed}, PATH)
+    except InputError as error:
+        message = str(error)
+    else:
+        assert model.columns().layer_count >= 1
+        return
+    assert message.startswith(f"{PATH}: ")
+    assert "\n" not in message
+    assert len(message) < 1000
+
+
+@given(st.dictionaries(st.text(max_size=20), _VALUES, max_size=5))
+@settings(max_examples=100, deadline=None)
+def test_unknown_keys_are_ignored(others: dict[str, Any]) -> None:
+    strange = {f"x-{key}": value for key, value in others.items()}
+    assert from_config({**_valid("llama"), **strange}, PATH) == from_config(_valid("llama"), PATH)

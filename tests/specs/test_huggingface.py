@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hardware.errors import InputError
+from simulator.scenario import resolve
+from simulator.specs.huggingface import from_config
+from simulator.specs.huggingface_families import FAMILIES
+from simulator.specs.loading import load_model
+from simulator.specs.workload import Workload
+from tests.specs.reference import ours, reloaded, theirs
+
+_BERT = {
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 100,
+    "vocab_size": 97,
+}
+_BERT |= {"max_position_embeddings": 40}
+_DISTIL = {"dim": 48, "n_layers": 3, "n_heads": 4, "hidden_dim": 100, "vocab_size": 97, "max_position_embeddings": 40}
+_GPT2 = {"n_embd": 48, "n_layer": 3, "n_head": 4, "vocab_size": 97, "n_positions": 40}
+_LLAMA = {
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 100,
+    "vocab_size": 97,
+}
+_FALCON = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 97}
+_MPT = {"d_model": 48, "n_layers": 3, "n_heads": 4, "vocab_size": 97}
+_T5 = {"d_model": 48, "num_layers": 3, "num_heads": 4, "d_kv": 10, "d_ff": 100, "vocab_size": 97}
+_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("BertForPreTraining", _LARGE),
+    ("BertForPreTraining", _BERT),
+    ("BertForPreTraining", {**_BERT, "type_vocab_size": 5, "num_labels": 7}),
+    ("BertForMaskedLM", _BERT),
+    ("BertLMHeadModel", {**_BERT, "is_decoder": True}),
+    ("BertForQuestionAnswering", _LARGE),
+    ("BertForQuestionAnswering", _BERT),
+    ("BertForSequenceClassification", {**_BERT, "num_labels": 7}),
+    ("BertModel", {}),
+    ("RobertaForMaskedLM", {"max_position_embeddings": 514, "type_vocab_size": 1}),
+    ("RobertaForMaskedLM", {**_BERT, "type_vocab_size": 1}),
+    ("RobertaForQuestionAnswering", _BERT),
+    ("RobertaForSequenceClassification", {**_BERT, "num_labels": 3}),
+    ("XLMRobertaForMaskedLM", {**_BERT, "vocab_size": 250_002}),
+    ("XLMRobertaForSequenceClassification", _BERT),
+    ("AlbertForPreTraining", {}),
+    ("AlbertForPreTraining", {**_BERT, "embedding_size": 13, "num_labels": 4}),
+    ("AlbertForMaskedLM", {**_BERT, "embedding_size": 48}),
+    ("AlbertForQuestionAnswering", _BERT),
+    ("AlbertForSequenceClassification", {**_BERT, "num_labels": 9}),
+    ("DistilBertForMaskedLM", {}),
+    ("DistilBertForMaskedLM", _DISTIL),
+    ("DistilBertForMaskedLM", {**_DISTIL, "sinusoidal_pos_embds": True}),
+    ("DistilBertForQuestionAnswering", _DISTIL),
+    ("DistilBertForSequenceClassification", {**_DISTIL, "num_labels": 4}),
+    ("GPT2LMHeadModel", {}),
+    ("GPT2LMHeadModel", {**_GPT2, "n_inner": 70}),
+    ("GPT2LMHeadModel", {**_GPT2, "tie_word_embeddings": False}),
+    ("GPT2ForQuestionAnswering", _GPT2),
+    ("GPT2ForSequenceClassification", {**_GPT2, "num_labels": 5}),
+    ("GPTNeoXForCausalLM", {}),
+    ("GPTNeoXForCausalLM", {**_LLAMA, "attention_bias": False, "tie_word_embeddings": True}),
+    ("GPTNeoXForCausalLM", {**_LLAMA, "use_parallel_residual": False}),
+    ("GPTNeoXForSequenceClassification", _LLAMA),
+    ("LlamaForCausalLM", {}),
+    ("LlamaForCausalLM", {**_LLAMA, "num_key_value_heads": 2}),
+    ("LlamaForCausalLM", {**_LLAMA, "head_dim": 20, "num_key_value_heads": 1, "tie_word_embeddings": True}),
+    ("LlamaForCausalLM", {**_LLAMA, "attention_bias": True}),
+    ("LlamaForCausalLM", {**_LLAMA, "mlp_bias": True, "attention_bias": True, "num_key_value_heads": 2}),
+    ("LlamaForQuestionAnswering", _LLAMA),
+    ("LlamaForSequenceClassification", {**_LLAMA, "num_labels": 3}),
+    ("MistralForCausalLM", {}),
+    ("MistralForCausalLM", {**_LLAMA, "num_key_value_heads": 1, "head_dim": 18, "sliding_window": None}),
+    ("MistralForCausalLM", {**_LLAMA, "num_key_value_heads": 4, "tie_word_embeddings": True}),
+    ("MixtralForCausalLM", {}),
+    ("MixtralForCausalLM", {**_LLAMA, "num_key_value_heads": 2, "num_local_experts": 5, "num_experts_per_tok": 3}),
+    ("FalconForCausalLM", {}),
+    ("FalconForCausalLM", {**_FALCON, "bias": True, "alibi": True}),
+    ("FalconForCausalLM", {**_FALCON, "multi_query": False, "parallel_attn": False, "bias": True}),
+    ("FalconForCausalLM", {**_FALCON, "new_decoder_architecture": True, "num_kv_heads": 2}),
+    ("FalconForCausalLM", {**_FALCON, "new_decoder_architecture": True, "num_ln_in_parallel_attn": 1}),
+    ("FalconForCausalLM", {**_FALCON, "ffn_hidden_size": 77, "tie_word_embeddings": False}),
+    ("FalconForSequenceClassification", _FALCON),
+    ("MptForCausalLM", {}),
+    ("MptForCausalLM", _MPT),
+    ("MptForCausalLM", {**_MPT, "tie_word_embeddings": False, "learned_pos_emb": False}),
+    ("MptForQuestionAnswering", _MPT),
+    ("OPTForCausalLM", {}),
+    ("OPTForCausalLM", {**_FALCON, "ffn_dim": 55, "word_embed_proj_dim": 48, "enable_bias": False}),
+    ("OPTForCausalLM", {**_FALCON, "do_layer_norm_before": False, "max_position_embeddings": 30}),
+    ("OPTForSequenceClassification", {**_FALCON, "num_labels": 3}),
+    ("BloomForCausalLM", {}),
+    ("BloomForCausalLM", {"hidden_size": 48, "n_layer": 3, "n_head": 4, "vocab_size": 97}),
+    ("BloomForSequenceClassification", {}),
+    ("T5ForConditionalGeneration", {}),
+    ("T5ForConditionalGeneration", _T5),
+    ("T5ForConditionalGeneration", {**_T5, "feed_forward_proj": "gated-gelu", "num_decoder_layers": 1}),
+    ("T5ForConditionalGeneration", {**_T5, "relative_attention_num_buckets": 7, "feed_forward_proj": "gated-silu"}),
+    ("T5ForQuestionAnswering", _T5),
+    ("T5ForSequenceClassification", {**_T5, "num_labels": 6}),
+]
+
+
+@pytest.mark.parametrize(("architecture", "changes"), CASES)
+def test_parameters_against_transformers(architecture: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    counted = {"BertModel": "BertForPreTraining"}.get(architecture, architecture)
+    _, parameters = theirs(counted, **changes)
+    config, _ = theirs(architecture, **changes)
+    assert ours(reloaded(config, tmp_path)) == parameters
+
+
+_MINIMAL = [
+    ("bert", "BertForPreTraining", _LARGE | {"intermediate_size": 3072, "vocab_size": 97}),
+    ("roberta", "RobertaForMaskedLM", {**_BERT, "intermediate_size": 3072, "max_position_embeddings": 512}),
+    ("xlm-roberta", "XLMRobertaForMaskedLM", {**_BERT, "intermediate_size": 3072, "max_position_embeddings": 512}),
+    ("albert", "AlbertForPreTraining", {**_BERT, "intermediate_size": 16_384, "max_position_embeddings": 512}),
+    ("distilbert", "DistilBertForMaskedLM", {**_DISTIL, "hidden_dim": 3072, "max_position_embeddings": 512}),
+    ("gpt2", "GPT2LMHeadModel", {**_GPT2, "n_positions": 1024}),
+    ("gpt_neox", "GPTNeoXForCausalLM", {**_LLAMA, "intermediate_size": 24_576}),
+    ("llama", "LlamaForCausalLM", {**_LLAMA, "intermediate_size": 11_008}),
+    ("mistral", "MistralForCausalLM", {**_LLAMA, "intermediate_size": 14_336, "num_attention_heads": 16}),
+    ("mixtral", "MixtralForCausalLM", {**_LLAMA, "intermediate_size": 14_336, "num_attention_heads": 16}),
+    ("falcon", "FalconForCausalLM", _FALCON),
+    ("mpt", "MptForCausalLM", _MPT),
+    ("opt", "OPTForCausalLM", _FALCON),
+    ("bloom", "BloomForCausalLM", {"hidden_size": 48, "n_layer": 3, "n_head": 4, "vocab_size": 97}),
+    ("t5", "T5ForConditionalGeneration", {**_T5, "d_kv": 64, "d_ff": 2048}),
+]
+_SIZES = {
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "vocab_size",
+    "dim",
+    "n_layers",
+    "n_heads",
+    "n_embd",
+}
+_SIZES |= {"n_layer", "n_head", "d_model", "num_layers", "num_heads"}
+
+
+@pytest.mark.parametrize(("model_type", "architecture", "changes"), _MINIMAL)
+def test_absent_keys_have_the_defaults_of_the_library(
+    model_type: str, architecture: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    config, parameters = theirs(architecture, **changes)
+    sizes = {name: size for name, size in changes.items() if name in _SIZES}
+    sparse = from_config({"model_type": model_type, **sizes}, tmp_path / "config.json")
+    assert ours(sparse) == parameters
+    assert sparse.columns() == reloaded(config, tmp_path).columns()
+
+
+def test_every_family_is_tested_with_absent_keys() -> None:
+    assert sorted(model_type for model_type, _, _ in _MINIMAL) == sorted(FAMILIES)
+
+
+def _model(folder: Path, **keys: Any) -> Any:
+    return from_config(keys, folder / "config.json")
+
+
+def test_an_untied_head_of_bert_has_its_bias_once(tmp_path: Path) -> None:
+    # The library then keeps a second bias that nothing uses.
+    config, parameters = theirs("BertForMaskedLM", **_BERT, tie_word_embeddings=False)
+    assert ours(reloaded(config, tmp_path)) == parameters - 97
+
+
+def test_an_untied_head_of_t5_counts(tmp_path: Path) -> None:
+    # The library now ties every T5; the files of version 1.1 and its checkpoints say otherwise.
+    tied, untied = (_model(tmp_path, model_type="t5", **_T5, tie_word_embeddings=tied) for tied in (True, False))
+    assert ours(untied) - ours(tied) == 97 * 48
+
+
+def test_mpt_of_llm_foundry_equals_the_catalogue(tmp_path: Path) -> None:
+    keys = {"d_model": 2048, "n_heads": 16, "n_layers": 24, "vocab_size": 50_368, "no_bias": False, "max_seq_len": 2048}
+    learned = _model(tmp_path, model_type="mpt", **keys, attn_config={"alibi": False})
+    assert learned.columns() == load_model("mpt-1b").columns()
+    neither = _model(tmp_path, model_type="mpt", **keys, attn_config={"alibi": False}, learned_pos_emb=False)
+    assert ours(learned) - ours(neither) == 2048 * 2048
+    one = _model(tmp_path, model_type="mpt", **keys, attn_config={"attn_type": "multiquery_attention"})
+    assert one.kv_heads == 1
+    assert _model(tmp_path, model_type="mpt", **keys, attn_config={"attn_pdrop": 0.1}).dropout
+    wide = _model(tmp_path, model_type="mpt", **{**keys, "expansion_ratio": 2})
+    assert wide.feed_forward_size == 4096
+
+
+def test_what_else_follows_from_the_keys(tmp_path: Path) -> None:
+    falcon = _model(tmp_path, model_type="falcon", **_FALCON, architectures=["FalconForCausalLM"])
+    assert (falcon.block, falcon.kv_heads, falcon.positions, falcon.norms_per_layer) == ("parallel", 1, "rotary", 1)
+    mistral = _model(tmp_path, model_type="mistral", **_LLAMA, num_key_value_heads=2)
+    assert (mistral.sliding_window, mistral.feed_forward, mistral.normalisation) == (4096, "gated", "rmsnorm")
+    assert (
+        _model(tmp_path, model_type="mistral", **_LLAMA, num_key_value_heads=2, sliding_window=None).sliding_window
+        is None
+    )
+    assert _model(tmp_path, model_type="mixtral", **_LLAMA, num_key_value_heads=2).sliding_window is None
+    assert _model(tmp_path, model_type="bert", **_BERT).dropout
+    assert not _model(tmp_path, model_type="albert", **_BERT).dropout
+    assert _model(tmp_path, model_type="mistral", **_LLAMA, num_key_value_heads=None).kv_heads == 4
+    silent = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0}
+    assert not _model(tmp_path, model_type="bert", **_BERT, **silent).dropout
+    assert _model(tmp_path, model_type="opt", **_FALCON).activation == "relu"
+    head = {"architectures": ["T5WithLMHeadModel"]}
+    assert _model(tmp_path, model_type="t5", **_T5, **head).objective == "seq2seq"
+    labels = {"id2label": {"0": "a", "1": "b", "2": "c"}, "architectures": ["BertForSequenceClassification"]}
+    assert _model(tmp_path, model_type="bert", **_BERT, **labels).classes == 3
+
+
+def test_the_workload_is_assumed_and_says_so(tmp_path: Path) -> None:
+    long = _model(tmp_path, model_type="llama", **_LLAMA, max_position_embeddings=131_072)
+    assert long.training.sequence_length == 2048
+    short = _model(tmp_path, model_type="bert", **_BERT)
+    assert short.training.sequence_length == 40
+    t5 = Workload().resolve(_model(tmp_path, model_type="t5", **_T5))
+    assert (t5.sequence_length, t5.target_length) == (512, 114)
+    assert "says nothing of training" in (long.note or "")
+
+
+@pytest.mark.parametrize(
+    ("folder", "origin", "name"),
+    [
+        ("My Model_v2", None, "my-model-v2"),
+        ("Llama-3.1-8B", "x/y", "llama-3.1-8b"),
+        ("---", None, "bert"),
+        ("Größe", None, "gr-e"),
+        ("x" * 200, None, "x" * 80),
+        ("", "someone/Their-BERT/", "their-bert"),
+        ("", None, "bert"),
+    ],
+)
+def test_the_name_comes_from_the_folder(folder: str, origin: str | None, name: str) -> None:
+    keys: dict[str, Any] = {"model_type": "bert", **_BERT}
+    if origin is not None:
+        keys["_name_or_path"] = origin
+    assert from_config(keys, Path(folder) / "config.json").id == name
+
+
+def test_a_configuration_can_be_estimated(tmp_path: Path) -> None:
+    folder = tmp_path / "tiny-llama"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", **_LLAMA}))
+    scenario = resolve(folder / "config.json", "rtx-3090")
+    assert scenario.model.id == "tiny-llama"
+    assert scenario.plan.micro_batch is not None
+
+
+def test_the_file_is_named_when_it_is_not_json(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"model_type": "bert", "hidden_size": NaN}')
+    with pytest.raises(InputError, match=r"config\.json: NaN is not a number"):
+        load_model(path)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import pytest
+
+from hardware.errors import InputError
+from hardware.reading import build
+from simulator.specs.loading import load_model
+from simulator.specs.workload import Workload
+
+
+def test_everything_comes_from_the_published_training() -> None:
+    work = Workload().resolve(load_model("gpt3-175b"))
+    assert (work.sequence_length, work.global_batch, work.tokens, work.steps) == (2048, 1536, 300e9, None)
+    assert work.tokens_per_step == 2048 * 1536
+    assert work.total_steps == 95_368  # 300e9 / 3145728 = 95367.4
+    assert work.predictions is None
+    assert work.target_length is None
+    assert work.effective_tokens == 2048
+
+
+def test_what_is_given_stays() -> None:
+    given = Workload(sequence_length=128, global_batch=64, steps=10, effective_tokens=100.5)
+    work = given.resolve(load_model("bert-large"))
+    assert (work.sequence_length, work.global_batch, work.steps, work.tokens) == (128, 64, 10, None)
+    assert work.effective_tokens == 100.5
+    assert work.total_steps == 10
+    assert work.resolve(load_model("bert-large")) == work
+
+
+def test_tokens_replace_the_published_steps() -> None:
+    work = Workload(tokens=1e9).resolve(load_model("bert-base"))
+    assert (work.tokens, work.steps) == (1e9, None)
+    assert work.total_steps == 7630  # 1e9 / (512 * 256) = 7629.4
+
+
+@pytest.mark.parametrize(("sequence", "predictions"), [(512, 77), (128, 20), (100, 15), (20, 3), (1, 1)])
+def test_masked_positions_round_up(sequence: int, predictions: int) -> None:
+    assert Workload(sequence_length=sequence).resolve(load_model("bert-base")).predictions == predictions
+
+
+def test_given_predictions_stay() -> None:
+    assert Workload(predictions=76).resolve(load_model("bert-base")).predictions == 76
+
+
+def test_targets_count_in_a_step() -> None:
+    t5 = load_model("t5-small")
+    work = Workload().resolve(t5)
+    assert work.target_length == 114
+    assert work.tokens_per_step == 2048 * (512 + 114)
+    assert Workload(target_length=7).resolve(t5).target_length == 7
+    untold = load_model({"base": "t5-small", "training": {"sequence_length": 64, "global_batch": 2}})
+    assert Workload().resolve(untold).target_length == 64
+    assert Workload().resolve(untold).total_steps == 1
+
+
+def test_effective_tokens_do_not_exceed_the_sequence() -> None:
+    assert Workload(effective_tokens=400).resolve(load_model("bert-base")).effective_tokens == 400
+    short = load_model({"base": "bert-base", "training": {"sequence_length": 128, "global_batch": 1}})
+    with pytest.raises(InputError, match="effective_tokens=400 exceeds sequence_length=128"):
+        Workload(effective_tokens=400).resolve(short)
+
+
+def test_columns_hold_zero_for_what_does_not_apply() -> None:
+    columns = Workload().resolve(load_model("palm-540b")).columns()
+    assert (columns.sequence_length, columns.target_length, columns.predictions) == (2048.0, 0.0, 0.0)
+    assert columns.effective_tokens == 2048.0
+    assert columns.global_batch == 2048.0
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"tokens": 1e9, "steps": 10}, ["tokens and steps"]),
+        ({"effective_tokens": 513, "sequence_length": 512}, ["effective_tokens=513", "sequence_length=512"]),
+        ({"sequence_length": 0}, ["sequence_length=0", "at least 1"]),
+        ({"global_batch": -4}, ["global_batch=-4", "at least 1"]),
+        ({"global_batch": 2.5}, ["global_batch=2.5"]),
+        ({"tokens": float("inf")}, ["tokens=inf", "finite"]),
+        ({"tokens": float("nan")}, ["tokens"]),
+        ({"batch": 4}, ["unknown key 'batch'", "global_batch"]),
+    ],
+)
+def test_wrong_workloads_get_one_sentence(given: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        build(Workload, given)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
