@@ -1,12 +1,13 @@
 # make run    prints the estimate of the two headline scenarios
 # make test   runs every check
 # make check  the same without installing anything
+# make bench  prints how fast it is
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check lint types imports unit clean
+.PHONY: run test check lint types imports unit bench clean
 
 run: $(VENV)/core
 	@$(BIN)/capsim estimate simulator/specs/scenarios/bert-large.yaml
@@ -28,6 +29,9 @@ imports:
 
 unit:
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/core
+	$(BIN)/python tests/benchmarks/cold_start.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "capsim needs Python 3.11 or newer: make PYTHON=python3.11")'

@@ -16,8 +16,7 @@ class Columns:
 
     def map(self, change: Callable[[Any], Any]) -> Self:
         """Apply a function to every number or array below."""
-        changed: Self = replace(self, **{field.name: _map(getattr(self, field.name), change) for field in fields(self)})
-        return changed
+        return replace(self, **{name: _map(value, change) for name, value in vars(self).items()})
 
     def take(self, index: NDArray[np.intp]) -> Self:
         """Pick rows; plain numbers stay as they are."""
@@ -32,7 +31,8 @@ class Columns:
         ValueError
             Where tuples of structs differ in length: such rows have different structure.
         """
-        return _stack(cls, rows)
+        stacked: Self = _stack(cls, rows)
+        return stacked
 
 
 def _map(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -22,7 +22,7 @@ def print_estimate(answer: Estimate, *, title: str | None = None, sources: bool 
 
 def render(answer: Estimate, *, title: str | None = None, sources: bool = False) -> RenderableType:
     """Lay an estimate out: answer first, then where the time and the memory go, then what it rests on."""
-    head = Text(title or f"{answer.model} on {answer.devices:,} x {answer.system}", style="bold")
+    head = Text(title or f"{answer.model} on {answer.system}, {_devices(answer)}", style="bold")
     parts: list[RenderableType] = [head, Text(_split(answer), style="dim"), Padding(_answer(answer), (1, 0, 0, 0))]
     parts += [Padding(_step(answer), (1, 0, 0, 0)), Padding(_memory(answer), (1, 0, 0, 0))]
     for name, lines in (("Warning", answer.warnings), ("Assumed", answer.assumed)):
@@ -30,6 +30,11 @@ def render(answer: Estimate, *, title: str | None = None, sources: bool = False)
     if sources:
         parts.append(Padding(_lines("Source", answer.sources), (1, 0, 0, 0)))
     return Group(*parts, "")
+
+
+def _devices(answer: Estimate) -> str:
+    """How many devices, in words."""
+    return f"{answer.devices:,} device{'s' if answer.devices > 1 else ''}"
 
 
 def _split(answer: Estimate) -> str:

@@ -69,8 +69,8 @@ def device_columns(device: Device, precision: Precision) -> Devices:
         )
     profile = load_profile(device.profile)
     gemm, memory = profile.gemm[precision], profile.memory
-    half = next((name for name in (precision, "bf16", "fp16") if name in profile.attention), None)
-    fused = profile.attention[half] if half else _unfused_rate(gemm.efficiency)
+    attended = "bf16" if precision == "fp8" else precision  # products of attention stay in 16 bits
+    fused = profile.attention.get(attended) or _unmeasured_attention(gemm.efficiency)
     return Devices(
         peak=float(getattr(device.peak, precision)),
         bandwidth=device.memory.bandwidth,
@@ -83,7 +83,7 @@ def device_columns(device: Device, precision: Precision) -> Devices:
         small_tile=gemm.small_tile,
         sustained=gemm.sustained,
         weight_gradient_efficiency=profile.weight_gradient_efficiency,
-        attention_peak=float(getattr(device.peak, half or precision)),
+        attention_peak=float(getattr(device.peak, attended)),
         attention_efficiency=fused.efficiency,
         attention_backward_efficiency=fused.backward_efficiency,
         attention_bandwidth_efficiency=fused.bandwidth_efficiency,
@@ -97,7 +97,7 @@ def device_columns(device: Device, precision: Precision) -> Devices:
     )
 
 
-def _unfused_rate(efficiency: float) -> AttentionConstants:
+def _unmeasured_attention(efficiency: float) -> AttentionConstants:
     """Constants of fused attention for a format nobody measured: half the rate of plain products."""
     return AttentionConstants.model_construct(
         source="assumed",

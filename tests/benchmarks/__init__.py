@@ -1,0 +1,1 @@
+"""Figures of speed, measured apart from the tests: machines are shared and noisy."""
