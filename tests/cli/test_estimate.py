@@ -252,14 +252,14 @@ def test_the_table_is_readable(capsim: Capsim, monkeypatch: pytest.MonkeyPatch) 
     outcome = capsim(*BERT, "--stack", "nvidia-bert", "--seq-len", "128", "--global-batch", "512", "--price", "2")
     assert (outcome.status, outcome.err) == (0, "")
     lines = [line.rstrip() for line in outcome.out.splitlines()]
-    assert lines[0] == "bert-large on 8 x dgx-a100-640gb"
+    assert lines[0] == "bert-large on dgx-a100-640gb, 8 devices"
     assert lines[1].startswith("dp=8, micro-batch ")
     assert "stack nvidia-bert; batch 512 x 128 tokens" in " ".join(lines[1:3])
     for start in (
         r"Model +336M parameters +336,226,108",
         r"Step time +\d+(\.\d+)? ms",
         r"Throughput +\d+k tokens/s +[\d,]+ sequences/s",
-        r"Utilisation +\d+\.\d % MFU +\d+\.\d % with recomputation, \d+ TFLOP/s a device",
+        r"Utilisation +\d+\.\d % MFU +\d+\.\d % HFU, \d+ TFLOP/s a device",
         r"Limited by +matrix products +matrix products \d",
         r"Memory +\d+(\.\d+)? GiB of 79\.3 GiB +fits, \d+(\.\d+)? GiB free",
         r"Run +[\d.]+ (h|days) +1,000,000 steps, 65\.5B tokens",

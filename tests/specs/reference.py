@@ -6,7 +6,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import pytest
 
 from simulator.scenario import parameters_of
 from simulator.specs.loading import load_model
@@ -23,8 +22,9 @@ def ours(model: Model) -> int:
 
 def theirs(architecture: str, **changes: Any) -> tuple[Any, int]:
     """A configuration of the library, and the parameters of the model it makes, each counted once."""
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
+    import torch
+    import transformers
+
     kind = getattr(transformers, architecture)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="transformers")
