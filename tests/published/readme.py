@@ -33,11 +33,9 @@ def _printed(arguments: list[str]) -> str:
 def rewritten(text: str) -> str:
     """The page with what the commands print now."""
     for name, arguments in _COMMANDS.items():
-        block = _printed(arguments)
-        text, found = re.subn(
-            _BLOCK.format(name=name), lambda match, block=block: match["head"] + block + match["tail"], text, flags=re.S
-        )
-        assert found == 1, name
+        match = re.search(_BLOCK.format(name=name), text, re.S)
+        assert match is not None, name
+        text = text[: match.end("head")] + _printed(arguments) + text[match.start("tail") :]
     return text
 
 
