@@ -64,8 +64,8 @@ for _tag, _pattern, _first in _CORE_SCHEMA:
     _CoreLoader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), list(_first))
 
 
-def read_text(path: Path) -> str:
-    """Read a small text file.
+def read_text(path: Path, *, most_bytes: int = MOST_BYTES) -> str:
+    """Read a text file of bounded size.
 
     Raises
     ------
@@ -78,13 +78,13 @@ def read_text(path: Path) -> str:
             kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
             raise InputError(f"{path}: is {kind}; give a file")
         with path.open("rb") as file:
-            raw = file.read(MOST_BYTES + 1)  # some files have more than the size that they report
+            raw = file.read(most_bytes + 1)  # some files have more than the size that they report
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    if len(raw) > MOST_BYTES:
-        raise InputError(f"{path}: has more than {MOST_BYTES:,} bytes, the most that is read")
+    if len(raw) > most_bytes:
+        raise InputError(f"{path}: has more than {most_bytes:,} bytes, the most that is read")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

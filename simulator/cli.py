@@ -104,7 +104,7 @@ SequenceParallel = Annotated[
     bool | None, typer.Option("--sequence-parallel/--no-sequence-parallel", help="Share tokens of normalisations.")
 ]
 ShardingName = Annotated[str | None, typer.Option("--sharding", help="none, zero1, zero2, zero3 or hybrid.")]
-ShardingGroup = Annotated[str | None, _number("--sharding-group", "Ranks of hybrid sharding.")]
+ShardingGroup = Annotated[str | None, _number("--sharding-group", "Ranks that share, under hybrid or zero1.")]
 Schedule = Annotated[str | None, typer.Option("--schedule", help="1f1b, gpipe, interleaved or zero-bubble.")]
 RecomputeName = Annotated[str | None, typer.Option("--recompute", help="none, selective or full.")]
 PrecisionName = Annotated[str | None, typer.Option("--precision", help="fp32, tf32, fp16, bf16 or fp8.")]

@@ -51,7 +51,11 @@ def on_stage(scenarios: Scenarios, of_device: ModelCounts, stage: Num) -> Memory
     plans, stacks, models = scenarios.plans, scenarios.stacks, scenarios.models
     is_first = np.where(np.asarray(stage) <= 0.0, 1.0, 0.0)
     is_last = np.where(np.asarray(stage) >= np.asarray(plans.pp) - 1.0, 1.0, 0.0)
-    share = np.ceil(models.layer_count / plans.pp) / models.layer_count
+    at_end = np.maximum(is_first, is_last)
+    number = at_end * pipeline.end_layers(models.layer_count, plans.pp) + (1.0 - at_end) * pipeline.inner_layers(
+        models.layer_count, plans.pp
+    )
+    share = number / models.layer_count
     layers, ends = of_device.layers, (of_device.embedding, of_device.head)
     copied = is_last * (1.0 - is_first) * _tied_table(scenarios)
     own = np.where(np.asarray(models.shared_layers) > 0, 1.0, share)

@@ -73,19 +73,20 @@ def price(scenarios: Scenarios, of_device: ModelCounts, backend: Backend) -> Ste
     first = _ends(of_first, scenarios, with_embedding, backend)
     last = _ends(of_last, scenarios, with_head, backend)
     transfer = _transfers(scenarios, backend)
-    crowded = np.ceil(models.layer_count / plans.pp) / (models.layer_count / plans.pp)
+    even = models.layer_count / plans.pp
+    inside = pipeline.inner_layers(models.layer_count, plans.pp) / even
+    at_ends = pipeline.end_layers(models.layer_count, plans.pp) / even
     alone = np.where(np.asarray(plans.pp) > 1.0, 0.0, 1.0)
+    between = np.where(np.asarray(plans.pp) > 2.0, inside, 0.0)
 
     stage = {
-        "middle": _joined(layers, crowded, first, alone, last, alone, transfer),
-        "first": _joined(layers, 1.0, first, 1.0, last, alone, transfer),
-        "last": _joined(layers, 1.0, first, alone, last, 1.0, transfer),
+        "middle": _joined(layers, between, first, 0.0, last, 0.0, transfer),
+        "first": _joined(layers, at_ends, first, 1.0, last, alone, transfer),
+        "last": _joined(layers, at_ends, first, alone, last, 1.0, transfer),
     }
     slowest = np.maximum(np.maximum(stage["middle"][0], stage["first"][0]), stage["last"][0])
-    usual = _joined(layers, 1.0, first, 0.0, last, 0.0, transfer)[0]
-    together = np.where(
-        np.asarray(plans.pp) > 1.0, stage["first"][0] + stage["last"][0] + (plans.pp - 2.0) * usual, slowest
-    )
+    ends_together = stage["first"][0] + stage["last"][0]
+    together = np.where(np.asarray(plans.pp) > 1.0, ends_together + (plans.pp - 2.0) * stage["middle"][0], slowest)
     share = pipeline.idle_share(plans.virtual_stages, zero_bubble=plans.zero_bubble)
     piped = pipeline.step_time(
         slowest, np.maximum(together, slowest), micro_batches=plans.micro_batches, idle_share=share
@@ -186,17 +187,17 @@ def _transfers(scenarios: Scenarios, backend: Backend) -> Num:
 
 
 def _joined(
-    layers: _Pass, crowded: Num, first: _Pass, has_first: Num, last: _Pass, has_last: Num, transfer: Num
+    layers: _Pass, share: Num, first: _Pass, has_first: Num, last: _Pass, has_last: Num, transfer: Num
 ) -> tuple[Num, dict[str, Num]]:
     """Time of one micro-batch on a stage with its share of layers and perhaps the ends, and its parts."""
-    shares = ((layers, crowded), (first, has_first), (last, has_last))
-    device = sum((share * part.device for part, share in shares), start=np.float64(0.0))
-    host = sum((share * part.host for part, share in shares), start=np.float64(0.0))
+    held = ((layers, share), (first, has_first), (last, has_last))
+    device = sum((number * part.device for part, number in held), start=np.float64(0.0))
+    host = sum((number * part.host for part, number in held), start=np.float64(0.0))
     together = np.maximum((device**_HOST_NORM + host**_HOST_NORM) ** (1.0 / _HOST_NORM), device)
     parts: dict[str, Num] = {"host": together - device, "pipeline_transfer": transfer}
-    for part, share in shares:
+    for part, number in held:
         for name, value in part.parts.items():
-            parts[name] = parts.get(name, 0.0) + share * value
+            parts[name] = parts.get(name, 0.0) + number * value
     return together + transfer, parts
 
 

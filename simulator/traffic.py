@@ -150,7 +150,9 @@ def reductions(scenarios: Scenarios, dense: Num, experts: Num) -> tuple[Message,
     others = plans.replicas / group
     stride = plans.replica_stride * group
     apart = np.where(others > 1.0, 1.0, 0.0)
-    sharded = np.where((np.asarray(plans.optimizer_group) > 1.0) & (np.asarray(group) <= 1.0), apart, 0.0)
+    sharers = np.asarray(plans.optimizer_group)
+    sharded = np.where((sharers > 1.0) & (np.asarray(group) <= 1.0), apart, 0.0)
+    by_all = np.where(sharers >= others, sharded, 0.0)
     each = np.where(
         (np.asarray(scenarios.stacks.reduces_each_micro_batch) > 0)
         | ((np.asarray(plans.gradient_group) > 1.0) & (np.asarray(group) <= 1.0)),
@@ -161,10 +163,10 @@ def reductions(scenarios: Scenarios, dense: Num, experts: Num) -> tuple[Message,
     of_experts = each * np.where((np.asarray(experts) > 0.0) & (fewer > 1.0), 1.0, 0.0)
     gradients = dense / group * width
     return (
-        Message("gradients", "all_reduce", gradients, others, stride, each * (apart - sharded)),
-        Message("gradients", "reduce_scatter", gradients, others, stride, each * sharded),
+        Message("gradients", "all_reduce", gradients, others, stride, each * (apart - by_all)),
+        Message("gradients", "reduce_scatter", gradients, others, stride, each * by_all),
         Message("gradients of experts", "all_reduce", experts / group * width, fewer, stride * plans.ep, of_experts),
-        Message("updated parameters", "all_gather", dense / group * plans.element_bytes, others, stride, sharded),
+        Message("updated parameters", "all_gather", dense / group * plans.element_bytes, sharers, stride, sharded),
     )
 
 

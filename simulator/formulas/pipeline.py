@@ -7,6 +7,68 @@ import numpy as np
 from simulator.formulas.typing import Num
 
 
+def inner_layers(layers: Num, stages: Num) -> Num:
+    """Layers of a stage between the first and the last: ``ceil(L / p)``.
+
+    Parameters
+    ----------
+    layers
+        Layers of the model L [1].
+    stages
+        Pipeline stages p [1].
+
+    Returns
+    -------
+    Num
+        Layers of one stage [1].
+
+    References
+    ----------
+    Narayanan et al., SC'21, arXiv 2104.04473, section 2.2.
+
+    Examples
+    --------
+    >>> float(inner_layers(96, 8)), float(inner_layers(70, 12))
+    (12.0, 6.0)
+    """
+    return np.ceil(np.asarray(layers) / stages)
+
+
+def end_layers(layers: Num, stages: Num) -> Num:
+    """Layers of the first and of the last stage, which also hold embedding and head: what the others leave.
+
+    ``max(0, (L - (p - 2) ceil(L / p)) / 2)``, or all of them where there is one stage.
+
+    Parameters
+    ----------
+    layers
+        Layers of the model L [1].
+    stages
+        Pipeline stages p [1].
+
+    Returns
+    -------
+    Num
+        Layers of one such stage [1].
+
+    Notes
+    -----
+    With layers that the stages divide it is ``L / p``. Where they do not, the ends have fewer, as where embedding and
+    head are counted as a layer each.
+
+    References
+    ----------
+    The BLOOM-176B run, 70 layers on 12 stages (BigScience, arXiv 2211.05100, section 3.3): 5 at the ends, 6 inside.
+
+    Examples
+    --------
+    >>> float(end_layers(70, 12)), float(end_layers(96, 8)), float(end_layers(24, 1))
+    (5.0, 12.0, 24.0)
+    """
+    left = (layers - (np.asarray(stages) - 2.0) * inner_layers(layers, stages)) / 2.0
+    return np.where(np.asarray(stages) > 1.0, np.maximum(left, 0.0), layers)
+
+
 def step_time(slowest: Num, stages_together: Num, *, micro_batches: Num, idle_share: Num) -> Num:
     """Time of all micro-batches through a pipeline whose stages differ.
 

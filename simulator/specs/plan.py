@@ -52,7 +52,7 @@ class Plan(Sheet):
     """Whether tensor-parallel ranks also share the tokens of normalisations and dropouts."""
     sharding: Sharding | None = None
     sharding_group: Degree | None = None
-    """Ranks that share parameters under hybrid sharding."""
+    """Ranks that share parameters under hybrid sharding, or optimizer states under ZeRO-1; all unless given."""
     micro_batch: Degree | None = None
     """Sequences of one forward pass."""
     schedule: Schedule | None = None
@@ -130,14 +130,15 @@ class Plan(Sheet):
         return self.model_copy(update=filled)
 
     def _check_group(self) -> None:
-        """Refuse hybrid sharding without its group, and a group without hybrid sharding."""
+        """Refuse hybrid sharding without its group, and a group where nothing is shared by a part of the ranks."""
         if self.sharding == "hybrid" and self.sharding_group is None:
             raise InputError(
                 "sharding=hybrid needs sharding_group, the ranks that share parameters", fields=["plan.sharding"]
             )
-        if self.sharding_group is not None and self.sharding not in (None, "hybrid"):
+        if self.sharding_group is not None and self.sharding not in (None, "zero1", "hybrid"):
             raise InputError(
-                f"sharding_group={self.sharding_group} belongs to sharding=hybrid, not to sharding={self.sharding}",
+                f"sharding_group={self.sharding_group} belongs to sharding=hybrid or zero1, not to "
+                f"sharding={self.sharding}",
                 fields=["plan.sharding_group"],
             )
 
@@ -234,9 +235,9 @@ def _columns(plan: Plan, global_batch: float) -> Plans:
         micro_batch=micro_batch,
         micro_batches=global_batch / (degree["dp"] * micro_batch),
         sequence_parallel=float(bool(plan.sequence_parallel)),
-        parameter_group=_group(plan, ("zero3", "hybrid"), replicas, group),
-        gradient_group=_group(plan, ("zero2", "zero3", "hybrid"), replicas, group),
-        optimizer_group=_group(plan, ("zero1", "zero2", "zero3", "hybrid"), replicas, group),
+        parameter_group=_group(plan, ("zero3", "hybrid"), group),
+        gradient_group=_group(plan, ("zero2", "zero3", "hybrid"), group),
+        optimizer_group=_group(plan, ("zero1", "zero2", "zero3", "hybrid"), group),
         recompute_attention=float(plan.recompute == "selective"),
         recompute_layer=float(plan.recompute == "full"),
         zero_bubble=float(plan.schedule == "zero-bubble"),
@@ -256,11 +257,9 @@ def _columns(plan: Plan, global_batch: float) -> Plans:
     )
 
 
-def _group(plan: Plan, shards: tuple[str, ...], replicas: float, group: float) -> float:
+def _group(plan: Plan, shards: tuple[str, ...], group: float) -> float:
     """Ranks that share one kind of state."""
-    if plan.sharding not in shards:
-        return 1.0
-    return group if plan.sharding == "hybrid" else replicas
+    return group if plan.sharding in shards else 1.0
 
 
 @dataclass(frozen=True)
@@ -301,10 +300,11 @@ def _rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: 
         (kv_heads % tp == 0) | (tp % kv_heads == 0),
         "tp={tp} and {kv_heads} key-value heads: one must divide the other",
     )
+    chunks = pp * plans.virtual_stages  # embedding and head may be counted as a layer each
     yield Constraint("layers", pp <= count, "pp={pp} exceeds {layers} layers")
     yield Constraint(
         "chunks",
-        (plans.virtual_stages == 1.0) | (count % (pp * plans.virtual_stages) == 0),
+        (plans.virtual_stages == 1.0) | (count % chunks == 0) | ((count + 2.0) % chunks == 0),
         "pp={pp} x virtual_stages={virtual_stages} does not divide {layers} layers",
     )
     yield Constraint(
@@ -338,8 +338,8 @@ def _rules_of_replicas(plans: Plans, workloads: Workloads) -> Iterator[Constrain
     )
     yield Constraint(
         "sharding-group",
-        (plans.dp * plans.cp) % np.maximum(plans.parameter_group, 1.0) == 0,
-        "sharding_group={parameter_group} does not divide the {replicas} data-parallel ranks",
+        np.asarray(plans.dp * plans.cp) % plans.optimizer_group == 0,
+        "sharding_group={optimizer_group} does not divide the {replicas} data-parallel ranks",
     )
 
 

@@ -1,0 +1,251 @@
+"""Published runs: the schema they come in, and the ones that are shipped."""
+
+from __future__ import annotations
+
+import gzip
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from hardware.errors import InputError, sentence
+from hardware.reading import parse_yaml, read_text
+
+SHIPPED = Path(__file__).with_name("runs.jsonl.gz")
+_MOST_BYTES = 50_000_000
+"""The largest file of runs that is read."""
+
+
+class RefusedError(Exception):
+    """A run that is not priced: why, in few words that many runs share, and what exactly.
+
+    Parameters
+    ----------
+    reason
+        The kind of reason.
+    detail
+        What is wrong with this run.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+
+
+def _as_words(value: Any) -> Any:
+    """A flag or a number where words are usual, as words."""
+    return str(value) if isinstance(value, bool | int | float) else value
+
+
+Free = Annotated[str | None, BeforeValidator(_as_words)]
+"""Words of the source, in no fixed vocabulary."""
+Given = Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
+"""A number, where it was published."""
+
+
+class Part(BaseModel):
+    """A part of a run; unknown keys are kept, and reported."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nothing(cls, value: Any) -> Any:
+        """Leave out what was not published."""
+        return {name: part for name, part in value.items() if part is not None} if isinstance(value, dict) else value
+
+
+class RunModel(Part):
+    """The architecture, as far as it was published; names as in the schema of runs."""
+
+    name: str
+    family: str = "gpt"
+    layers: Given = None
+    hidden: Given = None
+    heads: Given = None
+    kv_heads: Given = None
+    head_dim: Given = None
+    ffn: Given = None
+    ffn_gated: bool | None = None
+    vocab: Given = None
+    seq_len: Given = None
+    params_b: Given = None
+    computed_params_b: Given = None
+    tied_embeddings: bool | None = None
+    learned_positions: bool | None = None
+    encoder_layers: Given = None
+    decoder_layers: Given = None
+    target_len: Given = None
+    experts: Given = None
+    experts_per_token: Given = None
+
+
+class RunHardware(Part):
+    """What it ran on; the two kinds of link are free words."""
+
+    device: str
+    devices: Given = None
+    devices_per_node: Given = None
+    intra: Free = None
+    inter: Free = None
+    slices: Given = None
+    chips_per_slice: Given = None
+    form_factor_stated: bool | None = None
+
+
+class RunPlan(Part):
+    """How it was split, and by which software."""
+
+    framework: Free = None
+    precision: Free = None
+    global_batch: Given = None
+    micro_batch: Given = None
+    dp: Given = None
+    tp: Given = None
+    pp: Given = None
+    vpp: Given = None
+    cp: Given = None
+    ep: Given = None
+    sequence_parallel: bool | None = None
+    sharding: Free = None
+    recompute: Free = None
+    flash_attention: bool | None = None
+    optimizer: Free = None
+    grad_accum: Given = None
+    peft: Free = None
+    torch_compile: Free = None
+    compiler: Free = None
+    quantization: Free = None
+    remat_policy: Free = None
+    ici: Free = None
+    dcn: Free = None
+    zero1_group: Given = None
+    amp: Free = None
+
+
+class Measured(Part):
+    """What was measured."""
+
+    step_time_s: Given = None
+    step_time_from: Free = None
+    tokens_per_s: Given = None
+    samples_per_s: Given = None
+    tflops_per_device: Given = None
+    flops_convention: Free = None
+    mfu: Given = None
+    hfu: Given = None
+    memory_gb: Given = None
+    time_to_train_s: Given = None
+    oom: bool | None = None
+    step_std_s: Given = None
+
+
+class Extra(Part):
+    """What only some sources tell."""
+
+    effective_tokens_per_seq: float | Free = None
+    mlm_head_positions_per_seq: float | Free = None
+    input_mode: Free = None
+    container: Free = None
+
+
+class RunSource(Part):
+    """Where it was published."""
+
+    title: str = ""
+    where: str = ""
+    seen: str = "unstated"
+
+
+class Run(Part):
+    """One published or locally measured run."""
+
+    id: str
+    task: str = "pretrain"
+    model: RunModel
+    hardware: RunHardware
+    plan: RunPlan = RunPlan()
+    measured: Measured = Measured()
+    source: RunSource = RunSource()
+    extra: Extra = Extra()
+    note: str = ""
+    suspect: Free = None
+    collection: str = ""
+    """The file that it stands in, which is the unit that cross-validation leaves out."""
+
+
+_RUNS = TypeAdapter(list[Run])
+
+
+@cache
+def shipped() -> tuple[Run, ...]:
+    """The runs that come with the package."""
+    lines = gzip.decompress(SHIPPED.read_bytes()).splitlines()
+    return tuple(_RUNS.validate_json(b"[" + b",".join(lines) + b"]"))
+
+
+def load(paths: Iterable[str | Path]) -> tuple[Run, ...]:
+    """Read runs from files, or from all files of folders.
+
+    Parameters
+    ----------
+    paths
+        YAML files, each with a list of runs, or folders of such files.
+
+    Raises
+    ------
+    InputError
+        With the file and the id of the run.
+    """
+    found = [run for path in paths for file in _files(Path(path)) for run in _read(file)]
+    repeated = [name for name, number in Counter(run.id for run in found).items() if number > 1]
+    if repeated:
+        raise InputError(f"two runs have the id {repeated[0]!r}; every id must be unique")
+    return tuple(found)
+
+
+def _files(path: Path) -> list[Path]:
+    """The files of runs at a path."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.suffix in (".yaml", ".yml"))
+    if not files:
+        raise InputError(f"{path}: holds no YAML files")
+    return files
+
+
+def _read(path: Path) -> Iterator[Run]:
+    """Read one file of runs."""
+    document = parse_yaml(read_text(path, most_bytes=_MOST_BYTES), str(path))
+    if not isinstance(document, list):
+        raise InputError(f"{path}: must hold a list of runs")
+    for place, row in enumerate(document):
+        try:
+            yield Run.model_validate({**row, "collection": path.stem} if isinstance(row, dict) else row)
+        except ValidationError as error:
+            name = row.get("id", place) if isinstance(row, dict) else place
+            raise InputError(f"{path}: run {name!r}: {sentence(error, lambda _: ())[0]}") from None
+
+
+def unknown_keys(runs: Iterable[Run]) -> Counter[str]:
+    """Keys that the schema does not name, and how often each occurs."""
+    found: Counter[str] = Counter()
+    for run in runs:
+        found.update(run.model_extra or ())
+        for part in ("model", "hardware", "plan", "measured", "source", "extra"):
+            found.update(f"{part}.{key}" for key in getattr(run, part).model_extra or ())
+    return found
+
+
+def pack(runs: Iterable[Run]) -> bytes:
+    """Runs in the form in which they are shipped: a line of JSON each, without what is not known, compressed."""
+    lines = [run.model_dump_json(exclude_defaults=True) for run in runs]
+    return gzip.compress("\n".join(lines).encode(), compresslevel=9, mtime=0)
+
+
+def source_of(run: Run) -> dict[str, Any]:
+    """Where a run comes from, for an answer."""
+    return {"id": run.id, "title": run.source.title, "where": run.source.where}
