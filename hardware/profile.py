@@ -75,6 +75,9 @@ class Profile(Sheet):
     """Efficiency of the weight-gradient product over that of the forward product."""
     gemm: dict[Precision, GemmConstants]
     attention: dict[Precision, AttentionConstants] = {}
+    portable_attention: Fraction = 1.0
+    """Rate of attention kernels written for the generation before (FlashAttention-2 on Hopper) over that of those
+    above."""
     memory: MemoryConstants
     note: Words | None = None
 

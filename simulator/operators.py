@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from simulator.backends.protocol import Backend, CollectiveKind
-from simulator.formulas import flops
+from simulator.formulas import flops, kernels
 from simulator.formulas.typing import Num
 
 Part = Literal[
@@ -84,19 +84,35 @@ class Gemm(Operator):
     """Whether B is a weight; otherwise both factors are activations, as in attention."""
     has_input_gradient: bool = True
     """Whether A has a gradient; tables of positions have none."""
+    efficiency: Num = 1.0
+    """Rate of the stack's kernels over the device class's."""
+    padded: bool = False
+    """Whether frameworks pad B to widths that the hardware likes, as they do vocabularies."""
+
+    @property
+    def _alignment(self) -> Num:
+        """Share of the rate that the widths of a weight's rows leave."""
+        return 1.0 if self.padded or not self.has_weight else kernels.alignment_share(self.n, self.k)
 
     def forward_time(self, backend: Backend) -> Num:
         """One product."""
-        return self.count * backend.gemm(
-            self.m, self.n, k=self.k, batch=self.batch, element_bytes=self.element_bytes, weight_gradient=0.0
+        time = backend.gemm(
+            self.m,
+            self.n,
+            k=self.k,
+            batch=self.batch,
+            element_bytes=self.element_bytes,
+            weight_gradient=0.0,
+            alignment=self._alignment,
         )
+        return self.count * time / self.efficiency
 
     def backward_time(self, backend: Backend) -> Num:
         """Two products: gradient of A, dC B^T, where it has one, and gradient of B, A^T dC."""
-        shared = {"batch": self.batch, "element_bytes": self.element_bytes}
+        shared = {"batch": self.batch, "element_bytes": self.element_bytes, "alignment": self._alignment}
         first = backend.gemm(self.m, self.k, k=self.n, weight_gradient=0.0, **shared)
         second = backend.gemm(self.k, self.n, k=self.m, weight_gradient=float(self.has_weight), **shared)
-        return self.count * (float(self.has_input_gradient) * first + second)
+        return self.count * (float(self.has_input_gradient) * first + second) / self.efficiency
 
     @property
     def forward_flops(self) -> Num:
@@ -122,6 +138,8 @@ class FusedAttention(Operator):
     causal: Num
     efficiency: Num = 1.0
     """Rate of the stack's kernel over the device class's."""
+    portable: Num = 0.0
+    """1 where the stack's kernel was not written for the device class, else 0."""
     used: Num = 1.0
     """1 where the stack fuses attention, else 0."""
 
@@ -135,6 +153,7 @@ class FusedAttention(Operator):
             head_size=self.head_size,
             causal=self.causal,
             backward=backward,
+            portable=self.portable,
         )
         return self.used * time / self.efficiency
 
@@ -175,14 +194,16 @@ class Stream(Operator):
     forward_bytes: Num
     backward_bytes: Num
     reduces: bool = False
+    efficiency: Num = 1.0
+    """Rate of the stack's kernels over the device class's."""
 
     def forward_time(self, backend: Backend) -> Num:
         """Bytes over bandwidth."""
-        return backend.stream(self.forward_bytes, self.forward_kernels, reduces=self.reduces)
+        return backend.stream(self.forward_bytes, self.forward_kernels, reduces=self.reduces) / self.efficiency
 
     def backward_time(self, backend: Backend) -> Num:
         """Bytes over bandwidth."""
-        return backend.stream(self.backward_bytes, self.backward_kernels, reduces=self.reduces)
+        return backend.stream(self.backward_bytes, self.backward_kernels, reduces=self.reduces) / self.efficiency
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,9 +218,14 @@ class Exchange(Operator):
     backward_count: Num
     exposed: Num = 1.0
     """Share of its time that is not hidden behind other work."""
+    copies: Num = 1.0
+    """Copies of a token of which one travels to each node."""
 
     def _time(self, backend: Backend) -> Num:
-        return self.exposed * backend.collective(self.kind, self.message_bytes, degree=self.degree, stride=self.stride)
+        time = backend.collective(
+            self.kind, self.message_bytes, degree=self.degree, stride=self.stride, copies=self.copies
+        )
+        return self.exposed * time
 
     def forward_time(self, backend: Backend) -> Num:
         """Exposed time."""

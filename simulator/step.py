@@ -10,12 +10,13 @@ from simulator import traffic
 from simulator.backends.protocol import Backend
 from simulator.counts import ModelCounts
 from simulator.formulas import pipeline, states
+from simulator.formulas.overlap import exposed
 from simulator.formulas.typing import Num
 from simulator.tally import Counts, Times, times
 from simulator.transformer import Scenarios, embedding, head, layer
 from simulator.transformer.exchanges import splits
 
-_HOST_NORM = 6.0
+_HOST_NORM = 4.0
 """Exponent of the norm that joins the time of device and host: the slower of the two, with a soft corner."""
 _BACKWARD_LAUNCH = 0.55
 """Host time of a kernel of the backward pass over one of the forward pass, which Python drives."""
@@ -158,8 +159,8 @@ def _gathers(scenarios: Scenarios, of_layers: Counts, backend: Backend, forward:
     gathers, scatters = traffic.layer_shards(scenarios, of_layers)
     gather, scatter = gathers.time(backend), scatters.time(backend)
     hidden = stacks.parameter_overlap / number
-    ahead = np.maximum(gather - hidden * forward, 0.0)
-    behind = np.maximum(gather * stacks.gathers_each_pass + scatter - hidden * backward, 0.0)
+    ahead = exposed(gather, hidden * forward)
+    behind = exposed(gather * stacks.gathers_each_pass + scatter, hidden * backward)
     return scatters.count * number * ahead, scatters.count * number * behind
 
 
@@ -170,8 +171,8 @@ def _ends(one: Times, scenarios: Scenarios, held: Num, backend: Backend) -> _Pas
         return _Pass(one.forward, one.backward, launches, one.parts)
     gathers, scatters = traffic.end_shards(scenarios, held)
     hidden = scenarios.stacks.parameter_overlap
-    ahead = gathers.count * np.maximum(gathers.time(backend) - hidden * one.forward, 0.0)
-    behind = scatters.count * np.maximum(scatters.time(backend) - hidden * one.backward, 0.0)
+    ahead = gathers.count * exposed(gathers.time(backend), hidden * one.forward)
+    behind = scatters.count * exposed(scatters.time(backend), hidden * one.backward)
     parts = {**one.parts, "parameter_gather": ahead + behind}
     return _Pass(one.forward + ahead, one.backward + behind, launches, parts)
 
@@ -182,8 +183,8 @@ def _transfers(scenarios: Scenarios, backend: Backend) -> Num:
     if not np.any(np.asarray(plans.pp) > 1.0):
         return 0.0
     sent = traffic.transfer(scenarios)
-    exposed = 2.0 * plans.virtual_stages * sent.time(backend) * (1.0 - np.asarray(stacks.pipeline_overlap))
-    return np.where(np.asarray(sent.count) > 0.0, exposed, 0.0)
+    waited = 2.0 * plans.virtual_stages * sent.time(backend) * (1.0 - np.asarray(stacks.pipeline_overlap))
+    return np.where(np.asarray(sent.count) > 0.0, waited, 0.0)
 
 
 def _joined(
@@ -240,10 +241,11 @@ def _reductions(scenarios: Scenarios, dense: Num, experts: Num, backend: Backend
     stacks = scenarios.stacks
     *reduced, gathers = traffic.reductions(scenarios, dense, experts)
     number = np.maximum(np.maximum(reduced[0].count, reduced[1].count), 1.0)
-    once = sum((message.count / number * message.time(backend) for message in reduced), start=np.float64(0.0))
-    exposed = number * np.maximum(once - stacks.gradient_overlap * layers.backward, 0.0)
-    late = gathers.count * np.maximum(gathers.time(backend) - stacks.parameter_overlap * layers.forward, 0.0)
-    return exposed + late
+    alone = sum((message.count / number * message.time(backend) for message in reduced), start=np.float64(0.0))
+    once = alone / stacks.reduction_efficiency
+    behind = number * exposed(once, stacks.gradient_overlap * layers.backward)
+    ahead = gathers.count * exposed(gathers.time(backend), stacks.parameter_overlap * layers.forward)
+    return behind + ahead
 
 
 def _tensor_reductions(scenarios: Scenarios, of_device: ModelCounts, backend: Backend) -> Num:

@@ -153,9 +153,10 @@ def reductions(scenarios: Scenarios, dense: Num, experts: Num) -> tuple[Message,
     sharers = np.asarray(plans.optimizer_group)
     sharded = np.where((sharers > 1.0) & (np.asarray(group) <= 1.0), apart, 0.0)
     by_all = np.where(sharers >= others, sharded, 0.0)
+    # In a pipeline a stage adds up the gradients of all micro-batches, also where replicas will share them.
     each = np.where(
         (np.asarray(scenarios.stacks.reduces_each_micro_batch) > 0)
-        | ((np.asarray(plans.gradient_group) > 1.0) & (np.asarray(group) <= 1.0)),
+        | ((np.asarray(plans.gradient_group) > 1.0) & (np.asarray(group) <= 1.0) & (np.asarray(plans.pp) <= 1.0)),
         plans.micro_batches,
         1.0,
     )

@@ -40,6 +40,7 @@ class Devices(Columns):
     attention_bandwidth_efficiency: Num
     attention_launch: Num
     attention_fill: Num
+    portable_attention: Num
     stream_efficiency: Num
     reduce_efficiency: Num
     stream_launch: Num
@@ -89,6 +90,7 @@ def device_columns(device: Device, precision: Precision) -> Devices:
         attention_bandwidth_efficiency=fused.bandwidth_efficiency,
         attention_launch=fused.launch,
         attention_fill=fused.fill,
+        portable_attention=profile.portable_attention,
         stream_efficiency=memory.efficiency,
         reduce_efficiency=memory.normalisation_efficiency,
         stream_launch=memory.launch,
@@ -127,10 +129,21 @@ class AnalyticBackend(Columns):
         """The backend of a part of a system at a precision."""
         return cls(device=device_columns(system.device, precision), wires=wiring(system, devices))
 
-    def gemm(self, m: Num, n: Num, *, k: Num, batch: Num, element_bytes: Num, weight_gradient: Num) -> Num:
-        """A batch of matrix products."""
+    def gemm(
+        self,
+        m: Num,
+        n: Num,
+        *,
+        k: Num,
+        batch: Num,
+        element_bytes: Num,
+        weight_gradient: Num,
+        alignment: Num = 1.0,
+    ) -> Num:
+        """A batch of matrix products, at the clock of long load: a step keeps the device busy longer than one call."""
         d = self.device
-        efficiency = d.efficiency * np.where(np.asarray(weight_gradient) > 0, d.weight_gradient_efficiency, 1.0)
+        share = np.where(np.asarray(weight_gradient) > 0, d.weight_gradient_efficiency, 1.0)
+        efficiency = d.efficiency * d.sustained * share
         tiled: Num = 0.0
         systolic: Num = 0.0
         if np.any(np.asarray(d.systolic) == 0):
@@ -143,12 +156,12 @@ class AnalyticBackend(Columns):
                 peak=d.peak,
                 bandwidth=d.bandwidth,
                 processors=d.processors,
-                efficiency=efficiency,
+                efficiency=efficiency * np.asarray(alignment),
                 bandwidth_efficiency=d.bandwidth_efficiency,
                 launch=d.gemm_launch,
                 fill=d.fill,
                 small_tile=d.small_tile,
-                sustained=d.sustained,
+                sustained=1.0,
             )
         if np.any(np.asarray(d.systolic) > 0):
             systolic = kernels.systolic_gemm_time(
@@ -176,9 +189,11 @@ class AnalyticBackend(Columns):
         head_size: Num,
         causal: Num,
         backward: bool,
+        portable: Num = 0.0,
     ) -> Num:
         """Fused attention."""
         d = self.device
+        share = np.where(np.asarray(portable) > 0, d.portable_attention, 1.0)
         return kernels.attention_time(
             queries,
             keys,
@@ -192,7 +207,7 @@ class AnalyticBackend(Columns):
             peak=d.attention_peak,
             bandwidth=d.bandwidth,
             processors=d.processors,
-            efficiency=d.attention_backward_efficiency if backward else d.attention_efficiency,
+            efficiency=share * (d.attention_backward_efficiency if backward else d.attention_efficiency),
             bandwidth_efficiency=d.attention_bandwidth_efficiency,
             launch=d.attention_launch,
             fill=d.attention_fill,
@@ -209,7 +224,9 @@ class AnalyticBackend(Columns):
             launch=d.stream_launch,
         )
 
-    def collective(self, kind: CollectiveKind, message_bytes: Num, *, degree: Num, stride: Num) -> Num:
+    def collective(
+        self, kind: CollectiveKind, message_bytes: Num, *, degree: Num, stride: Num, copies: Num = 1.0
+    ) -> Num:
         """A collective over all levels that the group spans: the slowest level paces it, each adds its latency."""
         passes = 2.0 if kind == "all_reduce" else 1.0
         inner: Num = 1.0
@@ -220,7 +237,9 @@ class AnalyticBackend(Columns):
             ranks = collectives.ranks_within(degree, stride, reach=level.reach)
             fan_out = np.maximum(ranks / inner, 1.0)
             if kind == "all_to_all":
-                volume = collectives.exchanged_volume(message_bytes, fan_out, inner_ranks=inner, degree=degree)
+                volume = collectives.exchanged_volume(
+                    message_bytes, fan_out, inner_ranks=inner, degree=degree, copies=copies
+                )
             else:
                 volume = collectives.reduced_volume(message_bytes, fan_out, inner_ranks=inner, passes=passes)
             rate = level.rate(fan_out, degree, stride)

@@ -16,8 +16,21 @@ class Backend(Protocol):
     def name(self) -> str:
         """`analytic` or `measured`."""
 
-    def gemm(self, m: Num, n: Num, *, k: Num, batch: Num, element_bytes: Num, weight_gradient: Num) -> Num:
-        """A batch of matrix products C[m, n] = A[m, k] B[k, n]; `weight_gradient` is 1 where it is one."""
+    def gemm(
+        self,
+        m: Num,
+        n: Num,
+        *,
+        k: Num,
+        batch: Num,
+        element_bytes: Num,
+        weight_gradient: Num,
+        alignment: Num = 1.0,
+    ) -> Num:
+        """A batch of matrix products C[m, n] = A[m, k] B[k, n].
+
+        `weight_gradient` is 1 where it is one; `alignment` is the share of the rate that the widths of rows leave.
+        """
 
     def attention(
         self,
@@ -30,14 +43,17 @@ class Backend(Protocol):
         head_size: Num,
         causal: Num,
         backward: bool,
+        portable: Num = 0.0,
     ) -> Num:
-        """Fused attention, forward or backward."""
+        """Fused attention, forward or backward; `portable` is 1 for kernels not written for the device class."""
 
     def stream(self, moved_bytes: Num, kernels: Num, *, reduces: bool) -> Num:
         """Kernels bound by memory; `reduces` for normalisation and softmax."""
 
-    def collective(self, kind: CollectiveKind, message_bytes: Num, *, degree: Num, stride: Num) -> Num:
-        """A collective of `degree` ranks that lie `stride` devices apart."""
+    def collective(
+        self, kind: CollectiveKind, message_bytes: Num, *, degree: Num, stride: Num, copies: Num = 1.0
+    ) -> Num:
+        """A collective of `degree` ranks that lie `stride` devices apart; of so many copies one travels to a unit."""
 
     def send(self, message_bytes: Num, *, degree: Num, stride: Num) -> Num:
         """A transfer between neighbouring ranks of such a group, at the slowest place."""

@@ -40,10 +40,22 @@ def _as_words(value: Any) -> Any:
     return str(value) if isinstance(value, bool | int | float) else value
 
 
+def _as_number(value: Any) -> Any:
+    """A number as one, also where it is written as words."""
+    try:
+        return None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return value
+
+
 Free = Annotated[str | None, BeforeValidator(_as_words)]
 """Words of the source, in no fixed vocabulary."""
 Given = Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
 """A number, where it was published."""
+
+
+NumberOrWords = Annotated[float | str | None, BeforeValidator(_as_number)]
+"""A number where one was published, or words."""
 
 
 class Part(BaseModel):
@@ -146,8 +158,8 @@ class Measured(Part):
 class Extra(Part):
     """What only some sources tell."""
 
-    effective_tokens_per_seq: float | Free = None
-    mlm_head_positions_per_seq: float | Free = None
+    effective_tokens_per_seq: NumberOrWords = None
+    mlm_head_positions_per_seq: NumberOrWords = None
     input_mode: Free = None
     container: Free = None
 

@@ -72,8 +72,11 @@ def reduced_volume(message_bytes: Num, fan_out: Num, *, inner_ranks: Num, passes
     return passes * (fan_out - 1.0) / fan_out * message_bytes / inner_ranks
 
 
-def exchanged_volume(message_bytes: Num, fan_out: Num, *, inner_ranks: Num, degree: Num) -> Num:
-    """Bytes through one device's link at one level of an all-to-all: ``(k - 1) r / n S``.
+def exchanged_volume(message_bytes: Num, fan_out: Num, *, inner_ranks: Num, degree: Num, copies: Num = 1.0) -> Num:
+    """Bytes through one device's link at one level of an all-to-all: ``(k - 1) S / c (1 - (1 - r / n)^c)``.
+
+    Of the c copies of a token that go to ranks chosen at random, those to one unit travel once; with one copy that is
+    ``(k - 1) r / n S``.
 
     Parameters
     ----------
@@ -85,18 +88,25 @@ def exchanged_volume(message_bytes: Num, fan_out: Num, *, inner_ranks: Num, degr
         Ranks within one such unit r [1].
     degree
         Ranks in the group n [1].
+    copies
+        Copies of each token in the buffer that are sent once to all ranks of a unit c [1].
 
     Returns
     -------
     Num
         Bytes sent by one device over this level [B].
 
+    References
+    ----------
+    DeepSeek-AI, DeepEP: tokens cross to a node once and are copied to its ranks there.
+
     Examples
     --------
-    >>> exchanged_volume(16e6, 2, inner_ranks=8, degree=16)
-    8000000.0
+    >>> [exchanged_volume(16e6, 2, inner_ranks=8, degree=16, copies=copies) for copies in (1, 8)]
+    [8000000.0, 1992187.5]
     """
-    return (fan_out - 1.0) * inner_ranks / degree * message_bytes
+    reached = 1.0 - (1.0 - inner_ranks / degree) ** copies
+    return (fan_out - 1.0) * message_bytes / copies * reached
 
 
 def link_latency(fan_out: Num, passes: Num, *, latency: Num, latency_per_rank: Num) -> Num:

@@ -22,6 +22,45 @@ _SYSTOLIC = 128.0
 """Rows and columns of one systolic array."""
 
 
+def alignment_share(n: Num, k: Num) -> Num:
+    """Share of the rate of matrix products that rows of such widths leave on tensor cores.
+
+    Parameters
+    ----------
+    n
+        Columns of the output [1].
+    k
+        Inner size [1].
+
+    Returns
+    -------
+    Num
+        1 where both are multiples of 64, and 0.08 less for every halving of the largest power of two that divides
+        both: 0.76 for multiples of 8 only [1].
+
+    References
+    ----------
+    NVIDIA, Matrix Multiplication Background User's Guide: rows should be multiples of 128 bytes on A100. The slope is
+    a reading of the guide's charts.
+
+    Examples
+    --------
+    >>> float(alignment_share(4096, 1024)), round(float(alignment_share(5400, 14400)), 2)
+    (1.0, 0.76)
+    """
+    power = np.minimum(_power_of_two(n), _power_of_two(k))
+    return np.asarray(1.0 - 0.08 * (6.0 - power))
+
+
+def _power_of_two(size: Num) -> Num:
+    """The exponent, up to 6, of the largest power of two that divides a size; of what is not whole, of its part."""
+    whole = np.asarray(np.floor(np.asarray(size, dtype=float)))
+    found: Num = np.zeros_like(whole)
+    for exponent in range(1, 7):
+        found = np.where(np.mod(whole, 2.0**exponent) == 0.0, float(exponent), found)
+    return found
+
+
 def gemm_time(
     m: Num,
     n: Num,

@@ -62,16 +62,26 @@ class Stack(Sheet):
     attention: Literal["unfused", "fused"]
     attention_efficiency: Positive = 1.0
     """Rate of its attention kernel over the device class's."""
+    portable_attention: bool = False
+    """Whether its attention kernel was written for the generation before Hopper (FlashAttention-2)."""
     eager: NotNegative = 1.0
     """How much of the memory traffic and of the kernels that fusion avoids is nevertheless done: 0 fused, 1 eager."""
+    fused_softmax: bool = False
+    """Whether scaling, mask and softmax of unfused attention are one kernel, however eager the rest is."""
+    loss_passes: NotNegative = 5.0
+    """Times that logits cross memory in fp32 beside those of a fused cross-entropy, forward and backward."""
     fused_qkv: bool = True
     launch: Seconds
     """Host time of one kernel launch."""
     step_overhead: Seconds = 0.0
     """Host time of a step beside launches: data, logging, loss scaling."""
     overlap: Overlap = Overlap()
+    reduction_efficiency: Positive = 1.0
+    """Rate of its reduction of gradients over that of the collective alone: buckets, copies, coordination of ranks."""
     reduces_each_micro_batch: bool = False
     """Whether gradients are reduced after every micro-batch instead of once a step."""
+    sends_once: bool = False
+    """Whether a token crosses to a node once, however many of its experts live there."""
     gathers_each_pass: bool = True
     """Whether fully sharded parameters are gathered again for the backward pass."""
     pads_shards: bool = False
@@ -102,7 +112,10 @@ class Stack(Sheet):
         return Stacks(
             fused_attention=float(self.attention == "fused"),
             attention_efficiency=self.attention_efficiency,
+            portable_attention=float(self.portable_attention),
             eager=self.eager,
+            fused_softmax=float(self.fused_softmax),
+            loss_passes=self.loss_passes,
             fused_qkv=float(self.fused_qkv),
             launch=self.launch,
             step_overhead=self.step_overhead,
@@ -112,7 +125,9 @@ class Stack(Sheet):
             pipeline_overlap=self.overlap.pipeline,
             context_overlap=self.overlap.context,
             expert_overlap=self.overlap.experts,
+            reduction_efficiency=self.reduction_efficiency,
             reduces_each_micro_batch=float(self.reduces_each_micro_batch),
+            sends_once=float(self.sends_once),
             gathers_each_pass=float(self.gathers_each_pass),
             regathers_inputs=float(self.regathers_inputs),
             pads_shards=float(self.pads_shards),
@@ -132,7 +147,10 @@ class Stacks(Columns):
 
     fused_attention: Num
     attention_efficiency: Num
+    portable_attention: Num
     eager: Num
+    fused_softmax: Num
+    loss_passes: Num
     fused_qkv: Num
     launch: Num
     step_overhead: Num
@@ -142,7 +160,9 @@ class Stacks(Columns):
     pipeline_overlap: Num
     context_overlap: Num
     expert_overlap: Num
+    reduction_efficiency: Num
     reduces_each_micro_batch: Num
+    sends_once: Num
     gathers_each_pass: Num
     regathers_inputs: Num
     pads_shards: Num

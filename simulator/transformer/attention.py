@@ -133,6 +133,7 @@ def _attention_core(layers: Layers, scenarios: Scenarios, tokens: Tokens, keys: 
     rows = batch * heads.query
     matrix = eager * rows * tokens.queries * keys * element
     scored = 1.0 + layers.relative_projection
+    apart = np.asarray(stacks.eager) * (1.0 - np.asarray(stacks.fused_softmax))
     operands = activations.tensor(tokens.all, heads.query_width, element_bytes=element)
     operands = operands + 2.0 * activations.tensor(
         tokens.all * keys / tokens.keys, heads.key_value_width, element_bytes=element
@@ -160,12 +161,13 @@ def _attention_core(layers: Layers, scenarios: Scenarios, tokens: Tokens, keys: 
             head_size=layers.head_size,
             causal=causal,
             efficiency=stacks.attention_efficiency,
+            portable=stacks.portable_attention,
             used=fused,
             saved=context,
             forward_kernels=fused,
             backward_kernels=fused,
         ),
-        _score_product("scores", layers, tokens, keys, rows, element, eager * scored, into_keys=True),
+        _score_product("scores", layers, scenarios, tokens, keys, rows, eager * scored, into_keys=True),
         Stream(
             name="softmax and dropout",
             part="attention",
@@ -174,23 +176,24 @@ def _attention_core(layers: Layers, scenarios: Scenarios, tokens: Tokens, keys: 
                 tokens.queries, keys, batch=batch, heads=heads.query, element_bytes=element, dropout=layers.dropout
             ),
             in_attention=True,
-            forward_bytes=matrix * (2.0 + 2.5 * layers.dropout + 4.0 * stacks.eager),
-            backward_bytes=matrix * (3.0 + 2.5 * layers.dropout + 2.0 * stacks.eager),
+            forward_bytes=matrix * (2.0 + 2.5 * layers.dropout + 4.0 * apart),
+            backward_bytes=matrix * (3.0 + 2.5 * layers.dropout + 2.0 * apart),
             reduces=True,
-            forward_kernels=eager * (1.0 + layers.dropout + 2.0 * stacks.eager),
-            backward_kernels=eager * (1.0 + layers.dropout + 2.0 * stacks.eager),
+            efficiency=stacks.attention_efficiency,
+            forward_kernels=eager * (1.0 + layers.dropout + 2.0 * apart),
+            backward_kernels=eager * (1.0 + layers.dropout + 2.0 * apart),
         ),
-        _score_product("context", layers, tokens, keys, rows, element, eager, into_keys=False),
+        _score_product("context", layers, scenarios, tokens, keys, rows, eager, into_keys=False),
     ]
 
 
 def _score_product(
     name: str,
     layers: Layers,
+    scenarios: Scenarios,
     tokens: Tokens,
     keys: Num,
     rows: Num,
-    element: Num,
     count: Num,
     *,
     into_keys: bool,
@@ -204,7 +207,8 @@ def _score_product(
         k=layers.head_size if into_keys else keys,
         batch=rows,
         count=count,
-        element_bytes=element,
+        element_bytes=scenarios.plans.element_bytes,
+        efficiency=scenarios.stacks.attention_efficiency,
         has_weight=False,
         in_attention=True,
         output_kept=not into_keys,

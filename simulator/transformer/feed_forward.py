@@ -64,6 +64,7 @@ def _routing(layers: Layers, scenarios: Scenarios, tokens: Tokens, *, kept: Num,
             forward_count=trips,
             backward_count=trips,
             exposed=1.0 - np.asarray(scenarios.stacks.expert_overlap),
+            copies=np.where(np.asarray(scenarios.stacks.sends_once) > 0, layers.experts_per_token, 1.0),
         ),
     ]
 

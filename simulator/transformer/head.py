@@ -94,7 +94,7 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
 
 def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Operator]:
     """Logits over the vocabulary, and their cross-entropy in float32."""
-    models, plans, eager = scenarios.models, scenarios.plans, scenarios.stacks.eager
+    models, plans, passes = scenarios.models, scenarios.plans, scenarios.stacks.loss_passes
     element, used = plans.element_bytes, models.vocabulary_head
     words = np.ceil(np.asarray(models.vocabulary_size) / plans.tp)
     own = np.where(np.asarray(models.tied_head) > 0, 0.0, 1.0)
@@ -108,6 +108,7 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Op
             k=models.embedding_size,
             n=words,
             count=used,
+            padded=True,
             element_bytes=element,
             saved=used * activations.tensor(kept, models.embedding_size, element_bytes=element),
             parameters=used * (own * models.embedding_size * words + models.head_bias * words),
@@ -118,11 +119,11 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Op
             name="cross-entropy",
             part="head",
             saved=used * activations.cross_entropy(rows, words),
-            forward_bytes=logits * (element + 8.0 * eager + 4.0),
-            backward_bytes=logits * (4.0 + element + 12.0 * eager),
+            forward_bytes=logits * (element + 2.0 * passes + 4.0),
+            backward_bytes=logits * (4.0 + element + 2.0 * passes),
             reduces=True,
-            forward_kernels=used * (1.0 + 2.0 * eager),
-            backward_kernels=used * (1.0 + 2.0 * eager),
+            forward_kernels=used * (1.0 + 0.4 * passes),
+            backward_kernels=used * (1.0 + 0.4 * passes),
         ),
     ]
 

@@ -325,7 +325,7 @@ class Recording:
     def stream(self, moved_bytes: Num, kernels: Num, **_: object) -> Num:
         return 0.0 * moved_bytes * kernels
 
-    def collective(self, kind: str, message_bytes: Num, *, degree: Num, stride: Num) -> Num:
+    def collective(self, kind: str, message_bytes: Num, *, degree: Num, stride: Num, **_: object) -> Num:
         self.asked.add((kind, float(np.asarray(message_bytes)), float(np.asarray(degree))))
         return 0.0 * stride
 
