@@ -2,12 +2,13 @@
 # make test   runs every check
 # make check  the same without installing anything
 # make bench  prints how fast it is
+# make fit    fits the constants that are shipped to the published runs, and cross-validates them
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check lint types imports unit bench clean
+.PHONY: run test check lint types imports unit bench fit clean
 
 run: $(VENV)/core
 	@$(BIN)/capsim estimate simulator/specs/scenarios/bert-large.yaml
@@ -32,6 +33,9 @@ unit:
 
 bench: $(VENV)/core
 	$(BIN)/python tests/benchmarks/cold_start.py
+
+fit: $(VENV)/core
+	$(BIN)/capsim fit -o simulator/evidence/constants.yaml
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "capsim needs Python 3.11 or newer: make PYTHON=python3.11")'

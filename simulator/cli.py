@@ -116,6 +116,9 @@ Placement = Annotated[str | None, typer.Option("--placement", help="Axes from th
 Price = Annotated[str | None, typer.Option("--price", help="USD an hour of a device, a provider, or an offer.")]
 GridName = Annotated[str | None, typer.Option("--grid", help="Whose electricity.")]
 OverheadName = Annotated[str | None, typer.Option("--overhead", help="Power usage effectiveness of the site.")]
+Fitted = Annotated[
+    str | None, typer.Option("--constants", help="Constants that capsim fit wrote, or none for the catalogue's own.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Sources = Annotated[bool, typer.Option("--sources", help="List the source of every figure.")]
 
@@ -153,6 +156,7 @@ def estimate(
     price: Price = None,
     grid: GridName = None,
     overhead: OverheadName = None,
+    constants: Fitted = None,
     json: Json = False,
     sources: Sources = False,
 ) -> None:
@@ -206,6 +210,7 @@ def estimate(
             "price": price,
             "grid": grid,
             "overhead": overhead,
+            "constants": constants,
         }
     )
     file = scenario_of(model, plan=plan, workload=workload, **others)
@@ -245,6 +250,75 @@ def claims(json: Json = False) -> None:
         _print_json([row.to_dict() for row in rows])
     else:
         published.show(rows)
+
+
+Runs = Annotated[
+    list[str] | None, typer.Argument(metavar="[PATH]...", help="Files or folders of runs; the shipped ones if none.")
+]
+OwnRuns = Annotated[list[str] | None, typer.Option("--runs", metavar="PATH", help="A file or folder of own runs.")]
+Output = Annotated[str | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write the constants.")]
+
+
+@app.command()
+def validate(
+    paths: Runs = None,
+    constants: Fitted = None,
+    html: Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write a page as well.")] = None,
+    json: Json = False,
+) -> None:
+    """Predictions beside published or own runs, each priced by constants that were not fitted to it.
+
+    What is scored, and how far off it is, by source, device, stack and task:
+    capsim validate
+    """
+    from simulator.calibration import find
+    from simulator.evidence import runs
+    from simulator.evidence.validation import validate as compare
+
+    found = compare(runs.load(paths) if paths else None, find(constants) if constants else None)
+    if html is not None:
+        from simulator.evidence.page import write
+
+        write(found, html)
+    if json:
+        _print_json(found.to_dict())
+    else:
+        from simulator.evidence.report import show
+
+        show(found)
+
+
+@app.command()
+def fit(
+    runs: OwnRuns = None,
+    output: Output = None,
+    constants: Fitted = None,
+    json: Json = False,
+) -> None:
+    """Fit the constants of device classes, links and stacks to runs.
+
+    Three to ten runs of one's own stack are enough to gain:
+    capsim fit --runs mine.yaml -o mine-constants.yaml
+    Without runs it repeats the fit of the shipped constants and their cross-validation, which takes minutes.
+    """
+    from pathlib import Path
+
+    from simulator.calibration import find
+    from simulator.evidence import held_out, refit
+    from simulator.evidence import runs as published
+    from simulator.evidence.report import show_fit
+
+    file = Path(output or "constants.yaml")
+    if runs:
+        fitted = refit.own(published.load(runs), find(constants))
+    else:
+        fitted, checked = refit.shipped()
+        held_out.save(checked, file.with_name("held_out.json.gz"))
+    refit.write(fitted.constants, fitted.cases, file)
+    if json:
+        _print_json(fitted.to_dict() | {"output": str(file)})
+    else:
+        show_fit(fitted, str(file))
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from hardware.errors import InputError
 from hardware.spec import System
 from simulator.backends.analytic import AnalyticBackend, precisions_of
+from simulator.calibration import UNFITTED, Constants
 from simulator.evaluation import evaluate
 from simulator.specs.loading import load_stack
 from simulator.specs.model import Model
@@ -53,7 +54,14 @@ def open_fields(plan: Plan) -> list[str]:
 
 
 def choose(
-    given: Plan, filled: Plan, model: Model, workload: Workload, system: System, stack: Stack, devices: int
+    given: Plan,
+    filled: Plan,
+    model: Model,
+    workload: Workload,
+    system: System,
+    stack: Stack,
+    devices: int,
+    constants: Constants = UNFITTED,
 ) -> Plan:
     """Complete a plan: the simplest among the fastest that fit in memory, keeping all that is given.
 
@@ -65,6 +73,8 @@ def choose(
         The same with the stack's defaults, degrees and micro-batch still open.
     model, workload, system, stack, devices
         What it is for.
+    constants
+        With which plans are priced.
 
     Raises
     ------
@@ -75,7 +85,8 @@ def choose(
     if not candidates:
         raise _no_plan(given, filled, model, workload, stack, devices)
     plans = Plans.stack([plan.columns(workload) for plan in candidates])
-    scenarios = Scenarios(model.columns(), workload.columns(), plans, stack.columns())
+    shifts = constants.of(stack, system, filled.precision or "bf16")
+    scenarios = Scenarios(model.columns(), workload.columns(), plans, shifts.on_stacks(stack.columns()))
     kept = np.ones(len(candidates), dtype=bool)
     for rule in constraints(plans, scenarios.models, scenarios.workloads, scenarios.stacks):
         kept &= rule.kept
@@ -83,7 +94,7 @@ def choose(
         raise _no_plan(given, filled, model, workload, stack, devices)
     candidates = [plan for plan, keep in zip(candidates, kept, strict=True) if keep]
     scenarios = Scenarios(scenarios.models, scenarios.workloads, plans.take(np.flatnonzero(kept)), scenarios.stacks)
-    backend = AnalyticBackend.of(system, devices, filled.precision or "bf16")
+    backend = shifts.on_backend(AnalyticBackend.of(system, devices, filled.precision or "bf16"))
     found = evaluate(scenarios, backend)
     time = np.broadcast_to(found.step.time, len(candidates))
     total = np.broadcast_to(found.memory.total, len(candidates))

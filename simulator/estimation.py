@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from pydantic import BaseModel
 
 from hardware.spec import Price, System
 from simulator.advice import sources_of, warnings_of
+from simulator.calibration import UNFITTED, Constants, shipped
 from simulator.counts import totals
 from simulator.evaluation import evaluate
+from simulator.evidence.errors import Scheme, shipped_errors
+from simulator.evidence.intervals import LEVEL, Interval, traits_of
 from simulator.formulas import flops, money
 from simulator.scenario import Named, Scenario, resolve
 from simulator.specs.model import Model
@@ -19,6 +23,8 @@ from simulator.specs.plan import Plan
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 
+_FAR = 0.9
+"""Distance from the nearest run of the evidence beyond which the answer says so."""
 _KINDS: dict[str, tuple[str, ...]] = {
     "matrix products": ("attention_projections", "attention", "feed_forward", "head"),
     "recomputation": ("recompute",),
@@ -81,6 +87,8 @@ class Estimate:
     memory_bytes: dict[str, float]
     fits: bool
     run: Run
+    evidence: dict[str, Any] | None = None
+    """On how many runs of how many sources the interval rests, which are nearest and how far the nearest is."""
     assumed: tuple[str, ...] = ()
     """What was chosen because nobody said."""
     warnings: tuple[str, ...] = ()
@@ -105,6 +113,7 @@ def estimate(
     price: float | str | Price | None = None,
     grid: str = "world",
     overhead: str = "default",
+    constants: str | Path | Constants | None = None,
 ) -> Estimate:
     """Price one training run end to end.
 
@@ -128,6 +137,8 @@ def estimate(
         Whose electricity, a name of ``grids.yaml``.
     overhead
         Power usage effectiveness, a name of ``overheads.yaml``.
+    constants
+        Fitted constants: the shipped ones unless given, a file of ``capsim fit``, or ``none`` for the catalogue's own.
 
     Raises
     ------
@@ -151,6 +162,7 @@ def estimate(
             price=price,
             grid=grid,
             overhead=overhead,
+            constants=constants,
         )
     )
 
@@ -161,6 +173,7 @@ def answer(scenario: Scenario) -> Estimate:
     found = evaluate(columns, backend)
     whole = totals(columns, found.counts)
     seconds, devices = float(found.step.time), scenario.devices
+    likely = interval_of(scenario)
     model_flops, executed = float(whole.model_flops), float(whole.executed_flops)
     use = {"devices": float(devices), "peak": float(backend.device.peak)}
     work, capacity = scenario.workload, float(backend.device.memory_capacity)
@@ -177,9 +190,9 @@ def answer(scenario: Scenario) -> Estimate:
         plan=_plain(scenario.plan),
         workload={**_plain(work), "tokens_per_step": work.tokens_per_step},
         step_time_s=seconds,
-        step_time_low_s=None,
-        step_time_high_s=None,
-        interval_level=None,
+        step_time_low_s=seconds * likely.low if likely else None,
+        step_time_high_s=seconds * likely.high if likely else None,
+        interval_level=LEVEL if likely else None,
         tokens_per_s=work.tokens_per_step / seconds,
         samples_per_s=(work.global_batch or 0) / seconds,
         parameters=float(whole.parameters),
@@ -195,10 +208,40 @@ def answer(scenario: Scenario) -> Estimate:
         memory_bytes={**memory, "total": float(found.memory.total), "capacity": capacity},
         fits=fits,
         run=_run(scenario, seconds),
+        evidence=_plain_interval(likely, scenario) if likely else None,
         assumed=scenario.assumed,
-        warnings=tuple(warnings_of(scenario, float(found.memory.total), capacity)),
+        warnings=(*warnings_of(scenario, float(found.memory.total), capacity), *_far_warning(likely)),
         sources=tuple(sources_of(scenario)),
     )
+
+
+def interval_of(scenario: Scenario) -> Interval | None:
+    """What the scenario may take, by the errors on runs like it; unknown for constants that no errors are known of.
+
+    The shipped constants are judged on sources that they had not seen, since the user's cluster is one. Constants that
+    were fitted to own runs are judged on configurations that they had not seen.
+    """
+    if scenario.constants is UNFITTED:
+        return None
+    scheme: Scheme = "new source" if scenario.constants is shipped() else "known stack"
+    return shipped_errors(scheme).around(traits_of(scenario))
+
+
+def _far_warning(likely: Interval | None) -> Iterator[str]:
+    """Say where a scenario is unlike every run of the evidence."""
+    if likely is not None and likely.distance > _FAR:
+        yield f"no run of the evidence is like this one, {likely.nearest[0]} is nearest; the interval is wider for it"
+
+
+def _plain_interval(likely: Interval, scenario: Scenario) -> dict[str, Any]:
+    """What an interval rests on, as plain values."""
+    return {
+        "constants": scenario.constants.origin,
+        "runs": likely.runs,
+        "sources": likely.sources,
+        "nearest": list(likely.nearest),
+        "distance": round(likely.distance, 2),
+    }
 
 
 def _limits(breakdown: dict[str, float]) -> dict[str, float]:

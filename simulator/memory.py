@@ -10,10 +10,12 @@ from simulator.columns import Columns
 from simulator.counts import ModelCounts
 from simulator.formulas import pipeline, states
 from simulator.formulas.typing import Num
-from simulator.transformer import Scenarios
+from simulator.transformer import Scenarios, autocasts
 
-_LOGIT_COPIES = 2.0
-"""Copies of the logits in float32 that exist beside the kept one while the loss runs backward."""
+_BACKWARD_TENSORS = 2.0
+"""Gradients of one operator that exist at once while a layer runs backward: of its output and of its input."""
+_COPY_BYTES = 4.0
+"""Optimizers copy in fp32."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,7 @@ def on_stage(scenarios: Scenarios, of_device: ModelCounts, stage: Num) -> Memory
     plans, stacks, models = scenarios.plans, scenarios.stacks, scenarios.models
     is_first = np.where(np.asarray(stage) <= 0.0, 1.0, 0.0)
     is_last = np.where(np.asarray(stage) >= np.asarray(plans.pp) - 1.0, 1.0, 0.0)
-    at_end = np.maximum(is_first, is_last)
-    number = at_end * pipeline.end_layers(models.layer_count, plans.pp) + (1.0 - at_end) * pipeline.inner_layers(
-        models.layer_count, plans.pp
-    )
-    share = number / models.layer_count
+    share = _layers_on(scenarios, of_device, stage) / models.layer_count
     layers, ends = of_device.layers, (of_device.embedding, of_device.head)
     copied = is_last * (1.0 - is_first) * _tied_table(scenarios)
     own = np.where(np.asarray(models.shared_layers) > 0, 1.0, share)
@@ -69,7 +67,8 @@ def on_stage(scenarios: Scenarios, of_device: ModelCounts, stage: Num) -> Memory
         all_at_once=plans.all_at_once,
         zero_bubble=plans.zero_bubble,
     )
-    kept = waiting * (share * layers.saved_bytes + is_first * ends[0].saved_bytes) + is_last * ends[1].saved_bytes
+    saved = layers.saved_bytes / _checkpoint_ranks(scenarios)
+    kept = waiting * (share * saved + is_first * ends[0].saved_bytes) + is_last * ends[1].saved_bytes
     optimizer = states.model_state_bytes(
         held,
         0.0,
@@ -78,21 +77,60 @@ def on_stage(scenarios: Scenarios, of_device: ModelCounts, stage: Num) -> Memory
         optimizer_group=plans.optimizer_group,
     ) + plans.factored * _factored(scenarios, held)
     parts = {
-        "parameters": states.shard(held, plans.parameter_group) * plans.parameter_bytes,
-        "gradients": states.shard(held, plans.gradient_group) * plans.gradient_bytes,
+        "parameters": states.shard(held, plans.parameter_group) * (plans.parameter_bytes + _cast_bytes(scenarios)),
+        "gradients": states.shard(held, plans.gradient_group) * (plans.gradient_bytes + _unsummed_bytes(scenarios)),
         "optimizer": optimizer * (1.0 - np.asarray(plans.offload)),
         "activations": kept,
-        "buffers": _buffers(scenarios, of_device, is_last),
+        "buffers": _buffers(scenarios, of_device, is_last, held=held, kept=kept),
     }
     allocated = sum(parts.values(), start=np.float64(0.0))
     return Memory(**parts, reserved=stacks.runtime_memory + stacks.fragmentation * allocated)
 
 
+def _layers_on(scenarios: Scenarios, of_device: ModelCounts, stage: Num) -> Num:
+    """Layers of one stage: as many as the others but for the ends, or by arithmetic with the head's."""
+    plans, models = scenarios.plans, scenarios.models
+    is_end = (np.asarray(stage) <= 0.0) | (np.asarray(stage) >= np.asarray(plans.pp) - 1.0)
+    even = np.where(
+        is_end,
+        pipeline.end_layers(models.layer_count, plans.pp),
+        pipeline.inner_layers(models.layer_count, plans.pp),
+    )
+    head = models.vocabulary_head * _table(scenarios) / of_device.largest_layer.parameters
+    balanced = pipeline.balanced_layers(models.layer_count, plans.pp, stage=stage, head_layers=head)
+    return np.where(np.asarray(scenarios.stacks.balances_head) > 0.0, balanced, even)
+
+
+def _checkpoint_ranks(scenarios: Scenarios) -> Num:
+    """Ranks that share the inputs of recomputed layers, beside those that share all tokens."""
+    plans = scenarios.plans
+    shares = np.asarray(plans.recompute_layer) * scenarios.stacks.shares_checkpoints
+    return np.where(shares > 0.0, np.asarray(plans.tp) / plans.tokens_shared, 1.0)
+
+
+def _cast_bytes(scenarios: Scenarios) -> Num:
+    """Of the 16-bit copy of a parameter that automatic casts keep for the backward pass."""
+    plans = scenarios.plans
+    return np.where(np.asarray(plans.parameter_group) > 1.0, 0.0, autocasts(scenarios) * plans.element_bytes)
+
+
+def _unsummed_bytes(scenarios: Scenarios) -> Num:
+    """Of a gradient in 16 bits that stays beside its sum in fp32."""
+    plans = scenarios.plans
+    apart = np.asarray(plans.gradient_bytes) > np.maximum(plans.element_bytes, plans.parameter_bytes)
+    return np.where(apart, scenarios.stacks.keeps_16_bit_gradients * plans.element_bytes, 0.0)
+
+
+def _table(scenarios: Scenarios) -> Num:
+    """Elements of this rank's part of a table of words."""
+    rows = np.ceil(np.asarray(scenarios.models.vocabulary_size) / scenarios.plans.tp)
+    return np.asarray(rows * scenarios.models.embedding_size, dtype=np.float64)
+
+
 def _tied_table(scenarios: Scenarios) -> Num:
     """Elements of a tied embedding's copy beside the head."""
     models = scenarios.models
-    rows = np.ceil(np.asarray(models.vocabulary_size) / scenarios.plans.tp)
-    return models.tied_head * models.vocabulary_head * rows * models.embedding_size
+    return models.tied_head * models.vocabulary_head * _table(scenarios)
 
 
 def _factored(scenarios: Scenarios, held: Num) -> Num:
@@ -101,26 +139,42 @@ def _factored(scenarios: Scenarios, held: Num) -> Num:
     return states.factored_state_bytes(held, held / width**2, width=width) / scenarios.plans.optimizer_group
 
 
-def _buffers(scenarios: Scenarios, of_device: ModelCounts, is_last: Num) -> Num:
-    """Working memory beside what is kept."""
-    plans, models = scenarios.plans, scenarios.models
+def _buffers(scenarios: Scenarios, of_device: ModelCounts, is_last: Num, *, held: Num, kept: Num) -> Num:
+    """Working memory beside what is kept: of the loss or of one layer's backward pass, or of the optimizer's step.
+
+    By the time that a layer runs backward the logits are gone, and by that of the optimizer all activations.
+    """
+    plans, models, stacks = scenarios.plans, scenarios.models, scenarios.stacks
     largest = of_device.largest_layer
-    again = np.maximum(largest.all_saved_bytes - largest.saved_bytes, 0.0)
     parameters = largest.parameters + largest.expert_parameters
     gathered = np.where(
         np.asarray(plans.parameter_group) > 1.0, parameters * (2.0 * plans.element_bytes + plans.gradient_bytes), 0.0
     )
-    logits = models.vocabulary_head * of_device.head.saved_bytes
-    return again + gathered + is_last * _LOGIT_COPIES * logits
+    logits = models.vocabulary_head * is_last * of_device.head.widest_bytes
+    again = np.maximum(largest.all_saved_bytes - largest.saved_bytes, 0.0)
+    of_layer = again + _BACKWARD_TENSORS * largest.widest_bytes - logits
+    backward = gathered + np.maximum(stacks.logit_copies * logits, of_layer)
+    updated = states.shard(held, plans.optimizer_group) * (1.0 - np.asarray(plans.offload))
+    step = stacks.optimizer_copies * _COPY_BYTES * updated - kept
+    working: Num = np.maximum(backward, step) + stacks.communication_buffers
+    return working
 
 
 def peak(scenarios: Scenarios, of_device: ModelCounts) -> Memory:
-    """Memory of the stage that needs most: the first, which holds most micro-batches, or the last with the head."""
-    candidates = [on_stage(scenarios, of_device, stage) for stage in (0.0, np.asarray(scenarios.plans.pp) - 1.0)]
-    first, last = candidates
-    return Memory(
-        **{
-            field.name: np.where(first.total >= last.total, getattr(first, field.name), getattr(last, field.name))
-            for field in fields(Memory)
-        }
-    )
+    """Memory of the stage that needs most.
+
+    That is the first, which holds most micro-batches, the second, which may have a layer more, or the last with the
+    head.
+    """
+    last = np.asarray(scenarios.plans.pp) - 1.0
+    stages = (np.zeros_like(last), np.minimum(1.0, last), last)
+    most, *others = (on_stage(scenarios, of_device, stage) for stage in stages)
+    for other in others:
+        larger = np.asarray(other.total) > np.asarray(most.total)
+        most = Memory(
+            **{
+                field.name: np.where(larger, getattr(other, field.name), getattr(most, field.name))
+                for field in fields(Memory)
+            }
+        )
+    return most

@@ -36,12 +36,14 @@ class Operator(ABC):
     part: Part
     saved: Num = 0.0
     """Bytes kept for the backward pass."""
+    widest: Num = 0.0
+    """Bytes of a tensor whose gradient is large enough to count while it exists."""
     parameters: Num = 0.0
     """Parameters of this device's part."""
     partial_parameters: Num = 0.0
     """Those of them whose gradient, under sequence parallelism, each tensor-parallel rank has of its tokens only."""
-    of_experts: bool = False
-    """Whether the parameters are an expert's, which expert parallelism divides."""
+    of_experts: Num = 0.0
+    """1 where the parameters are an expert's, which expert parallelism divides, else 0."""
     in_attention: bool = False
     """Whether selective recomputation drops and repeats it."""
     output_unused: Num = 0.0

@@ -82,6 +82,9 @@ def _answer(answer: Estimate) -> Table:
         ("Memory", f"{units.size(memory['total'])} of {units.size(memory['capacity'])}", fits),
         ("Run", units.duration(run.time_s), f"{run.steps:,} steps, {units.count(run.tokens)} tokens"),
     ]
+    if answer.evidence is not None:
+        basis = f"{answer.evidence['runs']:,} runs, {answer.evidence['sources']} sources"
+        rows.insert(2, ("Evidence", basis, f"nearest: {answer.evidence['nearest'][0]}"))
     if run.cost_usd is not None:
         rate = run.cost_usd / run.device_hours
         rows.append(("Cost", units.money(run.cost_usd), f"{units.count(run.device_hours)} device-hours at ${rate:.2f}"))

@@ -15,6 +15,7 @@ from hardware.quantity import parse
 from hardware.reading import build, placed, read_mapping
 from hardware.spec import Grid, Overhead, Price, System
 from simulator.backends.analytic import AnalyticBackend
+from simulator.calibration import Constants, Shifts, find
 from simulator.counts import count, undivided
 from simulator.defaults import choose, default_stack, open_fields, with_precision
 from simulator.specs.loading import ScenarioFile, load_model, load_scenario, load_stack, names
@@ -42,18 +43,23 @@ class Scenario:
     price: Price | None
     grid: Grid
     overhead: Overhead
+    constants: Constants
     assumed: tuple[str, ...]
     """What was chosen because nobody said."""
 
+    @property
+    def shifts(self) -> Shifts:
+        """What the fitted constants change."""
+        return self.constants.of(self.stack, self.system, self.plan.precision or "bf16")
+
     def columns(self) -> Scenarios:
         """The scenario as numbers."""
-        return Scenarios(
-            self.model.columns(), self.workload.columns(), self.plan.columns(self.workload), self.stack.columns()
-        )
+        stacks = self.shifts.on_stacks(self.stack.columns())
+        return Scenarios(self.model.columns(), self.workload.columns(), self.plan.columns(self.workload), stacks)
 
     def backend(self) -> AnalyticBackend:
         """The backend that prices it."""
-        return AnalyticBackend.of(self.system, self.devices, self.plan.precision or "bf16")
+        return self.shifts.on_backend(AnalyticBackend.of(self.system, self.devices, self.plan.precision or "bf16"))
 
 
 def resolve(
@@ -67,6 +73,7 @@ def resolve(
     price: float | str | Price | None = None,
     grid: str = "world",
     overhead: str = "default",
+    constants: str | Path | Constants | None = None,
 ) -> Scenario:
     """Complete what is given to a scenario; the parameters are those of `simulator.estimate`.
 
@@ -87,22 +94,32 @@ def resolve(
         _note(assumed, given_work, work, ("sequence_length", "target_length", "global_batch"), "as published")
         with about("stack"):
             the_stack = _stack(stack, the_system, number, the_model, work, assumed)
+        with about("constants"):
+            fitted = find(constants)
         return Scenario(
             model=the_model,
             workload=work,
             system=the_system,
             devices=number,
-            plan=_plan(given, the_model, work, the_system, the_stack, number, assumed),
+            plan=_plan(given, the_model, work, the_system, the_stack, number, fitted, assumed),
             stack=the_stack,
             price=_price(price, the_system, assumed),
             grid=_named(catalogue.grids(), grid, "grid"),
             overhead=_named(catalogue.overheads(), overhead, "overhead"),
+            constants=fitted,
             assumed=tuple(assumed),
         )
 
 
 def _plan(
-    given: Plan, model: Model, workload: Workload, system: System, stack: Stack, devices: int, assumed: list[str]
+    given: Plan,
+    model: Model,
+    workload: Workload,
+    system: System,
+    stack: Stack,
+    devices: int,
+    constants: Constants,
+    assumed: list[str],
 ) -> Plan:
     """The plan, complete and checked."""
     filled = given.with_defaults(stack)
@@ -111,7 +128,7 @@ def _plan(
     _note(assumed, given, filled, ("precision", "sharding", "optimizer"), f"as {stack.id} does")
     AnalyticBackend.of(system, devices, filled.precision or "bf16")  # refuses what the system lacks
     if open_fields(given):
-        filled = choose(given, filled, model, workload, system, stack, devices)
+        filled = choose(given, filled, model, workload, system, stack, devices, constants)
     full = filled.with_degrees(devices)
     degrees = ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch", "recompute")
     _note(assumed, given, full, degrees, "the simplest of the fastest plans that fit")
@@ -143,6 +160,7 @@ def complete(file: ScenarioFile) -> Scenario:
         price=file.price,
         grid="world" if file.grid is None else file.grid,
         overhead="default" if file.overhead is None else file.overhead,
+        constants=file.constants,
     )
 
 

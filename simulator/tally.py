@@ -44,14 +44,18 @@ class Counts:
     expert_parameters: Num = 0.0
     partial_parameters: Num = 0.0
     """Those whose gradient, under sequence parallelism, a tensor-parallel rank has of its tokens only."""
+    widest_bytes: Num = 0.0
+    """The largest tensor whose gradient exists while its operator runs backward; one at a time."""
 
     def scaled(self, factor: Num) -> Counts:
         """The same, so many times."""
-        return Counts(*(value * factor for value in vars(self).values()))
+        many = {name: value * factor for name, value in vars(self).items()}
+        return Counts(**{**many, "widest_bytes": self.widest_bytes})
 
     def plus(self, other: Counts) -> Counts:
         """Both together."""
-        return Counts(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+        both = {name: value + getattr(other, name) for name, value in vars(self).items()}
+        return Counts(**{**both, "widest_bytes": np.maximum(self.widest_bytes, other.widest_bytes)})
 
 
 def times(operators: Sequence[Operator], backend: Backend, plans: Plans, stacks: Stacks, *, layer: bool) -> Times:
@@ -119,9 +123,10 @@ def counts(operators: Sequence[Operator], plans: Plans, stacks: Stacks, *, check
                 recomputed_flops=again,
                 saved_bytes=operator.saved,
                 all_saved_bytes=operator.saved,
-                parameters=0.0 if operator.of_experts else operator.parameters,
-                expert_parameters=operator.parameters if operator.of_experts else 0.0,
+                parameters=(1.0 - operator.of_experts) * operator.parameters,
+                expert_parameters=operator.of_experts * operator.parameters,
                 partial_parameters=operator.partial_parameters,
+                widest_bytes=operator.widest,
             )
         )
     if checkpoint is None:

@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 from hardware.catalogue import link_profiles, load_system
 from hardware.reading import build
 from hardware.spec import Device, System
+from simulator.evidence.rates import node_rate
 from simulator.evidence.runs import Run
+from simulator.evidence.words import first_rule, plain
 
-_GENERATIONS = (
-    ("b300", 8, 800.0),
-    ("b200", 8, 400.0),
-    ("h100|h200|h800", 8, 400.0),
-    ("a100|a800|a30", 8, 200.0),
-    ("", 4, 100.0),
-)
-"""Network cards of the reference host of each generation of devices, and the rate of one [Gb/s]."""
-_KINDS = (
-    ("omni-?path", "omni-path"),
-    ("efa|aws", "efa"),
-    ("roce|rdma nics", "roce"),
-    ("tcpx|gcp a3|ethernet", "ethernet"),
-    ("", "infiniband"),
-)
-_NODE = re.compile(r"(?P<rate>[\d.]+)\s*(?P<unit>[gt])b(?:ps|/s)?[^,;]{0,12}(?:per node|nominal)")
-_CARDS = re.compile(r"(?P<cards>\d+)\s*x\s*(?:connectx-\d+ |mellanox[^\[]*\[[^\]]*\] |omni-path |ib )*")
-_NAMED = re.compile(r"\b(?P<name>edr|hdr|ndr)\b")
-_RATE = re.compile(r"(?P<rate>\d{2,3})\s*g")
-_NAMES = {"edr": 100.0, "hdr": 200.0, "ndr": 400.0}
+_PODS = re.compile(r"\d+ (?:pods|slices) ?(?:x|of) ?(\d{1,6}) chips")
 _DOMAIN = re.compile(r"nvl(\d+)")
 _GEFORCE = re.compile(r"^(rtx-[2-5]0\d\d|gtx|titan)")
-_MOST_NODES = 4096
+_ON_BUS = re.compile(r"pci-?e|n/a|no nvlink|without nvlink")
+_CERTAIN_LINK = re.compile(r"nvlink ?\d|nvswitch|sxm")
+_BRIDGED = re.compile(r"nvlink|bridge")
+_NOT_BRIDGED = re.compile(r"unknown|no nvlink|without|no bridge|not bridged")
+_PER_NODE = (("v100-sxm3", 16), ("gb[23]00", 72), ("mi250x|gh200", 4))
+"""Devices that the inner links of a usual host join, where it is not eight."""
 
 
 def system_of(run: Run, device: Device, devices: int) -> System:
@@ -59,6 +48,9 @@ def system_of(run: Run, device: Device, devices: int) -> System:
         "default_devices": devices,
         "intra_node": _inside(run, device),
     }
+    bridge = _bridge(run, device) if devices == 2 else None  # more of them meet on the bus, which paces the ring
+    if bridge is not None:
+        document["bridge"] = bridge
     if devices > per_node:
         document["inter_node"] = _between(run, device, per_node)
     return build(System, document)
@@ -67,30 +59,40 @@ def system_of(run: Run, device: Device, devices: int) -> System:
 def _torus(run: Run, device: Device, devices: int) -> System:
     """A pod, or several slices of pods joined by the data-centre network."""
     multipod = device.id == "tpu-v3" and devices > 1024
-    pod = load_system("tpu-v3-multipod" if multipod else f"{device.id}-pod")
-    slice_devices = int(run.hardware.chips_per_slice or 0)
-    if slice_devices and slice_devices < devices and pod.cross_pod is not None:
-        return pod.model_copy(update={"devices_per_pod": slice_devices, "most_devices": devices})
+    pod = _shipped("tpu-v3-multipod" if multipod else f"{device.id}-pod")
+    given = run.hardware
+    told = _PODS.search(plain(f"{given.intra or ''} {given.inter or ''}"))
+    of_slice = given.chips_per_slice or (devices / given.slices if given.slices else float(told[1]) if told else 0)
+    if 1 <= of_slice < devices and pod.cross_pod is not None:
+        return pod.model_copy(update={"devices_per_pod": int(of_slice), "most_devices": devices})
     if pod.devices_per_pod is not None and devices <= pod.devices_per_pod:
         return pod
     return pod.model_copy(update={"most_devices": max(devices, pod.most_devices)})
 
 
+@cache
+def _shipped(name: str) -> System:
+    """A system of the catalogue."""
+    return load_system(name)
+
+
 def _per_node(run: Run, device: Device, devices: int) -> int:
     """Devices that the inner links join: of a node, or of a whole NVLink domain."""
-    domain = _DOMAIN.search((run.hardware.intra or "").lower())
+    given = run.hardware
+    domain = _DOMAIN.search(plain(given.intra))
     if domain:
-        return int(domain[1])
-    usual = 16 if device.id.startswith("v100-sxm3") else 8
-    stated = int(run.hardware.devices_per_node or min(usual, devices))
-    return max(stated, 1)
+        return max(int(domain[1]), 1)
+    if given.devices_per_node is None and re.search(r"single[ -](node|server|host|machine)", plain(given.inter)):
+        return devices
+    usual = next((number for pattern, number in _PER_NODE if re.match(pattern, device.id)), 8)
+    return max(int(given.devices_per_node or min(usual, devices)), 1)
 
 
 def _inside(run: Run, device: Device) -> dict[str, Any]:
     """The link inside a node: the device's own where the words do not say otherwise, or the host's bus."""
-    words = (run.hardware.intra or "").lower()
+    words = plain(run.hardware.intra)
     board = device.scale_up
-    on_bus = re.search(r"pcie|n/a", words) and "nvlink 3.0" not in words
+    on_bus = _ON_BUS.search(words) and not _CERTAIN_LINK.search(words)
     if board is None or board.topology not in ("switch", "cube-mesh", "mesh") or on_bus:
         kind = device.host_link.kind
         if _GEFORCE.search(device.id) and f"{kind}-no-p2p" in link_profiles():
@@ -109,29 +111,35 @@ def _inside(run: Run, device: Device) -> dict[str, Any]:
     }
 
 
+def _bridge(run: Run, device: Device) -> dict[str, Any] | None:
+    """The bridge between pairs of cards, where the words say that there is one."""
+    words, board = plain(run.hardware.intra), device.scale_up
+    if board is None or board.topology != "pairs" or not _BRIDGED.search(words) or _NOT_BRIDGED.search(words):
+        return None
+    kind = board.kind if board.kind.endswith("-bridge") else "nvlink-bridge"
+    return {"kind": kind, "topology": "pairs", "bandwidth": f"{board.bandwidth} B/s"}
+
+
 def _between(run: Run, device: Device, per_node: int) -> dict[str, Any]:
     """The network between nodes, as the words say or as the device's reference host has it."""
-    words = (run.hardware.inter or "").lower()
-    if "compute:" in words:
-        words = words.split("compute:", 1)[1]
-    kind = next(kind for pattern, kind in _KINDS if re.search(pattern, words))
-    gigabits = _gigabits(words, device, per_node)
-    return {"kind": kind, "topology": "fabric", "bandwidth": f"{gigabits} Gb/s", "shared_by": per_node}
+    words = _of_compute(plain(_in_bits(run.hardware.inter or "")))
+    rule = first_rule("fabrics", f"{words} {device.id}")
+    kind, hosts = str(rule["kind"]), 1.0
+    if _DOMAIN.search(plain(run.hardware.intra)):
+        hosts = max(per_node / (run.hardware.devices_per_node or per_node), 1.0)
+    usual = float(rule.get("node", 0.0))
+    gigabits = node_rate(words, kind, device=device.id, per_node=per_node, hosts=hosts, usual=usual)
+    return {"kind": kind, "topology": "fabric", "bandwidth": f"{gigabits!r} Gb/s", "shared_by": per_node}
 
 
-def _gigabits(words: str, device: Device, per_node: int) -> float:
-    """The rate of a node's network [Gb/s]."""
-    cards, rate = next((c, r) for pattern, c, r in _GENERATIONS if re.search(pattern, device.id))
-    node = _NODE.search(words)
-    if "per gpu" in words or _DOMAIN.search(words):
-        return rate * per_node
-    listed = _CARDS.search(words)
-    if listed:
-        after = words[listed.end() :]
-        named, plain = _NAMED.search(words), _RATE.match(after.lstrip("hdrnei ")) or _RATE.search(after[:24])
-        each = float(plain["rate"]) if plain else _NAMES[named["name"]] if named else rate
-        return float(listed["cards"]) * each
-    if node:
-        return float(node["rate"]) * (1000.0 if node["unit"] == "t" else 1.0)
-    # A reference host has so many cards for eight devices; a larger domain has as many for every eight.
-    return cards * rate * max(per_node, 8) / 8.0 if per_node >= 4 else rate * per_node
+def _in_bits(words: str) -> str:
+    """Words with rates in bytes turned into bits."""
+    return re.sub(
+        r"(\d+(?:\.\d+)?) ?([GT])B(?:/s(?:ec)?|ps)", lambda match: f"{8.0 * float(match[1]):g} {match[2]}b/s", words
+    )
+
+
+def _of_compute(words: str) -> str:
+    """The part about the network of computation, where networks of storage and management are told beside it."""
+    found = re.search(r"comput\w*:(.*?)(?:storage:|management:|$)", words)
+    return found[1] if found else words

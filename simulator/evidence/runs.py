@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from hardware.errors import InputError, sentence
+from hardware.errors import InputError, sentence, shown
 from hardware.reading import parse_yaml, read_text
 
 SHIPPED = Path(__file__).with_name("runs.jsonl.gz")
@@ -35,9 +36,37 @@ class RefusedError(Exception):
         self.reason = reason
 
 
+_NOT_GIVEN = re.compile(
+    r"\s*(?:|-+|\?|n/?a|none|null|unknown|unstated|tbd|todo|not (?:re)?(?:stated|published|given|known)\b.*)\s*"
+)
+"""Words for a number or a flag that was not published."""
+_YES = ("true", "yes", "on", "1", "1.0")
+_NO = ("false", "no", "off", "0", "0.0")
+
+
 def _as_words(value: Any) -> Any:
     """A flag or a number where words are usual, as words."""
     return str(value) if isinstance(value, bool | int | float) else value
+
+
+def _not_given(value: Any) -> bool:
+    """Whether a value says that there is none."""
+    return isinstance(value, str) and _NOT_GIVEN.fullmatch(value.lower()) is not None
+
+
+def _as_count(value: Any) -> Any:
+    """A number, or nothing where words or a zero say that there is none: no quantity of a run is zero."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic turns only this into a sentence
+    return None if _not_given(value) or (isinstance(value, int | float) and value == 0) else value
+
+
+def _as_flag(value: Any) -> Any:
+    """A flag, also where it is written in words."""
+    if _not_given(value):
+        return None
+    words = str(value).strip().lower() if isinstance(value, str | int | float) else value
+    return True if words in _YES else False if words in _NO else value
 
 
 def _as_number(value: Any) -> Any:
@@ -46,14 +75,18 @@ def _as_number(value: Any) -> Any:
         return None if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         return value
+    except OverflowError:
+        raise ValueError("must be a number of fewer digits") from None
 
 
+Words = Annotated[str, BeforeValidator(_as_words)]
+"""Words, also where they look like a number."""
 Free = Annotated[str | None, BeforeValidator(_as_words)]
 """Words of the source, in no fixed vocabulary."""
-Given = Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
+Given = Annotated[Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, BeforeValidator(_as_count)]
 """A number, where it was published."""
-
-
+Flag = Annotated[bool | None, BeforeValidator(_as_flag)]
+"""A flag, where it was published."""
 NumberOrWords = Annotated[float | str | None, BeforeValidator(_as_number)]
 """A number where one was published, or words."""
 
@@ -73,21 +106,21 @@ class Part(BaseModel):
 class RunModel(Part):
     """The architecture, as far as it was published; names as in the schema of runs."""
 
-    name: str
-    family: str = "gpt"
+    name: Words = ""
+    family: Words = "gpt"
     layers: Given = None
     hidden: Given = None
     heads: Given = None
     kv_heads: Given = None
     head_dim: Given = None
     ffn: Given = None
-    ffn_gated: bool | None = None
+    ffn_gated: Flag = None
     vocab: Given = None
     seq_len: Given = None
     params_b: Given = None
     computed_params_b: Given = None
-    tied_embeddings: bool | None = None
-    learned_positions: bool | None = None
+    tied_embeddings: Flag = None
+    learned_positions: Flag = None
     encoder_layers: Given = None
     decoder_layers: Given = None
     target_len: Given = None
@@ -98,14 +131,14 @@ class RunModel(Part):
 class RunHardware(Part):
     """What it ran on; the two kinds of link are free words."""
 
-    device: str
+    device: Words = ""
     devices: Given = None
     devices_per_node: Given = None
     intra: Free = None
     inter: Free = None
     slices: Given = None
     chips_per_slice: Given = None
-    form_factor_stated: bool | None = None
+    form_factor_stated: Flag = None
 
 
 class RunPlan(Part):
@@ -121,10 +154,10 @@ class RunPlan(Part):
     vpp: Given = None
     cp: Given = None
     ep: Given = None
-    sequence_parallel: bool | None = None
+    sequence_parallel: Flag = None
     sharding: Free = None
     recompute: Free = None
-    flash_attention: bool | None = None
+    flash_attention: Flag = None
     optimizer: Free = None
     grad_accum: Given = None
     peft: Free = None
@@ -151,7 +184,7 @@ class Measured(Part):
     hfu: Given = None
     memory_gb: Given = None
     time_to_train_s: Given = None
-    oom: bool | None = None
+    oom: Flag = None
     step_std_s: Given = None
 
 
@@ -167,23 +200,23 @@ class Extra(Part):
 class RunSource(Part):
     """Where it was published."""
 
-    title: str = ""
-    where: str = ""
-    seen: str = "unstated"
+    title: Words = ""
+    where: Words = ""
+    seen: Words = "unstated"
 
 
 class Run(Part):
     """One published or locally measured run."""
 
-    id: str
-    task: str = "pretrain"
+    id: Words
+    task: Words = "pretrain"
     model: RunModel
     hardware: RunHardware
     plan: RunPlan = RunPlan()
     measured: Measured = Measured()
     source: RunSource = RunSource()
     extra: Extra = Extra()
-    note: str = ""
+    note: Words = ""
     suspect: Free = None
     collection: str = ""
     """The file that it stands in, which is the unit that cross-validation leaves out."""
@@ -212,11 +245,14 @@ def load(paths: Iterable[str | Path]) -> tuple[Run, ...]:
     InputError
         With the file and the id of the run.
     """
-    found = [run for path in paths for file in _files(Path(path)) for run in _read(file)]
-    repeated = [name for name, number in Counter(run.id for run in found).items() if number > 1]
-    if repeated:
-        raise InputError(f"two runs have the id {repeated[0]!r}; every id must be unique")
-    return tuple(found)
+    found: dict[str, Run] = {}
+    for path in paths:
+        for file in _files(Path(path)):
+            for run in _read(file):
+                if run.id in found:
+                    raise InputError(f"{file}: run {shown(run.id)}: another run has this id; every id must be unique")
+                found[run.id] = run
+    return tuple(found.values())
 
 
 def _files(path: Path) -> list[Path]:
@@ -239,7 +275,7 @@ def _read(path: Path) -> Iterator[Run]:
             yield Run.model_validate({**row, "collection": path.stem} if isinstance(row, dict) else row)
         except ValidationError as error:
             name = row.get("id", place) if isinstance(row, dict) else place
-            raise InputError(f"{path}: run {name!r}: {sentence(error, lambda _: ())[0]}") from None
+            raise InputError(f"{path}: run {shown(name)}: {sentence(error, lambda _: ())[0]}") from None
 
 
 def unknown_keys(runs: Iterable[Run]) -> Counter[str]:

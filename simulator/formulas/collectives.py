@@ -9,6 +9,9 @@ from simulator.formulas.typing import Num
 _RAMP_END = 16.0 * 2**20
 """Message size beyond which the rate no longer rises [B]."""
 
+_NEARLY_ALL = 1.0 - 1e-12
+"""Largest share of the ranks that a unit may hold in an all-to-all."""
+
 
 def ranks_within(degree: Num, stride: Num, *, reach: Num) -> Num:
     """How many ranks of a group lie within one unit of wiring: ``clip(floor(reach / stride), 1, degree)``.
@@ -102,11 +105,12 @@ def exchanged_volume(message_bytes: Num, fan_out: Num, *, inner_ranks: Num, degr
 
     Examples
     --------
-    >>> [exchanged_volume(16e6, 2, inner_ranks=8, degree=16, copies=copies) for copies in (1, 8)]
+    >>> [round(float(exchanged_volume(16e6, 2, inner_ranks=8, degree=16, copies=copies)), 1) for copies in (1, 8)]
     [8000000.0, 1992187.5]
     """
-    reached = 1.0 - (1.0 - inner_ranks / degree) ** copies
-    return (fan_out - 1.0) * message_bytes / copies * reached
+    share = np.minimum(np.asarray(inner_ranks) / degree, _NEARLY_ALL)
+    reached = -np.expm1(copies * np.log1p(-share))
+    return np.asarray((fan_out - 1.0) * message_bytes / copies * reached)
 
 
 def link_latency(fan_out: Num, passes: Num, *, latency: Num, latency_per_rank: Num) -> Num:

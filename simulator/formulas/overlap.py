@@ -35,5 +35,5 @@ def exposed(transfer: Num, window: Num) -> Num:
     taken, held = np.asarray(transfer), np.asarray(window)
     larger = np.maximum(np.maximum(taken, held), np.finfo(float).tiny)
     smaller = np.minimum(taken, held)
-    hidden = smaller * (1.0 + (smaller / larger) ** _NORM) ** (-1.0 / _NORM)
-    return np.asarray(taken - hidden)
+    short_of_all = -np.expm1(np.log1p((smaller / larger) ** _NORM) / -_NORM)
+    return np.asarray(taken - smaller + smaller * short_of_all)

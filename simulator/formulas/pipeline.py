@@ -69,6 +69,48 @@ def end_layers(layers: Num, stages: Num) -> Num:
     return np.where(np.asarray(stages) > 1.0, np.maximum(left, 0.0), layers)
 
 
+def balanced_layers(layers: Num, stages: Num, *, stage: Num, head_layers: Num) -> Num:
+    """Layers of a stage where stages share the arithmetic, the head's counted as so many layers.
+
+    ``n(i + 1) - n(i)`` with ``n(i) = min(L, floor(i (L + H) / p) + 1)`` and ``n(0) = 0``: a stage ends with the layer
+    that takes it past its share, and the last stage has what is left, and the head.
+
+    Parameters
+    ----------
+    layers
+        Layers of the model L [1].
+    stages
+        Pipeline stages p [1].
+    stage
+        Index of the stage i, from 0 [1].
+    head_layers
+        Arithmetic of the head over that of a layer H [1].
+
+    Returns
+    -------
+    Num
+        Layers of the stage [1].
+
+    References
+    ----------
+    Hugging Face nanotron, `build_model` in `models/base.py`: blocks are given to ranks by cumulative compute cost.
+
+    Examples
+    --------
+    A 1B Llama whose head of 131,072 words costs as much as four of its 16 layers.
+
+    >>> [float(balanced_layers(16, 2, stage=i, head_layers=4)) for i in (0, 1)]
+    [11.0, 5.0]
+    """
+    share = (np.asarray(layers) + head_layers) / stages
+
+    def before(index: Num) -> Num:
+        reached = np.minimum(layers, np.floor(index * share) + 1.0)
+        return np.where(np.asarray(index) <= 0.0, 0.0, np.where(np.asarray(index) >= stages, layers, reached))
+
+    return before(np.asarray(stage) + 1.0) - before(np.asarray(stage))
+
+
 def step_time(slowest: Num, stages_together: Num, *, micro_batches: Num, idle_share: Num) -> Num:
     """Time of all micro-batches through a pipeline whose stages differ.
 

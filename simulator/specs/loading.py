@@ -107,6 +107,7 @@ class ScenarioFile(BaseModel):
     price: Annotated[float, NO_FLAG] | str | None = None
     grid: str | None = None
     overhead: str | None = None
+    constants: str | None = None
 
 
 def load_scenario(name: str | Path) -> ScenarioFile:
@@ -133,7 +134,7 @@ def _relative(scenario: ScenarioFile, path: Path) -> ScenarioFile:
     model = scenario.model
     if isinstance(model, dict):
         model = {key: near(value) if key == "base" else value for key, value in model.items()}
-    moved = {"model": near(model), "system": near(scenario.system), "stack": near(scenario.stack)}
+    moved = {name: near(getattr(scenario, name)) for name in ("system", "stack", "constants")} | {"model": near(model)}
     return scenario.model_copy(update={field: name for field, name in moved.items() if name is not None})
 
 

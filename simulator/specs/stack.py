@@ -56,6 +56,10 @@ class Stack(Sheet):
 
     id: Name
     name: Words
+    family: Name = "other"
+    """Stacks of one family share code and habits; a fit lets them share what it learns."""
+    timed_as: Name | None = None
+    """The stack whose fitted constants it shares, where the two differ in memory only."""
     platform: Literal["gpu", "tpu"]
     axes: tuple[Literal["dp", "tp", "pp", "cp", "ep"], ...]
     """Kinds of parallelism that it offers."""
@@ -98,6 +102,30 @@ class Stack(Sheet):
     """Memory traffic of the optimizer over that of one fused kernel."""
     optimizer_kernels: NotNegative = 4.0
     """Kernels of an optimizer step for each layer: few where tensors are updated together, hundreds where not."""
+    autocast: bool = False
+    """Whether, where the model holds fp32 and computes in 16 bits, residual stream, normalisations and softmax stay in
+    fp32 and every weight is kept in 16 bits besides (torch.autocast)."""
+    activation_copies: NotNegative = 0.0
+    """Tensors as wide as the feed-forward layer that its activation function keeps beside its input where it is written
+    in single operations: both factors of its product instead of the input alone."""
+    fused_gate: bool = False
+    """Whether activation and product of a gated feed-forward layer are one kernel, which keeps its two inputs only."""
+    shares_checkpoints: bool = False
+    """Whether tensor-parallel ranks share the layer inputs that full recomputation keeps, also where each works on all
+    tokens."""
+    keeps_16_bit_gradients: bool = False
+    """Whether gradients in 16 bits stay until a backward pass ends, beside the fp32 sums that they are added to."""
+    balances_head: bool = False
+    """Whether stages of a pipeline are cut by arithmetic, the head's with it, instead of into equal numbers of
+    layers."""
+    keeps_logits: bool = True
+    """Whether all logits exist at once; not so where the loss is computed from hidden states piece by piece."""
+    logit_copies: NotNegative = 2.0
+    """Copies of the logits in fp32 that exist beside the kept one while the loss runs backward."""
+    optimizer_copies: NotNegative = 0.0
+    """Copies in fp32 that an optimizer step makes of what it updates: gradients cast, results between kernels."""
+    communication_buffers: Bytes = 0.0
+    """Buckets through which gradients are reduced and parameters gathered, held for the whole run."""
     runtime_memory: Bytes
     """What driver, runtime and libraries hold on a device."""
     fragmentation: Share = 0.05
@@ -136,6 +164,16 @@ class Stack(Sheet):
             drops_unused_recompute=float(self.drops_unused_recompute),
             optimizer_passes=self.optimizer_passes,
             optimizer_kernels=self.optimizer_kernels,
+            autocast=float(self.autocast),
+            activation_copies=self.activation_copies,
+            fused_gate=float(self.fused_gate),
+            shares_checkpoints=float(self.shares_checkpoints),
+            keeps_16_bit_gradients=float(self.keeps_16_bit_gradients),
+            balances_head=float(self.balances_head),
+            keeps_logits=float(self.keeps_logits),
+            logit_copies=self.logit_copies,
+            optimizer_copies=self.optimizer_copies,
+            communication_buffers=self.communication_buffers,
             runtime_memory=self.runtime_memory,
             fragmentation=self.fragmentation,
         )
@@ -171,5 +209,15 @@ class Stacks(Columns):
     drops_unused_recompute: Num
     optimizer_passes: Num
     optimizer_kernels: Num
+    autocast: Num
+    activation_copies: Num
+    fused_gate: Num
+    shares_checkpoints: Num
+    keeps_16_bit_gradients: Num
+    balances_head: Num
+    keeps_logits: Num
+    logit_copies: Num
+    optimizer_copies: Num
+    communication_buffers: Num
     runtime_memory: Num
     fragmentation: Num

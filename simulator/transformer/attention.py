@@ -11,7 +11,7 @@ from simulator.formulas.typing import Num
 from simulator.operators import FusedAttention, Gemm, Operator, Ring, Stream
 from simulator.specs.model import Layers
 from simulator.specs.plan import Plans
-from simulator.transformer.tokens import Scenarios, Tokens, last_output_unused, linear_input
+from simulator.transformer.tokens import Scenarios, Tokens, autocasts, last_output_unused, linear_input
 
 _ROTARY_PASSES = 2.0, 6.0
 """Times that queries and keys cross the memory bus for rotary positions: fused, and in addition where eager."""
@@ -65,6 +65,7 @@ def _projections(layers: Layers, scenarios: Scenarios, tokens: Tokens, heads: _H
     apart = np.where(fused, 0.0, 2.0)
     # Both halves of a parallel block keep one input, unless each normalises its own.
     kept = np.where(np.asarray(layers.parallel_block) > 0, np.minimum(layers.norms - 1.0, 1.0), 1.0)
+    kept = kept * (1.0 + apart * autocasts(scenarios))  # automatic casts give each product its own copy
     rotated = tokens.all * (heads.query_width + heads.key_value_width) * element * layers.rotary
     turned = rotated * (_ROTARY_PASSES[0] + _ROTARY_PASSES[1] * stacks.eager)
     return [
@@ -172,9 +173,13 @@ def _attention_core(layers: Layers, scenarios: Scenarios, tokens: Tokens, keys: 
             name="softmax and dropout",
             part="attention",
             saved=eager
-            * activations.attention_matrix(
-                tokens.queries, keys, batch=batch, heads=heads.query, element_bytes=element, dropout=layers.dropout
+            * (
+                activations.attention_matrix(
+                    tokens.queries, keys, batch=batch, heads=heads.query, element_bytes=element, dropout=layers.dropout
+                )
+                + _cast_softmax(rows * tokens.queries * keys, scenarios, layers)
             ),
+            widest=matrix,
             in_attention=True,
             forward_bytes=matrix * (2.0 + 2.5 * layers.dropout + 4.0 * apart),
             backward_bytes=matrix * (3.0 + 2.5 * layers.dropout + 2.0 * apart),
@@ -185,6 +190,12 @@ def _attention_core(layers: Layers, scenarios: Scenarios, tokens: Tokens, keys: 
         ),
         _score_product("context", layers, scenarios, tokens, keys, rows, eager, into_keys=False),
     ]
+
+
+def _cast_softmax(elements: Num, scenarios: Scenarios, layers: Layers) -> Num:
+    """Bytes by which a softmax in fp32 exceeds one in 16 bits: its own, and without dropout its cast besides."""
+    own = activations.STATISTIC_BYTES - np.asarray(scenarios.plans.element_bytes)
+    return autocasts(scenarios) * elements * (own + (1.0 - layers.dropout) * scenarios.plans.element_bytes)
 
 
 def _score_product(

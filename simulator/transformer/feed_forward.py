@@ -17,42 +17,55 @@ def feed_forward(layers: Layers, scenarios: Scenarios, tokens: Tokens) -> list[O
     kept = activations.tensor(linear_input(tokens, scenarios), layers.hidden_size, element_bytes=plans.element_bytes)
     if not np.any(np.asarray(layers.experts) > 1.0):
         return _two_products(layers, scenarios, rows=tokens.all, kept=kept)
-    local = layers.experts / plans.ep
-    routed = tokens.all * layers.experts_per_token / local
-    permuted = tokens.shared * layers.experts_per_token * layers.hidden_size * plans.element_bytes
-    operators = _routing(layers, scenarios, tokens, kept=kept, permuted=permuted)
-    operators += _two_products(layers, scenarios, rows=routed, experts=local, kept=permuted)
+    routes = np.where(np.asarray(layers.experts) > 1.0, 1.0, 0.0)
+    local = np.where(routes > 0.0, layers.experts / plans.ep, 1.0)
+    rows = tokens.all * np.where(routes > 0.0, layers.experts_per_token / local, 1.0)
+    permuted = routes * tokens.shared * layers.experts_per_token * layers.hidden_size * plans.element_bytes
+    operators = _routing(layers, scenarios, tokens, routes=routes, kept=kept, permuted=permuted)
+    inputs = np.where(routes > 0.0, permuted, kept)
+    operators += _two_products(layers, scenarios, rows=rows, experts=local, kept=inputs, of_experts=routes)
     if np.any(np.asarray(layers.shared_experts) > 0.0):
-        operators += _two_products(layers, scenarios, rows=tokens.all, widen=layers.shared_experts, kept=0.0)
+        shared = layers.shared_experts
+        used = np.where(np.asarray(shared) > 0.0, 1.0, 0.0)
+        operators += _two_products(layers, scenarios, rows=tokens.all, widen=shared, kept=0.0, used=used)
     return operators
 
 
-def _routing(layers: Layers, scenarios: Scenarios, tokens: Tokens, *, kept: Num, permuted: Num) -> list[Operator]:
-    """The router, and tokens on their way to the experts and back."""
+def _router(layers: Layers, scenarios: Scenarios, tokens: Tokens, *, routes: Num, kept: Num) -> Operator:
+    """The product that chooses experts."""
+    element = scenarios.plans.element_bytes
+    chosen = activations.routing(tokens.all, layers.experts, chosen=layers.experts_per_token, element_bytes=element)
+    return Gemm(
+        name="router",
+        part="feed_forward",
+        m=tokens.all,
+        k=layers.hidden_size,
+        n=layers.experts,
+        count=routes,
+        element_bytes=element,
+        saved=routes * (kept + chosen),
+        parameters=routes * parameters.linear(layers.hidden_size, layers.experts),
+        forward_kernels=routes,
+        backward_kernels=routes,
+    )
+
+
+def _routing(
+    layers: Layers, scenarios: Scenarios, tokens: Tokens, *, routes: Num, kept: Num, permuted: Num
+) -> list[Operator]:
+    """The router, and tokens on their way to the experts and back, where there are experts."""
     plans = scenarios.plans
-    trips = np.where(np.asarray(plans.ep) > 1.0, 2.0, 0.0)
+    trips = np.where(np.asarray(plans.ep) > 1.0, 2.0 * routes, 0.0)
     return [
-        Gemm(
-            name="router",
-            part="feed_forward",
-            m=tokens.all,
-            k=layers.hidden_size,
-            n=layers.experts,
-            element_bytes=plans.element_bytes,
-            saved=kept
-            + activations.routing(
-                tokens.all, layers.experts, chosen=layers.experts_per_token, element_bytes=plans.element_bytes
-            ),
-            parameters=parameters.linear(layers.hidden_size, layers.experts),
-        ),
+        _router(layers, scenarios, tokens, routes=routes, kept=kept),
         Stream(
             name="dispatch and combination of tokens",
             part="feed_forward",
             forward_bytes=4.0 * permuted,
             backward_bytes=4.0 * permuted,
             saved=permuted,
-            forward_kernels=4.0,
-            backward_kernels=4.0,
+            forward_kernels=4.0 * routes,
+            backward_kernels=4.0 * routes,
         ),
         Exchange(
             name="all-to-all of experts",
@@ -63,6 +76,8 @@ def _routing(layers: Layers, scenarios: Scenarios, tokens: Tokens, *, kept: Num,
             stride=plans.dp_stride,
             forward_count=trips,
             backward_count=trips,
+            forward_kernels=routes,
+            backward_kernels=routes,
             exposed=1.0 - np.asarray(scenarios.stacks.expert_overlap),
             copies=np.where(np.asarray(scenarios.stacks.sends_once) > 0, layers.experts_per_token, 1.0),
         ),
@@ -70,11 +85,18 @@ def _routing(layers: Layers, scenarios: Scenarios, tokens: Tokens, *, kept: Num,
 
 
 def _two_products(
-    layers: Layers, scenarios: Scenarios, *, rows: Num, experts: Num | None = None, widen: Num = 1.0, kept: Num
+    layers: Layers,
+    scenarios: Scenarios,
+    *,
+    rows: Num,
+    kept: Num,
+    experts: Num = 1.0,
+    of_experts: Num = 0.0,
+    widen: Num = 1.0,
+    used: Num = 1.0,
 ) -> list[Operator]:
     """Into the feed-forward width, activation, and back."""
-    element, inputs = scenarios.plans.element_bytes, layers.feed_forward_inputs
-    batch: Num = 1.0 if experts is None else experts
+    element, inputs, batch = scenarios.plans.element_bytes, layers.feed_forward_inputs, experts
     width = widen * layers.feed_forward_size / scenarios.plans.tp
     return [
         Gemm(
@@ -84,12 +106,15 @@ def _two_products(
             k=layers.hidden_size,
             n=inputs * width,
             batch=batch,
+            count=used,
             element_bytes=element,
             saved=kept,
             parameters=batch * parameters.linear(layers.hidden_size, inputs * width, bias=layers.feed_forward_bias),
-            of_experts=experts is not None,
+            of_experts=of_experts,
+            forward_kernels=used,
+            backward_kernels=used,
         ),
-        _activation(layers, scenarios, batch * rows, width),
+        _activation(layers, scenarios, batch * rows, width, used),
         Gemm(
             name="feed-forward output",
             part="feed_forward",
@@ -97,27 +122,34 @@ def _two_products(
             k=width,
             n=layers.hidden_size,
             batch=batch,
+            count=used,
             element_bytes=element,
             saved=activations.tensor(batch * rows, width, element_bytes=element),
             parameters=batch * parameters.linear(width, layers.hidden_size, bias=layers.feed_forward_bias),
             partial_parameters=batch * layers.feed_forward_bias * layers.hidden_size,
-            of_experts=experts is not None,
+            of_experts=of_experts,
+            forward_kernels=used,
+            backward_kernels=used,
             # Outputs of experts are kept, since the gradient of the router needs them.
-            output_unused=last_output_unused(layers, scenarios) if experts is None else 0.0,
+            output_unused=(1.0 - of_experts) * last_output_unused(layers, scenarios),
         ),
     ]
 
 
-def _activation(layers: Layers, scenarios: Scenarios, rows: Num, width: Num) -> Operator:
+def _activation(layers: Layers, scenarios: Scenarios, rows: Num, width: Num, used: Num) -> Operator:
     """The activation function, and the product with its gate where there is one."""
     element, eager, inputs = scenarios.plans.element_bytes, scenarios.stacks.eager, layers.feed_forward_inputs
     size, gated = rows * width * element, inputs - 1.0
+    # Beside what torch keeps: both factors of an activation in single operations; a fused gate keeps its inputs only.
+    more = scenarios.stacks.activation_copies - scenarios.stacks.fused_gate * gated
     return Stream(
         name="activation function",
         part="elementwise",
-        saved=activations.gate(rows, width, element_bytes=element, inputs=inputs, rectified=layers.rectified),
+        saved=activations.gate(rows, width, element_bytes=element, inputs=inputs, rectified=layers.rectified)
+        + more * size,
+        widest=inputs * size,
         forward_bytes=size * (2.0 + gated + (1.0 + gated) * eager),
         backward_bytes=size * (3.0 + 2.0 * gated + (1.0 + 3.0 * gated) * eager),
-        forward_kernels=1.0 + gated * eager,
-        backward_kernels=1.0 + (1.0 + gated) * eager,
+        forward_kernels=used * (1.0 + gated * eager),
+        backward_kernels=used * (1.0 + (1.0 + gated) * eager),
     )

@@ -94,7 +94,8 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
 
 def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Operator]:
     """Logits over the vocabulary, and their cross-entropy in float32."""
-    models, plans, passes = scenarios.models, scenarios.plans, scenarios.stacks.loss_passes
+    models, plans, stacks = scenarios.models, scenarios.plans, scenarios.stacks
+    passes = stacks.loss_passes
     element, used = plans.element_bytes, models.vocabulary_head
     words = np.ceil(np.asarray(models.vocabulary_size) / plans.tp)
     own = np.where(np.asarray(models.tied_head) > 0, 0.0, 1.0)
@@ -118,7 +119,8 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Op
         Stream(
             name="cross-entropy",
             part="head",
-            saved=used * activations.cross_entropy(rows, words),
+            saved=stacks.keeps_logits * used * activations.cross_entropy(rows, words),
+            widest=stacks.keeps_logits * used * activations.cross_entropy(rows, words),
             forward_bytes=logits * (element + 2.0 * passes + 4.0),
             backward_bytes=logits * (4.0 + element + 2.0 * passes),
             reduces=True,

@@ -12,7 +12,7 @@ from simulator.specs.model import Layers
 from simulator.transformer.attention import attention, cross_attention
 from simulator.transformer.exchanges import exchange, mode, splits
 from simulator.transformer.feed_forward import feed_forward
-from simulator.transformer.tokens import Scenarios, Tokens, last_output_unused, tokens_of
+from simulator.transformer.tokens import Scenarios, Tokens, last_output_unused, stream_bytes, tokens_of
 
 
 def layer(layers: Layers, scenarios: Scenarios) -> list[Operator]:
@@ -35,7 +35,7 @@ def _norms(layers: Layers, scenarios: Scenarios, tokens: Tokens) -> Operator:
     width, plans, eager = layers.hidden_size, scenarios.plans, scenarios.stacks.eager
     element = plans.element_bytes
     inputs = np.where(np.asarray(layers.parallel_block) > 0, 1.0, layers.norms)
-    kept = activations.tensor(tokens.shared, width, element_bytes=element) * inputs
+    kept = activations.tensor(tokens.shared, width, element_bytes=stream_bytes(scenarios)) * inputs
     statistics = activations.normalisation(tokens.shared, 0.0, element_bytes=element, statistics=layers.norm_statistics)
     weights = layers.norms * parameters.normalisation(width, bias=layers.norm_bias)
     size = layers.norms * tokens.shared * width * element

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulator.columns import Columns
+from simulator.formulas import activations
 from simulator.formulas.typing import Num
 from simulator.specs.model import Layers, Models
 from simulator.specs.plan import Plans
@@ -48,6 +49,18 @@ def tokens_of(scenarios: Scenarios, length: Num) -> Tokens:
     everything = plans.micro_batch * length * real / plans.cp
     keys = length * np.where(np.asarray(stacks.fused_attention) > 0, real, 1.0)
     return Tokens(all=everything, shared=everything / plans.tokens_shared, queries=keys / plans.cp, keys=keys)
+
+
+def autocasts(scenarios: Scenarios) -> Num:
+    """Whether tensors between products stay in fp32 and weights are cast: parameters in fp32, products in 16 bits."""
+    plans = scenarios.plans
+    mixed = np.asarray(plans.parameter_bytes) > np.asarray(plans.element_bytes)
+    return np.where(mixed, scenarios.stacks.autocast, 0.0)
+
+
+def stream_bytes(scenarios: Scenarios) -> Num:
+    """Of an element of the residual stream, of what normalisations read and of a softmax."""
+    return np.where(autocasts(scenarios) > 0.0, activations.STATISTIC_BYTES, scenarios.plans.element_bytes)
 
 
 def linear_input(tokens: Tokens, scenarios: Scenarios) -> Num:

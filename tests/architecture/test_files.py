@@ -49,5 +49,5 @@ def test_every_data_file_is_shipped() -> None:
         ["git", "ls-files", "--", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
     endings = {Path(name).suffix for name in listed} - {".py"}
-    shipped = {".yaml", ".md", ".typed"}
+    shipped = {".yaml", ".md", ".gz", ".typed"}
     assert endings <= shipped

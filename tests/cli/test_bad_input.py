@@ -353,12 +353,12 @@ def test_a_wrong_device_file(tmp_path: Path, capsim: Capsim, old: str, new: str,
 @pytest.mark.parametrize(
     ("old", "new", "place", "fragment"),
     [
-        ("launch: 6 us", "launch: 6", ":8: ", "launch: '6' has no unit; a time is written like '6 s'"),
-        ("launch: 6 us", "launch: -6 us", ":8: ", "'-6 us' is out of range"),
-        ("platform: gpu", "platform: cpu", ":2: ", "platform='cpu': valid: 'gpu' or 'tpu'"),
-        ("eager: 0.2", "eager: .nan", ":6: ", "eager=nan: must be a finite number"),
-        ("gradients: 0.7", "gradients: 1.7", ":10: ", "overlap.gradients=1.7: must be at most 1"),
-        ("gradients: 0.7", "gradient: 0.7", ":10: ", "unknown key 'overlap.gradient'; did you mean 'gradients'?"),
+        ("launch: 6 us", "launch: 6", ":10: ", "launch: '6' has no unit; a time is written like '6 s'"),
+        ("launch: 6 us", "launch: -6 us", ":10: ", "'-6 us' is out of range"),
+        ("platform: gpu", "platform: cpu", ":3: ", "platform='cpu': valid: 'gpu' or 'tpu'"),
+        ("eager: 0.2", "eager: .nan", ":7: ", "eager=nan: must be a finite number"),
+        ("gradients: 0.7", "gradients: 1.7", ":12: ", "overlap.gradients=1.7: must be at most 1"),
+        ("gradients: 0.7", "gradient: 0.7", ":12: ", "unknown key 'overlap.gradient'; did you mean 'gradients'?"),
     ],
 )
 def test_a_wrong_stack_file(tmp_path: Path, capsim: Capsim, old: str, new: str, place: str, fragment: str) -> None:

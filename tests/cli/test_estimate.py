@@ -79,7 +79,9 @@ def test_the_answer_as_json(capsim: Capsim, monkeypatch: pytest.MonkeyPatch, arg
     assert set(answer["memory_bytes"]) == _MEMORY
     assert set(answer["run"]) == _RUN
     assert all(math.isfinite(number) and number >= 0 for number in _numbers(answer))
-    assert answer["step_time_low_s"] is answer["step_time_high_s"] is answer["interval_level"] is None
+    assert 0 < answer["step_time_low_s"] < answer["step_time_s"] < answer["step_time_high_s"]
+    assert answer["interval_level"] == 0.9
+    assert answer["evidence"]["runs"] > 30
     assert answer["backend"] == "analytic"
 
 
@@ -138,6 +140,7 @@ _EFFECTS: dict[str, tuple[str, str]] = {
     "--price": ("", "--price 2.5"),
     "--grid": ("", "--grid fr"),
     "--overhead": ("", "--overhead google"),
+    "--constants": ("", "--constants none"),
 }
 """Each option with what else the command says, and what changes the answer."""
 
@@ -259,7 +262,8 @@ def test_the_table_is_readable(capsim: Capsim, monkeypatch: pytest.MonkeyPatch) 
         r"Model +336M parameters +336,226,108",
         r"Step time +\d+(\.\d+)? ms",
         r"Throughput +\d+k tokens/s +[\d,]+ sequences/s",
-        r"Utilisation +\d+\.\d % MFU +\d+\.\d % HFU, \d+ TFLOP/s a device",
+        r"Evidence +[\d,]+ runs, \d+ sources +nearest: [\w.-]+",
+        r"Utilisation +\d+\.\d % MFU +\d+\.\d % HFU, \d+(\.\d+)? TFLOP/s a device",
         r"Limited by +matrix products +matrix products \d",
         r"Memory +\d+(\.\d+)? GiB of 79\.3 GiB +fits, \d+(\.\d+)? GiB free",
         r"Run +[\d.]+ (h|days) +1,000,000 steps, 65\.5B tokens",

@@ -41,8 +41,7 @@ def test_plans_together_equal_each_alone() -> None:
     plans = Plans.stack([scenario.plan.columns(scenario.workload) for scenario in scenarios])
     shared = first.columns()
     together = Scenarios(shared.models, shared.workloads, plans, shared.stacks)
-    backend = AnalyticBackend.of(first.system, 16, "bf16")
-    found = evaluate(together, backend)
+    found = evaluate(together, first.backend())
     whole = totals(together, found.counts)
     for row, scenario in enumerate(scenarios):
         alone = simulator.answer(scenario)
@@ -65,6 +64,23 @@ def test_models_workloads_stacks_and_devices_can_be_columns_too() -> None:
     scenarios = Scenarios.stack([case.columns() for case in cases])
     backend = AnalyticBackend.stack([case.backend() for case in cases])
     found = evaluate(scenarios, backend)
+    for row, case in enumerate(cases):
+        alone = simulator.answer(case)
+        assert float(np.asarray(found.step.time)[row]) == pytest.approx(alone.step_time_s, rel=1e-12)
+        assert float(np.asarray(found.memory.total)[row]) == pytest.approx(alone.memory_bytes["total"], rel=1e-12)
+
+
+def test_models_with_experts_and_without_are_priced_together() -> None:
+    cases = [
+        simulator.resolve(model, "dgx-h100", stack="megatron-lm", plan=plan, workload={"global_batch": 64})
+        for model, plan in (
+            ({"base": "llama-2-7b", "layers": 4}, {"tp": 2, "micro_batch": 1}),
+            ({"base": "mixtral-8x7b", "layers": 4}, {"ep": 4, "micro_batch": 1}),
+        )
+    ]
+    found = evaluate(
+        Scenarios.stack([case.columns() for case in cases]), AnalyticBackend.stack([case.backend() for case in cases])
+    )
     for row, case in enumerate(cases):
         alone = simulator.answer(case)
         assert float(np.asarray(found.step.time)[row]) == pytest.approx(alone.step_time_s, rel=1e-12)

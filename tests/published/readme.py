@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from simulator.evidence.report import markdown
+from simulator.evidence.validation import validate
+
 README = Path(__file__).parents[2] / "README.md"
 _BLOCK = r"(?P<head><!-- example: {name} -->\n```\n).*?(?P<tail>```\n<!-- end -->)"
 _COMMANDS = {
@@ -30,8 +33,14 @@ def _printed(arguments: list[str]) -> str:
     return "\n".join(lines[: end + 1]) + "\n"
 
 
+_TABLE = r"(?P<head><!-- table: evidence -->\n).*?(?P<tail><!-- end -->)"
+
+
 def rewritten(text: str) -> str:
-    """The page with what the commands print now."""
+    """The page with what the commands print now, and the table of errors."""
+    match = re.search(_TABLE, text, re.S)
+    assert match is not None
+    text = text[: match.end("head")] + markdown(validate()) + "\n" + text[match.start("tail") :]
     for name, arguments in _COMMANDS.items():
         match = re.search(_BLOCK.format(name=name), text, re.S)
         assert match is not None, name

@@ -32,7 +32,7 @@ def test_what_is_said_to_be_more_or_less_is(row: Compared) -> None:
 
 
 def test_palm() -> None:
-    assert _row("PaLM 540B reaches").predicted == pytest.approx(0.462, rel=0.15)
+    assert _row("PaLM 540B reaches").predicted == pytest.approx(0.462, rel=0.2)
     assert _row("Multi-query").predicted == pytest.approx(1.0, abs=0.02)
 
 

@@ -1,0 +1,117 @@
+"""Runs priced together, as arrays."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.backends.analytic import AnalyticBackend
+from simulator.calibration import Constants, Shifts
+from simulator.evaluation import evaluate
+from simulator.evidence.mapping import Case, case_of
+from simulator.evidence.runs import RefusedError, Run
+from simulator.memory import Memory
+from simulator.transformer import Scenarios
+
+Values = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """Runs as scenarios, and those that are not."""
+
+    cases: tuple[Case, ...]
+    refused: tuple[tuple[Run, RefusedError], ...]
+
+
+def mapped(runs: Iterable[Run]) -> Mapped:
+    """Make scenarios of runs; each that cannot be one is kept with its reason."""
+    cases: list[Case] = []
+    refused: list[tuple[Run, RefusedError]] = []
+    for run in runs:
+        try:
+            cases.append(case_of(run))
+        except RefusedError as error:
+            refused.append((run, error))
+    return Mapped(tuple(cases), tuple(refused))
+
+
+@dataclass(frozen=True)
+class Priced:
+    """What a step of each run takes."""
+
+    time: Values
+    """[s]"""
+    memory: Memory
+    """Of the fullest stage, in arrays [B]."""
+    capacity: Values
+    """Of a device [B]."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Runs whose models have equal structure."""
+
+    rows: Rows
+    scenarios: Scenarios
+    backend: AnalyticBackend
+
+
+class Batch:
+    """Scenarios as arrays, in groups of equal structure.
+
+    Parameters
+    ----------
+    cases
+        The scenarios, at least one.
+    """
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        by_structure: defaultdict[int, list[int]] = defaultdict(list)
+        columns = [case.columns() for case in cases]
+        for row, one in enumerate(columns):
+            by_structure[len(one.models.layers)].append(row)
+        self.size = len(cases)
+        self._groups = [
+            _Group(
+                np.array(rows, dtype=np.intp),
+                Scenarios.stack([columns[row] for row in rows]),
+                AnalyticBackend.stack([cases[row].backend() for row in rows]),
+            )
+            for rows in by_structure.values()
+        ]
+
+    def price(self, shifts: Shifts) -> Priced:
+        """Time and memory of a step of every run.
+
+        Parameters
+        ----------
+        shifts
+            Of the constants, one number or one for each run.
+        """
+        time, capacity = np.empty(self.size), np.empty(self.size)
+        memory = {part.name: np.empty(self.size) for part in fields(Memory)}
+        for group in self._groups:
+            moved = shifts.take(group.rows)
+            scenarios = Scenarios(
+                group.scenarios.models,
+                group.scenarios.workloads,
+                group.scenarios.plans,
+                moved.on_stacks(group.scenarios.stacks),
+            )
+            found = evaluate(scenarios, moved.on_backend(group.backend))
+            time[group.rows] = found.step.time
+            capacity[group.rows] = group.backend.device.memory_capacity
+            for name, values in memory.items():
+                values[group.rows] = getattr(found.memory, name)
+        return Priced(time, Memory(**memory), capacity)
+
+
+def shifts_of(cases: Sequence[Case], constants: Constants) -> Shifts:
+    """The shifts of every case, as arrays."""
+    return Shifts.stack([constants.of(case.stack, case.system, case.plan.precision or "bf16") for case in cases])

@@ -1,0 +1,106 @@
+"""The rate of a node's network cards, read from free words [Gb/s]."""
+
+from __future__ import annotations
+
+import re
+
+_RATE = re.compile(r"(?<![\d./-])(?P<rate>\d+(?:\.\d+)?) ?-?(?P<unit>[gt])(?:b|bit|be|bps|bits)?\b")
+_TOTAL = re.compile(r"[^,;(]{0,24}?(?:per[ -](?:node|host|server|machine|instance|vm)|/ ?node|nominal|total|aggregate)")
+_PER_DEVICE = re.compile(r"(?:per|/|each|a) ?-?(?:gpu|device|accelerator|rank)\b")
+_NAMED = re.compile(r"\b(?P<name>qdr|fdr|edr|hdr|ndr|xdr)-?(?P<rate>\d{2,3})?\b")
+_NAMES = {"qdr": 40.0, "fdr": 56.0, "edr": 100.0, "hdr": 200.0, "ndr": 400.0, "xdr": 800.0}
+_BEFORE = re.compile(
+    r"\b(?P<cards>\d+)(?: ?[x×*] ?(?=\d|connectx|cx|mellanox|mlx|nvidia|intel|ib\b|infiniband|omni|opa|"
+    r"[qfehnx]dr|nic|hca|efa|roce|eth|slingshot|bluefield|dual|single|port|adapter|\()"
+    r"| (?:compute |ib |infiniband |roce )?(?:hcas?|nics?|rails?|cards|adapters|ports|links|compute)\b)"
+)
+_AFTER = re.compile(r"\d ?g(?:b|bit|be|bps)?(?:/s(?:ec)?)? ?[x×*] ?(?P<cards>\d+)\b")
+_RAILS = (("dual[ -](?:rail|nic)|two (?:rail|nic|hca)", 2.0), ("quad[ -](?:rail|nic)|four (?:rail|nic|hca)", 4.0))
+_CHOICE = re.compile(r"\d+ or \d+|\d+ ?/ ?\d+ ?g")
+"""Words that leave a number open."""
+_GENERATIONS = (
+    ("b300", 8, 800.0),
+    ("b200", 8, 400.0),
+    ("h100|h200|h800|mi300", 8, 400.0),
+    ("a100|a800|a30", 8, 200.0),
+    ("mi250", 8, 200.0),
+    ("rtx|gtx|titan|^t4|^l4$|^a10g?$", 1, 100.0),
+    ("", 4, 100.0),
+)
+"""Network cards of the reference host of each generation of devices, and the rate of one [Gb/s]."""
+_FEWEST = 4
+"""Devices of a node from which it has the cards of a reference host."""
+_MANY_CARDS = ("infiniband", "roce", "omni-path")
+"""Kinds of network of which a rate without a number means that of one card of several."""
+
+
+def node_rate(words: str, kind: str, *, device: str, per_node: int, hosts: float = 1.0, usual: float = 0.0) -> float:
+    """The rate of the network of a node, or of a whole NVLink domain [Gb/s].
+
+    Parameters
+    ----------
+    words
+        What the source says, in lower case.
+    kind
+        The kind of network.
+    device
+        The id of the device.
+    per_node
+        Devices that the inner links join.
+    hosts
+        How many hosts those devices stand in.
+    usual
+        The rate of a node of the cloud that the words name [Gb/s]; that of the device's reference host if zero.
+
+    Examples
+    --------
+    >>> node_rate("8x hdr", "infiniband", device="a100-sxm4-80gb", per_node=8)
+    1600.0
+    >>> node_rate("1.6 tb/s", "infiniband", device="a100-sxm4-80gb", per_node=8)
+    1600.0
+    >>> node_rate("25 gbe", "ethernet", device="v100-sxm2-16gb", per_node=8)
+    25.0
+    """
+    reference, of_card = next((c, r) for pattern, c, r in _GENERATIONS if re.search(pattern, device))
+    stated, in_all = _stated(words)
+    if _PER_DEVICE.search(words) or re.search(r"nvl\d", words):
+        return (stated or of_card) * per_node
+    cards = _cards(words)
+    if in_all and stated:
+        return stated * hosts
+    if cards is not None:
+        return cards * (stated or of_card) * hosts
+    # A reference host has so many cards for eight devices; a larger domain has as many for every eight.
+    several = reference * max(per_node, 8) / 8.0 if per_node >= _FEWEST else min(reference, per_node)
+    if stated:
+        return stated * (several if kind in _MANY_CARDS else hosts)
+    if usual:
+        return usual * hosts
+    return several * of_card
+
+
+def _stated(words: str) -> tuple[float | None, bool]:
+    """The rate that words tell [Gb/s], and whether it is that of a whole node."""
+    open_rate = re.search(r"\d+ ?/ ?\d+ ?g", words)
+    found = [] if open_rate else [match for match in _RATE.finditer(words) if float(match["rate"]) > 0.0]
+    counted = _BEFORE.search(words)
+    if found:
+        at = counted.end() if counted else 0
+        match = next((match for match in found if match.start() >= at), found[0])
+        if match["unit"] == "t":
+            return 1000.0 * float(match["rate"]), True
+        return float(match["rate"]), not counted and bool(_TOTAL.match(words, match.end()))
+    named = _NAMED.search(words)
+    if named:
+        return float(named["rate"] or _NAMES[named["name"]]), False
+    return None, False
+
+
+def _cards(words: str) -> float | None:
+    """How many network cards of a node words tell of."""
+    if _CHOICE.search(words):
+        return None
+    found = _BEFORE.search(words) or _AFTER.search(words)
+    if found and 0 < int(found["cards"]) <= 64:
+        return float(found["cards"])
+    return next((number for pattern, number in _RAILS if re.search(pattern, words)), None)

@@ -1,0 +1,173 @@
+"""Predictions held against published runs: each run priced by constants that were not fitted to it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from simulator.calibration import UNFITTED, Constants, Shifts, shipped
+from simulator.evidence import held_out, memory, runs, scores
+from simulator.evidence.batch import Batch, Values, mapped
+from simulator.evidence.intervals import traits_of
+from simulator.evidence.mapping import Case
+from simulator.evidence.memory import MemoryScore
+from simulator.evidence.runs import Run
+from simulator.evidence.scores import Outcome
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What the comparison found."""
+
+    rows: int
+    timed: int
+    """Of them those that trained and tell the time of a step."""
+    refused: dict[str, int]
+    """Why runs were not priced, and how many."""
+    memory: MemoryScore | None
+    """Predicted bytes, and what fits, beside what runs tell of it."""
+    outcomes: tuple[Outcome, ...]
+    """Runs that count."""
+    suspect: tuple[Outcome, ...]
+    """Runs that contradict themselves or their neighbours, scored apart."""
+    unknown_keys: dict[str, int]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, strings, lists and dictionaries."""
+        whole = scores.headline(self.outcomes) if self.outcomes else None
+        known = scores.known_stack(self.outcomes) if self.outcomes else None
+        before = scores.unfitted(self.outcomes) if self.outcomes else None
+        figures = whole.to_dict() if whole else {}
+        return {
+            "rows": self.rows,
+            "timed_training_rows": self.timed,
+            "priced": len(self.outcomes) + len(self.suspect),
+            "refused": self.refused,
+            **{name: figures.get(name) for name in ("median_abs_error", "mean_abs_error", "p90_abs_error", "bias")},
+            "macro_median_abs_error": scores.macro(self.outcomes) if self.outcomes else None,
+            "interval_coverage_90": figures.get("coverage_90"),
+            "interval_low": figures.get("low"),
+            "interval_high": figures.get("high"),
+            "seconds": self.seconds,
+            "known_stack": _with_macro(known, self.outcomes, scores.known_stack),
+            "unfitted": _with_macro(before, self.outcomes, scores.unfitted),
+            "suspect": scores.headline(self.suspect).to_dict() if self.suspect else {},
+            **{
+                f"by_{name}": scores.plain(scores.by(self.outcomes, name))
+                for name in ("source", "device", "task", "stack")
+            },
+            "by_source_known_stack": scores.plain(scores.by(self.outcomes, "source", scores.known_stack)),
+            "memory": self.memory.to_dict() if self.memory else {},
+            "unknown_keys": self.unknown_keys,
+            "runs": [vars(each) for each in (*self.outcomes, *self.suspect)],
+        }
+
+
+def _with_macro(whole: scores.Score | None, outcomes: Sequence[Outcome], scoring: scores.Scoring) -> dict[str, Any]:
+    """A score with its macro-average; empty where nothing was priced."""
+    return {**whole.to_dict(), "macro_median_abs_error": scores.macro(outcomes, scoring)} if whole else {}
+
+
+def validate(given: Iterable[Run] | None = None, constants: Constants | None = None) -> Validation:
+    """Price runs and compare.
+
+    Parameters
+    ----------
+    given
+        Runs; those that are shipped unless given.
+    constants
+        To price with runs that no fit saw; the shipped ones unless given.
+
+    Notes
+    -----
+    A run that the shipped constants were fitted to is priced by constants of cross-validation that never saw it.
+    """
+    start = time.perf_counter()
+    every = tuple(runs.shipped() if given is None else given)
+    trained = [run for run in every if run.task != "forward"]
+    timed = [run for run in trained if run.measured.step_time_s is not None]
+    found = mapped(timed)
+    others = mapped(run for run in trained if run.measured.step_time_s is None and _tells_memory(run))
+    reasons = Counter(error.reason for _, error in found.refused)
+    reasons["forward pass only"] += sum(run.task == "forward" for run in every)
+    reasons["no step time"] += len(every) - len(timed) - reasons["forward pass only"]
+    outcomes = _outcomes(found.cases, constants or shipped()) if found.cases else []
+    return Validation(
+        rows=len(every),
+        timed=len(timed),
+        refused={reason: number for reason, number in reasons.most_common() if number},
+        memory=_memory((*found.cases, *others.cases)),
+        outcomes=tuple(each for each in outcomes if not each.suspect),
+        suspect=tuple(each for each in outcomes if each.suspect),
+        unknown_keys=dict(runs.unknown_keys(every).most_common()) if given is not None else {},
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _tells_memory(run: Run) -> bool:
+    """Whether a run says how much memory it took, or whether it fitted."""
+    return run.measured.memory_gb is not None or run.measured.oom is not None
+
+
+def _memory(cases: Sequence[Case]) -> MemoryScore | None:
+    """Score memory, to which no constant is fitted."""
+    return memory.compare(cases, Batch(cases).price(Shifts()).memory) if cases else None
+
+
+def _outcomes(cases: Sequence[Case], constants: Constants) -> list[Outcome]:
+    """Price cases by constants that never saw them."""
+    batch, evidence = Batch(cases), held_out.shipped()
+    predicted: dict[held_out.Scheme, Values] = {}
+    limits: dict[held_out.Scheme, tuple[Values, Values]] = {}
+    for scheme in evidence.errors:
+        own = [evidence.constants_of(case.run, scheme) or constants for case in cases]
+        predicted[scheme] = batch.price(_shifts(cases, own)).time
+        limits[scheme] = _limits(cases, evidence, scheme)
+    before = batch.price(_shifts(cases, [UNFITTED] * len(cases))).time
+    new, known = predicted["new source"], predicted["known stack"]
+    return [
+        Outcome(
+            id=case.run.id,
+            measured_s=float(case.run.measured.step_time_s or 0.0),
+            predicted_s=float(new[row]),
+            low_s=float(new[row] * limits["new source"][0][row]),
+            high_s=float(new[row] * limits["new source"][1][row]),
+            source=case.run.collection,
+            device=case.system.device.id,
+            stack=case.stack.id,
+            task=case.run.task,
+            suspect=case.run.suspect is not None,
+            known_stack_s=float(known[row]),
+            known_low_s=float(known[row] * limits["known stack"][0][row]),
+            known_high_s=float(known[row] * limits["known stack"][1][row]),
+            unfitted_s=float(before[row]),
+        )
+        for row, case in enumerate(cases)
+    ]
+
+
+def _shifts(cases: Sequence[Case], constants: Sequence[Constants]) -> Shifts:
+    """The shifts of every case by its own constants."""
+    return Shifts.stack(
+        [
+            own.of(case.stack, case.system, case.plan.precision or "bf16")
+            for case, own in zip(cases, constants, strict=True)
+        ]
+    )
+
+
+def _limits(cases: Sequence[Case], evidence: held_out.HeldOut, scheme: held_out.Scheme) -> tuple[Values, Values]:
+    """Factors of the interval around each case, by errors on other sources or other folds than its own."""
+    errors = evidence.errors[scheme]
+    low, high = np.empty(len(cases)), np.empty(len(cases))
+    for row, case in enumerate(cases):
+        group = evidence.group_of(case.run, scheme)
+        interval = errors.around(traits_of(case), among=None if group is None else errors.groups != group)
+        low[row], high[row] = interval.low, interval.high
+    return low, high
