@@ -36,13 +36,20 @@ class Kind:
 _BY_STACK = {"family": 0.4, "stack": 0.4}
 KINDS: dict[str, Kind] = {
     "products": Kind(
-        "logarithm of a factor on the efficiency of matrix products", {"class and format": 0.15, "device": 0.08}
+        "logarithm of a factor on the efficiency of matrix products",
+        {"all": 0.15, "class and format": 0.15, "device": 0.08},
     ),
-    "streaming": Kind("logarithm of a factor on the efficiency of memory-bound kernels", {"class": 0.12}),
-    "attention": Kind("logarithm of a factor on the efficiency of fused attention on a device", {"class": 0.15}),
+    "streaming": Kind("logarithm of a factor on the efficiency of memory-bound kernels", {"all": 0.12, "class": 0.12}),
+    "attention": Kind(
+        "logarithm of a factor on the efficiency of fused attention on a device", {"all": 0.15, "class": 0.15}
+    ),
     "host": Kind("logarithm of a factor on host times: the processors that come with a device", {"class": 0.25}),
-    "inner_links": Kind("logarithm of a factor on the efficiency of links inside a node", {"inner link": 0.2}),
-    "outer_links": Kind("logarithm of a factor on the efficiency of links between nodes", {"outer link": 0.3}),
+    "inner_links": Kind(
+        "logarithm of a factor on the efficiency of links inside a node", {"all": 0.2, "inner link": 0.2}
+    ),
+    "outer_links": Kind(
+        "logarithm of a factor on the efficiency of links between nodes", {"all": 0.2, "outer link": 0.3}
+    ),
     "launches": Kind("logarithm of a factor on the host time of a launch", {"family": 0.5, "stack": 0.4}),
     "eager": Kind("added to the share of avoidable memory traffic that is done", {"family": 0.4, "stack": 0.3}),
     "attention_kernels": Kind(
@@ -156,6 +163,7 @@ def names_of(stack: Stack, system: System, precision: str) -> dict[str, str]:
     """What the constants of a scenario belong to, level by level."""
     inner, outer = system.intra_node, system.inter_node or system.intra_node
     return {
+        "all": "all",
         "class": system.device.profile,
         "class and format": f"{system.device.profile} {_FORMATS.get(precision, precision)}",
         "device": system.device.id,

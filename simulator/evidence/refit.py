@@ -22,6 +22,8 @@ from simulator.evidence.runs import Run
 
 _MOST_PARTS = 10
 """Parts into which own runs are cut, each of which is left out in turn."""
+_TRUST = 3.0
+"""How much more than the catalogue's the shipped constants are to be believed: few runs must not move them far."""
 _NOTABLE = 0.02
 """A shift by less than this is not worth a line."""
 
@@ -81,7 +83,7 @@ def own(given: Iterable[Run], start: Constants | None = None) -> Fitted:
     if not cases:
         why = "; ".join(f"{reason} ({number})" for reason, number in reasons.items()) or "none trained with a step time"
         raise InputError(f"no run to fit to: {why}; a run needs a step time and a plan that can be priced")
-    fit, every = Fit(cases, base), np.ones(len(cases), dtype=bool)
+    fit, every = Fit(cases, base, _TRUST), np.ones(len(cases), dtype=bool)
     solution = fit.solve(every)
     moved = {
         " ".join(name): round(float(to - start_at), 3)
