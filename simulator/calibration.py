@@ -20,6 +20,8 @@ from simulator.specs.stack import Stack, Stacks
 
 SHIPPED = Path(__file__).parent / "evidence" / "constants.yaml"
 _FORMATS = {"fp16": "16-bit", "bf16": "16-bit", "fp8": "8-bit"}
+_MOST_BYTES = 50_000_000
+"""Of a file of constants with the runs that they were fitted to."""
 _WIDEST = 5.0
 """The largest shift that is taken for a constant rather than for a mistake."""
 
@@ -125,10 +127,10 @@ class Shifts(Columns):
 
 
 def _shifted_share(share: Num, shift: Num) -> Num:
-    """A share of time with its log-odds shifted; one that is 0 or 1 counts as nearly so once it is shifted."""
+    """A share of time moved by what a shift of log-odds moves it, or one nearby where it is 0 or 1."""
     inside = np.clip(share, 0.02, 0.97)
     moved = 1.0 / (1.0 + (1.0 - inside) / inside * np.exp(-np.asarray(shift)))
-    return np.where(np.asarray(shift) == 0.0, share, moved)
+    return np.asarray(np.clip(share + moved - inside, 0.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,8 @@ def load(path: str | Path) -> Constants:
     InputError
         With the file, the entry and what would be valid.
     """
-    text = read_text(Path(path)).split("\n---\n", 1)[0]  # the runs that were fitted to follow
+    text = read_text(Path(path), most_bytes=_MOST_BYTES).replace("\r\n", "\n")
+    text = text.split("\n---\n", 1)[0]  # the runs that were fitted to follow
     document = parse_yaml(text, str(path))
     if not isinstance(document, dict):
         raise InputError(f"{path}: must hold a mapping of names to values at the top level")
@@ -218,9 +221,13 @@ def load(path: str | Path) -> Constants:
 def _check_levels(path: str | Path, kind: str, levels: Any) -> None:
     """Check what stands under one kind of constants."""
     valid = KINDS[kind].levels
-    for level, names in levels.items() if isinstance(levels, dict) else [("", None)]:
-        if level not in valid or not isinstance(names, dict):
+    if not isinstance(levels, dict):
+        raise InputError(f"{path}: {kind}: must hold levels, of {', '.join(valid)}, with the shifts of each")
+    for level, names in levels.items():
+        if level not in valid:
             raise InputError(f"{path}: {kind}: unknown level {str(level)!r}; valid: {', '.join(valid)}")
+        if not isinstance(names, dict):
+            raise InputError(f"{path}: {kind}: {level}: must hold names and the shift of each")
         for name, shift in names.items():
             if isinstance(shift, bool) or not isinstance(shift, int | float) or not abs(shift) <= _WIDEST:
                 place = f"{path}: {kind}: {level}: {name}={str(shift)[:60]}"

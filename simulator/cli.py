@@ -309,6 +309,7 @@ def fit(
     from simulator.evidence.report import show_fit
 
     file = Path(output or "constants.yaml")
+    refit.check_output(file)
     if runs:
         fitted = refit.own(published.load(runs), find(constants))
     else:

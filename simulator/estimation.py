@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from hardware.spec import Price, System
 from simulator.advice import sources_of, warnings_of
-from simulator.calibration import UNFITTED, Constants, shipped
+from simulator.calibration import Constants, shipped
 from simulator.counts import totals
 from simulator.evaluation import evaluate
 from simulator.evidence.errors import Scheme, shipped_errors
@@ -221,9 +221,10 @@ def interval_of(scenario: Scenario) -> Interval | None:
     The shipped constants are judged on sources that they had not seen, since the user's cluster is one. Constants that
     were fitted to own runs are judged on configurations that they had not seen.
     """
-    if scenario.constants is UNFITTED:
+    shifts = scenario.constants.shifts
+    if not any(names for levels in shifts.values() for names in levels.values()):
         return None
-    scheme: Scheme = "new source" if scenario.constants is shipped() else "known stack"
+    scheme: Scheme = "new source" if shifts == shipped().shifts else "known stack"
     return shipped_errors(scheme).around(traits_of(scenario))
 
 

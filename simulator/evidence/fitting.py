@@ -20,12 +20,12 @@ _PRIOR = 0.2
 _SOURCE_ROWS = 40.0
 _SOURCE_POWER = 0.7
 """A source of more than so many runs weighs less than in proportion to them, by this power."""
-_DIFFERENCE = 0.03
+_DIFFERENCE = 0.02
 """Step of the numerical derivative."""
 _LONGEST_STEP = 0.7
 _ENOUGH = 3e-4
-"""Relative gain of an iteration below which the fit has converged."""
-_TRIES = 8
+"""Relative gain below which two iterations in a row mean that the fit has converged."""
+_TRIES = 10
 Jacobian = dict[str, Values]
 """Change of the logarithm of each run's time with its shift of each kind."""
 Mask = NDArray[np.bool_]
@@ -105,19 +105,19 @@ class Fit:
 
     def residuals(self, vector: Values) -> Values:
         """Logarithm of predicted over measured time."""
-        return np.log(self.batch.price(self.parameters.shifts(vector)).time / self.measured)
+        return np.log(self.batch.times(self.parameters.shifts(vector)) / self.measured)
 
     def jacobian(self, vector: Values) -> Jacobian:
         """Derivatives of the residuals; runs feel only their own shifts, so all of one kind are moved at once."""
         at = self.parameters.shifts(vector)
+        here = np.log(self.batch.times(at))
         found = {}
         for kind in KINDS:
-            sides = [np.log(self.batch.price(_moved(at, kind, sign * _DIFFERENCE)).time) for sign in (1.0, -1.0)]
-            found[kind] = (sides[0] - sides[1]) / (2.0 * _DIFFERENCE)
+            found[kind] = (np.log(self.batch.times(_moved(at, kind, _DIFFERENCE))) - here) / _DIFFERENCE
         return found
 
     def solve(
-        self, used: Mask, start: Values | None = None, jacobian: Jacobian | None = None, iterations: int = 14
+        self, used: Mask, start: Values | None = None, jacobian: Jacobian | None = None, iterations: int = 16
     ) -> Values:
         """The parameters of least robust cost (Levenberg-Marquardt on reweighted least squares).
 
@@ -135,7 +135,7 @@ class Fit:
         vector = self.centre.copy() if start is None else start.copy()
         weights = self._weights(used)
         residuals, damping = self.residuals(vector), 1e-3
-        cost = self._cost(weights, residuals, vector)
+        cost, slow = self._cost(weights, residuals, vector), 0
         for _ in range(iterations):
             slopes = self._design(self.jacobian(vector) if jacobian is None else jacobian)
             pull = weights / (1.0 + (residuals / _SCALE) ** 2)
@@ -153,9 +153,9 @@ class Fit:
                 damping = max(8.0 * damping, 1e-3)
             if better is None:
                 break
-            gain = (cost - lower) / cost
+            slow = slow + 1 if (cost - lower) / cost < _ENOUGH else 0
             vector, residuals, cost, damping = better, found, lower, damping / 6.0
-            if gain < _ENOUGH:
+            if slow > 1:
                 break
         return vector
 

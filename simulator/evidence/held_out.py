@@ -6,13 +6,15 @@ import gzip
 import json
 import zlib
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hardware.errors import InputError
 from simulator.calibration import Constants
 from simulator.evidence import errors as errors_of
 from simulator.evidence.batch import Values
@@ -23,8 +25,6 @@ from simulator.evidence.mapping import Case
 from simulator.evidence.runs import Run
 
 FOLDS = 5
-_ITERATIONS = 4
-"""Of a fit that starts from the solution on all runs."""
 
 
 def fold_of(run: Run) -> int:
@@ -39,25 +39,37 @@ class HeldOut:
 
     by_source: dict[str, Constants]
     by_fold: tuple[Constants, ...]
-    ids: frozenset[str]
-    """Runs that were fitted to."""
     errors: dict[Scheme, Errors]
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """Runs that were fitted to."""
+        return frozenset(self._groups["new source"])
+
+    @cached_property
+    def _groups(self) -> dict[Scheme, dict[str, str]]:
+        """What was left out to price each run that was fitted to, by its id."""
+        return {
+            scheme: dict(zip(errors.ids.tolist(), errors.groups.tolist(), strict=True))
+            for scheme, errors in self.errors.items()
+        }
+
+    def group_of(self, run: Run, scheme: Scheme) -> str | None:
+        """What was left out to price a run, which its id tells; none where no fit saw it."""
+        return self._groups[scheme].get(run.id)
 
     def constants_of(self, run: Run, scheme: Scheme) -> Constants | None:
         """Constants that never saw a run; none where no fit saw it."""
-        if run.id not in self.ids:
-            return None
-        return self.by_source[run.collection] if scheme == "new source" else self.by_fold[fold_of(run)]
-
-    def group_of(self, run: Run, scheme: Scheme) -> str | None:
-        """What was left out to price a run; none where no fit saw it."""
-        if run.id not in self.ids:
-            return None
-        return run.collection if scheme == "new source" else str(fold_of(run))
+        group = self.group_of(run, scheme)
+        if group is None:  # runs that are suspect were never fitted to, but their source may have been
+            return self.by_source.get(run.collection) if run.suspect is not None else None
+        return self.by_source[group] if scheme == "new source" else self.by_fold[int(group)]
 
 
-def cross_validate(fit: Fit, cases: Sequence[Case], used: Mask, solution: Values) -> HeldOut:
-    """Fit without every source and without every fold in turn.
+def cross_validate(fit: Fit, cases: Sequence[Case], used: Mask) -> HeldOut:
+    """Fit without every source and without every fold in turn, each time from the catalogue's constants.
+
+    A start at the solution for all runs would remember those that are left out.
 
     Parameters
     ----------
@@ -67,33 +79,39 @@ def cross_validate(fit: Fit, cases: Sequence[Case], used: Mask, solution: Values
         The runs.
     used
         Which of them are fitted to at all.
-    solution
-        The parameters of the fit to all of them.
     """
-    jacobian = fit.jacobian(solution)
     sources, folds = np.array(fit.sources), np.array([fold_of(case.run) for case in cases])
-
-    def without(part: Mask) -> tuple[Constants, Values]:
-        vector = fit.solve(used & ~part, solution, jacobian, _ITERATIONS)
-        return fit.parameters.constants(vector, "cross-validation"), fit.residuals(vector)[part]
-
-    by_source, by_fold = {}, []
+    names = sorted(set(fit.sources))
+    parts = [sources == name for name in names] + [folds == fold for fold in range(FOLDS)]
+    with ProcessPoolExecutor(initializer=_remember, initargs=(fit,)) as workers:
+        vectors = list(workers.map(_solve, [used & ~part for part in parts]))
     errors: dict[Scheme, Values] = {"new source": np.zeros(len(cases)), "known stack": np.zeros(len(cases))}
-    for source in sorted(set(fit.sources)):
-        by_source[source], errors["new source"][sources == source] = without(sources == source)
-    for fold in range(FOLDS):
-        constants, errors["known stack"][folds == fold] = without(folds == fold)
-        by_fold.append(constants)
+    for place, (vector, part) in enumerate(zip(vectors, parts, strict=True)):
+        errors["new source" if place < len(names) else "known stack"][part] = fit.residuals(vector)[part]
+    constants = [fit.parameters.constants(vector, "cross-validation") for vector in vectors]
     groups: dict[Scheme, Any] = {"new source": sources, "known stack": folds}
     seen = [case for case, use in zip(cases, used, strict=True) if use]
     return HeldOut(
-        by_source=by_source,
-        by_fold=tuple(by_fold),
-        ids=frozenset(case.run.id for case in seen),
+        by_source=dict(zip(names, constants[: len(names)], strict=True)),
+        by_fold=tuple(constants[len(names) :]),
         errors={
             scheme: _errors(seen, -errors[scheme][used], group[used].astype(str)) for scheme, group in groups.items()
         },
     )
+
+
+_FITS: list[Fit] = []
+"""The fit that a process of the cross-validation works on."""
+
+
+def _remember(fit: Fit) -> None:
+    """Keep what all parts share."""
+    _FITS[:] = [fit]
+
+
+def _solve(used: Mask) -> Values:
+    """Fit to some of the runs."""
+    return _FITS[0].solve(used)
 
 
 def _errors(cases: Sequence[Case], logarithms: Values, groups: Any) -> Errors:
@@ -115,7 +133,13 @@ def _errors(cases: Sequence[Case], logarithms: Values, groups: Any) -> Errors:
 
 
 def save(held_out: HeldOut, path: Path) -> None:
-    """Write everything in compact form, the same bytes for the same content."""
+    """Write everything in compact form, the same bytes for the same content.
+
+    Raises
+    ------
+    InputError
+        Where the file cannot be written.
+    """
     parameters = sorted({name for constants in held_out.by_fold for name, _ in constants.items()})
 
     def vector(constants: Constants) -> list[float]:
@@ -128,7 +152,11 @@ def save(held_out: HeldOut, path: Path) -> None:
         "by_fold": [vector(constants) for constants in held_out.by_fold],
         "errors": {scheme: _plain(errors) for scheme, errors in held_out.errors.items()},
     }
-    path.write_bytes(gzip.compress(json.dumps(document, separators=(",", ":")).encode(), compresslevel=9, mtime=0))
+    packed = gzip.compress(json.dumps(document, separators=(",", ":")).encode(), compresslevel=9, mtime=0)
+    try:
+        path.write_bytes(packed)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def _plain(errors: Errors) -> dict[str, Any]:
@@ -159,6 +187,5 @@ def shipped() -> HeldOut:
     return HeldOut(
         by_source={source: constants(values) for source, values in document["by_source"].items()},
         by_fold=tuple(constants(values) for values in document["by_fold"]),
-        ids=frozenset(document["errors"]["new source"]["ids"]),
         errors=errors,
     )

@@ -138,6 +138,11 @@ class Errors:
         return np.asarray(np.minimum(1.0, (_SOURCE_ROWS / number) ** _SOURCE_POWER)[at], dtype=np.float64)
 
     @cached_property
+    def _source_codes(self) -> NDArray[np.intp]:
+        """Sources as numbers."""
+        return np.unique(self.sources, return_inverse=True)[1]
+
+    @cached_property
     def _codes(self) -> dict[str, tuple[dict[str, int], NDArray[np.intp]]]:
         """Words of each trait as numbers, which compare sooner."""
         coded = {name: np.unique(self.traits[name], return_inverse=True) for name in _DIFFERENT}
@@ -202,7 +207,7 @@ class Errors:
             low=float(np.exp(min(wide * low, 0.0))),
             high=float(np.exp(max(wide * high, 0.0))),
             runs=round(float(counted.sum() ** 2 / (counted @ counted))),
-            sources=len(np.unique(self.sources[heavy])),
+            sources=len(set(self._source_codes[heavy].tolist())),
             nearest=tuple(str(self.ids[row]) for row in np.argsort(far, kind="stable")[:3]),
             distance=nearest,
         )
@@ -215,6 +220,7 @@ def widening(distance: Any) -> Any:
 
 def quantiles(values: Values, weights: Values, tail: float) -> tuple[float, float]:
     """Values below and above which lies a share `tail` of the weight."""
+    values, weights = values[weights > 0.0], weights[weights > 0.0]
     order = np.argsort(values, kind="stable")
     cumulated = np.cumsum(weights[order])
     middle = cumulated - 0.5 * weights[order]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ def shipped() -> tuple[Fitted, held_out.HeldOut]:
     fit = Fit(found.cases)
     solution = fit.solve(used)
     seen = tuple(case for case, use in zip(found.cases, used, strict=True) if use)
-    checked = held_out.cross_validate(fit, found.cases, used, solution)
+    checked = held_out.cross_validate(fit, found.cases, used)
     known = checked.errors["known stack"]
     fitted = Fitted(
         constants=fit.parameters.constants(solution, _origin(seen)),
@@ -139,6 +140,22 @@ def _origin(cases: Sequence[Case]) -> str:
     """Where constants come from, in words."""
     sources = len({case.run.collection for case in cases})
     return f"capsim fit: {len(cases):,} runs of {sources} source{'s' if sources > 1 else ''}"
+
+
+def check_output(path: Path) -> None:
+    """Refuse a place that cannot be written, before minutes are spent.
+
+    Raises
+    ------
+    InputError
+        Where the folder does not exist or may not be written, or the name is that of a folder.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: cannot be written (it is a directory); name a file")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: cannot be written (No such file or directory); name a file in a folder that exists")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path}: cannot be written (Permission denied); name a file in a folder of yours")
 
 
 def write(constants: Constants, cases: Sequence[Case], path: Path) -> None:

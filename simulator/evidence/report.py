@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from hardware.errors import one_line
 from simulator import units
 from simulator.evidence import scores
 from simulator.evidence.refit import Fitted
@@ -33,9 +34,9 @@ def render(found: Validation) -> RenderableType:
     share = units.percent(priced / found.timed if found.timed else 0.0)
     lines = [f"{found.rows:,} runs, {found.timed:,} of them trained and tell the time of a step;"]
     lines.append(f"{priced:,} priced ({share}) in {found.seconds:.1f} s, the others not because:")
-    lines += [f"  {number:>5,}  {reason}" for reason, number in found.refused.items()]
+    lines += [f"  {number:>5,}  {one_line(reason)}" for reason, number in found.refused.items()]
     if found.unknown_keys:
-        keys = ", ".join(f"{key} ({number})" for key, number in list(found.unknown_keys.items())[:8])
+        keys = ", ".join(f"{one_line(key)} ({number})" for key, number in list(found.unknown_keys.items())[:8])
         lines.append(f"keys that the schema does not know, and that were ignored: {keys}")
     parts: list[RenderableType] = [Text("\n".join(lines))]
     if found.outcomes:
@@ -112,7 +113,7 @@ def _groups(outcomes: Sequence[Outcome], name: str, title: str) -> Table:
     for key, score in scores.by(outcomes, name).items():
         if score.rows >= _FEWEST_SHOWN:
             table.add_row(
-                key,
+                one_line(key),
                 f"{score.rows:,}",
                 units.percent(score.median_abs_error),
                 units.percent(score.p90_abs_error),
@@ -138,7 +139,7 @@ def show_fit(fitted: Fitted, file: str) -> None:
     lines = [
         f"{fitted.constants.origin}, written to {file}",
         f"median error before {units.percent(fitted.before)}, on runs left out in turn {units.percent(fitted.after)}",
-        *(f"not used: {reason} ({number})" for reason, number in fitted.refused.items()),
+        *(f"not used: {one_line(reason)} ({number})" for reason, number in fitted.refused.items()),
         f"use it with --constants {file}",
     ]
     table = _table("Constant", "shift")

@@ -85,6 +85,8 @@ Free = Annotated[str | None, BeforeValidator(_as_words)]
 """Words of the source, in no fixed vocabulary."""
 Given = Annotated[Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, BeforeValidator(_as_count)]
 """A number, where it was published."""
+Duration = Annotated[Annotated[float, Field(ge=1e-9, le=1e9)] | None, BeforeValidator(_as_count)]
+"""A time that a step may take [s]."""
 Flag = Annotated[bool | None, BeforeValidator(_as_flag)]
 """A flag, where it was published."""
 NumberOrWords = Annotated[float | str | None, BeforeValidator(_as_number)]
@@ -174,7 +176,7 @@ class RunPlan(Part):
 class Measured(Part):
     """What was measured."""
 
-    step_time_s: Given = None
+    step_time_s: Duration = None
     step_time_from: Free = None
     tokens_per_s: Given = None
     samples_per_s: Given = None
@@ -282,7 +284,7 @@ def unknown_keys(runs: Iterable[Run]) -> Counter[str]:
     """Keys that the schema does not name, and how often each occurs."""
     found: Counter[str] = Counter()
     for run in runs:
-        found.update(run.model_extra or ())
+        found.update(list(run.model_extra or ()))
         for part in ("model", "hardware", "plan", "measured", "source", "extra"):
             found.update(f"{part}.{key}" for key in getattr(run, part).model_extra or ())
     return found

@@ -1,0 +1,233 @@
+"""Intervals: quantiles by their definition, coverage, and what is near."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simulator.evidence.batch import mapped
+from simulator.evidence.errors import SCHEMES, Scheme, shipped_errors
+from simulator.evidence.intervals import LEVEL, Errors, Values, quantiles, traits_of, widening
+from simulator.evidence.validation import Validation
+from tests.evidence.examples import fitted_to, timed
+
+_TRAITS: dict[str, Any] = {
+    "class": "a100-sxm",
+    "kind": "gpu",
+    "family": "megatron",
+    "stack": "megatron-lm",
+    "precision": "bf16",
+    "objective": "causal",
+    "experts": "False",
+    "devices": 6.0,
+    "hidden_size": 12.0,
+    "tokens": 12.0,
+}
+_OTHER = {"class": "v100", "family": "huggingface", "stack": "huggingface", "objective": "mlm"}
+
+
+def _errors(scores: Values, traits: list[dict[str, Any]], sources: list[str] | None = None) -> Errors:
+    """Errors of made-up runs, each a source of its own unless told."""
+    names = sources or [f"source {row}" for row in range(len(scores))]
+    return Errors(
+        ids=np.array([f"run {row}" for row in range(len(scores))]),
+        sources=np.array(names),
+        groups=np.array(names),
+        traits={name: np.array([each[name] for each in traits]) for name in _TRAITS},
+        scores=np.asarray(scores, dtype=np.float64),
+        factor=1.0,
+    )
+
+
+# Quantiles
+
+
+def _defined(values: list[float], weights: list[float], share: float) -> float:
+    """Where the weight below, counting half of a value's own, is a share of all; straight lines between values."""
+    pairs = sorted(zip(values, weights, strict=True))
+    whole, below = sum(weights), 0.0
+    corners = []
+    for value, weight in pairs:
+        corners.append(((below + weight / 2.0) / whole, value))
+        below += weight
+    for (left, low), (right, high) in pairwise(corners):
+        if left <= share <= right:
+            return low + (high - low) * (share - left) / (right - left)
+    return corners[0][1] if share < corners[0][0] else corners[-1][1]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_quantiles_are_as_defined(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    values, weights = random.normal(size=random.integers(1, 40)), random.uniform(0.01, 3.0, 40)
+    weights = weights[: len(values)]
+    tail = float(random.uniform(0.01, 0.4))
+    low, high = quantiles(values, weights, tail)
+    assert low == pytest.approx(_defined(values.tolist(), weights.tolist(), tail))
+    assert high == pytest.approx(_defined(values.tolist(), weights.tolist(), 1.0 - tail))
+    assert values.min() <= low <= high <= values.max()
+
+
+def test_quantiles_of_equal_weights_are_hazens() -> None:
+    values = np.random.default_rng(1).normal(size=57)
+    for weight in (1.0, 7.5):
+        found = quantiles(values, np.full(57, weight), 0.05)
+        assert found == pytest.approx(tuple(np.quantile(values, [0.05, 0.95], method="hazen")))
+
+
+def test_values_without_weight_do_not_count() -> None:
+    values, weights = np.array([0.0, 1.0, 5.0, 6.0]), np.array([1.0, 1.0, 1.0, 1.0])
+    whole = quantiles(values, weights, 0.05)
+    more = np.array([-9.0, 0.9, 5.9, 99.0])
+    assert quantiles(np.append(values, more), np.append(weights, np.zeros(4)), 0.05) == pytest.approx(whole)
+    assert quantiles(np.append(values, more), np.append(weights, np.zeros(4)), 0.3) == pytest.approx(
+        quantiles(values, weights, 0.3)
+    )
+
+
+# Coverage
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_fresh_runs_of_one_kind_are_covered(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    scores = random.standard_t(3, size=2000) * 0.1 + 0.05
+    found = _errors(scores[:1000], [_TRAITS] * 1000).around(_TRAITS)
+    inside = (np.log(found.low) <= scores[1000:]) & (scores[1000:] <= np.log(found.high))
+    assert np.mean(inside) == pytest.approx(LEVEL, abs=0.035)
+
+
+def test_runs_that_are_alike_decide() -> None:
+    random = np.random.default_rng(5)
+    narrow, wide = random.normal(size=(2, 900)) * np.array([[0.05], [0.4]])
+    errors = _errors(np.concatenate([narrow[:600], wide[:600]]), [_TRAITS] * 600 + [_TRAITS | _OTHER] * 600)
+    for traits, fresh in ((_TRAITS, narrow[600:]), (_TRAITS | _OTHER, wide[600:])):
+        found = errors.around(traits)
+        assert 0.86 <= np.mean((np.log(found.low) <= fresh) & (fresh <= np.log(found.high))) <= 0.97
+    assert errors.around(_TRAITS).high < errors.around(_TRAITS | _OTHER).high / 1.3
+
+
+def test_an_interval_always_holds_the_prediction() -> None:
+    found = _errors(np.linspace(0.2, 0.4, 50), [_TRAITS] * 50).around(_TRAITS)
+    assert found.low == 1.0
+    assert found.high > 1.2
+
+
+def test_the_factor_scales_intervals() -> None:
+    errors = _errors(np.linspace(-0.3, 0.4, 50), [_TRAITS] * 50)
+    one, two = errors.around(_TRAITS), replace(errors, factor=2.0).around(_TRAITS)
+    assert two.low == pytest.approx(one.low**2)
+    assert two.high == pytest.approx(one.high**2)
+
+
+def test_a_large_source_weighs_less_than_in_proportion() -> None:
+    sources = ["large"] * 400 + ["small"] * 40
+    errors = _errors(np.zeros(440), [_TRAITS] * 440, sources)
+    large, small = errors.weights[:400].sum(), errors.weights[400:].sum()
+    assert small == pytest.approx(40.0)
+    assert small < large < 10.0 * small
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_left_out_runs_are_covered(validation: Validation, scheme: Scheme) -> None:
+    found = validation.to_dict()
+    coverage = found["known_stack"]["coverage_90"] if scheme == "known stack" else found["interval_coverage_90"]
+    assert 0.88 <= coverage <= 0.92
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_stored_errors_are_those_of_the_validation(validation: Validation, scheme: Scheme) -> None:
+    errors = shipped_errors(scheme)
+    stored = dict(zip(errors.ids.tolist(), errors.logarithms.tolist(), strict=True))
+    assert set(stored) == {each.id for each in validation.outcomes}
+    for each in validation.outcomes:
+        predicted = each.predicted_s if scheme == "new source" else each.known_stack_s
+        assert np.log(each.measured_s / predicted) == pytest.approx(stored[each.id], abs=1e-3)
+
+
+# Distance
+
+
+def test_widening_starts_beyond_the_evidence_and_grows() -> None:
+    distances = np.linspace(0.0, 4.0, 81)
+    factors = widening(distances)
+    assert np.all(factors[distances <= 0.25] == 1.0)
+    assert np.all(np.diff(factors) >= 0.0)
+    assert np.all(np.diff(factors[distances > 0.5]) > 0.0)
+
+
+def test_intervals_grow_with_distance() -> None:
+    errors = _errors(np.linspace(-0.3, 0.3, 60), [_TRAITS] * 60)
+    found = [errors.around(_TRAITS | {"devices": 6.0 + more}) for more in (0.0, 4.0, 8.0, 16.0, 64.0)]
+    assert [each.distance for each in found] == pytest.approx([0.0, 0.4, 0.8, 1.6, 6.4])
+    widths = [np.log(each.high / each.low) for each in found]
+    assert all(more > less for less, more in pairwise(widths))
+
+
+def test_each_trait_counts() -> None:
+    errors = _errors(np.zeros(3), [_TRAITS] * 3)
+    for name, value in _TRAITS.items():
+        other = value + 1.0 if isinstance(value, float) else "something else"
+        assert errors.around(_TRAITS | {name: other}).distance > 0.0
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_nearest_runs_are_the_nearest(scheme: Scheme) -> None:
+    errors = shipped_errors(scheme)
+    for case in mapped(timed()[5::211]).cases:
+        traits = traits_of(case)
+        distances, found = errors.distances(traits), errors.around(traits)
+        assert found.distance == distances.min()
+        named = [float(distances[errors.ids == name][0]) for name in found.nearest]
+        assert named == sorted(distances)[:3]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_scenario_equal_to_a_run_has_no_distance(scheme: Scheme) -> None:
+    errors = shipped_errors(scheme)
+    for case in mapped(fitted_to("bigscience", 5) + fitted_to("maxtext_tpu", 5)).cases:
+        traits = traits_of(case)
+        assert errors.distances(traits)[errors.ids == case.run.id] == pytest.approx([0.0])
+        assert errors.around(traits).distance == 0.0
+
+
+# What is left out
+
+
+def test_what_is_not_among_is_left_out() -> None:
+    random = np.random.default_rng(3)
+    errors = _errors(random.normal(size=60) * 0.2, [_TRAITS] * 30 + [_TRAITS | _OTHER] * 30)
+    among = np.arange(60) >= 30
+    found = errors.around(_TRAITS, among=among)
+    assert found.distance == pytest.approx(0.6 + 0.8 + 0.6 + 0.3)
+    assert set(found.nearest) <= {f"run {row}" for row in range(30, 60)}
+    assert (found.runs, found.sources) == (30, 30)
+    assert errors.around(_TRAITS).distance == 0.0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_errors_of_what_is_left_out_have_no_influence(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    scores, among = random.normal(size=60) * 0.2, np.arange(60) >= 30
+    changed = np.where(among, scores, 10.0 * scores)
+    before, after = (_errors(each, [_TRAITS] * 60).around(_TRAITS, among=among) for each in (scores, changed))
+    assert (after.low, after.high) == pytest.approx((before.low, before.high), rel=1e-12)
+
+
+def test_around_each_is_around_without_its_group() -> None:
+    random = np.random.default_rng(6)
+    sources = [f"source {row // 4}" for row in range(40)]
+    traits = [_TRAITS | {"devices": float(row % 5)} for row in range(40)]
+    errors = _errors(random.normal(size=40) * 0.2, traits, sources)
+    low, high = errors.around_each()
+    nearest = errors.nearest_of_others()
+    for row in (0, 7, 39):
+        found = errors.around(traits[row], among=errors.groups != errors.groups[row])
+        wide = float(widening(nearest[row]))
+        assert found.distance == nearest[row]
+        assert found.low == pytest.approx(min(np.exp(wide * low[row]), 1.0))
+        assert found.high == pytest.approx(max(np.exp(wide * high[row]), 1.0))
