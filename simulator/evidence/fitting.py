@@ -15,6 +15,8 @@ from simulator.evidence.mapping import Case
 
 _SCALE = 0.15
 """Deviation of the logarithm of time beyond which a run loses weight (of a Cauchy distribution)."""
+_STAGES = ((4.0 * _SCALE, 5), (_SCALE, 9))
+"""Scales of the loss one after the other, and iterations at most with each."""
 _PRIOR = 0.2
 """Weight of the priors: a deviation of one in a constant costs as much as so many runs that are off by `_SCALE`."""
 _SOURCE_ROWS = 40.0
@@ -101,7 +103,7 @@ class Fit:
         self.measured = np.array([case.run.measured.step_time_s for case in cases], dtype=np.float64)
         self.sources = [case.run.collection for case in cases]
         self.centre = self.parameters.vector(start) if start else np.zeros(len(self.parameters.names))
-        self._stiffness = trust * _PRIOR * _SCALE**2 / self.parameters.deviation**2
+        self._stiffness = trust * _PRIOR / self.parameters.deviation**2
 
     def residuals(self, vector: Values) -> Values:
         """Logarithm of predicted over measured time."""
@@ -116,37 +118,39 @@ class Fit:
             found[kind] = (np.log(self.batch.times(_moved(at, kind, _DIFFERENCE))) - here) / _DIFFERENCE
         return found
 
-    def solve(
-        self, used: Mask, start: Values | None = None, jacobian: Jacobian | None = None, iterations: int = 16
-    ) -> Values:
-        """The parameters of least robust cost (Levenberg-Marquardt on reweighted least squares).
+    def solve(self, used: Mask) -> Values:
+        """The parameters of least robust cost, from the centre of the priors.
+
+        A wide loss first, under which no run is an outlier, leads to the neighbourhood of the best of several minima;
+        the narrow one then settles there (graduated non-convexity). Nothing starts at a solution that other runs made.
 
         Parameters
         ----------
         used
             Which runs are fitted to.
-        start
-            Where to begin; at the centre of the priors unless given.
-        jacobian
-            Derivatives to keep throughout, for a start near the solution.
-        iterations
-            At most so many.
         """
-        vector = self.centre.copy() if start is None else start.copy()
-        weights = self._weights(used)
-        residuals, damping = self.residuals(vector), 1e-3
-        cost, slow = self._cost(weights, residuals, vector), 0
+        vector = self.centre
+        for scale, iterations in _STAGES:
+            vector = self._settle(used, vector, scale, iterations)
+        return vector
+
+    def _settle(self, used: Mask, start: Values, scale: float, iterations: int) -> Values:
+        """Levenberg-Marquardt on reweighted least squares."""
+        vector, slow, damping = start.copy(), 0, 1e-3
+        weights, stiffness = self._weights(used), self._stiffness * scale**2
+        residuals = self.residuals(vector)
+        cost = self._cost(weights, residuals, vector, scale)
         for _ in range(iterations):
-            slopes = self._design(self.jacobian(vector) if jacobian is None else jacobian)
-            pull = weights / (1.0 + (residuals / _SCALE) ** 2)
-            curvature = slopes.T @ (slopes * pull[:, None]) + np.diag(self._stiffness)
-            gradient = slopes.T @ (pull * residuals) + self._stiffness * (vector - self.centre)
+            slopes = self._design(self.jacobian(vector))
+            pull = weights / (1.0 + (residuals / scale) ** 2)
+            curvature = slopes.T @ (slopes * pull[:, None]) + np.diag(stiffness)
+            gradient = slopes.T @ (pull * residuals) + stiffness * (vector - self.centre)
             better = None
             for _ in range(_TRIES):
                 step = np.linalg.solve(curvature + damping * np.diag(np.diag(curvature)), -gradient)
                 tried = vector + np.clip(step, -_LONGEST_STEP, _LONGEST_STEP)
                 found = self.residuals(tried)
-                lower = self._cost(weights, found, tried)
+                lower = self._cost(weights, found, tried, scale)
                 if lower < cost:
                     better = tried
                     break
@@ -165,10 +169,10 @@ class Fit:
         share = {source: min(1.0, (_SOURCE_ROWS / count) ** _SOURCE_POWER) for source, count in number.items()}
         return np.array([share.get(source, 0.0) for source in self.sources]) * used
 
-    def _cost(self, weights: Values, residuals: Values, vector: Values) -> float:
+    def _cost(self, weights: Values, residuals: Values, vector: Values, scale: float) -> float:
         """What is minimised: a Cauchy loss and the priors."""
-        loss = weights @ np.log1p((residuals / _SCALE) ** 2) * _SCALE**2
-        return float(loss + self._stiffness @ (vector - self.centre) ** 2)
+        loss = weights @ np.log1p((residuals / scale) ** 2)
+        return float(scale**2 * (loss + self._stiffness @ (vector - self.centre) ** 2))
 
     def _design(self, jacobian: Jacobian) -> Values:
         """Derivatives of every residual by every parameter."""

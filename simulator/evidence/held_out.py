@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def cross_validate(fit: Fit, cases: Sequence[Case], used: Mask) -> HeldOut:
     sources, folds = np.array(fit.sources), np.array([fold_of(case.run) for case in cases])
     names = sorted(set(fit.sources))
     parts = [sources == name for name in names] + [folds == fold for fold in range(FOLDS)]
-    with ProcessPoolExecutor(initializer=_remember, initargs=(fit,)) as workers:
+    with ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=_remember, initargs=(fit,)) as workers:
         vectors = list(workers.map(_solve, [used & ~part for part in parts]))
     errors: dict[Scheme, Values] = {"new source": np.zeros(len(cases)), "known stack": np.zeros(len(cases))}
     for place, (vector, part) in enumerate(zip(vectors, parts, strict=True)):

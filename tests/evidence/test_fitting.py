@@ -88,7 +88,7 @@ def test_gross_outliers_change_little(cases: list[Case], fit: Fit, solution: Val
     times = fit.measured.copy()
     times[::10] *= np.where(np.arange(len(times[::10])) % 2, 4.0, 0.2)
     spoilt = Fit(_measured(cases, times))
-    found = spoilt.solve(_every(spoilt), start=solution, iterations=8)
+    found = spoilt.solve(_every(spoilt))
     changed = np.abs(fit.residuals(found) - fit.residuals(solution))
     assert np.median(changed) < 0.01
     assert np.median(np.abs(fit.residuals(found))) < 0.015
@@ -98,7 +98,7 @@ def test_a_fit_repeats_exactly(cases: list[Case], fit: Fit, slopes: Jacobian) ->
     other = Fit(cases)
     again = other.jacobian(other.centre)
     assert all(np.array_equal(again[kind], slopes[kind]) for kind in KINDS)
-    found = [each.solve(_every(each), jacobian=slopes, iterations=6) for each in (fit, fit, other)]
+    found = [each.solve(_every(each)) for each in (fit, fit, other)]
     assert np.array_equal(found[0], found[1])
     assert np.array_equal(found[0], found[2])
 
@@ -139,16 +139,16 @@ def test_a_run_feels_one_parameter_a_level(cases: list[Case], fit: Fit) -> None:
 # What does not count
 
 
-def test_runs_that_are_not_used_have_no_influence(cases: list[Case], fit: Fit, slopes: Jacobian) -> None:
+def test_runs_that_are_not_used_have_no_influence(cases: list[Case], fit: Fit) -> None:
     used = np.arange(len(cases)) % 3 > 0
     other = Fit(_measured(cases, np.where(used, fit.measured, 7.0 * fit.measured)))
-    before, after = (each.solve(used, jacobian=slopes, iterations=5) for each in (fit, other))
+    before, after = (each.solve(used) for each in (fit, other))
     assert np.array_equal(before, after)
     assert not np.array_equal(before, fit.centre)
 
 
-def test_without_used_runs_nothing_moves(fit: Fit, slopes: Jacobian) -> None:
-    assert np.array_equal(fit.solve(~_every(fit), jacobian=slopes), fit.centre)
+def test_without_used_runs_nothing_moves(fit: Fit) -> None:
+    assert np.array_equal(fit.solve(~_every(fit)), fit.centre)
 
 
 def test_parameters_that_nothing_tells_of_stay_where_they_are(fit: Fit, solution: Values, slopes: Jacobian) -> None:
@@ -160,13 +160,13 @@ def test_parameters_that_nothing_tells_of_stay_where_they_are(fit: Fit, solution
     assert np.all(solution[~told] == 0.0)
 
 
-def test_trust_draws_to_the_centre(cases: list[Case], fit: Fit, slopes: Jacobian) -> None:
+def test_trust_draws_to_the_centre(cases: list[Case], fit: Fit) -> None:
     start = _truth(cases)
     slower = _measured(cases, 1.3 * fit.measured)
     away = []
     for trust in (0.1, 1.0, 10.0, 1e5):
         one = Fit(slower, start, trust)
-        moved = one.solve(_every(one), jacobian=slopes, iterations=6) - one.centre
+        moved = one.solve(_every(one)) - one.centre
         away.append(float(np.linalg.norm(moved / one.parameters.deviation)))
     assert all(more > less for more, less in pairwise(away))
     assert away[-1] < 0.01 * away[1]
@@ -203,9 +203,7 @@ def _error(cases: list[Case], constants: Constants) -> float:
     return float(np.median(np.abs(Batch(cases).price(shifts_of(cases, constants)).time / measured - 1.0)))
 
 
-def test_own_runs_improve_what_is_said_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    solve = Fit.solve
-    monkeypatch.setattr(Fit, "solve", lambda self, used: solve(self, used, iterations=4))  # to be quick
+def test_own_runs_improve_what_is_said_of_others() -> None:
     given, others = _own(3)
     found = refit.own(given)
     before, after = _error(others, calibration.shipped()), _error(others, found.constants)

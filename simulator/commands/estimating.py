@@ -1,0 +1,34 @@
+"""The main job: `capsim estimate`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from simulator.commands.app import app
+from simulator.commands.options import Given, Json, print_json, scenario_options
+
+Sources = Annotated[bool, typer.Option("--sources", help="List the source of every figure.")]
+
+
+@app.command()
+@scenario_options()
+def estimate(given: Given, json: Json = False, sources: Sources = False) -> None:
+    """Time, memory, utilisation and money of one training run.
+
+    What is left open is chosen, and the answer says so:
+    capsim estimate bert-large --system dgx-a100-640gb
+    """
+    from simulator.estimation import answer
+    from simulator.scenario import complete
+
+    file = given.file()
+    with given.placed():
+        result = answer(complete(file))
+    if json:
+        print_json(result.to_dict())
+    else:
+        from simulator.report import print_estimate
+
+        print_estimate(result, title=file.title, sources=sources)

@@ -1,0 +1,91 @@
+"""How far off we are: `capsim claims`, `capsim validate`, `capsim fit`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from simulator.commands.app import app
+from simulator.commands.options import Constants, Json, print_json
+
+Runs = Annotated[
+    list[str] | None, typer.Argument(metavar="[PATH]...", help="Files or folders of runs; the shipped ones if none.")
+]
+OwnRuns = Annotated[list[str] | None, typer.Option("--runs", metavar="PATH", help="A file or folder of own runs.")]
+Output = Annotated[str | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write the constants.")]
+
+
+@app.command()
+def claims(json: Json = False) -> None:
+    """Published facts and claims beside what capsim says of them."""
+    from simulator.evidence import claims as published
+
+    rows = published.compare()
+    if json:
+        print_json([row.to_dict() for row in rows])
+    else:
+        published.show(rows)
+
+
+@app.command()
+def validate(
+    paths: Runs = None,
+    constants: Constants = None,
+    html: Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write a page as well.")] = None,
+    json: Json = False,
+) -> None:
+    """Predictions beside published or own runs, each priced by constants that were not fitted to it.
+
+    What is scored, and how far off it is, by source, device, stack and task:
+    capsim validate
+    """
+    from simulator.calibration import find
+    from simulator.evidence import runs
+    from simulator.evidence.validation import validate as compare
+
+    found = compare(runs.load(paths) if paths else None, find(constants) if constants else None)
+    if html is not None:
+        from simulator.evidence.page import write
+
+        write(found, html)
+    if json:
+        print_json(found.to_dict())
+    else:
+        from simulator.evidence.report import show
+
+        show(found)
+
+
+@app.command()
+def fit(
+    runs: OwnRuns = None,
+    output: Output = None,
+    constants: Constants = None,
+    json: Json = False,
+) -> None:
+    """Fit the constants of device classes, links and stacks to runs.
+
+    Three to ten runs of one's own stack are enough to gain:
+    capsim fit --runs mine.yaml -o mine-constants.yaml
+    Without runs it repeats the fit of the shipped constants and their cross-validation, which takes minutes.
+    """
+    from pathlib import Path
+
+    from simulator.calibration import find
+    from simulator.evidence import held_out, refit
+    from simulator.evidence import runs as published
+    from simulator.evidence.report import show_fit
+
+    file = Path(output or "constants.yaml")
+    refit.check_output(file)
+    if runs:
+        fitted = refit.own(published.load(runs), find(constants))
+    else:
+        fitted, checked = refit.shipped()
+        held_out.save(checked, file.with_name("held_out.json.gz"))
+    refit.write(fitted.constants, fitted.cases, file)
+    if json:
+        print_json(fitted.to_dict() | {"output": str(file)})
+    else:
+        show_fit(fitted, str(file))

@@ -1,0 +1,184 @@
+"""Options that several commands share: how they are read, and those that say what a scenario is."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hardware.errors import InputError, shown
+
+if TYPE_CHECKING:
+    from simulator.specs.loading import ScenarioFile
+
+
+def read_whole(option: typer.CallbackParam, value: str | None) -> Any:
+    """Read a whole number such as 8 or 1e6."""
+    if value is None:
+        return None
+    try:
+        return int(value)
+    except ValueError:
+        number = _float(value)
+    if number is None or not number.is_integer():
+        raise InputError(f"{option.opts[0]}={shown(value)}: write a whole number")
+    return int(number)
+
+
+def read_real(option: typer.CallbackParam, value: str | None) -> Any:
+    """Read a number."""
+    if value is not None and _float(value) is None:
+        raise InputError(f"{option.opts[0]}={shown(value)}: write a number")
+    return None if value is None else _float(value)
+
+
+def read_amount(option: typer.CallbackParam, value: str | None) -> Any:
+    """Read a count such as 780e9 or 780B."""
+    if value is None:
+        return None
+    scale = {"k": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}.get(value[-1:], 1.0)
+    number = _float(value if scale == 1.0 else value[:-1])
+    if number is None:
+        raise InputError(f"{option.opts[0]}={shown(value)}: write a number such as 780e9 or 780B")
+    return number * scale
+
+
+def _float(text: str) -> float | None:
+    """A number, or nothing where the text is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def number(name: str, words: str, read: Callable[..., Any] = read_whole) -> Any:
+    """An option that is a number; it is read here, so that an error names option and value."""
+    return typer.Option(name, callback=read, metavar="N", help=words)
+
+
+def _text(name: str, words: str) -> Any:
+    """An option that is a name."""
+    return Annotated[str | None, typer.Option(name, help=words)]
+
+
+def _count(name: str, words: str, read: Callable[..., Any] = read_whole) -> Any:
+    """An option that is a number, or not given."""
+    return Annotated[str | None, number(name, words, read)]
+
+
+def _flag(name: str, words: str) -> Any:
+    """An option that is given as it is, with ``no`` before it, or not at all."""
+    return Annotated[bool | None, typer.Option(f"--{name}/--no-{name}", help=words)]
+
+
+_OTHERS: dict[str, Any] = {
+    "system": _text("--system", "A system's name or file; a device's name means a host."),
+    "devices": _count("--devices", "Number of devices."),
+    "stack": _text("--stack", "The software: a stack's name or file."),
+    "objective": _text("--objective", "What the head does: causal, mlm, seq2seq, classification, span."),
+}
+_WORKLOAD: dict[str, Any] = {
+    "sequence_length": _count("--seq-len", "Tokens of a sequence."),
+    "target_length": _count("--target-len", "Tokens of a target (encoder-decoder)."),
+    "effective_tokens": _count("--effective-tokens", "Mean real tokens a sequence.", read_real),
+    "predictions": _count("--predictions", "Masked positions a sequence."),
+    "global_batch": _count("--global-batch", "Sequences of an optimizer step."),
+    "tokens": _count("--tokens", "Tokens of the run, such as 780e9 or 780B.", read_amount),
+    "steps": _count("--steps", "Steps of the run, instead of tokens."),
+}
+_PLAN: dict[str, Any] = {
+    "micro_batch": _count("--micro-batch", "Sequences of one forward pass."),
+    "dp": _count("--dp", "Data-parallel replicas."),
+    "tp": _count("--tp", "Tensor-parallel ranks."),
+    "pp": _count("--pp", "Pipeline stages."),
+    "virtual_stages": _count("--virtual-stages", "Chunks of layers of a device."),
+    "cp": _count("--cp", "Context-parallel ranks."),
+    "ep": _count("--ep", "Expert-parallel ranks."),
+    "sequence_parallel": _flag("sequence-parallel", "Share tokens of normalisations."),
+    "sharding": _text("--sharding", "none, zero1, zero2, zero3 or hybrid."),
+    "sharding_group": _count("--sharding-group", "Ranks that share, under hybrid or zero1."),
+    "schedule": _text("--schedule", "1f1b, gpipe, interleaved or zero-bubble."),
+    "recompute": _text("--recompute", "none, selective or full."),
+    "precision": _text("--precision", "fp32, tf32, fp16, bf16 or fp8."),
+    "optimizer": _text("--optimizer", "adamw, lamb, sgd, adafactor or adam-8bit."),
+    "offload_optimizer": _flag("offload-optimizer", "Optimizer states on the host."),
+    "placement": _text("--placement", "Axes from the innermost, such as tp-cp-dp-pp."),
+}
+_MONEY: dict[str, Any] = {
+    "price": _text("--price", "USD an hour of a device, a provider, or an offer."),
+    "grid": _text("--grid", "Whose electricity."),
+    "overhead": _text("--overhead", "Power usage effectiveness of the site."),
+    "constants": _text("--constants", "Constants that capsim fit wrote, or none for the catalogue's own."),
+}
+_SCENARIO = {**_OTHERS, **_WORKLOAD, **_PLAN, **_MONEY}
+Model = Annotated[str, typer.Argument(help="A model's name or file, a Hugging Face config.json, or a scenario file.")]
+Constants = _MONEY["constants"]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What options said of a scenario."""
+
+    model: str
+    plan: dict[str, Any] = field(default_factory=dict)
+    workload: dict[str, Any] = field(default_factory=dict)
+    others: dict[str, Any] = field(default_factory=dict)
+
+    def file(self) -> ScenarioFile:
+        """The scenario file that the options are, or what they make of the one that is named."""
+        from simulator.specs.loading import scenario_of
+
+        return scenario_of(self.model, plan=self.plan, workload=self.workload, **self.others)
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """Let errors name the line of the scenario file, where it is not an option that is wrong."""
+        from hardware.reading import placed
+
+        options = [*self.others, *(f"plan.{name}" for name in self.plan)]
+        with placed(self.model, besides=[*options, *(f"workload.{name}" for name in self.workload)]):
+            yield
+
+
+def scenario_options(*, without: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that make a scenario; the command receives them as its first argument.
+
+    Parameters
+    ----------
+    without
+        Options that make no sense for the command.
+    """
+    offered = {name: kind for name, kind in _SCENARIO.items() if name not in without}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+
+        @functools.wraps(command)
+        def run(model: str, **options: Any) -> None:
+            said = {name: options.pop(name) for name in offered}
+            told = {name: value for name, value in said.items() if value is not None}
+            plan, workload = ({name: told.pop(name) for name in kinds if name in told} for kinds in (_PLAN, _WORKLOAD))
+            command(Given(model, plan, workload, told), **options)
+
+        kind, keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+        parameters = [inspect.Parameter("model", kind, annotation=Model)]
+        parameters += [inspect.Parameter(n, keyword, default=None, annotation=t) for n, t in offered.items()]
+        parameters += [parameter.replace(kind=keyword) for parameter in own]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorate
+
+
+def print_json(value: Any) -> None:
+    """Print JSON that any parser reads."""
+    from json import dumps
+
+    typer.echo(dumps(value, indent=2, allow_nan=False))
