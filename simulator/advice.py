@@ -9,10 +9,12 @@ import numpy as np
 from hardware import catalogue
 from hardware.catalogue import load_profile
 from hardware.spec import Sheet
+from simulator import long_run
 from simulator.counts import count
 from simulator.memory import peak
 from simulator.scenario import Scenario
-from simulator.specs.plan import Plan, Plans, constraints
+from simulator.specs.plan import Plan, columns_of
+from simulator.specs.plans import constraints
 from simulator.transformer import Scenarios
 
 _GIB = 2.0**30
@@ -69,7 +71,7 @@ def _remedy(scenario: Scenario, capacity: float) -> str:
         plan = scenario.plan.model_copy(update=change)
         if plan != scenario.plan:
             changed.append((words, plan))
-    plans = Plans.stack([plan.columns(scenario.workload) for _, plan in changed])
+    plans = columns_of([plan for _, plan in changed], scenario.workload)
     columns = Scenarios(scenario.model.columns(), scenario.workload.columns(), plans, scenario.stack.columns())
     totals = np.broadcast_to(peak(columns, count(columns)).total, len(changed))
     kept = np.ones(len(changed), dtype=bool)
@@ -102,4 +104,5 @@ def sources_of(scenario: Scenario) -> Iterator[str]:
         price = scenario.price
         where = "; ".join(price.provenance["rate"].source) if "rate" in price.provenance else price.provider
         yield f"price {price.rate * 3600:.2f} USD an hour: {price.offer} of {price.provider}, {price.date} ({where})"
+    yield from long_run.sources(scenario)
     yield f"electricity of {scenario.grid.name}; overhead: {scenario.overhead.name}"

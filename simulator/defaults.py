@@ -15,7 +15,8 @@ from simulator.calibration import UNFITTED, Constants
 from simulator.evaluation import evaluate
 from simulator.specs.loading import load_stack
 from simulator.specs.model import Model
-from simulator.specs.plan import Plan, Plans, check, constraints
+from simulator.specs.plan import Plan, check, columns_of
+from simulator.specs.plans import constraints
 from simulator.specs.stack import Recompute, Stack
 from simulator.specs.workload import Workload
 from simulator.transformer import Scenarios
@@ -84,7 +85,7 @@ def choose(
     candidates = list(_candidates(given, filled, model, workload, system, stack, devices))
     if not candidates:
         raise _no_plan(given, filled, model, workload, stack, devices)
-    plans = Plans.stack([plan.columns(workload) for plan in candidates])
+    plans = columns_of(candidates, workload)
     shifts = constants.of(stack, system, filled.precision or "bf16")
     scenarios = Scenarios(model.columns(), workload.columns(), plans, shifts.on_stacks(stack.columns()))
     kept = np.ones(len(candidates), dtype=bool)

@@ -161,14 +161,8 @@ def _buffers(scenarios: Scenarios, of_device: ModelCounts, is_last: Num, *, held
 
 
 def peak(scenarios: Scenarios, of_device: ModelCounts) -> Memory:
-    """Memory of the stage that needs most.
-
-    That is the first, which holds most micro-batches, the second, which may have a layer more, or the last with the
-    head.
-    """
-    last = np.asarray(scenarios.plans.pp) - 1.0
-    stages = (np.zeros_like(last), np.minimum(1.0, last), last)
-    most, *others = (on_stage(scenarios, of_device, stage) for stage in stages)
+    """Memory of the stage that needs most."""
+    most, *others = _candidates(scenarios, of_device)
     for other in others:
         larger = np.asarray(other.total) > np.asarray(most.total)
         most = Memory(
@@ -178,3 +172,23 @@ def peak(scenarios: Scenarios, of_device: ModelCounts) -> Memory:
             }
         )
     return most
+
+
+def peak_total(scenarios: Scenarios, of_device: ModelCounts) -> Num:
+    """What the stage that needs most holds together, without its parts [B]."""
+    most, *others = (stage.total for stage in _candidates(scenarios, of_device))
+    for other in others:
+        most = np.maximum(most, other)
+    return most
+
+
+def _candidates(scenarios: Scenarios, of_device: ModelCounts) -> list[Memory]:
+    """Memory of the stages that may need most.
+
+    Those are the first, which holds most micro-batches, the second, which may have a layer more, and the last with the
+    head.
+    """
+    last = np.asarray(scenarios.plans.pp) - 1.0
+    if not np.any(last > 0.0):
+        return [on_stage(scenarios, of_device, np.zeros_like(last))]
+    return [on_stage(scenarios, of_device, stage) for stage in (np.zeros_like(last), np.minimum(1.0, last), last)]

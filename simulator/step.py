@@ -16,8 +16,6 @@ from simulator.tally import Counts, Times, times
 from simulator.transformer import Scenarios, embedding, head, layer
 from simulator.transformer.exchanges import splits
 
-_HOST_NORM = 4.0
-"""Exponent of the norm that joins the time of device and host: the slower of the two, with a soft corner."""
 _BACKWARD_LAUNCH = 0.55
 """Host time of a kernel of the backward pass over one of the forward pass, which Python drives."""
 _GRADIENT_SUMS = 2.0
@@ -48,7 +46,7 @@ class _Pass:
         return self.forward + self.backward
 
 
-def price(scenarios: Scenarios, of_device: ModelCounts, backend: Backend) -> Step:
+def price(scenarios: Scenarios, of_device: ModelCounts, backend: Backend, *, broken_down: bool = True) -> Step:
     """Time of one optimizer step.
 
     Parameters
@@ -59,6 +57,8 @@ def price(scenarios: Scenarios, of_device: ModelCounts, backend: Backend) -> Ste
         What `simulator.counts.count` says of the same scenarios.
     backend
         Prices kernels and collectives.
+    broken_down
+        Whether the parts are wanted; a search over many plans does without them.
 
     Returns
     -------
@@ -66,6 +66,49 @@ def price(scenarios: Scenarios, of_device: ModelCounts, backend: Backend) -> Ste
         Its parts: those of the compute on the slowest stage for all micro-batches, what it waits for, and what
         happens once a step.
     """
+    plans = scenarios.plans
+    of_stages = _stages(scenarios, of_device, backend)
+    middle, first, last = (stage.time for stage in of_stages.places)
+    slowest = np.maximum(np.maximum(middle, first), last)
+    piped_together = first + last + (plans.pp - 2.0) * middle
+    together = np.where(np.asarray(plans.pp) > 1.0, np.maximum(piped_together, slowest), slowest)
+    share = pipeline.idle_share(plans.virtual_stages, zero_bubble=plans.zero_bubble)
+    piped = pipeline.step_time(slowest, together, micro_batches=plans.micro_batches, idle_share=share)
+    once = _once_a_step(scenarios, of_device, backend, of_stages.layers)
+    time = piped + sum(once.values(), start=np.float64(0.0))
+    if not broken_down:
+        return Step(time, {})
+    bubble = {"pipeline_bubble": piped - plans.micro_batches * slowest}
+    return Step(time, _parts(of_stages, slowest, plans.micro_batches) | bubble | once)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """One micro-batch on one stage of the pipeline [s]."""
+
+    held: tuple[tuple[_Pass, Num], ...]
+    """Layers, embedding and head, and how much of each."""
+    together: Num
+    """Time that device and host take."""
+    device: Num
+    transfer: Num
+
+    @property
+    def time(self) -> Num:
+        """All of it."""
+        return self.together + self.transfer
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """The stages of a pipeline: one inside, the first and the last."""
+
+    layers: _Pass
+    places: tuple[_Stage, _Stage, _Stage]
+
+
+def _stages(scenarios: Scenarios, of_device: ModelCounts, backend: Backend) -> _Stages:
+    """Time of one micro-batch on each kind of stage."""
     plans, stacks, models = scenarios.plans, scenarios.stacks, scenarios.models
     layers = _layers(scenarios, of_device.layers, backend)
     with_embedding, with_head = traffic.end_parameters(scenarios, of_device)
@@ -79,30 +122,41 @@ def price(scenarios: Scenarios, of_device: ModelCounts, backend: Backend) -> Ste
     at_ends = pipeline.end_layers(models.layer_count, plans.pp) / even
     alone = np.where(np.asarray(plans.pp) > 1.0, 0.0, 1.0)
     between = np.where(np.asarray(plans.pp) > 2.0, inside, 0.0)
-
-    stage = {
-        "middle": _joined(layers, between, first, 0.0, last, 0.0, transfer),
-        "first": _joined(layers, at_ends, first, 1.0, last, alone, transfer),
-        "last": _joined(layers, at_ends, first, alone, last, 1.0, transfer),
-    }
-    slowest = np.maximum(np.maximum(stage["middle"][0], stage["first"][0]), stage["last"][0])
-    ends_together = stage["first"][0] + stage["last"][0]
-    together = np.where(np.asarray(plans.pp) > 1.0, ends_together + (plans.pp - 2.0) * stage["middle"][0], slowest)
-    share = pipeline.idle_share(plans.virtual_stages, zero_bubble=plans.zero_bubble)
-    piped = pipeline.step_time(
-        slowest, np.maximum(together, slowest), micro_batches=plans.micro_batches, idle_share=share
+    return _Stages(
+        layers,
+        (
+            _joined(((layers, between),), transfer),
+            _joined(((layers, at_ends), (first, 1.0), (last, alone)), transfer),
+            _joined(((layers, at_ends), (first, alone), (last, 1.0)), transfer),
+        ),
     )
 
+
+def _joined(held: tuple[tuple[_Pass, Num], ...], transfer: Num) -> _Stage:
+    """Time of one micro-batch on a stage with its share of layers and perhaps the ends."""
+    device = sum((number * part.device for part, number in held), start=np.float64(0.0))
+    host = sum((number * part.host for part, number in held), start=np.float64(0.0))
+    return _Stage(held, np.maximum(_slower(device, host), device), device, transfer)
+
+
+def _slower(device: Num, host: Num) -> Num:
+    """The larger of two times with a soft corner: their norm of order 4."""
+    norm: Num = np.sqrt(np.sqrt(np.square(np.square(device)) + np.square(np.square(host))))
+    return norm
+
+
+def _parts(stages: _Stages, slowest: Num, micro_batches: Num) -> dict[str, Num]:
+    """What the slowest stage does for all micro-batches, part by part."""
     parts: dict[str, Num] = {}
     taken: Num = 0.0
-    for time, of_stage in (stage["last"], stage["first"], stage["middle"]):
-        chosen = np.where(time >= slowest, 1.0 - taken, 0.0)
+    for stage in reversed(stages.places):
+        chosen = np.where(stage.time >= slowest, 1.0 - taken, 0.0)
         taken = taken + chosen
-        for name, value in of_stage.items():
-            parts[name] = parts.get(name, 0.0) + chosen * value * plans.micro_batches
-    parts["pipeline_bubble"] = piped - plans.micro_batches * slowest
-    parts |= _once_a_step(scenarios, of_device, backend, layers)
-    return Step(time=sum(parts.values(), start=np.float64(0.0)), parts=parts)
+        each = [("host", stage.together - stage.device), ("pipeline_transfer", stage.transfer)]
+        each += [(name, number * value) for part, number in stage.held for name, value in part.parts.items()]
+        for name, value in each:
+            parts[name] = parts.get(name, 0.0) + chosen * value * micro_batches
+    return parts
 
 
 def _layers(scenarios: Scenarios, of_layers: Counts, backend: Backend) -> _Pass:
@@ -185,21 +239,6 @@ def _transfers(scenarios: Scenarios, backend: Backend) -> Num:
     sent = traffic.transfer(scenarios)
     waited = 2.0 * plans.virtual_stages * sent.time(backend) * (1.0 - np.asarray(stacks.pipeline_overlap))
     return np.where(np.asarray(sent.count) > 0.0, waited, 0.0)
-
-
-def _joined(
-    layers: _Pass, share: Num, first: _Pass, has_first: Num, last: _Pass, has_last: Num, transfer: Num
-) -> tuple[Num, dict[str, Num]]:
-    """Time of one micro-batch on a stage with its share of layers and perhaps the ends, and its parts."""
-    held = ((layers, share), (first, has_first), (last, has_last))
-    device = sum((number * part.device for part, number in held), start=np.float64(0.0))
-    host = sum((number * part.host for part, number in held), start=np.float64(0.0))
-    together = np.maximum((device**_HOST_NORM + host**_HOST_NORM) ** (1.0 / _HOST_NORM), device)
-    parts: dict[str, Num] = {"host": together - device, "pipeline_transfer": transfer}
-    for part, number in held:
-        for name, value in part.parts.items():
-            parts[name] = parts.get(name, 0.0) + number * value
-    return together + transfer, parts
 
 
 def _once_a_step(scenarios: Scenarios, of_device: ModelCounts, backend: Backend, layers: _Pass) -> dict[str, Num]:

@@ -10,7 +10,7 @@ import numpy as np
 from simulator.backends.protocol import Backend
 from simulator.formulas.typing import Num
 from simulator.operators import FusedAttention, Operator
-from simulator.specs.plan import Plans
+from simulator.specs.plans import Plans
 from simulator.specs.stack import Stacks
 
 

@@ -234,6 +234,8 @@ class AnalyticBackend(Columns):
         paced: Num = 0.0
         after: Num = 0.0
         for level in self.wires.levels:
+            if level.absent:
+                continue
             ranks = collectives.ranks_within(degree, stride, reach=level.reach)
             fan_out = np.maximum(ranks / inner, 1.0)
             if kind == "all_to_all":
@@ -262,6 +264,8 @@ class AnalyticBackend(Columns):
         time: Num = 0.0
         inside: Num = 1.0
         for level in self.wires.levels:
+            if level.absent:
+                continue
             ranks = collectives.ranks_within(degree, stride, reach=level.reach)
             across = level.latency + message_bytes / (level.bandwidth * level.send_efficiency)
             time = np.where(ranks > inside, across, time)

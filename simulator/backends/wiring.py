@@ -41,6 +41,11 @@ class Level(Columns):
     extents: tuple[Num, Num, Num]
     wraps: tuple[Num, Num, Num]
 
+    @property
+    def absent(self) -> bool:
+        """Whether no system has the level, so that it adds nothing to any time."""
+        return not np.any(np.asarray(self.reach) > 1.0)
+
     def rate(self, fan_out: Num, degree: Num, stride: Num) -> Num:
         """Rate at which one device sends in a long collective [B/s]."""
         ring = collectives.ring_rate(
@@ -48,13 +53,22 @@ class Level(Columns):
         )
         cube = np.where(np.asarray(self.cube_mesh) > 0, collectives.cube_mesh_share(fan_out), 1.0)
         links = np.where(np.asarray(self.mesh) > 0, np.maximum(fan_out - 1.0, 1.0), 1.0)
+        if not self._is_torus:
+            return ring * cube * links
         used, _ = self._torus_use(degree, stride)
         return ring * cube * np.where(np.asarray(self.torus) > 0, np.maximum(used, 1.0), links)
 
     def steps(self, fan_out: Num, degree: Num, stride: Num) -> Num:
         """Ranks that a ring passes: on a torus the sum of the extents instead of their product."""
+        if not self._is_torus:
+            return fan_out
         _, hops = self._torus_use(degree, stride)
         return np.where(np.asarray(self.torus) > 0, hops + 1.0, fan_out)
+
+    @property
+    def _is_torus(self) -> bool:
+        """Whether the level of any system is a torus."""
+        return bool(np.any(np.asarray(self.torus) > 0))
 
     def _torus_use(self, degree: Num, stride: Num) -> tuple[Num, Num]:
         """Links of one device that serve a group on the torus, and hops around it."""

@@ -15,6 +15,7 @@ from hardware.reading import build, is_path, read_mapping
 from hardware.spec import NO_FLAG
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
+from simulator.specs.running import Ownership, PriceKind, Reliability
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 
@@ -108,6 +109,9 @@ class ScenarioFile(BaseModel):
     grid: str | None = None
     overhead: str | None = None
     constants: str | None = None
+    price_kind: PriceKind | None = None
+    ownership: Ownership = Ownership()
+    reliability: Reliability = Reliability()
 
 
 def load_scenario(name: str | Path) -> ScenarioFile:
@@ -143,6 +147,8 @@ def scenario_of(
     *,
     plan: Mapping[str, Any],
     workload: Mapping[str, Any],
+    ownership: Mapping[str, Any] | None = None,
+    reliability: Mapping[str, Any] | None = None,
     objective: str | None = None,
     **others: Any,
 ) -> ScenarioFile:
@@ -161,12 +167,14 @@ def scenario_of(
         given = read_mapping(path)
         if "system" in given or ("model" in given and "layers" not in given):
             scenario = _relative(build(ScenarioFile, given, path=path), path)
-            document = scenario.model_dump(exclude_unset=True)
+            document = scenario.model_dump(mode="json", exclude_unset=True)
     if objective is not None:
         model = document["model"]
         document["model"] = {**(model if isinstance(model, dict) else {"base": model}), "objective": objective}
     document |= others
     document["plan"] = {**document.get("plan", {}), **plan}
+    document["ownership"] = {**document.get("ownership", {}), **(ownership or {})}
+    document["reliability"] = {**document.get("reliability", {}), **(reliability or {})}
     document["workload"] = {**_without_other_total(document.get("workload", {}), workload), **workload}
     if "system" not in document:
         raise InputError("--system is missing: name what the model runs on, such as --system dgx-a100-640gb")

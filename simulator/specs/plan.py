@@ -1,25 +1,23 @@
-"""How a run is split over devices: the one place where degrees are multiplied and checked."""
+"""How a run is split over devices, as a user says it; `plans` has the same as numbers, and the rules."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from hardware.errors import InputError, shown
 from hardware.profile import Precision
 from hardware.spec import NO_FLAG, Sheet
-from simulator.columns import Columns
 from simulator.formulas.typing import Num
-from simulator.specs.model import Model, Models
-from simulator.specs.stack import Optimizer, Recompute, Sharding, Stack, Stacks
-from simulator.specs.workload import Workload, Workloads
+from simulator.specs.model import Model
+from simulator.specs.plans import AXES, Plans, rules_of_replicas, rules_of_shape
+from simulator.specs.stack import Optimizer, Recompute, Sharding, Stack
+from simulator.specs.workload import Workload
 
 Degree = Annotated[int, Field(ge=1, le=1_000_000), NO_FLAG]
 Schedule = Literal["1f1b", "gpipe", "interleaved", "zero-bubble"]
@@ -31,6 +29,14 @@ _GRADIENT_SWEEPS: dict[str, float] = {"adamw": 2.0, "lamb": 3.0, "sgd": 1.0, "ad
 """How often an optimizer step reads the gradients: their norm, the update, LAMB's and Adafactor's statistics."""
 _DTYPE_BYTES = {"fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 2.0}
 """Activations and 16-bit copies; under fp8 tensors between products stay in 16 bits."""
+SHARDS: dict[str, tuple[float, float, float]] = {
+    "none": (0.0, 0.0, 0.0),
+    "zero1": (0.0, 0.0, 1.0),
+    "zero2": (0.0, 1.0, 1.0),
+    "zero3": (1.0, 1.0, 1.0),
+    "hybrid": (1.0, 1.0, 1.0),
+}
+"""Whether replicas share parameters, gradients and optimizer states."""
 
 
 class Plan(Sheet):
@@ -149,7 +155,21 @@ class Plan(Sheet):
 
     def columns(self, workload: Workload) -> Plans:
         """The plan as numbers; every field must be given."""
-        return _columns(self, float(workload.global_batch or 0))
+        return _columns(_numbers(self), workload)
+
+    def held(self) -> dict[str, float]:
+        """Columns of precision and optimizer: bytes of each kind of state, and how it is updated."""
+        precision, optimizer = self.precision or "bf16", self.optimizer or "adamw"
+        element = _DTYPE_BYTES[precision]
+        return {
+            "element_bytes": element,
+            "parameter_bytes": 4.0 if self.parameters_in_fp32 else element,
+            "gradient_bytes": 4.0 if self.gradients_in_fp32 else element,
+            "master_bytes": 4.0 if self.master_weights else 0.0,
+            "state_bytes": _STATE_BYTES[optimizer],
+            "factored": float(optimizer == "adafactor"),
+            "gradient_sweeps": _GRADIENT_SWEEPS[optimizer],
+        }
 
 
 def _first(value: bool | None, otherwise: bool) -> bool:
@@ -164,183 +184,37 @@ def _divisors(number: int) -> str:
     return ", ".join(map(str, found)) if len(found) <= 24 else ", ".join(map(str, found[:20])) + ", ..."
 
 
-@dataclass(frozen=True)
-class Plans(Columns):
-    """Plans as numbers. Flags are 0 or 1; a stride is the distance in devices from one rank to the next."""
-
-    dp: Num
-    tp: Num
-    pp: Num
-    cp: Num
-    ep: Num
-    virtual_stages: Num
-    micro_batch: Num
-    micro_batches: Num
-    sequence_parallel: Num
-    parameter_group: Num
-    gradient_group: Num
-    optimizer_group: Num
-    recompute_attention: Num
-    recompute_layer: Num
-    zero_bubble: Num
-    all_at_once: Num
-    element_bytes: Num
-    parameter_bytes: Num
-    gradient_bytes: Num
-    master_bytes: Num
-    state_bytes: Num
-    factored: Num
-    gradient_sweeps: Num
-    offload: Num
-    tp_stride: Num
-    cp_stride: Num
-    dp_stride: Num
-    pp_stride: Num
-
-    @property
-    def replicas(self) -> Num:
-        """Ranks that hold the same part of the model and reduce its gradients together."""
-        return self.dp * self.cp
-
-    @property
-    def replica_stride(self) -> Num:
-        """Distance from one such rank to the next."""
-        return np.minimum(self.dp_stride, np.where(np.asarray(self.cp) > 1.0, self.cp_stride, self.dp_stride))
-
-    @property
-    def tokens_shared(self) -> Num:
-        """Ranks that share the tokens of normalisations and dropouts: tp with sequence parallelism."""
-        return np.where(np.asarray(self.sequence_parallel) > 0.0, self.tp, 1.0)
+def columns_of(plans: Sequence[Plan], workload: Workload) -> Plans:
+    """Complete plans as columns, one entry a plan."""
+    rows = [_numbers(plan) for plan in plans]
+    return _columns({name: np.array([row[name] for row in rows]) for name in rows[0]}, workload)
 
 
-def _columns(plan: Plan, global_batch: float) -> Plans:
-    """Turn a complete plan into numbers."""
-    degree = {"tp": plan.tp or 1, "cp": plan.cp or 1, "dp": plan.dp or 1, "pp": plan.pp or 1}
-    stride, distance = {}, 1
-    for axis in plan.placement or ("tp", "cp", "dp", "pp"):
-        stride[axis] = float(distance)
-        distance *= degree[axis]
-    replicas = float(degree["dp"] * degree["cp"])
-    group = float(plan.sharding_group or replicas)
-    precision, optimizer = plan.precision or "bf16", plan.optimizer or "adamw"
-    element = _DTYPE_BYTES[precision]
-    micro_batch = float(plan.micro_batch or 1)
-    return Plans(
-        dp=float(degree["dp"]),
-        tp=float(degree["tp"]),
-        pp=float(degree["pp"]),
-        cp=float(degree["cp"]),
-        ep=float(plan.ep or 1),
-        virtual_stages=float(plan.virtual_stages or 1),
-        micro_batch=micro_batch,
-        micro_batches=global_batch / (degree["dp"] * micro_batch),
-        sequence_parallel=float(bool(plan.sequence_parallel)),
-        parameter_group=_group(plan, ("zero3", "hybrid"), group),
-        gradient_group=_group(plan, ("zero2", "zero3", "hybrid"), group),
-        optimizer_group=_group(plan, ("zero1", "zero2", "zero3", "hybrid"), group),
-        recompute_attention=float(plan.recompute == "selective"),
-        recompute_layer=float(plan.recompute == "full"),
-        zero_bubble=float(plan.schedule == "zero-bubble"),
-        all_at_once=float(plan.schedule == "gpipe"),
-        element_bytes=element,
-        parameter_bytes=4.0 if plan.parameters_in_fp32 else element,
-        gradient_bytes=4.0 if plan.gradients_in_fp32 else element,
-        master_bytes=4.0 if plan.master_weights else 0.0,
-        state_bytes=_STATE_BYTES[optimizer],
-        factored=float(optimizer == "adafactor"),
-        gradient_sweeps=_GRADIENT_SWEEPS[optimizer],
-        offload=float(bool(plan.offload_optimizer)),
-        tp_stride=stride["tp"],
-        cp_stride=stride["cp"],
-        dp_stride=stride["dp"],
-        pp_stride=stride["pp"],
-    )
+def _columns(numbers: Mapping[str, Num], workload: Workload) -> Plans:
+    """Columns from the numbers of one plan or of many."""
+    left = dict(numbers)
+    degrees = {name: left.pop(name) for name in (*AXES, "ep")}
+    placed = {axis: left.pop(f"{axis}_place") for axis in AXES}
+    shards = left.pop("shards_parameters"), left.pop("shards_gradients"), left.pop("shards_states")
+    return Plans.split(degrees, placed, global_batch=float(workload.global_batch or 0), shards=shards, **left)
 
 
-def _group(plan: Plan, shards: tuple[str, ...], group: float) -> float:
-    """Ranks that share one kind of state."""
-    return group if plan.sharding in shards else 1.0
-
-
-@dataclass(frozen=True)
-class Constraint:
-    """A rule that a plan must keep: which rows keep it, and what to say of one that does not."""
-
-    name: str
-    kept: NDArray[np.bool_]
-    message: str
-
-
-def constraints(plans: Plans, models: Models, workloads: Workloads, stacks: Stacks) -> Iterator[Constraint]:
-    """Rules of divisibility, checked for all rows at once.
-
-    Parameters
-    ----------
-    plans, models, workloads, stacks
-        Columns that broadcast against each other.
-
-    Yields
-    ------
-    Constraint
-        One for each rule, whether or not some row breaks it.
-    """
-    yield from _rules_of_shape(plans, models, workloads, stacks)
-    yield from _rules_of_replicas(plans, workloads)
-
-
-def _rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: Stacks) -> Iterator[Constraint]:
-    """How heads, layers, sequences and experts divide."""
-    layers = models.layers[0]
-    heads, kv_heads = np.asarray(layers.heads), np.asarray(layers.key_value_heads)
-    tp, pp, cp = np.asarray(plans.tp), np.asarray(plans.pp), np.asarray(plans.cp)
-    count = np.asarray(models.layer_count)
-    yield Constraint("heads", heads % tp == 0, "tp={tp} does not divide {heads} attention heads")
-    yield Constraint(
-        "kv-heads",
-        (kv_heads % tp == 0) | (tp % kv_heads == 0),
-        "tp={tp} and {kv_heads} key-value heads: one must divide the other",
-    )
-    chunks = pp * plans.virtual_stages  # embedding and head may be counted as a layer each
-    yield Constraint("layers", pp <= count, "pp={pp} exceeds {layers} layers")
-    yield Constraint(
-        "chunks",
-        (plans.virtual_stages == 1.0) | (count % chunks == 0) | ((count + 2.0) % chunks == 0),
-        "pp={pp} x virtual_stages={virtual_stages} does not divide {layers} layers",
-    )
-    yield Constraint(
-        "virtual",
-        (plans.virtual_stages == 1.0) | (pp > 1),
-        "virtual_stages={virtual_stages} needs a pipeline (pp > 1)",
-    )
-    sequence = np.asarray(workloads.sequence_length)
-    yield Constraint("sequence", sequence % cp == 0, "cp={cp} does not divide sequence_length={sequence}")
-    yield Constraint(
-        "sequence-parallel",
-        (np.asarray(plans.sequence_parallel) * (1.0 - stacks.pads_shards) == 0) | (sequence / cp % tp == 0),
-        "sequence parallelism: tp={tp} does not divide the {part} tokens of a rank's sequence",
-    )
-    experts = np.max([np.asarray(group.experts) for group in models.layers], axis=0)
-    yield Constraint("experts", experts % plans.ep == 0, "ep={ep} does not divide {experts} experts")
-
-
-def _rules_of_replicas(plans: Plans, workloads: Workloads) -> Iterator[Constraint]:
-    """How replicas divide; no rule of these can be checked while their number is open."""
-    yield Constraint("expert-group", np.asarray(plans.dp) % plans.ep == 0, "ep={ep} does not divide dp={dp}")
-    yield Constraint(
-        "batch",
-        np.asarray(workloads.global_batch) % (plans.dp * plans.micro_batch) == 0,
-        "dp={dp} x micro_batch={micro_batch} does not divide global_batch={global_batch}",
-    )
-    yield Constraint(
-        "interleaving",
-        (plans.virtual_stages == 1.0) | (np.asarray(plans.micro_batches) % plans.pp == 0),
-        "an interleaved schedule needs micro-batches ({micro_batches}) to be a multiple of pp={pp}",
-    )
-    yield Constraint(
-        "sharding-group",
-        np.asarray(plans.dp * plans.cp) % plans.optimizer_group == 0,
-        "sharding_group={optimizer_group} does not divide the {replicas} data-parallel ranks",
-    )
+def _numbers(plan: Plan) -> dict[str, float]:
+    """A complete plan as numbers."""
+    order, shards = plan.placement or AXES, SHARDS[plan.sharding or "none"]
+    return {
+        **{name: float(getattr(plan, name) or 1) for name in (*AXES, "ep", "micro_batch", "virtual_stages")},
+        **{f"{axis}_place": float(order.index(axis)) for axis in AXES},
+        **dict(zip(("shards_parameters", "shards_gradients", "shards_states"), shards, strict=True)),
+        "sharding_group": float(plan.sharding_group or 0),
+        "sequence_parallel": float(bool(plan.sequence_parallel)),
+        "recompute_attention": float(plan.recompute == "selective"),
+        "recompute_layer": float(plan.recompute == "full"),
+        "zero_bubble": float(plan.schedule == "zero-bubble"),
+        "all_at_once": float(plan.schedule == "gpipe"),
+        "offload": float(bool(plan.offload_optimizer)),
+        **plan.held(),
+    }
 
 
 _FIELDS = {
@@ -389,8 +263,8 @@ def check(plan: Plan, model: Model, workload: Workload, stack: Stack) -> None:
         "replicas": plans.replicas,
     }
     written = {name: f"{value:.15g}" for name, value in values.items()}
-    of_shape = _rules_of_shape(plans, models, workloads, stack.columns())
-    for rule in chain(of_shape, _rules_of_replicas(plans, workloads) if plan.dp is not None else ()):
+    of_shape = rules_of_shape(plans, models, workloads, stack.columns())
+    for rule in chain(of_shape, rules_of_replicas(plans, workloads) if plan.dp is not None else ()):
         if not np.all(rule.kept):
             sentence = rule.message.format(**written) + _valid(rule.name, model, workload)
             raise InputError(sentence, fields=_FIELDS[rule.name])

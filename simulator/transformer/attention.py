@@ -10,7 +10,7 @@ from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.operators import FusedAttention, Gemm, Operator, Ring, Stream
 from simulator.specs.model import Layers
-from simulator.specs.plan import Plans
+from simulator.specs.plans import Plans
 from simulator.transformer.tokens import Scenarios, Tokens, autocasts, last_output_unused, linear_input
 
 _ROTARY_PASSES = 2.0, 6.0

@@ -10,7 +10,7 @@ from simulator.columns import Columns
 from simulator.formulas import activations
 from simulator.formulas.typing import Num
 from simulator.specs.model import Layers, Models
-from simulator.specs.plan import Plans
+from simulator.specs.plans import Plans
 from simulator.specs.stack import Stacks
 from simulator.specs.workload import Workloads
 

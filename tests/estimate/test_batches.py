@@ -9,7 +9,8 @@ import simulator
 from simulator.backends.analytic import AnalyticBackend
 from simulator.counts import totals
 from simulator.evaluation import evaluate
-from simulator.specs.plan import Plan, Plans
+from simulator.specs.plan import Plan
+from simulator.specs.plans import Plans
 from simulator.transformer import Scenarios
 
 _PLANS: list[dict[str, object]] = [

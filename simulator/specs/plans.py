@@ -1,0 +1,203 @@
+"""Plans as numbers, and the rules that they must keep: the one place where degrees are multiplied and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.columns import Columns
+from simulator.formulas.typing import Num
+from simulator.specs.model import Models
+from simulator.specs.stack import Stacks
+from simulator.specs.workload import Workloads
+
+AXES = ("tp", "cp", "dp", "pp")
+"""Degrees that multiply to the devices, from the innermost unless placed otherwise."""
+
+
+@dataclass(frozen=True)
+class Plans(Columns):
+    """Plans as numbers. Flags are 0 or 1; a stride is the distance in devices from one rank to the next."""
+
+    dp: Num
+    tp: Num
+    pp: Num
+    cp: Num
+    ep: Num
+    virtual_stages: Num
+    micro_batch: Num
+    micro_batches: Num
+    sequence_parallel: Num
+    parameter_group: Num
+    gradient_group: Num
+    optimizer_group: Num
+    recompute_attention: Num
+    recompute_layer: Num
+    zero_bubble: Num
+    all_at_once: Num
+    element_bytes: Num
+    parameter_bytes: Num
+    gradient_bytes: Num
+    master_bytes: Num
+    state_bytes: Num
+    factored: Num
+    gradient_sweeps: Num
+    offload: Num
+    tp_stride: Num
+    cp_stride: Num
+    dp_stride: Num
+    pp_stride: Num
+
+    @property
+    def replicas(self) -> Num:
+        """Ranks that hold the same part of the model and reduce its gradients together."""
+        return self.dp * self.cp
+
+    @property
+    def replica_stride(self) -> Num:
+        """Distance from one such rank to the next."""
+        both = np.where(np.asarray(self.dp) > 1.0, np.minimum(self.dp_stride, self.cp_stride), self.cp_stride)
+        return np.where(np.asarray(self.cp) > 1.0, both, self.dp_stride)
+
+    @property
+    def tokens_shared(self) -> Num:
+        """Ranks that share the tokens of normalisations and dropouts: tp with sequence parallelism."""
+        return np.where(np.asarray(self.sequence_parallel) > 0.0, self.tp, 1.0)
+
+    @classmethod
+    def split(
+        cls,
+        degrees: Mapping[str, Num],
+        placed: Mapping[str, Num],
+        *,
+        global_batch: Num,
+        micro_batch: Num,
+        shards: tuple[Num, Num, Num],
+        sharding_group: Num,
+        **others: Num,
+    ) -> Plans:
+        """Columns from degrees and the places of the axes: the one place where degrees are multiplied.
+
+        Parameters
+        ----------
+        degrees
+            Of tp, cp, dp and pp, and ep.
+        placed
+            Place of each of the four axes: 0 for the innermost.
+        global_batch, micro_batch
+            Sequences of a step and of a forward pass.
+        shards
+            Flags: whether replicas share parameters, gradients, optimizer states.
+        sharding_group
+            Ranks that share them; 0 for all replicas.
+        others
+            The remaining columns.
+        """
+        stride = {axis: _stride(axis, degrees, placed) for axis in AXES}
+        replicas = degrees["dp"] * np.asarray(degrees["cp"])
+        group = np.where(np.asarray(sharding_group) > 0.0, sharding_group, replicas)
+        parameters, gradients, states = (np.where(np.asarray(flag) > 0.0, group, 1.0) for flag in shards)
+        return cls(
+            **{name: degrees[name] for name in (*AXES, "ep")},
+            **{f"{axis}_stride": distance for axis, distance in stride.items()},
+            micro_batch=micro_batch,
+            micro_batches=global_batch / (degrees["dp"] * np.asarray(micro_batch)),
+            parameter_group=parameters,
+            gradient_group=gradients,
+            optimizer_group=states,
+            **others,
+        )
+
+
+def _stride(axis: str, degrees: Mapping[str, Num], placed: Mapping[str, Num]) -> Num:
+    """Distance in devices from one rank of an axis to the next: the product of the degrees of the axes inside it."""
+    distance: Num = 1.0
+    for other in AXES:
+        if other != axis:
+            inside = np.asarray(placed[other]) < placed[axis]
+            distance = distance * np.where(inside, degrees[other], 1.0)
+    return distance
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A rule that a plan must keep: which rows keep it, and what to say of one that does not."""
+
+    name: str
+    kept: NDArray[np.bool_]
+    message: str
+
+
+def constraints(plans: Plans, models: Models, workloads: Workloads, stacks: Stacks) -> Iterator[Constraint]:
+    """Rules of divisibility, checked for all rows at once.
+
+    Parameters
+    ----------
+    plans, models, workloads, stacks
+        Columns that broadcast against each other.
+
+    Yields
+    ------
+    Constraint
+        One for each rule, whether or not some row breaks it.
+    """
+    yield from rules_of_shape(plans, models, workloads, stacks)
+    yield from rules_of_replicas(plans, workloads)
+
+
+def rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: Stacks) -> Iterator[Constraint]:
+    """How heads, layers, sequences and experts divide."""
+    layers = models.layers[0]
+    heads, kv_heads = np.asarray(layers.heads), np.asarray(layers.key_value_heads)
+    tp, pp, cp = np.asarray(plans.tp), np.asarray(plans.pp), np.asarray(plans.cp)
+    count = np.asarray(models.layer_count)
+    yield Constraint("heads", heads % tp == 0, "tp={tp} does not divide {heads} attention heads")
+    yield Constraint(
+        "kv-heads",
+        (kv_heads % tp == 0) | (tp % kv_heads == 0),
+        "tp={tp} and {kv_heads} key-value heads: one must divide the other",
+    )
+    chunks = pp * plans.virtual_stages  # embedding and head may be counted as a layer each
+    yield Constraint("layers", pp <= count, "pp={pp} exceeds {layers} layers")
+    yield Constraint(
+        "chunks",
+        (plans.virtual_stages == 1.0) | (count % chunks == 0) | ((count + 2.0) % chunks == 0),
+        "pp={pp} x virtual_stages={virtual_stages} does not divide {layers} layers",
+    )
+    yield Constraint(
+        "virtual",
+        (plans.virtual_stages == 1.0) | (pp > 1),
+        "virtual_stages={virtual_stages} needs a pipeline (pp > 1)",
+    )
+    sequence = np.asarray(workloads.sequence_length)
+    yield Constraint("sequence", sequence % cp == 0, "cp={cp} does not divide sequence_length={sequence}")
+    yield Constraint(
+        "sequence-parallel",
+        (np.asarray(plans.sequence_parallel) * (1.0 - stacks.pads_shards) == 0) | (sequence / cp % tp == 0),
+        "sequence parallelism: tp={tp} does not divide the {part} tokens of a rank's sequence",
+    )
+    experts = np.max([np.asarray(group.experts) for group in models.layers], axis=0)
+    yield Constraint("experts", experts % plans.ep == 0, "ep={ep} does not divide {experts} experts")
+
+
+def rules_of_replicas(plans: Plans, workloads: Workloads) -> Iterator[Constraint]:
+    """How replicas divide; no rule of these can be checked while their number is open."""
+    yield Constraint("expert-group", np.asarray(plans.dp) % plans.ep == 0, "ep={ep} does not divide dp={dp}")
+    yield Constraint(
+        "batch",
+        np.asarray(workloads.global_batch) % (plans.dp * plans.micro_batch) == 0,
+        "dp={dp} x micro_batch={micro_batch} does not divide global_batch={global_batch}",
+    )
+    yield Constraint(
+        "interleaving",
+        (plans.virtual_stages == 1.0) | (np.asarray(plans.micro_batches) % plans.pp == 0),
+        "an interleaved schedule needs micro-batches ({micro_batches}) to be a multiple of pp={pp}",
+    )
+    yield Constraint(
+        "sharding-group",
+        np.asarray(plans.dp * plans.cp) % plans.optimizer_group == 0,
+        "sharding_group={optimizer_group} does not divide the {replicas} data-parallel ranks",
+    )
