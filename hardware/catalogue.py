@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from hardware.errors import InputError, about, shown, unknown
 from hardware.profile import LinkProfile, Profile
 from hardware.reading import build, is_path, placed, read_mapping
-from hardware.spec import Device, Figure, Grid, Overhead, Price, Sheet, System
+from hardware.spec import Device, Failures, Figure, Grid, Overhead, Price, Sheet, Site, System
 
 _ROOT = Path(__file__).parent
 
@@ -195,6 +195,33 @@ def grids() -> dict[str, Grid]:
 def overheads() -> dict[str, Overhead]:
     """Power usage effectiveness by kind of data centre."""
     return {entry.id: entry for entry in _entries(_ROOT / "overheads.yaml", Overhead)}
+
+
+@cache
+def failures() -> dict[str, Failures]:
+    """How often devices fail and spot offers are taken back, by family of devices."""
+    return {entry.id: entry for entry in _entries(_ROOT / "failures.yaml", Failures)}
+
+
+def failures_of(device: Device) -> Failures:
+    """The family of a device: the one whose words say most of its architecture, or that of all others.
+
+    >>> failures_of(load_device("h100-sxm5-80gb")).id
+    'hopper'
+    """
+    fitting = {
+        len(words): family
+        for family in failures().values()
+        for words in (family.architectures or ("",))
+        if device.architecture.startswith(words)
+    }
+    return fitting[max(fitting)]
+
+
+@cache
+def sites() -> dict[str, Site]:
+    """What is assumed of storage, restarts and the cost of owned machines."""
+    return {entry.id: entry for entry in _entries(_ROOT / "sites.yaml", Site)}
 
 
 @cache

@@ -44,7 +44,11 @@ UNITS: dict[str, dict[str, float]] = {
     },
     "power": _scaled("W", _METRIC),
     "frequency": _scaled("Hz", _METRIC),
+    "event rate": {"/h": 1 / 3600.0, "/d": 1 / 86400.0, "/year": 1 / 31557600.0},
+    "lifetime": {"years": 31557600.0, "months": 2629800.0},
     "price": {"USD/h": 1 / 3600.0},
+    "sum of money": {"USD": 1.0, "kUSD": 1e3},
+    "energy price": {"USD/kWh": 1 / 3.6e6, "USD/MWh": 1 / 3.6e9},
     "carbon intensity": {"kgCO2e/kWh": 1 / 3.6e6, "gCO2e/kWh": 1e-3 / 3.6e6},
 }
 _RANGES: dict[str, tuple[str, str]] = {
@@ -55,7 +59,11 @@ _RANGES: dict[str, tuple[str, str]] = {
     "time": ("0 s", "52 weeks"),
     "power": ("0.001 W", "1 GW"),
     "frequency": ("1 Hz", "1 THz"),
+    "event rate": ("0 /d", "1000 /d"),
+    "lifetime": ("1 months", "50 years"),
     "price": ("0.000001 USD/h", "1000000 USD/h"),
+    "sum of money": ("0.01 USD", "1000000 kUSD"),
+    "energy price": ("0.0001 USD/kWh", "100 USD/kWh"),
     "carbon intensity": ("0.001 gCO2e/kWh", "100 kgCO2e/kWh"),
 }
 """What a figure lies between: beyond, it is a slip of the pen, and arithmetic with it would overflow."""
@@ -67,9 +75,22 @@ _WRITTEN = {
     "time": "a time is written like '{} s'",
     "power": "a power is written like '{} W'",
     "frequency": "a frequency is written like '{} MHz'",
+    "event rate": "an event rate is written like '{} /d'",
+    "lifetime": "a lifetime is written like '{} years'",
     "price": "a price is written like '{} USD/h'",
+    "sum of money": "a sum of money is written like '{} USD'",
+    "energy price": "an energy price is written like '{} USD/kWh'",
     "carbon intensity": "a carbon intensity is written like '{} kgCO2e/kWh'",
 }
+_SHOWN = {
+    "event rate": "/d",
+    "lifetime": "years",
+    "price": "USD/h",
+    "sum of money": "USD",
+    "energy price": "USD/kWh",
+    "carbon intensity": "kgCO2e/kWh",
+}
+"""Dimensions that are always written in one unit."""
 _QUANTITY = re.compile(
     r"\s*(?P<number>[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<unit>[A-Za-z/0-9]*)\s*\Z", re.ASCII
 )
@@ -88,7 +109,7 @@ def parse(text: Any, dimension: str) -> float:
     Returns
     -------
     float
-        In bytes, byte/s, FLOP/s, seconds, watts, hertz, USD/s or kgCO2e/J.
+        In bytes, byte/s, FLOP/s, seconds, watts, hertz, 1/s, USD, USD/s, USD/J or kgCO2e/J.
 
     Raises
     ------
@@ -110,7 +131,8 @@ def parse(text: Any, dimension: str) -> float:
     match = _QUANTITY.match(text) if isinstance(text, str) and len(text) < 80 else None
     if match is None:
         given = "a mapping without 'value'" if isinstance(text, Mapping) else shown(text)
-        raise ValueError(f"{given} is not a {dimension}; {_form(dimension, '80')}")
+        article = "an" if dimension[0] in "aeiou" else "a"
+        raise ValueError(f"{given} is not {article} {dimension}; {_form(dimension, '80')}")
     number, unit = match["number"], match["unit"]
     if not unit:
         raise ValueError(f"{number!r} has no unit; {_form(dimension, number)}")
@@ -164,10 +186,9 @@ def show(value: float, dimension: str) -> str:
         "power": "W",
         "frequency": "Hz",
     }
-    if dimension == "price":
-        return f"{value * 3600:.15g} USD/h"
-    if dimension == "carbon intensity":
-        return f"{value * 3.6e6:.15g} kgCO2e/kWh"
+    if dimension in _SHOWN:
+        unit = _SHOWN[dimension]
+        return f"{value / UNITS[dimension][unit]:.15g} {unit}"
     if dimension == "time":
         prefix = next((u for u in ("s", "ms", "us") if value >= UNITS["time"][u]), "ns")
         return f"{value / UNITS['time'][prefix]:.15g} {prefix}"
@@ -209,7 +230,15 @@ Watts = Annotated[float, Quantity("power")]
 """A power [W]."""
 Hertz = Annotated[float, Quantity("frequency")]
 """A clock [Hz]."""
+EventRate = Annotated[float, Quantity("event rate")]
+"""How often something happens [1/s]."""
+Lifetime = Annotated[float, Quantity("lifetime")]
+"""How long something is used [s]."""
 PriceRate = Annotated[float, Quantity("price")]
 """A price over time [USD/s]."""
+Money = Annotated[float, Quantity("sum of money")]
+"""A sum of money [USD]."""
+EnergyPrice = Annotated[float, Quantity("energy price")]
+"""A price of energy [USD/J]."""
 CarbonIntensity = Annotated[float, Quantity("carbon intensity")]
 """Emissions of energy [kgCO2e/J]."""

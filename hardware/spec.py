@@ -27,8 +27,11 @@ from hardware.quantity import (
     Bytes,
     CarbonIntensity,
     ComputeRate,
+    EnergyPrice,
+    EventRate,
     Hertz,
     IntegerRate,
+    Lifetime,
     PriceRate,
     Seconds,
     Watts,
@@ -331,6 +334,11 @@ class System(Sheet):
         outside = [("inter_node", pod, self.inter_node), ("cross_pod", float(self.most_devices), self.cross_pod)]
         return tuple((name, reach, link) for name, reach, link in inside + outside if link is not None)
 
+    @property
+    def power_per_device(self) -> float:
+        """Rated draw of one device with its share of the node [W]; of the device alone where the node's is unknown."""
+        return self.host.power / self.devices_per_node if self.host.power else self.device.power.rated
+
 
 class Price(Sheet):
     """What one device costs over time, by whom and when."""
@@ -339,7 +347,7 @@ class Price(Sheet):
     provider: Words
     offer: Words
     device: Name
-    kind: Literal["on-demand", "spot", "capacity-block", "marketplace", "reserved"]
+    kind: Literal["on-demand", "spot", "capacity-block", "marketplace", "reserved", "owned"]
     rate: PriceRate
     """Of one device."""
     rate_low: PriceRate | None = None
@@ -363,6 +371,33 @@ class Overhead(Sheet):
     ratio: Annotated[float, Field(ge=1, le=5), NO_FLAG]
 
 
+class Failures(Sheet):
+    """How often devices of one family end a training run before its time."""
+
+    id: Name
+    name: Words
+    architectures: tuple[Words, ...] = ()
+    """What the architectures of these devices begin with; none for the family of all others."""
+    failure_rate: EventRate
+    """Of one device with its share of hosts, network and software."""
+    preemption_rate: EventRate
+    """How often a spot offer of one device is taken back."""
+
+
+class Site(Sheet):
+    """What a place offers to long runs, and what its machines and electricity cost."""
+
+    id: Name
+    name: Words
+    restart: Seconds
+    """From an interruption to the first new step: noticing, replacing, starting, reading the checkpoint."""
+    storage_bandwidth_per_device: Bandwidth
+    """At which all devices together write a checkpoint, over their number."""
+    lifetime: Lifetime
+    """Over which the price of owned hardware is spread."""
+    electricity: EnergyPrice
+
+
 class Figure(Provenance):
     """A published measurement or rate that no field of a specification holds, in the words and unit of its source."""
 
@@ -375,6 +410,7 @@ class Figure(Provenance):
 
 __all__ = [
     "Device",
+    "Failures",
     "Figure",
     "Grid",
     "Host",
@@ -388,6 +424,7 @@ __all__ = [
     "Provenance",
     "Seconds",
     "Sheet",
+    "Site",
     "System",
     "Topology",
 ]

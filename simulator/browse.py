@@ -9,7 +9,7 @@ from typing import Any
 from hardware import catalogue
 from hardware.errors import unknown
 from hardware.reading import is_path
-from hardware.spec import Device, Figure, Grid, Overhead, Price, Sheet, System
+from hardware.spec import Device, Failures, Figure, Grid, Overhead, Price, Sheet, Site, System
 from simulator import units
 from simulator.scenario import parameters_of
 from simulator.specs import loading
@@ -19,6 +19,7 @@ from simulator.specs.workload import Workload
 
 Row = dict[str, str]
 
+_YEAR = 365.25 * 86400.0
 _BROKEN = 8
 """Characters of the narrowest column of words."""
 
@@ -52,6 +53,15 @@ def _kinds() -> dict[str, _Kind]:
         "grids": _Kind("carbon of electricity", lambda: list(catalogue.grids()), catalogue.grids().get, _grid),
         "overheads": _Kind(
             "power usage effectiveness", lambda: list(catalogue.overheads()), catalogue.overheads().get, _overhead
+        ),
+        "failures": _Kind(
+            "failures and spot offers taken back",
+            lambda: list(catalogue.failures()),
+            catalogue.failures().get,
+            _failures,
+        ),
+        "sites": _Kind(
+            "restarts, storage and electricity", lambda: list(catalogue.sites()), catalogue.sites().get, _site
         ),
         "measurements": _facts("rates that somebody measured", catalogue.measurements),
         "reliability": _facts("failures of real runs", catalogue.reliability),
@@ -296,6 +306,26 @@ def _overhead(overhead: Overhead) -> Row:
         "overhead": overhead.id,
         "name": overhead.name,
         "ratio": _marked(overhead, "ratio", f"{overhead.ratio:.2f}"),
+    }
+
+
+def _failures(family: Failures) -> Row:
+    return {
+        "family": family.id,
+        "name": family.name,
+        "failures a device-year": units.digits(family.failure_rate * _YEAR),
+        "spot losses a device-year": units.digits(family.preemption_rate * _YEAR),
+    }
+
+
+def _site(site: Site) -> Row:
+    return {
+        "site": site.id,
+        "name": site.name,
+        "restart": units.duration(site.restart),
+        "MB/s a device": f"{site.storage_bandwidth_per_device / 1e6:.0f}",
+        "life": units.duration(site.lifetime),
+        "USD/kWh": f"{site.electricity * 3.6e6:.3f}",
     }
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from hardware.spec import Price, System
@@ -15,11 +17,13 @@ from simulator.calibration import Constants, shipped
 from simulator.counts import totals
 from simulator.evaluation import evaluate
 from simulator.evidence.errors import Scheme, shipped_errors
-from simulator.evidence.intervals import LEVEL, Interval, traits_of
+from simulator.evidence.intervals import LEVEL, Errors, Interval, traits_of
 from simulator.formulas import flops, money
+from simulator.long_run import HOPELESS, LongRun, assumptions, long_run, matters, warnings
 from simulator.scenario import Named, Scenario, resolve
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
+from simulator.specs.running import Ownership, Reliability
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 
@@ -45,7 +49,10 @@ _KINDS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Run:
-    """A whole training run."""
+    """A whole training run: first if nothing happens, then as is to be expected, with failures and checkpoints.
+
+    What is expected is unknown (None) of a run that would never end.
+    """
 
     steps: int
     tokens: float
@@ -54,6 +61,22 @@ class Run:
     cost_usd: float | None
     energy_kwh: float
     co2_kg: float
+    price_kind: str | None
+    checkpoint_bytes: float
+    checkpoint_write_s: float
+    checkpoint_interval_s: float
+    """Work between two checkpoints."""
+    goodput: float
+    """Share of the expected time that is lasting work."""
+    failures: float | None
+    preemptions: float | None
+    checkpoint_time_s: float | None
+    restart_time_s: float | None
+    replay_time_s: float | None
+    """Work and checkpoints that were lost and are done again."""
+    expected_time_s: float | None
+    expected_cost_usd: float | None
+    expected_energy_kwh: float | None
 
 
 @dataclass(frozen=True)
@@ -114,6 +137,9 @@ def estimate(
     grid: str = "world",
     overhead: str = "default",
     constants: str | Path | Constants | None = None,
+    price_kind: str | None = None,
+    ownership: Named | Ownership | None = None,
+    reliability: Named | Reliability | None = None,
 ) -> Estimate:
     """Price one training run end to end.
 
@@ -139,6 +165,13 @@ def estimate(
         Power usage effectiveness, a name of ``overheads.yaml``.
     constants
         Fitted constants: the shipped ones unless given, a file of ``capsim fit``, or ``none`` for the catalogue's own.
+    price_kind
+        on-demand, spot (which may be taken back), reserved or owned.
+    ownership
+        What an owned device costs: ``purchase_price``, ``lifetime``, ``electricity``.
+    reliability
+        How often the run is interrupted and what it does about it: ``failure_rate``, ``preemption_rate``, ``restart``,
+        ``checkpoint_every``, ``storage_bandwidth``.
 
     Raises
     ------
@@ -163,6 +196,9 @@ def estimate(
             grid=grid,
             overhead=overhead,
             constants=constants,
+            price_kind=price_kind,
+            ownership=ownership,
+            reliability=reliability,
         )
     )
 
@@ -181,6 +217,9 @@ def answer(scenario: Scenario) -> Estimate:
     fits = float(found.memory.total) <= capacity
     breakdown = {name: float(value) for name, value in found.step.parts.items() if float(value) != 0.0}
     limits = _limits(breakdown)
+    whole_run = long_run(scenario, seconds, float(whole.parameters))
+    run = _run(scenario, seconds, whole_run)
+    told = tuple(assumptions(scenario)) if matters(run.time_s, run.expected_time_s) else ()
     return Estimate(
         model=scenario.model.id,
         system=scenario.system.id,
@@ -207,25 +246,41 @@ def answer(scenario: Scenario) -> Estimate:
         limited_by=next(iter(limits)),
         memory_bytes={**memory, "total": float(found.memory.total), "capacity": capacity},
         fits=fits,
-        run=_run(scenario, seconds),
+        run=run,
         evidence=_plain_interval(likely, scenario) if likely else None,
-        assumed=scenario.assumed,
-        warnings=(*warnings_of(scenario, float(found.memory.total), capacity), *_far_warning(likely)),
+        assumed=(*scenario.assumed, *told),
+        warnings=(
+            *warnings_of(scenario, float(found.memory.total), capacity),
+            *_far_warning(likely),
+            *warnings(scenario, whole_run),
+        ),
         sources=tuple(sources_of(scenario)),
     )
 
 
 def interval_of(scenario: Scenario) -> Interval | None:
-    """What the scenario may take, by the errors on runs like it; unknown for constants that no errors are known of.
+    """What the scenario may take, by the errors on runs like it; unknown for constants that no errors are known of."""
+    errors = _errors_of(scenario.constants)
+    return errors.around(traits_of(scenario)) if errors is not None else None
+
+
+def factors_of(scenario: Scenario, shares: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Factors on the estimate that the scenario stays below in some shares of all cases, where they are known."""
+    errors = _errors_of(scenario.constants)
+    return errors.factors(traits_of(scenario), shares) if errors is not None else None
+
+
+def _errors_of(constants: Constants) -> Errors | None:
+    """The errors that predictions by some constants are judged by.
 
     The shipped constants are judged on sources that they had not seen, since the user's cluster is one. Constants that
     were fitted to own runs are judged on configurations that they had not seen.
     """
-    shifts = scenario.constants.shifts
+    shifts = constants.shifts
     if not any(names for levels in shifts.values() for names in levels.values()):
         return None
     scheme: Scheme = "new source" if shifts == shipped().shifts else "known stack"
-    return shipped_errors(scheme).around(traits_of(scenario))
+    return shipped_errors(scheme)
 
 
 def _far_warning(likely: Interval | None) -> Iterator[str]:
@@ -257,14 +312,17 @@ def _plain(spec: BaseModel) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in spec if value is not None}
 
 
-def _run(scenario: Scenario, step_seconds: float) -> Run:
-    """From a step to the run: time, money, energy, carbon."""
+def _run(scenario: Scenario, step_seconds: float, expected: LongRun) -> Run:
+    """From a step to the run: time, money, energy, carbon, if nothing happens and as is to be expected."""
     work, system = scenario.workload, scenario.system
     number = work.total_steps
     seconds = number * step_seconds
     held = float(money.device_seconds(seconds, float(scenario.devices)))
-    power = system.host.power / system.devices_per_node if system.host.power else system.device.power.rated
-    joules = float(money.energy(held, power, overhead=scenario.overhead.ratio))
+    joules = float(money.energy(held, system.power_per_device, overhead=scenario.overhead.ratio))
+    plain = {name: None if value is None else float(value) for name, value in _numbers(expected).items()}
+    if float(expected.goodput) < HOPELESS:
+        kept = ("checkpoint_bytes", "checkpoint_write_s", "checkpoint_interval_s")
+        plain = {name: plain[name] if name in kept else None for name in plain} | {"goodput": 0.0}
     return Run(
         steps=number,
         tokens=number * work.tokens_per_step,
@@ -273,4 +331,11 @@ def _run(scenario: Scenario, step_seconds: float) -> Run:
         cost_usd=float(money.cost(held, scenario.price.rate)) if scenario.price else None,
         energy_kwh=joules / 3.6e6,
         co2_kg=float(money.emissions(joules, scenario.grid.intensity)),
+        price_kind=expected.price_kind,
+        **plain,  # type: ignore[arg-type]
     )
+
+
+def _numbers(expected: LongRun) -> dict[str, Any]:
+    """The fields of a long run that are numbers."""
+    return {name: value for name, value in vars(expected).items() if name != "price_kind"}

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from simulator import units
-from simulator.estimation import Estimate
+from simulator.estimation import Estimate, Run
+from simulator.long_run import matters
 
 _DEGREES = ("dp", "tp", "pp", "virtual_stages", "cp", "ep")
 _BAR = 24
@@ -81,17 +82,41 @@ def _answer(answer: Estimate) -> Table:
         ("Limited by", answer.limited_by, ", ".join(_shares(answer))),
         ("Memory", f"{units.size(memory['total'])} of {units.size(memory['capacity'])}", fits),
         ("Run", units.duration(run.time_s), f"{run.steps:,} steps, {units.count(run.tokens)} tokens"),
+        *_expected(run),
     ]
     if answer.evidence is not None:
         basis = f"{answer.evidence['runs']:,} runs, {answer.evidence['sources']} sources"
         rows.insert(2, ("Evidence", basis, f"nearest: {answer.evidence['nearest'][0]}"))
     if run.cost_usd is not None:
         rate = run.cost_usd / run.device_hours
-        rows.append(("Cost", units.money(run.cost_usd), f"{units.count(run.device_hours)} device-hours at ${rate:.2f}"))
+        kind = f", {run.price_kind}" if run.price_kind in ("spot", "owned") else ""
+        hours = f"{units.count(run.device_hours)} device-hours at ${rate:.2f}{kind}"
+        rows.append(("Cost", units.money(run.cost_usd), hours))
+        if run.expected_cost_usd is not None and matters(run.time_s, run.expected_time_s):
+            rows.append(("  expected", units.money(run.expected_cost_usd), "with what is lost"))
     rows.append(("Energy", units.energy(run.energy_kwh), f"{units.mass(run.co2_kg)} CO2e, at rated power"))
     for name, value, detail in rows:
         table.add_row(Text(name, style="bold"), Text(value, style="cyan"), Text(detail, style="dim"))
     return table
+
+
+def _expected(run: Run) -> list[tuple[str, str, str]]:
+    """What becomes of the run with failures and checkpoints, where that makes a difference."""
+    if not matters(run.time_s, run.expected_time_s):
+        return []
+    every = "at its end" if run.checkpoint_interval_s >= run.time_s else _every(run.checkpoint_interval_s)
+    written = f"{units.size(run.checkpoint_bytes)} saved {every} in {units.duration(run.checkpoint_write_s)}"
+    if run.expected_time_s is None:
+        return [("  expected", "never ends", written)]
+    events = [f"{units.digits(run.failures or 0.0)} failures"]
+    events += [f"{units.digits(run.preemptions)} pre-emptions"] if run.preemptions else []
+    lost = f"{units.percent(run.goodput)} goodput, {', '.join(events)}, {written}"
+    return [("  expected", units.duration(run.expected_time_s), lost)]
+
+
+def _every(seconds: float) -> str:
+    """How often something is done."""
+    return f"every {units.duration(seconds)}"
 
 
 def _sparse(answer: Estimate) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,16 +11,17 @@ from pydantic import BaseModel
 
 from hardware import catalogue
 from hardware.errors import InputError, about, shown, unknown
-from hardware.quantity import parse
 from hardware.reading import build, placed, read_mapping
 from hardware.spec import Grid, Overhead, Price, System
 from simulator.backends.analytic import AnalyticBackend
 from simulator.calibration import Constants, Shifts, find
 from simulator.counts import count, undivided
 from simulator.defaults import choose, default_stack, open_fields, with_precision
+from simulator.prices import chosen_price
 from simulator.specs.loading import ScenarioFile, load_model, load_scenario, load_stack, names
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan, check
+from simulator.specs.running import Ownership, Reliability
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 from simulator.transformer import Scenarios
@@ -46,6 +47,8 @@ class Scenario:
     constants: Constants
     assumed: tuple[str, ...]
     """What was chosen because nobody said."""
+    reliability: Reliability = field(default_factory=Reliability)
+    """What is said of failures and checkpoints; the catalogue says the rest."""
 
     @property
     def shifts(self) -> Shifts:
@@ -74,8 +77,14 @@ def resolve(
     grid: str = "world",
     overhead: str = "default",
     constants: str | Path | Constants | None = None,
+    price_kind: str | None = None,
+    ownership: Named | Ownership | None = None,
+    reliability: Named | Reliability | None = None,
+    open_plan: bool = False,
 ) -> Scenario:
     """Complete what is given to a scenario; the parameters are those of `simulator.estimate`.
+
+    With `open_plan` the plan keeps its degrees open, for a search that tries them.
 
     Raises
     ------
@@ -83,31 +92,40 @@ def resolve(
         One sentence with the place, the value and what would be valid.
     """
     assumed: list[str] = []
-    with placed(plan, under="plan."), placed(workload, under="workload."):
+    with placed(plan, under="plan."), placed(workload, under="workload."), placed(ownership, under="ownership."):
         with about("model"):
             the_model = load_model(model)
         with about("system"):
             the_system = catalogue.load_system(system)
         number = _devices(devices, the_system, assumed)
-        given_work, given = _spec(Workload, workload), _spec(Plan, plan)
+        given_work, given = spec_of(Workload, workload), spec_of(Plan, plan)
         work = given_work.resolve(the_model)
         _note(assumed, given_work, work, ("sequence_length", "target_length", "global_batch"), "as published")
         with about("stack"):
             the_stack = _stack(stack, the_system, number, the_model, work, assumed)
         with about("constants"):
             fitted = find(constants)
+        the_overhead = _named(catalogue.overheads(), overhead, "overhead")
         return Scenario(
             model=the_model,
             workload=work,
             system=the_system,
             devices=number,
-            plan=_plan(given, the_model, work, the_system, the_stack, number, fitted, assumed),
+            plan=_plan(given, the_model, work, the_system, the_stack, number, fitted, assumed, open_plan=open_plan),
             stack=the_stack,
-            price=_price(price, the_system, assumed),
+            price=chosen_price(
+                price,
+                the_system,
+                kind=price_kind,
+                ownership=spec_of(Ownership, ownership),
+                overhead=the_overhead,
+                assumed=assumed,
+            ),
             grid=_named(catalogue.grids(), grid, "grid"),
-            overhead=_named(catalogue.overheads(), overhead, "overhead"),
+            overhead=the_overhead,
             constants=fitted,
             assumed=tuple(assumed),
+            reliability=spec_of(Reliability, reliability),
         )
 
 
@@ -120,13 +138,17 @@ def _plan(
     devices: int,
     constants: Constants,
     assumed: list[str],
+    *,
+    open_plan: bool,
 ) -> Plan:
-    """The plan, complete and checked."""
+    """The plan, complete and checked, or with its degrees open."""
     filled = given.with_defaults(stack)
     if given.precision is None:
         filled = with_precision(filled, system)
     _note(assumed, given, filled, ("precision", "sharding", "optimizer"), f"as {stack.id} does")
     AnalyticBackend.of(system, devices, filled.precision or "bf16")  # refuses what the system lacks
+    if open_plan:
+        return filled
     if open_fields(given):
         filled = choose(given, filled, model, workload, system, stack, devices, constants)
     full = filled.with_degrees(devices)
@@ -148,7 +170,7 @@ def from_file(name: str | Path) -> Scenario:
         return complete(load_scenario(name))
 
 
-def complete(file: ScenarioFile) -> Scenario:
+def complete(file: ScenarioFile, *, open_plan: bool = False) -> Scenario:
     """Complete what a scenario file gives."""
     return resolve(
         file.model,
@@ -161,10 +183,14 @@ def complete(file: ScenarioFile) -> Scenario:
         grid="world" if file.grid is None else file.grid,
         overhead="default" if file.overhead is None else file.overhead,
         constants=file.constants,
+        price_kind=file.price_kind,
+        ownership=file.ownership,
+        reliability=file.reliability,
+        open_plan=open_plan,
     )
 
 
-def _spec(kind: type[Spec], given: Named | Spec | None) -> Spec:
+def spec_of(kind: type[Spec], given: Named | Spec | None) -> Spec:
     """A specification from a mapping, a file, or as it is."""
     if given is None:
         return kind()
@@ -225,64 +251,6 @@ def parameters_of(model: Model, workload: Workload) -> float:
     )
     whole = count(undivided(columns)).together
     return float(whole.parameters + whole.expert_parameters)
-
-
-def find_price(price: float | str | Price | None, system: System) -> Price | None:
-    """The price of one of the system's devices.
-
-    Parameters
-    ----------
-    price
-        USD an hour, an offer or a provider of the catalogue, or nothing for the system's own offer or else the
-        cheapest that can be had on demand.
-    system
-        What is rented.
-
-    Raises
-    ------
-    InputError
-        Where the price is not positive, or nobody of that name rents the device.
-    """
-    if isinstance(price, Price):
-        return price
-    offers = [offer for offer in catalogue.prices() if offer.device == system.device.id]
-    if price is None:
-        own = [offer for offer in offers if offer.id == system.price]
-        on_demand = [offer for offer in offers if offer.kind == "on-demand"]
-        return next(iter(own or on_demand or offers), None)
-    text = str(price).strip()
-    if text[:1].isdecimal() or text[:1] in tuple("+-."):
-        return _given_price(text, system)
-    found = [offer for offer in offers if text.lower() in (offer.id, offer.provider.lower())]
-    if not found:
-        known = [offer.id for offer in offers]
-        raise InputError(
-            f"price={shown(price)}: no such offer of {system.device.id}; give USD an hour"
-            + (f" or one of {', '.join(known)}" if known else "")
-        )
-    return found[0]
-
-
-def _price(price: float | str | Price | None, system: System, assumed: list[str]) -> Price | None:
-    """The price, and a note where it was chosen."""
-    with about("price"):
-        rent = find_price(price, system)
-    if price is None and rent is not None:
-        cheapest = f"the cheapest {'on-demand ' if rent.kind == 'on-demand' else ''}offer of the catalogue"
-        why = "which rents this system" if rent.id == system.price else cheapest
-        assumed.append(f"price: {rent.offer} of {rent.provider}, {why}")
-    return rent
-
-
-def _given_price(text: str, system: System) -> Price:
-    """A price that somebody wrote, in USD an hour unless with its unit."""
-    rate = text if text[-1:].isalpha() else f"{text} USD/h"
-    try:
-        parse(rate, "price")
-    except ValueError as error:
-        raise InputError(f"price={shown(text)}: {error}") from None
-    given = {"id": "given", "provider": "given", "offer": "given price", "device": system.device.id}
-    return build(Price, {**given, "kind": "reserved", "rate": rate, "date": "as given"})
 
 
 def _named(entries: Mapping[str, Entry], name: str, kind: str) -> Entry:

@@ -111,11 +111,26 @@ _PLAN: dict[str, Any] = {
 }
 _MONEY: dict[str, Any] = {
     "price": _text("--price", "USD an hour of a device, a provider, or an offer."),
+    "price_kind": _text("--price-kind", "on-demand, spot, reserved or owned."),
     "grid": _text("--grid", "Whose electricity."),
     "overhead": _text("--overhead", "Power usage effectiveness of the site."),
     "constants": _text("--constants", "Constants that capsim fit wrote, or none for the catalogue's own."),
 }
-_SCENARIO = {**_OTHERS, **_WORKLOAD, **_PLAN, **_MONEY}
+_OWNERSHIP: dict[str, Any] = {
+    "purchase_price": _text("--purchase-price", "USD of a device that is owned."),
+    "lifetime": _text("--lifetime", "Over which that is spread, such as '5 years'."),
+    "electricity": _text("--electricity", "Its price where devices are owned, such as '0.08 USD/kWh'."),
+}
+_RELIABILITY: dict[str, Any] = {
+    "failure_rate": _text("--failure-rate", "Failures of one device, such as '5e-4 /d'."),
+    "preemption_rate": _text("--preemption-rate", "How often a spot device is taken back, such as '0.01 /h'."),
+    "restart": _text("--restart", "Time from an interruption to the next step, such as '10 min'."),
+    "checkpoint_every": _text("--checkpoint-every", "Work between checkpoints; the optimum unless given."),
+    "storage_bandwidth": _text("--storage-bandwidth", "At which checkpoints are written, such as '50 GB/s'."),
+}
+_GROUPS = {"plan": _PLAN, "workload": _WORKLOAD, "ownership": _OWNERSHIP, "reliability": _RELIABILITY}
+"""Options that are fields of one part of a scenario, by that part."""
+_SCENARIO = {**_OTHERS, **_WORKLOAD, **_PLAN, **_MONEY, **_OWNERSHIP, **_RELIABILITY}
 Model = Annotated[str, typer.Argument(help="A model's name or file, a Hugging Face config.json, or a scenario file.")]
 Constants = _MONEY["constants"]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -129,20 +144,29 @@ class Given:
     plan: dict[str, Any] = field(default_factory=dict)
     workload: dict[str, Any] = field(default_factory=dict)
     others: dict[str, Any] = field(default_factory=dict)
+    ownership: dict[str, Any] = field(default_factory=dict)
+    reliability: dict[str, Any] = field(default_factory=dict)
 
-    def file(self) -> ScenarioFile:
-        """The scenario file that the options are, or what they make of the one that is named."""
+    def file(self, **others: Any) -> ScenarioFile:
+        """The scenario file that the options are, or what they make of the one that is named.
+
+        Parameters
+        ----------
+        others
+            What a command says where it has no option for it.
+        """
         from simulator.specs.loading import scenario_of
 
-        return scenario_of(self.model, plan=self.plan, workload=self.workload, **self.others)
+        groups = {name: getattr(self, name) for name in _GROUPS}
+        return scenario_of(self.model, **groups, **self.others, **others)
 
     @contextmanager
     def placed(self) -> Iterator[None]:
         """Let errors name the line of the scenario file, where it is not an option that is wrong."""
         from hardware.reading import placed
 
-        options = [*self.others, *(f"plan.{name}" for name in self.plan)]
-        with placed(self.model, besides=[*options, *(f"workload.{name}" for name in self.workload)]):
+        options = [f"{group}.{name}" for group in _GROUPS for name in getattr(self, group)]
+        with placed(self.model, besides=[*self.others, *options]):
             yield
 
 
@@ -163,8 +187,10 @@ def scenario_options(*, without: tuple[str, ...] = ()) -> Callable[[Callable[...
         def run(model: str, **options: Any) -> None:
             said = {name: options.pop(name) for name in offered}
             told = {name: value for name, value in said.items() if value is not None}
-            plan, workload = ({name: told.pop(name) for name in kinds if name in told} for kinds in (_PLAN, _WORKLOAD))
-            command(Given(model, plan, workload, told), **options)
+            groups = {
+                group: {name: told.pop(name) for name in kinds if name in told} for group, kinds in _GROUPS.items()
+            }
+            command(Given(model, others=told, **groups), **options)
 
         kind, keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
         parameters = [inspect.Parameter("model", kind, annotation=Model)]

@@ -78,6 +78,44 @@ def cost(held: Num, price: Num) -> Num:
     return held * price
 
 
+def owned_price(purchase: Num, lifetime: Num, *, power: Num, overhead: Num, tariff: Num) -> Num:
+    """What an owned device costs over time: its price spread over its life, and electricity at its rated power.
+
+    ``purchase / lifetime + power overhead tariff``
+
+    Parameters
+    ----------
+    purchase
+        Of one device with its share of host and network [USD].
+    lifetime
+        Over which it is used without a pause [s].
+    power
+        Of one device with its share of the host [W].
+    overhead
+        Power usage effectiveness [1].
+    tariff
+        Price of electricity [USD/J].
+
+    Returns
+    -------
+    Num
+        Price [USD/s].
+
+    References
+    ----------
+    Barroso, Hoelzle and Ranganathan, The Datacenter as a Computer, 2018, the chapter on costs, without interest.
+
+    Examples
+    --------
+    A device of 30,000 USD over five years, 1275 W with its share of a DGX H100, at 8 cents a kilowatt-hour.
+
+    >>> year = 365.25 * 86400
+    >>> round(owned_price(30e3, 5 * year, power=1275.0, overhead=1.2, tariff=0.08 / 3.6e6) * 3600, 3)
+    0.807
+    """
+    return purchase / lifetime + power * overhead * tariff
+
+
 def energy(held: Num, power: Num, *, overhead: Num) -> Num:
     """Energy of a run with the site's overhead: ``device_seconds power overhead``.
 

@@ -25,6 +25,8 @@ _PARTS = {
     "links": "nvlink3",
     "grids": "world",
     "overheads": "default",
+    "failures": "hopper",
+    "sites": "default",
     "measurements": "0",
     "reliability": "0",
     "differences": "0",

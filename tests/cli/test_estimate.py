@@ -46,7 +46,12 @@ _KEYS = {
     "sources",
 }
 _MEMORY = {"parameters", "gradients", "optimizer", "activations", "buffers", "reserved", "total", "capacity"}
-_RUN = {"steps", "tokens", "time_s", "device_hours", "cost_usd", "energy_kwh", "co2_kg"}
+_RUN = {
+    *("steps", "tokens", "time_s", "device_hours", "cost_usd", "energy_kwh", "co2_kg", "price_kind"),
+    *("checkpoint_bytes", "checkpoint_write_s", "checkpoint_interval_s", "checkpoint_time_s", "restart_time_s"),
+    *("replay_time_s", "goodput", "failures", "preemptions"),
+    *("expected_time_s", "expected_cost_usd", "expected_energy_kwh"),
+}
 
 _SCENARIOS = [
     (*BERT,),
@@ -138,6 +143,15 @@ _EFFECTS: dict[str, tuple[str, str]] = {
     "--no-offload-optimizer": ("--offload-optimizer", "--no-offload-optimizer"),
     "--placement": ("--devices 16 --stack megatron-lm --tp 4 --pp 2", "--placement pp-dp-cp-tp"),
     "--price": ("", "--price 2.5"),
+    "--price-kind": ("", "--price-kind spot"),
+    "--purchase-price": ("--purchase-price 15000", "--purchase-price 20000"),
+    "--lifetime": ("--purchase-price 15000", "--lifetime '3 years'"),
+    "--electricity": ("--purchase-price 15000", "--electricity '0.2 USD/kWh'"),
+    "--failure-rate": ("", "--failure-rate '0.1 /d'"),
+    "--preemption-rate": ("--price-kind spot", "--preemption-rate '0.1 /h'"),
+    "--restart": ("", "--restart '2 h'"),
+    "--checkpoint-every": ("", "--checkpoint-every '10 min'"),
+    "--storage-bandwidth": ("", "--storage-bandwidth '100 MB/s'"),
     "--grid": ("", "--grid fr"),
     "--overhead": ("", "--overhead google"),
     "--constants": ("", "--constants none"),

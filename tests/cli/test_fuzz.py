@@ -92,6 +92,22 @@ _SCENARIO: Document = {
     "price": 1.5,
     "grid": "us",
     "overhead": "aws",
+    "price_kind": "spot",
+    "reliability": {
+        "failure_rate": "0.001 /d",
+        "preemption_rate": "0.01 /d",
+        "restart": "10 min",
+        "checkpoint_every": "1 h",
+        "storage_bandwidth": "1 GB/s",
+    },
+}
+_OWNED: Document = {
+    "model": "bert-large",
+    "system": "dgx-a100-640gb",
+    "plan": {"dp": 8, "micro_batch": 4},
+    "workload": {**_SMALL, "steps": 100},
+    "price_kind": "owned",
+    "ownership": {"purchase_price": 15000, "lifetime": "5 years", "electricity": "0.1 USD/kWh"},
 }
 KINDS: dict[str, Kind] = {
     "device": Kind(
@@ -127,6 +143,7 @@ KINDS: dict[str, Kind] = {
     ),
     "price": Kind(_first(HARDWARE / "prices" / "vast.yaml"), _priced),
     "scenario": Kind(_SCENARIO, lambda path: simulator.answer(simulator.from_file(path))),
+    "owned": Kind(_OWNED, lambda path: simulator.answer(simulator.from_file(path))),
     "scenario in json": Kind(_SCENARIO, lambda path: simulator.answer(simulator.from_file(path)), ".json"),
 }
 

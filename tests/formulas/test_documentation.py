@@ -15,8 +15,8 @@ _SECTION = re.compile(r"^(?P<name>[A-Z][a-z]+)\n-+\n", re.MULTILINE)
 _PARAMETER = re.compile(r"^(?P<name>\w+)\n(?P<text>(?:    .*\n?)+)", re.MULTILINE)
 _UNIT = re.compile(r"\[(?P<unit>[^\]]+)\]\s*(?:;.*)?\Z", re.DOTALL)
 _UNITS = {
-    "1", "B", "B/parameter", "B/s", "FLOP", "FLOP/s", "FLOP/token", "J", "USD", "USD/s", "W", "device", "kgCO2e",
-    "kgCO2e/J", "parameter", "s", "s/B^0.5", "sequence", "token",
+    "1", "1/s", "B", "B/parameter", "B/s", "FLOP", "FLOP/s", "FLOP/token", "J", "USD", "USD/J", "USD/s", "W", "device",
+    "kgCO2e", "kgCO2e/J", "parameter", "s", "s/B^0.5", "sequence", "token",
 }  # fmt: skip
 _UNITS_OF_RETURNS = _UNITS
 

@@ -28,6 +28,9 @@ _RANGES = {
     "price": (1e-5, 1e-2, False),
     "intensity": (1e-8, 1e-6, False),
     "ramp": (0.0, 1e-7, False),
+    "failure_rate": (0.0, 1e-4, False),
+    "preemption_rate": (0.0, 1e-4, False),
+    "interruption_rate": (1e-6, 1e-2, False),
 }
 _USUAL = (1.0, 512.0, True)
 

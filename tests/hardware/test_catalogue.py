@@ -145,6 +145,39 @@ def test_grids_and_overheads() -> None:
     assert overheads["uptime-2024"].ratio == 1.56
 
 
+@pytest.mark.parametrize(
+    ("device", "family"),
+    [
+        ("h100-sxm5-80gb", "hopper"),
+        ("gh200-96gb", "hopper"),
+        ("b200-sxm-180gb", "blackwell"),
+        ("rtx-5090", "other"),
+        ("a100-sxm4-80gb", "ampere"),
+        ("rtx-3090", "other"),
+        ("v100-sxm2-16gb", "volta"),
+        ("mi300x", "amd"),
+        ("tpu-v4", "tpu"),
+        ("l4", "other"),
+    ],
+)
+def test_every_device_has_a_family_of_failures(device: str, family: str) -> None:
+    found = catalogue.failures_of(catalogue.load_device(device))
+    assert found.id == family
+    assert 0 < found.failure_rate < found.preemption_rate * 10
+
+
+def test_figures_of_failures_and_sites_name_their_source() -> None:
+    for entries in (catalogue.failures(), catalogue.sites()):
+        for entry in entries.values():
+            nameless = [name for name, value, seen in entry.figures() if isinstance(value, float) and seen is None]
+            assert not nameless
+    borrowed = ("blackwell", "volta", "amd", "other")
+    for name in borrowed:
+        note = catalogue.failures()[name].provenance["failure_rate"].note
+        assert note is not None
+        assert note.startswith("no figure of")
+
+
 def _sheets() -> Iterator[tuple[str, Sheet]]:
     """Every entry that holds figures."""
     for name in DEVICES:
@@ -155,7 +188,13 @@ def _sheets() -> Iterator[tuple[str, Sheet]]:
         yield f"profiles/{name}", catalogue.load_profile(name)
     for price in catalogue.prices():
         yield f"prices/{price.id}", price
-    for entries in (catalogue.grids(), catalogue.overheads(), catalogue.link_profiles()):
+    for entries in (
+        catalogue.grids(),
+        catalogue.overheads(),
+        catalogue.link_profiles(),
+        catalogue.failures(),
+        catalogue.sites(),
+    ):
         for name, entry in entries.items():
             yield name, entry
 
