@@ -31,8 +31,8 @@ imports:
 unit:
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/core
-	$(BIN)/python tests/benchmarks/cold_start.py
+bench: $(VENV)/dev
+	$(BIN)/python -m pytest tests/benchmarks/test_speed.py --benchmark-columns=median,min,max,rounds
 
 fit: $(VENV)/core
 	$(BIN)/capsim fit -o simulator/evidence/constants.yaml
@@ -48,8 +48,8 @@ $(VENV)/core: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/dev: $(VENV)/core
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[measure,dashboard,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[measure,dashboard,cluster,dev]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -14,22 +14,34 @@ if TYPE_CHECKING:
     from hardware.errors import InputError
     from hardware.spec import Device, System
     from simulator.estimation import Estimate, answer, estimate
+    from simulator.plan_search.planning import Outlook, plan
+    from simulator.plan_search.searching import Search, search
+    from simulator.plan_search.sweeping import Option, Refused, sweep
     from simulator.scenario import Scenario, from_file, resolve
     from simulator.specs.loading import load_model, load_stack
     from simulator.specs.model import Model
     from simulator.specs.plan import Plan
     from simulator.specs.stack import Stack
     from simulator.specs.workload import Workload
+    from simulator.variations.sensitivity import Sensitivity, sensitivity
+    from simulator.variations.whatif import Variation, WhatIf, whatif
 
 _HOMES = {
     "Device": "hardware.spec",
     "Estimate": "simulator.estimation",
     "InputError": "hardware.errors",
     "Model": "simulator.specs.model",
+    "Option": "simulator.plan_search.sweeping",
+    "Outlook": "simulator.plan_search.planning",
     "Plan": "simulator.specs.plan",
+    "Refused": "simulator.plan_search.sweeping",
     "Scenario": "simulator.scenario",
+    "Search": "simulator.plan_search.searching",
+    "Sensitivity": "simulator.variations.sensitivity",
     "Stack": "simulator.specs.stack",
     "System": "hardware.spec",
+    "Variation": "simulator.variations.whatif",
+    "WhatIf": "simulator.variations.whatif",
     "Workload": "simulator.specs.workload",
     "answer": "simulator.estimation",
     "estimate": "simulator.estimation",
@@ -38,7 +50,12 @@ _HOMES = {
     "load_model": "simulator.specs.loading",
     "load_stack": "simulator.specs.loading",
     "load_system": "hardware.catalogue",
+    "plan": "simulator.plan_search.planning",
     "resolve": "simulator.scenario",
+    "search": "simulator.plan_search.searching",
+    "sensitivity": "simulator.variations.sensitivity",
+    "sweep": "simulator.plan_search.sweeping",
+    "whatif": "simulator.variations.whatif",
 }
 """Where each public name is defined; it is imported when somebody first asks for it, so that the command line starts
 without what it does not need."""
@@ -48,10 +65,17 @@ __all__ = [
     "Estimate",
     "InputError",
     "Model",
+    "Option",
+    "Outlook",
     "Plan",
+    "Refused",
     "Scenario",
+    "Search",
+    "Sensitivity",
     "Stack",
     "System",
+    "Variation",
+    "WhatIf",
     "Workload",
     "answer",
     "estimate",
@@ -60,7 +84,12 @@ __all__ = [
     "load_model",
     "load_stack",
     "load_system",
+    "plan",
     "resolve",
+    "search",
+    "sensitivity",
+    "sweep",
+    "whatif",
 ]
 
 

@@ -11,12 +11,13 @@ from typing import NoReturn
 import typer
 
 from hardware.errors import InputError, one_line
-from simulator.commands import app, catalogue, estimating, evidence
+from simulator.commands import app, catalogue, estimating, evidence, planning, searching, verifying, whatif
 
 _INTERRUPTED = 130
 """The status that a shell expects of what Ctrl-C ended."""
-_COMMANDS = (estimating, evidence, catalogue)
+_COMMANDS = (estimating, searching, planning, whatif, evidence, verifying, catalogue)
 """Modules whose import adds their commands, in the order of the help."""
+app.registered_commands.sort(key=lambda each: [m.__name__ for m in _COMMANDS].index(each.callback.__module__))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -64,7 +64,7 @@ def _answer(answer: Estimate) -> Table:
     interval = "interval not known yet"
     if answer.step_time_low_s is not None and answer.step_time_high_s is not None:
         level = f"{100 * (answer.interval_level or 0):.0f} %"
-        interval = f"{level}: {units.duration(answer.step_time_low_s)} to {units.duration(answer.step_time_high_s)}"
+        interval = f"{level}: {units.span(answer.step_time_low_s, answer.step_time_high_s)}"
     active = f", {units.count(answer.active_parameters)} of them active" if _sparse(answer) else ""
     rows = [
         ("Model", f"{units.count(answer.parameters)} parameters{active}", f"{answer.parameters:,.0f}"),

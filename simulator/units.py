@@ -33,6 +33,17 @@ def duration(seconds: float) -> str:
     return f"{digits(seconds / unit)} {name}"
 
 
+def span(shortest: float, longest: float) -> str:
+    """Write two durations, with one unit where they share it.
+
+    >>> span(4.78, 11.9), span(0.9, 1.4)
+    ('4.78 to 11.9 s', '900 ms to 1.40 s')
+    """
+    low, high = duration(shortest), duration(longest)
+    (number, unit), (_, other) = low.rsplit(" ", 1), high.rsplit(" ", 1)
+    return f"{number} to {high}" if unit == other else f"{low} to {high}"
+
+
 def count(number: float) -> str:
     """Write a large count: parameters, tokens, steps.
 

@@ -76,9 +76,10 @@ def fit(
     from simulator.evidence import held_out, refit
     from simulator.evidence import runs as published
     from simulator.evidence.report import show_fit
+    from simulator.output import check_output
 
     file = Path(output or "constants.yaml")
-    refit.check_output(file)
+    check_output(file)
     if runs:
         fitted = refit.own(published.load(runs), find(constants))
     else:

@@ -212,6 +212,16 @@ class Errors:
             distance=nearest,
         )
 
+    def factors(self, traits: dict[str, Any], shares: Values) -> Values:
+        """Factors on a prediction that a scenario stays below in some shares of all cases."""
+        distances = self.distances(traits)
+        weights = self.weights * (np.exp(-distances / _REACH) + _COMMON)
+        wide = float(widening(float(distances.min()))) * self.factor
+        order = np.argsort(self.scores, kind="stable")
+        middle = (np.cumsum(weights[order]) - 0.5 * weights[order]) / weights.sum()
+        found: Values = np.exp(wide * np.interp(shares, middle, self.scores[order]))
+        return found
+
 
 def widening(distance: Any) -> Any:
     """Factor on the interval of a scenario at some distance from the nearest run."""

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from hardware.errors import InputError
 from simulator import units
 from simulator.evidence import scores
 from simulator.evidence.report import merit_rows
 from simulator.evidence.scores import Outcome
 from simulator.evidence.validation import Validation
+from simulator.output import write_text
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --point: #0072b2; --miss: #d55e00; }
@@ -35,10 +35,7 @@ def write(found: Validation, path: str) -> None:
     InputError
         Where the file cannot be written.
     """
-    try:
-        Path(path).write_text(page(found), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    write_text(Path(path), page(found))
 
 
 def page(found: Validation) -> str:
@@ -140,7 +137,7 @@ def _runs(outcomes: Sequence[Outcome]) -> str:
             units.duration(each.measured_s),
             units.duration(each.predicted_s),
             f"{100 * each.error:+.1f} %",
-            f"{units.duration(each.low_s)} to {units.duration(each.high_s)}",
+            units.span(each.low_s, each.high_s),
             each.device,
             each.stack,
         ]

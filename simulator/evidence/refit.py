@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from simulator.evidence.batch import Mapped, mapped
 from simulator.evidence.fitting import Fit, Mask
 from simulator.evidence.mapping import Case
 from simulator.evidence.runs import Run
+from simulator.output import write_text
 
 _MOST_PARTS = 10
 """Parts into which own runs are cut, each of which is left out in turn."""
@@ -142,22 +142,6 @@ def _origin(cases: Sequence[Case]) -> str:
     return f"capsim fit: {len(cases):,} runs of {sources} source{'s' if sources > 1 else ''}"
 
 
-def check_output(path: Path) -> None:
-    """Refuse a place that cannot be written, before minutes are spent.
-
-    Raises
-    ------
-    InputError
-        Where the folder does not exist or may not be written, or the name is that of a folder.
-    """
-    if path.is_dir():
-        raise InputError(f"{path}: cannot be written (it is a directory); name a file")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: cannot be written (No such file or directory); name a file in a folder that exists")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{path}: cannot be written (Permission denied); name a file in a folder of yours")
-
-
 def write(constants: Constants, cases: Sequence[Case], path: Path) -> None:
     """Write constants with the runs that they were fitted to.
 
@@ -179,7 +163,4 @@ def write(constants: Constants, cases: Sequence[Case], path: Path) -> None:
     }
     head = yaml.safe_dump({"origin": constants.origin, "shifts": shifts}, sort_keys=False, width=100)
     tail = yaml.safe_dump({"runs": used}, sort_keys=True, width=118, default_flow_style=None)
-    try:
-        path.write_text("\n".join(lines) + "\n" + head + "---\n" + tail, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    write_text(path, "\n".join(lines) + "\n" + head + "---\n" + tail)

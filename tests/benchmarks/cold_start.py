@@ -11,31 +11,36 @@ import sys
 import time
 
 _RUNS = 9
-_COMMANDS = {
+COMMANDS = {
     "import numpy": [sys.executable, "-c", "import numpy"],
     "capsim --help": [sys.executable, "-m", "simulator.cli", "--help"],
     "capsim estimate bert-large --system dgx-a100-640gb": [
         sys.executable, "-m", "simulator.cli", "estimate", "bert-large", "--system", "dgx-a100-640gb"
     ],
+    "capsim search bert-large --system dgx-a100-640gb": [
+        sys.executable, "-m", "simulator.cli", "search", "bert-large", "--system", "dgx-a100-640gb"
+    ],
 }  # fmt: skip
 
 
+def seconds(command: list[str]) -> float:
+    """Wall time of a command."""
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
 def median_seconds(command: list[str]) -> float:
-    """Wall time of a command, the median of several runs after one that warms the caches."""
-    times = []
-    for _ in range(_RUNS + 1):
-        start = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+    """The median of several runs after one that warms the caches."""
+    return statistics.median([seconds(command) for _ in range(_RUNS + 1)][1:])
 
 
 def main() -> None:
     """Print the table."""
-    found = {name: median_seconds(command) for name, command in _COMMANDS.items()}
+    found = {name: median_seconds(command) for name, command in COMMANDS.items()}
     base = found["import numpy"]
-    for name, seconds in found.items():
-        sys.stdout.write(f"{seconds:6.3f} s  {seconds / base:5.2f} x importing numpy  {name}\n")
+    for name, wall in found.items():
+        sys.stdout.write(f"{wall:6.3f} s  {wall / base:5.2f} x importing numpy  {name}\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-_HEAVY = {"torch", "scipy", "pandas", "streamlit", "plotly", "sklearn", "transformers", "matplotlib"}
+_HEAVY = {
+    *("torch", "scipy", "pandas", "streamlit", "plotly", "sklearn", "transformers", "matplotlib"),
+    *("dask", "distributed"),
+}
 _ESTIMATE = ["estimate", "bert-large", "--system", "dgx-a100-640gb"]
 
 
@@ -40,8 +43,10 @@ def _command(*arguments: str) -> str:
         _command(*_ESTIMATE, "--json"),
         _command("catalogue", "devices"),
         _command("claims"),
+        _command("plan", "bert-large", "--systems", "rtx-3090"),
+        "import simulator; simulator.plan, simulator.search, simulator.sweep",
     ],
-    ids=["package", "catalogue", "table", "json", "devices", "claims"],
+    ids=["package", "catalogue", "table", "json", "devices", "claims", "plan", "searches"],
 )
 def test_nothing_heavy_is_loaded(program: str) -> None:
     assert not _loaded_by(program) & _HEAVY

@@ -1,0 +1,163 @@
+"""The question asked backwards: `capsim plan`, and the best plans for many cases: `capsim sweep`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from simulator.commands.app import app
+from simulator.commands.options import Given, Json, number, print_json, read_amount, read_real, scenario_options
+from simulator.commands.progress import INTERRUPTED, progress_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Deadline = Annotated[str | None, typer.Option("--deadline", metavar="TIME", help="When the run has to end, as 60d.")]
+Budget = Annotated[str | None, number("--budget", "USD that the run may cost, such as 5e6 or 5M.", read_amount)]
+Systems = Annotated[str, typer.Option("--systems", metavar="NAMES", help="all, or names separated by commas.")]
+Most = Annotated[str, number("--max-devices", "Devices at most.")]
+Source = Annotated[
+    str | None, typer.Option("--price-source", help="A provider, or on-demand, spot or reserved; the cheapest if none.")
+]
+Confidence = Annotated[str, number("--confidence", "Probability with which limits are kept.", read_real)]
+Where = Annotated[str | None, typer.Option("--where", metavar="CONDITIONS", help='On plans, such as "tp<=8".')]
+EveryPlan = Annotated[
+    bool, typer.Option("--every-plan", help="Try every plan for each case, not first those that most runs use.")
+]
+Csv = Annotated[str | None, typer.Option("--csv", metavar="FILE", help="Write all options as a table.")]
+Cluster = Annotated[
+    str | None, typer.Option("--cluster", metavar="ADDRESS", help="A Dask scheduler, such as tcp://10.0.0.1:8786.")
+]
+Processes = Annotated[str | None, number("--processes", "Processes on this machine; one a core unless given.")]
+Models = Annotated[list[str], typer.Argument(help="Models' names or files, or Hugging Face config.json files.")]
+Counts = Annotated[
+    str | None, typer.Option("--devices", metavar="N,N,...", help="Numbers of devices; all up to the most if none.")
+]
+Amount = Annotated[str | None, number("--tokens", "Tokens of the run, such as 780e9 or 780B.", read_amount)]
+Length = Annotated[str | None, number("--seq-len", "Tokens of a sequence.")]
+Batch = Annotated[str | None, number("--global-batch", "Sequences of an optimizer step.")]
+StackName = Annotated[str | None, typer.Option("--stack", help="The software: a stack's name or file.")]
+
+
+@app.command()
+@scenario_options(without=("system", "devices", "objective", "price", "price_kind"))
+def plan(
+    given: Given,
+    deadline: Deadline = None,
+    budget: Budget = None,
+    systems: Systems = "all",
+    max_devices: Most = "8192",
+    price_source: Source = None,
+    confidence: Confidence = "0.8",
+    where: Where = None,
+    every_plan: EveryPlan = False,
+    cluster: Cluster = None,
+    processes: Processes = None,
+    csv: Csv = None,
+    json: Json = False,
+) -> None:
+    """What to rent for a run, to finish by a date or within a budget: every system, every number of devices.
+
+    capsim plan palm-62b --tokens 780e9 --deadline 60d --budget 5e6
+    """
+    from pathlib import Path
+
+    from simulator.output import check_output, write_table
+    from simulator.plan_search import planning
+
+    if csv is not None:
+        check_output(Path(csv))
+    file = given.file(system="dgx-h100")  # a scenario needs one; the systems of the plan replace it
+    names = ("stack", "workload", "grid", "overhead", "constants", "ownership", "reliability")
+    shared: dict[str, Any] = {name: getattr(file, name) for name in names if getattr(file, name) is not None}
+    with given.placed(), progress_line(shown=not json) as tell:
+        found = planning.plan(
+            file.model,
+            deadline=deadline,
+            budget=budget,  # type: ignore[arg-type]
+            systems=systems,
+            max_devices=max_devices,  # type: ignore[arg-type]
+            price_source=price_source,
+            confidence=confidence,  # type: ignore[arg-type]
+            plan=file.plan,
+            where=where,
+            every_plan=every_plan,
+            cluster=cluster,
+            processes=processes,  # type: ignore[arg-type]
+            progress=_teller(tell),
+            **shared,
+        )
+    if csv is not None:
+        from simulator.plan_search.outlook import rows
+
+        write_table(Path(csv), rows(found.options, found))
+    if json:
+        print_json(found.to_dict())
+    else:
+        from simulator.plan_search.outlook import show
+
+        show(found)
+    if not found.whole:
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def sweep(
+    models: Models,
+    systems: Systems = "all",
+    devices: Counts = None,
+    max_devices: Most = "1024",
+    tokens: Amount = None,
+    sequence_length: Length = None,
+    global_batch: Batch = None,
+    stack: StackName = None,
+    where: Where = None,
+    every_plan: EveryPlan = False,
+    cluster: Cluster = None,
+    processes: Processes = None,
+    csv: Csv = None,
+    json: Json = False,
+) -> None:
+    """The best plan of every model on every number of devices of every system.
+
+    capsim sweep gpt3-175b palm-62b --systems superpod-a100,superpod-h100 --devices 512,1024
+    """
+    from pathlib import Path
+
+    from simulator.output import check_output, write_table
+    from simulator.plan_search.cases import cases_of, counts_from
+    from simulator.plan_search.sweeping import collected
+
+    if csv is not None:
+        check_output(Path(csv))
+    said = {"tokens": tokens, "sequence_length": sequence_length, "global_batch": global_batch}
+    with progress_line(shown=not json) as tell:
+        listed = cases_of(
+            models,
+            systems,
+            counts_from(devices),
+            max_devices=max_devices,  # type: ignore[arg-type]
+            where=where,
+            every_plan=every_plan,
+            stack=stack,
+            workload={name: value for name, value in said.items() if value is not None},
+        )
+        found = collected(listed, cluster=cluster, processes=processes, progress=_teller(tell))  # type: ignore[arg-type]
+    if csv is not None:
+        from simulator.plan_search.outlook import rows
+
+        write_table(Path(csv), rows(found.options))
+    if json:
+        print_json(found.to_dict())
+    else:
+        from simulator.plan_search.outlook import show_sweep
+
+        show_sweep(found)
+    if not found.whole:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _teller(tell: Callable[[str], None] | None) -> Callable[[int, int], None] | None:
+    """What a sweep calls to say how far it is."""
+    return None if tell is None else lambda done, of: tell(f"{done:,} of {of:,} systems and numbers of devices")

@@ -1,0 +1,83 @@
+"""Better plans: `capsim search`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from simulator.commands.app import app
+from simulator.commands.options import Given, Json, number, print_json, scenario_options
+from simulator.commands.progress import INTERRUPTED, progress_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from simulator.plan_search.exploration import Exploration, Progress
+
+Aim = Annotated[str, typer.Option("--objective", help="What is least: time, cost, energy or memory.")]
+Where = Annotated[
+    str | None, typer.Option("--where", metavar="CONDITIONS", help='Such as "tp<=8,sharding=zero1|zero3".')
+]
+Top = Annotated[str, number("--top", "How many plans to list.")]
+Pareto = Annotated[
+    str | None, typer.Option("--pareto", metavar="X,Y", help="Also list what no plan beats in both, as time,memory.")
+]
+Csv = Annotated[str | None, typer.Option("--csv", metavar="FILE", help="Write the listed plans as a table.")]
+
+
+@app.command()
+@scenario_options(without=("objective",))
+def search(
+    given: Given,
+    objective: Aim = "time",
+    where: Where = None,
+    top: Top = "10",
+    pareto: Pareto = None,
+    csv: Csv = None,
+    json: Json = False,
+) -> None:
+    """The best plans out of all that a model could have on a number of devices.
+
+    Options of the plan, such as --tp 8, hold for all plans; the others are tried:
+    capsim search gpt3-175b --system superpod-a100 --devices 1024
+    """
+    from pathlib import Path
+
+    from simulator.output import check_output, write_table
+    from simulator.plan_search.searching import searched
+    from simulator.scenario import complete
+
+    if csv is not None:
+        check_output(Path(csv))
+    file = given.file()
+    with given.placed():
+        scenario = complete(file, open_plan=True)
+        wishes: dict[str, Any] = {"objective": objective, "where": where, "top": top, "pareto": pareto}
+        with progress_line(shown=not json) as tell:
+            found = searched(scenario, file.plan, file.stack is not None, **wishes, progress=_teller(tell))
+    if csv is not None:
+        from simulator.plan_search.report import rows
+
+        write_table(Path(csv), rows(found))
+    if json:
+        print_json(found.to_dict())
+    else:
+        from simulator.plan_search.report import show
+
+        show(found)
+    if not found.whole:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _teller(tell: Callable[[str], None] | None) -> Progress | None:
+    """What a search calls to say how far it is."""
+    if tell is None:
+        return None
+    from simulator.units import duration
+
+    def told(found: Exploration, considered: int) -> None:
+        best = f", best {duration(found.best.places[0].time)}" if found.best.places else ""
+        tell(f"{considered:,} plans{best}")
+
+    return told

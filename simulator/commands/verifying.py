@@ -1,0 +1,52 @@
+"""Formulas beside what torch counts: `capsim verify`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from hardware.errors import InputError
+from simulator.commands.app import app
+from simulator.commands.options import Given, Json, print_json, scenario_options
+
+_DIFFERS = 1
+"""The status where a formula differs from what torch counts."""
+
+
+@app.command()
+@scenario_options()
+def verify(given: Given, json: Json = False) -> None:
+    """Parameters, FLOPs, kept bytes, states, collectives and schedules: the formulas beside what real torch counts.
+
+    Nothing is computed or sent, so no GPU is needed; torch is (pip install 'capsim[measure]'). Modules have one layer
+    of each kind, times how many there are.
+
+    Ends with status 0 where all that was counted is equal, 1 where something differs, 2 on bad input:
+    capsim verify bert-large --system dgx-a100-640gb --stack nvidia-bert-2022
+    """
+    from simulator.scenario import complete
+
+    file = given.file()
+    with given.placed():
+        scenario = complete(file)
+    verification = _verification()
+    found = verification.verify(scenario)
+    if json:
+        print_json(found.to_dict())
+    else:
+        verification.show(found, title=file.title)
+    if not found.equal:
+        raise typer.Exit(_DIFFERS)
+
+
+def _verification() -> Any:
+    """What counts in torch; a floor above this one, so it is looked up when it runs."""
+    from importlib import import_module
+
+    try:
+        return import_module("measure.verification")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "torch":
+            raise
+    raise InputError("verify counts in torch, which is not installed; pip install 'capsim[measure]'")

@@ -1,0 +1,1 @@
+"""Every plan for a model on a number of devices: enumerated, constrained, weighed, priced in grids, ranked."""

@@ -1,0 +1,113 @@
+"""Conditions on plans, such as ``tp<=8,sharding!=zero3``."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from hardware.errors import InputError, shown, unknown
+from simulator.specs.plan import Plan, Schedule
+from simulator.specs.stack import Recompute, Sharding
+
+_NUMBERS = ("tp", "pp", "cp", "dp", "ep", "micro_batch", "micro_batches", "virtual_stages", "sharding_group")
+_NAMES: dict[str, tuple[str, ...]] = {
+    "sharding": get_args(Sharding),
+    "schedule": get_args(Schedule),
+    "recompute": get_args(Recompute),
+    "sequence_parallel": ("yes", "no"),
+    "offload_optimizer": ("yes", "no"),
+}
+_YES = {"true": "yes", "1": "yes", "on": "yes", "false": "no", "0": "no", "off": "no"}
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "!=": operator.ne,
+    "==": operator.eq,
+    "=": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+_FIELDS = (*_NUMBERS, *_NAMES, "placement")
+_MOST = 1000
+"""Characters of a list of conditions."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What one field of a plan must be."""
+
+    field: str
+    compare: str
+    values: tuple[Any, ...]
+    """One of them; none of them where it must differ."""
+
+    def keeps(self, value: Any) -> bool:
+        """Whether a value of the field meets it."""
+        if self.compare == "!=":
+            return all(value != each for each in self.values)
+        return any(_COMPARE[self.compare](value, each) for each in self.values)
+
+
+def parse(text: str | None) -> tuple[Condition, ...]:
+    """Read conditions that are separated by commas; alternatives are separated by ``|``.
+
+    Raises
+    ------
+    InputError
+        With the condition that cannot be read, and what could be.
+
+    Examples
+    --------
+    >>> [(c.field, c.compare, c.values) for c in parse("tp<=8, sharding=zero1|zero3")]
+    [('tp', '<=', (8.0,)), ('sharding', '=', ('zero1', 'zero3'))]
+    """
+    if text is None:
+        return ()
+    if not isinstance(text, str):
+        raise InputError(f"where={shown(text)}: write conditions as text, such as tp<=8")
+    if len(text) > _MOST:
+        raise InputError(f"where: {len(text)} characters are too long; write at most {_MOST}")
+    return tuple(_condition(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _condition(text: str) -> Condition:
+    """Read one condition."""
+    match = re.fullmatch(r"(\w[\w-]*)\s*(<=|>=|!=|==|=|<|>)\s*(.+)", text)
+    if match is None:
+        raise InputError(f"where={shown(text)}: write a field, a comparison and a value, such as tp<=8")
+    name, compare, right = match[1].replace("-", "_"), match[2], match[3]
+    if name not in _FIELDS:
+        raise unknown("field of a plan in where", name, list(_FIELDS))
+    if name not in _NUMBERS and compare not in ("=", "==", "!="):
+        raise InputError(f"where={shown(text)}: {name} has no order; compare it with = or !=")
+    return Condition(name, compare, tuple(_value(name, part.strip(), text) for part in right.split("|")))
+
+
+def _value(name: str, text: str, whole: str) -> Any:
+    """Read the value that a field is compared with."""
+    if name == "placement":
+        order = tuple(text.split("-"))
+        if sorted(order) != ["cp", "dp", "pp", "tp"]:
+            raise InputError(f"where={shown(whole)}: name tp, cp, dp and pp once each, such as tp-cp-dp-pp")
+        return order
+    if name in _NAMES:
+        value = _YES.get(text.lower(), text.lower()) if "yes" in _NAMES[name] else text.lower()
+        if value not in _NAMES[name]:
+            raise InputError(f"where={shown(whole)}: {name} is one of {', '.join(_NAMES[name])}")
+        return value == "yes" if "yes" in _NAMES[name] else value
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not abs(number) < 1e15:
+        raise InputError(f"where={shown(whole)}: {name} is compared with a number")
+    return number
+
+
+def given(plan: Plan) -> tuple[Condition, ...]:
+    """Conditions that a plan makes which leaves some fields open."""
+    said: Mapping[str, Any] = {name: getattr(plan, name) for name in _FIELDS if name != "micro_batches"}
+    return tuple(Condition(name, "=", (value,)) for name, value in said.items() if value is not None)

@@ -1,0 +1,166 @@
+"""Dense grids of plans, which the formulas price by broadcasting: what few axes decide is computed once for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import permutations
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.formulas.typing import Num
+from simulator.specs.plan import SHARDS, Axis, Plan, Schedule
+from simulator.specs.plans import AXES, Plans
+from simulator.specs.stack import Recompute, Sharding
+
+Indices = NDArray[np.intp]
+_RECOMPUTE: tuple[Recompute, ...] = ("none", "selective", "full")
+_SHARDINGS: tuple[Sharding, ...] = ("none", "zero1", "zero2", "zero3", "hybrid")
+_SCHEDULES: tuple[Schedule, ...] = ("1f1b", "gpipe", "interleaved", "zero-bubble")
+_ORDERS: dict[tuple[str, ...], int] = {order: index for index, order in enumerate(permutations(AXES))}
+"""Placements, from the one that is usual."""
+
+
+class Split(NamedTuple):
+    """Degrees; all but ep multiply to the devices."""
+
+    tp: int
+    pp: int
+    cp: int
+    dp: int
+    ep: int = 1
+
+
+class Pass(NamedTuple):
+    """What decides the work of one forward and backward pass beside the split."""
+
+    micro_batch: int
+    sequence_parallel: bool
+    recompute: Recompute
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All combinations of what its six axes hold."""
+
+    splits: Sequence[Split]
+    placements: Sequence[tuple[Axis, ...]]
+    shardings: Sequence[tuple[Sharding, int]]
+    """With the ranks that share; 0 for all replicas."""
+    schedules: Sequence[tuple[Schedule, int]]
+    """With the virtual stages."""
+    offloads: Sequence[bool]
+    passes: Sequence[Pass]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return tuple(len(axis) for axis in vars(self).values())
+
+    @property
+    def size(self) -> int:
+        """Plans."""
+        return int(np.prod([len(axis) for axis in vars(self).values()]))
+
+    def columns(self, base: Plan, global_batch: int) -> Plans:
+        """The plans as numbers: each column lies along the axes that it depends on.
+
+        Parameters
+        ----------
+        base
+            Precision and optimizer of all of them.
+        global_batch
+            Sequences of a step.
+        """
+        degrees: dict[str, Num] = {name: _along(0, [getattr(s, name) for s in self.splits]) for name in Split._fields}
+        placed: dict[str, Num] = {axis: _along(1, [order.index(axis) for order in self.placements]) for axis in AXES}
+        shards = tuple(_along(2, [SHARDS[name][i] for name, _ in self.shardings]) for i in range(3))
+        return Plans.split(
+            degrees,
+            placed,
+            global_batch=float(global_batch),
+            micro_batch=_along(5, [one.micro_batch for one in self.passes]),
+            shards=(shards[0], shards[1], shards[2]),
+            sharding_group=_along(2, [group for _, group in self.shardings]),
+            virtual_stages=_along(3, [virtual for _, virtual in self.schedules]),
+            sequence_parallel=_along(5, [one.sequence_parallel for one in self.passes]),
+            recompute_attention=_along(5, [one.recompute == "selective" for one in self.passes]),
+            recompute_layer=_along(5, [one.recompute == "full" for one in self.passes]),
+            zero_bubble=_along(3, [name == "zero-bubble" for name, _ in self.schedules]),
+            all_at_once=_along(3, [name == "gpipe" for name, _ in self.schedules]),
+            offload=_along(4, self.offloads),
+            **base.held(),
+        )
+
+    def plan(self, index: int, base: Plan) -> Plan:
+        """One of the plans, by its place in the flattened grid."""
+        place = np.unravel_index(index, self.shape)
+        split, order, (sharding, group), (schedule, virtual), offload, one = (
+            axis[int(i)] for axis, i in zip(vars(self).values(), place, strict=True)
+        )
+        return base.model_copy(
+            update={
+                **split._asdict(),
+                "placement": order,
+                "sharding": sharding,
+                "sharding_group": group or None,
+                "schedule": schedule,
+                "virtual_stages": virtual,
+                "offload_optimizer": offload,
+                **one._asdict(),
+            }
+        )
+
+    def complexity(self, flat: Indices) -> NDArray[np.float64]:
+        """How much machinery some of the plans need: keys to sort by, the first of them first, plans x keys."""
+        split, order, sharding, schedule, offload, one = np.unravel_index(flat, self.shape)
+        of_split = np.array([(s.pp, s.tp, s.cp, s.ep) for s in self.splits], dtype=np.float64)
+        of_sharding = np.array([(_SHARDINGS.index(name), group) for name, group in self.shardings], dtype=np.float64)
+        of_schedule = np.array([(v, _SCHEDULES.index(name)) for name, v in self.schedules], dtype=np.float64)
+        of_offload = np.array(self.offloads, dtype=np.float64)[:, None]
+        of_order = np.array([_ORDERS[placement] for placement in self.placements], dtype=np.float64)[:, None]
+        of_pass = np.array(
+            [(_RECOMPUTE.index(p.recompute), p.sequence_parallel, -p.micro_batch) for p in self.passes],
+            dtype=np.float64,
+        )
+        return np.concatenate(
+            [
+                of_split[split],
+                of_sharding[sharding],
+                of_schedule[schedule],
+                of_offload[offload],
+                of_pass[one],
+                of_order[order],
+            ],
+            axis=1,
+        )
+
+    def narrowed(self, kept: Sequence[Indices]) -> Grid:
+        """The grid of some entries of each axis."""
+        axes = zip(vars(self).items(), kept, strict=True)
+        return Grid(**{name: [axis[i] for i in index] for (name, axis), index in axes})
+
+    def pieces(self, most: int) -> Iterator[Grid]:
+        """Grids of no more plans than `most` that make up this one, cut along splits and then placements."""
+        beside = max(1, self.size // max(1, len(self.splits)))
+        for splits in _cut(self.splits, max(1, most // beside)):
+            part = replace(self, splits=splits)
+            each = max(1, part.size // len(self.placements))
+            for placements in _cut(self.placements, max(1, most // each)):
+                yield replace(part, placements=placements)
+
+
+def _cut(axis: Sequence[Any], most: int) -> Iterator[Sequence[Any]]:
+    """An axis in pieces of nearly equal length, none longer than `most`."""
+    number = -(-len(axis) // most)
+    for i in range(number):
+        yield axis[i * len(axis) // number : (i + 1) * len(axis) // number]
+
+
+def _along(axis: int, values: Sequence[Any]) -> NDArray[np.float64]:
+    """Values along one of the six axes."""
+    shape = [1] * 6
+    shape[axis] = len(values)
+    return np.array(values, dtype=np.float64).reshape(shape)

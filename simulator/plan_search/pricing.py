@@ -1,0 +1,137 @@
+"""Grids of plans weighed and priced: rules first, then memory, then time for what is left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.backends.protocol import Backend
+from simulator.counts import count
+from simulator.formulas.typing import Num
+from simulator.memory import peak_total
+from simulator.plan_search.grid import Grid
+from simulator.specs.model import Models
+from simulator.specs.plan import Plan
+from simulator.specs.plans import Plans, constraints
+from simulator.specs.stack import Stacks
+from simulator.specs.workload import Workloads
+from simulator.step import price
+from simulator.transformer import Scenarios
+
+Mask = NDArray[np.bool_]
+Values = NDArray[np.float64]
+_WORTH = 0.75
+"""A grid is cut to what fits where that leaves less than this share of it."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all plans of a search share, as numbers."""
+
+    models: Models
+    workloads: Workloads
+    stacks: Stacks
+    backend: Backend
+    capacity: float
+    """Memory of a device [B]."""
+    base: Plan
+    batch: int
+
+    def scenarios(self, grid: Grid) -> Scenarios:
+        """The plans of a grid as scenarios."""
+        return Scenarios(self.models, self.workloads, grid.columns(self.base, self.batch), self.stacks)
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """A grid of plans with what each needs; arrays have the grid's shape, or 1 where an axis changes nothing."""
+
+    grid: Grid
+    kept: Mask
+    """Whether the plan keeps all rules."""
+    memory: Values
+    """[B]"""
+    fits: Mask
+    """Whether it does and its memory suffices."""
+
+
+def weigh(grid: Grid, setting: Setting, rejected: Counter[str]) -> Weighed:
+    """Memory of all plans of a grid, and which of them can be.
+
+    Parameters
+    ----------
+    grid
+        The plans.
+    setting
+        What they share.
+    rejected
+        Grows by the plans that break a rule, and by those that need too much memory.
+    """
+    scenarios = setting.scenarios(grid)
+    kept = _kept(scenarios, setting, grid, rejected)
+    total = np.asarray(peak_total(scenarios, count(scenarios)), dtype=np.float64)
+    fits = kept & (total <= setting.capacity)
+    heavy = number(kept, grid) - number(fits, grid)
+    if heavy:
+        rejected["memory"] += heavy
+    return Weighed(grid, kept, total, fits)
+
+
+def _kept(scenarios: Scenarios, setting: Setting, grid: Grid, rejected: Counter[str]) -> Mask:
+    """Which plans keep all rules."""
+    plans = scenarios.plans
+    alive = _differs(plans, grid, setting.base.sharding_group)
+    rules = [
+        (rule.name, rule.kept)
+        for rule in constraints(plans, setting.models, setting.workloads, setting.stacks)
+        if not np.all(rule.kept)
+    ]
+    for name, keeps in rules:
+        left = alive & keeps
+        rejected[name] += number(alive, grid) - number(left, grid)
+        alive = left
+    return alive
+
+
+def _differs(plans: Plans, grid: Grid, asked: int | None) -> Mask:
+    """Whether sharding is not another one in disguise: of a single replica none, of a group of all of them ZeRO-3.
+
+    A group that all plans are to have stays.
+    """
+    shares = np.array([name != "none" for name, _ in grid.shardings]).reshape(1, 1, -1, 1, 1, 1)
+    group = np.array([group for _, group in grid.shardings], dtype=np.float64).reshape(1, 1, -1, 1, 1, 1)
+    replicas = np.asarray(plans.replicas)
+    differs = (group < replicas) | ((group == replicas) & (group == (asked or 0)))
+    return np.asarray((~shares | (replicas > 1.0)) & differs)
+
+
+def number(mask: Mask, grid: Grid) -> int:
+    """Plans of a grid that a mask holds, which may be short along axes that change nothing."""
+    return int(np.count_nonzero(mask)) * (grid.size // mask.size)
+
+
+def cut(weighed: Weighed) -> Weighed:
+    """The part of a grid that holds all plans which fit, where that is notably smaller."""
+    fits = np.broadcast_to(weighed.fits, weighed.grid.shape)
+    axes = range(fits.ndim)
+    kept = [np.flatnonzero(fits.any(axis=tuple(other for other in axes if other != axis))) for axis in axes]
+    if np.prod([len(index) for index in kept]) > _WORTH * weighed.grid.size:
+        return weighed
+
+    def part(values: NDArray[Any]) -> NDArray[Any]:
+        for axis, index in enumerate(kept):
+            if values.shape[axis] > 1:
+                values = np.take(values, index, axis=axis)
+        return values
+
+    return Weighed(weighed.grid.narrowed(kept), part(weighed.kept), part(weighed.memory), part(weighed.fits))
+
+
+def step_times(grid: Grid, setting: Setting) -> Num:
+    """Step time of all plans of a grid [s]; it broadcasts to the grid's shape."""
+    scenarios = setting.scenarios(grid)
+    return price(scenarios, count(scenarios), setting.backend, broken_down=False).time

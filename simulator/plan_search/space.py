@@ -1,0 +1,212 @@
+"""Which plans are considered: every split, placement, sharding, schedule and micro-batch that the conditions allow."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import permutations, product
+from typing import Any, TypeVar
+
+import numpy as np
+
+from hardware.spec import System
+from simulator.plan_search.conditions import Condition
+from simulator.plan_search.grid import Grid, Pass, Split
+from simulator.specs.model import Model
+from simulator.specs.plan import Axis, Plan, Schedule
+from simulator.specs.plans import AXES, rules_of_replicas, rules_of_shape
+from simulator.specs.stack import Recompute, Sharding, Stack
+from simulator.specs.workload import Workload
+
+Entry = TypeVar("Entry")
+_RECOMPUTE: tuple[Recompute, ...] = ("none", "selective", "full")
+_NODES = (1, 8, 64)
+"""Nodes that share parameters under hybrid sharding."""
+_OF_SPLITS = ("heads", "kv-heads", "layers", "sequence", "experts", "expert-group", "batch")
+"""Rules that degrees alone can break."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """Plans for a model and a workload on a number of devices."""
+
+    model: Model
+    workload: Workload
+    system: System
+    stack: Stack
+    devices: int
+    base: Plan
+    """Precision and optimizer of all plans."""
+    conditions: tuple[Condition, ...] = ()
+    any_axis: bool = True
+    """Whether axes are tried that the stack does not offer; else only where a condition names them."""
+    usual: bool = False
+    """Whether only what most runs do is tried: axes from the fastest link to the slowest, tensor-parallel ranks that
+    share tokens, 1F1B or interleaved pipelines, no offloading, all replicas or those of a node sharing states. So few
+    plans for each split are priced soonest in one grid with gaps."""
+    rejected: Counter[str] = field(default_factory=Counter)
+    """Plans that cannot be, by the first rule that they break; it grows while grids are made."""
+
+    @property
+    def batch(self) -> int:
+        """Sequences of a step."""
+        return self.workload.global_batch or 1
+
+    def grids(self) -> Iterator[Grid]:
+        """Grids of plans that together are all of them; what their degrees forbid is counted and left out."""
+        for (has_pipeline, has_tensor, *_), splits in self._groups().items():
+            used = {axis: any(getattr(split, axis) > 1 for split in splits) for axis in AXES}
+            stages = sorted({split.pp for split in splits})
+            grid = Grid(
+                splits=splits,
+                placements=self.placements(used),
+                shardings=self.shardings(max(split.dp * split.cp for split in splits)),
+                schedules=self.schedules(stages if has_pipeline else [1]),
+                offloads=self.offloads(),
+                passes=self.passes({split.dp for split in splits}, shares=bool(has_tensor)),
+            )
+            if grid.size:
+                yield grid
+
+    def _groups(self) -> dict[tuple[int, ...], list[Split]]:
+        """Splits that keep the rules, by what decides which schedules, passes and placements they can have."""
+        splits = list(self.splits())
+        if not splits:
+            return {}
+        one = Grid(splits, (AXES,), (("none", 0),), (("1f1b", 1),), (False,), (Pass(1, False, "none"),))  # type: ignore[arg-type]
+        columns = one.columns(self.base, self.batch), self.model.columns(), self.workload.columns()
+        alive = np.ones(len(splits), dtype=bool)
+        for rule in (*rules_of_shape(*columns, self.stack.columns()), *rules_of_replicas(columns[0], columns[2])):
+            if rule.name in _OF_SPLITS:
+                kept = np.broadcast_to(rule.kept, one.shape).reshape(-1)
+                broken = [splits[i] for i in np.flatnonzero(alive & ~kept)]
+                if broken:
+                    self.rejected[rule.name] += len(broken) if self.usual else sum(map(self._plans_of, broken))
+                alive &= kept
+        groups: dict[tuple[int, ...], list[Split]] = defaultdict(list)
+        for split in (splits[i] for i in np.flatnonzero(alive)):
+            kind = (split.pp > 1, split.tp > 1, split.pp, split.dp > 1, split.cp > 1)
+            limited = (split.dp,) if self._says("micro_batches") else ()
+            groups[*((True, True) if self.usual else kind), *limited].append(split)
+        return groups
+
+    def _plans_of(self, split: Split) -> int:
+        """Plans that a split would have if it kept the rules."""
+        used = {axis: getattr(split, axis) > 1 for axis in AXES}
+        lists: tuple[Sequence[Any], ...] = (
+            self.placements(used),
+            self.shardings(split.dp * split.cp),
+            self.schedules([split.pp]),
+            self.offloads(),
+            self.passes({split.dp}, shares=split.tp > 1) or (None,),
+        )
+        return math.prod(map(len, lists))
+
+    def splits(self) -> Iterator[Split]:
+        """All degrees that multiply to the devices, and the groups of experts."""
+        several = {
+            axis: self.any_axis or axis in self.stack.axes or self._says(axis) for axis in ("tp", "pp", "cp", "ep")
+        }
+        lists = [_divisors(self.devices) if several[axis] else [1] for axis in ("tp", "pp", "cp")]
+        for tp, pp, cp in product(*(self._allowed(a, v) for a, v in zip(("tp", "pp", "cp"), lists, strict=True))):
+            dp, left = divmod(self.devices, tp * pp * cp)
+            if left or not self._keeps("dp", dp):
+                continue
+            shared = _divisors(math.gcd(self.model.experts, dp)) if several["ep"] else [1]
+            if self._says("ep"):
+                shared = _divisors(max(self.model.experts, dp))
+            for ep in self._allowed("ep", shared):
+                yield Split(tp, pp, cp, dp, ep)
+
+    def placements(self, used: dict[str, bool]) -> list[tuple[Axis, ...]]:
+        """Orders of the axes; those that differ in axes of one rank only are the same."""
+        found: dict[tuple[str, ...], tuple[Axis, ...]] = {}
+        orders: list[tuple[Any, ...]] = (
+            [AXES] if self.usual and not self._says("placement") else list(permutations(AXES))
+        )
+        for order in self._allowed("placement", orders):
+            found.setdefault(tuple(axis for axis in order if used[axis]), order)
+        return list(found.values())
+
+    def shardings(self, replicas: int) -> list[tuple[Sharding, int]]:
+        """What replicas share, and in groups of how many; 0 for all of them."""
+        every: list[tuple[Sharding, int]] = [("none", 0)]
+        if replicas > 1:
+            asked = [int(v) for c in self.conditions if c.field == "sharding_group" for v in c.values if v > 0]
+            nodes = _NODES[:1] if self.usual else _NODES
+            groups = sorted({self.system.devices_per_node * number for number in nodes} | set(asked))
+            few = self.usual and not self._says("sharding")
+            every += [("zero1", 0), ("zero3", 0)] if few else [("zero1", 0), ("zero2", 0), ("zero3", 0)]
+            every += [("zero1", group) for group in sorted(set(asked)) if 1 < group <= replicas]
+            every += [("hybrid", group) for group in groups if 1 < group < replicas + (group in asked)]
+        return [
+            (name, group)
+            for name, group in every
+            if self._keeps("sharding", name) and self._keeps("sharding_group", group)
+        ]
+
+    def schedules(self, stages: Sequence[int]) -> list[tuple[Schedule, int]]:
+        """Schedules of pipelines of some numbers of stages, with their virtual stages."""
+        every: list[tuple[Schedule, int]] = [("1f1b", 1)]
+        if max(stages) > 1:
+            every += [("gpipe", 1), ("zero-bubble", 1)]
+            for virtual in sorted({virtual for pp in stages if pp > 1 for virtual in self._virtual(pp)}):
+                every += [("interleaved", virtual), ("zero-bubble", virtual)]
+        if self.usual and not self._says("schedule"):
+            every = [each for each in every if each[0] in ("1f1b", "interleaved")]
+        return [
+            (name, virtual)
+            for name, virtual in every
+            if self._keeps("schedule", name) and self._keeps("virtual_stages", virtual)
+        ]
+
+    def _virtual(self, pp: int) -> list[int]:
+        """Virtual stages that divide the layers, where embedding and head may count as a layer each."""
+        layers = self.model.all_layers
+        return [v for v in range(2, layers // pp + 2) if layers % (pp * v) == 0 or (layers + 2) % (pp * v) == 0]
+
+    def passes(self, replicas: set[int], *, shares: bool) -> list[Pass]:
+        """Micro-batches of some numbers of replicas, with and without shared tokens and recomputation."""
+        sizes = {
+            size
+            for dp in replicas
+            if self.batch % dp == 0
+            for size in _divisors(self.batch // dp)
+            if self._keeps("micro_batches", self.batch // (dp * size))
+        }
+        sharing, repeats = [False, True] if shares else [False], list(_RECOMPUTE)
+        if self.usual and not self._says("sequence_parallel"):
+            sharing = [shares]
+        if self.usual and not self._says("recompute") and self.stack.attention == "fused":
+            repeats.remove("selective")  # which fused attention does anyway
+        return [
+            Pass(size, shared, repeated)
+            for size in self._allowed("micro_batch", sorted(sizes))
+            for shared in self._allowed("sequence_parallel", sharing)
+            for repeated in self._allowed("recompute", repeats)
+        ]
+
+    def offloads(self) -> list[bool]:
+        """Whether optimizer states may live with the host."""
+        few = self.usual and not self._says("offload_optimizer")
+        return self._allowed("offload_optimizer", [False] if few else [False, True])
+
+    def _says(self, name: str) -> bool:
+        """Whether a condition names a field."""
+        return any(condition.field == name for condition in self.conditions)
+
+    def _keeps(self, name: str, value: Any) -> bool:
+        """Whether a value of a field meets all conditions."""
+        return all(condition.keeps(value) for condition in self.conditions if condition.field == name)
+
+    def _allowed(self, name: str, values: Sequence[Entry]) -> list[Entry]:
+        """The values of a field that meet all conditions."""
+        return [value for value in values if self._keeps(name, value)]
+
+
+def _divisors(number: int) -> list[int]:
+    """All divisors of a number, in order."""
+    small = [divisor for divisor in range(1, math.isqrt(number) + 1) if number % divisor == 0]
+    return small + [number // divisor for divisor in reversed(small) if divisor * divisor != number]
