@@ -227,7 +227,7 @@ def collected(
 
 
 def best_of(case: Case) -> Option | Refused:
-    """The best plan of a case: of what most runs do, or of everything where none of that fits.
+    """The best plan of a case: of what most runs do, or with optimizer states offloaded where none of that fits.
 
     Raises
     ------
@@ -242,8 +242,8 @@ def best_of(case: Case) -> Option | Refused:
         return Refused(case.model.id, case.system.id, case.devices, str(error))
     wanted = (*conditions.given(case.plan), *conditions.parse(case.where))
     setting = setting_of(scenario)
-    for usual in (False,) if case.every_plan else (True, False):
-        found = explore(_space(scenario, wanted, usual=usual, any_axis="stack" not in case.options), setting)
+    for space in _spaces(scenario, wanted, case):
+        found = explore(space, setting)
         if not found.whole:
             raise KeyboardInterrupt
         if found.best.places:
@@ -257,10 +257,19 @@ def best_of(case: Case) -> Option | Refused:
     return Option(scenario.model.id, scenario.system.id, case.devices, answer(complete), known)
 
 
-def _space(scenario: Scenario, wanted: Sequence[Condition], *, usual: bool, any_axis: bool) -> Space:
-    """Every plan that conditions allow, or those that most runs use."""
-    inside = [_INSIDE] if usual and not _is_placed(wanted) else []
-    return replace(space_of(scenario, (*wanted, *inside), any_axis=any_axis), usual=usual)
+def _spaces(scenario: Scenario, wanted: Sequence[Condition], case: Case) -> Iterator[Space]:
+    """Where to look, one after the other until something fits: with the axes of the stack, then with all of them.
+
+    Nothing that is not usual needs less memory than full sharding, recomputation and offloading do.
+    """
+    if case.every_plan:
+        yield space_of(scenario, tuple(wanted), any_axis="stack" not in case.options)
+        return
+    inside = [] if _is_placed(wanted) else [_INSIDE]
+    for any_axis in (False,) if "stack" in case.options else (False, True):
+        for offloaded in (None, "offload_optimizer=yes"):
+            space = space_of(scenario, (*wanted, *inside, *conditions.parse(offloaded)), any_axis=any_axis)
+            yield replace(space, usual=True)
 
 
 def _plan_at(place: Place, scenario: Scenario, wanted: Sequence[Condition]) -> Plan:
