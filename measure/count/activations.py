@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +22,9 @@ class SavedActivations:
     """Distinct storages."""
 
 
-def saved_activations(run: Callable[[], Tensor], module: nn.Module) -> SavedActivations:
+def saved_activations(
+    run: Callable[[], Tensor], module: nn.Module, copies: Mapping[int, Tensor] | None = None
+) -> SavedActivations:
     """Count the storages that a forward pass keeps for its backward pass.
 
     Each storage counts once and whole, however many views of it are kept. These do not count, everywhere alike:
@@ -35,6 +37,8 @@ def saved_activations(run: Callable[[], Tensor], module: nn.Module) -> SavedActi
         The forward pass; on the meta device it allocates nothing.
     module
         Whose parameters and buffers do not count.
+    copies
+        What the run makes of parameters, such as casts of them, which do not count either; it is read afterwards.
     """
     own = {_storage(tensor) for tensor in _held(module)}
     found: dict[int, Tensor] = {}
@@ -48,6 +52,8 @@ def saved_activations(run: Callable[[], Tensor], module: nn.Module) -> SavedActi
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         output = run()
+    for tensor in (copies or {}).values():
+        found.pop(_storage(tensor), None)
     size = sum(tensor.untyped_storage().nbytes() for tensor in found.values())
     del output
     return SavedActivations(bytes=size, tensors=len(found))

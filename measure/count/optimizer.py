@@ -41,15 +41,19 @@ def optimizer_state(name: OptimizerName, parameters: Iterable[Tensor]) -> Optimi
     name
         Which optimizer.
     parameters
-        In the precision of the optimizer's master copy; on the meta device nothing is allocated, but Adafactor needs
-        numbers to look at.
+        In the precision of the optimizer's master copy; on the meta device nothing is allocated.
     """
     held = list(parameters)
     for parameter in held:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     optimizer = make_optimizer(name, held)
-    optimizer.step()
+    try:
+        optimizer.step()
+    except RuntimeError:
+        # Adafactor first makes its states and then looks at numbers, which the meta device does not have.
+        if not all(parameter.is_meta and parameter in optimizer.state for parameter in held):
+            raise
     return OptimizerState(bytes=state_bytes(optimizer), parameters=sum(parameter.numel() for parameter in held))
 
 

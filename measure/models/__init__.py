@@ -6,11 +6,12 @@ timing.
 
 from measure.models.distributed import distribute
 from measure.models.layer import Layer, Tower, parameters_of
-from measure.models.parallel import Split
+from measure.models.parallel import Alone, Split
 from measure.models.setting import Setting
 from measure.models.transformer import Batch, Transformer, build, random_batch
 
 __all__ = [
+    "Alone",
     "Batch",
     "Layer",
     "Setting",

@@ -54,13 +54,35 @@ def norm(model: Model, width: int, setting: Setting) -> nn.Module:
     return nn.LayerNorm(width, bias="normalisation" in model.biases, **setting.factory)
 
 
-def activated(inputs: Tensor, model: Model, form: Form) -> Tensor:
+def activated(inputs: Tensor, model: Model, form: Form, *, fused: bool = False) -> Tensor:
     """Apply the activation function; a gate's two inputs lie side by side."""
     function: Any = {"gelu": functional.gelu, "relu": functional.relu, "silu": functional.silu}[model.activation]
     if form == "plain":
         return function(inputs)
+    return _FusedGate.apply(function, inputs) if fused else _gated(function, inputs)
+
+
+def _gated(function: Any, inputs: Tensor) -> Tensor:
+    """One half of the inputs times the activation of the other."""
     gate, value = inputs.chunk(2, dim=-1)
     return function(gate) * value
+
+
+class _FusedGate(torch.autograd.Function):
+    """Activation and product of a gate as one kernel, which keeps its inputs and computes the activation again."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Any, inputs: Tensor) -> Tensor:
+        ctx.function = function
+        ctx.save_for_backward(inputs)
+        return _gated(function, inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        inputs = ctx.saved_tensors[0].detach().requires_grad_()
+        with torch.enable_grad():
+            output = _gated(ctx.function, inputs)
+        return None, torch.autograd.grad(output, inputs, gradient)[0]
 
 
 class FeedForward(nn.Module):
@@ -68,7 +90,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, model: Model, setting: Setting, width: int | None = None, form: Form | None = None) -> None:
         super().__init__()
-        self.model, self.form = model, form or model.feed_forward
+        self.model, self.form, self.fused = model, form or model.feed_forward, setting.fused_gate
         local = (width or model.feed_forward_size) // setting.split.degree
         inputs = 2 if self.form == "gated" else 1
         biased, factory = "feed_forward" in model.biases, setting.factory
@@ -77,7 +99,7 @@ class FeedForward(nn.Module):
 
     def forward(self, projected: Tensor) -> Tensor:
         """From the output of the first product to the input of the second."""
-        return activated(projected, self.model, self.form)
+        return activated(projected, self.model, self.form, fused=self.fused)
 
 
 class Experts(nn.Module):
@@ -90,8 +112,9 @@ class Experts(nn.Module):
     def __init__(self, model: Model, setting: Setting) -> None:
         super().__init__()
         if setting.split.degree > 1 or "feed_forward" in model.biases:
-            raise ValueError(f"{model.id}: experts are built without tensor parallelism and biases only")
+            raise ValueError(f"{model.id}: experts are built only without tensor parallelism and without biases")
         self.model, self.form = model, model.expert_feed_forward or model.feed_forward
+        self.fused = setting.fused_gate
         width = model.expert_feed_forward_size or model.feed_forward_size
         inputs = 2 if self.form == "gated" else 1
         factory = setting.factory
@@ -110,7 +133,7 @@ class Experts(nn.Module):
         order = chosen.flatten().argsort(stable=True)
         sent = tokens.index_select(0, order // model.experts_per_token)
         inward = torch.bmm(sent.view(model.experts, -1, model.hidden_size), self.inward)
-        outward = torch.bmm(activated(inward, model, self.form), self.outward).flatten(0, 1)
+        outward = torch.bmm(activated(inward, model, self.form, fused=self.fused), self.outward).flatten(0, 1)
         back = outward.index_select(0, order.argsort()).view(*weights.shape, model.hidden_size)
         combined = (back * weights.to(back.dtype).unsqueeze(-1)).sum(1)
         if self.shared is not None:

@@ -112,6 +112,27 @@ class Split:
         return whole.chunk(self.degree)[self.rank]
 
 
+@dataclass(frozen=True)
+class Alone(Split):
+    """A rank whose collectives send nothing and return tensors of the right shape: for counting what others send."""
+
+    def reduced(self, tensor: Tensor, operation: Any = dist.ReduceOp.SUM) -> Tensor:  # noqa: ARG002
+        """The same tensor."""
+        return tensor
+
+    def gathered(self, share: Tensor) -> Tensor:
+        """As many tokens as all ranks have."""
+        return share.new_empty(share.shape[0] * self.degree, *share.shape[1:])
+
+    def scattered(self, whole: Tensor) -> Tensor:
+        """As many tokens as one rank has."""
+        return whole.new_empty(whole.shape[0] // self.degree, *whole.shape[1:])
+
+    def summed(self, tensor: Tensor, holders: int) -> Tensor:  # noqa: ARG002
+        """The same tensor."""
+        return tensor
+
+
 class _Copy(torch.autograd.Function):
     """Nothing forward, all-reduce backward."""
 

@@ -28,6 +28,8 @@ class Setting:
     """Whether attention is one kernel, or two products with the matrix of scores between them."""
     fused_qkv: bool = False
     """Whether queries, keys and values come from one product."""
+    fused_gate: bool = False
+    """Whether activation and product of a gated feed-forward layer are one kernel, which keeps its two inputs."""
     all_positions: bool = False
     """Whether the head of masked-language modelling runs on all positions instead of the masked ones."""
     recompute: Recompute = "none"

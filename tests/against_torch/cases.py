@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
-import numpy as np
 import torch
 
-from measure.count.collectives import Collective
 from measure.models import Setting
-from simulator.counts import ModelCounts
 from simulator.specs.loading import load_model, load_stack
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.workload import Workload
-from simulator.traffic import messages
 from simulator.transformer import Scenarios
 
 # More threads than free cores make small kernels hundreds of times slower.
@@ -153,6 +148,7 @@ def scenarios_of(
         update={
             "attention": "fused" if setting.fused_attention else "unfused",
             "fused_qkv": setting.fused_qkv,
+            "fused_gate": setting.fused_gate,
             "regathers_inputs": split.regathers_inputs,
             "head_positions": "all" if setting.all_positions else "masked",
             **(stack or {}),
@@ -180,17 +176,3 @@ def scenarios_of(
     full = Plan(**given).with_defaults(software)
     full = full.with_degrees(replicas * split.degree * given.get("pp", 1))
     return Scenarios(model.columns(), workload.columns(), full.columns(workload), software.columns())
-
-
-def traffic_of(scenarios: Scenarios, counted: ModelCounts) -> Counter[Collective]:
-    """The simulator's collectives as torch's would be logged."""
-    found: Counter[Collective] = Counter()
-    for message in messages(scenarios, counted):
-        size, degree, count = (
-            float(np.asarray(value)) for value in (message.message_bytes, message.degree, message.count)
-        )
-        if count and degree > 1.0:
-            assert message.kind != "send"
-            assert (size, degree, count) == (int(size), int(degree), int(count)), message.name
-            found[Collective(message.kind, int(size), int(degree))] += int(count)
-    return found

@@ -23,6 +23,7 @@ from tests.against_torch.cases import (
     GPT,
     GPT_22B,
     LLAMA,
+    MIXTRAL,
     NEOX,
     PALM,
     PALM_540B,
@@ -88,6 +89,12 @@ def test_fused_attention(model: Model, fused_qkv: bool, recompute: Recompute) ->
 @pytest.mark.parametrize("model", [BERT, GPT, PALM, LLAMA, NEOX], ids=name_of)
 def test_joint_projection(model: Model, recompute: Recompute) -> None:
     check(model, setting_of(model, fused_qkv=True, recompute=recompute))
+
+
+@pytest.mark.parametrize("recompute", RECOMPUTE)
+@pytest.mark.parametrize("model", [PALM, LLAMA, MIXTRAL], ids=name_of)
+def test_fused_gate(model: Model, recompute: Recompute) -> None:
+    check(model, setting_of(model, fused_gate=True, recompute=recompute))
 
 
 def test_head_on_all_positions() -> None:

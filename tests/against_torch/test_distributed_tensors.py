@@ -12,6 +12,7 @@ from torch.distributed.tensor.parallel import loss_parallel
 from measure.count.activations import saved_activations
 from measure.count.collectives import Collective, collectives, fake_ranks
 from measure.models import Batch, Setting, Split, Transformer, build, distribute, random_batch
+from measure.verification.exchanges import traffic_of
 from simulator.counts import count
 from simulator.specs.model import Model
 from simulator.transformer import Scenarios
@@ -23,7 +24,6 @@ from tests.against_torch.cases import (
     predictions_of,
     scenarios_of,
     setting_of,
-    traffic_of,
 )
 
 MICRO_BATCH = 4

@@ -42,6 +42,13 @@ def test_factored_moments_of_a_vector_are_whole() -> None:
     assert optimizer_state("adafactor", [torch.nn.Parameter(torch.ones(64))]).bytes == 4 * 64
 
 
+@pytest.mark.parametrize("shape", [(64, 256), (64,)])
+def test_factored_moments_without_numbers(shape: tuple[int, ...]) -> None:
+    """On the meta device the states are made before their numbers are asked for."""
+    real, meta = (torch.nn.Parameter(torch.ones(shape, device=device)) for device in ("cpu", "meta"))
+    assert optimizer_state("adafactor", [meta]) == optimizer_state("adafactor", [real])
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("degree", [1, 2, 8])
 def test_shards_of_a_rank(optimizer: OptimizerName, degree: int) -> None:

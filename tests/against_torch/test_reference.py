@@ -25,6 +25,7 @@ from tests.against_torch.cases import (
     EVERY,
     GPT,
     LLAMA,
+    MIXTRAL,
     NEOX,
     PALM,
     T5,
@@ -91,6 +92,13 @@ def test_fused_attention_agrees(model: Model) -> None:
     apart, fused = on_cpu(model), on_cpu(model, fused_attention=True)
     batch = batch_of(model, apart)
     assert_close(run(seeded(model, fused), batch), run(seeded(model, apart), batch), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", [PALM, LLAMA, MIXTRAL], ids=name_of)
+def test_fused_gate_changes_nothing(model: Model) -> None:
+    apart, fused = on_cpu(model), on_cpu(model, fused_gate=True)
+    batch = batch_of(model, apart)
+    assert_close(run(seeded(model, fused), batch), run(seeded(model, apart), batch), rtol=1e-5, atol=1e-7)
 
 
 class Meeting:

@@ -3,40 +3,17 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
 
 import pytest
 
 from measure.count.schedules import Replay, ScheduleName, orders, replay
+from measure.verification.pipelines import idle_time
 from simulator.formulas import pipeline
 
 TIMES = [(1, 2, 1), (2, 3, 1), (1, 3, 1), (2, 5, 2), (3, 5, 2), (4, 7, 3)]
 """Forward, backward, and of the backward pass the gradient of the weights."""
 SHAPES = [(2, 2), (2, 8), (3, 9), (4, 4), (4, 8), (4, 16), (8, 16), (8, 32)]
 """Stages and micro-batches."""
-
-
-def exact(numerator: int, denominator: int = 1) -> Any:
-    """A fraction, in place of the numbers that formulas expect."""
-    return Fraction(numerator, denominator)
-
-
-def idle_time(
-    stages: int, virtual: int, times: tuple[int, int, int], *, zero_bubble: int = 0, v_shaped: int = 0
-) -> Fraction:
-    """Time that a stage waits, from the formula."""
-    forward, backward, weight = times
-    whole = forward + backward
-    share = pipeline.idle_share(
-        exact(virtual),
-        zero_bubble=zero_bubble,
-        v_shaped=v_shaped,
-        forward_share=exact(forward, whole),
-        weight_gradient_share=exact(weight, whole),
-    )
-    work = exact(virtual * whole)
-    found: Any = pipeline.step_time(work, stages * work, micro_batches=0, idle_share=share)
-    return Fraction(found)
 
 
 def of_torch(

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.nn.parallel import DistributedDataParallel
+from torch.distributed.device_mesh import DeviceMesh
 from torch.utils.checkpoint import set_checkpoint_early_stop
 
-from measure.count.collectives import Collective, Traffic, buckets, collectives, fake_ranks
+from measure.count.collectives import Collective, Traffic, collectives, fake_ranks
+from measure.count.sharding import Sharded, mesh_of, replicated_step, sharded, sharded_step, updated_parameters
 from measure.models import Batch, Setting, Split, Transformer, build, random_batch
+from measure.verification.exchanges import traffic_of
 from simulator.counts import count
 from simulator.formulas.typing import Num
 from simulator.specs.model import Model
@@ -38,18 +36,12 @@ from tests.against_torch.cases import (
     predictions_of,
     scenarios_of,
     setting_of,
-    traffic_of,
 )
 
 RECOMPUTE: tuple[Recompute, ...] = ("none", "full")
 SHARES = {"whole": (False, False), "gathers-again": (True, True), "keeps-gathered": (True, False)}
 """Sequence parallelism, and whether it gathers inputs of products again."""
 MICRO_BATCH = 4
-
-with warnings.catch_warnings():
-    # Importing it compiles other optimizers in a way that torch itself calls deprecated.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    from torch.distributed.optim import ZeroRedundancyOptimizer
 
 
 @pytest.fixture(params=[2, 4, 8])
@@ -133,36 +125,10 @@ def test_all_reduces_of_a_layer(model: Model, number: int, degree: int) -> None:
     assert counts[1] - counts[0] == 2 * number
 
 
-def mesh_of(degree: int, across: int = 1) -> DeviceMesh:
-    """Ranks that share parameters, and groups of them that hold the same."""
-    shape, names = ((across, degree), ("replicate", "shard")) if across > 1 else ((degree,), ("shard",))
-    return init_device_mesh("cpu", shape, mesh_dim_names=names)
-
-
-def sharded(model: Model, mesh: DeviceMesh, *, length: int = 64, again: bool = True) -> tuple[FSDPModule, Batch]:
-    """A module whose embedding, layers, and head with the final normalisation torch shards one by one."""
-    setting = setting_of(model, length, device="cpu", dtype=torch.float32)
-    module, batch = module_and_batch(model, setting)
-    precision = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    for layer in module.tower.layers:
-        fully_shard(layer, mesh=mesh, mp_policy=precision, reshard_after_forward=again)
-    if not model.tied_head:
-        fully_shard(module.embedding, mesh=mesh, mp_policy=precision, reshard_after_forward=False)
-        ends: list[nn.Module] = [module.tower.final_norm, module.head]
-        fully_shard(ends, mesh=mesh, mp_policy=precision, reshard_after_forward=False)
-    fully_shard(module, mesh=mesh, mp_policy=precision)
-    return module, batch
-
-
-def steps_of(module: FSDPModule, batch: Batch, micro_batches: int) -> Traffic:
-    """Collectives of a step, in which only the last micro-batch reduces gradients across groups."""
-
-    def step() -> None:
-        for number in range(micro_batches):
-            module.set_requires_all_reduce(number == micro_batches - 1)
-            module(batch).backward()
-
-    return collectives(step)
+def on_mesh(model: Model, mesh: DeviceMesh, *, length: int = 64, again: bool = True) -> tuple[Sharded, Batch]:
+    """A module that torch shards, and a micro-batch."""
+    module, batch = module_and_batch(model, setting_of(model, length, device="cpu", dtype=torch.float32))
+    return sharded(module, mesh, tied=model.tied_head, again=again), batch
 
 
 @pytest.mark.parametrize("micro_batches", [1, 3])
@@ -171,7 +137,7 @@ def steps_of(module: FSDPModule, batch: Batch, micro_batches: int) -> Traffic:
 def test_fully_sharded(model: Model, degree: int, micro_batches: int) -> None:
     """Each layer is gathered forward and backward and its gradients scattered, the ends are gathered once."""
     with fake_ranks(degree):
-        found = steps_of(*sharded(model, mesh_of(degree)), micro_batches)
+        found = sharded_step(*on_mesh(model, mesh_of(degree)), micro_batches)
     setting = setting_of(model)
     scenarios = scenarios_of(
         model, setting, micro_batches=micro_batches, dp=degree, sharding="zero3", gradients_in_fp32=True
@@ -184,7 +150,7 @@ def test_bert_large_fully_sharded() -> None:
     with fake_ranks(2):
         mesh = mesh_of(2)
         with FakeTensorMode():
-            found = steps_of(*sharded(BERT_LARGE, mesh, length=128), 1)
+            found = sharded_step(*on_mesh(BERT_LARGE, mesh, length=128), 1)
     scenarios = scenarios_of(BERT_LARGE, setting_of(BERT_LARGE, 128), dp=2, sharding="zero3", gradients_in_fp32=True)
     assert traffic_of(scenarios, count(scenarios)) == found.count
 
@@ -194,7 +160,7 @@ def test_bert_large_fully_sharded() -> None:
 def test_hybrid(degree: int, across: int, micro_batches: int) -> None:
     """Sharding within a group, and once a step the sum of the shards' gradients across groups."""
     with fake_ranks(degree * across):
-        found = steps_of(*sharded(LLAMA, mesh_of(degree, across)), micro_batches)
+        found = sharded_step(*on_mesh(LLAMA, mesh_of(degree, across)), micro_batches)
     scenarios = scenarios_of(
         LLAMA,
         setting_of(LLAMA),
@@ -219,9 +185,9 @@ def _without(found: Counter[Collective], kind: str) -> Counter[Collective]:
 def test_sharded_gradients(degree: int, micro_batches: int) -> None:
     """Gradients scattered after each micro-batch, and parameters gathered once a step: bytes of ZeRO-2."""
     with fake_ranks(degree):
-        module, batch = sharded(LLAMA, mesh_of(degree), again=False)
-        module.set_reshard_after_backward(False)
-        found = steps_of(module, batch, micro_batches)
+        parts, batch = on_mesh(LLAMA, mesh_of(degree), again=False)
+        parts.module.set_reshard_after_backward(False)
+        found = sharded_step(parts, batch, micro_batches)
     scenarios = scenarios_of(
         LLAMA,
         setting_of(LLAMA),
@@ -243,10 +209,9 @@ def test_data_parallel(model: Model, degree: int) -> None:
     setting = setting_of(model, device="cpu", dtype=torch.float32)
     with fake_ranks(degree):
         module, batch = module_and_batch(model, setting)
-        replica = DistributedDataParallel(module, init_sync=False)
-        sent = buckets(replica, lambda: replica(batch).backward())
+        sent = replicated_step(module, batch, 1)
     scenarios = scenarios_of(model, setting, dp=degree)
-    assert traffic_of(scenarios, count(scenarios)) == Counter([Collective("all_reduce", sum(sent), degree)])
+    assert traffic_of(scenarios, count(scenarios)) == Counter([Collective("all_reduce", sent, degree)])
 
 
 @pytest.mark.parametrize("degree", [2, 4])
@@ -256,9 +221,7 @@ def test_sharded_optimizer(degree: int) -> None:
     setting = setting_of(GPT, device="cpu", dtype=torch.float32)
     with fake_ranks(degree):
         module, batch = module_and_batch(GPT, setting)
-        parts = ZeroRedundancyOptimizer(module.parameters(), optimizer_class=torch.optim.AdamW)
-        module(batch).backward()
-        found = collectives(parts.step)
+        found = updated_parameters(module, batch)
     scenarios = scenarios_of(GPT, setting, dp=degree, sharding="zero1")
     whole = int(count(scenarios).together.parameters) * 4
     assert traffic_of(scenarios, count(scenarios)) == Counter(

@@ -46,7 +46,7 @@ def test_the_table(capsim: Capsim, monkeypatch: pytest.MonkeyPatch, width: int) 
     assert lines[0] == "bert-base on dgx-a100-640gb, 8 devices"
     assert max(map(len, lines)) <= width
     assert "held by the first stage" in lines
-    assert any(re.fullmatch(r"  of the model +109,\d{3},\d{3} +109,\d{3},\d{3} +equal", line) for line in lines)
+    assert any(re.fullmatch(r"  of the model +1\d{2},\d{3},\d{3} +1\d{2},\d{3},\d{3} +equal", line) for line in lines)
     assert any(re.fullmatch(r"  in flight, stage 1 of 2 +2 +2 +equal", line) for line in lines)
     assert any(re.fullmatch(r"  tied embedding \[B\] +[\d,]+ +- +not counted \[\d\]", line) for line in lines)
     assert any(re.fullmatch(r"\[\d\] +torch's pipelines do not add up .*", line) for line in lines)
@@ -90,7 +90,7 @@ def test_a_scenario_file(tmp_path: Path, capsim: Capsim) -> None:
 def test_mistakes(capsim: Capsim) -> None:
     _assert_one_sentence(capsim("verify", "bert-base"), "--system is missing")
     _assert_one_sentence(capsim("verify", "bert-bas", "--system", "dgx-a100-640gb"), "did you mean bert-base")
-    _assert_one_sentence(capsim(*BERT, "--dp", 3), "is not devices=8")
+    _assert_one_sentence(capsim(*BERT, "--dp", 3), "dp=3 x micro_batch=4 does not divide")
     _assert_one_sentence(capsim("verify", "bert-base", "--system", "dgx-a100-640gb", "--tp", 7), "tp=7")
     _assert_one_sentence(capsim(*BERT, "--csv", "x"), "--csv")
 

@@ -1,0 +1,117 @@
+"""What the command line of measuring accepts; a mistake is one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import NoReturn
+
+from hardware.errors import InputError, shown
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_SHORTEST, _LONGEST = 1.0, 7 * 86400.0
+_SIZES = {"": 1.0, "B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
+DEFAULT_MODELS = "bert-large,palm-8b"
+
+RUN_WORDS = """\
+Time kernels and training steps on this machine's device, and write every result to a record as soon as it is known.
+
+A run that ends, however it ends, goes on where it was when it is started again with the same record.
+
+  python -m measure                          ten minutes on the first GPU, or on the CPU where there is none
+  python -m measure --budget 1m --models bert-large -o mine.jsonl
+  python -m measure show mine.jsonl
+  python -m measure merge mine.jsonl yours.jsonl -o both.jsonl
+  torchrun --nproc-per-node 8 -m measure collectives -o links.jsonl
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are those of the rest of capsim."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse.
+
+        Raises
+        ------
+        InputError
+            Always.
+        """
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+def run_parser(program: str) -> Parser:
+    """Of a run on one device."""
+    parser = Parser(prog=program, description=RUN_WORDS, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--budget", default="10m", help="time to spend, such as 90s, 10m or 2h (default: 10m)")
+    parser.add_argument("--device", help="cuda:N or cpu (default: the first GPU, or the CPU)")
+    parser.add_argument(
+        "--models", default=DEFAULT_MODELS, help=f"whose kernels come first (default: {DEFAULT_MODELS})"
+    )
+    parser.add_argument("-o", "--output", default="record.jsonl", help="the record (default: record.jsonl)")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="go on with a record that must be there")
+    existing.add_argument("--plan-only", action="store_true", help="say what would be measured, and measure nothing")
+    parser.add_argument("--tiny", action="store_true", help="smallest sizes, to try out that everything works")
+    return parser
+
+
+def collectives_parser(program: str) -> Parser:
+    """Of collectives under torchrun."""
+    parser = Parser(prog=program, description="Time collectives over every size of group; run it under torchrun.")
+    parser.add_argument("--budget", default="10m", help="time to spend, such as 90s, 10m or 2h (default: 10m)")
+    parser.add_argument("--backend", choices=["nccl", "gloo"], help="default: nccl where there are GPUs, else gloo")
+    parser.add_argument("--smallest", default="1KiB", help="smallest message (default: 1KiB)")
+    parser.add_argument("--largest", help="largest message (default: 1GiB, with gloo 64MiB)")
+    parser.add_argument("-o", "--output", default="collectives.jsonl", help="the record (default: collectives.jsonl)")
+    parser.add_argument("--tiny", action="store_true", help="few small messages, to try out that everything works")
+    return parser
+
+
+def merge_parser(program: str) -> Parser:
+    """Of two records that become one."""
+    parser = Parser(prog=program, description="Put the results of two records of the same device into one.")
+    parser.add_argument("first")
+    parser.add_argument("second")
+    parser.add_argument("-o", "--output", required=True, help="the record to write")
+    return parser
+
+
+def show_parser(program: str) -> Parser:
+    """Of a record in words."""
+    parser = Parser(prog=program, description="Say what a record holds.")
+    parser.add_argument("record")
+    parser.add_argument("--all", action="store_true", help="list every result")
+    return parser
+
+
+def seconds(option: str, text: str) -> float:
+    """Read a time.
+
+    >>> seconds("--budget", "10m"), seconds("--budget", "1.5h"), seconds("--budget", "90")
+    (600.0, 5400.0, 90.0)
+    """
+    value = _read(option, text, _UNITS, "write a time such as 90s, 10m or 2h")
+    if not _SHORTEST <= value <= _LONGEST:
+        raise InputError(f"{option}={shown(text)}: must be 1 s to 7 days")
+    return value
+
+
+def size(option: str, text: str) -> int:
+    """Read a memory size.
+
+    >>> size("--largest", "1GB"), size("--largest", "64MiB")
+    (1000000000, 67108864)
+    """
+    value = _read(option, text, _SIZES, "write a size such as 64MB")
+    if not 1 <= value <= 64e9:
+        raise InputError(f"{option}={shown(text)}: must be 1B to 64GB")
+    return int(value)
+
+
+def _read(option: str, text: str, units: dict[str, float], hint: str) -> float:
+    """A number and its unit."""
+    found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,12})?) ?([A-Za-z]{0,3})", text.strip(), re.ASCII)
+    if found is None or found[2] not in units:
+        raise InputError(f"{option}={shown(text)}: {hint}")
+    return float(found[1]) * units[found[2]]

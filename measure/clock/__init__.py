@@ -1,0 +1,1 @@
+"""Times of kernels, of steps and of collectives on the device at hand."""

@@ -1,0 +1,127 @@
+"""A run on one device, from its options to its summary."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from hardware.errors import InputError
+from measure.clock.bench import Bench, DeviceLostError
+from measure.clock.cases import TIERS, Plan, plan_of, scope_of
+from measure.clock.environment import environment_of
+from measure.clock.forecast import Forecast
+from measure.clock.machines import Cuda, Machine, machine_of
+from measure.clock.naming import models_of
+from measure.clock.progress import Teller, clock_words
+from measure.clock.session import Session, Summary, finished
+from measure.clock.steps import shrunk
+from measure.clock.timer import TINY, Effort
+from measure.journal import Journal
+from simulator.specs.model import Model
+
+_TIER_WORDS = {
+    "first": "launch and bandwidth",
+    "probe": "probes that calibrate",
+    "model": "kernels of the models",
+    "step": "training steps",
+    "size": "their other sizes",
+    "spread": "a designed spread",
+}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a run needs."""
+
+    machine: Machine
+    plan: Plan
+    effort: Effort
+    models: dict[str, Model]
+    forecast: Forecast
+    budget_s: float
+
+
+def prepare(device: str | None, models: str, budget_s: float, *, tiny: bool) -> Prepared:
+    """Choose the device, and what to measure on it.
+
+    Raises
+    ------
+    InputError
+        Where a device or a model is not known.
+    """
+    machine = machine_of(device)
+    named = models_of(models)
+    cuda = isinstance(machine, Cuda)
+    bf16 = not cuda or torch.cuda.get_device_capability()[0] >= 8
+    scope = scope_of(machine.kind, bf16=bf16, cache_bytes=machine.cache_bytes, tiny=tiny)
+    effort = TINY if tiny else Effort.within(budget_s)
+    chosen = {model.id: model for model in ([shrunk(model) for model in named] if tiny else named)}
+    known = machine.known if isinstance(machine, Cuda) else None
+    forecast = Forecast(machine, effort, chosen, known)
+    return Prepared(machine, plan_of(scope, named), effort, chosen, forecast, budget_s)
+
+
+def show_plan(prepared: Prepared) -> None:
+    """Print how many cases of each kind there are, and how long they take."""
+    found: dict[str, list[float]] = {tier: [] for tier in TIERS}
+    for tier, case in prepared.plan.cases:
+        found[tier].append(prepared.forecast.cost(case))
+    spent = 0.0
+    for name, costs in found.items():
+        spent += sum(costs)
+        within = "within the budget" if spent <= prepared.budget_s else "as far as the budget goes"
+        words = f"{_TIER_WORDS[name]:24s} {len(costs):4d} cases  about {clock_words(sum(costs)):>10s}"
+        sys.stdout.write(f"{words}  {within}\n")
+
+
+def measure(prepared: Prepared, path: Path, started: float) -> Summary:
+    """Run, and say what became of it.
+
+    Parameters
+    ----------
+    prepared
+        Device and plan.
+    path
+        The record, new or to go on with.
+    started
+        When the budget began, by the monotonic clock.
+    """
+    teller = Teller()
+    with Journal(path, environment_of(prepared.machine)) as journal:
+        before = journal.found
+        if before is not None and before.dropped:
+            sys.stderr.write(f"measure: {path}: {before.dropped}\n")
+        session = Session(
+            bench=Bench(prepared.machine, prepared.effort, prepared.models),
+            forecast=prepared.forecast,
+            keeper=journal,
+            budget_s=prepared.budget_s,
+            tell=teller,
+        )
+        done = finished(before.results) if before is not None else set()
+        try:
+            summary = session.run(prepared.plan.cases, done=done, started=started)
+        except DeviceLostError as error:
+            raise InputError(f"the device failed at {error}; what was measured before is in {path}") from None
+        finally:
+            teller.clear()
+    sys.stdout.write(told(summary, path) + "\n")
+    return summary
+
+
+def told(summary: Summary, path: Path) -> str:
+    """A run in one or two sentences."""
+    counted: Counter[str] = summary.outcomes
+    others = [f"{number} {name.replace('_', ' ')}" for name, number in sorted(counted.items()) if name != "measured"]
+    said = f"{path}: {counted['measured']} results in {clock_words(summary.took_s)}"
+    said += f" ({', '.join(others)})" if others else ""
+    said += f", {summary.before} from before" if summary.before else ""
+    if summary.interrupted:
+        return f"{said}; interrupted, and started again with the same record it goes on"
+    if summary.left_out:
+        return f"{said}; {summary.left_out} cases are left for a larger budget or another run with the same record"
+    return f"{said}; nothing is left to measure"

@@ -1,0 +1,171 @@
+"""Parameters, arithmetic and kept bytes of one device and of the whole model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from operator import itemgetter
+
+import torch
+from torch import Tensor
+
+from measure.count.activations import saved_activations
+from measure.count.flops import flops, flops_needed_again
+from measure.models import Alone, Layer, Tower, build, parameters_of
+from measure.verification.kinds import Parts, by_kind, kinds
+from measure.verification.reference import Reference, number
+from measure.verification.rows import Row, attempt, row
+from simulator.counts import count, totals
+from simulator.specs.model import Model
+
+
+def parameters(reference: Reference) -> Iterator[Row]:
+    """Trainable parameters of the model, and of one tensor-parallel rank."""
+    whole = totals(reference.columns, reference.counted).parameters
+    found = attempt(lambda: parameters_of([build(reference.model, reference.setting())]))
+    yield row("parameters", "of the model", "parameter", number(whole), found, float)
+    if reference.tensor_ranks > 1:
+        one = reference.counted.together
+        split = reference.setting(split=Alone(reference.tensor_ranks))
+        spread = (reference.spread_experts, reference.unequal_columns)
+        found = attempt(lambda: parameters_of([build(reference.model, split)]), *spread)
+        held = number(one.parameters + one.expert_parameters)
+        yield row("parameters", "of a tensor-parallel rank", "parameter", held, found, float)
+
+
+def arithmetic(reference: Reference) -> Iterator[Row]:
+    """Floating-point operations of matrix products: of a step, and of a micro-batch on one device."""
+    group, one = "one micro-batch on one device, all layers", reference.counted.together
+    batch = reference.scenario.workload.global_batch or 1
+    step = totals(reference.columns, reference.counted).model_flops
+    found = attempt(
+        lambda: _of_batch(reference, batch).together()["flops"],
+        reference.padding,
+        reference.windowed,
+        reference.unequal_experts(batch),
+    )
+    yield row("one step, whole model", "arithmetic", "FLOP", number(step), found, float)
+    # Sharing tokens changes no product but the one from an embedding of another width.
+    shares = reference.unequal_tokens if reference.model.embedding_size is not None else None
+    counted = attempt(lambda: _on_rank(reference), reference.unlike, reference.windowed, shares)
+    note = _note_on_experts(reference)
+    yield row(group, "arithmetic", "FLOP", number(one.model_flops), counted, lambda found: found[0], note)
+    yield row(group, "arithmetic, again", "FLOP", number(one.recomputed_flops), counted, lambda found: found[1], note)
+
+
+def _note_on_experts(reference: Reference) -> str | None:
+    """What was counted in the place of experts on other devices."""
+    if reference.spread_experts is None:
+        return None
+    return "counted with all experts on one device: evenly used, each device gets as many tokens as it sends"
+
+
+def _of_batch(reference: Reference, sequences: int) -> Parts[str]:
+    """Arithmetic of the whole model on a batch."""
+    setting = reference.setting(all_positions=False)
+
+    def counted(model: Model) -> Counter[str]:
+        module, batch = build(model, setting), reference.batch(model, setting, sequences)
+        return Counter(flops=flops(lambda: module.loss(batch)).total)
+
+    return by_kind(reference.model, counted)
+
+
+def _on_rank(reference: Reference) -> tuple[int, int]:
+    """Arithmetic of a micro-batch on one device: without recomputation, and what recomputation adds."""
+    setting = reference.on_rank(Alone)
+    plain = replace(setting, fused_attention=False, recompute="none")
+    compiled = setting.recompute == "full" and reference.scenario.stack.drops_unused_recompute
+    again = replace(setting, recompute="none") if compiled else setting
+
+    def counted(model: Model) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for name, one in (("plain", plain), ("again", again)):
+            with reference.run(model, one) as (module, batch):
+                early = reference.scenario.stack.drops_unused_recompute
+                found[name] = flops(lambda: module.loss(batch), stops_early=early).total
+        return found
+
+    total = by_kind(reference.model, counted).together()
+    return total["plain"], total["again"] - total["plain"] + (_compiled(reference) if compiled else 0)
+
+
+def _compiled(reference: Reference) -> int:
+    """Arithmetic of full recomputation by a compiler, which leaves out what no backward pass needs."""
+    setting, total = reference.on_rank(Alone, recompute="none"), 0
+    sequences = reference.scenario.plan.micro_batch or 1
+    for kind in kinds(reference.model):
+        model = kind.bigger.model_copy(update={"dropout": False})
+        decodes, experts = kind.name.endswith("decoder"), kind.name.endswith("experts")
+        layer = Layer(model, setting, experts=experts, to_encoder=decodes)
+        scores = Tower(model, setting, decoder=decodes).positions()
+        size = {"device": "meta", "dtype": setting.dtype, "requires_grad": True}
+        ranks = setting.split.degree if setting.split.sequence_parallel else 1
+        length = setting.target_length if decodes else setting.sequence_length
+        inputs = torch.empty(length // ranks, sequences, model.hidden_size, **size)
+        memory = None
+        if decodes:
+            memory = setting.split.enter_all(
+                torch.empty(setting.sequence_length // ranks, sequences, model.hidden_size, **size)
+            )
+
+        def forward(hidden: Tensor) -> Tensor:
+            return layer(hidden, scores, memory)  # noqa: B023
+
+        total += kind.number * flops_needed_again(forward, inputs)
+    return total
+
+
+def kept(reference: Reference) -> Iterator[Row]:
+    """Bytes that one micro-batch keeps for its backward pass on one device."""
+    group, columns = "one micro-batch on one device, all layers", reference.columns
+    obstacles = (reference.unlike, reference.unequal_tokens, _own_kernels(reference))
+    found = attempt(lambda: _kept(reference), *obstacles)
+    notes = [_note_on_experts(reference)]
+    if reference.autocasts:
+        notes.append("cast as torch.autocast does on a GPU")
+    note = "; ".join(filter(None, notes)) or None
+    said = {"embedding": reference.counted.embedding.saved_bytes, "head": reference.counted.head.saved_bytes}
+    for index, kind in enumerate(kinds(reference.model)):
+        alone = (replace(columns.models.layers[index], count=1.0),)
+        one = count(replace(columns, models=replace(columns.models, layers=alone))).layers.saved_bytes
+        yield row(group, f"kept by a {kind.name}", "B", number(one), found, itemgetter(kind.name), note)
+    for name, value in said.items():
+        yield row(group, f"kept by the {name}", "B", number(value), found, itemgetter(name), note)
+
+
+def _own_kernels(reference: Reference) -> str | None:
+    """Kernels of the stack that keep other tensors than torch's."""
+    stack = reference.scenario.stack
+    if stack.activation_copies:
+        return "the stack writes its activation function out in single operations"
+    return None if stack.keeps_logits else "the stack computes its loss piece by piece, torch keeps all logits"
+
+
+def _kept(reference: Reference) -> dict[str, int]:
+    """Bytes kept by a layer of each kind, by the embedding and by the head."""
+    setting = reference.on_rank(dtype=reference.held)
+
+    def counted(model: Model) -> Counter[str]:
+        found: Counter[str] = Counter()
+        with reference.run(model, setting) as (module, batch):
+            for name in ("all", "embedding"):
+                casts = reference.casts()
+
+                def run() -> Tensor:
+                    with casts or nullcontext():  # noqa: B023
+                        if name == "all":  # noqa: B023
+                            return module.loss(batch)
+                        embedded = [module.embedding(batch.tokens, batch.types)]
+                        embedded += [module.embedding(batch.targets)] if batch.targets is not None else []
+                        return torch.cat([part.flatten() for part in embedded])
+
+                found[name] = saved_activations(run, module, casts.copies if casts else None).bytes
+        return found
+
+    parts = by_kind(reference.model, counted)
+    layers = {kind.name: one["all"] for kind, one in zip(kinds(reference.model), parts.layers, strict=True)}
+    embedding = parts.ends["embedding"]
+    return {**layers, "embedding": embedding, "head": parts.ends["all"] - embedding}
