@@ -9,7 +9,7 @@ import numpy as np
 from simulator.formulas import activations
 from simulator.formulas.typing import Num
 from simulator.tally import Counts, counts
-from simulator.transformer import Scenarios, embedding, head, layer, tokens_of
+from simulator.transformer import Scenarios, embedding, head, layer, stream_bytes, tokens_of
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def count(scenarios: Scenarios) -> ModelCounts:
             np.asarray(group.on_targets) > 0, scenarios.workloads.target_length, scenarios.workloads.sequence_length
         )
         checkpoint = activations.tensor(
-            tokens_of(scenarios, length).shared, group.hidden_size, element_bytes=plans.element_bytes
+            tokens_of(scenarios, length).shared, group.hidden_size, element_bytes=stream_bytes(scenarios)
         )
         one = counts(layer(group, scenarios), plans, stacks, checkpoint=checkpoint)
         layers = layers.plus(_counted(one, group.count, models.shared_layers))
@@ -61,7 +61,7 @@ def _counted(one: Counts, number: Num, shared: Num) -> Counts:
     """So many layers; layers that share one set of parameters have them once."""
     many = one.scaled(number)
     own = np.where(np.asarray(shared) > 0, 1.0, number)
-    names = ("parameters", "expert_parameters", "partial_parameters")
+    names = ("parameters", "expert_parameters", "partial_parameters", "cast_parameters")
     return Counts(**{**vars(many), **{name: getattr(one, name) * own for name in names}})
 
 

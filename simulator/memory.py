@@ -59,6 +59,8 @@ def on_stage(scenarios: Scenarios, of_device: ModelCounts, stage: Num) -> Memory
     own = np.where(np.asarray(models.shared_layers) > 0, 1.0, share)
     held = own * (layers.parameters + layers.expert_parameters)
     held = held + is_first * ends[0].parameters + is_last * ends[1].parameters + copied
+    cast = own * layers.cast_parameters + is_first * ends[0].cast_parameters + is_last * ends[1].cast_parameters
+    cast = cast * _cast_bytes(scenarios)
     waiting = pipeline.in_flight(
         plans.pp,
         stage,
@@ -77,7 +79,7 @@ def on_stage(scenarios: Scenarios, of_device: ModelCounts, stage: Num) -> Memory
         optimizer_group=plans.optimizer_group,
     ) + plans.factored * _factored(scenarios, held)
     parts = {
-        "parameters": states.shard(held, plans.parameter_group) * (plans.parameter_bytes + _cast_bytes(scenarios)),
+        "parameters": states.shard(held, plans.parameter_group) * plans.parameter_bytes + cast,
         "gradients": states.shard(held, plans.gradient_group) * (plans.gradient_bytes + _unsummed_bytes(scenarios)),
         "optimizer": optimizer * (1.0 - np.asarray(plans.offload)),
         "activations": kept,
@@ -109,7 +111,7 @@ def _checkpoint_ranks(scenarios: Scenarios) -> Num:
 
 
 def _cast_bytes(scenarios: Scenarios) -> Num:
-    """Of the 16-bit copy of a parameter that automatic casts keep for the backward pass."""
+    """Of the 16-bit copy of a product's parameter that automatic casts keep for the backward pass."""
     plans = scenarios.plans
     return np.where(np.asarray(plans.parameter_group) > 1.0, 0.0, autocasts(scenarios) * plans.element_bytes)
 

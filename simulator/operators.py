@@ -62,6 +62,11 @@ class Operator(ABC):
         """Time of the backward pass [s]."""
 
     @property
+    def cast_parameters(self) -> Num:
+        """Parameters that automatic casts keep in 16 bits besides: those of products."""
+        return 0.0
+
+    @property
     def forward_flops(self) -> Num:
         """Arithmetic of matrix products, forward [FLOP]."""
         return 0.0
@@ -90,6 +95,13 @@ class Gemm(Operator):
     """Rate of the stack's kernels over the device class's."""
     padded: bool = False
     """Whether frameworks pad B to widths that the hardware likes, as they do vocabularies."""
+    tied_parameters: Num = 0.0
+    """Weights that another operator counts among its own."""
+
+    @property
+    def cast_parameters(self) -> Num:
+        """Weights and biases."""
+        return self.parameters + self.tied_parameters
 
     @property
     def _alignment(self) -> Num:

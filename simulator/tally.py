@@ -44,6 +44,8 @@ class Counts:
     expert_parameters: Num = 0.0
     partial_parameters: Num = 0.0
     """Those whose gradient, under sequence parallelism, a tensor-parallel rank has of its tokens only."""
+    cast_parameters: Num = 0.0
+    """Those of products, which automatic casts keep in 16 bits besides."""
     widest_bytes: Num = 0.0
     """The largest tensor whose gradient exists while its operator runs backward; one at a time."""
 
@@ -126,6 +128,7 @@ def counts(operators: Sequence[Operator], plans: Plans, stacks: Stacks, *, check
                 parameters=(1.0 - operator.of_experts) * operator.parameters,
                 expert_parameters=operator.of_experts * operator.parameters,
                 partial_parameters=operator.partial_parameters,
+                cast_parameters=operator.cast_parameters,
                 widest_bytes=operator.widest,
             )
         )

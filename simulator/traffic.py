@@ -110,9 +110,13 @@ def end_parameters(scenarios: Scenarios, of_device: ModelCounts) -> tuple[Num, N
 
 
 def layer_shards(scenarios: Scenarios, of_layers: Counts) -> tuple[Message, Message]:
-    """Gathers of a layer's sharded parameters and the scatter of its gradients, for one micro-batch."""
-    size = (of_layers.parameters + of_layers.expert_parameters) / scenarios.models.layer_count
-    return _shards(scenarios, "a layer", size, 1.0 + scenarios.stacks.gathers_each_pass)
+    """Gathers of a layer's sharded parameters and the scatter of its gradients, for one micro-batch.
+
+    Layers that share their parameters gather all of them each time, and scatter them once, told as a part for each.
+    """
+    held, number = of_layers.parameters + of_layers.expert_parameters, scenarios.models.layer_count
+    size = held / np.where(np.asarray(scenarios.models.shared_layers) > 0, 1.0, number)
+    return _shards(scenarios, "a layer", size, 1.0 + scenarios.stacks.gathers_each_pass, scattered=held / number)
 
 
 def end_shards(scenarios: Scenarios, size: Num) -> tuple[Message, Message]:
@@ -120,14 +124,16 @@ def end_shards(scenarios: Scenarios, size: Num) -> tuple[Message, Message]:
     return _shards(scenarios, "embedding or head", size, np.where(np.asarray(size) > 0.0, 1.0, 0.0))
 
 
-def _shards(scenarios: Scenarios, where: str, size: Num, gathers: Num) -> tuple[Message, Message]:
+def _shards(
+    scenarios: Scenarios, where: str, size: Num, gathers: Num, *, scattered: Num | None = None
+) -> tuple[Message, Message]:
     """Gathers and one scatter of sharded parameters, none where they are not sharded."""
-    plans = scenarios.plans
+    plans, given = scenarios.plans, size if scattered is None else scattered
     sharded = np.where((np.asarray(plans.parameter_group) > 1.0) & (np.asarray(size) > 0.0), 1.0, 0.0)
     group = (plans.parameter_group, plans.replica_stride)
     return (
         Message(f"parameters of {where}", "all_gather", size * plans.element_bytes, *group, sharded * gathers),
-        Message(f"gradients of {where}", "reduce_scatter", size * plans.gradient_bytes, *group, sharded),
+        Message(f"gradients of {where}", "reduce_scatter", given * plans.gradient_bytes, *group, sharded),
     )
 
 

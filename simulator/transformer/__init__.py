@@ -7,6 +7,6 @@ one list serves serial and parallel blocks, plain and gated layers, dense ones a
 from simulator.transformer.embedding import embedding
 from simulator.transformer.head import head
 from simulator.transformer.layer import layer
-from simulator.transformer.tokens import Scenarios, Tokens, autocasts, tokens_of
+from simulator.transformer.tokens import Scenarios, Tokens, autocasts, stream_bytes, tokens_of
 
-__all__ = ["Scenarios", "Tokens", "autocasts", "embedding", "head", "layer", "tokens_of"]
+__all__ = ["Scenarios", "Tokens", "autocasts", "embedding", "head", "layer", "stream_bytes", "tokens_of"]

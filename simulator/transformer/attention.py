@@ -63,11 +63,11 @@ def _projections(layers: Layers, scenarios: Scenarios, tokens: Tokens, heads: _H
     fused = np.asarray(stacks.fused_qkv) > 0
     both = 2.0 * heads.key_value_width
     apart = np.where(fused, 0.0, 2.0)
-    # Both halves of a parallel block keep one input, unless each normalises its own.
-    kept = np.where(np.asarray(layers.parallel_block) > 0, np.minimum(layers.norms - 1.0, 1.0), 1.0)
-    kept = kept * (1.0 + apart * autocasts(scenarios))  # automatic casts give each product its own copy
-    rotated = tokens.all * (heads.query_width + heads.key_value_width) * element * layers.rotary
-    turned = rotated * (_ROTARY_PASSES[0] + _ROTARY_PASSES[1] * stacks.eager)
+    # Halves of a parallel block keep one input, unless each normalises its own; casts give each product its own copy.
+    cast = autocasts(scenarios)
+    kept = np.where(np.asarray(layers.parallel_block) > cast, np.minimum(layers.norms - 1.0, 1.0), 1.0 + apart * cast)
+    passes = layers.rotary * (_ROTARY_PASSES[0] + _ROTARY_PASSES[1] * stacks.eager)
+    turned = tokens.all * (heads.query_width + heads.key_value_width) * element * passes
     return [
         Gemm(
             name="query projection",
@@ -251,6 +251,7 @@ def cross_attention(layers: Layers, scenarios: Scenarios, tokens: Tokens, memory
     """Attention of a decoder to the encoder's output."""
     heads, element, width = _heads(layers, scenarios.plans), scenarios.plans.element_bytes, layers.hidden_size
     kept = activations.tensor(linear_input(tokens, scenarios), width, element_bytes=element)
+    encoded = activations.tensor(linear_input(memory, scenarios), width, element_bytes=element)
     return [
         Gemm(
             name="query projection to the encoder",
@@ -270,6 +271,7 @@ def cross_attention(layers: Layers, scenarios: Scenarios, tokens: Tokens, memory
             n=heads.key_value_width,
             count=2.0,
             element_bytes=element,
+            saved=autocasts(scenarios) * 2.0 * encoded,
             parameters=2.0 * parameters.linear(width, heads.key_value_width, bias=layers.qkv_bias),
             forward_kernels=2.0,
             backward_kernels=2.0,

@@ -8,7 +8,7 @@ from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.operators import Gemm, Operator, Stream
 from simulator.transformer.exchanges import exchange, mode, splits
-from simulator.transformer.tokens import Scenarios, Tokens, tokens_of
+from simulator.transformer.tokens import Scenarios, Tokens, stream_bytes, tokens_of
 
 
 def embedding(scenarios: Scenarios) -> list[Operator]:
@@ -32,7 +32,9 @@ def _tables(scenarios: Scenarios, tokens: Tokens) -> Operator:
     beside = width * (models.position_rows + models.token_types)
     beside = beside + models.embedding_norm * parameters.normalisation(width, bias=models.norm_bias)
     size = tokens.shared * width * element
-    norm = activations.normalisation(tokens.shared, width, element_bytes=element, statistics=models.norm_statistics)
+    norm = activations.normalisation(
+        tokens.shared, width, element_bytes=stream_bytes(scenarios), statistics=models.norm_statistics
+    )
     return Stream(
         name="embedding",
         part="embedding",

@@ -8,7 +8,7 @@ from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.operators import Gemm, Operator, Stream
 from simulator.transformer.exchanges import exchange, mode, splits
-from simulator.transformer.tokens import Scenarios, Tokens, linear_input, tokens_of
+from simulator.transformer.tokens import Scenarios, Tokens, autocasts, linear_input, stream_bytes, tokens_of
 
 
 def head(scenarios: Scenarios) -> list[Operator]:
@@ -24,14 +24,15 @@ def head(scenarios: Scenarios) -> list[Operator]:
     predicted = np.where(masked > 0, plans.micro_batch * workloads.predictions / plans.cp, outputs.all)
     size = finals * normed * models.hidden_size * element
     kept = finals * activations.normalisation(
-        normed, models.hidden_size, element_bytes=element, statistics=models.norm_statistics
+        normed, models.hidden_size, element_bytes=stream_bytes(scenarios), statistics=models.norm_statistics
     )
-    memory = activations.tensor(linear_input(inputs, scenarios), models.hidden_size, element_bytes=element)
+    # The encoder's output is kept once for all layers of the decoder, unless each keeps its own casts of it.
+    once = np.where(autocasts(scenarios) > 0.0, plans.recompute_layer * stream_bytes(scenarios), element)
+    memory = activations.tensor(linear_input(inputs, scenarios), models.hidden_size, element_bytes=once)
     weights = models.final_norms * parameters.normalisation(models.hidden_size, bias=models.norm_bias)
     final_norm = Stream(
         name="final normalisation",
         part="normalisation",
-        # The encoder's output is kept once for the keys and values of all layers of the decoder.
         saved=kept + models.encoder_decoder * memory,
         parameters=weights,
         partial_parameters=weights,
@@ -62,7 +63,9 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
     element, used = plans.element_bytes, models.head_transform
     kept = activations.tensor(rows, models.hidden_size, element_bytes=element)
     width = models.embedding_size
-    norm = activations.normalisation(rows, width, element_bytes=element, statistics=models.norm_statistics)
+    norm = activations.normalisation(
+        rows, width, element_bytes=stream_bytes(scenarios), statistics=models.norm_statistics
+    )
     rectified = models.layers[0].rectified
     size = used * rows * width * element
     return [
@@ -113,6 +116,7 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Op
             element_bytes=element,
             saved=used * activations.tensor(kept, models.embedding_size, element_bytes=element),
             parameters=used * (own * models.embedding_size * words + models.head_bias * words),
+            tied_parameters=used * (1.0 - own) * models.embedding_size * words,
             forward_kernels=used,
             backward_kernels=used * 2.0,
         ),

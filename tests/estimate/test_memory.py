@@ -43,7 +43,8 @@ def test_automatic_casts_keep_weights_twice_and_a_wider_stream() -> None:
     plan = {"precision": "fp16", "parameters_in_fp32": True}
     pure = _memory(plan, stack="pytorch-ddp", autocast=False)
     cast = _memory(plan, stack="pytorch-ddp", autocast=True)
-    assert _float(cast.parameters) == pytest.approx(1.5 * _float(pure.parameters))
+    assert _float(cast.parameters) == pytest.approx(1.5 * _float(pure.parameters), rel=0.002)
+    assert _float(cast.parameters) < 1.5 * _float(pure.parameters)  # normalisations and positions are not cast
     assert _float(cast.activations) > _float(pure.activations)
     full = {"precision": "fp32"}
     assert _memory(full, stack="pytorch-ddp", autocast=True) == _memory(full, stack="pytorch-ddp", autocast=False)

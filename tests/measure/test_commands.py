@@ -103,7 +103,14 @@ def test_it_merges_with_itself(killed: tuple[Path, str], tmp_path: Path, capsys:
 def test_an_interrupt_ends_cleanly(tmp_path: Path) -> None:
     path = tmp_path / "record.jsonl"
     command = [*_RUN, "-o", str(path)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job of a shell may ignore it
+    ) as child:
         while child.poll() is None and lines_in(path) < 5:
             time.sleep(0.01)
         child.send_signal(signal.SIGINT)
