@@ -13,11 +13,10 @@ from rich.text import Text
 
 from simulator import units
 from simulator.plan_search.planning import Outlook, Relaxed
-from simulator.plan_search.report import plan_words, reason_words
+from simulator.plan_search.ranking import spread
+from simulator.plan_search.report import FRONT, plan_words, reason_words
 from simulator.plan_search.sweeping import Option, Refused, Swept
 
-_FRONT = 20
-"""Options of the front that a terminal shows; files have all of them."""
 _WIDE = 130
 """Columns from which a line has room for a plan."""
 _INTERRUPTED = "interrupted: the best of what was seen until then"
@@ -109,9 +108,9 @@ class _Page:
         front, title = self._found.front, "Not beaten in both time and money"
         if not front:
             front, title = self._found.options, "Fastest (no price is known)"
-        if len(front) > _FRONT:
-            title += f" ({_FRONT} of {len(front)})"
-        self.add_table(title, [("", option) for option in _spread(front)])
+        if len(front) > FRONT:
+            title += f" ({FRONT} of {len(front)})"
+        self.add_table(title, [("", option) for option in spread(front, FRONT)])
 
     def add_table(
         self,
@@ -179,13 +178,6 @@ def _chance(chance: float | None) -> str:
     if chance in (0.0, 1.0):
         return "<1 %" if chance == 0.0 else ">99 %"
     return f"{100 * chance:.0f} %"
-
-
-def _spread(front: Sequence[Option]) -> Sequence[Option]:
-    """A front, thinned evenly where it is longer than a terminal is high."""
-    if len(front) <= _FRONT:
-        return front
-    return [front[round(i * (len(front) - 1) / (_FRONT - 1))] for i in range(_FRONT)]
 
 
 def _left_out(refused: Sequence[Refused]) -> list[RenderableType]:

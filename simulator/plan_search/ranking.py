@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.plan_search.grid import Grid
 
+Entry = TypeVar("Entry")
 Values = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 _TIE = 1e-9
@@ -39,6 +42,13 @@ def _rounded(values: Values) -> Values:
     """Logarithms as whole multiples of the least difference that counts."""
     whole: Values = np.rint(np.log(np.maximum(values, np.finfo(np.float64).tiny)) / _TIE)
     return whole
+
+
+def spread(front: Sequence[Entry], most: int) -> Sequence[Entry]:
+    """A front, thinned evenly where it is longer than `most`; its ends stay."""
+    if len(front) <= most:
+        return front
+    return [front[round(i * (len(front) - 1) / (most - 1))] for i in range(most)]
 
 
 class Best:

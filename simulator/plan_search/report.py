@@ -12,7 +12,11 @@ from rich.text import Text
 
 from simulator import units
 from simulator.estimation import Estimate
+from simulator.plan_search.ranking import spread
 from simulator.plan_search.searching import Search, listed
+
+FRONT = 20
+"""Plans of a front that a terminal shows; files and JSON have all of them."""
 
 _REASONS = {
     "heads": "tp does not divide the attention heads",
@@ -51,7 +55,9 @@ def render(found: Search) -> RenderableType:
     elif found.whole:
         parts.append(Padding(_nothing(found), (1, 0, 0, 0)))
     if found.pareto:
-        parts.append(Padding(_table("Not beaten in both respects", found.pareto), (1, 0, 0, 0)))
+        few = spread(found.pareto, FRONT)
+        title = "Not beaten in both respects" + (f" ({FRONT} of {len(found.pareto)})" if few != found.pareto else "")
+        parts.append(Padding(_table(title, few), (1, 0, 0, 0)))
     if found.rejected:
         parts.append(Padding(_rejected(found), (1, 0, 0, 0)))
     return Group(*parts, "")

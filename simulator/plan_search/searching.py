@@ -14,7 +14,7 @@ from simulator.plan_search import conditions
 from simulator.plan_search.exploration import Exploration, Objective, Progress, explore
 from simulator.plan_search.impossible import refuse_impossible
 from simulator.plan_search.pricing import Setting
-from simulator.plan_search.ranking import Place
+from simulator.plan_search.ranking import Place, spread
 from simulator.plan_search.space import Space
 from simulator.scenario import Named, Scenario, resolve, spec_of
 from simulator.specs.model import Model
@@ -227,7 +227,7 @@ def _told(
     front = None
     if found.front is not None and both is not None:
         places = found.front.places if "memory" in both else found.front.places[:1]
-        front = tuple(estimate_at(place, scenario) for place in _spread(places))
+        front = tuple(estimate_at(place, scenario) for place in spread(places, _MOST))
     nearest = found.nearest.places[0] if not found.feasible and found.nearest.places else None
     best = tuple(estimate_at(place, scenario) for place in found.best.places[:number])
     return Search(
@@ -246,13 +246,6 @@ def _told(
         nearest=estimate_at(nearest, scenario) if nearest is not None else None,
         whole=found.whole,
     )
-
-
-def _spread(places: list[Place]) -> list[Place]:
-    """A front, thinned evenly where it is longer than what is listed at most."""
-    if len(places) <= _MOST:
-        return places
-    return [places[round(i * (len(places) - 1) / (_MOST - 1))] for i in range(_MOST)]
 
 
 def _objective(name: str, scenario: Scenario) -> Objective:
