@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hardware.errors import InputError, about, shown, unknown
+from hardware.measured import FORMAT as MEASURED_FORMAT
+from hardware.measured import VERSION as MEASURED_VERSION
+from hardware.measured import MeasuredProfile
 from hardware.profile import LinkProfile, Profile
 from hardware.reading import build, is_path, placed, read_mapping
 from hardware.spec import Device, Failures, Figure, Grid, Overhead, Price, Sheet, Site, System
@@ -164,6 +167,48 @@ def load_profile(name: str) -> Profile:
     """Load the kernel constants of a device class."""
     path = locate(_ROOT, "profile", name)
     return build(Profile, {"id": path.stem, **read_mapping(path)}, path=path)
+
+
+def load_measured(name: str | Path | MeasuredProfile) -> MeasuredProfile:
+    """Load a measured profile by name, from a file that `capsim calibrate` wrote, or pass one through.
+
+    Raises
+    ------
+    InputError
+        One sentence, where the file is none, is damaged, or was written by a later version.
+    """
+    if isinstance(name, MeasuredProfile):
+        return name
+    if is_path(name):
+        return _measured(Path(name))
+    known = measured_names()
+    if str(name).lower() not in known:
+        raise unknown("profile", str(name), known, fields=["profile"])
+    return _shipped_measured(str(name).lower())
+
+
+def measured_names() -> list[str]:
+    """The measured profiles that come with the catalogue."""
+    return names("profiles/measured")
+
+
+@cache
+def _shipped_measured(name: str) -> MeasuredProfile:
+    return _measured(_ROOT / "profiles" / "measured" / f"{name}.yaml")
+
+
+def _measured(path: Path) -> MeasuredProfile:
+    """Read a measured profile; what is of another format or version is refused before its fields are."""
+    document = read_mapping(path)
+    if document.get("format") != MEASURED_FORMAT:
+        raise InputError(f"{path}: is no profile of capsim calibrate; its format does not say so")
+    version = document.get("version")
+    if isinstance(version, int) and not isinstance(version, bool) and version > MEASURED_VERSION:
+        raise InputError(
+            f"{path}: is a profile of version {shown(version)}, and this capsim reads version {MEASURED_VERSION};"
+            " update capsim"
+        )
+    return build(MeasuredProfile, {"id": id_of(path), **document}, path=path)
 
 
 @cache

@@ -14,6 +14,7 @@ from hardware.quantity import Seconds
 from hardware.spec import NO_FLAG, Count, Fraction, Name, NotNegative, Positive, Seen, Sheet, Words
 
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "fp8"]
+MatrixUnit = Literal["tensor-core", "systolic-array", "vector"]
 
 
 class Constants(Sheet):
@@ -69,8 +70,9 @@ class Profile(Sheet):
 
     id: Name
     title: Words
-    matrix_unit: Literal["tensor-core", "systolic-array"]
-    """Which model of tiles applies: output tiles over multiprocessors, or 128x128 systolic arrays."""
+    matrix_unit: MatrixUnit
+    """Which model of tiles applies: output tiles over multiprocessors, 128x128 systolic arrays, or none, as in the
+    vector units of processor cores."""
     weight_gradient_efficiency: Positive = 1.0
     """Efficiency of the weight-gradient product over that of the forward product."""
     gemm: dict[Precision, GemmConstants]

@@ -177,6 +177,8 @@ def show(value: float, dimension: str) -> str:
     '2.039 TB/s'
     >>> show(85899345920.0, "memory size"), show(80e9, "memory size")
     ('80 GiB', '80 GB')
+    >>> show(parse("0.53 USD/h", "price"), "price")
+    '0.53 USD/h'
     """
     bases = {
         "memory size": "B",
@@ -188,16 +190,25 @@ def show(value: float, dimension: str) -> str:
     }
     if dimension in _SHOWN:
         unit = _SHOWN[dimension]
-        return f"{value / UNITS[dimension][unit]:.15g} {unit}"
+        return f"{_digits(value, UNITS[dimension][unit])} {unit}"
     if dimension == "time":
         prefix = next((u for u in ("s", "ms", "us") if value >= UNITS["time"][u]), "ns")
-        return f"{value / UNITS['time'][prefix]:.15g} {prefix}"
+        return f"{_digits(value, UNITS['time'][prefix])} {prefix}"
     decimal = next((p for p in ("E", "P", "T", "G", "M", "k") if value >= _METRIC[p]), "")
     metric = f"{value / _METRIC[decimal]:.15g} {decimal}{bases[dimension]}"
     if dimension != "memory size":
         return metric
     binary = next((p for p in ("Ti", "Gi", "Mi", "Ki") if value >= _BINARY[p]), "Ki")
     return min(metric, f"{value / _BINARY[binary]:.15g} {binary}B", key=len)
+
+
+def _digits(value: float, unit: float) -> str:
+    """A value in a unit, by the fewest digits that mean the same value."""
+    for digits in (6, 9, 12):
+        text = f"{value / unit:.{digits}g}"
+        if "e" not in text and _times(text, unit) == value:
+            return text
+    return f"{value / unit:.15g}"
 
 
 @dataclass(frozen=True)

@@ -229,13 +229,13 @@ class Device(Sheet):
     name: Words
     vendor: Words
     architecture: Words
-    kind: Literal["gpu", "tpu"]
+    kind: Literal["gpu", "tpu", "cpu"]
     profile: Name
     """The set of kernel constants in profiles/ that prices work on this device."""
     peak: Peak
     memory: Memory
     processors: Count
-    """Streaming multiprocessors, compute units or 128x128 matrix units."""
+    """Streaming multiprocessors, compute units, 128x128 matrix units, or the cores that compute."""
     cores: Count | None = None
     """Tensor cores of a TPU chip, where a chip has several."""
     clock: Hertz

@@ -45,6 +45,7 @@ def _run(words: list[str], program: str) -> int:
     started = time.monotonic()
     options = arguments.run_parser(program).parse_args(words)
     budget = arguments.seconds("--budget", options.budget)
+    phases = arguments.phases("--phases", options.phases)
     path = Path(options.output)
     if options.resume and not path.exists():
         raise InputError(f"{path}: is not there to go on with; leave --resume out to begin it")
@@ -55,7 +56,7 @@ def _run(words: list[str], program: str) -> int:
     from measure.clock import running
 
     with _ended_by_signal():
-        prepared = running.prepare(options.device, options.models, budget, tiny=options.tiny)
+        prepared = running.prepare(options.device, options.models, budget, phases=phases, tiny=options.tiny)
         if options.plan_only:
             running.show_plan(prepared)
             return 0
@@ -68,8 +69,8 @@ def _run(words: list[str], program: str) -> int:
 def _check(path: Path, models: str, *, reads: bool) -> None:
     """Refuse what cannot work, before torch is loaded."""
     from measure.clock.naming import models_of
-    from measure.journal import read
     from simulator.output import check_output
+    from simulator.profiling.journal import read
 
     models_of(models)
     if reads:
@@ -102,8 +103,8 @@ def _collectives(words: list[str], program: str) -> int:
 
 def _merge(words: list[str], program: str) -> int:
     """Two records become one."""
-    from measure.journal import merge, read, write
     from simulator.output import check_output
+    from simulator.profiling.journal import merge, read, write
 
     options = arguments.merge_parser(f"{program} merge").parse_args(words)
     check_output(Path(options.output))
@@ -117,8 +118,8 @@ def _merge(words: list[str], program: str) -> int:
 
 def _show(words: list[str], program: str) -> int:
     """A record in words."""
-    from measure.journal import read
     from measure.report import lines
+    from simulator.profiling.journal import read
 
     options = arguments.show_parser(f"{program} show").parse_args(words)
     sys.stdout.write("\n".join(lines(read(Path(options.record)), everything=options.all)) + "\n")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 from hardware.errors import InputError, shown
+from simulator.profiling.record import Phase
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _SHORTEST, _LONGEST = 1.0, 7 * 86400.0
 _SIZES = {"": 1.0, "B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 DEFAULT_MODELS = "bert-large,palm-8b"
+PHASES: tuple[Phase, ...] = tuple(phase for phase in get_args(Phase) if phase != "collective")
 
 RUN_WORDS = """\
 Time kernels and training steps on this machine's device, and write every result to a record as soon as it is known.
@@ -48,6 +50,7 @@ def run_parser(program: str) -> Parser:
     parser.add_argument(
         "--models", default=DEFAULT_MODELS, help=f"whose kernels come first (default: {DEFAULT_MODELS})"
     )
+    parser.add_argument("--phases", help=f"measure these only, of {', '.join(PHASES)} (default: all of them)")
     parser.add_argument("-o", "--output", default="record.jsonl", help="the record (default: record.jsonl)")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="go on with a record that must be there")
@@ -83,6 +86,21 @@ def show_parser(program: str) -> Parser:
     parser.add_argument("record")
     parser.add_argument("--all", action="store_true", help="list every result")
     return parser
+
+
+def phases(option: str, text: str | None) -> tuple[Phase, ...]:
+    """Read a list of phases; all of them where none is given.
+
+    >>> phases("--phases", "gemm, step")
+    ('gemm', 'step')
+    """
+    if text is None:
+        return PHASES
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names or [""]:
+        if name not in PHASES:
+            raise InputError(f"{option}={shown(name)}: is no phase; valid: {', '.join(PHASES)}")
+    return tuple(phase for phase in PHASES if phase in names)
 
 
 def seconds(option: str, text: str) -> float:

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from measure.record import Case, Environment, Record, Result
+from simulator.profiling.record import Case, Environment, Record, Result
 from simulator.units import digits, duration, size
 
 _RATES = {"gemm": "matrix products", "attention": "fused attention"}

@@ -14,47 +14,64 @@ if TYPE_CHECKING:
     from hardware.errors import InputError
     from hardware.spec import Device, System
     from simulator.estimation import Estimate, answer, estimate
-    from simulator.plan_search.planning import Outlook, plan
+    from simulator.evidence.validation import Validation, validate
+    from simulator.plan_search.planning import plan
+    from simulator.plan_search.scaling import Scaling, scale
     from simulator.plan_search.searching import Search, search
     from simulator.plan_search.sweeping import Option, Refused, sweep
+    from simulator.plan_search.wishes import Outlook
+    from simulator.roof import Roofline, Work, roofline
     from simulator.scenario import Scenario, from_file, resolve
     from simulator.specs.loading import load_model, load_stack
     from simulator.specs.model import Model
     from simulator.specs.plan import Plan
     from simulator.specs.stack import Stack
     from simulator.specs.workload import Workload
+    from simulator.stage_memory import Stage, stages
+    from simulator.variations.improving import Improvement, improvements
     from simulator.variations.sensitivity import Sensitivity, sensitivity
     from simulator.variations.whatif import Variation, WhatIf, whatif
 
 _HOMES = {
     "Device": "hardware.spec",
     "Estimate": "simulator.estimation",
+    "Improvement": "simulator.variations.improving",
     "InputError": "hardware.errors",
     "Model": "simulator.specs.model",
     "Option": "simulator.plan_search.sweeping",
-    "Outlook": "simulator.plan_search.planning",
+    "Outlook": "simulator.plan_search.wishes",
     "Plan": "simulator.specs.plan",
     "Refused": "simulator.plan_search.sweeping",
+    "Roofline": "simulator.roof",
+    "Scaling": "simulator.plan_search.scaling",
     "Scenario": "simulator.scenario",
     "Search": "simulator.plan_search.searching",
     "Sensitivity": "simulator.variations.sensitivity",
     "Stack": "simulator.specs.stack",
+    "Stage": "simulator.stage_memory",
     "System": "hardware.spec",
+    "Validation": "simulator.evidence.validation",
     "Variation": "simulator.variations.whatif",
     "WhatIf": "simulator.variations.whatif",
+    "Work": "simulator.roof",
     "Workload": "simulator.specs.workload",
     "answer": "simulator.estimation",
     "estimate": "simulator.estimation",
     "from_file": "simulator.scenario",
+    "improvements": "simulator.variations.improving",
     "load_device": "hardware.catalogue",
     "load_model": "simulator.specs.loading",
     "load_stack": "simulator.specs.loading",
     "load_system": "hardware.catalogue",
     "plan": "simulator.plan_search.planning",
     "resolve": "simulator.scenario",
+    "roofline": "simulator.roof",
+    "scale": "simulator.plan_search.scaling",
     "search": "simulator.plan_search.searching",
     "sensitivity": "simulator.variations.sensitivity",
+    "stages": "simulator.stage_memory",
     "sweep": "simulator.plan_search.sweeping",
+    "validate": "simulator.evidence.validation",
     "whatif": "simulator.variations.whatif",
 }
 """Where each public name is defined; it is imported when somebody first asks for it, so that the command line starts
@@ -63,32 +80,43 @@ without what it does not need."""
 __all__ = [
     "Device",
     "Estimate",
+    "Improvement",
     "InputError",
     "Model",
     "Option",
     "Outlook",
     "Plan",
     "Refused",
+    "Roofline",
+    "Scaling",
     "Scenario",
     "Search",
     "Sensitivity",
     "Stack",
+    "Stage",
     "System",
+    "Validation",
     "Variation",
     "WhatIf",
+    "Work",
     "Workload",
     "answer",
     "estimate",
     "from_file",
+    "improvements",
     "load_device",
     "load_model",
     "load_stack",
     "load_system",
     "plan",
     "resolve",
+    "roofline",
+    "scale",
     "search",
     "sensitivity",
+    "stages",
     "sweep",
+    "validate",
     "whatif",
 ]
 

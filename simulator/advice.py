@@ -97,8 +97,12 @@ def sources_of(scenario: Scenario) -> Iterator[str]:
         keys = {key for _, _, provenance in sheet.figures() if provenance for key in provenance.source}
         for key in sorted(keys - {"recalled", "derived"}):
             yield f"{sheet.id}: {titles.get(key, key)}"
-    constants = load_profile(system.device.profile).gemm[scenario.plan.precision or "bf16"]
-    yield f"kernel constants of {system.device.profile}: {constants.source} ({constants.seen})"
+    measured = scenario.constants.profile
+    if measured is not None:
+        yield f"measured profile {measured.id}: {measured.source} ({measured.seen})"
+    else:
+        constants = load_profile(system.device.profile).gemm[scenario.plan.precision or "bf16"]
+        yield f"kernel constants of {system.device.profile}: {constants.source} ({constants.seen})"
     yield f"stack {scenario.stack.id}: {scenario.stack.source} ({scenario.stack.seen})"
     if scenario.price is not None:
         price = scenario.price

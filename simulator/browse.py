@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from hardware import catalogue
 from hardware.errors import unknown
+from hardware.measured import MeasuredProfile
 from hardware.reading import is_path
 from hardware.spec import Device, Failures, Figure, Grid, Overhead, Price, Sheet, Site, System
 from simulator import units
@@ -24,7 +25,11 @@ _BROKEN = 8
 """Characters of the narrowest column of words."""
 
 
-_FILES = ("devices", "systems", "models", "stacks", "profiles")
+_REMARKS = {"devices": "Formats in dense TFLOP/s.", "systems": ""}
+"""What a list needs besides its rows, where some of its figures may be only recalled."""
+_LISTED = 40
+"""Values of one figure that are written out."""
+_FILES = ("devices", "systems", "models", "stacks", "profiles", "measured")
 """Kinds whose entries are files."""
 
 
@@ -49,6 +54,7 @@ def _kinds() -> dict[str, _Kind]:
         "stacks": _Kind("training software", lambda: named("stacks"), loading.load_stack, _stack),
         "prices": _Kind("offers to rent one device", lambda: list(prices), prices.__getitem__, _price),
         "profiles": _Kind("kernel constants", lambda: catalogue.names("profiles"), catalogue.load_profile, _profile),
+        "measured": _Kind("constants of one machine", catalogue.measured_names, catalogue.load_measured, _measured),
         "links": _Kind("link constants", lambda: list(catalogue.link_profiles()), catalogue.link_profiles().get, _link),
         "grids": _Kind("carbon of electricity", lambda: list(catalogue.grids()), catalogue.grids().get, _grid),
         "overheads": _Kind(
@@ -80,6 +86,76 @@ def _kind(word: str) -> _Kind:
     if word.lower() not in kinds:
         raise unknown("part of the catalogue", word, list(kinds))
     return kinds[word.lower()]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure of an entry."""
+
+    figure: str
+    value: str
+    seen: str = ""
+    """How it was seen, where it names its source."""
+    sources: tuple[int, ...] = ()
+    """Numbers of its sources in the list of the entry, from 1."""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Everything that is known of one entry of the catalogue."""
+
+    lines: tuple[Line, ...]
+    sources: tuple[str, ...]
+    """Titles, with their dates."""
+
+
+def parts() -> dict[str, str]:
+    """What the catalogue consists of: the word of each part, and what it holds.
+
+    >>> parts()["devices"]
+    'accelerators'
+    """
+    return {word: found.title for word, found in _kinds().items()}
+
+
+def names(kind: str) -> list[str]:
+    """The names of the entries of a part.
+
+    >>> names("systems")[-1]
+    'workstation-rtx-a6000-nvlink'
+    """
+    return _kind(kind).names()
+
+
+def rows(kind: str) -> list[Row]:
+    """The entries of a part in the order of their names, as a list shows them; ° marks what is only recalled.
+
+    >>> rows("overheads")[3]
+    {'overhead': 'aws', 'name': 'AWS average', 'ratio': '1.15'}
+    """
+    found = _kind(kind)
+    return [found.row(found.load(name)) for name in found.names()]
+
+
+def remark(kind: str) -> str:
+    """What a list of a part needs besides its rows, such as the unit of some columns.
+
+    >>> remark("devices")
+    'Formats in dense TFLOP/s.'
+    """
+    return _REMARKS.get(kind, "")
+
+
+def entry(kind: str, name: str) -> Entry:
+    """One entry, with the source of every figure that names one.
+
+    Raises
+    ------
+    InputError
+        With the nearest names.
+    """
+    return _lines(_load(kind.lower(), _kind(kind), name))
 
 
 def data(kind: str | None, name: str | None) -> Any:
@@ -131,19 +207,18 @@ def show(kind: str | None, name: str | None) -> None:
     kind = kind.lower() if kind is not None else None
     console = Console(highlight=False, markup=False, emoji=False)
     if kind is None:
-        rows: Iterable[Row] = (
+        listed = (
             {"part": word, "entries": str(len(found.names())), "what": found.title} for word, found in _kinds().items()
         )
-        console.print(_table(rows, console.width))
+        console.print(_table(listed, console.width))
         console.print("capsim catalogue PART lists one, capsim catalogue PART NAME shows the source of every figure.")
     elif name is None:
-        found = _kind(kind)
-        console.print(_table((found.row(found.load(known)) for known in found.names()), console.width))
-        if kind in ("devices", "systems"):
-            unit = "Formats in dense TFLOP/s. " if kind == "devices" else ""
-            console.print(f"{unit}A figure with ° is only recalled; the others were read or derived.")
+        console.print(_table(rows(kind), console.width))
+        if kind in _REMARKS:
+            told = "A figure with ° is only recalled; the others were read or derived."
+            console.print(f"{remark(kind)} {told}".strip())
     else:
-        console.print(_sheet(_load(kind, _kind(kind), name), console.width))
+        console.print(_sheet(entry(kind, name), console.width))
 
 
 def _table(rows: Iterable[Row], width: int) -> Any:
@@ -163,38 +238,87 @@ def _table(rows: Iterable[Row], width: int) -> Any:
     return table
 
 
-def _sheet(entry: Any, width: int) -> Any:
-    """One entry as a table of figures with the keys of their sources, and the sources below."""
+def _sheet(found: Entry, width: int) -> Any:
+    """One entry as a table of figures with the numbers of their sources, and the sources below."""
     from rich.console import Group
     from rich.text import Text
 
+    cited = any(line.seen for line in found.lines)
+    lines = (
+        {
+            "figure": line.figure,
+            "value": line.value,
+            **({"seen": f"{line.seen} {_cited(line)}".strip(), "note": line.note} if cited else {}),
+        }
+        for line in found.lines
+    )
+    listed = [f"[{number}] {title}" for number, title in enumerate(found.sources, start=1)]
+    return Group(_table(lines, width), *map(Text, ["", *listed] if listed else []))
+
+
+def _cited(line: Line) -> str:
+    """The numbers of a figure's sources, in brackets."""
+    return f"[{', '.join(map(str, line.sources))}]" if line.seen else ""
+
+
+def _lines(entry: Any) -> Entry:
+    """The figures of one entry, and their sources."""
+    if isinstance(entry, Figure):
+        return _figure(entry)
     if not isinstance(entry, Sheet):
         fields = entry.model_dump(mode="json").items()
-        return _table(({"figure": name, "value": _plain(value)} for name, value in fields), width)
-    shown, rows = entry.shown(), []
+        return Entry(tuple(Line(name, _plain(value)) for name, value in fields if value is not None), ())
+    shown, lines = entry.shown(), []
     cited: dict[str, int] = {}
     for name, value, provenance in entry.figures():
         if value is None and provenance is None:
             continue
-        keys = provenance.source if provenance else ()
-        numbers = [str(cited.setdefault(key, len(cited) + 1)) for key in keys]
-        rows.append(
-            {
-                "figure": name,
-                "value": "none" if value is None else _plain(shown[name]),
-                "seen": f"{provenance.seen} [{', '.join(numbers)}]" if provenance else "",
-                "note": (provenance.note or "") if provenance else "",
-            }
-        )
+        if provenance is None:
+            lines += [Line(place, told) for place, told in _parted(name, shown[name])]
+        else:
+            told = "none" if value is None else _plain(shown[name])
+            numbers = tuple(cited.setdefault(key, len(cited) + 1) for key in provenance.source)
+            lines.append(Line(name, told, provenance.seen, numbers, provenance.note or ""))
     titles = catalogue.sources()
-    listed = [f"[{number}] {titles.get(key, key)}" for key, number in cited.items()]
-    return Group(_table(rows, width), "", *map(Text, listed))
+    return Entry(tuple(lines), tuple(titles.get(key, key) for key in cited))
+
+
+def _figure(figure: Figure) -> Entry:
+    """A figure that no field of a specification holds."""
+    titles = catalogue.sources()
+    numbers = tuple(range(1, len(figure.source) + 1))
+    value = f"{_plain(figure.value)} {figure.unit}".strip()
+    lines = [
+        Line("subject", figure.subject),
+        Line("what", figure.what.replace("_", " ")),
+        Line("value", value, figure.seen, numbers, figure.note or ""),
+    ]
+    conditions = [Line("conditions", figure.conditions)] if figure.conditions else []
+    return Entry((*lines, *conditions), tuple(titles.get(key, key) for key in figure.source))
+
+
+def _parted(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """The parts of a value that has parts, each with its place, else the value itself."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _parted(f"{name}.{key}", part)
+    elif isinstance(value, list) and any(isinstance(part, dict) for part in value):
+        for number, part in enumerate(value, start=1):
+            yield f"{name}.{number}", _plain(part)
+    else:
+        yield name, _plain(value)
 
 
 def _plain(value: Any) -> str:
     """A value of plain data in one line."""
     if isinstance(value, list):
-        return ", ".join(map(str, value))
+        if len(value) > _LISTED:
+            return f"{len(value):,} values"
+        return ", ".join(map(_plain, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(part)}" for name, part in value.items() if part is not None)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float) and value.is_integer():
         return f"{value:,.0f}"
     return str(value)
@@ -284,6 +408,18 @@ def _profile(profile: Any) -> Row:
         "sustained": f"{best.efficiency * best.sustained:.2f}",
         "of bandwidth": f"{profile.memory.efficiency:.2f}",
         "source": best.source,
+    }
+
+
+def _measured(profile: MeasuredProfile) -> Row:
+    steps = next((score.median for score in profile.held_out if score.phase == "step"), None)
+    return {
+        "profile": profile.id,
+        "title": profile.title,
+        "device": profile.device if isinstance(profile.device, str) else profile.device.id,
+        "formats": ", ".join(profile.fitted) or "-",
+        "error of a step": units.percent(steps) if steps is not None else "-",
+        "source": profile.source,
     }
 
 

@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 
 from hardware.errors import InputError
+from hardware.measured import MeasuredProfile
+from hardware.profile import Precision
 from hardware.reading import parse_yaml, read_text
 from hardware.spec import System
 from simulator.backends.analytic import AnalyticBackend
+from simulator.backends.measured import MeasuredBackend
+from simulator.backends.protocol import Backend
 from simulator.columns import Columns
 from simulator.formulas.typing import Num
 from simulator.specs.stack import Stack, Stacks
@@ -140,18 +144,43 @@ class Constants:
     shifts: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     origin: str = "catalogue"
     """Where they come from, in words."""
+    profile: MeasuredProfile | None = None
+    """What was measured on the device, which stands before what published runs say of it."""
 
     def of(self, stack: Stack, system: System, precision: str) -> Shifts:
-        """The shifts of one scenario: those of every level together, 0 for what was never seen."""
+        """The shifts of one scenario: those of every level together, 0 for what was never seen, or was measured."""
         names = names_of(stack, system, precision)
+        measured = _measured_kinds(self.profile, stack)
         return Shifts(
             **{
                 kind: sum(
                     self.shifts.get(kind, {}).get(level, {}).get(names[level], 0.0) for level in KINDS[kind].levels
                 )
                 for kind in KINDS
+                if kind not in measured
             }
         )
+
+    def stacks(self, stack: Stack, system: System, precision: str) -> Stacks:
+        """A stack as numbers, with its measured constants, or those of the catalogue shifted."""
+        known = self.profile.stacks.get(stack.id) if self.profile is not None else None
+        host = {} if known is None else {"launch": known.launch, "step_overhead": known.step_overhead}
+        measured = stack.model_copy(update=host)
+        return self.of(stack, system, precision).on_stacks(measured.columns())
+
+    def backend(self, stack: Stack, system: System, devices: int, precision: Precision) -> Backend:
+        """The backend that prices a part of a system.
+
+        Raises
+        ------
+        InputError
+            Where the system has no units for the precision, or is not what the profile was measured on.
+        """
+        shifts = self.of(stack, system, precision)
+        if self.profile is None:
+            return shifts.on_backend(AnalyticBackend.of(system, devices, precision))
+        measured = MeasuredBackend.of(system, devices, precision, self.profile, stack.id)
+        return replace(measured, analytic=shifts.on_backend(measured.analytic))
 
     def items(self) -> Iterator[tuple[tuple[str, str, str], float]]:
         """Every shift with its kind, level and name."""
@@ -159,6 +188,25 @@ class Constants:
             for level, names in levels.items():
                 for name, shift in names.items():
                     yield (kind, level, name), shift
+
+
+def _measured_kinds(profile: MeasuredProfile | None, stack: Stack) -> frozenset[str]:
+    """The kinds of constants that a profile has measured, so that nothing is shifted.
+
+    Kernels that were timed alone say nothing of what they become in a training step: what published runs say of that
+    still counts, unless the profile has steps of its own.
+    """
+    if profile is None:
+        return frozenset()
+    found = {"inner_links"} if profile.links else set()
+    if profile.stacks:
+        found |= {"products", "streaming", "attention", "host"}
+    if stack.id in profile.stacks:
+        found |= _OF_MEASURED_STACK
+    return frozenset(found)
+
+
+_OF_MEASURED_STACK = {"launches", "eager", "attention_kernels", "step_overhead", "optimizer"}
 
 
 def names_of(stack: Stack, system: System, precision: str) -> dict[str, str]:

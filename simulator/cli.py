@@ -11,11 +11,36 @@ from typing import NoReturn
 import typer
 
 from hardware.errors import InputError, one_line
-from simulator.commands import app, catalogue, estimating, evidence, measuring, planning, searching, verifying, whatif
+from simulator.commands import (
+    app,
+    calibrating,
+    catalogue,
+    dashboard,
+    estimating,
+    evidence,
+    measuring,
+    planning,
+    scaling,
+    searching,
+    verifying,
+    whatif,
+)
 
 _INTERRUPTED = 130
 """The status that a shell expects of what Ctrl-C ended."""
-_COMMANDS = (estimating, searching, planning, whatif, measuring, evidence, verifying, catalogue)
+_COMMANDS = (
+    estimating,
+    searching,
+    planning,
+    scaling,
+    whatif,
+    dashboard,
+    measuring,
+    calibrating,
+    evidence,
+    verifying,
+    catalogue,
+)
 """Modules whose import adds their commands, in the order of the help."""
 app.registered_commands.sort(key=lambda each: [m.__name__ for m in _COMMANDS].index(each.callback.__module__))
 

@@ -10,14 +10,14 @@ import numpy as np
 
 from hardware.errors import InputError
 from hardware.spec import System
-from simulator.backends.analytic import AnalyticBackend, precisions_of
+from simulator.backends.analytic import precisions_of
 from simulator.calibration import UNFITTED, Constants
 from simulator.evaluation import evaluate
 from simulator.specs.loading import load_stack
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan, check, columns_of
-from simulator.specs.plans import constraints
-from simulator.specs.stack import Recompute, Stack
+from simulator.specs.plans import constraints, divisors
+from simulator.specs.stack import RECOMPUTES, Stack
 from simulator.specs.workload import Workload
 from simulator.transformer import Scenarios
 
@@ -28,13 +28,14 @@ _MOST_STAGES = 64
 _MOST_SEQUENCES = 256
 _CLOSE = 1.02
 """Plans this near to the fastest count as equal, and the simplest of them is taken."""
-_RECOMPUTE: tuple[Recompute, ...] = ("none", "selective", "full")
 
 
 def default_stack(system: System, devices: int, parameters: float) -> Stack:
     """The stack that people would use for a model of this size on this system."""
     if system.device.kind == "tpu":
         return load_stack("pathways" if system.cross_pod and devices > (system.devices_per_pod or 0) else "xla-tpu")
+    if system.device.kind == "cpu":
+        return load_stack("pytorch-cpu")
     if parameters >= _LARGE:
         return load_stack("megatron-lm")
     return load_stack("pytorch-ddp" if devices > 1 else "pytorch-eager")
@@ -86,8 +87,9 @@ def choose(
     if not candidates:
         raise _no_plan(given, filled, model, workload, stack, devices)
     plans = columns_of(candidates, workload)
-    shifts = constants.of(stack, system, filled.precision or "bf16")
-    scenarios = Scenarios(model.columns(), workload.columns(), plans, shifts.on_stacks(stack.columns()))
+    precision = filled.precision or "bf16"
+    stacks = constants.stacks(stack, system, precision)
+    scenarios = Scenarios(model.columns(), workload.columns(), plans, stacks)
     kept = np.ones(len(candidates), dtype=bool)
     for rule in constraints(plans, scenarios.models, scenarios.workloads, scenarios.stacks):
         kept &= rule.kept
@@ -95,11 +97,10 @@ def choose(
         raise _no_plan(given, filled, model, workload, stack, devices)
     candidates = [plan for plan, keep in zip(candidates, kept, strict=True) if keep]
     scenarios = Scenarios(scenarios.models, scenarios.workloads, plans.take(np.flatnonzero(kept)), scenarios.stacks)
-    backend = shifts.on_backend(AnalyticBackend.of(system, devices, filled.precision or "bf16"))
-    found = evaluate(scenarios, backend)
+    found = evaluate(scenarios, constants.backend(stack, system, devices, precision))
     time = np.broadcast_to(found.step.time, len(candidates))
     total = np.broadcast_to(found.memory.total, len(candidates))
-    fits = total <= backend.device.memory_capacity
+    fits = total <= system.device.memory_capacity
     if not fits.any():
         return candidates[int(np.argmin(total))]
     close = fits & (time <= _CLOSE * time[fits].min())
@@ -111,7 +112,7 @@ def _complexity(plan: Plan) -> tuple[int, int, int, int]:
     return (
         plan.pp or 1,
         plan.tp or 1,
-        _RECOMPUTE.index(plan.recompute or "none"),
+        RECOMPUTES.index(plan.recompute or "none"),
         -(plan.micro_batch or 1),
     )
 
@@ -121,11 +122,11 @@ def _candidates(
 ) -> Iterator[Plan]:
     """Splits of the devices that keep what is given."""
     most = _MOST_TENSOR_RANKS if system.device.kind == "tpu" else min(system.devices_per_node, _MOST_TENSOR_RANKS)
-    tensor = [tp for tp in _divisors(devices, most) if model.attention_heads % tp == 0]
+    tensor = [tp for tp in _some_divisors(devices, most) if model.attention_heads % tp == 0]
     tensors = [given.tp] if given.tp else tensor if "tp" in stack.axes else [1]
-    stages = [given.pp] if given.pp else _divisors(devices, min(_MOST_STAGES, model.all_layers))
+    stages = [given.pp] if given.pp else _some_divisors(devices, min(_MOST_STAGES, model.all_layers))
     stages = stages if given.pp or "pp" in stack.axes else [1]
-    repeats = [filled.recompute] if given.recompute else _RECOMPUTE[_RECOMPUTE.index(filled.recompute or "none") :]
+    repeats = [filled.recompute] if given.recompute else RECOMPUTES[RECOMPUTES.index(filled.recompute or "none") :]
     batch, cp = workload.global_batch or 1, filled.cp or 1
     for tp, pp, recompute in product(tensors, stages, repeats):
         if devices % (tp * pp * cp):
@@ -134,15 +135,15 @@ def _candidates(
         if dp * tp * pp * cp != devices or batch % dp:
             continue
         ep = given.ep or (math.gcd(model.experts, dp) if "ep" in stack.axes else 1)
-        for micro in [given.micro_batch] if given.micro_batch else _divisors(batch // dp, _MOST_SEQUENCES):
+        for micro in [given.micro_batch] if given.micro_batch else _some_divisors(batch // dp, _MOST_SEQUENCES):
             yield filled.model_copy(
                 update={"dp": dp, "tp": tp, "pp": pp, "ep": ep, "recompute": recompute, "micro_batch": micro}
             ).with_degrees(devices)
 
 
-def _divisors(number: int, most: int) -> list[int]:
+def _some_divisors(number: int, most: int) -> list[int]:
     """Divisors of a number up to another; some of them where there are many."""
-    found = [divisor for divisor in range(1, min(number, most) + 1) if number % divisor == 0]
+    found = [divisor for divisor in divisors(number) if divisor <= most]
     return found if len(found) <= 12 else sorted({found[round(i * (len(found) - 1) / 11)] for i in range(12)})
 
 

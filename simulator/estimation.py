@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from hardware.measured import MeasuredProfile
 from hardware.spec import Price, System
 from simulator.advice import sources_of, warnings_of
 from simulator.calibration import Constants, shipped
@@ -21,6 +23,7 @@ from simulator.evidence.intervals import LEVEL, Errors, Interval, traits_of
 from simulator.formulas import flops, money
 from simulator.long_run import HOPELESS, LongRun, assumptions, long_run, matters, warnings
 from simulator.scenario import Named, Scenario, resolve
+from simulator.serving import Served, served
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.running import Ownership, Reliability
@@ -112,10 +115,33 @@ class Estimate:
     run: Run
     evidence: dict[str, Any] | None = None
     """On how many runs of how many sources the interval rests, which are nearest and how far the nearest is."""
+    served: dict[Served, float] | None = None
+    """Share of the step by what served it, where a measured profile does: see `simulator.serving`."""
     assumed: tuple[str, ...] = ()
     """What was chosen because nobody said."""
     warnings: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+
+    @property
+    def breakdown_by_kind(self) -> dict[str, dict[str, float]]:
+        """The parts of the step under the kinds of work that they belong to [s]."""
+        found = {
+            kind: {part: self.breakdown_s[part] for part in parts if part in self.breakdown_s}
+            for kind, parts in _KINDS.items()
+        }
+        return {kind: parts for kind, parts in found.items() if parts}
+
+    def likely(self, amount: float) -> tuple[float, float] | None:
+        """Limits of what grows with the time of a step, such as the run's duration, rent or energy, where known.
+
+        Parameters
+        ----------
+        amount
+            What the estimate says of it, in any unit.
+        """
+        if self.step_time_low_s is None or self.step_time_high_s is None:
+            return None
+        return amount * self.step_time_low_s / self.step_time_s, amount * self.step_time_high_s / self.step_time_s
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers, strings, lists and dictionaries."""
@@ -127,7 +153,7 @@ class Estimate:
 
 def estimate(
     model: Named | Model,
-    system: str | Path | System,
+    system: str | Path | System | None = None,
     *,
     devices: int | None = None,
     plan: Named | Plan | None = None,
@@ -137,6 +163,7 @@ def estimate(
     grid: str = "world",
     overhead: str = "default",
     constants: str | Path | Constants | None = None,
+    profile: str | Path | MeasuredProfile | None = None,
     price_kind: str | None = None,
     ownership: Named | Ownership | None = None,
     reliability: Named | Reliability | None = None,
@@ -165,6 +192,9 @@ def estimate(
         Power usage effectiveness, a name of ``overheads.yaml``.
     constants
         Fitted constants: the shipped ones unless given, a file of ``capsim fit``, or ``none`` for the catalogue's own.
+    profile
+        What was measured on the device: a name or a file of ``capsim calibrate``; without a system it is a plain host
+        of that device.
     price_kind
         on-demand, spot (which may be taken back), reserved or owned.
     ownership
@@ -196,6 +226,7 @@ def estimate(
             grid=grid,
             overhead=overhead,
             constants=constants,
+            profile=profile,
             price_kind=price_kind,
             ownership=ownership,
             reliability=reliability,
@@ -211,8 +242,8 @@ def answer(scenario: Scenario) -> Estimate:
     seconds, devices = float(found.step.time), scenario.devices
     likely = interval_of(scenario)
     model_flops, executed = float(whole.model_flops), float(whole.executed_flops)
-    use = {"devices": float(devices), "peak": float(backend.device.peak)}
-    work, capacity = scenario.workload, float(backend.device.memory_capacity)
+    use = {"devices": float(devices), "peak": float(scenario.peak)}
+    work, capacity = scenario.workload, scenario.system.device.memory_capacity
     memory = {field.name: float(getattr(found.memory, field.name)) for field in fields(found.memory)}
     fits = float(found.memory.total) <= capacity
     breakdown = {name: float(value) for name, value in found.step.parts.items() if float(value) != 0.0}
@@ -248,6 +279,7 @@ def answer(scenario: Scenario) -> Estimate:
         fits=fits,
         run=run,
         evidence=_plain_interval(likely, scenario) if likely else None,
+        served=served(columns, found.counts, backend, seconds) or None,
         assumed=(*scenario.assumed, *told),
         warnings=(
             *warnings_of(scenario, float(found.memory.total), capacity),
@@ -260,8 +292,17 @@ def answer(scenario: Scenario) -> Estimate:
 
 def interval_of(scenario: Scenario) -> Interval | None:
     """What the scenario may take, by the errors on runs like it; unknown for constants that no errors are known of."""
+    profile = scenario.constants.profile
+    if profile is not None and profile.spread is not None and _as_measured(scenario, profile):
+        far = 1.645 * profile.spread
+        return Interval(math.exp(-far), math.exp(far), profile.steps, 1, (profile.id,), 0.0)
     errors = _errors_of(scenario.constants)
     return errors.around(traits_of(scenario)) if errors is not None else None
+
+
+def _as_measured(scenario: Scenario, profile: MeasuredProfile) -> bool:
+    """Whether a scenario is of the kind whose steps were timed: one device and the stack that ran them."""
+    return scenario.devices == 1 and scenario.stack.id in profile.stacks
 
 
 def factors_of(scenario: Scenario, shares: NDArray[np.float64]) -> NDArray[np.float64] | None:

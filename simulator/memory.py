@@ -53,7 +53,7 @@ def on_stage(scenarios: Scenarios, of_device: ModelCounts, stage: Num) -> Memory
     plans, stacks, models = scenarios.plans, scenarios.stacks, scenarios.models
     is_first = np.where(np.asarray(stage) <= 0.0, 1.0, 0.0)
     is_last = np.where(np.asarray(stage) >= np.asarray(plans.pp) - 1.0, 1.0, 0.0)
-    share = _layers_on(scenarios, of_device, stage) / models.layer_count
+    share = layers_on(scenarios, of_device, stage) / models.layer_count
     layers, ends = of_device.layers, (of_device.embedding, of_device.head)
     copied = is_last * (1.0 - is_first) * _tied_table(scenarios)
     own = np.where(np.asarray(models.shared_layers) > 0, 1.0, share)
@@ -89,7 +89,7 @@ def on_stage(scenarios: Scenarios, of_device: ModelCounts, stage: Num) -> Memory
     return Memory(**parts, reserved=stacks.runtime_memory + stacks.fragmentation * allocated)
 
 
-def _layers_on(scenarios: Scenarios, of_device: ModelCounts, stage: Num) -> Num:
+def layers_on(scenarios: Scenarios, of_device: ModelCounts, stage: Num) -> Num:
     """Layers of one stage: as many as the others but for the ends, or by arithmetic with the head's."""
     plans, models = scenarios.plans, scenarios.models
     is_end = (np.asarray(stage) <= 0.0) | (np.asarray(stage) >= np.asarray(plans.pp) - 1.0)

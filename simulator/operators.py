@@ -9,8 +9,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from simulator.backends.protocol import Backend, CollectiveKind
-from simulator.formulas import flops, kernels
+from simulator.formulas import flops, kernels, roofline
 from simulator.formulas.typing import Num
 
 Part = Literal[
@@ -26,6 +28,9 @@ Part = Literal[
     "expert_parallel",
 ]
 """Parts of the compute of a step, as the breakdown of an estimate names them."""
+
+_ATTENTION_BYTES = 2.0
+"""Fused attention works in 16 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +80,21 @@ class Operator(ABC):
     def backward_flops(self) -> Num:
         """Arithmetic of matrix products, backward [FLOP]."""
         return 0.0
+
+    @property
+    def forward_traffic(self) -> Num:
+        """Bytes that cross the memory bus at least, forward [B]."""
+        return 0.0
+
+    @property
+    def backward_traffic(self) -> Num:
+        """Bytes that cross the memory bus at least, backward [B]."""
+        return 0.0
+
+    @property
+    def computed_share(self) -> Num:
+        """Share of the arithmetic that kernels execute; of what a causal mask hides they leave out most."""
+        return 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +158,17 @@ class Gemm(Operator):
         """Arithmetic of the two products."""
         return (1.0 + float(self.has_input_gradient)) * self.forward_flops
 
+    @property
+    def forward_traffic(self) -> Num:
+        """Both factors and the product."""
+        moved = roofline.gemm_traffic(self.m, self.n, k=self.k, batch=self.batch, element_bytes=self.element_bytes)
+        return self.count * moved
+
+    @property
+    def backward_traffic(self) -> Num:
+        """The same for each of the two products."""
+        return (1.0 + float(self.has_input_gradient)) * self.forward_traffic
+
 
 @dataclass(frozen=True, kw_only=True)
 class FusedAttention(Operator):
@@ -200,6 +231,33 @@ class FusedAttention(Operator):
         """The scores again."""
         return self._product_flops
 
+    def _traffic(self, matmuls: float) -> Num:
+        return self.used * roofline.attention_traffic(
+            self.queries,
+            self.keys,
+            batch=self.batch,
+            heads=self.heads,
+            key_value_heads=self.key_value_heads,
+            head_size=self.head_size,
+            matmuls=matmuls,
+            element_bytes=_ATTENTION_BYTES,
+        )
+
+    @property
+    def forward_traffic(self) -> Num:
+        """Of two products, without scores."""
+        return self._traffic(2.0)
+
+    @property
+    def backward_traffic(self) -> Num:
+        """Of five products, without scores."""
+        return self._traffic(5.0)
+
+    @property
+    def computed_share(self) -> Num:
+        """Half of the scores, under a causal mask."""
+        return 1.0 - 0.5 * np.asarray(self.causal)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stream(Operator):
@@ -208,16 +266,44 @@ class Stream(Operator):
     forward_bytes: Num
     backward_bytes: Num
     reduces: bool = False
+    kind: str = ""
+    """What its kernels do, where the name does not say it."""
+    drawn: Num = 0.0
+    """Random numbers that the forward pass draws for dropout."""
     efficiency: Num = 1.0
     """Rate of the stack's kernels over the device class's."""
 
     def forward_time(self, backend: Backend) -> Num:
         """Bytes over bandwidth."""
-        return backend.stream(self.forward_bytes, self.forward_kernels, reduces=self.reduces) / self.efficiency
+        time = backend.stream(
+            self.forward_bytes,
+            self.forward_kernels,
+            reduces=self.reduces,
+            kind=self.kind or self.name,
+            drawn=self.drawn,
+        )
+        return time / self.efficiency
 
     def backward_time(self, backend: Backend) -> Num:
         """Bytes over bandwidth."""
-        return backend.stream(self.backward_bytes, self.backward_kernels, reduces=self.reduces) / self.efficiency
+        time = backend.stream(
+            self.backward_bytes,
+            self.backward_kernels,
+            reduces=self.reduces,
+            kind=self.kind or self.name,
+            backward=True,
+        )
+        return time / self.efficiency
+
+    @property
+    def forward_traffic(self) -> Num:
+        """What it reads and writes."""
+        return self.forward_bytes
+
+    @property
+    def backward_traffic(self) -> Num:
+        """What it reads and writes."""
+        return self.backward_bytes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,17 @@ def check_output(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a file of text in UTF-8, as `write_bytes` does.
+
+    Raises
+    ------
+    InputError
+        Where the file cannot be written.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file by way of a temporary one beside it.
 
     Raises
@@ -40,19 +51,19 @@ def write_text(path: Path, text: str) -> None:
     """
     try:
         if path.exists() and not path.is_file() and not path.is_dir():  # a terminal or a pipe must not be replaced
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(content)
         else:
-            _replace(path.resolve(), text)  # a link stays a link
+            _replace(path.resolve(), content)  # a link stays a link
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, content: bytes) -> None:
     """Put a new file in the place of a file, or leave nothing behind."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", newline="", delete=False) as file:
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         temporary = Path(file.name)
         try:
-            file.write(text)
+            file.write(content)
             file.close()
             temporary.chmod(_mode())
             temporary.replace(path)

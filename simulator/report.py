@@ -10,22 +10,32 @@ from rich.text import Text
 from simulator import units
 from simulator.estimation import Estimate, Run
 from simulator.long_run import matters
+from simulator.serving import WORDS
 
 _DEGREES = ("dp", "tp", "pp", "virtual_stages", "cp", "ep")
 _BAR = 24
 """Characters of the longest bar."""
 
 
-def print_estimate(answer: Estimate, *, title: str | None = None, sources: bool = False) -> None:
+def print_estimate(answer: Estimate, *, title: str | None = None, sources: bool = False, explain: bool = False) -> None:
     """Print an estimate to the terminal."""
-    Console(highlight=False, markup=False, emoji=False).print(render(answer, title=title, sources=sources))
+    rendered = render(answer, title=title, sources=sources, explain=explain)
+    Console(highlight=False, markup=False, emoji=False).print(rendered)
 
 
-def render(answer: Estimate, *, title: str | None = None, sources: bool = False) -> RenderableType:
+def render(
+    answer: Estimate, *, title: str | None = None, sources: bool = False, explain: bool = False
+) -> RenderableType:
     """Lay an estimate out: answer first, then where the time and the memory go, then what it rests on."""
     head = Text(title or f"{answer.model} on {answer.system}, {_devices(answer)}", style="bold")
-    parts: list[RenderableType] = [head, Text(_split(answer), style="dim"), Padding(_answer(answer), (1, 0, 0, 0))]
+    parts: list[RenderableType] = [
+        head,
+        Text(plan_in_words(answer), style="dim"),
+        Padding(_answer(answer), (1, 0, 0, 0)),
+    ]
     parts += [Padding(_step(answer), (1, 0, 0, 0)), Padding(_memory(answer), (1, 0, 0, 0))]
+    if explain:
+        parts.append(Padding(_served(answer), (1, 0, 0, 0)))
     for name, lines in (("Warning", answer.warnings), ("Assumed", answer.assumed)):
         parts += [Padding(_lines(name, lines), (1, 0, 0, 0))] if lines else []
     if sources:
@@ -38,8 +48,8 @@ def _devices(answer: Estimate) -> str:
     return f"{answer.devices:,} device{'s' if answer.devices > 1 else ''}"
 
 
-def _split(answer: Estimate) -> str:
-    """The plan in one line."""
+def plan_in_words(answer: Estimate) -> str:
+    """Plan, stack and batch of an estimate in one line."""
     plan, work = answer.plan, answer.workload
     degrees = " ".join(f"{name}={plan[name]}" for name in _DEGREES if plan[name] > 1) or "dp=1"
     sharding = plan["sharding"] + (f" over {plan['sharding_group']}" if "sharding_group" in plan else "")
@@ -151,6 +161,14 @@ def _bars(title: str, values: dict[str, float], whole: float, show: object) -> T
 def _step(answer: Estimate) -> Table:
     """Where the time of a step goes."""
     return _bars("Where a step goes", answer.breakdown_s, answer.step_time_s, units.duration)
+
+
+def _served(answer: Estimate) -> RenderableType:
+    """What the time of a step rests on."""
+    if answer.served is None:
+        return Text("The step rests on data sheets, and on constants fitted to published runs; see --profile.")
+    seconds = {WORDS[name]: share * answer.step_time_s for name, share in answer.served.items()}
+    return _bars("What a step rests on", seconds, answer.step_time_s, units.duration)
 
 
 def _memory(answer: Estimate) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,9 +11,12 @@ from pydantic import BaseModel
 
 from hardware import catalogue
 from hardware.errors import InputError, about, shown, unknown
+from hardware.measured import MeasuredProfile
+from hardware.profile import Precision
 from hardware.reading import build, placed, read_mapping
 from hardware.spec import Grid, Overhead, Price, System
-from simulator.backends.analytic import AnalyticBackend
+from simulator.backends.measured import host_of
+from simulator.backends.protocol import Backend
 from simulator.calibration import Constants, Shifts, find
 from simulator.counts import count, undivided
 from simulator.defaults import choose, default_stack, open_fields, with_precision
@@ -51,23 +54,33 @@ class Scenario:
     """What is said of failures and checkpoints; the catalogue says the rest."""
 
     @property
+    def precision(self) -> Precision:
+        """The number format of products."""
+        return self.plan.precision or "bf16"
+
+    @property
+    def peak(self) -> float:
+        """Peak rate of one device in that format [FLOP/s]."""
+        return float(getattr(self.system.device.peak, self.precision))
+
+    @property
     def shifts(self) -> Shifts:
         """What the fitted constants change."""
-        return self.constants.of(self.stack, self.system, self.plan.precision or "bf16")
+        return self.constants.of(self.stack, self.system, self.precision)
 
     def columns(self) -> Scenarios:
         """The scenario as numbers."""
-        stacks = self.shifts.on_stacks(self.stack.columns())
+        stacks = self.constants.stacks(self.stack, self.system, self.precision)
         return Scenarios(self.model.columns(), self.workload.columns(), self.plan.columns(self.workload), stacks)
 
-    def backend(self) -> AnalyticBackend:
+    def backend(self) -> Backend:
         """The backend that prices it."""
-        return self.shifts.on_backend(AnalyticBackend.of(self.system, self.devices, self.plan.precision or "bf16"))
+        return self.constants.backend(self.stack, self.system, self.devices, self.precision)
 
 
 def resolve(
     model: Named | Model,
-    system: str | Path | System,
+    system: str | Path | System | None = None,
     *,
     devices: int | None = None,
     plan: Named | Plan | None = None,
@@ -77,6 +90,7 @@ def resolve(
     grid: str = "world",
     overhead: str = "default",
     constants: str | Path | Constants | None = None,
+    profile: str | Path | MeasuredProfile | None = None,
     price_kind: str | None = None,
     ownership: Named | Ownership | None = None,
     reliability: Named | Reliability | None = None,
@@ -95,16 +109,18 @@ def resolve(
     with placed(plan, under="plan."), placed(workload, under="workload."), placed(ownership, under="ownership."):
         with about("model"):
             the_model = load_model(model)
+        with about("constants"):
+            fitted = find(constants)
+        with about("profile"):
+            fitted = fitted if profile is None else replace(fitted, profile=catalogue.load_measured(profile))
         with about("system"):
-            the_system = catalogue.load_system(system)
+            the_system = _system(system, fitted)
         number = _devices(devices, the_system, assumed)
         given_work, given = spec_of(Workload, workload), spec_of(Plan, plan)
         work = given_work.resolve(the_model)
         _note(assumed, given_work, work, ("sequence_length", "target_length", "global_batch"), "as published")
         with about("stack"):
             the_stack = _stack(stack, the_system, number, the_model, work, assumed)
-        with about("constants"):
-            fitted = find(constants)
         the_overhead = _named(catalogue.overheads(), overhead, "overhead")
         return Scenario(
             model=the_model,
@@ -146,7 +162,7 @@ def _plan(
     if given.precision is None:
         filled = with_precision(filled, system)
     _note(assumed, given, filled, ("precision", "sharding", "optimizer"), f"as {stack.id} does")
-    AnalyticBackend.of(system, devices, filled.precision or "bf16")  # refuses what the system lacks
+    constants.backend(stack, system, devices, filled.precision or "bf16")  # refuses what the system lacks
     if open_plan:
         return filled
     if open_fields(given):
@@ -183,6 +199,7 @@ def complete(file: ScenarioFile, *, open_plan: bool = False) -> Scenario:
         grid="world" if file.grid is None else file.grid,
         overhead="default" if file.overhead is None else file.overhead,
         constants=file.constants,
+        profile=file.profile,
         price_kind=file.price_kind,
         ownership=file.ownership,
         reliability=file.reliability,
@@ -199,6 +216,15 @@ def spec_of(kind: type[Spec], given: Named | Spec | None) -> Spec:
     if isinstance(given, Mapping):
         return build(kind, dict(given))
     return build(kind, read_mapping(Path(given)), path=Path(given))
+
+
+def _system(system: str | Path | System | None, fitted: Constants) -> System:
+    """The system, or a plain host of the device that a profile was measured on."""
+    if system is not None:
+        return catalogue.load_system(system)
+    if fitted.profile is None:
+        raise InputError("system is missing: name what the model runs on, such as dgx-a100-640gb", fields=["system"])
+    return host_of(fitted.profile)
 
 
 def _devices(devices: int | None, system: System, assumed: list[str]) -> int:

@@ -16,7 +16,7 @@ from simulator.tally import Counts, Times, times
 from simulator.transformer import Scenarios, embedding, head, layer
 from simulator.transformer.exchanges import splits
 
-_BACKWARD_LAUNCH = 0.55
+BACKWARD_LAUNCH = 0.55
 """Host time of a kernel of the backward pass over one of the forward pass, which Python drives."""
 _GRADIENT_SUMS = 2.0
 """Times that gradients cross the memory bus when a micro-batch adds to them: read and written."""
@@ -136,10 +136,10 @@ def _joined(held: tuple[tuple[_Pass, Num], ...], transfer: Num) -> _Stage:
     """Time of one micro-batch on a stage with its share of layers and perhaps the ends."""
     device = sum((number * part.device for part, number in held), start=np.float64(0.0))
     host = sum((number * part.host for part, number in held), start=np.float64(0.0))
-    return _Stage(held, np.maximum(_slower(device, host), device), device, transfer)
+    return _Stage(held, np.maximum(slower(device, host), device), device, transfer)
 
 
-def _slower(device: Num, host: Num) -> Num:
+def slower(device: Num, host: Num) -> Num:
     """The larger of two times with a soft corner: their norm of order 4."""
     norm: Num = np.sqrt(np.sqrt(np.square(np.square(device)) + np.square(np.square(host))))
     return norm
@@ -186,7 +186,7 @@ def _layers(scenarios: Scenarios, of_layers: Counts, backend: Backend) -> _Pass:
 
 def _launches(one: Times, launch: Num) -> Num:
     """Host time of the launches of one micro-batch."""
-    return launch * (one.forward_kernels + _BACKWARD_LAUNCH * one.backward_kernels)
+    return launch * (one.forward_kernels + BACKWARD_LAUNCH * one.backward_kernels)
 
 
 def _gradient_sums(scenarios: Scenarios, held: Num, backend: Backend) -> Num:
@@ -198,7 +198,7 @@ def _gradient_sums(scenarios: Scenarios, held: Num, backend: Backend) -> Num:
         2.0 * (plans.parameter_bytes + plans.element_bytes),
         0.0,
     )
-    return backend.stream(held / plans.parameter_group * (adds + casts), 0.0, reduces=False)
+    return backend.stream(held / plans.parameter_group * (adds + casts), 0.0, reduces=False, kind="gradient sums")
 
 
 def _gathers(scenarios: Scenarios, of_layers: Counts, backend: Backend, forward: Num, backward: Num) -> tuple[Num, Num]:
@@ -257,7 +257,7 @@ def _once_a_step(scenarios: Scenarios, of_device: ModelCounts, backend: Backend,
         sweeps=plans.gradient_sweeps,
     )
     kernels = stacks.optimizer_kernels * scenarios.models.layer_count / plans.pp
-    on_device = backend.stream(moved, kernels, reduces=False)
+    on_device = backend.stream(moved, kernels, reduces=False, kind="optimizer")
     on_host = backend.host_copy(moved + updated * (plans.gradient_bytes + plans.parameter_bytes))
     offload = np.asarray(plans.offload)
     return {

@@ -12,12 +12,13 @@ import torch
 
 from hardware.errors import one_line
 from measure.clock import timer
-from measure.clock.amounts import amounts
 from measure.clock.kernels import UnsupportedError, Work, prepare
 from measure.clock.machines import Machine
-from measure.clock.steps import PARTS, Step, prepare_step, sample_steps, step_amounts
+from measure.clock.steps import PARTS, Step, prepare_step, sample_steps
 from measure.clock.timer import Effort, TooFastError, sample, sustained, times_of
-from measure.record import Case, Outcome, Result, Times
+from simulator.profiling.amounts import amounts
+from simulator.profiling.record import Case, Outcome, Result, Times
+from simulator.profiling.steps import step_amounts, written
 from simulator.specs.model import Model
 
 _GRAPHED = 300e-6
@@ -62,7 +63,7 @@ class Bench:
         torch.manual_seed(0)
         try:
             found = self._step(case) if case.phase == "step" else self._kernel(case)
-        except (UnsupportedError, NotImplementedError) as error:
+        except UnsupportedError as error:
             found = _without(case, "unsupported", error)
         except TooFastError as error:
             found = _without(case, "rejected", error)
@@ -142,6 +143,7 @@ class Bench:
             case=case,
             outcome="measured",
             method=self.machine.method,
+            model=written(model),
             times=times_of(taken.whole, 1, floor_s=counted.flops / rate if rate else 0.0),
             parts=_parts(taken.parts),
             host_s=float(np.median(taken.host)) if self.machine.kind != "cpu" else None,

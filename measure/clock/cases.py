@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, Literal, TypeVar
 
-from measure.clock.amounts import amounts
-from measure.clock.listing import Size, cases_of
-from measure.clock.steps import shrunk
-from measure.record import Case, Dtype
+from simulator.profiling.amounts import amounts
+from simulator.profiling.listing import Size, cases_of
+from simulator.profiling.record import Case, Dtype
+from simulator.profiling.steps import shrunk
 from simulator.specs.model import Model
 
 Tier = Literal["first", "probe", "model", "step", "size", "spread"]
@@ -221,7 +221,8 @@ def _steps(scope: Scope, models: Sequence[Model]) -> list[Case]:
                 "micro_batch": size.micro_batch,
             }
             case = Case(phase="step", operation="train", dimensions=dimensions, dtype=scope.dtype)
-            attentions = ("fused", "unfused") if which == 0 and layers == 2 else ("fused",)
+            usual = "unfused" if model.dropout and not scope.graphics else "fused"  # no such kernel on a CPU
+            attentions = (usual, "unfused") if which == 0 and layers == 2 else (usual,)
             found += [case.model_copy(update={"variant": f"{model.id}/{kind}"}) for kind in attentions]
     return found
 

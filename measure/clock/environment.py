@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from measure.clock.machines import Cuda, Machine
-from measure.record import Device, Environment, Host, Software, World
+from simulator.profiling.record import Device, Environment, Host, Software, World
 
 _PREFIXES = ("NCCL_", "CUDA_", "CUBLAS", "TORCH_", "PYTORCH_", "OMP_", "MKL_", "MALLOC_", "GLOO_", "NVIDIA_TF32")
 _MOST_SETTINGS = 60

@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping
 
 from hardware.catalogue import load_device
-from measure.clock.amounts import amounts
 from measure.clock.kernels import number_of_sets
 from measure.clock.machines import Machine
-from measure.clock.steps import step_amounts
 from measure.clock.timer import Effort
-from measure.record import Case
+from simulator.profiling.amounts import amounts
+from simulator.profiling.record import Case
+from simulator.profiling.steps import step_amounts
 from simulator.specs.model import Model
 
 _FEWEST = 3

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from measure.clock.amounts import Amounts, amounts
 from measure.clock.machines import DTYPES, Machine
 from measure.clock.timer import Call
-from measure.record import Case
+from simulator.profiling.amounts import Amounts, amounts
+from simulator.profiling.record import Case
 
 _MOST_SETS = 256
 _SHARE = 0.4

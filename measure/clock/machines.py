@@ -17,7 +17,7 @@ from hardware.catalogue import load_device
 from hardware.errors import InputError, shown
 from measure.clock.naming import catalogued
 from measure.clock.nvml import Nvml
-from measure.record import Dtype, Method, State
+from simulator.profiling.record import Dtype, Method, State
 
 DTYPES: dict[Dtype, Any] = {
     "fp32": torch.float32,
@@ -25,7 +25,6 @@ DTYPES: dict[Dtype, Any] = {
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
 }
-ELEMENT_BYTES: dict[Dtype, int] = {"none": 1, "fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
 _SLACK = 1.02
 """What a sample may exceed a peak by before it counts as impossible: clocks and bandwidths are printed rounded."""
 _CPU_CLOCK, _CPU_LANES = 6.5e9, 64.0

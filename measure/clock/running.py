@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -18,9 +20,10 @@ from measure.clock.machines import Cuda, Machine, machine_of
 from measure.clock.naming import models_of
 from measure.clock.progress import Teller, clock_words
 from measure.clock.session import Session, Summary, finished
-from measure.clock.steps import shrunk
 from measure.clock.timer import TINY, Effort
-from measure.journal import Journal
+from simulator.profiling.journal import Journal
+from simulator.profiling.record import Phase
+from simulator.profiling.steps import shrunk
 from simulator.specs.model import Model
 
 _TIER_WORDS = {
@@ -45,7 +48,9 @@ class Prepared:
     budget_s: float
 
 
-def prepare(device: str | None, models: str, budget_s: float, *, tiny: bool) -> Prepared:
+def prepare(
+    device: str | None, models: str, budget_s: float, *, phases: Collection[Phase] = get_args(Phase), tiny: bool
+) -> Prepared:
     """Choose the device, and what to measure on it.
 
     Raises
@@ -62,7 +67,8 @@ def prepare(device: str | None, models: str, budget_s: float, *, tiny: bool) -> 
     chosen = {model.id: model for model in ([shrunk(model) for model in named] if tiny else named)}
     known = machine.known if isinstance(machine, Cuda) else None
     forecast = Forecast(machine, effort, chosen, known)
-    return Prepared(machine, plan_of(scope, named), effort, chosen, forecast, budget_s)
+    plan = Plan([(tier, case) for tier, case in plan_of(scope, named).cases if case.phase in phases])
+    return Prepared(machine, plan, effort, chosen, forecast, budget_s)
 
 
 def show_plan(prepared: Prepared) -> None:

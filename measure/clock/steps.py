@@ -14,89 +14,14 @@ from measure.clock.kernels import UnsupportedError
 from measure.clock.machines import DTYPES, Machine
 from measure.clock.timer import Effort
 from measure.models import Batch, Setting, Transformer, build, random_batch
-from measure.record import Case, State
-from simulator.counts import count, totals
-from simulator.specs.loading import load_stack
+from simulator.profiling.record import Case, State
+from simulator.profiling.steps import attention_of, cut
 from simulator.specs.model import Model
-from simulator.specs.plan import Plan
 from simulator.specs.workload import Workload
-from simulator.transformer import Scenarios
 
 PARTS = ("forward", "backward", "optimizer")
-_STATE_BYTES = 16.0
-"""Of a parameter: value, gradient and two moments in float32."""
-_MARGIN = 1.1
 _LEAST_WARM_UP = 3
 """Steps before any counts: allocator and choice of kernels settle."""
-
-
-def cut(model: Model, layers: int) -> Model:
-    """The model with so many layers (in each of its towers), or as many as it has."""
-    changes: dict[str, Any] = {"layers": min(layers, model.layers)}
-    if model.decoder_layers is not None:
-        changes["decoder_layers"] = min(layers, model.decoder_layers)
-    if model.expert_period > changes["layers"]:
-        changes["layers"] = model.expert_period
-    return model.model_copy(update=changes)
-
-
-def shrunk(model: Model) -> Model:
-    """A model of the same form that takes no time: for trying out."""
-    heads = 2
-    changes: dict[str, Any] = {
-        "id": f"{model.id}-tiny",
-        "hidden_size": 64,
-        "attention_heads": heads,
-        "key_value_heads": 1 if model.kv_heads < model.attention_heads else None,
-        "head_size": None,
-        "feed_forward_size": 64 * max(model.feed_forward_size // model.hidden_size, 1),
-        "vocabulary_size": 512,
-        "embedding_size": None if model.embedding_size is None else 16,
-        "expert_feed_forward_size": None if model.expert_feed_forward_size is None else 64,
-        "experts": min(model.experts, 4),
-        "experts_per_token": min(model.experts_per_token, 2, model.experts),
-        "sliding_window": None,
-    }
-    return model.model_copy(update=changes)
-
-
-@dataclass(frozen=True)
-class StepAmounts:
-    """What the simulator counts of one step."""
-
-    parameters: float
-    flops: float
-    """Of matrix products, forward and backward [FLOP]."""
-    footprint: float
-    """Parameters, their states, and what the backward pass needs [B]."""
-
-
-def step_amounts(case: Case, model: Model) -> StepAmounts:
-    """Count a step of a cut model, as the simulator does."""
-    scenarios = scenarios_of(case, model)
-    of_device = count(scenarios)
-    whole = totals(scenarios, of_device)
-    parameters = float(np.asarray(whole.parameters))
-    kept = float(np.asarray(of_device.together.saved_bytes))
-    return StepAmounts(parameters, float(np.asarray(whole.model_flops)), _MARGIN * (_STATE_BYTES * parameters + kept))
-
-
-def scenarios_of(case: Case, model: Model) -> Scenarios:
-    """The scenario of a step on one device."""
-    sizes = case.dimensions
-    stack = load_stack("pytorch-eager").model_copy(update={"attention": attention_of(case)})
-    work = Workload(sequence_length=sizes["sequence_length"], global_batch=sizes["micro_batch"])
-    workload = work.resolve(model)
-    precision: Any = case.dtype
-    plan = Plan(dp=1, micro_batch=sizes["micro_batch"], precision=precision, recompute="none")
-    full = plan.with_defaults(stack).with_degrees(1)
-    columns = cut(model, sizes["layers"]).columns()
-    return Scenarios(columns, workload.columns(), full.columns(workload), stack.columns())
-
-
-def attention_of(case: Case) -> str:
-    """Whether attention is one kernel: what stands behind the model's name."""
-    return case.variant.rpartition("/")[2] or "fused"
 
 
 @dataclass
@@ -134,11 +59,14 @@ def prepare_step(case: Case, model: Model, machine: Machine) -> Step:
     sizes = case.dimensions
     few = cut(model, sizes["layers"])
     length = sizes["sequence_length"]
+    fused = attention_of(case) == "fused"
+    if fused and few.dropout and machine.kind == "cpu":
+        raise UnsupportedError("torch has no fused attention with dropout on a CPU")
     setting = Setting(
         sequence_length=length,
         target_length=length if few.kind == "encoder-decoder" else 0,
         device=machine.target,
-        fused_attention=attention_of(case) == "fused",
+        fused_attention=fused,
     )
     try:
         module = build(few, setting)
@@ -146,8 +74,8 @@ def prepare_step(case: Case, model: Model, machine: Machine) -> Step:
         raise UnsupportedError(str(error)) from None
     predictions = Workload(sequence_length=length).resolve(model).predictions or 0
     batch = random_batch(few, setting, sizes["micro_batch"], predictions=predictions)
-    fused = {"fused": True} if machine.kind == "cuda" else {}
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-6, **fused)
+    together = {"fused": True} if machine.kind == "cuda" else {}
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-6, **together)
     return Step(module, batch, optimizer, machine, _casts(case, machine))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from hardware.catalogue import load_profile
 from hardware.errors import InputError
-from hardware.profile import AttentionConstants, Precision
+from hardware.profile import AttentionConstants, Precision, Profile
 from hardware.spec import Device, System
 from simulator.backends.protocol import CollectiveKind
 from simulator.backends.wiring import Level, Wiring, wiring
@@ -27,6 +27,7 @@ class Devices(Columns):
     bandwidth: Num
     processors: Num
     systolic: Num
+    vector: Num
     efficiency: Num
     bandwidth_efficiency: Num
     gemm_launch: Num
@@ -48,27 +49,27 @@ class Devices(Columns):
     memory_capacity: Num
 
 
-def precisions_of(device: Device) -> tuple[Precision, ...]:
+def precisions_of(device: Device, constants: Profile | None = None) -> tuple[Precision, ...]:
     """The precisions that a device has units and constants for."""
-    constants = load_profile(device.profile).gemm
-    return tuple(name for name in PRECISIONS if getattr(device.peak, name) and name in constants)
+    known = (constants or load_profile(device.profile)).gemm
+    return tuple(name for name in PRECISIONS if getattr(device.peak, name) and name in known)
 
 
-def device_columns(device: Device, precision: Precision) -> Devices:
-    """Turn a device at a precision into numbers.
+def device_columns(device: Device, precision: Precision, *, constants: Profile | None = None) -> Devices:
+    """Turn a device at a precision into numbers, with the constants of its class unless others are given.
 
     Raises
     ------
     InputError
         Where the device has no units for the precision.
     """
-    valid = precisions_of(device)
+    valid = precisions_of(device, constants)
     if precision not in valid:
         raise InputError(
             f"precision={precision}: {device.id} has no units for it; valid: {', '.join(valid)}",
             fields=["plan.precision"],
         )
-    profile = load_profile(device.profile)
+    profile = constants or load_profile(device.profile)
     gemm, memory = profile.gemm[precision], profile.memory
     attended = "bf16" if precision == "fp8" else precision  # products of attention stay in 16 bits
     fused = profile.attention.get(attended) or _unmeasured_attention(gemm.efficiency)
@@ -77,6 +78,7 @@ def device_columns(device: Device, precision: Precision) -> Devices:
         bandwidth=device.memory.bandwidth,
         processors=float(device.processors),
         systolic=float(profile.matrix_unit == "systolic-array"),
+        vector=float(profile.matrix_unit == "vector"),
         efficiency=gemm.efficiency,
         bandwidth_efficiency=gemm.bandwidth_efficiency,
         gemm_launch=gemm.launch,
@@ -146,7 +148,8 @@ class AnalyticBackend(Columns):
         efficiency = d.efficiency * d.sustained * share
         tiled: Num = 0.0
         systolic: Num = 0.0
-        if np.any(np.asarray(d.systolic) == 0):
+        vector: Num = 0.0
+        if np.any((np.asarray(d.systolic) == 0) & (np.asarray(d.vector) == 0)):
             tiled = kernels.gemm_time(
                 m,
                 n,
@@ -176,7 +179,23 @@ class AnalyticBackend(Columns):
                 bandwidth_efficiency=d.bandwidth_efficiency,
                 launch=d.gemm_launch,
             )
-        return np.where(np.asarray(d.systolic) > 0, systolic, tiled)
+        if np.any(np.asarray(d.vector) > 0):
+            vector = kernels.vector_gemm_time(
+                m,
+                n,
+                k=k,
+                batch=batch,
+                element_bytes=element_bytes,
+                peak=d.peak,
+                bandwidth=d.bandwidth,
+                efficiency=efficiency,
+                bandwidth_efficiency=d.bandwidth_efficiency,
+                launch=d.gemm_launch,
+                fill=d.fill,
+                small_tile=d.small_tile,
+                sustained=1.0,
+            )
+        return np.where(np.asarray(d.systolic) > 0, systolic, np.where(np.asarray(d.vector) > 0, vector, tiled))
 
     def attention(
         self,
@@ -213,8 +232,18 @@ class AnalyticBackend(Columns):
             fill=d.attention_fill,
         )
 
-    def stream(self, moved_bytes: Num, kernels_run: Num, *, reduces: bool) -> Num:
-        """Kernels bound by memory."""
+    def stream(
+        self,
+        moved_bytes: Num,
+        kernels_run: Num,
+        *,
+        reduces: bool,
+        kind: str = "",
+        backward: bool = False,
+        drawn: Num = 0.0,
+    ) -> Num:
+        """Kernels bound by memory, of all kinds alike; random numbers cost nothing beside."""
+        del kind, backward, drawn
         d = self.device
         return kernels.stream_time(
             moved_bytes,

@@ -47,8 +47,20 @@ class Backend(Protocol):
     ) -> Num:
         """Fused attention, forward or backward; `portable` is 1 for kernels not written for the device class."""
 
-    def stream(self, moved_bytes: Num, kernels: Num, *, reduces: bool) -> Num:
-        """Kernels bound by memory; `reduces` for normalisation and softmax."""
+    def stream(
+        self,
+        moved_bytes: Num,
+        kernels: Num,
+        *,
+        reduces: bool,
+        kind: str = "",
+        backward: bool = False,
+        drawn: Num = 0.0,
+    ) -> Num:
+        """Kernels bound by memory; `reduces` for normalisation and softmax, `kind` says more exactly what they do.
+
+        `drawn` is how many random numbers they draw, for dropout.
+        """
 
     def collective(
         self, kind: CollectiveKind, message_bytes: Num, *, degree: Num, stride: Num, copies: Num = 1.0

@@ -9,12 +9,13 @@ import typer
 from simulator.commands.app import app
 from simulator.commands.options import Given, Json, print_json, scenario_options
 
+Explain = Annotated[bool, typer.Option("--explain", help="Say how much of the step rests on measurements.")]
 Sources = Annotated[bool, typer.Option("--sources", help="List the source of every figure.")]
 
 
 @app.command()
 @scenario_options()
-def estimate(given: Given, json: Json = False, sources: Sources = False) -> None:
+def estimate(given: Given, json: Json = False, explain: Explain = False, sources: Sources = False) -> None:
     """Time, memory, utilisation and money of one training run.
 
     What is left open is chosen, and the answer says so:
@@ -31,4 +32,4 @@ def estimate(given: Given, json: Json = False, sources: Sources = False) -> None
     else:
         from simulator.report import print_estimate
 
-        print_estimate(result, title=file.title, sources=sources)
+        print_estimate(result, title=file.title, sources=sources, explain=explain)

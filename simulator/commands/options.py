@@ -115,6 +115,7 @@ _MONEY: dict[str, Any] = {
     "grid": _text("--grid", "Whose electricity."),
     "overhead": _text("--overhead", "Power usage effectiveness of the site."),
     "constants": _text("--constants", "Constants that capsim fit wrote, or none for the catalogue's own."),
+    "profile": _text("--profile", "What capsim calibrate says of the device: a name or a file."),
 }
 _OWNERSHIP: dict[str, Any] = {
     "purchase_price": _text("--purchase-price", "USD of a device that is owned."),
@@ -132,7 +133,12 @@ _GROUPS = {"plan": _PLAN, "workload": _WORKLOAD, "ownership": _OWNERSHIP, "relia
 """Options that are fields of one part of a scenario, by that part."""
 _SCENARIO = {**_OTHERS, **_WORKLOAD, **_PLAN, **_MONEY, **_OWNERSHIP, **_RELIABILITY}
 Model = Annotated[str, typer.Argument(help="A model's name or file, a Hugging Face config.json, or a scenario file.")]
+Stack = _OTHERS["stack"]
+SequenceLength = _WORKLOAD["sequence_length"]
+GlobalBatch = _WORKLOAD["global_batch"]
+Tokens = _WORKLOAD["tokens"]
 Constants = _MONEY["constants"]
+Profile = _MONEY["profile"]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

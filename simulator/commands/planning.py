@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simulator.commands.app import app
-from simulator.commands.options import Given, Json, number, print_json, read_amount, read_real, scenario_options
+from simulator.commands.options import (
+    Given,
+    GlobalBatch,
+    Json,
+    Profile,
+    SequenceLength,
+    Stack,
+    Tokens,
+    number,
+    print_json,
+    read_amount,
+    read_real,
+    scenario_options,
+)
 from simulator.commands.progress import INTERRUPTED, progress_line
 
 if TYPE_CHECKING:
@@ -34,10 +47,6 @@ Models = Annotated[list[str], typer.Argument(help="Models' names or files, or Hu
 Counts = Annotated[
     str | None, typer.Option("--devices", metavar="N,N,...", help="Numbers of devices; all up to the most if none.")
 ]
-Amount = Annotated[str | None, number("--tokens", "Tokens of the run, such as 780e9 or 780B.", read_amount)]
-Length = Annotated[str | None, number("--seq-len", "Tokens of a sequence.")]
-Batch = Annotated[str | None, number("--global-batch", "Sequences of an optimizer step.")]
-StackName = Annotated[str | None, typer.Option("--stack", help="The software: a stack's name or file.")]
 
 
 @app.command()
@@ -69,7 +78,7 @@ def plan(
     if csv is not None:
         check_output(Path(csv))
     file = given.file(system="dgx-h100")  # a scenario needs one; the systems of the plan replace it
-    names = ("stack", "workload", "grid", "overhead", "constants", "ownership", "reliability")
+    names = ("stack", "workload", "grid", "overhead", "constants", "profile", "ownership", "reliability")
     shared: dict[str, Any] = {name: getattr(file, name) for name in names if getattr(file, name) is not None}
     with given.placed(), progress_line(shown=not json) as tell:
         found = planning.plan(
@@ -108,10 +117,11 @@ def sweep(
     systems: Systems = "all",
     devices: Counts = None,
     max_devices: Most = "1024",
-    tokens: Amount = None,
-    sequence_length: Length = None,
-    global_batch: Batch = None,
-    stack: StackName = None,
+    tokens: Tokens = None,
+    sequence_length: SequenceLength = None,
+    global_batch: GlobalBatch = None,
+    stack: Stack = None,
+    profile: Profile = None,
     where: Where = None,
     every_plan: EveryPlan = False,
     cluster: Cluster = None,
@@ -141,6 +151,7 @@ def sweep(
             where=where,
             every_plan=every_plan,
             stack=stack,
+            profile=profile,
             workload={name: value for name, value in said.items() if value is not None},
         )
         found = collected(listed, cluster=cluster, processes=processes, progress=_teller(tell))  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simulator.commands.app import app
-from simulator.commands.options import Given, Json, number, print_json, scenario_options
+from simulator.commands.options import Given, Json, number, print_json, read_amount, scenario_options
 from simulator.commands.progress import INTERRUPTED, progress_line
 
 if TYPE_CHECKING:
@@ -23,6 +23,14 @@ Top = Annotated[str, number("--top", "How many plans to list.")]
 Pareto = Annotated[
     str | None, typer.Option("--pareto", metavar="X,Y", help="Also list what no plan beats in both, as time,memory.")
 ]
+Headroom = Annotated[
+    str, typer.Option("--headroom", metavar="SHARE", help="Share of the memory that stays free, as 10%.")
+]
+Deadline = Annotated[str | None, typer.Option("--deadline", metavar="TIME", help="How long the run may take, as 60d.")]
+Budget = Annotated[str | None, number("--budget", "USD that the run may cost, such as 5e6 or 5M.", read_amount)]
+By = Annotated[
+    str | None, typer.Option("--by", metavar="X,Y", help="Also the fastest plan for each pair of values, as tp,pp.")
+]
 Csv = Annotated[str | None, typer.Option("--csv", metavar="FILE", help="Write the listed plans as a table.")]
 
 
@@ -34,6 +42,10 @@ def search(
     where: Where = None,
     top: Top = "10",
     pareto: Pareto = None,
+    headroom: Headroom = "0",
+    deadline: Deadline = None,
+    budget: Budget = None,
+    by: By = None,
     csv: Csv = None,
     json: Json = False,
 ) -> None:
@@ -53,7 +65,8 @@ def search(
     file = given.file()
     with given.placed():
         scenario = complete(file, open_plan=True)
-        wishes: dict[str, Any] = {"objective": objective, "where": where, "top": top, "pareto": pareto}
+        wishes: dict[str, Any] = {"objective": objective, "where": where, "top": top, "pareto": pareto, "by": by}
+        wishes |= {"headroom": headroom, "deadline": deadline, "budget": budget}
         with progress_line(shown=not json) as tell:
             found = searched(scenario, file.plan, file.stack is not None, **wishes, progress=_teller(tell))
     if csv is not None:

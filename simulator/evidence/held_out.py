@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from hardware.errors import InputError
 from simulator.calibration import Constants
 from simulator.evidence import errors as errors_of
 from simulator.evidence.batch import Values
@@ -24,6 +23,7 @@ from simulator.evidence.fitting import Fit, Mask
 from simulator.evidence.intervals import LEVEL, Errors, traits_of, widening
 from simulator.evidence.mapping import Case
 from simulator.evidence.runs import Run
+from simulator.output import write_bytes
 
 FOLDS = 5
 
@@ -154,10 +154,7 @@ def save(held_out: HeldOut, path: Path) -> None:
         "errors": {scheme: _plain(errors) for scheme, errors in held_out.errors.items()},
     }
     packed = gzip.compress(json.dumps(document, separators=(",", ":")).encode(), compresslevel=9, mtime=0)
-    try:
-        path.write_bytes(packed)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    write_bytes(path, packed)
 
 
 def _plain(errors: Errors) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ from simulator.specs.workload import Workload
 
 LEVEL = 0.9
 """Share of runs that an interval covers."""
+_LIMITS = np.array([(1.0 - LEVEL) / 2.0, 1.0 - (1.0 - LEVEL) / 2.0])
+"""Shares of runs below its two ends."""
 _DIFFERENT = {
     "class": 0.6,
     "kind": 1.0,
@@ -112,6 +114,16 @@ class Interval:
     """From the nearest run."""
 
 
+class _Seen(NamedTuple):
+    """The runs as a scenario sees them."""
+
+    distances: Values
+    """Infinite for a run that may not count."""
+    weights: Values
+    widening: float
+    """Factor on their scores."""
+
+
 @dataclass(frozen=True)
 class Errors:
     """Errors on runs that were not fitted."""
@@ -175,14 +187,21 @@ class Errors:
         weights = self.weights
         low, high = np.empty(len(self.ids)), np.empty(len(self.ids))
         for row in range(len(self.ids)):
-            likeness = np.exp(-self._distances_of(row) / _REACH) + _COMMON
-            counted = weights * likeness * (self.groups != self.groups[row])
-            low[row], high[row] = quantiles(self.scores, counted, (1.0 - LEVEL) / 2.0)
+            counted = weights * _likeness(self._distances_of(row)) * (self.groups != self.groups[row])
+            low[row], high[row] = quantiles(self.scores, counted, _LIMITS)
         return low, high
 
     def _distances_of(self, row: int) -> Values:
         """Distance of every run from one of them."""
         return self.distances({name: values[row] for name, values in self.traits.items()})
+
+    def _seen_from(self, traits: dict[str, Any], among: Mask | None = None) -> _Seen:
+        """How far the runs are from a scenario, and what that makes of them."""
+        distances = self.distances(traits)
+        weights = self.weights * _likeness(distances)
+        if among is not None:
+            distances, weights = np.where(among, distances, np.inf), weights * among
+        return _Seen(distances, weights, float(widening(distances.min())) * self.factor)
 
     def around(self, traits: dict[str, Any], *, among: Mask | None = None) -> Interval:
         """The interval of a scenario.
@@ -194,32 +213,22 @@ class Errors:
         among
             Runs that may count; all unless given.
         """
-        distances = self.distances(traits)
-        weights = self.weights if among is None else self.weights * among
-        far = distances if among is None else np.where(among, distances, np.inf)
-        likeness = np.exp(-distances / _REACH) + _COMMON
-        nearest = float(far.min())
-        low, high = quantiles(self.scores, weights * likeness, (1.0 - LEVEL) / 2.0)
-        wide = float(widening(nearest)) * self.factor
-        counted = weights * likeness
-        heavy = counted > 0.01 * counted.max()
+        seen = self._seen_from(traits, among)
+        low, high = seen.widening * quantiles(self.scores, seen.weights, _LIMITS)
+        heavy = seen.weights > 0.01 * seen.weights.max()
         return Interval(
-            low=float(np.exp(min(wide * low, 0.0))),
-            high=float(np.exp(max(wide * high, 0.0))),
-            runs=round(float(counted.sum() ** 2 / (counted @ counted))),
+            low=float(np.exp(min(low, 0.0))),
+            high=float(np.exp(max(high, 0.0))),
+            runs=round(float(seen.weights.sum() ** 2 / (seen.weights @ seen.weights))),
             sources=len(set(self._source_codes[heavy].tolist())),
-            nearest=tuple(str(self.ids[row]) for row in np.argsort(far, kind="stable")[:3]),
-            distance=nearest,
+            nearest=tuple(str(self.ids[row]) for row in np.argsort(seen.distances, kind="stable")[:3]),
+            distance=float(seen.distances.min()),
         )
 
     def factors(self, traits: dict[str, Any], shares: Values) -> Values:
         """Factors on a prediction that a scenario stays below in some shares of all cases."""
-        distances = self.distances(traits)
-        weights = self.weights * (np.exp(-distances / _REACH) + _COMMON)
-        wide = float(widening(float(distances.min()))) * self.factor
-        order = np.argsort(self.scores, kind="stable")
-        middle = (np.cumsum(weights[order]) - 0.5 * weights[order]) / weights.sum()
-        found: Values = np.exp(wide * np.interp(shares, middle, self.scores[order]))
+        seen = self._seen_from(traits)
+        found: Values = np.exp(seen.widening * quantiles(self.scores, seen.weights, shares))
         return found
 
 
@@ -228,11 +237,16 @@ def widening(distance: Any) -> Any:
     return 1.0 + _WIDENING * np.maximum(np.asarray(distance) - _NEAR, 0.0)
 
 
-def quantiles(values: Values, weights: Values, tail: float) -> tuple[float, float]:
-    """Values below and above which lies a share `tail` of the weight."""
+def _likeness(distances: Values) -> Values:
+    """Weight of runs by their distance."""
+    return np.asarray(np.exp(-distances / _REACH) + _COMMON)
+
+
+def quantiles(values: Values, weights: Values, shares: Values) -> Values:
+    """Values below which lie some shares of the weight."""
     values, weights = values[weights > 0.0], weights[weights > 0.0]
     order = np.argsort(values, kind="stable")
     cumulated = np.cumsum(weights[order])
     middle = cumulated - 0.5 * weights[order]
-    low, high = np.interp(np.array([tail, 1.0 - tail]) * cumulated[-1], middle, values[order])
-    return float(low), float(high)
+    found: Values = np.interp(shares * cumulated[-1], middle, values[order])
+    return found

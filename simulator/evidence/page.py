@@ -10,7 +10,7 @@ from pathlib import Path
 from simulator import units
 from simulator.evidence import scores
 from simulator.evidence.report import merit_rows
-from simulator.evidence.scores import Outcome
+from simulator.evidence.scores import Outcome, Score
 from simulator.evidence.validation import Validation
 from simulator.output import write_text
 
@@ -64,34 +64,26 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _merit(found: Validation) -> str:
     """The figures of merit."""
-    rows = [
-        [
-            name,
-            f"{score.rows:,}",
-            units.percent(score.median_abs_error),
-            units.percent(score.p90_abs_error),
-            f"{100 * score.bias:+.1f} %",
-            units.percent(score.coverage_90) if score.low != score.high else "",
-        ]
-        for name, score, _ in merit_rows(found)
-    ]
+    rows = [_row(name, score, has_interval=score.low != score.high) for name, score, _ in merit_rows(found)]
     return _table(["error of the step time", "runs", "median", "90th percentile", "bias", "inside 90 %"], rows)
 
 
 def _groups(outcomes: Sequence[Outcome], name: str) -> str:
     """Scores of groups."""
-    rows = [
-        [
-            key,
-            f"{score.rows:,}",
-            units.percent(score.median_abs_error),
-            units.percent(score.p90_abs_error),
-            f"{100 * score.bias:+.1f} %",
-            units.percent(score.coverage_90),
-        ]
-        for key, score in scores.by(outcomes, name).items()
-    ]
+    rows = [_row(key, score) for key, score in scores.by(outcomes, name).items()]
     return f"<h2>By {name}</h2>" + _table([name, "runs", "median", "90th", "bias", "inside 90 %"], rows)
+
+
+def _row(name: str, score: Score, *, has_interval: bool = True) -> list[str]:
+    """A score as cells of a table."""
+    return [
+        name,
+        f"{score.rows:,}",
+        units.percent(score.median_abs_error),
+        units.percent(score.p90_abs_error),
+        f"{100 * score.bias:+.1f} %",
+        units.percent(score.coverage_90) if has_interval else "",
+    ]
 
 
 def _plot(outcomes: Sequence[Outcome]) -> str:

@@ -13,7 +13,7 @@ from hardware.errors import one_line
 from simulator import units
 from simulator.evidence import scores
 from simulator.evidence.refit import Fitted
-from simulator.evidence.scores import Outcome, Score, Scoring
+from simulator.evidence.scores import Outcome, Score
 from simulator.evidence.validation import Validation
 
 _GROUPS = (("source", "By source"), ("device", "By device"), ("stack", "By stack"), ("task", "By task"))
@@ -57,15 +57,10 @@ def _table(*columns: str) -> Table:
 
 def merit_rows(found: Validation) -> list[tuple[str, Score, float | None]]:
     """The figures of merit: what was scored, its score, and the macro-average over sources."""
-    ways: list[tuple[str, Scoring]] = [
-        ("new source", scores.headline),
-        ("known stack", scores.known_stack),
-        ("nothing fitted", scores.unfitted),
+    rows: list[tuple[str, Score, float | None]] = [
+        (name, way(found.outcomes), scores.macro(found.outcomes, way)) for name, way in scores.SCORINGS.items()
     ]
-    rows = [(name, way(found.outcomes), scores.macro(found.outcomes, way)) for name, way in ways]
-    if found.suspect:
-        return [*rows, ("suspect runs", scores.headline(found.suspect), None)]
-    return list(rows)
+    return [*rows, ("suspect runs", scores.headline(found.suspect), None)] if found.suspect else rows
 
 
 def _merit(found: Validation) -> Table:

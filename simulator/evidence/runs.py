@@ -296,6 +296,22 @@ def pack(runs: Iterable[Run]) -> bytes:
     return gzip.compress("\n".join(lines).encode(), compresslevel=9, mtime=0)
 
 
+def named(ids: Iterable[str]) -> tuple[Run, ...]:
+    """Those of the shipped runs that have some ids, in the order of the ids.
+
+    >>> [run.collection for run in named(["deepspeed-flopsprofiler-a100-b80", "none of ours"])]
+    ['bert_deepspeed']
+    """
+    known = _by_id()
+    return tuple(known[each] for each in ids if each in known)
+
+
+@cache
+def _by_id() -> dict[str, Run]:
+    """The shipped runs by id."""
+    return {run.id: run for run in shipped()}
+
+
 def source_of(run: Run) -> dict[str, Any]:
     """Where a run comes from, for an answer."""
     return {"id": run.id, "title": run.source.title, "where": run.source.where}

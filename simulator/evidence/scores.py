@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+
+Scheme = Literal["new source", "known stack", "nothing fitted"]
+"""What the constants had seen: no run of the source, other configurations of it, or no run at all."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,34 @@ class Outcome:
     known_high_s: float
     unfitted_s: float
     """Predicted by the catalogue's constants, before any fit."""
+
+    @property
+    def error(self) -> float:
+        """Predicted over measured, less 1."""
+        return self.by("new source").error
+
+    @property
+    def covered(self) -> bool:
+        """Whether the interval holds the measurement."""
+        return self.by("new source").covered
+
+    def by(self, scheme: Scheme) -> Prediction:
+        """What constants say of the run, and how sure they are."""
+        if scheme == "new source":
+            return Prediction(self.measured_s, self.predicted_s, self.low_s, self.high_s)
+        if scheme == "known stack":
+            return Prediction(self.measured_s, self.known_stack_s, self.known_low_s, self.known_high_s)
+        return Prediction(self.measured_s, self.unfitted_s, self.unfitted_s, self.unfitted_s)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One prediction beside the measurement, with its interval; one that nothing was fitted for has none."""
+
+    measured_s: float
+    predicted_s: float
+    low_s: float
+    high_s: float
 
     @property
     def error(self) -> float:
@@ -81,33 +112,34 @@ def score(measured: Iterable[float], predicted: Iterable[float], low: Iterable[f
     )
 
 
+def scored(outcomes: Sequence[Outcome], scheme: Scheme) -> Score:
+    """Score what constants say."""
+    found = [each.by(scheme) for each in outcomes]
+    return score(
+        (each.measured_s for each in found),
+        (each.predicted_s for each in found),
+        (each.low_s for each in found),
+        (each.high_s for each in found),
+    )
+
+
 def headline(outcomes: Sequence[Outcome]) -> Score:
     """Score what constants say that never saw a run's source."""
-    return score(
-        (each.measured_s for each in outcomes),
-        (each.predicted_s for each in outcomes),
-        (each.low_s for each in outcomes),
-        (each.high_s for each in outcomes),
-    )
+    return scored(outcomes, "new source")
 
 
 def known_stack(outcomes: Sequence[Outcome]) -> Score:
     """Score what constants say that saw a run's source but not its configuration."""
-    return score(
-        (each.measured_s for each in outcomes),
-        (each.known_stack_s for each in outcomes),
-        (each.known_low_s for each in outcomes),
-        (each.known_high_s for each in outcomes),
-    )
+    return scored(outcomes, "known stack")
 
 
 def unfitted(outcomes: Sequence[Outcome]) -> Score:
     """Score the catalogue's constants; they have no interval."""
-    guesses = [each.unfitted_s for each in outcomes]
-    return score((each.measured_s for each in outcomes), guesses, guesses, guesses)
+    return scored(outcomes, "nothing fitted")
 
 
 Scoring = Callable[[Sequence[Outcome]], Score]
+SCORINGS: dict[Scheme, Scoring] = {"new source": headline, "known stack": known_stack, "nothing fitted": unfitted}
 
 
 def by(outcomes: Iterable[Outcome], name: str, scoring: Scoring = headline) -> dict[str, Score]:

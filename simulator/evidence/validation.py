@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from simulator.evidence.mapping import Case
 from simulator.evidence.memory import MemoryScore
 from simulator.evidence.runs import Run
 from simulator.evidence.scores import Outcome
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,13 @@ def _with_macro(whole: scores.Score | None, outcomes: Sequence[Outcome], scoring
     return {**whole.to_dict(), "macro_median_abs_error": scores.macro(outcomes, scoring)} if whole else {}
 
 
-def validate(given: Iterable[Run] | None = None, constants: Constants | None = None) -> Validation:
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, how many of it are, and how many there are; what it raises ends the work."""
+
+
+def validate(
+    given: Iterable[Run] | None = None, constants: Constants | None = None, *, progress: Progress | None = None
+) -> Validation:
     """Price runs and compare.
 
     Parameters
@@ -83,21 +91,23 @@ def validate(given: Iterable[Run] | None = None, constants: Constants | None = N
         Runs; those that are shipped unless given.
     constants
         To price with runs that no fit saw; the shipped ones unless given.
+    progress
+        Called often with what is done, how many of it are, and how many there are; what it raises ends the work.
 
     Notes
     -----
     A run that the shipped constants were fitted to is priced by constants of cross-validation that never saw it.
     """
-    start = time.perf_counter()
+    start, tell = time.perf_counter(), progress or _nobody
     every = tuple(runs.shipped() if given is None else given)
     trained = [run for run in every if run.task != "forward"]
     timed = [run for run in trained if run.measured.step_time_s is not None]
-    found = mapped(timed)
+    found = mapped(_counted(timed, "runs read", tell))
     others = mapped(run for run in trained if run.measured.step_time_s is None and _tells_memory(run))
     reasons = Counter(error.reason for _, error in found.refused)
     reasons["forward pass only"] += sum(run.task == "forward" for run in every)
     reasons["no step time"] += len(every) - len(timed) - reasons["forward pass only"]
-    outcomes = _outcomes(found.cases, constants or shipped()) if found.cases else []
+    outcomes = _outcomes(found.cases, constants or shipped(), tell) if found.cases else []
     return Validation(
         rows=len(every),
         timed=len(timed),
@@ -110,6 +120,17 @@ def validate(given: Iterable[Run] | None = None, constants: Constants | None = N
     )
 
 
+def _nobody(what: str, done: int, of: int) -> None:
+    """Tell nobody how far it is."""
+
+
+def _counted(every: Sequence[Item], what: str, tell: Progress) -> Iterator[Item]:
+    """Each of several, and how far that is."""
+    for done, each in enumerate(every):
+        tell(what, done, len(every))
+        yield each
+
+
 def _tells_memory(run: Run) -> bool:
     """Whether a run says how much memory it took, or whether it fitted."""
     return run.measured.memory_gb is not None or run.measured.oom is not None
@@ -120,7 +141,7 @@ def _memory(cases: Sequence[Case]) -> MemoryScore | None:
     return memory.compare(cases, Batch(cases).price(Shifts()).memory) if cases else None
 
 
-def _outcomes(cases: Sequence[Case], constants: Constants) -> list[Outcome]:
+def _outcomes(cases: Sequence[Case], constants: Constants, tell: Progress) -> list[Outcome]:
     """Price cases by constants that never saw them."""
     batch, evidence = Batch(cases), held_out.shipped()
     predicted: dict[held_out.Scheme, Values] = {}
@@ -128,7 +149,7 @@ def _outcomes(cases: Sequence[Case], constants: Constants) -> list[Outcome]:
     for scheme in evidence.errors:
         own = [evidence.constants_of(case.run, scheme) or constants for case in cases]
         predicted[scheme] = batch.price(_shifts(cases, own)).time
-        limits[scheme] = _limits(cases, evidence, scheme)
+        limits[scheme] = _limits(cases, evidence, scheme, tell)
     before = batch.price(_shifts(cases, [UNFITTED] * len(cases))).time
     new, known = predicted["new source"], predicted["known stack"]
     return [
@@ -162,11 +183,13 @@ def _shifts(cases: Sequence[Case], constants: Sequence[Constants]) -> Shifts:
     )
 
 
-def _limits(cases: Sequence[Case], evidence: held_out.HeldOut, scheme: held_out.Scheme) -> tuple[Values, Values]:
+def _limits(
+    cases: Sequence[Case], evidence: held_out.HeldOut, scheme: held_out.Scheme, tell: Progress
+) -> tuple[Values, Values]:
     """Factors of the interval around each case, by errors on other sources or other folds than its own."""
     errors = evidence.errors[scheme]
     low, high = np.empty(len(cases)), np.empty(len(cases))
-    for row, case in enumerate(cases):
+    for row, case in enumerate(_counted(cases, f"intervals found, {scheme}", tell)):
         group = evidence.group_of(case.run, scheme)
         interval = errors.around(traits_of(case), among=None if group is None else errors.groups != group)
         low[row], high[row] = interval.low, interval.high

@@ -10,6 +10,7 @@ from hardware import catalogue
 from hardware.errors import InputError, about, shown
 from hardware.reading import placed
 from hardware.spec import System
+from simulator.backends.measured import suits
 from simulator.backends.wiring import wiring
 from simulator.calibration import find
 from simulator.plan_search import conditions
@@ -60,20 +61,31 @@ def cases_of(
     InputError
         Where something of it cannot be read.
     """
-    if isinstance(max_devices, bool) or not isinstance(max_devices, int) or not 1 <= max_devices <= _MOST_DEVICES:
-        raise InputError(f"max_devices={shown(max_devices)}: give a whole number from 1 to {_MOST_DEVICES}")
+    check_most(max_devices)
     conditions.parse(where)
     with about("model"):
         the_models = [load_model(model) for model in models]
     read = _read({"plan": plan, **options})
     the_plan = read.pop("plan", Plan())
     cases = [
-        Case(model, system, number, the_plan, read, where, every_plan)
+        Case(model, system, number, the_plan, _on(system, read), where, every_plan)
         for system in systems_of(systems)
         for number in devices or counts_of(system, max_devices)
         for model in the_models
     ]
     return sorted(cases, key=lambda case: -case.devices)
+
+
+def check_most(max_devices: Any) -> None:
+    """Refuse a greatest number of devices that is none.
+
+    Raises
+    ------
+    InputError
+        With what would be valid.
+    """
+    if isinstance(max_devices, bool) or not isinstance(max_devices, int) or not 1 <= max_devices <= _MOST_DEVICES:
+        raise InputError(f"max_devices={shown(max_devices)}: give a whole number from 1 to {_MOST_DEVICES}")
 
 
 def _read(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,7 +99,17 @@ def _read(options: Mapping[str, Any]) -> dict[str, Any]:
         read |= {"stack": load_stack(read["stack"])} if "stack" in read else {}
     with about("constants"):
         read |= {"constants": find(read["constants"])} if "constants" in read else {}
+    with about("profile"):
+        read |= {"profile": catalogue.load_measured(read["profile"])} if "profile" in read else {}
     return read
+
+
+def _on(system: System, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options for one system: a profile says nothing of devices of another class."""
+    profile = options.get("profile")
+    if profile is None or suits(profile, system):
+        return dict(options)
+    return {name: value for name, value in options.items() if name != "profile"}
 
 
 def systems_of(systems: str | Sequence[Any]) -> list[System]:
@@ -129,15 +151,21 @@ def counts_from(text: str | None) -> list[int] | None:
 def counts_of(system: System, most: int) -> list[int]:
     """Numbers of devices that a system is rented in: powers of two, and three halves of them beyond a node."""
     limit, node = min(most, system.most_devices), system.devices_per_node
-    inside = [2**i for i in range(node.bit_length()) if 2**i < node]
-    nodes = sorted({2**i for i in range(24)} | {3 * 2**i for i in range(23)})
-    found = [number for number in (*inside, *(node * number for number in nodes)) if number <= limit]
-    if limit == system.most_devices and limit not in found:
+    found = [*doubled_of(system, limit), *(3 * node * 2**i for i in range(23))]
+    if limit == system.most_devices:
         found.append(limit)
-    return [number for number in found if _can_be_had(system, number)]
+    return [number for number in sorted({*found}) if number <= limit and can_be_had(system, number)]
 
 
-def _can_be_had(system: System, devices: int) -> bool:
+def doubled_of(system: System, most: int) -> list[int]:
+    """Powers of two within a node, and nodes in powers of two."""
+    limit, node = min(most, system.most_devices), system.devices_per_node
+    inside = [2**i for i in range(node.bit_length()) if 2**i < node]
+    found = [*inside, *(node * 2**i for i in range(24))]
+    return [number for number in found if number <= limit and can_be_had(system, number)]
+
+
+def can_be_had(system: System, devices: int) -> bool:
     """Whether so many devices can be wired; a torus is cut into boxes."""
     try:
         wiring(system, devices)

@@ -6,17 +6,17 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from hardware.errors import InputError, shown, unknown
-from simulator.specs.plan import Plan, Schedule
-from simulator.specs.stack import Recompute, Sharding
+from simulator.specs.plan import SCHEDULES, Plan
+from simulator.specs.stack import RECOMPUTES, SHARDINGS
 
 _NUMBERS = ("tp", "pp", "cp", "dp", "ep", "micro_batch", "micro_batches", "virtual_stages", "sharding_group")
 _NAMES: dict[str, tuple[str, ...]] = {
-    "sharding": get_args(Sharding),
-    "schedule": get_args(Schedule),
-    "recompute": get_args(Recompute),
+    "sharding": SHARDINGS,
+    "schedule": SCHEDULES,
+    "recompute": RECOMPUTES,
     "sequence_parallel": ("yes", "no"),
     "offload_optimizer": ("yes", "no"),
 }

@@ -9,9 +9,10 @@ from typing import Literal
 
 import numpy as np
 
-from simulator.plan_search.pricing import Setting, cut, number, step_times, weigh
+from simulator.plan_search.pricing import Setting, Weighed, cut, number, step_times, weigh
 from simulator.plan_search.ranking import Best, Front
 from simulator.plan_search.space import Space
+from simulator.plan_search.table import Table
 
 Objective = Literal["time", "cost", "energy", "memory"]
 Progress = Callable[["Exploration", int], None]
@@ -27,10 +28,14 @@ class Exploration:
     front: Front | None = None
     nearest: Best = field(default_factory=lambda: Best(1))
     """Of the plans that keep all rules the one that needs least memory; only while none fits."""
+    quickest: Best = field(default_factory=lambda: Best(1))
+    """Of the plans that fit the fastest; only while none is fast enough."""
     candidates: int = 0
     """Plans that keep all rules."""
+    priced: int = 0
+    """Those of them that fit in memory."""
     feasible: int = 0
-    """Those of them that fit in memory; all of them are priced."""
+    """Those of them that are fast enough."""
     rejected: Counter[str] = field(default_factory=Counter)
     whole: bool = True
     """Whether all of the space was seen."""
@@ -43,6 +48,8 @@ def explore(
     by_memory: bool = False,
     top: int = 1,
     front: bool = False,
+    slowest: float = np.inf,
+    table: Table | None = None,
     progress: Progress | None = None,
 ) -> Exploration:
     """Weigh and price every plan of a space; an interruption leaves what was found until then.
@@ -59,6 +66,10 @@ def explore(
         How many of the best are kept.
     front
         Whether to keep all plans that no other beats in both time and memory.
+    slowest
+        Time that a step may take [s].
+    table
+        Gets the best plan for each pair of values.
     progress
         Called after each grid with what was found, and how many plans were considered.
     """
@@ -69,18 +80,36 @@ def explore(
                 weighed = weigh(piece, setting, space.rejected)
                 found.candidates += number(weighed.kept, piece)
                 fitting = number(weighed.fits, piece)
-                if not fitting and not found.feasible:
-                    found.nearest.offer(piece, weighed.memory, weighed.kept, np.zeros(1), weighed.memory)
+                if table is not None:
+                    table.note(piece, weighed.kept)
                 if fitting:
-                    part = cut(weighed)
-                    time = np.asarray(step_times(part.grid, setting))
-                    ranked = part.memory if by_memory else time
-                    found.best.offer(part.grid, ranked, part.fits, time, part.memory)
-                    if found.front is not None:
-                        found.front.offer(part.grid, part.fits, time, part.memory)
-                    found.feasible += fitting
+                    found.priced += fitting
+                    _rank(found, cut(weighed, setting), setting, slowest, table, by_memory=by_memory)
+                elif not found.priced:
+                    found.nearest.offer(piece, weighed.memory, weighed.kept, np.zeros(1), weighed.memory)
                 if progress is not None:
-                    progress(found, found.candidates + sum(space.rejected.values()) - space.rejected["memory"])
+                    left_out = sum(count for name, count in space.rejected.items() if name not in ("memory", "limits"))
+                    progress(found, found.candidates + left_out)
     except KeyboardInterrupt:
         found.whole = False
     return found
+
+
+def _rank(
+    found: Exploration, part: Weighed, setting: Setting, slowest: float, table: Table | None, *, by_memory: bool
+) -> None:
+    """Take the best of plans that fit."""
+    time = np.asarray(step_times(part, setting))
+    kept = part.fits if slowest == np.inf else part.fits & (time <= slowest)
+    fast, fitting = number(kept, part.grid), number(part.fits, part.grid)
+    if fast < fitting:
+        found.rejected["limits"] += fitting - fast
+        if not found.feasible + fast:
+            found.quickest.offer(part.grid, time, part.fits, time, part.memory)
+    found.feasible += fast
+    if fast:
+        found.best.offer(part.grid, part.memory if by_memory else time, kept, time, part.memory)
+        if found.front is not None:
+            found.front.offer(part.grid, kept, time, part.memory)
+        if table is not None:
+            table.offer(part.grid, kept, time, part.memory)

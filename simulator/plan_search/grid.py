@@ -11,14 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.formulas.typing import Num
-from simulator.specs.plan import SHARDS, Axis, Plan, Schedule
+from simulator.specs.plan import SCHEDULES, SHARDS, Axis, Plan, Schedule
 from simulator.specs.plans import AXES, Plans
-from simulator.specs.stack import Recompute, Sharding
+from simulator.specs.stack import RECOMPUTES, SHARDINGS, Recompute, Sharding
 
 Indices = NDArray[np.intp]
-_RECOMPUTE: tuple[Recompute, ...] = ("none", "selective", "full")
-_SHARDINGS: tuple[Sharding, ...] = ("none", "zero1", "zero2", "zero3", "hybrid")
-_SCHEDULES: tuple[Schedule, ...] = ("1f1b", "gpipe", "interleaved", "zero-bubble")
 _ORDERS: dict[tuple[str, ...], int] = {order: index for index, order in enumerate(permutations(AXES))}
 """Placements, from the one that is usual."""
 
@@ -117,12 +114,12 @@ class Grid:
         """How much machinery some of the plans need: keys to sort by, the first of them first, plans x keys."""
         split, order, sharding, schedule, offload, one = np.unravel_index(flat, self.shape)
         of_split = np.array([(s.pp, s.tp, s.cp, s.ep) for s in self.splits], dtype=np.float64)
-        of_sharding = np.array([(_SHARDINGS.index(name), group) for name, group in self.shardings], dtype=np.float64)
-        of_schedule = np.array([(v, _SCHEDULES.index(name)) for name, v in self.schedules], dtype=np.float64)
+        of_sharding = np.array([(SHARDINGS.index(name), group) for name, group in self.shardings], dtype=np.float64)
+        of_schedule = np.array([(v, SCHEDULES.index(name)) for name, v in self.schedules], dtype=np.float64)
         of_offload = np.array(self.offloads, dtype=np.float64)[:, None]
         of_order = np.array([_ORDERS[placement] for placement in self.placements], dtype=np.float64)[:, None]
         of_pass = np.array(
-            [(_RECOMPUTE.index(p.recompute), p.sequence_parallel, -p.micro_batch) for p in self.passes],
+            [(RECOMPUTES.index(p.recompute), p.sequence_parallel, -p.micro_batch) for p in self.passes],
             dtype=np.float64,
         )
         return np.concatenate(

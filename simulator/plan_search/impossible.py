@@ -7,7 +7,7 @@ import math
 from hardware.errors import InputError
 from simulator.scenario import Scenario
 from simulator.specs.plan import Plan, check
-from simulator.specs.plans import AXES
+from simulator.specs.plans import AXES, divisors
 
 _LISTED = 24
 """Divisors that an error names at most."""
@@ -49,8 +49,8 @@ def _refuse_degrees(given: Plan, devices: int) -> None:
     words = " x ".join(f"{axis}={degree}" for axis, degree in degrees.items())
     named = words if len(degrees) == 1 else f"{words} = {product}"
     verb = "does not divide" if devices % product else "is not"
-    divisors = [number for number in range(1, devices + 1) if devices % number == 0]
-    listed = ", ".join(map(str, divisors[:_LISTED])) + (", ..." if len(divisors) > _LISTED else "")
+    found = divisors(devices)
+    listed = ", ".join(map(str, found[:_LISTED])) + (", ..." if len(found) > _LISTED else "")
     hint = f"valid{' products' if len(degrees) > 1 else ''}: {listed}" if devices % product else "leave a degree open"
     raise InputError(
         f"{named} {verb} devices={devices}; {hint}", fields=[*(f"plan.{axis}" for axis in degrees), "devices"]

@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from simulator import units
-from simulator.plan_search.planning import Outlook, Relaxed
 from simulator.plan_search.ranking import spread
 from simulator.plan_search.report import FRONT, plan_words, reason_words
 from simulator.plan_search.sweeping import Option, Refused, Swept
+from simulator.plan_search.wishes import Outlook, Relaxed
 
 _WIDE = 130
 """Columns from which a line has room for a plan."""

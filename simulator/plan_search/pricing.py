@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.backends.protocol import Backend
-from simulator.counts import count
+from simulator.counts import ModelCounts, count
 from simulator.formulas.typing import Num
 from simulator.memory import peak_total
 from simulator.plan_search.grid import Grid
@@ -57,6 +57,9 @@ class Weighed:
     """[B]"""
     fits: Mask
     """Whether it does and its memory suffices."""
+    scenarios: Scenarios
+    counts: ModelCounts
+    """What time follows from as memory did."""
 
 
 def weigh(grid: Grid, setting: Setting, rejected: Counter[str]) -> Weighed:
@@ -72,13 +75,13 @@ def weigh(grid: Grid, setting: Setting, rejected: Counter[str]) -> Weighed:
         Grows by the plans that break a rule, and by those that need too much memory.
     """
     scenarios = setting.scenarios(grid)
-    kept = _kept(scenarios, setting, grid, rejected)
-    total = np.asarray(peak_total(scenarios, count(scenarios)), dtype=np.float64)
+    kept, counts = _kept(scenarios, setting, grid, rejected), count(scenarios)
+    total = np.asarray(peak_total(scenarios, counts), dtype=np.float64)
     fits = kept & (total <= setting.capacity)
     heavy = number(kept, grid) - number(fits, grid)
     if heavy:
         rejected["memory"] += heavy
-    return Weighed(grid, kept, total, fits)
+    return Weighed(grid, kept, total, fits, scenarios, counts)
 
 
 def _kept(scenarios: Scenarios, setting: Setting, grid: Grid, rejected: Counter[str]) -> Mask:
@@ -114,7 +117,7 @@ def number(mask: Mask, grid: Grid) -> int:
     return int(np.count_nonzero(mask)) * (grid.size // mask.size)
 
 
-def cut(weighed: Weighed) -> Weighed:
+def cut(weighed: Weighed, setting: Setting) -> Weighed:
     """The part of a grid that holds all plans which fit, where that is notably smaller."""
     fits = np.broadcast_to(weighed.fits, weighed.grid.shape)
     axes = range(fits.ndim)
@@ -128,10 +131,11 @@ def cut(weighed: Weighed) -> Weighed:
                 values = np.take(values, index, axis=axis)
         return values
 
-    return Weighed(weighed.grid.narrowed(kept), part(weighed.kept), part(weighed.memory), part(weighed.fits))
-
-
-def step_times(grid: Grid, setting: Setting) -> Num:
-    """Step time of all plans of a grid [s]; it broadcasts to the grid's shape."""
+    grid = weighed.grid.narrowed(kept)
     scenarios = setting.scenarios(grid)
-    return price(scenarios, count(scenarios), setting.backend, broken_down=False).time
+    return Weighed(grid, part(weighed.kept), part(weighed.memory), part(weighed.fits), scenarios, count(scenarios))
+
+
+def step_times(weighed: Weighed, setting: Setting) -> Num:
+    """Step time of all plans of a grid [s]; it broadcasts to the grid's shape."""
+    return price(weighed.scenarios, weighed.counts, setting.backend, broken_down=False).time

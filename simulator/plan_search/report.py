@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -14,6 +14,7 @@ from simulator import units
 from simulator.estimation import Estimate
 from simulator.plan_search.ranking import spread
 from simulator.plan_search.searching import Search, listed
+from simulator.plan_search.table import Fastest
 
 FRONT = 20
 """Plans of a front that a terminal shows; files and JSON have all of them."""
@@ -30,7 +31,9 @@ _REASONS = {
     "batch": "dp x micro-batch does not divide the batch",
     "interleaving": "micro-batches are no multiple of the stages",
     "sharding-group": "the group does not divide the replicas",
+    "conditions": "the conditions leave nothing",
     "memory": "too much memory",
+    "limits": "slower or dearer than asked",
 }
 """Why plans cannot be, in words."""
 
@@ -44,7 +47,7 @@ def render(found: Search) -> RenderableType:
     """Lay a search out: the best plans, then what was left out, or what would come nearest where nothing fits."""
     head = f"{found.model} on {found.system}, {found.devices:,} device{'s' if found.devices > 1 else ''}"
     counted = (
-        f"{found.candidates:,} plans, {found.feasible:,} of them fit and are priced, in {found.seconds:.1f} s; "
+        f"{found.candidates:,} plans, {found.priced:,} of them fit and are priced, in {found.seconds:.1f} s; "
         f"stack {found.stack}"
     )
     parts: list[RenderableType] = [Text(head, style="bold"), Text(counted, style="dim")]
@@ -58,6 +61,8 @@ def render(found: Search) -> RenderableType:
         few = spread(found.pareto, FRONT)
         title = "Not beaten in both respects" + (f" ({FRONT} of {len(found.pareto)})" if few != found.pareto else "")
         parts.append(Padding(_table(title, few), (1, 0, 0, 0)))
+    if found.fastest is not None and found.fastest.cells:
+        parts.append(Padding(_fastest(found.fastest), (1, 0, 0, 0)))
     if found.rejected:
         parts.append(Padding(_rejected(found), (1, 0, 0, 0)))
     return Group(*parts, "")
@@ -67,18 +72,26 @@ def _nothing(found: Search) -> Text:
     """What to say where no plan is left."""
     words = [why_nothing(found)]
     if found.nearest is not None:
-        memory = found.nearest.memory_bytes
-        lacking = memory["total"] - memory["capacity"]
-        words.append(
-            f"nearest: {plan_words(found.nearest)}, {units.size(memory['total'])}, {units.size(lacking)} too much"
-        )
+        words.append(f"nearest: {nearest_words(found, found.nearest)}")
     return Text("\n".join(words), style="bold")
+
+
+def nearest_words(found: Search, nearest: Estimate) -> str:
+    """The plan that comes nearest to what was asked, and what it lacks."""
+    memory = nearest.memory_bytes
+    lacking = memory["total"] - (1.0 - found.limits.headroom) * memory["capacity"]
+    if lacking > 0:
+        return f"{plan_words(nearest)}, {units.size(memory['total'])}, {units.size(lacking)} too much"
+    money = f", {units.money(nearest.run.cost_usd)}" if nearest.run.cost_usd is not None else ""
+    return f"{plan_words(nearest)}, {units.duration(nearest.run.time_s)}{money}"
 
 
 def why_nothing(found: Search) -> str:
     """Which rule killed most plans."""
     if not found.rejected:
         return "no plan is left by the conditions"
+    if found.priced:
+        return f"no plan is left: {found.priced:,} fit, and all of them are {reason_words('limits')}"
     name, number = max(found.rejected.items(), key=lambda item: item[1])
     return f"no plan is left: {reason_words(name)} in {number:,} plans, more than for any other reason"
 
@@ -89,8 +102,12 @@ def reason_words(rule: str) -> str:
 
 
 def plan_words(found: Estimate) -> str:
+    """The plan of an answer in as few words as say it all."""
+    return in_words(found.plan)
+
+
+def in_words(plan: Mapping[str, Any]) -> str:
     """A plan in as few words as say it all."""
-    plan: dict[str, Any] = found.plan
     names = {"dp": "dp", "tp": "tp", "pp": "pp", "cp": "cp", "ep": "ep", "virtual_stages": "v"}
     words = [f"{short}={plan[name]}" for name, short in names.items() if plan.get(name, 1) > 1] or ["dp=1"]
     words.append(f"mb={plan['micro_batch']}")
@@ -126,6 +143,19 @@ def _table(title: str, found: Sequence[Estimate]) -> Table:
             units.money(one.run.cost_usd) if one.run.cost_usd is not None else "",
             plan_words(one),
         )
+    return table
+
+
+def _fastest(found: Fastest) -> Table:
+    """The fastest step for each pair of values; a dash where nothing fits."""
+    down, across = found.by
+    table = Table(title=f"Fastest step by {down} and {across}", title_justify="left", title_style="bold", box=None)
+    table.add_column(down, justify="right", no_wrap=True)
+    for second in found.values[1]:
+        table.add_column(f"{across}={second}", justify="right", no_wrap=True)
+    words = {each.values: "-" if each.step_time_s is None else units.duration(each.step_time_s) for each in found.cells}
+    for first in found.values[0]:
+        table.add_row(str(first), *(words.get((first, second), "") for second in found.values[1]))
     return table
 
 

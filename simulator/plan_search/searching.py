@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,9 +13,11 @@ from simulator.estimation import Estimate, answer
 from simulator.plan_search import conditions
 from simulator.plan_search.exploration import Exploration, Objective, Progress, explore
 from simulator.plan_search.impossible import refuse_impossible
+from simulator.plan_search.limits import Limits
 from simulator.plan_search.pricing import Setting
 from simulator.plan_search.ranking import Place, spread
 from simulator.plan_search.space import Space
+from simulator.plan_search.table import Fastest, Table, read_by
 from simulator.scenario import Named, Scenario, resolve, spec_of
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
@@ -24,7 +26,7 @@ from simulator.specs.stack import Stack
 _MOST = 1000
 """Plans that a search lists at most."""
 _PARETO = ("time", "cost", "energy", "memory")
-_PLAN_FIELDS = (
+PLAN_FIELDS = (
     "dp",
     "tp",
     "pp",
@@ -54,36 +56,43 @@ class Search:
     candidates: int
     """Plans that keep all rules of divisibility, all of them weighed."""
     feasible: int
-    """Those of them that fit in memory."""
+    """Those of them that fit in memory and keep the limits."""
     priced: int
     """Those whose time was computed: all that fit."""
     rejected: dict[str, int]
-    """Plans that cannot be, by the rule that they break first; ``memory`` for those that do not fit."""
+    """Plans that cannot be, by the rule that they break first; ``memory`` for those that do not fit, ``limits`` for
+    those that are slower than deadline or budget allow."""
     seconds: float
     best: tuple[Estimate, ...]
     """The best first; ties are broken by the simplicity of the plan."""
     pareto: tuple[Estimate, ...] | None
     """Where asked for, plans that no other beats in both respects, the fastest first."""
     nearest: Estimate | None
-    """Where nothing fits, the plan that needs least memory."""
+    """Where nothing fits, the plan that needs least memory; where nothing that fits keeps the limits, the fastest."""
     whole: bool
     """Whether all plans were seen, or somebody interrupted."""
+    limits: Limits = field(default_factory=Limits)
+    fastest: Fastest | None = None
+    """Where asked for, the fastest plan for each pair of values of two fields."""
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers, strings, lists and dictionaries."""
-        plain = {name: value for name, value in vars(self).items() if name not in ("best", "pareto", "nearest")}
+        apart = ("best", "pareto", "nearest", "limits", "fastest")
+        plain = {name: value for name, value in vars(self).items() if name not in apart}
         return {
             **plain,
+            **vars(self.limits),
             "best": [listed(one) for one in self.best],
             **({"pareto": [listed(one) for one in self.pareto]} if self.pareto is not None else {}),
             **({"nearest": listed(self.nearest)} if self.nearest is not None else {}),
+            **({"fastest": self.fastest.to_dict()} if self.fastest is not None else {}),
         }
 
 
 def listed(found: Estimate) -> dict[str, Any]:
     """One plan of a list, as plain values."""
     return {
-        "plan": {name: found.plan[name] for name in _PLAN_FIELDS if name in found.plan},
+        "plan": {name: found.plan[name] for name in PLAN_FIELDS if name in found.plan},
         "step_time_s": found.step_time_s,
         "interval": {
             "low_s": found.step_time_low_s,
@@ -113,6 +122,10 @@ def search(
     where: str | None = None,
     top: int = 10,
     pareto: str | None = None,
+    headroom: float | str = 0.0,
+    deadline: float | str | None = None,
+    budget: float | None = None,
+    by: str | None = None,
     progress: Progress | None = None,
     **scenario: Any,
 ) -> Search:
@@ -134,6 +147,12 @@ def search(
         How many of the best plans to list.
     pareto
         Two of the objectives, such as ``time,memory``, for a list of plans that no other beats in both.
+    headroom
+        Share of the memory that stays free, such as 0.1 or ``10%``.
+    deadline, budget
+        How long the run may take, if nothing interrupts it, as ``60d``, and what it may cost [USD].
+    by
+        Two fields of the plan, such as ``tp,pp``, for a table of the fastest plan for each pair of their values.
     progress
         Called after each grid of plans.
     scenario
@@ -151,38 +170,49 @@ def search(
     (8, True)
     """
     opened = resolve(model, system, plan=plan, stack=stack, open_plan=True, **scenario)
-    wishes: dict[str, Any] = {"objective": objective, "where": where, "top": top, "pareto": pareto}
-    return searched(opened, spec_of(Plan, plan), stack is not None, **wishes, progress=progress)
+    wishes: dict[str, Any] = {"objective": objective, "where": where, "top": top, "pareto": pareto, "by": by}
+    wishes |= {"headroom": headroom, "deadline": deadline, "budget": budget}
+    return searched(opened, spec_of(Plan, plan), stack is not None, progress=progress, **wishes)
+
+
+@dataclass(frozen=True)
+class _Wishes:
+    """What is asked of a search; `search` says what the fields mean."""
+
+    objective: str = "time"
+    where: str | None = None
+    top: int = 10
+    pareto: str | None = None
+    headroom: float | str = 0.0
+    deadline: float | str | None = None
+    budget: float | None = None
+    by: str | None = None
 
 
 def searched(
-    scenario: Scenario,
-    given: Plan,
-    stack_given: bool,
-    *,
-    objective: str = "time",
-    where: str | None = None,
-    top: int = 10,
-    pareto: str | None = None,
-    progress: Progress | None = None,
+    scenario: Scenario, given: Plan, stack_given: bool, *, progress: Progress | None = None, **wishes: Any
 ) -> Search:
-    """Search for the best plans of a scenario whose plan is open; `search` says what the parameters mean."""
-    aim = _objective(objective, scenario)
-    both = _pareto(pareto, scenario)
-    number = _top(top)
-    wanted = (*conditions.given(given), *conditions.parse(where))
+    """Search for the best plans of a scenario whose plan is open; `search` says what may be wished for."""
+    asked = _Wishes(**wishes)
+    aim, both, by = _objective(asked.objective, scenario), _pareto(asked.pareto, scenario), read_by(asked.by)
+    limits = Limits.read(asked.headroom, asked.deadline, asked.budget)
+    wanted = (*conditions.given(given), *conditions.parse(asked.where))
     refuse_impossible(given, scenario)
     space = space_of(scenario, wanted, any_axis=not stack_given)
+    table = Table(by) if by is not None else None
     start = time.perf_counter()
     found = explore(
         space,
-        setting_of(scenario),
+        replace(setting_of(scenario), capacity=limits.memory(scenario)),
         by_memory=aim == "memory",
-        top=number,
+        top=_top(asked.top),
         front=both is not None,
+        slowest=limits.step_time(scenario),
+        table=table,
         progress=progress,
     )
-    return _told(found, scenario, aim, both, number, start)
+    told = _told(found, scenario, aim, both, limits, table)
+    return replace(told, seconds=time.perf_counter() - start)
 
 
 def space_of(scenario: Scenario, wanted: tuple[conditions.Condition, ...], *, any_axis: bool) -> Space:
@@ -201,13 +231,12 @@ def space_of(scenario: Scenario, wanted: tuple[conditions.Condition, ...], *, an
 
 def setting_of(scenario: Scenario) -> Setting:
     """What all plans of a scenario share."""
-    backend = scenario.backend()
     return Setting(
         scenario.model.columns(),
         scenario.workload.columns(),
-        scenario.shifts.on_stacks(scenario.stack.columns()),
-        backend,
-        float(backend.device.memory_capacity),
+        scenario.columns().stacks,
+        scenario.backend(),
+        scenario.system.device.memory_capacity,
         scenario.plan,
         scenario.workload.global_batch or 1,
     )
@@ -220,7 +249,12 @@ def estimate_at(place: Place, scenario: Scenario) -> Estimate:
 
 
 def _told(
-    found: Exploration, scenario: Scenario, aim: Objective, both: tuple[str, str] | None, number: int, start: float
+    found: Exploration,
+    scenario: Scenario,
+    aim: Objective,
+    both: tuple[str, str] | None,
+    limits: Limits,
+    table: Table | None,
 ) -> Search:
     """The answer to a search."""
     rejected = {name: count for name, count in found.rejected.most_common() if count}
@@ -228,8 +262,8 @@ def _told(
     if found.front is not None and both is not None:
         places = found.front.places if "memory" in both else found.front.places[:1]
         front = tuple(estimate_at(place, scenario) for place in spread(places, _MOST))
-    nearest = found.nearest.places[0] if not found.feasible and found.nearest.places else None
-    best = tuple(estimate_at(place, scenario) for place in found.best.places[:number])
+    near = [] if found.feasible else (found.quickest if found.priced else found.nearest).places
+    best = tuple(estimate_at(place, scenario) for place in found.best.places)
     return Search(
         model=scenario.model.id,
         system=scenario.system.id,
@@ -238,14 +272,23 @@ def _told(
         objective=aim,
         candidates=found.candidates,
         feasible=found.feasible,
-        priced=found.feasible,
+        priced=found.priced,
         rejected=rejected,
-        seconds=time.perf_counter() - start,
+        seconds=0.0,
         best=best,
         pareto=front,
-        nearest=estimate_at(nearest, scenario) if nearest is not None else None,
+        nearest=estimate_at(near[0], scenario) if near else None,
         whole=found.whole,
+        limits=limits,
+        fastest=table.fastest(lambda place: _listed_plan(place, scenario)) if table is not None else None,
     )
+
+
+def _listed_plan(place: Place, scenario: Scenario) -> dict[str, Any]:
+    """The plan of a grid, as `listed` says it."""
+    plan = place.grid.plan(place.index, scenario.plan).with_degrees(scenario.devices)
+    known = {name: getattr(plan, name) for name in PLAN_FIELDS if getattr(plan, name) is not None}
+    return {**known, "placement": list(known["placement"])}
 
 
 def _objective(name: str, scenario: Scenario) -> Objective:

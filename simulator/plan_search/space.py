@@ -16,12 +16,11 @@ from simulator.plan_search.conditions import Condition
 from simulator.plan_search.grid import Grid, Pass, Split
 from simulator.specs.model import Model
 from simulator.specs.plan import Axis, Plan, Schedule
-from simulator.specs.plans import AXES, rules_of_replicas, rules_of_shape
-from simulator.specs.stack import Recompute, Sharding, Stack
+from simulator.specs.plans import AXES, divisors, rules_of_replicas, rules_of_shape
+from simulator.specs.stack import RECOMPUTES, Sharding, Stack
 from simulator.specs.workload import Workload
 
 Entry = TypeVar("Entry")
-_RECOMPUTE: tuple[Recompute, ...] = ("none", "selective", "full")
 _NODES = (1, 8, 64)
 """Nodes that share parameters under hybrid sharding."""
 _OF_SPLITS = ("heads", "kv-heads", "layers", "sequence", "experts", "expert-group", "batch")
@@ -56,25 +55,25 @@ class Space:
 
     def grids(self) -> Iterator[Grid]:
         """Grids of plans that together are all of them; what their degrees forbid is counted and left out."""
-        for (has_pipeline, has_tensor, *_), splits in self._groups().items():
+        for splits in self._groups():
             used = {axis: any(getattr(split, axis) > 1 for split in splits) for axis in AXES}
-            stages = sorted({split.pp for split in splits})
+            shares = self.usual or used["tp"]  # which means nothing for a rank that is alone
             grid = Grid(
                 splits=splits,
                 placements=self.placements(used),
                 shardings=self.shardings(max(split.dp * split.cp for split in splits)),
-                schedules=self.schedules(stages if has_pipeline else [1]),
+                schedules=self.schedules(sorted({split.pp for split in splits})),
                 offloads=self.offloads(),
-                passes=self.passes({split.dp for split in splits}, shares=bool(has_tensor)),
+                passes=self.passes({split.dp for split in splits}, shares=shares),
             )
             if grid.size:
                 yield grid
 
-    def _groups(self) -> dict[tuple[int, ...], list[Split]]:
-        """Splits that keep the rules, by what decides which schedules, passes and placements they can have."""
+    def _groups(self) -> list[list[Split]]:
+        """Splits that keep the rules, parted by what decides which schedules, passes and placements they can have."""
         splits = list(self.splits())
         if not splits:
-            return {}
+            return []
         one = Grid(splits, (AXES,), (("none", 0),), (("1f1b", 1),), (False,), (Pass(1, False, "none"),))  # type: ignore[arg-type]
         columns = one.columns(self.base, self.batch), self.model.columns(), self.workload.columns()
         alive = np.ones(len(splits), dtype=bool)
@@ -87,10 +86,10 @@ class Space:
                 alive &= kept
         groups: dict[tuple[int, ...], list[Split]] = defaultdict(list)
         for split in (splits[i] for i in np.flatnonzero(alive)):
-            kind = (split.pp > 1, split.tp > 1, split.pp, split.dp > 1, split.cp > 1)
+            kind = () if self.usual else (split.pp, split.tp > 1, split.dp > 1, split.cp > 1)
             limited = (split.dp,) if self._says("micro_batches") else ()
-            groups[*((True, True) if self.usual else kind), *limited].append(split)
-        return groups
+            groups[*kind, *limited].append(split)
+        return list(groups.values())
 
     def _plans_of(self, split: Split) -> int:
         """Plans that a split would have if it kept the rules."""
@@ -109,23 +108,21 @@ class Space:
         several = {
             axis: self.any_axis or axis in self.stack.axes or self._says(axis) for axis in ("tp", "pp", "cp", "ep")
         }
-        lists = [_divisors(self.devices) if several[axis] else [1] for axis in ("tp", "pp", "cp")]
+        lists = [divisors(self.devices) if several[axis] else [1] for axis in ("tp", "pp", "cp")]
         for tp, pp, cp in product(*(self._allowed(a, v) for a, v in zip(("tp", "pp", "cp"), lists, strict=True))):
             dp, left = divmod(self.devices, tp * pp * cp)
             if left or not self._keeps("dp", dp):
                 continue
-            shared = _divisors(math.gcd(self.model.experts, dp)) if several["ep"] else [1]
+            shared = divisors(math.gcd(self.model.experts, dp)) if several["ep"] else [1]
             if self._says("ep"):
-                shared = _divisors(max(self.model.experts, dp))
+                shared = divisors(max(self.model.experts, dp))
             for ep in self._allowed("ep", shared):
                 yield Split(tp, pp, cp, dp, ep)
 
     def placements(self, used: dict[str, bool]) -> list[tuple[Axis, ...]]:
         """Orders of the axes; those that differ in axes of one rank only are the same."""
         found: dict[tuple[str, ...], tuple[Axis, ...]] = {}
-        orders: list[tuple[Any, ...]] = (
-            [AXES] if self.usual and not self._says("placement") else list(permutations(AXES))
-        )
+        orders: list[tuple[Any, ...]] = [AXES] if self._only_usual("placement") else list(permutations(AXES))
         for order in self._allowed("placement", orders):
             found.setdefault(tuple(axis for axis in order if used[axis]), order)
         return list(found.values())
@@ -137,8 +134,11 @@ class Space:
             asked = [int(v) for c in self.conditions if c.field == "sharding_group" for v in c.values if v > 0]
             nodes = _NODES[:1] if self.usual else _NODES
             groups = sorted({self.system.devices_per_node * number for number in nodes} | set(asked))
-            few = self.usual and not self._says("sharding")
-            every += [("zero1", 0), ("zero3", 0)] if few else [("zero1", 0), ("zero2", 0), ("zero3", 0)]
+            every += (
+                [("zero1", 0), ("zero3", 0)]
+                if self._only_usual("sharding")
+                else [("zero1", 0), ("zero2", 0), ("zero3", 0)]
+            )
             every += [("zero1", group) for group in sorted(set(asked)) if 1 < group <= replicas]
             every += [("hybrid", group) for group in groups if 1 < group < replicas + (group in asked)]
         return [
@@ -154,7 +154,7 @@ class Space:
             every += [("gpipe", 1), ("zero-bubble", 1)]
             for virtual in sorted({virtual for pp in stages if pp > 1 for virtual in self._virtual(pp)}):
                 every += [("interleaved", virtual), ("zero-bubble", virtual)]
-        if self.usual and not self._says("schedule"):
+        if self._only_usual("schedule"):
             every = [each for each in every if each[0] in ("1f1b", "interleaved")]
         return [
             (name, virtual)
@@ -173,13 +173,13 @@ class Space:
             size
             for dp in replicas
             if self.batch % dp == 0
-            for size in _divisors(self.batch // dp)
+            for size in divisors(self.batch // dp)
             if self._keeps("micro_batches", self.batch // (dp * size))
         }
-        sharing, repeats = [False, True] if shares else [False], list(_RECOMPUTE)
-        if self.usual and not self._says("sequence_parallel"):
+        sharing, repeats = [False, True] if shares else [False], list(RECOMPUTES)
+        if self._only_usual("sequence_parallel"):
             sharing = [shares]
-        if self.usual and not self._says("recompute") and self.stack.attention == "fused":
+        if self._only_usual("recompute") and self.stack.attention == "fused":
             repeats.remove("selective")  # which fused attention does anyway
         return [
             Pass(size, shared, repeated)
@@ -190,8 +190,11 @@ class Space:
 
     def offloads(self) -> list[bool]:
         """Whether optimizer states may live with the host."""
-        few = self.usual and not self._says("offload_optimizer")
-        return self._allowed("offload_optimizer", [False] if few else [False, True])
+        return self._allowed("offload_optimizer", [False] if self._only_usual("offload_optimizer") else [False, True])
+
+    def _only_usual(self, name: str) -> bool:
+        """Whether of a field only usual values are tried: no condition names it."""
+        return self.usual and not self._says(name)
 
     def _says(self, name: str) -> bool:
         """Whether a condition names a field."""
@@ -204,9 +207,3 @@ class Space:
     def _allowed(self, name: str, values: Sequence[Entry]) -> list[Entry]:
         """The values of a field that meet all conditions."""
         return [value for value in values if self._keeps(name, value)]
-
-
-def _divisors(number: int) -> list[int]:
-    """All divisors of a number, in order."""
-    small = [divisor for divisor in range(1, math.isqrt(number) + 1) if number % divisor == 0]
-    return small + [number // divisor for divisor in reversed(small) if divisor * divisor != number]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -159,8 +159,9 @@ def sweep(
     plan, where
         What holds for all plans, as in `simulator.search`.
     every_plan
-        Whether every plan is priced for each case, as a search does; else those that most runs use, and all of them
-        where none of those fits.
+        Whether every plan is priced for each case, as a search does; else those that most runs use. Where none of these
+        fits, the same with optimizer states offloaded are tried, and then, unless ``stack`` is given, both again over
+        axes that the stack does not offer.
     cluster
         Address of a Dask scheduler; all cores of this machine unless given.
     processes
@@ -190,6 +191,7 @@ def collected(
     cluster: str | None = None,
     processes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    seen: Callable[[Option | Refused], None] | None = None,
 ) -> Swept:
     """The best plans of cases until all are done or somebody interrupts.
 
@@ -201,6 +203,8 @@ def collected(
         Where it is computed, as in `sweep`.
     progress
         Called after each case with how many are done, and how many there are.
+    seen
+        Called before that with what came of the case.
 
     Raises
     ------
@@ -215,19 +219,25 @@ def collected(
                     found.append(each)
                 else:
                     refused.append(each)
+                if seen is not None:
+                    seen(each)
                 if progress is not None:
                     progress(len(found) + len(refused), len(cases))
         except KeyboardInterrupt:
             whole = False
     if not found and whole and len({each.reason for each in refused}) == 1 and refused[0].rule is None:
         raise InputError(refused[0].reason)
-    found.sort(key=lambda option: (option.time_s, option.cost_usd, option.devices, option.system, option.model))
-    refused.sort(key=lambda each: (each.system, each.devices, each.model))
-    return Swept(found, refused, whole)
+    return Swept(*ordered(found, refused), whole)
+
+
+def ordered(found: Iterable[Option], refused: Iterable[Refused]) -> tuple[list[Option], list[Refused]]:
+    """Options, the fastest first, and refusals by system."""
+    options = sorted(found, key=lambda one: (one.time_s, one.cost_usd, one.devices, one.system, one.model))
+    return options, sorted(refused, key=lambda each: (each.system, each.devices, each.model))
 
 
 def best_of(case: Case) -> Option | Refused:
-    """The best plan of a case: of what most runs do, or with optimizer states offloaded where none of that fits.
+    """The best plan of a case, out of the first of its spaces where something fits.
 
     Raises
     ------

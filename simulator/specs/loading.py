@@ -100,7 +100,8 @@ class ScenarioFile(BaseModel):
 
     title: str | None = None
     model: str | dict[str, Any]
-    system: str
+    system: str | None = None
+    """A plain host of the profile's device where a profile is given, else it must be."""
     devices: Annotated[int, NO_FLAG] | None = None
     stack: str | None = None
     plan: Plan = Plan()
@@ -109,6 +110,7 @@ class ScenarioFile(BaseModel):
     grid: str | None = None
     overhead: str | None = None
     constants: str | None = None
+    profile: str | None = None
     price_kind: PriceKind | None = None
     ownership: Ownership = Ownership()
     reliability: Reliability = Reliability()
@@ -138,7 +140,8 @@ def _relative(scenario: ScenarioFile, path: Path) -> ScenarioFile:
     model = scenario.model
     if isinstance(model, dict):
         model = {key: near(value) if key == "base" else value for key, value in model.items()}
-    moved = {name: near(getattr(scenario, name)) for name in ("system", "stack", "constants")} | {"model": near(model)}
+    named = ("system", "stack", "constants", "profile")
+    moved = {name: near(getattr(scenario, name)) for name in named} | {"model": near(model)}
     return scenario.model_copy(update={field: name for field, name in moved.items() if name is not None})
 
 
@@ -165,7 +168,7 @@ def scenario_of(
     path = Path(name)
     if is_path(name) and path.suffix != ".json":
         given = read_mapping(path)
-        if "system" in given or ("model" in given and "layers" not in given):
+        if "system" in given or "profile" in given or ("model" in given and "layers" not in given):
             scenario = _relative(build(ScenarioFile, given, path=path), path)
             document = scenario.model_dump(mode="json", exclude_unset=True)
     if objective is not None:
@@ -176,7 +179,7 @@ def scenario_of(
     document["ownership"] = {**document.get("ownership", {}), **(ownership or {})}
     document["reliability"] = {**document.get("reliability", {}), **(reliability or {})}
     document["workload"] = {**_without_other_total(document.get("workload", {}), workload), **workload}
-    if "system" not in document:
+    if "system" not in document and "profile" not in document:
         raise InputError("--system is missing: name what the model runs on, such as --system dgx-a100-640gb")
     return build(ScenarioFile, document)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -15,12 +14,14 @@ from hardware.profile import Precision
 from hardware.spec import NO_FLAG, Sheet
 from simulator.formulas.typing import Num
 from simulator.specs.model import Model
-from simulator.specs.plans import AXES, Plans, rules_of_replicas, rules_of_shape
+from simulator.specs.plans import AXES, Plans, divisors, rules_of_replicas, rules_of_shape
 from simulator.specs.stack import Optimizer, Recompute, Sharding, Stack
 from simulator.specs.workload import Workload
 
 Degree = Annotated[int, Field(ge=1, le=1_000_000), NO_FLAG]
 Schedule = Literal["1f1b", "gpipe", "interleaved", "zero-bubble"]
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+"""The simplest first."""
 Axis = Literal["tp", "cp", "dp", "pp"]
 
 _STATE_BYTES: dict[str, float] = {"adamw": 8.0, "lamb": 8.0, "sgd": 4.0, "adafactor": 0.0, "adam-8bit": 2.0}
@@ -117,7 +118,7 @@ class Plan(Sheet):
         if self.dp is None and devices % inner:
             raise InputError(
                 f"tp={tp} x pp={pp} x cp={cp} = {inner} does not divide devices={devices}; "
-                f"valid products: {_divisors(devices)}",
+                f"valid products: {_listed_divisors(devices)}",
                 fields=degrees,
             )
         dp = self.dp or devices // inner
@@ -177,10 +178,9 @@ def _first(value: bool | None, otherwise: bool) -> bool:
     return otherwise if value is None else value
 
 
-def _divisors(number: int) -> str:
+def _listed_divisors(number: int) -> str:
     """Name the divisors of a number, a few where there are many."""
-    found = [divisor for divisor in range(1, math.isqrt(number) + 1) if number % divisor == 0]
-    found += [number // divisor for divisor in reversed(found) if divisor * divisor != number]
+    found = divisors(number)
     return ", ".join(map(str, found)) if len(found) <= 24 else ", ".join(map(str, found[:20])) + ", ..."
 
 
@@ -280,4 +280,4 @@ def _valid(rule: str, model: Model, workload: Workload) -> str:
         "experts": model.experts,
         "batch": workload.global_batch,
     }.get(rule)
-    return f"; valid{' products' if rule == 'batch' else ''}: {_divisors(of)}" if of else ""
+    return f"; valid{' products' if rule == 'batch' else ''}: {_listed_divisors(of)}" if of else ""

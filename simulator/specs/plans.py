@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -120,6 +121,18 @@ def _stride(axis: str, degrees: Mapping[str, Num], placed: Mapping[str, Num]) ->
             inside = np.asarray(placed[other]) < placed[axis]
             distance = distance * np.where(inside, degrees[other], 1.0)
     return distance
+
+
+def divisors(number: int) -> list[int]:
+    """All divisors of a number, in order.
+
+    Examples
+    --------
+    >>> divisors(12)
+    [1, 2, 3, 4, 6, 12]
+    """
+    small = [divisor for divisor in range(1, math.isqrt(number) + 1) if number % divisor == 0]
+    return small + [number // divisor for divisor in reversed(small) if divisor * divisor != number]
 
 
 @dataclass(frozen=True)

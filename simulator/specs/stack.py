@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -17,6 +17,9 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NO_FLAG]
 Sharding = Literal["none", "zero1", "zero2", "zero3", "hybrid"]
 Recompute = Literal["none", "selective", "full"]
 Optimizer = Literal["adamw", "lamb", "sgd", "adafactor", "adam-8bit"]
+SHARDINGS: tuple[Sharding, ...] = get_args(Sharding)
+RECOMPUTES: tuple[Recompute, ...] = get_args(Recompute)
+"""Each the simplest first."""
 
 
 class Defaults(Sheet):
@@ -60,7 +63,7 @@ class Stack(Sheet):
     """Stacks of one family share code and habits; a fit lets them share what it learns."""
     timed_as: Name | None = None
     """The stack whose fitted constants it shares, where the two differ in memory only."""
-    platform: Literal["gpu", "tpu"]
+    platform: Literal["gpu", "tpu", "cpu"]
     axes: tuple[Literal["dp", "tp", "pp", "cp", "ep"], ...]
     """Kinds of parallelism that it offers."""
     attention: Literal["unfused", "fused"]

@@ -181,6 +181,7 @@ def _attention_core(layers: Layers, scenarios: Scenarios, tokens: Tokens, keys: 
             ),
             widest=matrix,
             in_attention=True,
+            drawn=eager * rows * tokens.queries * keys * layers.dropout,
             forward_bytes=matrix * (2.0 + 2.5 * layers.dropout + 4.0 * apart),
             backward_bytes=matrix * (3.0 + 2.5 * layers.dropout + 2.0 * apart),
             reduces=True,

@@ -41,6 +41,7 @@ def _tables(scenarios: Scenarios, tokens: Tokens) -> Operator:
         parameters=table + models.bucket_tables * models.heads / plans.tp + beside,
         partial_parameters=beside,
         saved=models.embedding_norm * norm + models.dropout * activations.dropout_mask(tokens.shared, width),
+        drawn=models.dropout * tokens.shared * width,
         forward_bytes=size * (2.0 + models.embedding_norm * 2.0 + 4.0 * eager),
         backward_bytes=size * (2.0 + models.embedding_norm * 3.0 + 2.0 * eager) + 2.0 * table * element,
         forward_kernels=2.0 + 3.0 * eager,

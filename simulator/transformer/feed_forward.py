@@ -144,6 +144,7 @@ def _activation(layers: Layers, scenarios: Scenarios, rows: Num, width: Num, use
     more = scenarios.stacks.activation_copies - scenarios.stacks.fused_gate * gated
     return Stream(
         name="activation function",
+        kind="gated activation function" if np.all(np.asarray(gated) > 0.0) else "activation function",
         part="elementwise",
         saved=activations.gate(rows, width, element_bytes=element, inputs=inputs, rectified=layers.rectified)
         + more * size,

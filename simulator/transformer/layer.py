@@ -63,6 +63,7 @@ def _residuals(layers: Layers, scenarios: Scenarios, tokens: Tokens) -> list[Ope
             name="dropout and residual",
             part="elementwise",
             saved=additions * layers.dropout * activations.dropout_mask(tokens.shared, layers.hidden_size),
+            drawn=additions * layers.dropout * tokens.shared * layers.hidden_size,
             forward_bytes=size * (3.0 + 0.5 * layers.dropout + 2.0 * layers.dropout * eager),
             backward_bytes=size * (2.0 + 0.5 * layers.dropout + eager),
             forward_kernels=additions * (1.0 + layers.dropout * eager),

@@ -60,4 +60,4 @@ def with_latency(constants: Constants, factors: Mapping[str, float]) -> Constant
     bridge, inner, outer, cross = (
         factor * factors.get(level, 1.0) for level, factor in zip(LEVELS, before, strict=True)
     )
-    return _DelayedConstants(constants.shifts, constants.origin, (bridge, inner, outer, cross))
+    return _DelayedConstants(constants.shifts, constants.origin, constants.profile, (bridge, inner, outer, cross))

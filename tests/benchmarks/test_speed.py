@@ -62,7 +62,7 @@ def _priced(model: str, system: str, devices: int) -> tuple[int, float]:
     for grid in grids:
         for piece in grid.pieces(_PLANS):
             weighed = weigh(piece, setting, Counter())
-            seconds = scenario.workload.total_steps * np.asarray(step_times(piece, setting))
+            seconds = scenario.workload.total_steps * np.asarray(step_times(weighed, setting))
             cost = np.asarray(money.cost(money.device_seconds(seconds, float(devices)), scenario.price.rate))
             answers = np.stack([np.broadcast_to(each, piece.shape) for each in (seconds, weighed.memory, cost)])
             plans += number(weighed.kept, piece)

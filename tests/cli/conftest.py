@@ -33,6 +33,18 @@ class Outcome:
 Capsim = Callable[..., Outcome]
 
 
+def assert_one_sentence(outcome: Outcome, *fragments: str) -> None:
+    """Whether bad input ended with one clear sentence on standard error, status 2, and nothing else."""
+    assert outcome.status == 2
+    assert outcome.out == ""
+    assert outcome.err.startswith("capsim: ")
+    assert outcome.err.endswith("\n")
+    assert outcome.err[:-1].isprintable()
+    assert len(outcome.err) < 600
+    assert "Traceback" not in outcome.err
+    assert all(fragment in outcome.err for fragment in fragments), outcome.err
+
+
 @pytest.fixture
 def capsim(capsys: pytest.CaptureFixture[str]) -> Capsim:
     """Run the command line with arguments."""

@@ -22,6 +22,7 @@ _PARTS = {
     "stacks": "megatron-lm",
     "prices": "aws-p4d.24xlarge",
     "profiles": "a100-sxm",
+    "measured": "a100-sxm",
     "links": "nvlink3",
     "grids": "world",
     "overheads": "default",

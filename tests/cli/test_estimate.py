@@ -155,6 +155,7 @@ _EFFECTS: dict[str, tuple[str, str]] = {
     "--grid": ("", "--grid fr"),
     "--overhead": ("", "--overhead google"),
     "--constants": ("", "--constants none"),
+    "--profile": ("--precision bf16", "--profile a100-sxm"),
 }
 """Each option with what else the command says, and what changes the answer."""
 
@@ -178,7 +179,7 @@ def test_every_option_changes_the_answer(capsim: Capsim, option: str) -> None:
 
 def test_every_option_of_the_help_is_tried_above(capsim: Capsim) -> None:
     listed = set(re.findall(r"(?<![\w-])--[a-z-]+", capsim("estimate", "--help").out.split("Options:")[1]))
-    assert listed - {"--help", "--json", "--sources"} == set(_EFFECTS)
+    assert listed - {"--help", "--json", "--explain", "--sources"} == set(_EFFECTS)
 
 
 def test_the_last_of_two_equal_options_holds(capsim: Capsim) -> None:

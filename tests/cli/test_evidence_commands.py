@@ -11,21 +11,10 @@ import yaml
 
 from simulator.evidence import runs
 from simulator.evidence.fitting import Fit
-from tests.cli.conftest import Capsim, Outcome
+from tests.cli.conftest import Capsim, assert_one_sentence
 from tests.evidence.examples import fitted_to, timed, written
 
 _BERT = ("estimate", "bert-large", "--system", "dgx-a100-640gb", "--stack", "composer-0.11", "--micro-batch", "8")
-
-
-def _assert_one_sentence(outcome: Outcome, *fragments: str) -> None:
-    assert outcome.status == 2
-    assert outcome.out == ""
-    assert outcome.err.startswith("capsim: ")
-    assert outcome.err.endswith("\n")
-    assert outcome.err[:-1].isprintable()
-    assert len(outcome.err) < 600
-    assert "Traceback" not in outcome.err
-    assert all(fragment in outcome.err for fragment in fragments), outcome.err
 
 
 def _rows(slower: float = 1.0) -> list[dict[str, Any]]:
@@ -231,13 +220,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @_BOTH
 def test_a_path_that_is_none(capsim: Capsim, here: Path, command: tuple[str, ...]) -> None:
-    _assert_one_sentence(capsim(*command, "nowhere.yaml"), "nowhere.yaml: cannot be read")
+    assert_one_sentence(capsim(*command, "nowhere.yaml"), "nowhere.yaml: cannot be read")
     folder = here / "folder"
     folder.mkdir()
-    _assert_one_sentence(capsim(*command, folder), "folder: holds no YAML files")
+    assert_one_sentence(capsim(*command, folder), "folder: holds no YAML files")
     (folder / "inner.yaml").mkdir()
-    _assert_one_sentence(capsim(*command, folder), "inner.yaml: is a directory")
-    _assert_one_sentence(capsim(*command, "two\nlines.yaml"), r"two\nlines.yaml")
+    assert_one_sentence(capsim(*command, folder), "inner.yaml: is a directory")
+    assert_one_sentence(capsim(*command, "two\nlines.yaml"), r"two\nlines.yaml")
     assert [each.name for each in here.iterdir()] == ["folder"]
 
 
@@ -276,7 +265,7 @@ def test_a_file_that_holds_no_runs(
 ) -> None:
     path = here / "runs.yaml"
     path.write_bytes(content)
-    _assert_one_sentence(capsim(*command, path), "runs.yaml:", fragment)
+    assert_one_sentence(capsim(*command, path), "runs.yaml:", fragment)
     assert [each.name for each in here.iterdir()] == ["runs.yaml"]
 
 
@@ -284,7 +273,7 @@ def test_a_file_that_holds_no_runs(
 def test_one_run_in_two_files(capsim: Capsim, here: Path, command: tuple[str, ...]) -> None:
     _write(here / "a.yaml", _rows()[:1])
     _write(here / "b.yaml", _rows()[:1])
-    _assert_one_sentence(capsim(*command, here), "b.yaml: run 'own-", "another run has this id")
+    assert_one_sentence(capsim(*command, here), "b.yaml: run 'own-", "another run has this id")
 
 
 @_BOTH
@@ -292,15 +281,15 @@ def test_a_huge_file(capsim: Capsim, here: Path, command: tuple[str, ...]) -> No
     path = here / "runs.yaml"
     with path.open("wb") as file:
         file.truncate(60_000_000)
-    _assert_one_sentence(capsim(*command, path), "runs.yaml: has more than 50,000,000 bytes")
+    assert_one_sentence(capsim(*command, path), "runs.yaml: has more than 50,000,000 bytes")
 
 
 def test_runs_that_cannot_be_fitted_to(capsim: Capsim, here: Path) -> None:
     kept = here / "constants.yaml"
     kept.write_text("mine")
     path = _write(here / "runs.yaml", [row | {"measured": {}} for row in _rows()])
-    _assert_one_sentence(capsim("fit", "--runs", path, "-o", kept), "no run to fit to: none trained with a step time")
-    _assert_one_sentence(capsim("fit", "--runs", _write(path, []), "-o", kept), "no run to fit to")
+    assert_one_sentence(capsim("fit", "--runs", path, "-o", kept), "no run to fit to: none trained with a step time")
+    assert_one_sentence(capsim("fit", "--runs", _write(path, []), "-o", kept), "no run to fit to")
     assert kept.read_text() == "mine"
     assert capsim("validate", path, "--json").json["rows"] == 0
 
@@ -308,17 +297,17 @@ def test_runs_that_cannot_be_fitted_to(capsim: Capsim, here: Path) -> None:
 @pytest.mark.usefixtures("quick")
 def test_an_output_that_cannot_be_written(capsim: Capsim, own: Path, here: Path) -> None:
     for output, why in (("no/where.yaml", "No such file"), (".", "directory")):
-        _assert_one_sentence(capsim("fit", "--runs", own, "-o", output), f"{output}: cannot be written", why)
-        _assert_one_sentence(capsim("validate", own, "--html", output), f"{output}: cannot be written", why)
-        _assert_one_sentence(capsim("validate", own, "--json", "--html", output), "cannot be written", why)
+        assert_one_sentence(capsim("fit", "--runs", own, "-o", output), f"{output}: cannot be written", why)
+        assert_one_sentence(capsim("validate", own, "--html", output), f"{output}: cannot be written", why)
+        assert_one_sentence(capsim("validate", own, "--json", "--html", output), "cannot be written", why)
     assert list(here.iterdir()) == []
 
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
 def test_a_full_disk(capsim: Capsim, own: Path) -> None:
-    _assert_one_sentence(capsim("fit", "--runs", own, "-o", "/dev/full"), "No space left on device")
-    _assert_one_sentence(capsim("validate", own, "--html", "/dev/full"), "No space left on device")
+    assert_one_sentence(capsim("fit", "--runs", own, "-o", "/dev/full"), "No space left on device")
+    assert_one_sentence(capsim("validate", own, "--html", "/dev/full"), "No space left on device")
 
 
 @pytest.mark.parametrize("output", ["no/where.yaml", "."])
@@ -329,7 +318,7 @@ def test_the_long_fit_refuses_an_output_before_it_starts(
         raise AssertionError("fitted for minutes before looking at the output")
 
     monkeypatch.setattr("simulator.evidence.refit.shipped", never)
-    _assert_one_sentence(capsim("fit", "-o", output), "cannot be written")
+    assert_one_sentence(capsim("fit", "-o", output), "cannot be written")
 
 
 @pytest.mark.parametrize("command", [_BERT, ("validate",), ("fit", "-o", "never-written.yaml")], ids=lambda c: c[0])
@@ -351,13 +340,13 @@ def test_constants_that_are_none(
     if content is not None:
         path.write_text(content)
     runs_too = [] if command == _BERT else ["--runs", own] if command[0] == "fit" else [own]
-    _assert_one_sentence(capsim(*command, *runs_too, "--constants", path), "mine.yaml: ", fragment)
+    assert_one_sentence(capsim(*command, *runs_too, "--constants", path), "mine.yaml: ", fragment)
     assert [each.name for each in here.iterdir()] == ([] if content is None else ["mine.yaml"])
 
 
 @pytest.mark.parametrize("arguments", [("validate", "--nonsense"), ("fit", "--runs"), ("fit", "extra"), ("fit", "-o")])
 def test_options_that_cannot_be(capsim: Capsim, arguments: tuple[str, ...]) -> None:
-    _assert_one_sentence(capsim(*arguments), "see capsim ", "--help")
+    assert_one_sentence(capsim(*arguments), "see capsim ", "--help")
 
 
 def test_help_has_an_example(capsim: Capsim) -> None:

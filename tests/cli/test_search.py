@@ -13,7 +13,7 @@ import pytest
 
 import simulator
 from simulator.commands import searching
-from tests.cli.conftest import Capsim, Outcome
+from tests.cli.conftest import Capsim, Outcome, assert_one_sentence
 
 ROOT = Path(__file__).parents[2]
 BERT = ("search", "bert-large", "--system", "dgx-1-v100", "--seq-len", 512, "--global-batch", 8)
@@ -29,16 +29,6 @@ workload: {sequence_length: 512, global_batch: 8}
 """
 _OF_SEARCH = ["model", "system", "devices", "stack", "objective", "candidates", "feasible", "priced", "rejected"]
 _OF_PLAN = ["plan", "step_time_s", "interval", "memory_bytes", "capacity_bytes", "fits", "mfu", "cost_usd", "time_s"]
-
-
-def _assert_one_sentence(outcome: Outcome, *fragments: str) -> None:
-    assert outcome.status == 2
-    assert outcome.out == ""
-    assert outcome.err.startswith("capsim: ")
-    assert outcome.err.endswith("\n")
-    assert outcome.err[:-1].isprintable()
-    assert len(outcome.err) < 600
-    assert all(fragment in outcome.err for fragment in fragments), outcome.err
 
 
 def _text(outcome: Outcome) -> str:
@@ -81,6 +71,25 @@ def test_json_holds_what_was_found(capsim: Capsim) -> None:
         assert one["interval"]["low_s"] < one["step_time_s"] < one["interval"]["high_s"]
     times = [one["step_time_s"] for one in answer["best"]]
     assert times == sorted(times)
+
+
+def test_limits_and_a_table(capsim: Capsim) -> None:
+    wishes = ("--headroom", "20%", "--deadline", "30d", "--budget", "5k", "--by", "tp,pp")
+    found = simulator.search(
+        "bert-large",
+        "dgx-1-v100",
+        workload={"sequence_length": 512, "global_batch": 8},
+        headroom=0.2,
+        deadline="30d",
+        budget=5e3,
+        by="tp,pp",
+    )
+    answer = capsim(*BERT, *wishes, "--json").json
+    assert {**answer, "seconds": 0.0} == {**found.to_dict(), "seconds": 0.0}
+    text = _text(capsim(*BERT, *wishes))
+    assert "Fastest step by tp and pp" in text
+    assert re.search(r"^ *tp +pp=1 +pp=2 +pp=4 +pp=8 *$", text, re.M)
+    assert "slower or dearer than asked" in _text(capsim(*BERT, "--deadline", "1d"))
 
 
 def test_each_listed_plan_is_what_the_estimate_says(capsim: Capsim) -> None:
@@ -209,7 +218,7 @@ def test_nothing_fits_is_an_answer(capsim: Capsim) -> None:
 def test_a_batch_that_nothing_divides(capsim: Capsim) -> None:
     prime = ("search", "bert-large", "--system", "dgx-1-v100", "--global-batch", 7, "--stack", "pytorch-ddp")
     assert "no plan is left: dp x micro-batch does not divide the batch" in _text(capsim(*prime)).replace("\n", " ")
-    _assert_one_sentence(capsim(*prime, "--dp", 8), "dp=8 x micro_batch=1 does not divide global_batch=7; valid")
+    assert_one_sentence(capsim(*prime, "--dp", 8), "dp=8 x micro_batch=1 does not divide global_batch=7; valid")
 
 
 def test_a_prime_number_of_devices(capsim: Capsim) -> None:
@@ -264,30 +273,30 @@ def test_a_prime_number_of_devices(capsim: Capsim) -> None:
 def test_what_cannot_be_is_one_sentence_and_nothing_is_written(
     capsim: Capsim, tmp_path: Path, options: list[str], fragments: list[str]
 ) -> None:
-    _assert_one_sentence(capsim(*BERT, "--csv", tmp_path / "plans.csv", *options), *fragments)
+    assert_one_sentence(capsim(*BERT, "--csv", tmp_path / "plans.csv", *options), *fragments)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_price_that_nobody_knows(capsim: Capsim) -> None:
     given = ("search", "bert-large", "--system", "dgx-2", "--objective", "cost")
-    _assert_one_sentence(capsim(*given), "objective=cost: no price of v100-sxm3-32gb is known; give one")
+    assert_one_sentence(capsim(*given), "objective=cost: no price of v100-sxm3-32gb is known; give one")
     assert capsim(*given, "--price", "2.5", "--json", "--stack", "pytorch-ddp").json["best"][0]["cost_usd"] > 0
 
 
 def test_places_that_cannot_be_written(capsim: Capsim, tmp_path: Path) -> None:
-    _assert_one_sentence(capsim(*BERT, "--csv", tmp_path / "none" / "plans.csv"), "cannot be written", "plans.csv")
-    _assert_one_sentence(capsim(*BERT, "--csv", tmp_path), "cannot be written (it is a directory)")
+    assert_one_sentence(capsim(*BERT, "--csv", tmp_path / "none" / "plans.csv"), "cannot be written", "plans.csv")
+    assert_one_sentence(capsim(*BERT, "--csv", tmp_path), "cannot be written (it is a directory)")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_errors_name_the_line_of_a_scenario_file(capsim: Capsim, tmp_path: Path) -> None:
     path = tmp_path / "scenario.yaml"
     path.write_text(SCENARIO.replace("tp: 2", "tp: 3"))
-    _assert_one_sentence(capsim("search", path), f"{path}:5: ", "tp=3 does not divide devices=8")
+    assert_one_sentence(capsim("search", path), f"{path}:5: ", "tp=3 does not divide devices=8")
     path.write_text(SCENARIO.replace("sharding: none", "shard: none"))
-    _assert_one_sentence(capsim("search", path), f"{path}:6: ", "unknown key 'plan.shard'")
+    assert_one_sentence(capsim("search", path), f"{path}:6: ", "unknown key 'plan.shard'")
     path.write_text(SCENARIO.replace("tp: 2", "micro_batch: 3"))
-    _assert_one_sentence(capsim("search", path), f"{path}:5: ", "micro_batch=3")
+    assert_one_sentence(capsim("search", path), f"{path}:5: ", "micro_batch=3")
 
 
 # the terminal

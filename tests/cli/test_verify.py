@@ -12,18 +12,11 @@ import numpy as np
 import pytest
 
 from simulator.formulas import activations
-from tests.cli.conftest import Capsim, Outcome
+from tests.cli.conftest import Capsim, assert_one_sentence
 
 ROOT = Path(__file__).parents[2]
 SPLIT = ("--tp", 2, "--pp", 2, "--micro-batch", 4, "--stack", "megatron-lm-2022")
 BERT = ("verify", "bert-base", "--system", "dgx-a100-640gb", *SPLIT)
-
-
-def _assert_one_sentence(outcome: Outcome, *fragments: str) -> None:
-    assert (outcome.status, outcome.out) == (2, "")
-    assert outcome.err.startswith("capsim: ")
-    assert outcome.err[:-1].isprintable()
-    assert all(fragment in outcome.err for fragment in fragments), outcome.err
 
 
 @pytest.fixture
@@ -88,11 +81,11 @@ def test_a_scenario_file(tmp_path: Path, capsim: Capsim) -> None:
 
 
 def test_mistakes(capsim: Capsim) -> None:
-    _assert_one_sentence(capsim("verify", "bert-base"), "--system is missing")
-    _assert_one_sentence(capsim("verify", "bert-bas", "--system", "dgx-a100-640gb"), "did you mean bert-base")
-    _assert_one_sentence(capsim(*BERT, "--dp", 3), "dp=3 x micro_batch=4 does not divide")
-    _assert_one_sentence(capsim("verify", "bert-base", "--system", "dgx-a100-640gb", "--tp", 7), "tp=7")
-    _assert_one_sentence(capsim(*BERT, "--csv", "x"), "--csv")
+    assert_one_sentence(capsim("verify", "bert-base"), "--system is missing")
+    assert_one_sentence(capsim("verify", "bert-bas", "--system", "dgx-a100-640gb"), "did you mean bert-base")
+    assert_one_sentence(capsim(*BERT, "--dp", 3), "dp=3 x micro_batch=4 does not divide")
+    assert_one_sentence(capsim("verify", "bert-base", "--system", "dgx-a100-640gb", "--tp", 7), "tp=7")
+    assert_one_sentence(capsim(*BERT, "--csv", "x"), "--csv")
 
 
 def _process(program: str) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import simulator
-from tests.cli.conftest import Capsim, Outcome
+from tests.cli.conftest import Capsim, Outcome, assert_one_sentence
 
 ROOT = Path(__file__).parents[2]
 WORK = {"sequence_length": 128, "global_batch": 512}
@@ -21,16 +21,6 @@ BERT = ("whatif", "bert-large", "--system", "dgx-a100-640gb", "--seq-len", 128, 
 PALM = ("whatif", ROOT / "simulator" / "specs" / "scenarios" / "palm-540b.yaml")
 HALF = ("--vary", "system.device.memory_bandwidth=0.5x,1x,3 TB/s")
 _HEAVY = {"torch", "scipy", "pandas", "streamlit", "plotly", "sklearn", "transformers", "matplotlib"}
-
-
-def _assert_one_sentence(outcome: Outcome, *fragments: str) -> None:
-    assert outcome.status == 2
-    assert outcome.out == ""
-    assert outcome.err.startswith("capsim: ")
-    assert outcome.err.endswith("\n")
-    assert outcome.err[:-1].isprintable()
-    assert len(outcome.err) < 600
-    assert all(fragment in outcome.err for fragment in fragments), outcome.err
 
 
 def _lines(outcome: Outcome) -> list[str]:
@@ -167,8 +157,8 @@ def test_a_table_that_cannot_be_written_is_refused_before_anything_is_priced(
         raise AssertionError("priced")
 
     monkeypatch.setattr("simulator.variations.whatif.answer", never)
-    _assert_one_sentence(capsim(*BERT, *HALF, "--csv", tmp_path / "none" / "rows.csv"), "cannot be written", "rows.csv")
-    _assert_one_sentence(capsim(*BERT, *HALF, "--csv", tmp_path), "cannot be written")
+    assert_one_sentence(capsim(*BERT, *HALF, "--csv", tmp_path / "none" / "rows.csv"), "cannot be written", "rows.csv")
+    assert_one_sentence(capsim(*BERT, *HALF, "--csv", tmp_path), "cannot be written")
 
 
 def test_a_device_is_written_and_stays_one(capsim: Capsim) -> None:
@@ -179,7 +169,7 @@ def test_a_device_is_written_and_stays_one(capsim: Capsim) -> None:
 def test_a_wrong_value_leaves_the_old_table(capsim: Capsim, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("old")
-    _assert_one_sentence(capsim(*BERT, "--vary", "devices=x", "--csv", path), "devices='x'")
+    assert_one_sentence(capsim(*BERT, "--vary", "devices=x", "--csv", path), "devices='x'")
     assert path.read_text() == "old"
 
 
@@ -213,13 +203,13 @@ def test_a_wrong_value_leaves_the_old_table(capsim: Capsim, tmp_path: Path) -> N
     ],
 )
 def test_a_mistake_is_one_sentence(capsim: Capsim, options: tuple[str, ...], fragments: list[str]) -> None:
-    _assert_one_sentence(capsim(*BERT, *options), *fragments)
+    assert_one_sentence(capsim(*BERT, *options), *fragments)
 
 
 def test_too_many_rows(capsim: Capsim) -> None:
     many = ",".join(f"{number}x" for number in range(1, 151))
     options = ("--vary", f"system.device.peak={many}", "--vary", f"system.device.memory_bandwidth={many}")
-    _assert_one_sentence(capsim(*BERT, *options), "150 x 150 = 22,500 variations are too many; at most 10,000")
+    assert_one_sentence(capsim(*BERT, *options), "150 x 150 = 22,500 variations are too many; at most 10,000")
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,12 @@ def _scenario(plan: dict[str, object]) -> simulator.Scenario:
     )
 
 
+def _backend(case: simulator.Scenario) -> AnalyticBackend:
+    backend = case.backend()
+    assert isinstance(backend, AnalyticBackend)
+    return backend
+
+
 def test_plans_together_equal_each_alone() -> None:
     scenarios = [_scenario(plan) for plan in _PLANS]
     first = scenarios[0]
@@ -63,7 +69,7 @@ def test_models_workloads_stacks_and_devices_can_be_columns_too() -> None:
         ),
     ]
     scenarios = Scenarios.stack([case.columns() for case in cases])
-    backend = AnalyticBackend.stack([case.backend() for case in cases])
+    backend = AnalyticBackend.stack([_backend(case) for case in cases])
     found = evaluate(scenarios, backend)
     for row, case in enumerate(cases):
         alone = simulator.answer(case)
@@ -80,7 +86,7 @@ def test_models_with_experts_and_without_are_priced_together() -> None:
         )
     ]
     found = evaluate(
-        Scenarios.stack([case.columns() for case in cases]), AnalyticBackend.stack([case.backend() for case in cases])
+        Scenarios.stack([case.columns() for case in cases]), AnalyticBackend.stack([_backend(case) for case in cases])
     )
     for row, case in enumerate(cases):
         alone = simulator.answer(case)

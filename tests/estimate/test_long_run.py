@@ -16,7 +16,7 @@ from hardware.spec import Price
 from simulator.estimation import Run
 from simulator.long_run import Circumstances, checkpoint_bytes_of, circumstances_of, expect, matters
 from simulator.prices import find_price
-from tests.cli.conftest import Capsim, Outcome, capsim
+from tests.cli.conftest import Capsim, assert_one_sentence, capsim
 
 __all__ = ["capsim"]
 
@@ -289,15 +289,6 @@ def test_rates_of_ones_own_are_not_called_assumed(capsim: Capsim) -> None:
     assert not any("failures of one device" in line or "restart," in line for line in answer["sources"])
 
 
-def _assert_one_sentence(outcome: Outcome, *fragments: str) -> None:
-    assert (outcome.status, outcome.out) == (2, "")
-    assert outcome.err.startswith("capsim: ")
-    assert outcome.err.endswith("\n")
-    assert outcome.err[:-1].isprintable()
-    assert len(outcome.err) < 400
-    assert all(fragment in outcome.err for fragment in fragments), outcome.err
-
-
 @pytest.mark.parametrize(
     ("options", "fragments"),
     [
@@ -325,7 +316,7 @@ def _assert_one_sentence(outcome: Outcome, *fragments: str) -> None:
     ],
 )
 def test_bad_input_gets_one_sentence(capsim: Capsim, options: str, fragments: list[str]) -> None:
-    _assert_one_sentence(capsim(*BERT, *shlex.split(options)), *fragments)
+    assert_one_sentence(capsim(*BERT, *shlex.split(options)), *fragments)
 
 
 @pytest.mark.parametrize(
@@ -342,7 +333,7 @@ def test_bad_input_gets_one_sentence(capsim: Capsim, options: str, fragments: li
 def test_a_wrong_scenario_file(tmp_path: Path, capsim: Capsim, old: str, new: str, place: int, fragment: str) -> None:
     path = tmp_path / "scenario.yaml"
     path.write_text(SCENARIO.replace(old, new))
-    _assert_one_sentence(capsim("estimate", path), f"{path}:{place}: ", fragment)
+    assert_one_sentence(capsim("estimate", path), f"{path}:{place}: ", fragment)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ _TRAITS: dict[str, Any] = {
     "hidden_size": 12.0,
     "tokens": 12.0,
 }
+_TAILS = np.array([0.05, 0.95])
 _OTHER = {"class": "v100", "family": "huggingface", "stack": "huggingface", "objective": "mlm"}
 
 
@@ -66,7 +67,7 @@ def test_quantiles_are_as_defined(seed: int) -> None:
     values, weights = random.normal(size=random.integers(1, 40)), random.uniform(0.01, 3.0, 40)
     weights = weights[: len(values)]
     tail = float(random.uniform(0.01, 0.4))
-    low, high = quantiles(values, weights, tail)
+    low, high = quantiles(values, weights, np.array([tail, 1.0 - tail]))
     assert low == pytest.approx(_defined(values.tolist(), weights.tolist(), tail))
     assert high == pytest.approx(_defined(values.tolist(), weights.tolist(), 1.0 - tail))
     assert values.min() <= low <= high <= values.max()
@@ -75,18 +76,16 @@ def test_quantiles_are_as_defined(seed: int) -> None:
 def test_quantiles_of_equal_weights_are_hazens() -> None:
     values = np.random.default_rng(1).normal(size=57)
     for weight in (1.0, 7.5):
-        found = quantiles(values, np.full(57, weight), 0.05)
-        assert found == pytest.approx(tuple(np.quantile(values, [0.05, 0.95], method="hazen")))
+        found = quantiles(values, np.full(57, weight), _TAILS)
+        assert found == pytest.approx(np.quantile(values, _TAILS, method="hazen"))
 
 
 def test_values_without_weight_do_not_count() -> None:
     values, weights = np.array([0.0, 1.0, 5.0, 6.0]), np.array([1.0, 1.0, 1.0, 1.0])
-    whole = quantiles(values, weights, 0.05)
+    shares = np.array([0.05, 0.3, 0.5, 0.7, 0.95])
+    whole = quantiles(values, weights, shares)
     more = np.array([-9.0, 0.9, 5.9, 99.0])
-    assert quantiles(np.append(values, more), np.append(weights, np.zeros(4)), 0.05) == pytest.approx(whole)
-    assert quantiles(np.append(values, more), np.append(weights, np.zeros(4)), 0.3) == pytest.approx(
-        quantiles(values, weights, 0.3)
-    )
+    assert quantiles(np.append(values, more), np.append(weights, np.zeros(4)), shares) == pytest.approx(whole)
 
 
 # Coverage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections import defaultdict
@@ -18,7 +19,7 @@ import yaml
 from hardware.errors import InputError
 from simulator import calibration
 from simulator.calibration import KINDS, UNFITTED, Constants, names_of
-from simulator.evidence import held_out, page, runs
+from simulator.evidence import errors, held_out, page, runs
 from simulator.evidence.batch import Batch, Values, mapped, shifts_of
 from simulator.evidence.intervals import traits_of
 from simulator.evidence.mapping import Case
@@ -160,6 +161,24 @@ def test_a_known_stack_is_priced_without_its_configuration(validation: Validatio
     expected = _times(sample, lambda run: stored.by_fold[held_out.fold_of(run)])
     assert _predicted(validation, sample, "known_stack_s") == pytest.approx(expected, rel=1e-9)
     assert _predicted(validation, sample, "unfitted_s") == pytest.approx(_times(sample, lambda _: UNFITTED), rel=1e-9)
+
+
+def test_what_is_saved_is_what_was_read(tmp_path: Path) -> None:
+    held_out.save(held_out.shipped(), tmp_path / "held_out.json.gz")
+    assert (tmp_path / "held_out.json.gz").read_bytes() == errors.SHIPPED.read_bytes()
+
+
+def test_a_save_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "held_out.json.gz"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(InputError, match=r"held_out.json.gz: cannot be written \(No space left on device\)"):
+        held_out.save(held_out.shipped(), path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_no_run_is_priced_by_the_shipped_constants(validation: Validation, sample: list[Case]) -> None:

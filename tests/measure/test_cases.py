@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from hardware.errors import InputError
-from measure.clock.amounts import amounts
 from measure.clock.cases import PROBES, Scope, plan_of, scope_of
 from measure.clock.forecast import Forecast
-from measure.clock.listing import Size, cases_of
 from measure.clock.naming import catalogued, models_of
 from measure.clock.timer import Effort
-from measure.record import Case
 from simulator.counts import count
+from simulator.profiling.amounts import amounts
+from simulator.profiling.listing import Size, cases_of
+from simulator.profiling.record import Case
 from simulator.specs.loading import load_model
 from simulator.specs.model import Model
 from tests.against_torch.cases import EVERY, name_of, scenarios_of, setting_of

@@ -86,7 +86,7 @@ def _parts(scenario: Scenario, looked_at: Space, setting: Any) -> Iterator[Listi
         kept = np.flatnonzero(np.broadcast_to(weighed.kept, grid.shape))
         columns = [
             np.broadcast_to(each, grid.shape).reshape(-1)[kept]
-            for each in (step_times(grid, setting), weighed.memory, weighed.fits)
+            for each in (step_times(weighed, setting), weighed.memory, weighed.fits)
         ]
         plans = [grid.plan(int(i), scenario.plan).with_degrees(scenario.devices) for i in kept]
         yield Listing(plans, *columns)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from distributed import Client
+
 _ROOT = Path(__file__).parents[2]
 _PATIENCE = 60.0
 _QUIET = {"DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "error", "PYTHONWARNINGS": "ignore"}
@@ -34,8 +36,6 @@ class Cluster:
 
     def known(self) -> int:
         """Workers that the scheduler knows."""
-        from distributed import Client
-
         with Client(self.address, timeout=_PATIENCE, set_as_default=False) as client:
             return len(client.scheduler_info(n_workers=-1)["workers"])
 

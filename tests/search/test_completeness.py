@@ -99,7 +99,7 @@ def _brute(name: str) -> tuple[set[Key], int, int, float]:
     shared = replace(scenario, plan=plans[0]).columns()
     backend = scenario.backend()
     found = evaluate(Scenarios(shared.models, shared.workloads, rows, shared.stacks), backend)
-    fits = np.asarray(found.memory.total) <= backend.device.memory_capacity
+    fits = np.asarray(found.memory.total) <= scenario.system.device.memory_capacity
     return set(map(key_of, plans)), len(plans), int(fits.sum()), float(np.asarray(found.step.time)[fits].min())
 
 

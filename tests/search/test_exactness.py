@@ -43,7 +43,7 @@ def _sample(scenario: Scenario, generator: np.random.Generator) -> tuple[list[Pl
         kept = np.flatnonzero(np.broadcast_to(weighed.kept, grid.shape))
         if not len(kept):
             continue
-        priced = np.broadcast_to(step_times(grid, setting), grid.shape).reshape(-1)
+        priced = np.broadcast_to(step_times(weighed, setting), grid.shape).reshape(-1)
         memory = np.broadcast_to(weighed.memory, grid.shape).reshape(-1)
         for index in generator.choice(kept, min(len(kept), 8), replace=False):
             plans.append(grid.plan(int(index), scenario.plan).with_degrees(scenario.devices))

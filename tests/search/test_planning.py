@@ -14,9 +14,10 @@ import simulator
 from hardware import catalogue
 from hardware.errors import InputError
 from simulator.plan_search.cases import Case
-from simulator.plan_search.planning import Outlook, plan
+from simulator.plan_search.planning import plan
 from simulator.plan_search.searching import search
 from simulator.plan_search.sweeping import Option, Refused, best_of
+from simulator.plan_search.wishes import Outlook
 
 DAY = 86400.0
 CARDS = "workstation-rtx-3090,workstation-rtx-3090-nvlink,server-rtx-3090,workstation-rtx-a6000,workstation-l40s"
@@ -252,6 +253,39 @@ def test_limits_that_nothing_keeps_tell_what_comes_nearest() -> None:
     assert vars(relaxed.cheapest) == vars(nearest.option)
     short = _bert(deadline=60.0 * nearest.factor * 0.99, budget=nearest.factor * 0.99)
     assert short.cheapest is short.fastest is None
+
+
+def test_other_limits_need_no_other_search() -> None:
+    for wishes in ({"deadline": "12d"}, {"budget": 500.0, "confidence": 0.6}, {"deadline": 60.0, "budget": 1.0}, {}):
+        moved, asked = _bert(deadline=9 * DAY).within(**wishes), _bert(**wishes)
+        assert {**moved.to_dict(), "seconds": 0.0} == {**asked.to_dict(), "seconds": 0.0}
+    with pytest.raises(InputError, match=r"^confidence=2: give a probability"):
+        _bert().within(confidence=2)
+
+
+def test_options_are_told_as_they_are_found() -> None:
+    seen: list[Option | Refused] = []
+    told: list[int] = []
+
+    def progress(done: int, of: int) -> None:
+        told.append(done)
+        assert done == len(seen) <= of
+
+    whole = _planned(deadline="30d", progress=progress, seen=seen.append)
+    assert told == list(range(1, len(seen) + 1))
+    assert len(seen) == len(whole.options) + len(whole.refused)
+    for number in (1, 3, len(seen)):
+        part = Outlook.of(seen[:number], deadline="30d")
+        assert (part.whole, len(part.options)) == (False, sum(isinstance(each, Option) for each in seen[:number]))
+        assert _cost(part.cheapest) >= _cost(whole.cheapest)
+    assert {**part.to_dict(), "seconds": 0.0} == {**whole.to_dict(), "whole": False, "seconds": 0.0}
+
+
+def test_options_of_several_models_are_no_outlook() -> None:
+    mixed = [Refused("bert-large", "x", 1, "y"), Refused("bert-base", "x", 1, "y")]
+    for found, words in ((mixed, "bert-base, bert-large"), ([], "none")):
+        with pytest.raises(InputError, match=f"^options: give those of one model; these are of {words}$"):
+            Outlook.of(found)
 
 
 def test_no_limits_no_recommendation() -> None:

@@ -39,7 +39,6 @@ def here(cases: list[Case]) -> sweeping.Swept:
 @pytest.fixture
 def two(tmp_path: Path) -> Iterator[Cluster]:
     """A scheduler with two workers."""
-    pytest.importorskip("distributed")
     with cluster(tmp_path, 2) as found:
         yield found
 

@@ -45,7 +45,6 @@ def _broken_root(number: float) -> float:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A scheduler with two workers, for tests that leave them alive."""
-    pytest.importorskip("distributed")
     with cluster(tmp_path_factory.mktemp("cluster"), 2) as found:
         yield found
 
@@ -127,7 +126,6 @@ def test_workers_that_lack_a_module(two: Cluster, tmp_path: Path, monkeypatch: p
 
 
 def test_the_loss_of_a_worker_loses_no_task(tmp_path: Path) -> None:
-    pytest.importorskip("distributed")
     with cluster(tmp_path, 2) as one:
         found = []
         for result in workers.each(_slow_root, NUMBERS, cluster=one.address):
@@ -139,7 +137,6 @@ def test_the_loss_of_a_worker_loses_no_task(tmp_path: Path) -> None:
 
 
 def test_the_loss_of_all_workers_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("distributed")
     monkeypatch.setattr(workers, "_DESERTED", 0.5)
     with cluster(tmp_path, 2) as one:
         results = workers.each(_slow_root, NUMBERS, cluster=one.address)
@@ -150,7 +147,6 @@ def test_the_loss_of_all_workers_ends_it(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_loss_of_the_scheduler_ends_it(tmp_path: Path) -> None:
-    pytest.importorskip("distributed")
     with cluster(tmp_path, 1) as one:
         results = workers.each(_slow_root, NUMBERS * 5, cluster=one.address)
         next(results)
@@ -160,7 +156,6 @@ def test_the_loss_of_the_scheduler_ends_it(tmp_path: Path) -> None:
 
 
 def test_a_scheduler_without_workers(tmp_path: Path) -> None:
-    pytest.importorskip("distributed")
     with cluster(tmp_path, 0) as one:
         assert "the scheduler has no workers; start some" in _refusal(one.address)
 
@@ -170,7 +165,6 @@ def test_a_scheduler_without_workers(tmp_path: Path) -> None:
     ["", "nonsense", "tcp://127.0.0.1:1", "127.0.0.1:99999", "tcp://127.0.0.1", "tcp://127.0.0.1:x", "foo://x", "\0"],
 )
 def test_no_scheduler_at_the_address(address: str) -> None:
-    pytest.importorskip("distributed")
     start = time.monotonic()
     assert f"cluster={address!r}: no scheduler answers; give its address" in _refusal(address)
     assert time.monotonic() - start < 5.0
@@ -178,7 +172,6 @@ def test_no_scheduler_at_the_address(address: str) -> None:
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"], ids=["silence", "something else"])
 def test_what_listens_is_no_scheduler(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("distributed")
     monkeypatch.setattr(workers, "_PATIENCE", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=_answers, args=(server, answer))

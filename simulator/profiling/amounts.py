@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from measure.clock.machines import ELEMENT_BYTES
-from measure.record import Case
+from simulator.profiling.record import Case, Dtype
+
+ELEMENT_BYTES: dict[Dtype, int] = {"none": 1, "fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import IO, Any, Self
 
 from hardware.errors import InputError, shown
 from hardware.reading import build, parse_json, read_text
-from measure.record import (
+from simulator.output import check_output, write_text
+from simulator.profiling.record import (
     FORMAT,
     VERSION,
     Again,
@@ -24,7 +25,6 @@ from measure.record import (
     first_line,
     line_of,
 )
-from simulator.output import check_output, write_text
 
 MOST_BYTES = 50_000_000
 """The largest record that is read: a thousand results have half a megabyte."""

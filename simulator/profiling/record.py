@@ -1,7 +1,8 @@
 """What was measured, on what, with which versions: plain data that a killed run leaves readable.
 
 A record is a file of JSON lines. The first line names the format, its version and the environment; every later line is
-one result, or the environment of a run that went on with the file. `measure.journal` reads, writes and merges them.
+one result, or the environment of a run that went on with the file. `simulator.profiling.journal` reads, writes and
+merges them.
 """
 
 from __future__ import annotations
@@ -127,6 +128,8 @@ class Result(Plain):
     """Time the host needs to start one call."""
     parts: Annotated[dict[Key, Times], Field(max_length=8)] = {}
     """Forward pass, backward pass and optimizer of a step."""
+    model: dict[str, Any] | None = None
+    """Architecture of the model of a step, as a model file has it, so that the record explains itself."""
     flops: Amount = 0.0
     """Arithmetic of one call [FLOP]."""
     bytes: Amount = 0.0
@@ -151,9 +154,14 @@ class Result(Plain):
         return self
 
     @property
-    def weight(self) -> tuple[bool, int]:
-        """What makes one of two results of a case the better: that it was measured, and its samples."""
-        return self.times is not None, self.times.samples if self.times is not None else 0
+    def weight(self) -> tuple[bool, float]:
+        """What makes one of two results of a case the better: that it was measured, and its samples.
+
+        On a CPU it is the faster one: other programs disturb in one direction only.
+        """
+        if self.times is None:
+            return False, 0.0
+        return True, -self.times.lower_quartile if self.method == "process_time" else float(self.times.samples)
 
 
 class Device(Plain):
@@ -282,7 +290,7 @@ class Record:
 
 
 def better(results: Iterable[Result]) -> Iterator[Result]:
-    """Of results of the same case only the best: the first of those with most samples."""
+    """Of results of the same case only the best, and of equally good ones the first."""
     found: dict[str, Result] = {}
     for result in results:
         key = result.case.key

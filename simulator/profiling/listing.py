@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from measure.record import Case, Dtype
 from simulator.backends.protocol import CollectiveKind
 from simulator.formulas.typing import Num
 from simulator.operators import FusedAttention, Gemm, Operator, Stream
+from simulator.profiling.record import Case, Dtype
 from simulator.specs.loading import load_stack
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
@@ -85,9 +85,18 @@ class Listing:
         self.attentions.append(({**whole, "causal": int(np.any(np.asarray(causal) > 0))}, backward))
         return 0.0
 
-    def stream(self, moved_bytes: Num, kernels: Num, *, reduces: bool) -> Num:
+    def stream(
+        self,
+        moved_bytes: Num,
+        kernels: Num,
+        *,
+        reduces: bool,
+        kind: str = "",
+        backward: bool = False,
+        drawn: Num = 0.0,
+    ) -> Num:
         """Nothing: a stream's bytes do not tell its shape."""
-        del moved_bytes, kernels, reduces
+        del moved_bytes, kernels, reduces, kind, backward, drawn
         return 0.0
 
     def collective(

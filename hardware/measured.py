@@ -1,0 +1,150 @@
+"""A measured profile: constants that were fitted to what one machine or one table of measurements says, as plain data.
+
+`capsim calibrate` writes it, `--profile` reads it. It holds the constants, the residuals of the shapes that were
+measured, how far off the fit was on rows that it had not seen, and which constants came from elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from hardware.profile import Precision, Profile
+from hardware.quantity import Bandwidth, Bytes, Seconds
+from hardware.spec import NO_FLAG, Count, Device, Name, Positive, Seen, Sheet, Words
+
+FORMAT: Literal["capsim-profile"] = "capsim-profile"
+VERSION: Literal[1] = 1
+
+Residual = Annotated[float, Field(ge=-5.0, le=5.0, allow_inf_nan=False), NO_FLAG]
+Number = Annotated[float, Field(ge=0.0, le=1e12, allow_inf_nan=False), NO_FLAG]
+Share = Annotated[float, Field(ge=-10.0, le=1e3, allow_inf_nan=False), NO_FLAG]
+CollectiveName = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send"]
+Phase = Literal["gemm", "attention", "stream", "optimizer", "collective", "step"]
+
+PRODUCT_SIZES = ("m", "n", "k", "batch", "weight_gradient")
+ATTENTION_SIZES = ("queries", "keys", "batch", "heads", "key_value_heads", "head_size", "causal", "backward")
+MOST_SHAPES = 20_000
+
+
+class Shapes(Sheet):
+    """Shapes that were measured, and what the fitted form leaves of each: log(measured / fitted)."""
+
+    sizes: Annotated[tuple[tuple[Number, ...], ...], Field(max_length=MOST_SHAPES)]
+    """In the order of `PRODUCT_SIZES` or `ATTENTION_SIZES`."""
+    residuals: Annotated[tuple[Residual, ...], Field(max_length=MOST_SHAPES)]
+
+    @model_validator(mode="after")
+    def _match(self) -> Self:
+        if len(self.sizes) != len(self.residuals):
+            raise ValueError(f"{len(self.sizes)} shapes and {len(self.residuals)} residuals; each shape has one")
+        if len({len(shape) for shape in self.sizes}) > 1:
+            raise ValueError("all shapes need the same number of sizes")
+        return self
+
+
+class StreamConstants(Sheet):
+    """Rates of one kind of kernel that is bound by memory, over the device's bandwidth."""
+
+    forward: Positive
+    backward: Positive
+
+
+class LinkConstants(Sheet):
+    """One collective over so many ranks: `simulator.formulas.collectives.measured_link_time`.
+
+    ``latency + medium_cost s(S, medium_size) + large_cost s(S, large_size) + volume / rate`` with
+    ``s(S, size) = S^2 / (S^2 + size^2)``. S is the whole message, by which a library chooses its protocol; the volume
+    is what each rank sends.
+    """
+
+    latency: Seconds
+    medium_cost: Seconds
+    """What a message far beyond `medium_size` takes beyond an empty one."""
+    medium_size: Bytes
+    large_cost: Seconds
+    """What a message far beyond `large_size` takes beyond a medium one."""
+    large_size: Bytes
+    rate: Bandwidth
+
+
+class StackConstants(Sheet):
+    """What training steps say of the software that ran them."""
+
+    launch: Seconds
+    """Host time of starting one kernel."""
+    step_overhead: Seconds
+    streams: dict[Name, StreamConstants] = {}
+    """By the simulator's names of streams, with hyphens for spaces."""
+    drawn: Seconds = 0.0
+    """Time of drawing one random number for dropout, where that is not hidden behind the memory's."""
+
+
+class Score(Sheet):
+    """How far off times of one phase were, on rows that the fit had not seen."""
+
+    phase: Phase
+    what: Words
+    """Which rows: all, large products, steps, ..."""
+    fitted: Annotated[int, Field(ge=0), NO_FLAG]
+    scored: Annotated[int, Field(ge=1), NO_FLAG]
+    median: Share
+    """Median of |predicted / measured - 1|."""
+    p90: Share
+    bias: Share
+    """Sum of predicted over sum of measured times, minus 1."""
+    with_residuals: Share | None = None
+    """The median where the nearest measured shapes correct it."""
+    before: Share | None = None
+    """The median of the catalogue's constants on the same rows."""
+
+
+class MeasuredProfile(Sheet):
+    """All that was learned from one record, or from one set of tables."""
+
+    format: Literal["capsim-profile"] = FORMAT
+    version: Literal[1] = VERSION
+    id: Name
+    title: Words
+    source: Words
+    """Record or table, its date and the versions of the software."""
+    seen: Seen
+    device: Name | Device
+    """Its name in the catalogue, or the whole sheet of a device that is not there."""
+    constants: Profile
+    fitted: tuple[Precision, ...] = ()
+    """Number formats whose products were measured; the others' constants are borrowed."""
+    links: dict[CollectiveName, dict[Count, LinkConstants]] = {}
+    """Collectives inside a node, by number of ranks."""
+    stacks: dict[Name, StackConstants] = {}
+    products: dict[Precision, Shapes] = {}
+    attentions: dict[Precision, Shapes] = {}
+    held_out: Annotated[tuple[Score, ...], Field(max_length=100)] = ()
+    borrowed: dict[Annotated[str, Field(max_length=80)], Words] = {}
+    """Constants that the data could not determine, and where each comes from."""
+
+    @model_validator(mode="after")
+    def _widths(self) -> Self:
+        for name, tables, width in (
+            ("products", self.products, len(PRODUCT_SIZES)),
+            ("attentions", self.attentions, len(ATTENTION_SIZES)),
+        ):
+            for precision, shapes in tables.items():
+                if shapes.sizes and len(shapes.sizes[0]) != width:
+                    raise ValueError(f"{name}.{precision}: each shape needs {width} sizes, not {len(shapes.sizes[0])}")
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Training steps that were predicted without having been fitted."""
+        return sum(score.scored for score in self.held_out if score.phase == "step")
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of the logarithm of measured over predicted steps, where steps were held out."""
+        for score in self.held_out:
+            if score.phase == "step" and score.scored >= 5:
+                return math.log1p(max(score.p90, 1e-3)) / 1.645
+        return None

@@ -1,0 +1,72 @@
+"""From what was measured to better estimates: `capsim calibrate`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from simulator.commands.app import app
+from simulator.commands.options import Json, print_json
+
+Files = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[FILE]...", help="Records of capsim measure, or operator tables (CSV)."),
+]
+Output = Annotated[str | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write the profile.")]
+Device = Annotated[
+    str | None, typer.Option("--device", help="The device's name or data sheet; a record of a known one says it.")
+]
+Rows = Annotated[str | None, typer.Option("--rows-of", metavar="NAME", help="The device as a table names it.")]
+Check = Annotated[
+    str | None, typer.Option("--check", metavar="FILE", help="A record whose training steps are predicted, not fitted.")
+]
+Profile = Annotated[
+    str | None, typer.Option("--profile", help="Fit nothing: show this profile, and check it against --check.")
+]
+
+
+@app.command()
+def calibrate(
+    files: Files = None,
+    output: Output = None,
+    device: Device = None,
+    rows_of: Rows = None,
+    profile: Profile = None,
+    check: Check = None,
+    json: Json = False,
+) -> None:
+    """Fit a device's constants to what was measured on it, and say how far off they are on what was not fitted.
+
+    Ten minutes of measurements make a profile, which estimates, searches and plans then use:
+    capsim calibrate record.jsonl -o mine.yaml
+    capsim estimate bert-large --system rtx-3090 --profile mine.yaml
+    """
+    from pathlib import Path
+
+    from hardware.catalogue import load_measured
+    from hardware.errors import InputError
+    from simulator.backends.measured import device_of
+    from simulator.output import check_output
+    from simulator.profiling import calibrate as fitting
+    from simulator.profiling.report import show
+    from simulator.profiling.stepping import compare
+    from simulator.profiling.writing import write
+
+    if bool(files) == (profile is not None):
+        raise InputError("give records or tables to fit, or --profile to show one, and not both")
+    if output is not None:
+        check_output(Path(output))
+    checked = fitting.steps_in(check) if check is not None else []
+    if profile is not None:
+        found = load_measured(profile)
+    else:
+        found = fitting.from_files(files or [], device=device, rows_of=rows_of, name=output)
+    compared = compare(checked, found, device_of(found))
+    if output is not None:
+        write(Path(output), found)
+    if json:
+        steps = [each.to_dict() for each in compared]
+        print_json({"profile": found.model_dump(mode="json", exclude={"products", "attentions"}), "steps": steps})
+    else:
+        show(found, file=output, compared=compared)

@@ -1,0 +1,68 @@
+"""The same run on more and more devices: `capsim scale`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from simulator.commands.app import app
+from simulator.commands.options import Given, Json, number, print_json, scenario_options
+from simulator.commands.progress import INTERRUPTED, progress_line
+
+Weak = Annotated[bool, typer.Option("--weak", help="Let the batch grow with the devices instead of keeping it.")]
+Counts = Annotated[
+    str | None, typer.Option("--counts", metavar="N,N,...", help="Numbers of devices; powers of two if none.")
+]
+Most = Annotated[str, number("--max-devices", "Devices at most.")]
+Where = Annotated[str | None, typer.Option("--where", metavar="CONDITIONS", help='On plans, such as "tp<=8".')]
+EveryPlan = Annotated[
+    bool, typer.Option("--every-plan", help="Try every plan for each number, not first those that most runs use.")
+]
+Csv = Annotated[str | None, typer.Option("--csv", metavar="FILE", help="Write a table for spreadsheets as well.")]
+
+
+@app.command()
+@scenario_options(without=("objective", "profile"))
+def scale(
+    given: Given,
+    weak: Weak = False,
+    counts: Counts = None,
+    max_devices: Most = "4096",
+    where: Where = None,
+    every_plan: EveryPlan = False,
+    csv: Csv = None,
+    json: Json = False,
+) -> None:
+    """The same run on more and more devices: how much faster, and from where each brings less than half.
+
+    capsim scale bert-large --system dgx-a100-640gb --global-batch 512 --max-devices 1024
+    """
+    from pathlib import Path
+
+    from simulator.output import check_output, write_table
+    from simulator.plan_search import scaling, scaling_report
+    from simulator.plan_search.cases import counts_from
+
+    if csv is not None:
+        check_output(Path(csv))
+    file = given.file()
+    said: dict[str, Any] = {name: value for name, value in file if value is not None and name != "title"}
+    with given.placed(), progress_line(shown=not json) as tell:
+        found = scaling.scale(
+            kind="weak" if weak else "strong",
+            counts=counts_from(counts),
+            max_devices=max_devices,  # type: ignore[arg-type]
+            where=where,
+            every_plan=every_plan,
+            progress=None if tell is None else lambda done, of: tell(f"{done} of {of} numbers of devices"),
+            **said,
+        )
+    if csv is not None:
+        write_table(Path(csv), scaling_report.rows(found))
+    if json:
+        print_json(found.to_dict())
+    else:
+        scaling_report.show(found)
+    if not found.whole:
+        raise typer.Exit(INTERRUPTED)

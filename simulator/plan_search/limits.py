@@ -1,0 +1,122 @@
+"""What a run must keep: memory that stays free, a deadline, a budget."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from hardware.errors import InputError, shown
+from hardware.quantity import UNITS
+from simulator.formulas import money
+from simulator.scenario import Scenario
+
+_LONGEST = 100 * 365.25 * 86400.0
+"""Deadlines beyond a hundred years are mistakes [s]."""
+_UNITS = {**UNITS["time"], **UNITS["lifetime"]}
+_UNITS |= {"days": _UNITS["d"]} | {name.removesuffix("s"): _UNITS[name] for name in ("weeks", "months", "years")}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What plans of a search must keep."""
+
+    headroom: float = 0.0
+    """Share of a device's memory that stays free [1]."""
+    deadline_s: float | None = None
+    budget_usd: float | None = None
+
+    @classmethod
+    def read(cls, headroom: Any = 0.0, deadline: Any = None, budget: Any = None) -> Limits:
+        """Check what somebody wishes.
+
+        Raises
+        ------
+        InputError
+            Where nothing could keep it.
+        """
+        return cls(read_headroom(headroom), read_deadline(deadline), read_budget(budget))
+
+    def memory(self, scenario: Scenario) -> float:
+        """Memory of a device that plans may fill [B]."""
+        return (1.0 - self.headroom) * scenario.system.device.memory_capacity
+
+    def step_time(self, scenario: Scenario) -> float:
+        """Time of a step with which a run without failures just ends in time and within the budget [s].
+
+        Raises
+        ------
+        InputError
+            Where there is a budget and nobody knows the price.
+        """
+        steps, longest = scenario.workload.total_steps, float("inf")
+        if self.deadline_s is not None:
+            longest = self.deadline_s / steps
+        if self.budget_usd is not None:
+            if scenario.price is None:
+                device = scenario.system.device.id
+                raise InputError(
+                    f"budget={self.budget_usd:g}: no price of {device} is known; give one, such as price=2.5",
+                    fields=["price"],
+                )
+            second = float(money.cost(money.device_seconds(steps, float(scenario.devices)), scenario.price.rate))
+            longest = min(longest, self.budget_usd / second)
+        return longest
+
+
+def read_headroom(headroom: Any) -> float:
+    """A share of the memory, from a number or text such as ``10 %``.
+
+    Raises
+    ------
+    InputError
+        Where it is no share that leaves something.
+    """
+    share = headroom
+    if isinstance(headroom, str):
+        written = re.fullmatch(r"\s*([\d._eE+-]+)\s*(%?)\s*", headroom)
+        with suppress(ValueError):
+            share = float(written[1]) / (100.0 if written[2] else 1.0) if written else headroom
+    if not (is_number(share) and 0.0 <= share < 1.0):
+        raise InputError(f"headroom={shown(headroom)}: give a share of the memory from 0 to below 1, such as 10%")
+    return float(share)
+
+
+def read_deadline(deadline: Any) -> float | None:
+    """A deadline as seconds, from a number or text such as ``60d``.
+
+    Raises
+    ------
+    InputError
+        Where it is no time, or none that a run could have.
+    """
+    seconds = deadline
+    if isinstance(deadline, str):
+        written = re.fullmatch(r"\s*([-+\d._eE]+)\s*([a-z]+)\s*", deadline)
+        if written is not None and written[2] in _UNITS:
+            with suppress(ValueError):
+                seconds = float(written[1]) * _UNITS[written[2]]
+    if isinstance(seconds, str):
+        raise InputError(f"deadline={shown(deadline)}: write a time with its unit, such as 60d, '8 weeks' or '1 years'")
+    if seconds is not None and not (is_number(seconds) and 0.0 < seconds <= _LONGEST):
+        raise InputError(f"deadline={shown(deadline)}: give a time between zero and 100 years, such as 60d")
+    return None if seconds is None else float(seconds)
+
+
+def read_budget(budget: Any) -> float | None:
+    """An amount of money.
+
+    Raises
+    ------
+    InputError
+        Where it is none, or none that a run could cost.
+    """
+    if budget is not None and not (is_number(budget) and 0.0 < budget < 1e15):
+        raise InputError(f"budget={shown(budget)}: give a positive amount of USD, such as 5e6")
+    return None if budget is None else float(budget)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number, which truth is not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

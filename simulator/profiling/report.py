@@ -1,0 +1,130 @@
+"""A measured profile in words: how far off each phase is on what it had not seen, and what it could not determine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from hardware.measured import MeasuredProfile, Score
+from simulator import units
+from simulator.backends.measured import device_of
+from simulator.profiling.stepping import Compared
+
+_PHASES = {
+    "gemm": "matrix products",
+    "attention": "fused attention",
+    "stream": "memory-bound kernels",
+    "optimizer": "optimizer",
+    "collective": "collectives",
+    "step": "training steps",
+}
+
+
+def show(profile: MeasuredProfile, *, file: str | None = None, compared: Sequence[Compared] = ()) -> None:
+    """Print a profile to the terminal."""
+    Console(highlight=False, markup=False, emoji=False).print(render(profile, file=file, compared=compared))
+
+
+def render(profile: MeasuredProfile, *, file: str | None = None, compared: Sequence[Compared] = ()) -> RenderableType:
+    """Lay a profile out: how good it is first, then what it says, then what it could not say."""
+    device = device_of(profile)
+    parts: list[RenderableType] = [Text(f"{profile.title}: {device.name}", style="bold"), Text(profile.source, "dim")]
+    parts.append(Padding(_scores(profile.held_out), (1, 0, 0, 0)))
+    parts.append(Padding(_constants(profile), (1, 0, 0, 0)))
+    if profile.borrowed:
+        parts.append(Padding(_borrowed(profile), (1, 0, 0, 0)))
+    if compared:
+        parts.append(Padding(_steps(compared), (1, 0, 0, 0)))
+    if file is not None:
+        parts.append(Text(f"\n{file}: written; use it with capsim estimate ... --profile {file}"))
+    return Group(*parts, "")
+
+
+def _table(*columns: str) -> Table:
+    """A table of figures, the first column words."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    return table
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100.0 * share:.1f} %"
+
+
+def _scores(scores: Sequence[Score]) -> RenderableType:
+    """Errors on rows that the fit had not seen."""
+    if not scores:
+        return Text("Too little was measured to hold any of it out, so that no error is known.")
+    table = _table("Held out", "fitted", "scored", "median", "9 of 10 below", "of the sum", "near shapes", "catalogue")
+    for each in scores:
+        table.add_row(
+            f"{_PHASES[each.phase]}: {each.what}",
+            f"{each.fitted:,}",
+            f"{each.scored:,}",
+            _percent(each.median),
+            _percent(each.p90),
+            f"{100.0 * each.bias:+.1f} %",
+            _percent(each.with_residuals),
+            _percent(each.before),
+        )
+    return table
+
+
+def _constants(profile: MeasuredProfile) -> RenderableType:
+    """What was fitted."""
+    table = _table("Constants", "of peak", "of bandwidth", "launch", "under load")
+    for precision in profile.fitted:
+        gemm = profile.constants.gemm[precision]
+        table.add_row(
+            f"matrix products, {precision}",
+            _percent(gemm.efficiency),
+            _percent(gemm.bandwidth_efficiency),
+            units.duration(gemm.launch),
+            _percent(gemm.sustained),
+        )
+    for precision in profile.attentions:
+        fused = profile.constants.attention[precision]
+        both = f"{100 * fused.efficiency:.1f} / {100 * fused.backward_efficiency:.1f} %"
+        table.add_row(f"fused attention, {precision}", both, _percent(fused.bandwidth_efficiency), "", "")
+    memory = profile.constants.memory
+    table.add_row("element-wise kernels", "", _percent(memory.efficiency), units.duration(memory.launch), "")
+    table.add_row("normalisation, softmax", "", _percent(memory.normalisation_efficiency), "", "")
+    for kind, by_ranks in profile.links.items():
+        most = max(by_ranks)
+        rate = f"{by_ranks[most].rate / 1e9:.1f} GB/s"
+        table.add_row(
+            f"{kind.replace('_', '-')} over {most} ranks", "", rate, units.duration(by_ranks[most].latency), ""
+        )
+    return table
+
+
+def _borrowed(profile: MeasuredProfile) -> RenderableType:
+    """What the measurements could not determine."""
+    table = Table.grid(padding=(0, 2))
+    table.add_row(Text("Not measured", style="bold"), "")
+    for name, why in profile.borrowed.items():
+        table.add_row(f"  {name}", why)
+    return table
+
+
+def _steps(compared: Sequence[Compared]) -> RenderableType:
+    """Steps of another record beside what the profile and the catalogue say."""
+    table = _table("Step", "measured", "predicted", "off", "catalogue off")
+    for each in compared:
+        sizes = each.step.case.dimensions
+        words = (
+            f"{each.step.case.variant}, {sizes['layers']} layers, {sizes['micro_batch']} x {sizes['sequence_length']}"
+        )
+        table.add_row(
+            words,
+            units.duration(each.step.seconds),
+            units.duration(each.predicted_s),
+            f"{100.0 * each.error:+.1f} %",
+            f"{100.0 * (each.before_s / each.step.seconds - 1.0):+.1f} %",
+        )
+    return table

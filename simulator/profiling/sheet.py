@@ -1,0 +1,47 @@
+"""What a data sheet says of a device at one number format: what fitted shares are shares of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hardware.catalogue import load_profile
+from hardware.errors import InputError
+from hardware.profile import MatrixUnit, Precision
+from hardware.spec import Device
+
+ELEMENT_BYTES: dict[Precision, float] = {"fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0}
+
+
+@dataclass(frozen=True)
+class DataSheet:
+    """Limits of a device at one number format."""
+
+    peak: float
+    """[FLOP/s]."""
+    bandwidth: float
+    """Of memory [B/s]."""
+    processors: float
+    """Streaming multiprocessors, or cores [1]."""
+    element_bytes: float
+    """[B]."""
+    matrix_unit: MatrixUnit = "tensor-core"
+
+    @classmethod
+    def of(cls, device: Device, precision: Precision) -> DataSheet:
+        """The limits of a device of the catalogue or of a file.
+
+        Raises
+        ------
+        InputError
+            Where the device has no units for the number format.
+        """
+        peak = getattr(device.peak, precision)
+        if not peak:
+            raise InputError(f"precision={precision}: {device.id} has no peak rate for it; add it under peak")
+        return cls(
+            peak=float(peak),
+            bandwidth=float(device.memory.bandwidth),
+            processors=float(device.processors),
+            element_bytes=ELEMENT_BYTES[precision],
+            matrix_unit=load_profile(device.profile).matrix_unit,
+        )

@@ -1,0 +1,99 @@
+"""The measured profiles that come with capsim: `python -m simulator.profiling.shipped` fits them anew.
+
+`recipes.yaml` says of each which tables or records it is fitted to, and how these name the device.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+import hardware
+from hardware.catalogue import load_device
+from hardware.measured import MeasuredProfile
+from hardware.reading import build, read_mapping
+from hardware.spec import Name, Seen, Words
+from simulator.profiling import tables
+from simulator.profiling.calibrate import Origin, calibrate, from_files
+from simulator.profiling.report import show
+from simulator.profiling.rows import Measurements
+from simulator.profiling.writing import write
+
+_HERE = Path(__file__).parent
+FOLDER = Path(hardware.__file__).parent / "profiles" / "measured"
+
+
+class _Table(BaseModel):
+    """Rows of one table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    device: str
+    """As the table names it."""
+    where: dict[str, str] = {}
+
+
+class Recipe(BaseModel):
+    """What a profile is fitted to."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: Words
+    source: Words
+    seen: Seen
+    device: Name
+    tables: Annotated[tuple[_Table, ...], Field(max_length=20)] = ()
+
+
+@dataclass(frozen=True)
+class _Record:
+    """A record that is shipped, and the profile that is fitted to it."""
+
+    id: str
+    file: Path
+
+
+def recipes() -> dict[str, Recipe]:
+    """Every profile that is fitted to tables, by its name."""
+    return {name: build(Recipe, fields) for name, fields in read_mapping(_HERE / "recipes.yaml").items()}
+
+
+def records() -> Iterator[_Record]:
+    """Every record that is shipped."""
+    for file in sorted((_HERE / "records").glob("*.jsonl")):
+        yield _Record(file.stem, file)
+
+
+def fit(name: str, recipe: Recipe) -> MeasuredProfile:
+    """Fit a profile to its tables."""
+    parts = [tables.read(table.file, table.device, where=table.where) for table in recipe.tables]
+    origin = Origin(name, recipe.title, recipe.source, recipe.seen)
+    return calibrate(Measurements.joined(parts), [], load_device(recipe.device), origin)
+
+
+def main(chosen: list[str]) -> None:
+    """Fit the profiles that are named, or all, and write them where the catalogue has them."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, recipe in recipes().items():
+        if not chosen or name in chosen:
+            _keep(fit(name, recipe))
+    for record in records():
+        if not chosen or record.id in chosen:
+            _keep(from_files([record.file], name=record.id))
+
+
+def _keep(profile: MeasuredProfile) -> None:
+    """Write a profile, and say how good it is."""
+    path = FOLDER / f"{profile.id}.yaml"
+    write(path, profile)
+    show(profile, file=str(path))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,61 @@
+"""Measured profiles as files: plain YAML, a line a shape."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hardware.measured import MeasuredProfile, Shapes
+from simulator.output import write_text
+
+
+def text_of(profile: MeasuredProfile) -> str:
+    """A profile as YAML that `hardware.catalogue.load_measured` reads.
+
+    Examples
+    --------
+    >>> from hardware.catalogue import measured_names
+    >>> all(text_of(load_measured(name)).startswith("format: capsim-profile") for name in measured_names())
+    True
+    """
+    plain = profile.model_dump(mode="json", exclude_none=True, exclude={"products", "attentions"})
+    plain = {name: value for name, value in plain.items() if value not in ({}, [], ())}
+    text = yaml.safe_dump(plain, sort_keys=False, width=118, default_flow_style=None, allow_unicode=True)
+    return text + _tables("products", profile.products) + _tables("attentions", profile.attentions)
+
+
+def write(path: Path, profile: MeasuredProfile) -> None:
+    """Write a profile, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        Where the file cannot be written.
+    """
+    write_text(path, text_of(profile))
+
+
+def _tables(name: str, tables: Any) -> str:
+    """Shapes and residuals of each number format."""
+    lines = [f"{name}:"] if tables else []
+    for precision, shapes in tables.items():
+        lines += [f"  {precision}:", "    sizes:"]
+        lines += [f"    - [{', '.join(map(_short, sizes))}]" for sizes in shapes.sizes] if shapes.sizes else []
+        lines += _residuals(shapes)
+    return "\n".join([*lines, ""]) if lines else ""
+
+
+def _residuals(shapes: Shapes) -> list[str]:
+    """The residuals, twelve in a line."""
+    if not shapes.residuals:
+        return ["    residuals: []"]
+    rows = [shapes.residuals[at : at + 12] for at in range(0, len(shapes.residuals), 12)]
+    written = [", ".join(f"{value:.4g}" for value in row) for row in rows]
+    return ["    residuals:", "      [" + ",\n       ".join(written) + "]"]
+
+
+def _short(value: float) -> str:
+    """A size without a needless point."""
+    return str(int(value)) if value == int(value) else f"{value:g}"

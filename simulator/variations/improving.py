@@ -1,0 +1,249 @@
+"""Single changes of plan or stack that would help most, all priced at once by the formulas of the estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, get_args
+
+import numpy as np
+
+from hardware.errors import InputError
+from simulator.backends.analytic import precisions_of
+from simulator.counts import count
+from simulator.memory import peak_total
+from simulator.scenario import Scenario
+from simulator.specs.loading import load_stack, names
+from simulator.specs.plan import Plan, Schedule, columns_of
+from simulator.specs.plans import constraints
+from simulator.specs.stack import Recompute, Stack, Stacks
+from simulator.step import price
+from simulator.transformer import Scenarios
+
+_FORMATS = ("parameters_in_fp32", "gradients_in_fp32", "master_weights")
+_WORTH = 0.995
+"""Of the time; less than this half per cent is not worth a change."""
+_SMALLER = 0.95
+"""Of the memory; where nothing makes a plan fit, what saves less than this twentieth does not help."""
+_TOO_SLOW = 2.0
+"""Times the step; what only saves memory must not cost more."""
+_LEAST_STATES = "adam-8bit"
+
+Changes = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """One thing changed, with all else as it was."""
+
+    changes: Mapping[str, Any]
+    """The field of the plan, or ``stack``, and its new value."""
+    before: Any
+    """What it was."""
+    plan: Plan
+    """Complete; replicas follow where degrees changed."""
+    stack: str
+    step_time_s: float
+    time_ratio: float
+    """Of the step over that of the scenario as it is."""
+    memory_bytes: float
+    """Of the fullest stage."""
+    fits: bool
+
+    @property
+    def field(self) -> str:
+        """What is changed."""
+        return next(iter(self.changes))
+
+    @property
+    def value(self) -> Any:
+        """What it becomes."""
+        return next(iter(self.changes.values()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        plan = {name: list(value) if isinstance(value, tuple) else value for name, value in self.plan}
+        plain = {name: value for name, value in vars(self).items() if name != "plan"}
+        return {**plain, "changes": dict(self.changes), "plan": plan}
+
+
+def improvements(scenario: Scenario, *, top: int = 5) -> tuple[Improvement, ...]:
+    """Find what would help a scenario most if one thing of its plan or stack were changed, on the same devices.
+
+    Of a scenario that fits: what makes a step faster, the fastest first. Of one that does not: what makes it fit, the
+    fastest first, or else what needs least memory. Each field is listed once, with its best value.
+
+    Parameters
+    ----------
+    scenario
+        What `simulator.resolve` gives.
+    top
+        How many to list.
+
+    Examples
+    --------
+    >>> import simulator
+    >>> slow = simulator.resolve("bert-large", "dgx-a100-640gb", plan={"recompute": "full", "micro_batch": 4})
+    >>> [each.changes for each in improvements(slow)][0]
+    {'recompute': 'none'}
+    """
+    given = _Candidate({}, scenario.plan, scenario.stack)
+    found = [each for group in _groups([given, *_candidates(scenario)]) for each in _priced(group, scenario)]
+    now = next(each for each in found if not each.candidate.changes)
+    helpful = sorted((each for each in found if _helps(each, now)), key=_order)
+    if any(each.fits for each in helpful):
+        helpful = [each for each in helpful if each.fits]
+    best: dict[str, _Priced] = {}
+    for each in helpful:
+        best.setdefault(next(iter(each.candidate.changes)), each)
+    return tuple(_told(each, now, scenario) for each in list(best.values())[:top])
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A change, and the plan and stack that it makes."""
+
+    changes: Changes
+    plan: Plan
+    stack: Stack
+
+
+@dataclass(frozen=True)
+class _Priced:
+    """A candidate that keeps all rules, with what it takes."""
+
+    candidate: _Candidate
+    time: float
+    memory: float
+    fits: bool
+
+
+def _helps(each: _Priced, now: _Priced) -> bool:
+    """Whether a change is one for the better."""
+    if not each.candidate.changes:
+        return False
+    if now.fits:
+        return each.fits and each.time < _WORTH * now.time
+    return each.fits or (each.memory < _SMALLER * now.memory and each.time < _TOO_SLOW * now.time)
+
+
+def _order(each: _Priced) -> tuple[bool, float]:
+    """What fits first, the fastest first; of what does not, the smallest first."""
+    return (False, each.time) if each.fits else (True, each.memory)
+
+
+def _told(each: _Priced, now: _Priced, scenario: Scenario) -> Improvement:
+    """A priced change in words of the API."""
+    field = next(iter(each.candidate.changes))
+    return Improvement(
+        changes=each.candidate.changes,
+        before=scenario.stack.id if field == "stack" else getattr(scenario.plan, field),
+        plan=each.candidate.plan,
+        stack=each.candidate.stack.id,
+        step_time_s=each.time,
+        time_ratio=each.time / now.time,
+        memory_bytes=each.memory,
+        fits=each.fits,
+    )
+
+
+def _groups(candidates: Sequence[_Candidate]) -> Iterator[list[_Candidate]]:
+    """Candidates of one precision each: they share a backend."""
+
+    def precision(each: _Candidate) -> str:
+        return each.plan.precision or "bf16"
+
+    for _, group in groupby(sorted(candidates, key=precision), key=precision):
+        yield list(group)
+
+
+def _priced(candidates: list[_Candidate], scenario: Scenario) -> Iterator[_Priced]:
+    """What candidates of one precision take, those only that keep the rules."""
+    constants, system, precision = scenario.constants, scenario.system, candidates[0].plan.precision or "bf16"
+    stacks = {each.stack.id: constants.stacks(each.stack, system, precision) for each in candidates}
+    columns = Scenarios(
+        scenario.model.columns(),
+        scenario.workload.columns(),
+        columns_of([each.plan for each in candidates], scenario.workload),
+        Stacks.stack([stacks[each.stack.id] for each in candidates]),
+    )
+    of_device = count(columns)
+    backend = constants.backend(scenario.stack, system, scenario.devices, precision)
+    shape = (len(candidates),)
+    time = np.broadcast_to(price(columns, of_device, backend, broken_down=False).time, shape)
+    memory = np.broadcast_to(peak_total(columns, of_device), shape)
+    kept = np.ones(shape, dtype=bool)
+    for rule in constraints(columns.plans, columns.models, columns.workloads, columns.stacks):
+        kept &= rule.kept
+    for each, seconds, held, keep in zip(candidates, time, memory, kept, strict=True):
+        if keep:
+            yield _Priced(each, float(seconds), float(held), bool(held <= system.device.memory_capacity))
+
+
+def _candidates(scenario: Scenario) -> Iterator[_Candidate]:
+    """Every single change that makes a complete plan."""
+    plan, stack, devices = scenario.plan, scenario.stack, scenario.devices
+    for change in _changes(scenario):
+        follow = dict.fromkeys(_followers(next(iter(change)), plan))
+        try:
+            changed = plan.model_copy(update={**follow, **change}).with_defaults(stack).with_degrees(devices)
+        except InputError:  # degrees that do not multiply to the devices
+            continue
+        yield _Candidate(change, changed, stack)
+    for other in _stacks(scenario):
+        formats = plan.model_copy(update=dict.fromkeys(_FORMATS)).with_defaults(other)
+        yield _Candidate({"stack": other.id}, formats.with_degrees(devices), other)
+
+
+def _followers(field: str, plan: Plan) -> tuple[str, ...]:
+    """Fields that follow from another one."""
+    degrees: dict[str, tuple[str, ...]] = {
+        "tp": ("dp",),
+        "pp": ("dp", "virtual_stages", "schedule") if plan.virtual_stages != 1 else ("dp",),
+        "cp": ("dp",),
+        "virtual_stages": ("schedule",),
+        "schedule": ("virtual_stages",),
+        "sharding": ("sharding_group",),
+        "precision": _FORMATS,
+    }
+    return degrees.get(field, ())
+
+
+def _changes(scenario: Scenario) -> Iterator[Changes]:
+    """Single changes of the plan, whether or not they keep the rules."""
+    plan, axes = scenario.plan, scenario.stack.axes
+    others: dict[str, Sequence[Any]] = {
+        "micro_batch": _around(plan.micro_batch, (1, 2, 4)),
+        "recompute": get_args(Recompute),
+        "sharding": ("none", "zero1", "zero2", "zero3"),
+        "precision": precisions_of(scenario.system.device),
+        "offload_optimizer": (not plan.offload_optimizer,),
+        "optimizer": (_LEAST_STATES,) if plan.optimizer == "adamw" else (),
+        **{axis: _around(getattr(plan, axis), (1, 2)) for axis in ("tp", "pp", "cp", "ep") if axis in axes},
+    }
+    if (plan.tp or 1) > 1:
+        others["sequence_parallel"] = (not plan.sequence_parallel,)
+    if (plan.pp or 1) > 1:
+        others["virtual_stages"] = (1, 2, 3, 4, 6, 8)
+        others["schedule"] = tuple(name for name in get_args(Schedule) if name != "interleaved")
+    for field, values in others.items():
+        for value in values:
+            if value != getattr(plan, field):
+                yield {field: value}
+
+
+def _around(number: int | None, factors: tuple[int, ...]) -> list[int]:
+    """Multiples of a number, and parts of it."""
+    now = number or 1
+    return sorted({now * factor for factor in factors} | {now // factor for factor in factors if now % factor == 0})
+
+
+def _stacks(scenario: Scenario) -> Iterator[Stack]:
+    """Other stacks for the same devices that offer every axis that the plan uses."""
+    plan, used = scenario.plan, {axis for axis in ("tp", "pp", "cp", "ep") if (getattr(scenario.plan, axis) or 1) > 1}
+    for name in names("stacks"):
+        stack = load_stack(name)
+        known = stack.platform == scenario.stack.platform and stack.id != scenario.stack.id
+        if known and used <= set(stack.axes) and plan.precision is not None:
+            yield stack

@@ -1,0 +1,77 @@
+"""Single changes that help: priced as the estimate prices them, and in the right order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import simulator
+from simulator.specs.loading import load_stack
+
+_CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "encoder": ("bert-large", "dgx-a100-640gb", {}),
+    "one device": ("bert-large", "rtx-3090", {}),
+    "pipeline": ("gpt3-175b", "superpod-a100", {"devices": 1024}),
+    "too large": ("palm-62b", "dgx-a100-640gb", {}),
+    "hopeless": ("gpt3-175b", "rtx-3090", {}),
+    "experts": ("mixtral-8x7b", "superpod-h100", {"devices": 64}),
+    "slow": ("llama-2-7b", "dgx-h100", {"plan": {"recompute": "full", "tp": 8, "pp": 1}, "stack": "megatron-lm"}),
+    "tpu": ("palm-8b", "tpu-v4-pod", {"devices": 64, "plan": {"tp": 4}}),
+}
+
+
+@pytest.fixture(params=_CASES)
+def scenario(request: pytest.FixtureRequest) -> simulator.Scenario:
+    model, system, others = _CASES[request.param]
+    return simulator.resolve(model, system, **others)
+
+
+def test_each_is_what_the_estimate_says_of_it(scenario: simulator.Scenario) -> None:
+    now = simulator.answer(scenario)
+    for found in simulator.improvements(scenario):
+        changed = replace(scenario, plan=found.plan, stack=load_stack(found.stack))
+        answer = simulator.answer(changed)
+        assert answer.step_time_s == pytest.approx(found.step_time_s, rel=1e-12)
+        assert answer.memory_bytes["total"] == pytest.approx(found.memory_bytes, rel=1e-12)
+        assert answer.fits == found.fits
+        assert found.time_ratio == pytest.approx(answer.step_time_s / now.step_time_s)
+
+
+def test_each_helps_and_the_best_comes_first(scenario: simulator.Scenario) -> None:
+    now = simulator.answer(scenario)
+    found = simulator.improvements(scenario)
+    assert len({each.field for each in found}) == len(found)
+    if now.fits:
+        assert all(each.fits and each.time_ratio < 1.0 for each in found)
+        assert [each.time_ratio for each in found] == sorted(each.time_ratio for each in found)
+    else:
+        assert [each.fits for each in found] == sorted((each.fits for each in found), reverse=True)
+        assert all(each.fits or each.memory_bytes < now.memory_bytes["total"] for each in found)
+
+
+def test_only_one_thing_is_changed(scenario: simulator.Scenario) -> None:
+    for found in simulator.improvements(scenario):
+        assert len(found.changes) == 1
+        if found.field == "stack":
+            assert found.stack == found.value != scenario.stack.id == found.before
+        else:
+            assert getattr(found.plan, found.field) == found.value != found.before
+            assert getattr(scenario.plan, found.field) == found.before
+            assert found.stack == scenario.stack.id
+
+
+def test_what_obviously_helps_is_found() -> None:
+    slow = simulator.resolve("bert-large", "dgx-a100-640gb", plan={"recompute": "full", "micro_batch": 4})
+    assert {"recompute": "none"} in [dict(each.changes) for each in simulator.improvements(slow)]
+    full = simulator.resolve("palm-62b", "dgx-a100-640gb")
+    assert not simulator.answer(full).fits
+    assert simulator.improvements(full)[0].fits
+
+
+def test_so_many_are_listed() -> None:
+    scenario = simulator.resolve("gpt3-175b", "superpod-a100", devices=1024)
+    assert len(simulator.improvements(scenario, top=2)) == 2
+    plain = simulator.improvements(scenario, top=1)[0].to_dict()
+    assert plain["plan"]["placement"] == ["tp", "cp", "dp", "pp"]

@@ -1,0 +1,134 @@
+"""Constants of fused attention: known ones come back, few rows borrow, and tables are met where nothing was fitted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hardware.catalogue import load_device, load_profile, plain_host
+from simulator.backends.analytic import AnalyticBackend
+from simulator.profiling import attentions as subject
+from simulator.profiling import tables
+from simulator.profiling.rows import Attentions
+from simulator.profiling.sheet import DataSheet
+from tests.profiling.examples import A100, ATTENTION_START, attention_constants, attentions, timed
+
+FIVE = ("efficiency", "backward_efficiency", "bandwidth_efficiency", "launch", "fill")
+TRUE = {
+    "efficiency": 0.45,
+    "backward_efficiency": 0.3,
+    "bandwidth_efficiency": 0.3,
+    "launch": 14e-6,
+    "fill": 260.0,
+}
+
+
+def _timed(rows: Attentions, noise: float = 0.0, outliers: float = 0.0) -> Attentions:
+    times = subject.seconds(rows, A100, attention_constants(**TRUE))
+    found: Attentions = timed(rows, times, noise=noise, outliers=outliers)
+    return found
+
+
+@pytest.mark.parametrize(("noise", "outliers", "off"), [(0.0, 0.0, 0.02), (0.05, 0.08, 0.1)])
+def test_known_constants_come_back(noise: float, outliers: float, off: float) -> None:
+    fitted = subject.fit(_timed(attentions(500), noise, outliers), A100, ATTENTION_START)
+    found = fitted.constants.model_dump()
+    assert {name: found[name] for name in FIVE} == pytest.approx(TRUE, rel=off)
+    assert fitted.borrowed == {}
+
+
+def test_no_rows_leave_all_as_it_was() -> None:
+    learned = subject.learn(attentions(0), A100, ATTENTION_START)
+    found = learned.fitted.constants.model_dump()
+    assert {name: found[name] for name in FIVE} == pytest.approx({n: getattr(ATTENTION_START, n) for n in FIVE})
+    assert set(learned.fitted.borrowed) == set(FIVE)
+    assert (learned.scores, learned.shapes.sizes) == ((), ())
+
+
+def test_a_few_kernels_fit_efficiency_and_borrow_the_rest() -> None:
+    fitted = subject.fit(_timed(attentions(8, queries=4096.0, keys=4096.0, backward=0.0)), A100, ATTENTION_START)
+    assert "efficiency" not in fitted.borrowed
+    assert {"bandwidth_efficiency", "fill", "backward_efficiency"} <= set(fitted.borrowed)
+    assert fitted.constants.fill == ATTENTION_START.fill
+
+
+def test_without_backward_passes_their_ratio_is_borrowed() -> None:
+    fitted = subject.fit(_timed(attentions(300, backward=0.0)), A100, ATTENTION_START)
+    assert fitted.borrowed == {"backward_efficiency": "0 backward passes, 2 needed"}
+    ratio = ATTENTION_START.backward_efficiency / ATTENTION_START.efficiency
+    assert fitted.constants.backward_efficiency == pytest.approx(ratio * fitted.constants.efficiency, rel=1e-3)
+    assert fitted.constants.efficiency == pytest.approx(TRUE["efficiency"], rel=0.02)
+
+
+def test_times_that_cannot_be_are_left_out_and_counted() -> None:
+    rows = _timed(attentions(200))
+    wrong = rows.seconds.copy()
+    wrong[:3] = 1e-9
+    fitted = subject.fit(replace(rows, seconds=wrong), A100, ATTENTION_START)
+    assert (fitted.used, fitted.dropped) == (197, 3)
+
+
+def test_the_form_prices_rows_as_the_backend_does() -> None:
+    backend = AnalyticBackend.of(plain_host(load_device("a100-sxm4-80gb")), 1, "bf16")
+    rows = attentions(40)
+    names = ("batch", "heads", "key_value_heads", "head_size", "causal")
+    priced = [
+        backend.attention(
+            rows.queries, rows.keys, **{name: getattr(rows, name) for name in names}, backward=bool(backward)
+        )
+        for backward in (0, 1)
+    ]
+    expected = np.where(rows.backward > 0, priced[1], priced[0])
+    assert subject.seconds(rows, A100, ATTENTION_START) == pytest.approx(expected)
+
+
+def _of(rows: Attentions, kernel: str, seconds: float) -> Attentions:
+    return replace(rows, kernel=np.full(len(rows), kernel), seconds=np.full(len(rows), seconds))
+
+
+def test_the_fastest_kernel_is_compared_on_equal_shapes() -> None:
+    rows = attentions(60)
+    rare = rows.where(np.arange(60) < 20)
+    others = attentions(50, head_size=80.0)
+    both = Attentions.joined(
+        [_of(rows, "slow", 3.0), _of(rows, "quick", 2.0), _of(rare, "rare", 1.0), _of(others, "other shapes", 1.0)]
+    )
+    assert subject.fastest_kernel(both) == "quick"
+    assert subject.fastest_kernel(_of(rows, "only", 1.0)) == "only"
+    with pytest.raises(ValueError, match="no attention"):
+        subject.fastest_kernel(attentions(0))
+
+
+@pytest.mark.parametrize(
+    ("device", "kernel", "most", "with_residuals"),
+    [
+        ("a100-sxm4-80gb", "trtllm:torch_flow", 0.04, 0.02),
+        ("a100-sxm4-80gb", "sglang:flash_attention", 0.08, 0.03),
+        ("a100-sxm4-80gb", "vllm:vllm_flash_attn", 0.09, 0.045),
+        ("h100-sxm5-80gb", "sglang:fa3", 0.095, 0.05),
+        ("h100-sxm5-80gb", "vllm:vllm_flash_attn_fa3", 0.105, 0.06),
+        ("h100-sxm5-80gb", "sglang:flash_attention_v3", 0.1, 0.06),
+    ],
+)
+def test_tables_are_met_on_heads_that_were_held_out(
+    device: str, kernel: str, most: float, with_residuals: float
+) -> None:
+    rows = tables.read("attention_aic_fwd_a100_h100.csv.gz", device, where={"kernel": kernel}).attentions
+    start = load_profile(load_device(device).profile).attention["bf16"]
+    learned = subject.learn(rows, DataSheet.of(load_device(device), "bf16"), start)
+    every = next(score for score in learned.scores if score.what == "all bf16 attention")
+    assert every.scored > 800
+    assert every.median <= most
+    assert every.with_residuals is not None
+    assert every.with_residuals <= with_residuals
+    assert len(learned.shapes.sizes) == subject.MOST_SHAPES
+
+
+def test_backward_passes_of_a_table_are_slower_than_their_arithmetic() -> None:
+    rows = tables.read("attention_simumax_fwd_bwd.csv.gz", "a100-pcie-80gb").attentions
+    sheet = DataSheet.of(load_device("a100-pcie-80gb"), "bf16")
+    fitted = subject.fit(rows, sheet, load_profile("a100-pcie").attention["bf16"])
+    assert "backward_efficiency" not in fitted.borrowed
+    assert 0.75 <= fitted.constants.backward_efficiency / fitted.constants.efficiency <= 0.9
