@@ -1,16 +1,21 @@
-# make run    prints the estimate of the two headline scenarios
-# make test   runs every check
-# make check  the same without installing anything
-# make bench  prints how fast it is
-# make fit    fits the constants that are shipped to the published runs, and cross-validates them
+# make run          starts the dashboard on this machine: http://127.0.0.1:8501
+# make estimate     prints the estimate of the two headline scenarios
+# make test         runs every check
+# make check        the same without installing anything
+# make bench        prints how fast it is
+# make fit          fits the constants that are shipped to the published runs, and cross-validates them
+# make screenshots  takes the pictures of the pages that the documentation shows; needs Chromium
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check lint types imports unit bench fit clean
+.PHONY: run estimate test check lint types imports unit bench fit screenshots clean
 
-run: $(VENV)/core
+run: $(VENV)/dashboard
+	@$(BIN)/capsim dashboard
+
+estimate: $(VENV)/core
 	@$(BIN)/capsim estimate simulator/specs/scenarios/bert-large.yaml
 	@$(BIN)/capsim estimate simulator/specs/scenarios/palm-540b.yaml
 
@@ -37,6 +42,9 @@ bench: $(VENV)/dev
 fit: $(VENV)/core
 	$(BIN)/capsim fit -o simulator/evidence/constants.yaml
 
+screenshots: $(VENV)/dev
+	$(BIN)/python -m tests.dashboard.browser.screenshots
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "capsim needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +52,10 @@ $(VENV)/bin/python:
 $(VENV)/core: $(VENV)/bin/python pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@$(BIN)/python -m compileall -q hardware simulator measure dashboard
+	@touch $@
+
+$(VENV)/dashboard: $(VENV)/core
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dashboard]'
 	@touch $@
 
 $(VENV)/dev: $(VENV)/core

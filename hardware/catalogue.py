@@ -208,7 +208,14 @@ def _measured(path: Path) -> MeasuredProfile:
             f"{path}: is a profile of version {shown(version)}, and this capsim reads version {MEASURED_VERSION};"
             " update capsim"
         )
-    return build(MeasuredProfile, {"id": id_of(path), **document}, path=path)
+    profile = build(MeasuredProfile, {"id": id_of(path), **document}, path=path)
+    device = profile.device
+    with placed(path):
+        if isinstance(device, str) and device not in names("devices"):
+            raise unknown("device", device, names("devices"), fields=["device"])
+        if isinstance(device, Device) and device.profile not in names("profiles"):
+            raise unknown("profile", device.profile, names("profiles"), fields=["device.profile"])
+    return profile
 
 
 @cache

@@ -163,13 +163,13 @@ def sentence(error: ValidationError, fields_beside: Callable[[Location], Sequenc
 
 def _place(problem: ErrorDetails) -> Location:
     """Where a problem is inside the document, without the branch of a union that pydantic names."""
-    place, last = problem["loc"], problem["loc"][-1:]
+    above, last = problem["loc"][:-1], problem["loc"][-1:]
     is_branch = problem["type"] != "extra_forbidden" and _is_branch(*last)
-    return place[:-1] if is_branch else place
+    return (*(part for part in above if not _is_branch(part)), *(() if is_branch else last))
 
 
 def _is_branch(part: int | str = 0) -> bool:
-    """Whether the last part of a location is a branch of a union, not a key."""
+    """Whether a part of a location is a branch of a union, not a key."""
     return isinstance(part, str) and (part in ("float", "str", "int") or "[" in part)
 
 

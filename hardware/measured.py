@@ -7,9 +7,9 @@ measured, how far off the fit was on rows that it had not seen, and which consta
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from hardware.profile import Precision, Profile
 from hardware.quantity import Bandwidth, Bytes, Seconds
@@ -101,17 +101,22 @@ class Score(Sheet):
     """The median of the catalogue's constants on the same rows."""
 
 
+def _said(device: Any) -> str:
+    """Whether a device is named, or its sheet is given; in brackets, as errors leave out branches of unions."""
+    return "[name]" if isinstance(device, str) else "[sheet]"
+
+
 class MeasuredProfile(Sheet):
     """All that was learned from one record, or from one set of tables."""
 
     format: Literal["capsim-profile"] = FORMAT
-    version: Literal[1] = VERSION
+    version: Annotated[Literal[1], NO_FLAG] = VERSION
     id: Name
     title: Words
     source: Words
     """Record or table, its date and the versions of the software."""
     seen: Seen
-    device: Name | Device
+    device: Annotated[Annotated[Name, Tag("[name]")] | Annotated[Device, Tag("[sheet]")], Discriminator(_said)]
     """Its name in the catalogue, or the whole sheet of a device that is not there."""
     constants: Profile
     fitted: tuple[Precision, ...] = ()

@@ -85,20 +85,16 @@ def _collectives(words: list[str], program: str) -> int:
     budget = arguments.seconds("--budget", options.budget)
     smallest = arguments.size("--smallest", options.smallest)
     largest = None if options.largest is None else arguments.size("--largest", options.largest)
+    phases = arguments.phases("--phases", options.phases, arguments.SHARED_PHASES)
+    _check(Path(options.output), options.models, reads=False)
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         raise InputError("collectives need several processes: torchrun --nproc-per-node 8 -m measure collectives")
     _need_torch()
     from measure.clock import ranks
 
+    wanted = ranks.Wanted(budget, phases, options.models, options.backend, smallest, largest, options.tiny)
     with _ended_by_signal():
-        return ranks.measure(
-            Path(options.output),
-            budget_s=budget,
-            backend=options.backend,
-            smallest=smallest,
-            largest=largest,
-            tiny=options.tiny,
-        )
+        return ranks.measure(Path(options.output), wanted)
 
 
 def _merge(words: list[str], program: str) -> int:

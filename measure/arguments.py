@@ -14,6 +14,8 @@ _SHORTEST, _LONGEST = 1.0, 7 * 86400.0
 _SIZES = {"": 1.0, "B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 DEFAULT_MODELS = "bert-large,palm-8b"
 PHASES: tuple[Phase, ...] = tuple(phase for phase in get_args(Phase) if phase != "collective")
+SHARED_PHASES: tuple[Phase, ...] = ("collective", "step")
+"""What ranks measure together."""
 
 RUN_WORDS = """\
 Time kernels and training steps on this machine's device, and write every result to a record as soon as it is known.
@@ -60,10 +62,16 @@ def run_parser(program: str) -> Parser:
 
 
 def collectives_parser(program: str) -> Parser:
-    """Of collectives under torchrun."""
-    parser = Parser(prog=program, description="Time collectives over every size of group; run it under torchrun.")
+    """Of collectives, and of training steps that ranks share, under torchrun."""
+    parser = Parser(
+        prog=program,
+        description="Time collectives over every size of group, and training steps of the models under "
+        "DistributedDataParallel and fully_shard; run it under torchrun.",
+    )
     parser.add_argument("--budget", default="10m", help="time to spend, such as 90s, 10m or 2h (default: 10m)")
     parser.add_argument("--backend", choices=["nccl", "gloo"], help="default: nccl where there are GPUs, else gloo")
+    parser.add_argument("--models", default=DEFAULT_MODELS, help=f"whose steps are timed (default: {DEFAULT_MODELS})")
+    parser.add_argument("--phases", help=f"measure these only, of {', '.join(SHARED_PHASES)} (default: both)")
     parser.add_argument("--smallest", default="1KiB", help="smallest message (default: 1KiB)")
     parser.add_argument("--largest", help="largest message (default: 1GiB, with gloo 64MiB)")
     parser.add_argument("-o", "--output", default="collectives.jsonl", help="the record (default: collectives.jsonl)")
@@ -88,19 +96,19 @@ def show_parser(program: str) -> Parser:
     return parser
 
 
-def phases(option: str, text: str | None) -> tuple[Phase, ...]:
-    """Read a list of phases; all of them where none is given.
+def phases(option: str, text: str | None, known: tuple[Phase, ...] = PHASES) -> tuple[Phase, ...]:
+    """Read a list of phases; all that are known where none is given.
 
     >>> phases("--phases", "gemm, step")
     ('gemm', 'step')
     """
     if text is None:
-        return PHASES
+        return known
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names or [""]:
-        if name not in PHASES:
-            raise InputError(f"{option}={shown(name)}: is no phase; valid: {', '.join(PHASES)}")
-    return tuple(phase for phase in PHASES if phase in names)
+        if name not in known:
+            raise InputError(f"{option}={shown(name)}: is no phase; valid: {', '.join(known)}")
+    return tuple(phase for phase in known if phase in names)
 
 
 def seconds(option: str, text: str) -> float:

@@ -94,11 +94,12 @@ def _best_rates(results: list[Result]) -> Iterator[str]:
 
 
 def _steps(results: list[Result]) -> Iterator[str]:
-    """Whole steps, with their parts."""
+    """Whole steps, with their parts: as they run alone, compiled, and shared by ranks."""
     for result in _measured(results, "step"):
         parts = ", ".join(f"{name} {duration(times.median)}" for name, times in result.parts.items())
         peak = f", {size(result.peak_memory_bytes)}" if result.peak_memory_bytes else ""
-        named = f"{result.case.variant} {_sizes(result.case)}"
+        manner = "" if result.case.operation == "train" else f"{result.case.operation} "
+        named = f"{manner}{result.case.variant} {_sizes(result.case)}"
         yield f"{'Step':12s} {named}: {duration(_time(result))} ({parts}){peak}"
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hardware.catalogue import load_device, load_system
     from hardware.errors import InputError
+    from hardware.measured import MeasuredProfile
     from hardware.spec import Device, System
     from simulator.estimation import Estimate, answer, estimate
     from simulator.evidence.validation import Validation, validate
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
     from simulator.plan_search.searching import Search, search
     from simulator.plan_search.sweeping import Option, Refused, sweep
     from simulator.plan_search.wishes import Outlook
+    from simulator.profiles import (
+        calibrate,
+        compare_profile,
+        load_profile,
+        profile_constants,
+        profile_text,
+        profiles_for,
+    )
+    from simulator.profiling.comparison import Comparison
     from simulator.roof import Roofline, Work, roofline
     from simulator.scenario import Scenario, from_file, resolve
     from simulator.specs.loading import load_model, load_stack
@@ -33,10 +43,12 @@ if TYPE_CHECKING:
     from simulator.variations.whatif import Variation, WhatIf, whatif
 
 _HOMES = {
+    "Comparison": "simulator.profiling.comparison",
     "Device": "hardware.spec",
     "Estimate": "simulator.estimation",
     "Improvement": "simulator.variations.improving",
     "InputError": "hardware.errors",
+    "MeasuredProfile": "hardware.measured",
     "Model": "simulator.specs.model",
     "Option": "simulator.plan_search.sweeping",
     "Outlook": "simulator.plan_search.wishes",
@@ -56,14 +68,20 @@ _HOMES = {
     "Work": "simulator.roof",
     "Workload": "simulator.specs.workload",
     "answer": "simulator.estimation",
+    "calibrate": "simulator.profiles",
+    "compare_profile": "simulator.profiles",
     "estimate": "simulator.estimation",
     "from_file": "simulator.scenario",
     "improvements": "simulator.variations.improving",
     "load_device": "hardware.catalogue",
     "load_model": "simulator.specs.loading",
+    "load_profile": "simulator.profiles",
     "load_stack": "simulator.specs.loading",
     "load_system": "hardware.catalogue",
     "plan": "simulator.plan_search.planning",
+    "profile_constants": "simulator.profiles",
+    "profile_text": "simulator.profiles",
+    "profiles_for": "simulator.profiles",
     "resolve": "simulator.scenario",
     "roofline": "simulator.roof",
     "scale": "simulator.plan_search.scaling",
@@ -78,10 +96,12 @@ _HOMES = {
 without what it does not need."""
 
 __all__ = [
+    "Comparison",
     "Device",
     "Estimate",
     "Improvement",
     "InputError",
+    "MeasuredProfile",
     "Model",
     "Option",
     "Outlook",
@@ -101,14 +121,20 @@ __all__ = [
     "Work",
     "Workload",
     "answer",
+    "calibrate",
+    "compare_profile",
     "estimate",
     "from_file",
     "improvements",
     "load_device",
     "load_model",
+    "load_profile",
     "load_stack",
     "load_system",
     "plan",
+    "profile_constants",
+    "profile_text",
+    "profiles_for",
     "resolve",
     "roofline",
     "scale",

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any
 
 import numpy as np
 import torch
 
 from hardware.errors import one_line
 from measure.clock import timer
+from measure.clock.compiling import compiled
 from measure.clock.kernels import UnsupportedError, Work, prepare
-from measure.clock.machines import Machine
-from measure.clock.steps import PARTS, Step, prepare_step, sample_steps
+from measure.clock.machines import Machine, lost, out_of_memory
+from measure.clock.outcomes import beyond, without
+from measure.clock.steps import prepare_step, result_of, sample_steps
 from measure.clock.timer import Effort, TooFastError, sample, sustained, times_of
 from simulator.profiling.amounts import amounts
-from simulator.profiling.record import Case, Outcome, Result, Times
-from simulator.profiling.steps import step_amounts, written
+from simulator.profiling.record import Case, Result
+from simulator.profiling.steps import step_amounts
 from simulator.specs.model import Model
 
 _GRAPHED = 300e-6
 """Calls that take longer are not replayed as a graph: the host keeps ahead of them [s]."""
 _GRAPH_CALLS = 20
-_ROOM = 0.9
-"""Share of the free memory that a case may need by count; beyond, it is not tried."""
-_LONGEST_REASON = 120
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
-_LOST = ("CUDA error", "device-side assert", "unspecified launch failure", "HIP error")
 
 
 class DeviceLostError(RuntimeError):
@@ -64,9 +60,9 @@ class Bench:
         try:
             found = self._step(case) if case.phase == "step" else self._kernel(case)
         except UnsupportedError as error:
-            found = _without(case, "unsupported", error)
+            found = without(case, "unsupported", error)
         except TooFastError as error:
-            found = _without(case, "rejected", error)
+            found = without(case, "rejected", error)
         except (MemoryError, RuntimeError) as error:  # torch's own out-of-memory is a RuntimeError
             found = self._failed(case, error)
         finish = {"at": time.time(), "took_s": time.monotonic() - start}
@@ -74,20 +70,19 @@ class Bench:
 
     def _failed(self, case: Case, error: Exception) -> Result:
         """What an error of torch means."""
-        text = str(error)
-        if isinstance(error, MemoryError) or any(word in text for word in _OUT_OF_MEMORY):
+        if out_of_memory(error):
             error.__traceback__ = None  # its frames hold the tensors
             self.machine.release()
-            return _without(case, "out_of_memory", error)
-        if any(word in text for word in _LOST):
-            raise DeviceLostError(f"{case.words}: {one_line(text.splitlines()[0])}") from None
-        return _without(case, "unsupported", error)
+            return without(case, "out_of_memory", error)
+        if lost(error):
+            raise DeviceLostError(f"{case.words}: {one_line(str(error).splitlines()[0])}") from None
+        return without(case, "unsupported", error)
 
     def _kernel(self, case: Case) -> Result:
         """A single kernel."""
         each = amounts(case)
-        if too_much := self._too_much(each.footprint):
-            return _without(case, "out_of_memory", too_much)
+        if too_much := beyond(each.footprint, self.machine.free_bytes()):
+            return without(case, "out_of_memory", too_much)
         work = prepare(case, self.machine)
         with work.manner(), nullcontext() if case.operation.endswith("backward") else torch.no_grad():
             taken = (sustained if case.sustained else sample)(work.call, self.machine, self.effort)
@@ -132,41 +127,10 @@ class Bench:
         if model is None:
             raise UnsupportedError(f"the model of {case.variant} is not among those that were named")
         counted = step_amounts(case, model)
-        if too_much := self._too_much(counted.footprint):
-            return _without(case, "out_of_memory", too_much)
-        step: Step = prepare_step(case, model, self.machine)
-        self.machine.watch_memory()
-        taken = sample_steps(step, self.machine, self.effort)
-        peak, reserved = self.machine.peak_bytes()
-        rate = self.machine.peak_flops(case.dtype)
-        return Result(
-            case=case,
-            outcome="measured",
-            method=self.machine.method,
-            model=written(model),
-            times=times_of(taken.whole, 1, floor_s=counted.flops / rate if rate else 0.0),
-            parts=_parts(taken.parts),
-            host_s=float(np.median(taken.host)) if self.machine.kind != "cpu" else None,
-            flops=counted.flops,
-            peak_memory_bytes=peak,
-            reserved_memory_bytes=reserved,
-            state=taken.state,
-        )
-
-    def _too_much(self, footprint: float) -> str:
-        """Why a case is not even tried, where it is too large by count."""
-        free = self.machine.free_bytes()
-        if footprint <= _ROOM * free:
-            return ""
-        return f"needs {footprint / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free"
-
-
-def _parts(samples: Sequence[Sequence[float]]) -> dict[str, Times]:
-    """Times of the parts of a step."""
-    return {name: times_of(each, 1) for name, each in zip(PARTS, samples, strict=True)}
-
-
-def _without(case: Case, outcome: Outcome, why: Any) -> Result:
-    """A result without times."""
-    reason = one_line(str(why).strip().splitlines()[0] if str(why).strip() else type(why).__name__)
-    return Result(case=case, outcome=outcome, reason=reason[:_LONGEST_REASON])
+        if too_much := beyond(counted.footprint, self.machine.free_bytes()):
+            return without(case, "out_of_memory", too_much)
+        step = prepare_step(case, model, self.machine)
+        with compiled(step, self.machine) if case.operation == "compiled" else nullcontext():
+            self.machine.watch_memory()
+            taken = sample_steps(step, self.machine, self.effort)
+        return result_of(case, model, counted, taken, self.machine)

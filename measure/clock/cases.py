@@ -207,24 +207,44 @@ def _optimizers(scope: Scope, models: Sequence[Model]) -> list[Case]:
 
 
 def _steps(scope: Scope, models: Sequence[Model]) -> list[Case]:
-    """Two and four layers of each model give the time of a layer and what is fixed; then another size."""
+    """Two and four layers of each model give the time of a layer and what is fixed; then another size.
+
+    Then the first of them once more, compiled: that is dear, since compilers take their time.
+    """
     found = []
     for layers, which in ((2, 0), (4, 0), (2, 1), (1, 0), (2, 2)):
         for model in models:
             sizes = scope.sizes_of(model)
             if which >= len(sizes) or (scope.tiny and layers > 2):
                 continue
-            size = sizes[which]
-            dimensions = {
-                "layers": min(layers, model.layers),
-                "sequence_length": size.sequence_length,
-                "micro_batch": size.micro_batch,
-            }
-            case = Case(phase="step", operation="train", dimensions=dimensions, dtype=scope.dtype)
-            usual = "unfused" if model.dropout and not scope.graphics else "fused"  # no such kernel on a CPU
+            usual = usual_attention(scope, model)
             attentions = (usual, "unfused") if which == 0 and layers == 2 else (usual,)
-            found += [case.model_copy(update={"variant": f"{model.id}/{kind}"}) for kind in attentions]
+            found += [step_of(scope, model, sizes[which], layers, kind) for kind in attentions]
+    for layers in (2,) if scope.tiny else (2, 4):
+        for model in models:
+            eager = step_of(scope, model, scope.sizes_of(model)[0], layers, usual_attention(scope, model))
+            found.append(eager.model_copy(update={"operation": "compiled"}))
     return found
+
+
+def usual_attention(scope: Scope, model: Model) -> str:
+    """Whether attention of a step is one kernel; CPUs have none that drops."""
+    return "unfused" if model.dropout and not scope.graphics else "fused"
+
+
+def step_of(scope: Scope, model: Model, size: Size, layers: int, attention: str) -> Case:
+    """A training step of some layers of a model."""
+    return Case(
+        phase="step",
+        operation="train",
+        dimensions={
+            "layers": min(layers, model.layers),
+            "sequence_length": size.sequence_length,
+            "micro_batch": size.micro_batch,
+        },
+        dtype=scope.dtype,
+        variant=f"{model.id}/{attention}",
+    )
 
 
 def _divided(scope: Scope, model: Model) -> Iterator[Case]:

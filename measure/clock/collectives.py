@@ -19,9 +19,11 @@ from measure.clock.timer import Effort
 from simulator.profiling.record import Case, Dtype
 
 OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "send_recv")
-_WARM_UPS = 10
+WARM_UPS = 10
 """The first calls of a size set up channels."""
 _MOST_REPEATS = 1000
+EFFORT = Effort(warm_up_s=0.0, block_s=0.02, samples=9, most_s=2.0)
+"""How much time a collective may take."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Group:
 
 
 def groups_of(world: int, per_node: int) -> list[Group]:
-    """Every size of group: neighbours by powers of two up to all, and one rank of each node.
+    """Every size of group: neighbours by powers of two, of a node and up to all, and one rank of each node.
 
     Parameters
     ----------
@@ -53,7 +55,7 @@ def groups_of(world: int, per_node: int) -> list[Group]:
     [(2, 1), (4, 1), (8, 1), (16, 1), (2, 8)]
     """
     sizes = [2**exponent for exponent in range(1, world.bit_length()) if 2**exponent <= world]
-    near = [Group(size) for size in dict.fromkeys([*sizes, world]) if size > 1]
+    near = [Group(size) for size in sorted({*sizes, per_node, world}) if 1 < size <= world]
     nodes = world // max(per_node, 1)
     across = [size for size in dict.fromkeys([*sizes, nodes]) if 1 < size <= nodes] if 1 < per_node < world else []
     return near + [Group(size, per_node) for size in across]
@@ -209,7 +211,7 @@ def sample(
     """
     meet()
     watch.block(call, 1)
-    (each,) = agree([watch.block(call, _WARM_UPS)])
+    (each,) = agree([watch.block(call, WARM_UPS)])
     repeats = min(max(int(effort.block_s / max(each, 1e-9)), 1), _MOST_REPEATS)
     number = max(min(effort.samples, int(effort.most_s / max(each * repeats, 1e-9))), 3)
     found = []

@@ -30,6 +30,18 @@ _SLACK = 1.02
 _CPU_CLOCK, _CPU_LANES = 6.5e9, 64.0
 """No core has more: clock [Hz], and arithmetic of two units of 16 numbers [FLOP] in a cycle."""
 _CPU_CACHE = 32 * 2**20
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+_LOST = ("CUDA error", "device-side assert", "unspecified launch failure", "HIP error")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; torch's own is a RuntimeError with these words."""
+    return isinstance(error, MemoryError) or any(word in str(error) for word in _OUT_OF_MEMORY)
+
+
+def lost(error: BaseException) -> bool:
+    """Whether an error says that the device does not answer any more."""
+    return not out_of_memory(error) and any(word in str(error) for word in _LOST)
 
 
 class Machine(Protocol):
@@ -139,6 +151,30 @@ class Cpu:
         return None
 
 
+class SharedCpu(Cpu):
+    """A CPU on which processes wait for each other: by the wall clock, since waiting takes no processor time.
+
+    Parameters
+    ----------
+    processes
+        Those that share its memory.
+    """
+
+    method: Method = "wall"
+
+    def __init__(self, processes: int) -> None:
+        super().__init__()
+        self.processes = processes
+
+    def mark(self) -> Any:
+        """The wall clock."""
+        return time.perf_counter()
+
+    def free_bytes(self) -> float:
+        """The share of one process."""
+        return available_memory() / self.processes
+
+
 class Cuda:
     """A GPU that torch calls cuda, by device events."""
 
@@ -222,6 +258,11 @@ class Cuda:
     def peak_bandwidth(self) -> float | None:
         """The data sheet's."""
         return None if self.known is None else float(load_device(self.known).memory.bandwidth) * _SLACK
+
+
+def knows_bf16(machine: Machine) -> bool:
+    """Whether matrix units of the device know bfloat16."""
+    return machine.kind != "cuda" or torch.cuda.get_device_capability()[0] >= 8
 
 
 def machine_of(name: str | None) -> Machine:

@@ -1,12 +1,17 @@
-"""A run of collectives under torchrun: the first rank decides and writes, the others follow."""
+"""A run among the ranks that torchrun started: the first rank decides and writes, the others follow.
+
+They time collectives, and training steps that they share.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +19,78 @@ import torch
 import torch.distributed as dist
 
 from hardware.errors import InputError
-from measure.clock.collectives import Group, Stopwatch, caller, cases_of, groups_of, sample
+from measure.clock.cases import Tier, scope_of
+from measure.clock.collectives import EFFORT, Group, Stopwatch, caller, cases_of, groups_of, sample
 from measure.clock.environment import environment_of
-from measure.clock.machines import Cpu, Cuda, Machine
+from measure.clock.forecast import Forecast
+from measure.clock.machines import Cuda, Machine, SharedCpu, knows_bf16
+from measure.clock.naming import models_of
+from measure.clock.outcomes import without
 from measure.clock.progress import Teller
 from measure.clock.running import told
-from measure.clock.session import Progress, Summary, finished
+from measure.clock.session import Session, Summary, finished
+from measure.clock.shared_steps import measure_shared, step_cases
 from measure.clock.timer import TINY, Effort, TooFastError, times_of
 from simulator.profiling.journal import Journal
-from simulator.profiling.record import Case, Result, World
+from simulator.profiling.record import Case, Phase, Result, World
+from simulator.profiling.steps import shrunk
+from simulator.specs.model import Model
 
 _GO, _END = 1.0, 0.0
 _INTERRUPTED = 130
 _LARGEST = {"nccl": 2**30, "gloo": 2**26}
 _TINY_SIZES = 2**10, 2**16
 _PATIENCE = timedelta(minutes=10)
+_LATE = "TORCH_NCCL_ASYNC_ERROR_HANDLING", "2"
+"""NCCL gives up an exchange that others do not come to, and leaves the process alone, which has more to measure."""
 
 
-def measure(path: Path, *, budget_s: float, backend: str | None, smallest: int, largest: int | None, tiny: bool) -> int:
-    """Time collectives among all ranks; the status to end with.
+@dataclass(frozen=True)
+class Wanted:
+    """What a run is asked for."""
+
+    budget_s: float
+    phases: Collection[Phase]
+    models: str
+    backend: str | None
+    smallest: int
+    largest: int | None
+    tiny: bool
+
+
+@dataclass(frozen=True)
+class _World:
+    """The ranks that there are."""
+
+    rank: int
+    ranks: int
+    per_node: int
+    backend: str
+
+    @classmethod
+    def here(cls, backend: str | None) -> _World:
+        """As torchrun tells it."""
+        rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        if ranks < 2:
+            raise InputError("collectives need at least two ranks: torchrun --nproc-per-node 2 -m measure collectives")
+        chosen = backend or ("nccl" if torch.cuda.is_available() else "gloo")
+        return cls(rank, ranks, int(os.environ.get("LOCAL_WORLD_SIZE", ranks)), chosen)
+
+    @property
+    def machine(self) -> Machine:
+        """The device of this rank."""
+        if self.backend == "nccl":
+            return Cuda(int(os.environ.get("LOCAL_RANK", self.rank)))
+        return SharedCpu(self.per_node)
+
+    @property
+    def sharing(self) -> list[Group]:
+        """Groups that share training steps: all ranks, and where there are several nodes those of one."""
+        return [Group(self.ranks)] + ([Group(self.per_node)] if 1 < self.per_node < self.ranks else [])
+
+
+def measure(path: Path, wanted: Wanted) -> int:
+    """Time collectives and steps among all ranks; the status to end with.
 
     Raises
     ------
@@ -40,57 +98,97 @@ def measure(path: Path, *, budget_s: float, backend: str | None, smallest: int, 
         Where the ranks cannot meet or the record cannot be written.
     """
     started = time.monotonic()
-    chosen = backend or ("nccl" if torch.cuda.is_available() else "gloo")
-    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    per_node = int(os.environ.get("LOCAL_WORLD_SIZE", world))
-    if world < 2:
-        raise InputError("collectives need at least two ranks: torchrun --nproc-per-node 2 -m measure collectives")
-    machine: Machine = Cuda(int(os.environ.get("LOCAL_RANK", rank))) if chosen == "nccl" else Cpu()
-    dist.init_process_group(chosen, timeout=_PATIENCE)
-    top = largest or _LARGEST[chosen]
-    low, top = _TINY_SIZES if tiny else (min(smallest, top), top)
-    cases = cases_of(world, per_node, chosen, low, top)
-    effort = TINY if tiny else Effort(warm_up_s=0.0, block_s=0.02, samples=9, most_s=2.0)
-    ranks = _Ranks(machine, effort, groups_of(world, per_node))
-    about = World(ranks=world, nodes=max(world // per_node, 1), backend=chosen)
+    world = _World.here(wanted.backend)
+    named = models_of(wanted.models)
+    models = {model.id: model for model in (map(shrunk, named) if wanted.tiny else named)}
+    machine = world.machine
+    if world.backend == "nccl":
+        os.environ.setdefault(*_LATE)
+    dist.init_process_group(world.backend, timeout=_PATIENCE)
+    plan = _plan(wanted, world, machine, list(models.values()))
+    ranks = _Ranks(machine, wanted, models, groups_of(world.ranks, world.per_node), [case for _, case in plan])
+    interrupted = False
     try:
-        if rank:
-            ranks.follow(cases)
+        if world.rank:
+            ranks.follow()
         else:
-            sys.stdout.write(told(ranks.lead(cases, path, about, started + budget_s), path) + "\n")
+            about = World(ranks=world.ranks, nodes=max(world.ranks // world.per_node, 1), backend=world.backend)
+            summary = ranks.lead(plan, path, about, started)
+            sys.stdout.write(told(summary, path) + "\n")
+            interrupted = summary.interrupted
     except KeyboardInterrupt:
+        interrupted = True
+    if interrupted:
+        sys.stdout.flush()
         os._exit(_INTERRUPTED)  # the other ranks are ending too, and any further word to them might wait for ever
     dist.destroy_process_group()
     return 0
 
 
+def _plan(wanted: Wanted, world: _World, machine: Machine, models: Sequence[Model]) -> list[tuple[Tier, Case]]:
+    """All cases in order; the same on all ranks."""
+    exchanges, steps = [], []
+    if "collective" in wanted.phases:
+        top = wanted.largest or _LARGEST[world.backend]
+        low, top = _TINY_SIZES if wanted.tiny else (min(wanted.smallest, top), top)
+        exchanges = cases_of(world.ranks, world.per_node, world.backend, low, top)
+    if "step" in wanted.phases:
+        scope = scope_of(machine.kind, bf16=knows_bf16(machine), tiny=wanted.tiny)
+        steps = step_cases(scope, models, world.sharing)
+    return list(in_turns(exchanges, steps))
+
+
+def in_turns(exchanges: Sequence[Case], steps: Sequence[Case]) -> Iterator[tuple[Tier, Case]]:
+    """Steps of a group as soon as a few sizes of its collectives have told most of its links.
+
+    Parameters
+    ----------
+    exchanges
+        Collectives in their order, group by group.
+    steps
+        Training steps that groups share.
+    """
+    left = list(steps)
+    for members, some in groupby(exchanges, _members):
+        yield from (("size", case) for case in some)
+        yield from (("step", case) for case in left if _members(case) == members)
+        left = [case for case in left if _members(case) != members]
+    yield from (("step", case) for case in left)
+
+
+def _members(case: Case) -> tuple[int, int]:
+    """Ranks of a case, and how far they are apart."""
+    return case.dimensions["ranks"], case.dimensions["stride"]
+
+
 class _Ranks:
     """The ranks of a run, as one of them sees them."""
 
-    def __init__(self, machine: Machine, effort: Effort, groups: Sequence[Group]) -> None:
-        self.machine, self.effort = machine, effort
+    def __init__(
+        self,
+        machine: Machine,
+        wanted: Wanted,
+        models: Mapping[str, Model],
+        groups: Sequence[Group],
+        cases: Sequence[Case],
+    ) -> None:
+        self.machine, self.budget_s, self.models, self.cases = machine, wanted.budget_s, models, cases
+        self.step_effort = TINY if wanted.tiny else Effort.within(wanted.budget_s)
+        self.effort = TINY if wanted.tiny else EFFORT
         self.rank = dist.get_rank()
         # Every rank makes every group, in the same order.
         self.groups = {(group.ranks, group.stride): (group, dist.new_group(group.members)) for group in groups}
 
-    def lead(self, cases: Sequence[Case], path: Path, about: World, end: float) -> Summary:
+    def lead(self, plan: Sequence[tuple[Tier, Case]], path: Path, about: World, started: float) -> Summary:
         """Decide what is measured next, and write it down."""
-        summary, teller = Summary(), Teller()
-        begin = time.monotonic()
+        teller = Teller()
+        known = self.machine.known if isinstance(self.machine, Cuda) else None
         try:
             with Journal(path, environment_of(self.machine, world=about)) as journal:
                 done = finished(journal.found.results) if journal.found is not None else set()
-                left = [case for case in cases if case.key not in done]
-                summary.before = len(cases) - len(left)
-                for number, case in enumerate(left):
-                    if time.monotonic() > end:
-                        summary.left_out = len(left) - number
-                        break
-                    teller(Progress(summary.before + number, len(cases), max(end - time.monotonic(), 0.0), case))
-                    self._tell(cases.index(case))
-                    result = self._one(case)
-                    journal.add(result)
-                    summary.outcomes[result.outcome] += 1
+                forecast = Forecast(self.machine, self.step_effort, self.models, known)
+                session = Session(self, forecast, journal, self.budget_s, tell=teller)
+                summary = session.run(plan, done=done, started=started)
         except KeyboardInterrupt:
             raise
         except BaseException:
@@ -98,14 +196,19 @@ class _Ranks:
             raise
         finally:
             teller.clear()
-        self._tell(None)
-        summary.took_s = time.monotonic() - begin
+        if not summary.interrupted:
+            self._tell(None)
         return summary
 
-    def follow(self, cases: Sequence[Case]) -> None:
+    def follow(self) -> None:
         """Do what the first rank decides, until it ends."""
         while (index := self._hear()) is not None:
-            self._one(cases[index])
+            self._one(self.cases[index])
+
+    def run(self, case: Case) -> Result:
+        """Measure a case on all ranks, from the first."""
+        self._tell(self.cases.index(case))
+        return self._one(case)
 
     def _tell(self, index: int | None) -> None:
         """Say to all ranks what comes next."""
@@ -120,19 +223,29 @@ class _Ranks:
 
     def _one(self, case: Case) -> Result:
         """Measure one case on the ranks of its group; the others wait for the next."""
-        group, handle = self.groups[case.dimensions["ranks"], case.dimensions["stride"]]
-        start = time.time()
-        if self.rank not in group.members:
-            return _without(case, "this rank has no part in it", start)
+        group, handle = self.groups[_members(case)]
+        start = time.monotonic()
+        torch.manual_seed(0)
+        if case.phase == "step":
+            model = self.models[case.variant.partition("/")[0]]
+            found = measure_shared(case, model, group, handle, self.machine, self.step_effort)
+        elif self.rank in group.members:
+            found = self._exchange(case, group, handle)
+        else:
+            found = without(case, "unsupported", "this rank has no part in it")
+        return found.model_copy(update={"at": time.time(), "took_s": time.monotonic() - start})
+
+    def _exchange(self, case: Case, group: Group, handle: Any) -> Result:
+        """A collective."""
         failure, call = "", None
         try:
             call = caller(case, group, handle, self.machine.target)
         except RuntimeError as error:
-            failure = str(error).splitlines()[0][:120] or type(error).__name__
+            failure = str(error) or type(error).__name__
         (failed,) = self._largest([float(bool(failure))], handle)
         if failed or call is None:
             self.machine.release()
-            return _without(case, failure or "another rank has too little memory", start)
+            return without(case, "out_of_memory", failure or "another rank has too little memory")
         try:
             durations, repeats = sample(
                 call,
@@ -143,18 +256,14 @@ class _Ranks:
             )
             times = times_of(durations, repeats)
         except (TooFastError, RuntimeError) as error:
-            reason = str(error).splitlines()[0][:120] or type(error).__name__
-            outcome = "rejected" if isinstance(error, TooFastError) else "unsupported"
-            return Result(case=case, outcome=outcome, reason=reason, at=time.time(), took_s=time.time() - start)
+            return without(case, "rejected" if isinstance(error, TooFastError) else "unsupported", error)
         return Result(
             case=case,
             outcome="measured",
-            method="events" if self.machine.kind == "cuda" else "wall",
+            method=self.machine.method,
             times=times,
             bytes=float(case.dimensions["bytes"]),
             state=self.machine.state(),
-            at=time.time(),
-            took_s=time.time() - start,
         )
 
     def _largest(self, numbers: Sequence[float], handle: Any) -> list[float]:
@@ -163,9 +272,3 @@ class _Ranks:
         dist.all_reduce(tensor, dist.ReduceOp.MAX, group=handle)
         found: list[float] = tensor.tolist()
         return found
-
-
-def _without(case: Case, reason: str, start: float) -> Result:
-    """A result without times."""
-    now = time.time()
-    return Result(case=case, outcome="out_of_memory", reason=reason, at=now, took_s=now - start)

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-import torch
-
 from hardware.errors import InputError
 from measure.clock.bench import Bench, DeviceLostError
 from measure.clock.cases import TIERS, Plan, plan_of, scope_of
 from measure.clock.environment import environment_of
 from measure.clock.forecast import Forecast
-from measure.clock.machines import Cuda, Machine, machine_of
+from measure.clock.machines import Cuda, Machine, knows_bf16, machine_of
 from measure.clock.naming import models_of
 from measure.clock.progress import Teller, clock_words
 from measure.clock.session import Session, Summary, finished
@@ -60,9 +58,7 @@ def prepare(
     """
     machine = machine_of(device)
     named = models_of(models)
-    cuda = isinstance(machine, Cuda)
-    bf16 = not cuda or torch.cuda.get_device_capability()[0] >= 8
-    scope = scope_of(machine.kind, bf16=bf16, cache_bytes=machine.cache_bytes, tiny=tiny)
+    scope = scope_of(machine.kind, bf16=knows_bf16(machine), cache_bytes=machine.cache_bytes, tiny=tiny)
     effort = TINY if tiny else Effort.within(budget_s)
     chosen = {model.id: model for model in ([shrunk(model) for model in named] if tiny else named)}
     known = machine.known if isinstance(machine, Cuda) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -12,16 +12,22 @@ import torch
 
 from measure.clock.kernels import UnsupportedError
 from measure.clock.machines import DTYPES, Machine
-from measure.clock.timer import Effort
+from measure.clock.timer import Effort, times_of
 from measure.models import Batch, Setting, Transformer, build, random_batch
-from simulator.profiling.record import Case, State
-from simulator.profiling.steps import attention_of, cut
+from simulator.profiling.record import Case, Result, State
+from simulator.profiling.steps import StepAmounts, attention_of, cut, written
 from simulator.specs.model import Model
 from simulator.specs.workload import Workload
 
 PARTS = ("forward", "backward", "optimizer")
 _LEAST_WARM_UP = 3
 """Steps before any counts: allocator and choice of kernels settle."""
+_FEWEST = 3
+"""Samples that are taken whatever they cost."""
+
+
+Wrap = Callable[[Transformer, Model], Callable[[Batch], Any]]
+"""Makes of a module what computes the loss of a batch: among ranks, say."""
 
 
 @dataclass
@@ -29,6 +35,7 @@ class Step:
     """A model, a batch and an optimizer, ready to run."""
 
     module: Transformer
+    loss: Callable[[Batch], Any]
     batch: Batch
     optimizer: Any
     machine: Machine
@@ -39,7 +46,7 @@ class Step:
         self.optimizer.zero_grad(set_to_none=True)
         moments = [self.machine.mark()]
         with self.manner():
-            loss = self.module.loss(self.batch)
+            loss = self.loss(self.batch)
         moments.append(self.machine.mark())
         loss.backward()
         moments.append(self.machine.mark())
@@ -48,8 +55,19 @@ class Step:
         return moments
 
 
-def prepare_step(case: Case, model: Model, machine: Machine) -> Step:
+def prepare_step(case: Case, model: Model, machine: Machine, wrap: Wrap | None = None) -> Step:
     """Build the reference module of a step.
+
+    Parameters
+    ----------
+    case
+        The step.
+    model
+        Its model, whole.
+    machine
+        The device.
+    wrap
+        What ranks that share the step make of the module.
 
     Raises
     ------
@@ -74,9 +92,10 @@ def prepare_step(case: Case, model: Model, machine: Machine) -> Step:
         raise UnsupportedError(str(error)) from None
     predictions = Workload(sequence_length=length).resolve(model).predictions or 0
     batch = random_batch(few, setting, sizes["micro_batch"], predictions=predictions)
+    loss = module.loss if wrap is None else wrap(module, few)
     together = {"fused": True} if machine.kind == "cuda" else {}
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-6, **together)
-    return Step(module, batch, optimizer, machine, _casts(case, machine))
+    return Step(module, loss, batch, optimizer, machine, _casts(case, machine))
 
 
 def _casts(case: Case, machine: Machine) -> Callable[[], AbstractContextManager[Any]]:
@@ -93,29 +112,74 @@ class StepSamples:
     whole: tuple[float, ...]
     parts: tuple[tuple[float, ...], ...]
     host: tuple[float, ...]
+    memory: tuple[float | None, float | None]
+    """The most that tensors took and that was reserved [B]."""
     state: State | None
 
 
-def sample_steps(step: Step, machine: Machine, effort: Effort) -> StepSamples:
-    """Time steps, a few in a row, so that the host may run ahead as it does in training."""
-    start, warm = machine.now(), 0
-    while warm < _LEAST_WARM_UP or (machine.now() - start < effort.warm_up_s and warm < 100):
+def sample_steps(
+    step: Step, machine: Machine, effort: Effort, together: Callable[[Sequence[float]], list[float]] = list
+) -> StepSamples:
+    """Time steps, a few in a row, so that the host may run ahead as it does in training.
+
+    Parameters
+    ----------
+    step
+        Ready to run.
+    machine
+        The device.
+    effort
+        How much time it may take.
+    together
+        The largest of each number among the ranks that share the step, so that all of them run as many; it also lets
+        them begin together.
+    """
+    start, warm, spent = machine.now(), 0, 0.0
+    while warm < _LEAST_WARM_UP or (spent < effort.warm_up_s and warm < 100):
         moments = step.run()
         machine.elapsed(moments[0], moments[-1])
         warm += 1
-    each = max((machine.now() - start) / warm, 1e-6)
-    rows = int(np.clip(np.ceil(effort.block_s / each), 2, 20))
+        (spent,) = together([machine.now() - start])
+    rows = int(np.clip(np.ceil(effort.block_s / max(spent / warm, 1e-6)), 2, 20))
     whole: list[float] = []
     host: list[float] = []
     parts: list[list[float]] = []
     begin = machine.now()
     while len(whole) < effort.samples:
+        (spent,) = together([machine.now() - begin])
+        if len(whole) >= _FEWEST and spent > effort.most_s:
+            break
         machine.wait()
         started = machine.now()
         block = [step.run() for _ in range(rows)]
         host.append((machine.now() - started) / rows)
         whole.append(machine.elapsed(block[0][0], block[-1][-1]) / rows)
         parts.append([sum(machine.elapsed(m[i], m[i + 1]) for m in block) / rows for i in range(len(PARTS))])
-        if len(whole) >= 3 and machine.now() - begin > effort.most_s:
-            break
-    return StepSamples(tuple(whole), tuple(zip(*parts, strict=True)), tuple(host), machine.state())
+    return StepSamples(
+        tuple(whole), tuple(zip(*parts, strict=True)), tuple(host), machine.peak_bytes(), machine.state()
+    )
+
+
+def result_of(case: Case, model: Model, counted: StepAmounts, taken: StepSamples, machine: Machine) -> Result:
+    """What was measured of a step, with its model.
+
+    Raises
+    ------
+    TooFastError
+        Where most samples beat the device's peak.
+    """
+    rate = machine.peak_flops(case.dtype)
+    peak, reserved = taken.memory
+    return Result(
+        case=case,
+        outcome="measured",
+        method=machine.method,
+        model=written(model),
+        times=times_of(taken.whole, 1, floor_s=counted.flops / rate if rate else 0.0),
+        parts={name: times_of(each, 1) for name, each in zip(PARTS, taken.parts, strict=True)},
+        host_s=float(np.median(taken.host)) if machine.kind != "cpu" else None,
+        flops=counted.flops,
+        peak_memory_bytes=peak,
+        reserved_memory_bytes=reserved,
+        state=taken.state,
+    )

@@ -85,10 +85,14 @@ class MeasuredBackend:
     def _products(self) -> Nearest | None:
         return _nearest(self.profile.products.get(self.precision))
 
+    @property
+    def _attended(self) -> Precision:
+        """The number format of attention: its products stay in 16 bits."""
+        return "bf16" if self.precision == "fp8" else self.precision
+
     @cached_property
     def _attentions(self) -> Nearest | None:
-        attended: Precision = "bf16" if self.precision == "fp8" else self.precision
-        return _nearest(self.profile.attentions.get(attended))
+        return _nearest(self.profile.attentions.get(self._attended))
 
     @cached_property
     def _links(self) -> MeasuredLinks:
@@ -161,7 +165,7 @@ class MeasuredBackend:
             portable=portable,
         )
         sizes = (queries, keys, batch, heads, key_value_heads, head_size, causal, float(backward))
-        return self._corrected(fitted, self._attentions, sizes, known="attention" not in self.profile.borrowed)
+        return self._corrected(fitted, self._attentions, sizes, known=self._attended in self.profile.attentions)
 
     def stream(
         self,
@@ -235,8 +239,12 @@ def host_of(profile: MeasuredProfile) -> System:
 
 def suits(profile: MeasuredProfile, system: System) -> bool:
     """Whether a profile speaks for the devices of a system: the same ones, or others of their class."""
-    measured = device_of(profile)
-    return measured.id == system.device.id or measured.profile == system.device.profile
+    return serves(device_of(profile), system.device)
+
+
+def serves(measured: Device, device: Device) -> bool:
+    """Whether what was measured on one device speaks for another: the same one, or one of its class."""
+    return measured.id == device.id or measured.profile == device.profile
 
 
 def check(profile: MeasuredProfile, system: System) -> None:

@@ -57,12 +57,16 @@ def calibrate(
         raise InputError("give records or tables to fit, or --profile to show one, and not both")
     if output is not None:
         check_output(Path(output))
-    checked = fitting.steps_in(check) if check is not None else []
     if profile is not None:
+        if device is not None or rows_of is not None:
+            raise InputError(
+                "--device and --rows-of say what is fitted, and --profile is shown as it is; leave them out"
+            )
         found = load_measured(profile)
     else:
         found = fitting.from_files(files or [], device=device, rows_of=rows_of, name=output)
-    compared = compare(checked, found, device_of(found))
+    measured = device_of(found)
+    compared = compare(fitting.steps_in(check, measured), found, measured) if check is not None else []
     if output is not None:
         write(Path(output), found)
     if json:

@@ -50,7 +50,7 @@ Counts = Annotated[
 
 
 @app.command()
-@scenario_options(without=("system", "devices", "objective", "price", "price_kind"))
+@scenario_options(without=("system", "devices", "price", "price_kind"))
 def plan(
     given: Given,
     deadline: Deadline = None,

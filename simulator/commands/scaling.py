@@ -23,7 +23,7 @@ Csv = Annotated[str | None, typer.Option("--csv", metavar="FILE", help="Write a 
 
 
 @app.command()
-@scenario_options(without=("objective", "profile"))
+@scenario_options()
 def scale(
     given: Given,
     weak: Weak = False,

@@ -10,7 +10,7 @@ from hardware import catalogue
 from hardware.errors import InputError, about, shown
 from hardware.reading import placed
 from hardware.spec import System
-from simulator.backends.measured import suits
+from simulator.backends.measured import check, suits
 from simulator.backends.wiring import wiring
 from simulator.calibration import find
 from simulator.plan_search import conditions
@@ -67,9 +67,12 @@ def cases_of(
         the_models = [load_model(model) for model in models]
     read = _read({"plan": plan, **options})
     the_plan = read.pop("plan", Plan())
+    the_systems = systems_of(systems)
+    if "profile" in read and not any(suits(read["profile"], system) for system in the_systems):
+        check(read["profile"], the_systems[0])
     cases = [
         Case(model, system, number, the_plan, _on(system, read), where, every_plan)
-        for system in systems_of(systems)
+        for system in the_systems
         for number in devices or counts_of(system, max_devices)
         for model in the_models
     ]

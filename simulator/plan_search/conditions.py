@@ -80,7 +80,7 @@ def _condition(text: str) -> Condition:
         raise InputError(f"where={shown(text)}: write a field, a comparison and a value, such as tp<=8")
     name, compare, right = match[1].replace("-", "_"), match[2], match[3]
     if name not in _FIELDS:
-        raise unknown("field of a plan in where", name, list(_FIELDS))
+        raise unknown("field of a plan in where", name, list(_FIELDS), fields=["where"])
     if name not in _NUMBERS and compare not in ("=", "==", "!="):
         raise InputError(f"where={shown(text)}: {name} has no order; compare it with = or !=")
     return Condition(name, compare, tuple(_value(name, part.strip(), text) for part in right.split("|")))

@@ -19,6 +19,8 @@ from simulator.plan_search.wishes import Outlook, Relaxed
 
 _WIDE = 130
 """Columns from which a line has room for a plan."""
+_REASONS = 8
+"""Of what was left out that a terminal shows."""
 _INTERRUPTED = "interrupted: the best of what was seen until then"
 
 
@@ -186,11 +188,19 @@ def _left_out(refused: Sequence[Refused]) -> list[RenderableType]:
         return []
     table = Table.grid(padding=(0, 2))
     table.add_row(Text("Left out", style="bold"))
-    for reason, number in Counter(each.reason for each in refused).most_common(8):
+    for number, words in left_out(refused)[:_REASONS]:
+        table.add_row(Text(f"  {number:,}", justify="right"), words)
+    return [Padding(table, (1, 0, 0, 0))]
+
+
+def left_out(refused: Sequence[Refused]) -> list[tuple[int, str]]:
+    """How many cases have no plan and why, with one of them, the most frequent reason first."""
+    told = []
+    for reason, number in Counter(each.reason for each in refused).most_common():
         example = next(each for each in refused if each.reason == reason)
         words = reason if example.rule is None else reason_words(example.rule)
-        table.add_row(Text(f"  {number:,}", justify="right"), f"{words}, as {example.devices:,} x {example.system}")
-    return [Padding(table, (1, 0, 0, 0))]
+        told.append((number, f"{words}, as {example.devices:,} x {example.system}"))
+    return told
 
 
 def rows(options: Sequence[Option], found: Outlook | None = None) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from simulator.plan_search.sweeping import Option, Refused, collected
 from simulator.plan_search.wishes import CONFIDENCE, Outlook, Wish
 from simulator.specs.loading import load_model
 
-_KINDS = ("on-demand", "spot", "reserved")
+KINDS = ("on-demand", "spot", "reserved")
 
 
 def plan(
@@ -88,11 +88,15 @@ def plan(
     return Outlook.under(wish, loaded.id, found, seconds=time.perf_counter() - start)
 
 
+def sources() -> tuple[str, ...]:
+    """Whose prices can be asked for: kinds of price, then providers."""
+    return (*KINDS, *sorted({offer.provider.lower() for offer in catalogue.prices()}))
+
+
 def _priced(source: str | None) -> dict[str, str]:
     """The options that say whose prices count."""
     if source is None:
         return {}
-    providers = sorted({offer.provider.lower() for offer in catalogue.prices()})
-    if not isinstance(source, str) or source.lower() not in (*_KINDS, *providers):
-        raise InputError(f"price_source={shown(source)}: valid: {', '.join((*_KINDS, *providers))}")
-    return {"price_kind": source.lower()} if source.lower() in _KINDS else {"price": source}
+    if not isinstance(source, str) or source.lower() not in sources():
+        raise InputError(f"price_source={shown(source)}: valid: {', '.join(sources())}")
+    return {"price_kind": source.lower()} if source.lower() in KINDS else {"price": source}

@@ -32,6 +32,11 @@ class ScalePoint:
     efficiency: float
     """Tokens a second of one device over the most that one reaches on any number of them [1]."""
 
+    @property
+    def ideal_tokens_per_s(self) -> float:
+        """Tokens a second if each device reached that most."""
+        return self.estimate.tokens_per_s / self.efficiency
+
     def to_dict(self) -> dict[str, Any]:
         """The point as plain values."""
         answer = self.estimate
@@ -61,6 +66,10 @@ class Scaling:
     system: str
     kind: Kind
     """Whether the batch stays (strong) or grows with the devices (weak)."""
+    devices: int
+    """For which the batch is meant."""
+    global_batch: int
+    """On these devices."""
     points: tuple[ScalePoint, ...]
     """The fewest devices first."""
     reference: int | None
@@ -73,7 +82,7 @@ class Scaling:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers, strings, lists and dictionaries."""
-        same = ("model", "system", "kind", "reference", "halved_at", "whole")
+        same = ("model", "system", "kind", "devices", "global_batch", "reference", "halved_at", "whole")
         return {
             **{name: getattr(self, name) for name in same},
             "points": [point.to_dict() for point in self.points],
@@ -83,7 +92,7 @@ class Scaling:
 
 def scale(
     model: Any,
-    system: Any,
+    system: Any = None,
     *,
     kind: str = "strong",
     counts: Sequence[int] | None = None,
@@ -152,6 +161,8 @@ def scale(
         model=base.model.id,
         system=base.system.id,
         kind="weak" if kind == "weak" else "strong",
+        devices=base.devices,
+        global_batch=base.workload.global_batch or 1,
         points=points,
         reference=best,
         halved_at=_halved(points, best),

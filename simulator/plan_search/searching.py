@@ -114,7 +114,7 @@ def listed(found: Estimate) -> dict[str, Any]:
 
 def search(
     model: Named | Model,
-    system: str | Path | System,
+    system: str | Path | System | None = None,
     *,
     plan: Named | Plan | None = None,
     stack: str | Path | Stack | None = None,

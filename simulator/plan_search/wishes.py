@@ -149,6 +149,10 @@ class Outlook:
             "refused": [vars(each) for each in self.refused],
         }
 
+    def keeps(self, option: Option) -> bool:
+        """Whether an option keeps the limits as surely as is asked."""
+        return Wish(self.deadline_s, self.budget_usd, self.confidence).keeps(option)
+
     def chances(self, option: Option) -> dict[str, float | None]:
         """Probabilities that an option keeps the deadline and the budget, where there is one."""
         found: dict[str, float | None] = {}

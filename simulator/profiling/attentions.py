@@ -198,7 +198,7 @@ def _form(rows: Attentions, sheet: DataSheet, start: AttentionConstants) -> fitt
         phase="attention",
         constants=_constants(start),
         seconds=lambda some, values: seconds(some, sheet, _named(values)),
-        fastest=lambda some: _flops(some) / sheet.peak,
+        fastest=lambda some: flops(some) / sheet.peak,
         sizes=sizes,
         layers=lambda some: np.stack([some.heads, some.key_value_heads, some.head_size], axis=1),
         weights=lambda some: np.where(_large(some), 1.0, _SMALL_WEIGHT),
@@ -232,7 +232,7 @@ def _withheld(rows: Attentions) -> dict[str, str]:
     return found
 
 
-def _flops(rows: Attentions) -> Values:
+def flops(rows: Attentions) -> Values:
     """Arithmetic that a kernel must do [FLOP]; of a causal one that of the lower triangle."""
     products = np.where(rows.backward > 0, _BACKWARD, _FORWARD)
     seen = rows.keys - np.where(rows.causal > 0, 0.5 * (np.minimum(rows.queries, rows.keys) - 1.0), 0.0)
@@ -244,4 +244,4 @@ def _all(rows: Attentions) -> Mask:
 
 
 def _large(rows: Attentions) -> Mask:
-    return _flops(rows) >= _LARGE_FLOPS
+    return flops(rows) >= _LARGE_FLOPS

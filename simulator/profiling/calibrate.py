@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,18 +14,19 @@ from hardware.catalogue import id_of, load_device, load_profile, names, plain_ho
 from hardware.errors import InputError
 from hardware.measured import CollectiveName, LinkConstants, MeasuredProfile, Score, Shapes
 from hardware.profile import AttentionConstants, Precision, Profile
-from hardware.reading import placed
 from hardware.spec import Device, Seen
 from simulator.backends.analytic import PRECISIONS, AnalyticBackend, precisions_of
 from simulator.profiling import attentions, links, products, streams
 from simulator.profiling import tables as tables_of
-from simulator.profiling.journal import read as read_record
+from simulator.profiling.journal import merge, read
 from simulator.profiling.machine import device_of
 from simulator.profiling.record import Record
-from simulator.profiling.recorded import StepTime, measurements_of, steps_of
+from simulator.profiling.recorded import StepTime, check, measurements_of, steps_of
 from simulator.profiling.rows import Attentions, Collectives, Measurements, Products, Streams
 from simulator.profiling.sheet import DataSheet
 from simulator.profiling.stepping import with_steps
+
+Progress = Callable[[str], None]
 
 _WORSE = 1.05
 """Held-out error of a fit over that of the constants it started from, up to which the fit is taken."""
@@ -40,8 +42,24 @@ class Origin:
     seen: Seen
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """What records and tables say of one device."""
+
+    measurements: Measurements
+    steps: list[StepTime]
+    device: Device
+    source: str
+    """The files, with dates and versions."""
+
+
 def from_files(
-    files: Sequence[str | Path], *, device: str | None = None, rows_of: str | None = None, name: str | None = None
+    files: Sequence[str | Path],
+    *,
+    device: str | None = None,
+    rows_of: str | None = None,
+    name: str | None = None,
+    progress: Progress | None = None,
 ) -> MeasuredProfile:
     """Fit a profile to records and tables of one device.
 
@@ -55,45 +73,121 @@ def from_files(
         The device as the tables name it, where that is not its name here.
     name
         File that the profile will have; its name becomes the profile's.
+    progress
+        Called with words on what is fitted next; what it raises ends the fit.
 
     Raises
     ------
     InputError
         One sentence, with the file and what would be valid.
     """
-    tables = [file for file in files if Path(file).suffix in (".csv", ".gz")]
-    records = [(file, read_record(Path(file))) for file in files if file not in tables]
+    found = gather(files, device=device, rows_of=rows_of)
+    given = found.device
     the_id = id_of(Path(name)) if name is not None else "measured"
-    if not records and device is None:
-        raise InputError(f"{tables[0]}: a table does not say which device of the catalogue it is of; give --device")
-    parts = [measurements_of(record) for _, record in records]
-    chosen: tuple[Device, bool] | None = None
-    for (file, record), part in zip(records, parts, strict=True):
-        with placed(file):
-            found = device_of(record, part, device)
-        if chosen is not None and found[0].id != chosen[0].id:
-            raise InputError(f"{file}: is of {found[0].id}, and {records[0][0]} of {chosen[0].id}; fit each alone")
-        chosen = found
-    the_device, catalogued = chosen or (load_device(str(device)), str(device) in names("devices"))
-    parts += [tables_of.read(file, rows_of or the_device.id) for file in tables]
-    steps = [step for _, record in records for step in steps_of(record)]
-    source = "; ".join([*(_record_words(record) for _, record in records), *(Path(file).name for file in tables)])
-    origin = Origin(the_id, f"{the_device.name}, measured", source[:600], "primary")
-    return calibrate(Measurements.joined(parts), steps, the_device, origin, catalogued=catalogued)
+    origin = Origin(the_id, f"{given.name[:500]}, measured", found.source[:600], "primary")
+    catalogued = given.id in names("devices") and given == load_device(given.id)
+    return calibrate(found.measurements, found.steps, given, origin, catalogued=catalogued, progress=progress)
 
 
-def steps_in(file: str | Path) -> list[StepTime]:
-    """The training steps of a record.
+def gather(
+    files: Sequence[str | Path],
+    *,
+    device: str | Path | Device | None = None,
+    rows_of: str | None = None,
+    same: bool = False,
+) -> Gathered:
+    """Read records and tables of one device.
+
+    Parameters
+    ----------
+    files, device, rows_of
+        As in `from_files`.
+    same
+        Whether records must say that they are of that device.
 
     Raises
     ------
     InputError
-        Where the file is no record, or has no steps.
+        One sentence, with the file and what would be valid.
     """
-    found = steps_of(read_record(Path(file)))
-    if not found:
-        raise InputError(f"{file}: has no training steps; measure some with capsim measure --phases step")
-    return found
+    if not files:
+        raise InputError("nothing to fit; give at least one record of capsim measure, or one table")
+    tables = [file for file in files if Path(file).suffix in (".csv", ".gz")]
+    records = {str(file): _sound(file) for file in files if file not in tables}
+    given = load_device(device) if device is not None else None
+    parts: list[Measurements] = []
+    steps: list[StepTime] = []
+    if records:
+        whole = _merged(records)
+        parts, steps = [measurements_of(whole)], steps_of(whole)
+        with _of(", ".join(records)):
+            _check_kind(whole, given)
+            if given is not None and same:
+                _check_same(whole, given)
+            given = given or device_of(whole, parts[0])
+    if given is None:
+        raise InputError(f"{tables[0]}: a table does not say which device of the catalogue it is of; give --device")
+    parts += [tables_of.read(file, rows_of or given.id) for file in tables]
+    source = "; ".join([*(_record_words(record) for record in records.values()), *(Path(file).name for file in tables)])
+    return Gathered(Measurements.joined(parts), steps, given, source)
+
+
+def steps_in(file: str | Path, device: Device) -> list[StepTime]:
+    """The training steps of a record of a device.
+
+    Raises
+    ------
+    InputError
+        Where the file is no record, is of another device, or has no steps.
+    """
+    record = _sound(file)
+    steps = steps_of(record)
+    with _of(file):
+        _check_kind(record, device)
+        _check_same(record, device)
+        if not steps:
+            raise InputError("has no training steps; measure some with capsim measure --phases step")
+    return steps
+
+
+@contextmanager
+def _of(file: str | Path) -> Iterator[None]:
+    """Name the file in what is wrong with it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+
+
+def _sound(file: str | Path) -> Record:
+    """A record, if something can be learned from all that it holds."""
+    record = read(Path(file))
+    with _of(file):
+        check(record)
+    return record
+
+
+def _merged(records: Mapping[str, Record]) -> Record:
+    """Records of one device as one."""
+    (first, whole), *others = records.items()
+    for file, record in others:
+        whole = merge(whole, record, names=(first, file))
+    return whole
+
+
+def _check_kind(record: Record, device: Device | None) -> None:
+    """Refuse a data sheet of another kind of device than the one that ran."""
+    kind = "cpu" if record.environment.device.kind == "cpu" else "gpu"
+    if device is not None and device.kind != kind:
+        raise InputError(f"was measured on a {kind}, and {device.id} is a {device.kind}")
+
+
+def _check_same(record: Record, device: Device) -> None:
+    """Refuse a record that is of another device than a profile."""
+    said = record.environment.device
+    same = said.name == device.name if device.kind == "cpu" else said.catalogue in (None, device.id)
+    if not same:
+        raise InputError(f"is of {said.name}, and the profile of {device.name}; check it against its own device")
 
 
 def _record_words(record: Record) -> str:
@@ -115,13 +209,19 @@ class _Draft:
     borrowed: dict[str, str] = field(default_factory=dict)
     scores: list[Score] = field(default_factory=list)
 
-    def borrow(self, phase: str, found: dict[str, str]) -> None:
-        """Note constants that stay as they were."""
-        self.borrowed |= {f"{phase}.{name}": why for name, why in found.items()}
+    def borrow(self, phase: str, found: dict[str, str], where: str) -> None:
+        """Note constants that stay as they were, why so, and where they come from."""
+        self.borrowed |= {f"{phase}.{name}": f"{why}; as {where}" for name, why in found.items()}
 
 
 def calibrate(
-    found: Measurements, steps: Sequence[StepTime], device: Device, origin: Origin, *, catalogued: bool = True
+    found: Measurements,
+    steps: Sequence[StepTime],
+    device: Device,
+    origin: Origin,
+    *,
+    catalogued: bool = True,
+    progress: Progress | None = None,
 ) -> MeasuredProfile:
     """Fit a profile.
 
@@ -137,11 +237,17 @@ def calibrate(
         Name and source of the profile.
     catalogued
         Whether the device is in the catalogue; otherwise the profile holds its sheet.
+    progress
+        Called with words on what is fitted next; what it raises ends the fit.
     """
+    tell = progress or _silent
     draft = _Draft(load_profile(device.profile))
+    tell(f"{len(found.products):,} matrix products")
     multiplied = _products(draft, found.products, device, origin)
+    tell(f"{len(found.attentions):,} attention kernels")
     attended = _attentions(draft, found.attentions, device, origin)
     _memory(draft, found.streams, device, origin)
+    tell(f"{len(found.collectives):,} collectives")
     profile = MeasuredProfile(
         id=origin.id,
         title=origin.title,
@@ -156,7 +262,13 @@ def calibrate(
         held_out=tuple(draft.scores),
         borrowed=draft.borrowed,
     )
+    tell(f"{len(steps):,} training steps")
     return with_steps(profile, found.streams, steps, device)
+
+
+def _silent(words: str) -> None:
+    """Tell nobody."""
+    del words
 
 
 def _products(draft: _Draft, rows: Products, device: Device, origin: Origin) -> dict[Precision, Shapes]:
@@ -183,7 +295,7 @@ def _products(draft: _Draft, rows: Products, device: Device, origin: Origin) -> 
         if np.any(mine.weight_gradient > 0):
             gradient = learned.fitted.weight_gradient
         shapes[precision] = learned.shapes
-        draft.borrow(f"gemm.{precision}", learned.fitted.borrowed)
+        draft.borrow(f"gemm.{precision}", learned.fitted.borrowed, device.profile)
     draft.constants = draft.constants.model_copy(update={"gemm": gemm, "weight_gradient_efficiency": gradient})
     return shapes
 
@@ -205,7 +317,7 @@ def _attentions(draft: _Draft, rows: Attentions, device: Device, origin: Origin)
             continue
         known[precision] = learned.fitted.constants
         shapes[precision] = learned.shapes
-        draft.borrow(f"attention.{precision}", learned.fitted.borrowed)
+        draft.borrow(f"attention.{precision}", learned.fitted.borrowed, device.profile)
     if not shapes:
         draft.borrowed["attention"] = f"no fused attention was measured; as {device.profile}"
     measured: dict[Precision, AttentionConstants] = known

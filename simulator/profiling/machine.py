@@ -19,8 +19,8 @@ _WATTS = "10 W"
 """Of a core of a server, where nobody measured it."""
 
 
-def device_of(record: Record, found: Measurements, given: str | None = None) -> tuple[Device, bool]:
-    """The device of a record, and whether it is in the catalogue.
+def device_of(record: Record, found: Measurements) -> Device:
+    """The device of a record: that of the catalogue, or a sheet of what was measured.
 
     Parameters
     ----------
@@ -28,26 +28,21 @@ def device_of(record: Record, found: Measurements, given: str | None = None) -> 
         What was measured.
     found
         The same as columns.
-    given
-        The catalogue's name or a file of the device, where the user says it.
 
     Raises
     ------
     InputError
-        Where a GPU is not in the catalogue and nobody says what it is.
+        Where a GPU is not in the catalogue, or a processor's rates are not in the record.
     """
-    if given is not None:
-        device = load_device(given)
-        return device, device.id in names("devices")
     said = record.environment.device
     if said.catalogue is not None and said.catalogue in names("devices"):
-        return load_device(said.catalogue), True
+        return load_device(said.catalogue)
     if said.kind != "cpu":
         raise InputError(
             f"the record is of {said.name!r}, which is not in the catalogue; write its data sheet to a file and name it"
             " with --device, see capsim catalogue devices a100-sxm4-80gb for one"
         )
-    return _processor(record, found), False
+    return _processor(record, found)
 
 
 def _processor(record: Record, found: Measurements) -> Device:

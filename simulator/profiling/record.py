@@ -247,7 +247,7 @@ class Header(Plain):
     """The first line of a record."""
 
     format: Literal["capsim-record"] = FORMAT
-    version: Literal[1] = VERSION
+    version: Annotated[Literal[1], NO_FLAG] = VERSION
     environment: Environment
 
 

@@ -7,14 +7,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hardware.errors import InputError
+from hardware.errors import InputError, shown
 from hardware.reading import build
-from simulator.profiling.amounts import amounts
-from simulator.profiling.record import Case, Record, Result, Times
+from simulator.profiling.amounts import STREAMS, amounts
+from simulator.profiling.record import Case, Phase, Record, Result, Times
 from simulator.profiling.rows import Attentions, Collectives, Measurements, Products, Streams
 from simulator.specs.model import Model
 
 STREAM_PHASES = ("pointwise", "normalisation")
+_SIZES: dict[Phase, tuple[str, ...]] = {
+    "gemm": ("m", "n", "k"),
+    "attention": ("batch", "heads", "kv_heads", "head_size", "queries", "keys"),
+    "pointwise": ("rows", "columns"),
+    "normalisation": ("rows", "columns"),
+    "collective": ("bytes", "ranks", "stride"),
+    "step": ("layers", "sequence_length", "micro_batch"),
+}
+"""Sizes that a case of each phase must have."""
+_MOST_BYTES = 10**15
+_MOST = {"ranks": 10**6, "stride": 10**6, "layers": 10**5, "sequence_length": 10**7, "micro_batch": 10**7}
+_MOST_OF_A_SIZE = 10**9
+_OPERATIONS: dict[Phase, frozenset[str]] = {
+    "gemm": frozenset({"linear", "input_gradient", "weight_gradient", "batched"}),
+    "attention": frozenset({"forward", "backward"}),
+    "pointwise": frozenset(STREAMS),
+    "normalisation": frozenset(STREAMS),
+}
 
 
 @dataclass(frozen=True)
@@ -28,13 +46,28 @@ class StepTime:
     """Forward pass, backward pass and optimizer."""
 
 
+def check(record: Record) -> None:
+    """Refuse a record with results that nothing can be learned from: a case without its sizes, a step of no model.
+
+    Raises
+    ------
+    InputError
+        With the case, and what is wrong with it.
+    """
+    for result in record.results:
+        if result.times is not None:
+            _check(result.case)
+        if result.model is not None:
+            _model(result)
+
+
 def seconds_of(times: Times, method: str | None) -> float:
     """The figure to use [s]: on a CPU, where neighbours only ever slow it, the lower quartile, else the median."""
     return times.lower_quartile if method == "process_time" else times.median
 
 
 def measurements_of(record: Record) -> Measurements:
-    """All kernels and collectives of a record; the best result of each case."""
+    """All kernels and collectives of a record that is sound; the best result of each case."""
     measured = [result for result in record.best.values() if result.times is not None]
     kernels = [result for result in measured if not result.case.warm]
     return Measurements(
@@ -46,20 +79,33 @@ def measurements_of(record: Record) -> Measurements:
 
 
 def steps_of(record: Record) -> list[StepTime]:
-    """All training steps of a record whose model it names.
-
-    Raises
-    ------
-    InputError
-        Where the architecture of a step is none.
-    """
+    """All training steps whose model a record names, of a record that is sound."""
     found = []
     for result in record.best.values():
-        if result.case.phase != "step" or result.times is None or result.model is None:
+        if (result.case.phase, result.case.operation) != ("step", "train"):
+            continue
+        if result.times is None or result.model is None:
             continue
         parts = {name: seconds_of(times, result.method) for name, times in result.parts.items()}
         found.append(StepTime(result.case, _model(result), seconds_of(result.times, result.method), parts))
     return found
+
+
+def _check(case: Case) -> None:
+    """Refuse a case that lacks a size that its phase needs, or has one that cannot be."""
+    for name in _SIZES.get(case.phase, ()):
+        if name not in case.dimensions:
+            raise InputError(f"{case.words}: {name} is missing; every {case.phase} has {', '.join(_SIZES[case.phase])}")
+    for name, size in case.dimensions.items() if case.phase in _SIZES else ():
+        least = 0 if name == "causal" else 1
+        most = _MOST_BYTES if name == "bytes" else _MOST.get(name, _MOST_OF_A_SIZE)
+        if not least <= size <= most:
+            raise InputError(f"{case.words}: {name}={size}: must be from {least} to {most:,}")
+    known = _OPERATIONS.get(case.phase)
+    if known is not None and case.operation not in known:
+        raise InputError(f"{case.words}: unknown operation {shown(case.operation)}; valid: {', '.join(sorted(known))}")
+    if case.phase == "step" and case.dtype == "none":
+        raise InputError(f"{case.words}: names no number format; valid: fp32, tf32, fp16 or bf16")
 
 
 def _model(result: Result) -> Model:

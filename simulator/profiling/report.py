@@ -44,6 +44,33 @@ def render(profile: MeasuredProfile, *, file: str | None = None, compared: Seque
     return Group(*parts, "")
 
 
+def markdown(profiles: Sequence[MeasuredProfile]) -> str:
+    """A table of how far off profiles are on what they had not seen, for a page of documentation.
+
+    Of each phase the row that tells most: large products, all attention, all collectives, steps.
+    """
+    lines = [
+        "| profile | held out | scored | median | 9 of 10 below | of the sum | near shapes | catalogue |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for profile in profiles:
+        for each in _telling(profile.held_out):
+            figures = (_percent(each.median), _percent(each.p90), f"{100.0 * each.bias:+.1f} %")
+            more = (_percent(each.with_residuals), _percent(each.before))
+            words = f"{_PHASES[each.phase]}: {each.what}"
+            lines.append(f"| {' | '.join([profile.id, words, f'{each.scored:,}', *figures, *more])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _telling(scores: Sequence[Score]) -> list[Score]:
+    """One row of each phase."""
+    found: dict[str, Score] = {}
+    for each in scores:
+        if each.phase not in found or (each.what.startswith("large ") and each.phase == "gemm"):
+            found[each.phase] = each
+    return list(found.values())
+
+
 def _table(*columns: str) -> Table:
     """A table of figures, the first column words."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -106,6 +133,8 @@ def _constants(profile: MeasuredProfile) -> RenderableType:
 def _borrowed(profile: MeasuredProfile) -> RenderableType:
     """What the measurements could not determine."""
     table = Table.grid(padding=(0, 2))
+    table.add_column(overflow="fold")
+    table.add_column(ratio=1)
     table.add_row(Text("Not measured", style="bold"), "")
     for name, why in profile.borrowed.items():
         table.add_row(f"  {name}", why)

@@ -72,9 +72,13 @@ def records() -> Iterator[_Record]:
 
 def fit(name: str, recipe: Recipe) -> MeasuredProfile:
     """Fit a profile to its tables."""
-    parts = [tables.read(table.file, table.device, where=table.where) for table in recipe.tables]
     origin = Origin(name, recipe.title, recipe.source, recipe.seen)
-    return calibrate(Measurements.joined(parts), [], load_device(recipe.device), origin)
+    return calibrate(measured(recipe), [], load_device(recipe.device), origin)
+
+
+def measured(recipe: Recipe) -> Measurements:
+    """The rows of the tables that a profile is fitted to."""
+    return Measurements.joined([tables.read(table.file, table.device, where=table.where) for table in recipe.tables])
 
 
 def main(chosen: list[str]) -> None:

@@ -33,6 +33,9 @@ STACKS = {"cpu": "pytorch-cpu", "gpu": "pytorch-eager"}
 """The stack that the reference modules are, by kind of device."""
 _FEWEST = 3
 """Steps from which on they are fitted."""
+_OF_STACK = {"launch": "launch", "overhead": "step_overhead"}
+"""What a profile calls prices of the host."""
+_STREAMS = {"sums": "gradient sums"}
 _TIMED_ALONE = 0.3
 """Deviation of the logarithm of a price that kernels timed alone give."""
 
@@ -69,10 +72,10 @@ def with_steps(profile: MeasuredProfile, rows: Streams, steps: Sequence[StepTime
 
     Steps are scored by models: those of one model are predicted by a fit to all others.
     """
-    prior = _prior(profile, rows, device)
     if len(steps) < _FEWEST:
         words = f"{len(steps)} training steps were measured, and {_FEWEST} are needed"
         return profile.model_copy(update={"borrowed": {**profile.borrowed, "steps": words}})
+    prior = _prior(profile, rows, device)
     works = [_anatomy(step, profile, device) for step in steps]
     host = device.kind != "cpu"
     names = np.array([step.model.id for step in steps])
@@ -80,16 +83,33 @@ def with_steps(profile: MeasuredProfile, rows: Streams, steps: Sequence[StepTime
     for name in dict.fromkeys(names):
         seen = [at for at, other in enumerate(names) if other != name]
         some = whole_steps.fit([steps[at] for at in seen], [works[at] for at in seen], prior, host=host)
-        trial = _priced(profile, some, device)
+        trial = _priced(profile, some.prices, device)
         for at in set(range(len(steps))) - set(seen):
             predicted[at] = predict(steps[at], trial, device)
     measured = np.array([step.seconds for step in steps])
     scores = []
     if len(dict.fromkeys(names)) > 1:
         scores = [_score(predicted, measured, before, len(steps) - len(steps) // len(set(names)))]
-    prices = whole_steps.fit(steps, works, prior, host=host)
-    found = _priced(profile, prices, device)
-    return found.model_copy(update={"held_out": (*found.held_out, *scores)})
+    whole = whole_steps.fit(steps, works, prior, host=host)
+    found = _priced(profile, whole.prices, device)
+    borrowed = {**found.borrowed, **_guessed(whole.guessed, STACKS[device.kind])}
+    if "stream_launch" in whole.told:
+        borrowed.pop("memory.launch", None)
+    return found.model_copy(update={"held_out": (*found.held_out, *scores), "borrowed": borrowed})
+
+
+def _guessed(names: Sequence[str], stack: str) -> dict[str, str]:
+    """Prices that no step tells, under the names that a profile has for them, and where they come from."""
+    found = {
+        f"stacks.{stack}.{place}": f"the steps hardly depend on it; as {stack} has it"
+        for name, place in _OF_STACK.items()
+        if name in names
+    }
+    others = [name.partition(":")[2] or _STREAMS.get(name, name) for name in names if name not in _OF_STACK]
+    if others:
+        kinds = ", ".join(dict.fromkeys(others))
+        found[f"stacks.{stack}.streams"] = f"the steps hardly depend on some; as is usual of kernels: {kinds}"[:600]
+    return found
 
 
 def compare(steps: Sequence[StepTime], profile: MeasuredProfile, device: Device) -> list[Compared]:
@@ -198,7 +218,7 @@ def _streams(prices: Prices) -> dict[str, StreamConstants]:
 
 def _share(price: float) -> float:
     """Share of the bandwidth, of a price on bytes over bandwidth."""
-    return _digits(1.0 / max(price, 1e-3))
+    return _digits(float(np.clip(1.0 / max(price, 1e-9), 1e-6, 1e3)))
 
 
 def _digits(value: float) -> float:

@@ -15,7 +15,7 @@ from simulator.specs.plan import Plan
 from simulator.specs.workload import Workload
 from simulator.transformer import Scenarios
 
-_STATE_BYTES = 16.0
+STATE_BYTES = 16.0
 """Of a parameter: value, gradient and two moments in float32."""
 _MARGIN = 1.1
 
@@ -73,7 +73,7 @@ def step_amounts(case: Case, model: Model) -> StepAmounts:
     whole = totals(scenarios, of_device)
     parameters = float(np.asarray(whole.parameters))
     kept = float(np.asarray(of_device.together.saved_bytes))
-    return StepAmounts(parameters, float(np.asarray(whole.model_flops)), _MARGIN * (_STATE_BYTES * parameters + kept))
+    return StepAmounts(parameters, float(np.asarray(whole.model_flops)), _MARGIN * (STATE_BYTES * parameters + kept))
 
 
 def scenarios_of(case: Case, model: Model, stack_name: str = "pytorch-eager") -> Scenarios:

@@ -6,7 +6,7 @@ allocator and the neighbouring kernels change, and what nobody times alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,8 +24,12 @@ _NOISE = 0.04
 """Deviation of the logarithm of a measured part that no price explains."""
 _SHORT = 1e-3
 """Parts as short as this [s] say half as much as long ones."""
+_LAUNCHES = (0.0, -1.4, -0.7, 0.7, 1.4, 2.1, 2.8)
+"""Logarithms of factors on the host time of a launch that are tried."""
 _OPEN = 0.8
 """Deviation of the logarithm of a price that nothing is known of."""
+_HARDLY = 0.8
+"""Steps do not determine a price where they leave it more than this share of the deviation that it had before."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,18 @@ class Prior:
         return self.sure.get(name, _OPEN)
 
 
-def fit(steps: Sequence[StepTime], parts: Sequence[Anatomy], prior: Prior, *, host: bool) -> Prices:
+@dataclass(frozen=True)
+class Fit:
+    """Prices that were fitted."""
+
+    prices: Prices
+    told: frozenset[str] = frozenset()
+    """Those that the steps determine."""
+    guessed: tuple[str, ...] = ()
+    """Those that nothing was known of before, and that the steps do not determine."""
+
+
+def fit(steps: Sequence[StepTime], parts: Sequence[Anatomy], prior: Prior, *, host: bool) -> Fit:
     """Fit prices to steps, by a robust loss of logarithms with a prior.
 
     Parameters
@@ -109,7 +124,7 @@ def fit(steps: Sequence[StepTime], parts: Sequence[Anatomy], prior: Prior, *, ho
         Whether the host starts kernels while the device works, as for a GPU.
     """
     if not steps:
-        return prior.prices
+        return Fit(prior.prices)
     names = _names(parts, prior.prices, host=host)
     start = np.array([_get(prior.prices, name) for name in names])
     deviations = np.array([prior.deviation(name) for name in names])
@@ -125,8 +140,24 @@ def fit(steps: Sequence[StepTime], parts: Sequence[Anatomy], prior: Prior, *, ho
 
     from scipy.optimize import least_squares
 
-    solved = least_squares(residuals, np.zeros(len(names)), loss="soft_l1", bounds=(-3.0, 3.0), x_scale=0.3)
-    return _with(prior.prices, dict(zip(names, start * np.exp(solved.x), strict=True)))
+    begin = _beginning(names, residuals)
+    solved = least_squares(residuals, begin, loss="soft_l1", bounds=(-3.0, 3.0), x_scale=0.3)
+    prices = _with(prior.prices, dict(zip(names, start * np.exp(solved.x), strict=True)))
+    left = np.sqrt(np.diag(np.linalg.inv(solved.jac.T @ solved.jac))) / deviations
+    told = frozenset(name for name, share in zip(names, left, strict=True) if share <= _HARDLY)
+    return Fit(prices, told, tuple(name for name in names if name not in told and name not in prior.sure))
+
+
+def _beginning(names: Sequence[str], residuals: Callable[[Values], Values]) -> Values:
+    """Where a fit begins: with the launch that fits best as all else is; while the device hides it no slope tells."""
+    tried = [
+        np.where(np.array(names) == "launch", shift, 0.0) for shift in _LAUNCHES if shift == 0 or "launch" in names
+    ]
+
+    def lost(logs: Values) -> float:
+        return float(np.sum(np.sqrt(1.0 + np.square(residuals(logs)))))
+
+    return min(tried, key=lost)
 
 
 def _measured(step: StepTime) -> dict[str, tuple[float, float]]:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from hardware.measured import MeasuredProfile, Shapes
+from hardware.spec import Device, Sheet
 from simulator.output import write_text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes words that a reader of YAML 1.2 would take for numbers, such as 1e5."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9._]+(?:[eE][-+]?[0-9]+)?\Z"), list("-+0123456789.")
+)
 
 
 def text_of(profile: MeasuredProfile) -> str:
@@ -16,13 +27,15 @@ def text_of(profile: MeasuredProfile) -> str:
 
     Examples
     --------
-    >>> from hardware.catalogue import measured_names
+    >>> from hardware.catalogue import load_measured, measured_names
     >>> all(text_of(load_measured(name)).startswith("format: capsim-profile") for name in measured_names())
     True
     """
     plain = profile.model_dump(mode="json", exclude_none=True, exclude={"products", "attentions"})
+    if isinstance(profile.device, Device):
+        plain["device"] = _sheet(profile.device)
     plain = {name: value for name, value in plain.items() if value not in ({}, [], ())}
-    text = yaml.safe_dump(plain, sort_keys=False, width=118, default_flow_style=None, allow_unicode=True)
+    text = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, width=118, default_flow_style=None, allow_unicode=True)
     return text + _tables("products", profile.products) + _tables("attentions", profile.attentions)
 
 
@@ -37,12 +50,24 @@ def write(path: Path, profile: MeasuredProfile) -> None:
     write_text(path, text_of(profile))
 
 
+def _sheet(sheet: Sheet) -> dict[str, Any]:
+    """A data sheet as device files have it: each figure with its source."""
+    plain: dict[str, Any] = sheet.model_dump(mode="json")
+    for name, value in sheet:
+        if isinstance(value, Sheet):
+            plain[name] = _sheet(value)
+    for name, origin in sheet.provenance.items():
+        plain[name] = {"value": plain[name], **origin.model_dump(mode="json", exclude_defaults=True)}
+    return {name: value for name, value in plain.items() if value is not None}
+
+
 def _tables(name: str, tables: Any) -> str:
     """Shapes and residuals of each number format."""
     lines = [f"{name}:"] if tables else []
     for precision, shapes in tables.items():
-        lines += [f"  {precision}:", "    sizes:"]
-        lines += [f"    - [{', '.join(map(_short, sizes))}]" for sizes in shapes.sizes] if shapes.sizes else []
+        lines.append(f"  {precision}:")
+        lines.append("    sizes:" if shapes.sizes else "    sizes: []")
+        lines += [f"    - [{', '.join(map(_short, sizes))}]" for sizes in shapes.sizes]
         lines += _residuals(shapes)
     return "\n".join([*lines, ""]) if lines else ""
 
@@ -52,10 +77,10 @@ def _residuals(shapes: Shapes) -> list[str]:
     if not shapes.residuals:
         return ["    residuals: []"]
     rows = [shapes.residuals[at : at + 12] for at in range(0, len(shapes.residuals), 12)]
-    written = [", ".join(f"{value:.4g}" for value in row) for row in rows]
+    written = [", ".join(map(_short, row)) for row in rows]
     return ["    residuals:", "      [" + ",\n       ".join(written) + "]"]
 
 
 def _short(value: float) -> str:
-    """A size without a needless point."""
-    return str(int(value)) if value == int(value) else f"{value:g}"
+    """A number without a needless point."""
+    return str(int(value)) if value == int(value) else repr(value)

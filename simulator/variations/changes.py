@@ -58,7 +58,7 @@ class Baseline:
 
 def baseline(
     model: Named | Model,
-    system: str | Path | System,
+    system: str | Path | System | None = None,
     *,
     plan: Named | Plan | None = None,
     stack: str | Path | Stack | None = None,

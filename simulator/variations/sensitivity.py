@@ -100,7 +100,7 @@ class Sensitivity:
 
 def sensitivity(
     model: Named | Model,
-    system: str | Path | System,
+    system: str | Path | System | None = None,
     *,
     factor: float = FACTOR,
     vary: Vary = (),

@@ -71,7 +71,7 @@ class WhatIf:
 
 def whatif(
     model: Named | Model,
-    system: str | Path | System,
+    system: str | Path | System | None = None,
     *,
     vary: Vary,
     replan: bool = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from hardware import catalogue
 from hardware.quantity import parse
+from simulator import browse
 from simulator.specs.loading import load_model, names
 from tests.cli.conftest import Capsim
 
@@ -171,3 +173,31 @@ def test_numbers_stay_whole_in_a_usual_terminal(capsim: Capsim, monkeypatch: pyt
     rows = {line.split()[0]: line.split() for line in capsim("catalogue", "models").out.splitlines() if line.strip()}
     for name in names("models"):
         assert f"{load_model(name).hidden_size:,}" in rows[name]
+
+
+def test_what_other_programs_read_is_what_is_printed(capsim: Capsim) -> None:
+    assert doctest.testmod(browse).failed == 0
+    assert list(browse.parts()) == list(_PARTS)
+    for part in _PARTS:
+        assert len(browse.rows(part)) == len(browse.names(part)) == capsim("catalogue", "--json").json[part]
+
+
+def test_a_large_entry_is_told_part_by_part() -> None:
+    lines = {line.figure: line.value for line in browse.entry("measured", "a100-sxm").lines}
+    assert re.fullmatch(r"[\d.]+ us", lines["links.all_reduce.8.latency"])
+    assert re.fullmatch(r"[\d,]+ values", lines["products.bf16.sizes"])
+    assert lines["held_out.1"].startswith("phase gemm, ")
+    assert max(map(len, lines.values())) < 700
+
+
+def test_a_figure_without_a_sheet_names_its_source() -> None:
+    found = browse.entry("reliability", "0")
+    assert [line.figure for line in found.lines[:3]] == ["subject", "what", "value"]
+    assert found.lines[2].sources == (1,)
+    assert found.sources[0].startswith("Llama 3 Herd of Models")
+
+
+def test_a_price_has_the_digits_that_it_was_written_with(capsim: Capsim) -> None:
+    for name in browse.names("prices"):
+        rate = capsim("catalogue", "prices", name, "--json").json["rate"]["value"]
+        assert re.fullmatch(r"\d+(\.\d{1,5})? USD/h", rate), rate

@@ -30,6 +30,8 @@ def test_parts_add_up() -> None:
         answer = _answer(plan)
         assert sum(answer.breakdown_s.values()) == pytest.approx(answer.step_time_s, rel=1e-12)
         assert min(answer.breakdown_s.values()) >= 0.0
+        kinds = {kind: sum(inside.values()) for kind, inside in answer.breakdown_by_kind.items()}
+        assert kinds == pytest.approx({kind: share * answer.step_time_s for kind, share in answer.limits.items()})
         parts = {name: value for name, value in answer.memory_bytes.items() if name not in ("total", "capacity")}
         assert sum(parts.values()) == pytest.approx(answer.memory_bytes["total"], rel=1e-12)
 
@@ -87,3 +89,11 @@ def test_sharding_saves_memory_step_by_step() -> None:
 def test_a_flat_network_costs_nothing_alone() -> None:
     answer = simulator.estimate("bert-large", "rtx-3090", workload={"sequence_length": 128})
     assert not {"tensor_parallel", "gradient_reduction", "pipeline_transfer"} & answer.breakdown_s.keys()
+
+
+def test_what_grows_with_the_step_has_its_interval() -> None:
+    answer = simulator.estimate("bert-large", "dgx-a100-640gb")
+    low, high = answer.likely(answer.run.time_s) or (0.0, 0.0)
+    assert low == pytest.approx(answer.run.steps * (answer.step_time_low_s or 0.0))
+    assert high == pytest.approx(answer.run.steps * (answer.step_time_high_s or 0.0))
+    assert simulator.estimate("bert-large", "dgx-a100-640gb", constants="none").likely(1.0) is None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hardware.errors import InputError
-from simulator.evidence.runs import SHIPPED, Run, load, pack, shipped, source_of, unknown_keys
+from simulator.evidence.runs import SHIPPED, Run, load, named, pack, shipped, source_of, unknown_keys
 
 _RUN = """
 - id: {name}
@@ -162,3 +162,9 @@ def test_the_shipped_runs_are_small_and_unique() -> None:
     assert len({run.id for run in runs}) == len(runs) > 3_500
     assert sum(run.measured.step_time_s is not None for run in runs) > 3_200
     assert len({run.collection for run in runs}) == 40
+
+
+def test_runs_are_found_by_id() -> None:
+    first, *_, last = shipped()
+    assert named([last.id, "none of ours", first.id]) == (last, first)
+    assert named([]) == ()

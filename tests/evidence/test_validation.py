@@ -19,7 +19,7 @@ import yaml
 from hardware.errors import InputError
 from simulator import calibration
 from simulator.calibration import KINDS, UNFITTED, Constants, names_of
-from simulator.evidence import errors, held_out, page, runs
+from simulator.evidence import errors, held_out, page, runs, scores
 from simulator.evidence.batch import Batch, Values, mapped, shifts_of
 from simulator.evidence.intervals import traits_of
 from simulator.evidence.mapping import Case
@@ -389,3 +389,44 @@ def test_a_page_marks_runs_outside_their_interval(validation: Validation) -> Non
     outside = replace(inside, measured_s=100.0 * inside.high_s)
     for each, marked in ((inside, False), (outside, True)):
         assert ("class=miss" in page.page(replace(validation, outcomes=(each,), suspect=()))) is marked
+
+
+# Whoever waits
+
+
+def test_it_says_how_far_it_is() -> None:
+    given = runs.shipped()[:60]
+    told: list[tuple[str, int, int]] = []
+    found = validate(given, progress=lambda *words: told.append(words))
+    assert list(dict.fromkeys(what for what, _, _ in told)) == [
+        "runs read",
+        "intervals found, new source",
+        "intervals found, known stack",
+    ]
+    read = [(done, of) for what, done, of in told if what == "runs read"]
+    assert read == [(number, found.timed) for number in range(found.timed)]
+    assert validate(given).outcomes == found.outcomes
+
+
+def test_it_can_be_ended() -> None:
+    def end(what: str, done: int, of: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt(what)
+
+    with pytest.raises(KeyboardInterrupt, match="runs read"):
+        validate(runs.shipped()[:60], progress=end)
+
+
+def test_every_scheme_scores_its_own_predictions(validation: Validation) -> None:
+    outcomes = validation.outcomes
+    for each in outcomes[::50]:
+        assert each.by("new source").predicted_s == each.predicted_s
+        assert each.by("known stack").low_s == each.known_low_s
+        bare = each.by("nothing fitted")
+        assert bare.low_s == bare.predicted_s == bare.high_s == each.unfitted_s
+        assert (each.error, each.covered) == (each.by("new source").error, each.by("new source").covered)
+    for scheme, scoring in scores.SCORINGS.items():
+        found = [each.by(scheme) for each in outcomes]
+        score = scoring(outcomes)
+        assert score.median_abs_error == pytest.approx(np.median([abs(each.error) for each in found]))
+        assert score.coverage_90 == pytest.approx(np.mean([each.covered for each in found]))

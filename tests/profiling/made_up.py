@@ -19,11 +19,11 @@ from measure.clock.collectives import cases_of
 from simulator.backends.measured_links import MeasuredLinks
 from simulator.calibration import Constants
 from simulator.counts import count
+from simulator.formulas.typing import Num
 from simulator.profiling import attentions, products
 from simulator.profiling.amounts import amounts
 from simulator.profiling.record import (
     Case,
-    Device as RecordedDevice,
     Environment,
     Host,
     Method,
@@ -34,8 +34,10 @@ from simulator.profiling.record import (
     Times,
     World,
 )
-from simulator.profiling.recorded import StepTime, measurements_of
-from simulator.profiling.rows import Attentions, Products
+from simulator.profiling.record import (
+    Device as RecordedDevice,
+)
+from simulator.profiling.recorded import measurements_of
 from simulator.profiling.sheet import DataSheet
 from simulator.profiling.steps import attention_of, scenarios_of, written
 from simulator.specs.loading import load_model, load_stack
@@ -201,7 +203,7 @@ class MadeUp:
 
     def _attention(self, case: Case) -> float | None:
         """Kernels other than the fastest take longer."""
-        sheet, fused = self._sheet(case.dtype), self.truth.constants.attention.get(case.dtype)  # type: ignore[call-overload]
+        sheet, fused = self._sheet(case.dtype), self.truth.constants.attention.get(case.dtype)  # type: ignore[arg-type]
         if sheet is None or fused is None or case.variant == "math":
             return None
         slower_by = 1.0 + 0.3 * ("flash", "cudnn", "efficient").index(case.variant)
@@ -222,7 +224,10 @@ class MadeUp:
         backend = self.constants.backend(stack, system, 1, precision)
         step = price(scenarios, count(scenarios), backend)
         plans = scenarios.plans
-        forward = backward = launched = launched_back = 0.0
+        forward: Num = 0.0
+        backward: Num = 0.0
+        launched: Num = 0.0
+        launched_back: Num = 0.0
         groups = [(layer(group, scenarios), group.count, True) for group in scenarios.models.layers]
         for operators, number, repeated in [*groups, (embedding(scenarios), 1.0, False), (head(scenarios), 1.0, False)]:
             one = times(operators, backend, plans, stacks, layer=repeated)
@@ -327,9 +332,7 @@ def graphics(**truth: Any) -> MadeUp:
         memory={"efficiency": 0.8, "normalisation_efficiency": 0.65, "launch": 4e-6},
         weight_gradient=0.9,
     )
-    software = StackConstants(
-        launch="7 us", step_overhead="4 ms", streams=_streams(0.72, 1.08), drawn=f"{3e-12!r} s"
-    )
+    software = StackConstants(launch="7 us", step_overhead="4 ms", streams=_streams(0.72, 1.08), drawn=f"{3e-12!r} s")
     profile = MeasuredProfile(
         id="truth",
         title="Made up",
@@ -405,9 +408,7 @@ def processor() -> MadeUp:
         memory={"efficiency": 0.7, "normalisation_efficiency": 0.5, "launch": 5e-6},
         weight_gradient=0.9,
     )
-    software = StackConstants(
-        launch="0 us", step_overhead="0 ms", streams=_streams(0.6, 1.1), drawn=f"{2e-9!r} s"
-    )
+    software = StackConstants(launch="0 us", step_overhead="0 ms", streams=_streams(0.6, 1.1), drawn=f"{2e-9!r} s")
     profile = MeasuredProfile(
         id="truth",
         title="Made up",

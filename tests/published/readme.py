@@ -1,4 +1,4 @@
-"""The parts of README.md that commands print: `python -m tests.published.readme` writes them anew."""
+"""The parts of the documentation that commands print: `python -m tests.published.readme` writes them anew."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from hardware.catalogue import load_measured, measured_names
 from simulator.evidence.report import markdown
 from simulator.evidence.validation import validate
+from simulator.profiling.report import markdown as of_profiles
 
 README = Path(__file__).parents[2] / "README.md"
+CALIBRATION = README.parent / "docs" / "calibration.md"
 _BLOCK = r"(?P<head><!-- example: {name} -->\n```\n).*?(?P<tail>```\n<!-- end -->)"
 _COMMANDS = {
     "cli": ["estimate", "bert-large", "--system", "dgx-a100-640gb", "--seq-len", "128", "--global-batch", "512"],
@@ -33,14 +36,24 @@ def _printed(arguments: list[str]) -> str:
     return "\n".join(lines[: end + 1]) + "\n"
 
 
-_TABLE = r"(?P<head><!-- table: evidence -->\n).*?(?P<tail><!-- end -->)"
+_TABLE = r"(?P<head><!-- table: {name} -->\n).*?(?P<tail><!-- end -->)"
+
+
+def _with_table(text: str, name: str, table: str) -> str:
+    """A page with a table written anew."""
+    match = re.search(_TABLE.format(name=name), text, re.S)
+    assert match is not None, name
+    return text[: match.end("head")] + table + text[match.start("tail") :]
+
+
+def with_profiles(text: str) -> str:
+    """The page on calibration with the errors of the profiles that come with capsim."""
+    return _with_table(text, "profiles", of_profiles([load_measured(name) for name in measured_names()]))
 
 
 def rewritten(text: str) -> str:
     """The page with what the commands print now, and the table of errors."""
-    match = re.search(_TABLE, text, re.S)
-    assert match is not None
-    text = text[: match.end("head")] + markdown(validate()) + "\n" + text[match.start("tail") :]
+    text = _with_table(text, "evidence", markdown(validate()) + "\n")
     for name, arguments in _COMMANDS.items():
         match = re.search(_BLOCK.format(name=name), text, re.S)
         assert match is not None, name
@@ -57,3 +70,4 @@ def python_example() -> str:
 
 if __name__ == "__main__":
     README.write_text(rewritten(README.read_text()))
+    CALIBRATION.write_text(with_profiles(CALIBRATION.read_text()))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.published.readme import README, python_example, rewritten
+from tests.published.readme import CALIBRATION, README, python_example, rewritten, with_profiles
 
 ROOT = Path(__file__).parents[2]
 
@@ -14,6 +14,11 @@ ROOT = Path(__file__).parents[2]
 def test_what_commands_print_is_what_the_page_shows() -> None:
     text = README.read_text()
     assert rewritten(text) == text, "run: python -m tests.published.readme"
+
+
+def test_errors_of_profiles_are_those_that_the_profiles_hold() -> None:
+    text = CALIBRATION.read_text()
+    assert with_profiles(text) == text, "run: python -m tests.published.readme"
 
 
 def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:

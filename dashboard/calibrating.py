@@ -1,0 +1,373 @@
+"""What the Calibrate page asks and lists: profiles fitted to uploads or shipped, beside what was measured; pure."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any, cast
+
+import simulator
+from dashboard import exports
+from dashboard.answers import Kept, answer
+from dashboard.evidence import Shared
+from dashboard.scenario import BEST, field, offered
+from dashboard.state import Choices, Field, Value
+from dashboard.uploaded import Upload, is_uploaded, keep, stored, system_of
+from hardware import catalogue
+from hardware.errors import InputError
+from hardware.measured import Phase, Score
+from simulator import Comparison, MeasuredProfile, units
+from simulator.profiling import tables
+from simulator.profiling.comparison import WORDS, Part
+from simulator.profiling.constants import Told
+
+OPENING = "a100-sxm"
+"""The profile that is shown where none speaks for the system at hand."""
+SHIPPED, DO, DEVICE, ROWS = "calibrate_profile", "calibrate_do", "calibrate_device", "calibrate_rows"
+PHASE, PRICED, ERRORS = "calibrate_phase", "calibrate_priced", "calibrate_errors"
+FIT, CHECK = "fit", "check"
+BY_SIZE, HISTOGRAM = "by size", "histogram"
+FIELDS = (
+    Field(SHIPPED, "Profile", "choice", tuple(catalogue.measured_names())),
+    Field(
+        DO,
+        "What to do with the files",
+        "choice",
+        (FIT, CHECK),
+        default=FIT,
+        labels=("fit a profile to them", "check the chosen profile against them"),
+    ),
+    Field(
+        DEVICE, "Device that was measured", "choice", tuple(catalogue.names("devices")), example="as the record says"
+    ),
+    Field(ROWS, "Device as the table names it", "text", example="h200"),
+    Field(PHASE, "Kind of work", "choice", tuple(WORDS), labels=tuple(WORDS.values())),
+    Field(
+        PRICED,
+        "Profile prices by",
+        "choice",
+        ("after_s", "form_s"),
+        default="after_s",
+        labels=("constants and nearest shapes", "constants alone"),
+    ),
+    Field(ERRORS, "Errors", "choice", (BY_SIZE, HISTOGRAM), default=BY_SIZE),
+)
+BY_NAME = {each.name: each for each in FIELDS}
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked; equal files make equal questions."""
+
+    profile: str
+    """One that is shipped, where files are not fitted."""
+    uploads: tuple[Upload, ...] = ()
+    device: str | None = None
+    rows_of: str | None = None
+
+    @property
+    def profiles(self) -> tuple[Upload, ...]:
+        """The profiles among the files."""
+        return tuple(each for each in self.uploads if each.kind == "profile")
+
+    @property
+    def rows(self) -> tuple[Upload, ...]:
+        """The records and tables among the files."""
+        return tuple(each for each in self.uploads if each.kind != "profile")
+
+    @property
+    def fits(self) -> bool:
+        """Whether a profile is fitted."""
+        return bool(self.rows) and not self.profile and not self.profiles
+
+    @property
+    def file(self) -> str:
+        """The file that a fitted profile becomes."""
+        return f"{PurePath(self.rows[0].name.removesuffix('.gz')).stem}.yaml"
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A profile beside what was measured."""
+
+    profile: MeasuredProfile
+    comparison: Comparison
+    constants: tuple[Told, ...]
+    name: str
+    """By which a scenario chooses the profile."""
+    fitted: bool
+    """Whether it was fitted to these very rows."""
+
+    @property
+    def uploaded(self) -> bool:
+        """Whether it lives in a session."""
+        return is_uploaded(self.name)
+
+    @property
+    def file(self) -> str:
+        """The file that it is downloaded as."""
+        return exports.profile_file(self.profile)
+
+
+_FOUND: Kept[Calibrated] = Kept(12)
+_DEVICES: Kept[tuple[str, ...]] = Kept(32)
+
+
+def usual(choices: Choices) -> str:
+    """The profile that is shown unless one is chosen: one for the devices of the scenario at hand."""
+    system = choices.text("system")
+    if system not in field("system").options:
+        return OPENING
+    try:
+        return next(iter(simulator.profiles_for(system)), OPENING)
+    except InputError:
+        return OPENING
+
+
+def question(choices: Choices, uploads: Sequence[Upload] = ()) -> Question:
+    """What is asked, without what has no part in it.
+
+    Raises
+    ------
+    InputError
+        Where a file can be nothing that is read, or several are profiles.
+    """
+    asked = Question(_text(choices, SHIPPED) or usual(choices), tuple(uploads))
+    if len(asked.profiles) > 1:
+        one, other = asked.profiles[:2]
+        raise InputError(f"{other.name}: is a second profile beside {one.name}; remove one of them")
+    if asked.profiles or (asked.rows and choices[DO] == FIT):
+        asked = replace(asked, profile="")
+    tables_in = [each for each in asked.rows if each.kind == "table"]
+    device = _text(choices, DEVICE) if asked.fits else None
+    if asked.fits and device is None and len(tables_in) == len(asked.rows):
+        raise InputError(f"{tables_in[0].name}: does not say which device it is of; choose it", fields=[DEVICE])
+    return replace(asked, device=device, rows_of=_text(choices, ROWS) if tables_in else None)
+
+
+def _text(choices: Choices, name: str) -> str | None:
+    """What is chosen, where anything is."""
+    value = choices[name]
+    return None if value is None else str(value)
+
+
+def devices_of(uploads: Sequence[Upload]) -> tuple[str, ...]:
+    """The devices of the tables among some files, as these name them.
+
+    Raises
+    ------
+    InputError
+        Where a file is no table, whatever its name says.
+    """
+    return tuple(sorted({name for each in uploads if each.kind == "table" for name in _devices(each)}))
+
+
+def _devices(upload: Upload) -> tuple[str, ...]:
+    """Those of one table."""
+
+    def read() -> tuple[str, ...]:
+        with stored([upload]) as (path,):
+            return tables.devices(path)
+
+    return _DEVICES.get(upload, read)
+
+
+def is_known(asked: Question) -> bool:
+    """Whether the answer takes no time."""
+    return _FOUND.knows(asked)
+
+
+def found(asked: Question, tell: Tell | None = None) -> Calibrated:
+    """The profile that is asked for, beside what was measured.
+
+    Parameters
+    ----------
+    asked
+        What is asked.
+    tell
+        Called often with words on how far it is; what it raises ends the work.
+
+    Raises
+    ------
+    InputError
+        One sentence, with the file and what would be valid.
+    """
+
+    def compute() -> Calibrated:
+        if tell is None:
+            return _compute(asked, lambda _: None)
+        work = Shared(lambda say: _compute(asked, say))
+        try:
+            return work.wait(tell)
+        except BaseException:  # whoever waited went away
+            work.stop()
+            raise
+
+    return _FOUND.get(asked, compute)
+
+
+def _compute(asked: Question, say: Tell) -> Calibrated:
+    """Ask the public API."""
+    if not asked.uploads:
+        say(asked.profile)
+        return _described(simulator.load_profile(asked.profile), simulator.compare_profile(asked.profile), asked)
+    with stored(asked.uploads) as paths:
+        files = [path for path, each in zip(paths, asked.uploads, strict=True) if each.kind != "profile"]
+        say("the files are read")
+        if asked.fits:
+            profile = simulator.calibrate(
+                files, device=asked.device, rows_of=asked.rows_of, name=asked.file, progress=say
+            )
+        else:
+            given = next((path for path in paths if path not in files), None)
+            profile = simulator.load_profile(given if given is not None else asked.profile)
+        say("predictions beside what was measured")
+        return _described(profile, simulator.compare_profile(profile, files, rows_of=asked.rows_of), asked)
+
+
+def _described(profile: MeasuredProfile, comparison: Comparison, asked: Question) -> Calibrated:
+    """A profile with all that is told of it."""
+    name = asked.profile
+    if not name:
+        name, profile = keep(profile)
+    constants = simulator.profile_constants(profile)
+    return Calibrated(profile, comparison, constants, name, fitted=asked.fits or not asked.uploads)
+
+
+def part_of(calibrated: Calibrated, choices: Choices) -> tuple[Phase, Part | None]:
+    """The kind of work that is drawn, and its rows, if anything was measured of it."""
+    parts = calibrated.comparison.parts
+    chosen = cast(Phase, choices[PHASE]) if choices[PHASE] is not None else next(iter(parts), "gemm")
+    return chosen, parts.get(chosen)
+
+
+def headlines(profile: MeasuredProfile) -> list[Score]:
+    """How far off each kind of work is on rows that were held out: of each, the score of most rows."""
+    phases = dict.fromkeys(score.phase for score in profile.held_out)
+    return [
+        max((score for score in profile.held_out if score.phase == phase), key=lambda each: each.scored)
+        for phase in phases
+    ]
+
+
+def is_taken(profile: MeasuredProfile, score: Score) -> bool:
+    """Whether the fit that was scored stands in the profile, or the catalogue's constants do."""
+    return not any(f"{score.phase}.{word}" in profile.borrowed for word in score.what.split())
+
+
+def error_of(score: Score) -> float:
+    """The median error of what estimates use: with the nearest shapes where a profile keeps them."""
+    return score.median if score.with_residuals is None else score.with_residuals
+
+
+def score_rows(profile: MeasuredProfile) -> list[dict[str, Any]]:
+    """Errors on rows that were held out, as a table whose columns sort as numbers."""
+    return [
+        {
+            "work": WORDS.get(score.phase, score.phase),
+            "rows": score.what,
+            "fitted": score.fitted,
+            "scored": score.scored,
+            "catalogue": _percent(score.before),
+            "constants alone": _percent(score.median),
+            "near shapes": _percent(score.with_residuals),
+            "9 of 10 below": _percent(score.p90),
+            "of the sum": _percent(score.bias),
+        }
+        for score in profile.held_out
+    ]
+
+
+PERCENTAGES = ("catalogue", "constants alone", "near shapes", "9 of 10 below", "of the sum")
+"""Columns of `score_rows` that are in percent."""
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100.0 * share
+
+
+def fitted_rows(calibrated: Calibrated) -> list[dict[str, str]]:
+    """The constants that were fitted, beside the catalogue's."""
+    return [
+        {"of": told.of, "constant": told.what, "profile": told.value, "catalogue": told.before}
+        for told in calibrated.constants
+        if told.fitted
+    ]
+
+
+def borrowed_rows(calibrated: Calibrated) -> list[dict[str, str]]:
+    """What the measurements did not determine, and why."""
+    return [{"what": place, "why": why} for place, why in calibrated.profile.borrowed.items()]
+
+
+def errors_in_words(part: Part, predicted: str, *, fitted: bool) -> str:
+    """How far off all rows of a kind of work are."""
+    before, after = part.errors(part.before_s), part.errors(getattr(part, predicted))
+    told = (
+        f"{len(part):,} rows: the median error is {units.percent(after.median)} by the profile and "
+        f"{units.percent(before.median)} by the catalogue; nine of ten are below {units.percent(after.p90)} and "
+        f"{units.percent(before.p90)}."
+    )
+    return f"{told} The profile was fitted to these rows: what it says of others stands above." if fitted else told
+
+
+def sent(calibrated: Calibrated, choices: Choices) -> dict[str, Value | None]:
+    """What to choose so that a scenario uses a profile: a plain host of its device where it says nothing of the system
+    at hand, and a number format that was measured where another would be chosen.
+    """
+    profile = calibrated.profile
+    values: dict[str, Value | None] = {"profile": calibrated.name, BEST: False}
+    suiting = offered(field("profile"), choices.change({"profile": None}), [calibrated.name])
+    if calibrated.name not in suiting.options:
+        values |= {"system": system_of(calibrated.name, profile), "devices": None, "stack": None}
+    if choices["precision"] is None and profile.fitted:
+        with suppress(InputError):  # what else is wrong is said where it is asked
+            usual_format = answer(choices.change(values)).estimate.plan["precision"]
+            values |= {} if usual_format in profile.fitted else {"precision": profile.fitted[-1]}
+    return values
+
+
+def as_python(asked: Question) -> str:
+    """A program that does the same."""
+    files = [each.name for each in asked.rows]
+    rows_of = {"rows_of": asked.rows_of} if asked.rows_of else {}
+    named = asked.profile or next((each.name for each in asked.profiles), "")
+    if asked.fits:
+        device = {"device": asked.device} if asked.device else {}
+        first = exports.as_call("simulator.calibrate", {"files": files, **device, **rows_of, "name": asked.file})
+    else:
+        first = exports.as_call("simulator.load_profile", {"name": named})
+    given = json.dumps(named) if named and not files else "profile"
+    compared = [
+        given,
+        *([json.dumps(files)] if files else []),
+        *(f"{name}={json.dumps(word)}" for name, word in rows_of.items()),
+    ]
+    lines = [
+        "import simulator",
+        "",
+        f"profile = {first}",
+        f"found = simulator.compare_profile({', '.join(compared)})",
+        'print(found.to_dict()["errors"])',
+        "for score in profile.held_out:",
+        "    print(score.what, score.median, score.with_residuals, score.before)",
+    ]
+    return "\n".join(lines)
+
+
+def as_command(asked: Question) -> str:
+    """The command that prints the same, as far as it does."""
+    files = [shlex.quote(each.name) for each in asked.rows]
+    if asked.fits:
+        options = [("--device", asked.device), ("--rows-of", asked.rows_of)]
+        words = [word for option, value in options if value for word in (option, shlex.quote(value))]
+        return " ".join(["capsim calibrate", *files, *words, "-o", shlex.quote(asked.file)])
+    shown = shlex.quote(asked.profile or asked.profiles[0].name)
+    records = [shlex.quote(each.name) for each in asked.rows if each.kind == "record"]
+    check = ["--check", records[0]] if records else []
+    return " ".join(["capsim calibrate --profile", shown, *check])

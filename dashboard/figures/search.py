@@ -1,0 +1,217 @@
+"""Figures of a search: time against memory, the fastest step by two fields, the fields of plans side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from dashboard import axes
+from dashboard.theme import BAD, BLUE, ORANGE, SCALE, laid_out, words
+from simulator import Estimate, Search, units
+from simulator.plan_search.report import in_words, plan_words
+from simulator.plan_search.table import Cell, Fastest
+
+_ROW = 34
+"""Pixels of a row of a heat map."""
+_LINES = {
+    **dict.fromkeys(("dp", "tp", "pp", "cp", "ep", "micro_batch", "virtual_stages"), "number"),
+    **dict.fromkeys(("sharding", "recompute", "schedule"), "name"),
+}
+"""Fields of a plan that are set side by side."""
+_SHORT = {"micro_batch": "mb", "virtual_stages": "v"}
+SPENT = {
+    "time": ("time of a step", axes.TIME, lambda one: one.step_time_s),
+    "cost": ("cost of the run", axes.MONEY, lambda one: one.run.cost_usd),
+    "energy": ("energy of the run", axes.ENERGY, lambda one: one.run.energy_kwh),
+}
+"""What memory is weighed against: its words, its unit, and where an estimate has it."""
+
+
+def against_memory(search: Search, by: str) -> go.Figure:
+    """The best plans and those that no other beats, by what they take and the memory that they need.
+
+    Parameters
+    ----------
+    search
+        What was found.
+    by
+        A name of `SPENT`.
+    """
+    title, measure, value = SPENT[by]
+    figure = go.Figure()
+    for name, plans, look in _groups(search):
+        figure.add_scatter(
+            name=name,
+            x=[value(one) for one in plans],
+            y=[one.memory_bytes["total"] for one in plans],
+            hovertext=[told(one) for one in plans],
+            hoverinfo="text",
+            **look,
+        )
+    every = [*(search.pareto or ()), *search.best]
+    sizes = [one.memory_bytes["total"] for one in every]
+    capacity = (1.0 - search.limits.headroom) * every[0].memory_bytes["capacity"]
+    figure.add_hline(
+        capacity,
+        line_dash="dash",
+        line_color=BAD,
+        annotation_text=f"may hold {units.size(capacity)}",
+        annotation_position="bottom right",
+    )
+    figure.update_xaxes(axes.logarithmic([value(one) for one in every], measure), title=title)
+    figure.update_yaxes(axes.linear([*sizes, capacity], axes.MEMORY, zero=True), title="memory of a device")
+    figure.update_layout(hovermode="closest", clickmode="event+select")
+    return laid_out(figure, height=400, legend=True, bottom=80)
+
+
+def _groups(search: Search) -> list[tuple[str, Sequence[Estimate], dict[str, Any]]]:
+    """The lists of a search with what they look like."""
+    front = {
+        "mode": "lines+markers",
+        "line": {"color": BLUE, "width": 1.5, "shape": "hv"},
+        "marker": {"color": BLUE, "size": 9},
+    }
+    best = {
+        "mode": "markers",
+        "marker": {"color": ORANGE, "size": 12, "symbol": "diamond-open", "line": {"width": 2}},
+    }
+    return [
+        ("not beaten in both", search.pareto or (), front),
+        (f"best by {search.objective}", search.best, best),
+    ]
+
+
+def told(one: Estimate) -> str:
+    """A plan in words, for tooltips."""
+    interval = f" ({_interval(one)})" if _interval(one) else ""
+    cost = f", {units.money(one.run.cost_usd)}" if one.run.cost_usd is not None else ""
+    return (
+        f"<b>{plan_words(one)}</b><br>{units.duration(one.step_time_s)} a step{interval}<br>"
+        f"{units.duration(one.run.time_s)} the run{cost}<br>"
+        f"{units.size(one.memory_bytes['total'])}, {units.percent(one.mfu)} MFU, {one.limited_by}"
+    )
+
+
+def by_two(found: Fastest) -> go.Figure:
+    """The fastest step for each pair of values of two fields; light where nothing of it fits."""
+    down, across = found.by
+    cells = {cell.values: cell for cell in found.cells}
+    grid = [[cells.get((one, other)) for other in found.values[1]] for one in found.values[0]]
+    figure = go.Figure()
+    figure.add_heatmap(
+        x=[str(value) for value in found.values[1]],
+        y=[str(value) for value in found.values[0]],
+        z=[[None if cell is None else cell.step_time_s for cell in row] for row in grid],
+        text=[[_written(cell) for cell in row] for row in grid],
+        hovertext=[[_cell(cell, found.by) for cell in row] for row in grid],
+        texttemplate="%{text}",
+        hoverinfo="text",
+        hoverongaps=False,
+        colorscale=SCALE,
+        reversescale=True,
+        showscale=False,
+        xgap=2,
+        ygap=2,
+    )
+    figure.update_xaxes(title=words(across), type="category", showgrid=False)
+    figure.update_yaxes(title=words(down), type="category", showgrid=False, autorange="reversed")
+    return laid_out(figure, height=max(240, 120 + _ROW * len(found.values[0])), bottom=60)
+
+
+def _written(cell: Cell | None) -> str:
+    """What stands in a cell."""
+    return "" if cell is None or cell.step_time_s is None else units.duration(cell.step_time_s)
+
+
+def _cell(cell: Cell | None, by: tuple[str, str]) -> str:
+    """A cell in words."""
+    if cell is None or cell.step_time_s is None or cell.plan is None or cell.memory_bytes is None:
+        return ""
+    where = ", ".join(f"{name}={value}" for name, value in zip(by, cell.values, strict=True))
+    size = units.size(cell.memory_bytes)
+    return f"<b>{where}</b>: {units.duration(cell.step_time_s)}<br>{in_words(cell.plan)}<br>{size}"
+
+
+def side_by_side(plans: Sequence[Estimate]) -> go.Figure:
+    """Each plan as a line over the fields in which plans differ, coloured by its place among them by time."""
+    times = [one.step_time_s for one in plans]
+    dimensions = [_dimension(name, kind, [one.plan.get(name) for one in plans]) for name, kind in _LINES.items()]
+    dimensions.append(_amount("memory", [one.memory_bytes["total"] for one in plans], axes.MEMORY))
+    dimensions.append(_amount("step", times, axes.TIME))
+    figure = go.Figure()
+    order = sorted(times)
+    figure.add_parcoords(
+        dimensions=[each for each in dimensions if each is not None],
+        line={"color": [order.index(time) for time in times], "colorscale": [[0.0, BLUE], [1.0, ORANGE]]},
+    )
+    laid_out(figure, height=380, bottom=24)
+    return figure.update_layout(margin={"l": 40, "r": 40, "t": 84})
+
+
+def rows(listed: Sequence[tuple[Estimate, str]]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Plans as a table whose columns are numbers, and how these are written.
+
+    Parameters
+    ----------
+    listed
+        Plans, and the lists in which they stand.
+    """
+    if not listed:
+        return [], {}
+    first = listed[0][0]
+    step, of_step = axes.TIME.unit(first.step_time_s)
+    run, of_run = axes.TIME.unit(first.run.time_s)
+    table = [
+        {
+            "step": one.step_time_s / step,
+            "90 % interval": _interval(one),
+            "MFU": 100.0 * one.mfu,
+            "memory": one.memory_bytes["total"] / 2.0**30,
+            "run": one.run.time_s / run,
+            "cost": one.run.cost_usd,
+            "plan": plan_words(one),
+            "limited by": one.limited_by,
+            "list": lists,
+        }
+        for one, lists in listed
+    ]
+    numbers = {"step": of_step, "run": of_run, "memory": "{} GiB"}
+    formats = {name: axes.printed(words, [float(row[name] or 0.0) for row in table]) for name, words in numbers.items()}
+    return table, {**formats, "MFU": "%.1f %%", "cost": "dollar"}
+
+
+def _interval(one: Estimate) -> str:
+    """The interval of a step, where it is known."""
+    low, high = one.step_time_low_s, one.step_time_high_s
+    return "" if low is None or high is None else units.span(low, high)
+
+
+def _dimension(name: str, kind: str, values: Sequence[Any]) -> dict[str, Any] | None:
+    """A field of plans as an axis; nothing where it is the same in all."""
+    if kind == "name":
+        listed = sorted(set(map(str, values)))
+        places = [listed.index(str(value)) for value in values]
+        ticks: Sequence[float] = range(len(listed))
+        texts = listed
+    else:
+        numbers = sorted({int(value or 1) for value in values})
+        places = [math.log2(int(value or 1)) for value in values]  # type: ignore[misc]
+        ticks, texts = [math.log2(number) for number in numbers], [f"{number:,}" for number in numbers]
+    if len(texts) < 2:
+        return None
+    return {"label": _SHORT.get(name, name), "values": places, "tickvals": list(ticks), "ticktext": texts}
+
+
+def _amount(label: str, values: Sequence[float], measure: axes.Measure) -> dict[str, Any]:
+    """Something measured as a logarithmic axis."""
+    axis: Any = axes.logarithmic(values, measure, room=0.0)
+    return {
+        "label": label,
+        "values": [math.log10(value) for value in values],
+        "range": axis["range"],
+        "tickvals": [math.log10(tick) for tick in axis["tickvals"]],
+        "ticktext": axis["ticktext"],
+    }

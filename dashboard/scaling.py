@@ -1,0 +1,99 @@
+"""What the Scale page asks: the same run on more and more devices; pure, without streamlit."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+import simulator
+from dashboard import exports
+from dashboard.answers import Kept
+from dashboard.scenario import BEST, arguments, fields
+from dashboard.searching import sent
+from dashboard.state import Choices, Field, Value
+from simulator import Scaling
+from simulator.plan_search.scaling import ScalePoint
+
+FIELDS = (
+    Field("scale_batch", "Batch", "choice", ("stays", "grows with the devices"), default="stays"),
+    Field("scale_most", "Devices at most", "whole", default=4096),
+    Field("scale_where", "Conditions on plans", "text", example="tp<=8,pp=1"),
+)
+PLACES = {"max_devices": "scale_most", "where": "scale_where"}
+"""The fields of the page by what the API calls them."""
+OPEN = "dp"
+"""Follows from the number of devices, so that what is chosen of it elsewhere does not hold here."""
+_SCALINGS: Kept[Scaling] = Kept(32)
+
+
+def question(choices: Choices) -> Choices:
+    """What of the choices the answer depends on."""
+    return choices.change({OPEN: None}).only((*fields(), *FIELDS))
+
+
+def given(choices: Choices) -> dict[str, Any]:
+    """What `simulator.scale` takes for the choices."""
+    wishes = {
+        "kind": "weak" if choices["scale_batch"] != "stays" else None,
+        "max_devices": choices["scale_most"],
+        "where": choices["scale_where"],
+        "every_plan": True if choices[BEST] else None,
+    }
+    known = {name: value for name, value in wishes.items() if value is not None}
+    return {**arguments(choices.change({OPEN: None})), **known}
+
+
+def found(choices: Choices, progress: Callable[[str], None] | None = None) -> Scaling:
+    """What `simulator.scale` says.
+
+    Parameters
+    ----------
+    choices
+        Of the scenario and of the page.
+    progress
+        Told how far it is; what it raises ends the work.
+
+    Raises
+    ------
+    InputError
+        One sentence, with the field that it is about.
+    """
+
+    def tell(done: int, of: int) -> None:
+        if progress is not None:
+            progress(f"{done} of {of} numbers of devices")
+
+    return _SCALINGS.get(question(choices), lambda: simulator.scale(**given(choices), progress=tell))
+
+
+def is_known(choices: Choices) -> bool:
+    """Whether the answer was computed before."""
+    return _SCALINGS.knows(question(choices))
+
+
+def opened(scaling: Scaling, point: ScalePoint) -> dict[str, Value | None]:
+    """What to choose so that a scenario becomes one of the points."""
+    values = {"devices": point.devices, **sent(point.estimate.plan)}
+    return values | ({"global_batch": point.estimate.workload["global_batch"]} if scaling.kind == "weak" else {})
+
+
+def as_python(choices: Choices) -> str:
+    """A program that says the same."""
+    lines = [
+        f"found = {exports.as_call('simulator.scale', given(choices))}",
+        "print(found.reference, found.halved_at)",
+        "for point in found.points:",
+        "    print(point.devices, point.estimate.tokens_per_s, point.efficiency, point.estimate.limits)",
+    ]
+    return "\n".join(["import simulator", "", *lines])
+
+
+def as_command(choices: Choices) -> str:
+    """The command that says the same."""
+    asked = given(choices)
+    words = [f"--max-devices {asked['max_devices']}"]
+    words += ["--weak"] if "kind" in asked else []
+    words += ["--where " + shlex.quote(asked["where"])] if "where" in asked else []
+    words += ["--every-plan"] if "every_plan" in asked else []
+    return f"capsim scale {exports.scenario_words(choices.change({OPEN: None}))} {' '.join(words)}"

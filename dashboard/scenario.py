@@ -1,0 +1,196 @@
+"""The fields of a scenario, and what the public API takes for what was chosen of them: pure, without streamlit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache
+from itertools import permutations
+from typing import Any, get_args
+
+import simulator
+from dashboard.state import Choices, Field
+from dashboard.uploaded import is_uploaded, profile_of, system_of, title_of
+from hardware import catalogue
+from hardware.errors import InputError
+from hardware.profile import Precision
+from simulator.backends.measured import suits
+from simulator.specs.loading import names
+from simulator.specs.model import Objective
+from simulator.specs.plan import Schedule
+from simulator.specs.running import PriceKind
+from simulator.specs.stack import Optimizer, Recompute, Sharding
+
+GROUPS = ("plan", "workload", "ownership", "reliability")
+"""Parts of a scenario that the API takes as mappings."""
+_LEADING = re.compile(r"^(?:\w+\.)?(\w+)(?==|:| and )")
+BEST = "best_plan"
+"""The field that says whether the plan is the best of all."""
+
+
+@cache
+def fields() -> tuple[Field, ...]:
+    """Every field of a scenario, in the order of the controls."""
+    return (*_what(), *_workload(), *_plan(), *_money(), *_reliability())
+
+
+@cache
+def field(name: str) -> Field:
+    """A field of a scenario by name."""
+    return next(each for each in fields() if each.name == name)
+
+
+def _what() -> tuple[Field, ...]:
+    """What runs on what."""
+    systems = (*catalogue.names("systems"), *catalogue.names("devices"))
+    return (
+        Field("model", "Model", "choice", tuple(names("models")), default="bert-large"),
+        Field("system", "System", "choice", systems, default="dgx-a100-640gb"),
+        Field("devices", "Devices", "whole"),
+        Field("stack", "Stack", "choice", tuple(names("stacks"))),
+        Field("objective", "Objective", "choice", get_args(Objective)),
+        Field(BEST, "Best plan of all", "flag", default=False),
+    )
+
+
+def _workload() -> tuple[Field, ...]:
+    """What is trained on."""
+    group = "workload"
+    return (
+        Field("sequence_length", "Sequence length", "whole", group=group),
+        Field("global_batch", "Global batch", "whole", group=group),
+        Field("tokens", "Tokens in total", "amount", group=group, example="780B"),
+        Field("steps", "Steps in total", "whole", group=group),
+        Field("target_length", "Target length", "whole", group=group),
+        Field("effective_tokens", "Effective tokens", "amount", group=group, example="90.5"),
+        Field("predictions", "Predictions", "whole", group=group),
+    )
+
+
+def _plan() -> tuple[Field, ...]:
+    """How it is split."""
+    orders = tuple("-".join(order) for order in permutations(("tp", "cp", "dp", "pp")))
+    group = "plan"
+    return (
+        Field("micro_batch", "Micro-batch", "whole", group=group),
+        Field("recompute", "Recompute", "choice", get_args(Recompute), group=group),
+        Field("dp", "Data (dp)", "whole", group=group),
+        Field("tp", "Tensor (tp)", "whole", group=group),
+        Field("pp", "Pipeline (pp)", "whole", group=group),
+        Field("virtual_stages", "Virtual stages", "whole", group=group),
+        Field("cp", "Context (cp)", "whole", group=group),
+        Field("ep", "Expert (ep)", "whole", group=group),
+        Field("sharding", "Sharding", "choice", get_args(Sharding), group=group),
+        Field("sharding_group", "Sharding group", "whole", group=group),
+        Field("precision", "Precision", "choice", get_args(Precision), group=group),
+        Field("optimizer", "Optimizer", "choice", get_args(Optimizer), group=group),
+        Field("schedule", "Schedule", "choice", get_args(Schedule), group=group),
+        Field("placement", "Placement", "choice", orders, group=group),
+        Field("sequence_parallel", "Sequence parallel", "flag", group=group),
+        Field("offload_optimizer", "Offload optimizer", "flag", group=group),
+    )
+
+
+def _money() -> tuple[Field, ...]:
+    """What it costs."""
+    group = "ownership"
+    return (
+        Field("price", "Price", "text", example="2.50 or a provider"),
+        Field("price_kind", "Kind of price", "choice", get_args(PriceKind)),
+        Field("purchase_price", "Purchase price", "text", group=group, example="25000 USD"),
+        Field("lifetime", "Lifetime", "text", group=group, example="5 years"),
+        Field("electricity", "Electricity", "text", group=group, example="0.08 USD/kWh"),
+        Field("grid", "Grid", "choice", tuple(catalogue.grids())),
+        Field("overhead", "Overhead", "choice", tuple(catalogue.overheads())),
+        Field("constants", "Constants", "choice", ("none",)),
+        Field("profile", "Measured profile", "choice", tuple(catalogue.measured_names()), example="none"),
+    )
+
+
+def offered(each: Field, choices: Choices, held: Iterable[str] = ()) -> Field:
+    """A field with the options that make sense for what is chosen: profiles that speak for the system's devices.
+
+    Parameters
+    ----------
+    each
+        The field.
+    choices
+        Of a scenario.
+    held
+        Names of uploaded profiles that the session has.
+    """
+    if each.name not in ("profile", "system"):
+        return each
+    value = choices[each.name]
+    own = (str(value),) if is_uploaded(value) else ()
+    options = (*each.options, *own)
+    if each.name == "profile":
+        options = (*_profiles(choices), *(name for name in held if name not in own and _serves(name, choices)), *own)
+        options = options if value is None or value in options else (*options, str(value))
+    labels = tuple(map(title_of, options))
+    return replace(each, options=options, labels=labels, example=each.example if options else "none for this device")
+
+
+def _profiles(choices: Choices) -> tuple[str, ...]:
+    """The shipped profiles that speak for the devices of the system."""
+    if is_uploaded(choices["system"]):
+        return ()
+    try:
+        return simulator.profiles_for(choices.text("system"))
+    except InputError:
+        return ()
+
+
+def _serves(name: str, choices: Choices) -> bool:
+    """Whether an uploaded profile speaks for the devices of the system."""
+    found = simulator.load_profile(profile_of(name))
+    if is_uploaded(choices["system"]):
+        return choices["system"] == system_of(name, found)
+    try:
+        return suits(found, simulator.load_system(choices.text("system")))
+    except InputError:
+        return False
+
+
+def _reliability() -> tuple[Field, ...]:
+    """How often it is interrupted."""
+    group = "reliability"
+    return (
+        Field("failure_rate", "Failure rate", "text", group=group, example="5e-4 /d"),
+        Field("preemption_rate", "Pre-emption rate", "text", group=group, example="0.01 /h"),
+        Field("restart", "Restart", "text", group=group, example="10 min"),
+        Field("checkpoint_every", "Checkpoint every", "text", group=group, example="30 min"),
+        Field("storage_bandwidth", "Storage bandwidth", "text", group=group, example="50 GB/s"),
+    )
+
+
+def arguments(choices: Choices) -> dict[str, Any]:
+    """What `simulator.estimate` takes for the choices; open fields and empty groups are left out."""
+    given: dict[str, Any] = {name: value for name, value in choices.only(fields()).values if name != BEST}
+    groups = {group: {each.name for each in fields() if each.group == group} for group in GROUPS}
+    hosts = is_uploaded(given["system"])  # of a device that only an uploaded profile knows
+    taken: dict[str, Any] = {"model": given["model"], "system": None if hosts else given["system"]}
+    if "profile" in given:
+        given["profile"] = profile_of(given["profile"])
+    objective = given.pop("objective", None)
+    if objective is not None:
+        taken["model"] = {"base": given["model"], "objective": objective}
+    order = [each.name for each in fields()]
+    inside = {name for members in groups.values() for name in members}
+    for name in sorted(given, key=order.index):
+        if name not in inside:
+            taken.setdefault(name, given[name])
+    for group, members in groups.items():
+        part = {name: given[name] for name in sorted(given, key=order.index) if name in members}
+        if part:
+            taken[group] = part
+    return taken
+
+
+def blamed(error: InputError, choices: Choices) -> str | None:
+    """The field that an error is about: the likeliest that was chosen, or else the likeliest; nothing if none is."""
+    known = {each.name for each in fields()}
+    begins = [name for name in _LEADING.findall(str(error)) if not error.fields or choices[name] is not None]
+    found = [name for name in (*begins, *(name.rpartition(".")[2] for name in error.fields)) if name in known]
+    return next((name for name in found if choices[name] is not None), next(iter(found), None))

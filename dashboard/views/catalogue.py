@@ -1,0 +1,154 @@
+"""What is known: every part of the catalogue, every entry with the source of each figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import streamlit as st
+
+from dashboard import browsing, exports, session, shell, showing
+from dashboard.browsing import PARTS
+from dashboard.controls import Said, Scope, control
+from dashboard.glossary import explain
+from dashboard.showing import plain
+from dashboard.state import Choices, Field, Value
+from hardware.errors import InputError
+from simulator import browse
+
+_PART, _SEARCH, _ENTRY = "catalogue_part", "catalogue_search", "catalogue_entry"
+FIELDS: tuple[Field, ...] = (
+    Field(_PART, "Part", "choice", PARTS, default=PARTS[0]),
+    Field(_SEARCH, "Search", "text", example="HBM3 nvidia"),
+    Field(_ENTRY, "Entry", "text", example="rtx-3090"),
+)
+_DIFFERENCES = "differences"
+_CONCERNED = ("devices", "systems", "links", "measurements")
+"""Parts that often quoted figures are about."""
+
+
+def page(choices: Choices) -> None:
+    """Show it."""
+    part = choices.text(_PART)
+    found, entry, wrong = _found(part, choices)
+    _controls(part, found, entry, choices, wrong)
+    if _SEARCH not in wrong:
+        title = browse.parts()[part]
+        every = len(browsing.names(part))
+        number = f"{every}" if len(found) == every else f"{len(found)} of {every}"
+        st.caption(plain(f"{part}: {title}, {number} entries. {browse.remark(part)}".strip()))
+        _table(part, found, entry)
+    _sheet(part, entry, choices)
+    if part in _CONCERNED:
+        with st.expander("Where often quoted figures and the vendor's differ"):
+            st.table(_escaped(browsing.rows(_DIFFERENCES)), border="horizontal", hide_index=True)
+    _share(part, found, entry)
+
+
+def _text(choices: Choices, name: str) -> str | None:
+    """What is chosen of a text that may be open."""
+    value = choices[name]
+    return None if value is None else str(value)
+
+
+def _found(part: str, choices: Choices) -> tuple[list[str], str, dict[str, InputError]]:
+    """The entries that are listed, the one that is shown, and what is wrong by field.
+
+    Shown is the chosen entry, else that of the scenario at hand, else the first.
+    """
+    found, chosen, wrong = list(browsing.names(part)), None, dict[str, InputError]()
+    try:
+        found = browsing.matching(part, _text(choices, _SEARCH))
+    except InputError as error:
+        wrong[_SEARCH] = error
+    try:
+        chosen = browsing.known_entry(part, _text(choices, _ENTRY))
+    except InputError as error:
+        wrong[_ENTRY] = error
+    used = browsing.at_hand(part, choices)
+    return found, chosen or (used if used in found else None) or found[0], wrong
+
+
+def _controls(part: str, found: Sequence[str], entry: str, choices: Choices, wrong: Mapping[str, InputError]) -> None:
+    """Which part, what is looked for in it, which entry."""
+    first, second, third = st.columns(3)
+    with first:
+        control(FIELDS[0], choices, Said(scope=Scope(choose=_opened)))
+    with second:
+        control(FIELDS[1], choices, Said(error=wrong.get(_SEARCH), place=_SEARCH, scope=Scope(choose=_opened)))
+    with third:
+        options = tuple(found) if entry in found else (entry, *found)
+        named = {browsing.label(part, name): name for name in options}
+        shown = replace(FIELDS[2], kind="choice", options=tuple(named))
+        scope = Scope(choose=lambda values: session.choose({_ENTRY: named.get(str(values[_ENTRY]))}))
+        said = Said(error=wrong.get(_ENTRY), place=_ENTRY, scope=scope)
+        control(shown, choices.change({_ENTRY: browsing.label(part, entry)}), said)
+
+
+def _opened(values: Mapping[str, Value | None]) -> None:
+    """Choose another part or search, which opens what depends on it."""
+    session.choose({**({_SEARCH: None} if _PART in values else {}), _ENTRY: None, **values})
+
+
+def _table(part: str, found: Sequence[str], entry: str) -> None:
+    """The entries; a click on a row shows its figures."""
+    key = f"catalogue.table.{part}"
+    places = [found.index(entry)] if entry in found else []
+    st.session_state[key] = {"selection": {"rows": places, "columns": [], "cells": []}}
+    rows = browsing.table(part, found)
+    first = next(iter(rows[0]))
+    columns = {name: st.column_config.NumberColumn(format=how) for name, how in browsing.formats(part).items()}
+    st.dataframe(
+        rows,
+        hide_index=True,
+        key=key,
+        on_select=lambda: _picked(key, found),
+        selection_mode="single-row",
+        column_config={first: st.column_config.TextColumn(pinned=True, width=180), **columns},
+        placeholder="-",
+        alt=f"The {part} of the catalogue",
+    )
+
+
+def _picked(key: str, found: Sequence[str]) -> None:
+    """Show the entry whose row was clicked."""
+    picked = st.session_state[key]["selection"]["rows"]
+    if picked and picked[0] < len(found):
+        session.choose({_ENTRY: found[picked[0]]})
+
+
+def _sheet(part: str, entry: str, choices: Choices) -> None:
+    """One entry, with the source of every figure."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"##### {plain(browsing.label(part, entry))}", width="content")
+        usable = browsing.usable(part, entry)
+        if usable and st.button("Use in Plan", key="catalogue.use", on_click=_use, args=(part, entry, choices)):
+            shell.go_to("plan")
+    st.table(_escaped(browsing.figures(part, entry)), border="horizontal", hide_index=True)
+    sources = browsing.entry(part, entry).sources
+    listed = (plain(f"[{number}] {title}") for number, title in enumerate(sources, start=1))
+    st.caption("  \n".join((*listed, explain("catalogue_seen"))))
+
+
+def _use(part: str, entry: str, choices: Choices) -> None:
+    """Choose an entry for the scenario at hand."""
+    session.choose(browsing.used(part, entry, choices))
+
+
+def _escaped(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Rows as they are, for a table that reads Markdown."""
+    return [{name: plain(cell) for name, cell in row.items()} for row in rows]
+
+
+def _share(part: str, found: Sequence[str], entry: str) -> None:
+    """What takes the catalogue elsewhere."""
+    texts: tuple[tuple[str, str, Callable[[], str], str], ...] = (
+        ("YAML", f"{part}-{entry}.yaml", lambda: browsing.as_yaml(part, entry), "application/yaml"),
+        ("CSV", f"{part}.csv", lambda: exports.as_csv(browsing.table(part, found)), "text/csv"),
+        ("JSON", f"{part}.json", lambda: exports.as_json(browse.data(part, None)), "application/json"),
+    )
+    showing.share(
+        python=browsing.as_python(part, entry),
+        command=f"capsim catalogue {part} {entry}",
+        files=tuple(showing.File(label, f"capsim-{name}", text, kind) for label, name, text, kind in texts),
+    )

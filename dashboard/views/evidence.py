@@ -1,0 +1,212 @@
+"""How far off the answers are: predictions beside all published runs, none of which the constants had seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import streamlit as st
+
+from dashboard import evidence, exports, session, showing
+from dashboard.answers import Answer
+from dashboard.controls import Said, ask, control
+from dashboard.evidence import GROUPINGS, SCHEMES, VALIDATION, GroupScore
+from dashboard.figures import evidence as figures
+from dashboard.glossary import explain
+from dashboard.showing import plain, working
+from dashboard.state import Choices, Field
+from hardware.errors import InputError
+from simulator import Validation, units
+from simulator.evidence.report import memory_lines
+from simulator.evidence.scores import Outcome, Scheme
+
+_BY, _SCHEME, _ONLY, _RUNS = "evidence_by", "evidence_scheme", "evidence_only", "evidence_runs"
+FIELDS: tuple[Field, ...] = (
+    Field(_BY, "Grouped by", "choice", GROUPINGS, default=GROUPINGS[0]),
+    Field(_SCHEME, "Constants had seen", "choice", SCHEMES, default=SCHEMES[0]),
+    Field(_ONLY, "Only runs with", "text", example="a100 megatron"),
+    Field(_RUNS, "Price the published runs", "flag", default=True),
+)
+_COLOURED = 5
+"""Groups with a colour of their own."""
+_WIDTH = 136
+"""Of one score; two of them stand beside each other on a narrow screen [pixels]."""
+
+
+def page(choices: Choices) -> None:
+    """Show it."""
+    answer = ask(choices)
+    place, known = st.empty(), VALIDATION.found
+    if answer is not None:
+        with place.container():
+            _nearest(answer, known)
+    found = _validated(choices)
+    if found is None:
+        return
+    if answer is not None and known is None:
+        with place.container():
+            _nearest(answer, found)
+    _agreement(choices, found, answer)
+    _share(choices, found)
+
+
+def _validated(choices: Choices) -> Validation | None:
+    """All published runs with their predictions, which takes some seconds once."""
+    if not choices[_RUNS]:
+        control(FIELDS[3], choices)
+        return None
+    if VALIDATION.found is not None:
+        return VALIDATION.found
+    with working("Pricing the published runs", _stop) as tell:
+        return VALIDATION.wait(tell)
+
+
+def _stop() -> None:
+    """Do without the published runs."""
+    VALIDATION.stop()
+    session.choose({_RUNS: False})
+
+
+def _nearest(answer: Answer, found: Validation | None) -> None:
+    """What the answer at hand rests on."""
+    estimate = answer.estimate
+    told = plain(f"{estimate.model} on {estimate.devices:,} devices of {estimate.system}")
+    st.markdown(f"##### Real runs most like {told}", help=explain("evidence_nearest"))
+    known = estimate.evidence
+    if known is None or estimate.step_time_low_s is None or estimate.step_time_high_s is None:
+        st.markdown("No errors are known of these constants, so this answer has no interval.")
+        return
+    limits = units.span(estimate.step_time_low_s, estimate.step_time_high_s)
+    words = (
+        f"A step takes {units.duration(estimate.step_time_s)}; nine of ten runs like it took {limits}, "
+        f"by the errors on {known['runs']:,} runs of {known['sources']} sources. "
+        f"The nearest is {known['distance']:.2f} away."
+    )
+    st.markdown(plain(words))
+    rows = evidence.nearest_rows(estimate, found)
+    if rows:
+        st.dataframe(rows, hide_index=True, height="content", alt="The real runs that are most like the scenario")
+
+
+def _agreement(choices: Choices, found: Validation, answer: Answer | None) -> None:
+    """Predicted against measured, of all runs or of some."""
+    st.markdown("##### Predicted and measured", help=explain("evidence_agreement"))
+    error: InputError | None = None
+    outcomes = found.outcomes
+    try:
+        outcomes = evidence.chosen(found.outcomes, _words(choices))
+    except InputError as refused:
+        error = refused
+    said = Said(error=error, place=_ONLY if error else None)
+    for column, field in zip(st.columns(3), FIELDS, strict=False):
+        with column:
+            control(field, choices, said)
+    if error is not None:
+        return
+    _merit(outcomes)
+    scheme = cast(Scheme, choices.text(_SCHEME))
+    score = next(each.score for each in evidence.merit(outcomes) if each.name == scheme)
+    grouping = choices.text(_BY)
+    near = {run.id for run in evidence.nearest(answer.estimate)} if answer is not None else set[str]()
+    drawn = figures.agreement(
+        evidence.grouped(outcomes, grouping, _COLOURED), scheme, score, evidence.by_id(outcomes), near
+    )
+    alt = f"Predicted against measured: {len(outcomes):,} runs, median error {units.percent(score.median_abs_error)}"
+    showing.figure(drawn, name="capsim-evidence-agreement", alt=alt, key="evidence.agreement")
+    st.caption(explain("evidence_points"))
+    _groups(evidence.scored(outcomes, grouping, scheme), grouping)
+    _runs(outcomes, scheme)
+    _left_out(found)
+
+
+def _words(choices: Choices) -> str | None:
+    """What runs are looked for by."""
+    words = choices[_ONLY]
+    return None if words is None else str(words)
+
+
+def _merit(outcomes: Sequence[Outcome]) -> None:
+    """How far off they are together."""
+    by_scheme = {each.name: each.score for each in evidence.merit(outcomes)}
+    new, known, unfitted = (by_scheme[scheme] for scheme in SCHEMES)
+    with st.container(horizontal=True):
+        _metric("Runs", f"{new.rows:,}", "not fitted", "evidence_runs_scored")
+        _metric("Median error", units.percent(new.median_abs_error), "new source", "evidence_median")
+        _metric("Median error", units.percent(known.median_abs_error), "known stack", "evidence_known")
+        _metric("Median error", units.percent(unfitted.median_abs_error), "nothing fitted", "evidence_unfitted")
+        _metric("Bias", f"{100 * new.bias:+.1f} %", "new source", "evidence_bias")
+        typical = f"x{new.low:.2f} to {new.high:.2f}"
+        _metric("Coverage", units.percent(new.coverage_90), typical, "evidence_coverage")
+
+
+def _metric(label: str, value: str, detail: str, term: str) -> None:
+    """One score."""
+    st.metric(
+        label,
+        value,
+        delta=detail,
+        delta_color="off",
+        delta_arrow="off",
+        help=explain(term),
+        border=True,
+        width=_WIDTH,
+    )
+
+
+def _groups(groups: Sequence[GroupScore], grouping: str) -> None:
+    """How far off they are in each group, and how often the intervals hold."""
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.markdown(f"##### Error by {grouping}", help=explain("evidence_errors"))
+        showing.figure(
+            figures.errors(groups), name="capsim-evidence-errors", alt=f"Error by {grouping}", key="evidence.errors"
+        )
+    with right:
+        st.markdown("##### How often the interval holds", help=explain("evidence_coverage"))
+        if groups[0].sure:
+            drawn = figures.coverage(groups)
+            showing.figure(drawn, name="capsim-evidence-coverage", alt="Coverage", key="evidence.coverage")
+        else:
+            st.markdown("Constants of the catalogue alone have no interval.")
+    formats = dict.fromkeys(
+        ("median error", "mean error", "90th percentile", "bias", "inside 90 %"),
+        st.column_config.NumberColumn(format="%.1f %%"),
+    )
+    st.dataframe(
+        evidence.score_rows(groups, grouping), hide_index=True, column_config=formats, alt=f"Scores by {grouping}"
+    )
+
+
+def _runs(outcomes: Sequence[Outcome], scheme: Scheme) -> None:
+    """Every run, for those who open the list."""
+    box = st.expander(f"All {len(outcomes):,} runs, with their sources", on_change="rerun", key="evidence.list")
+    if box.open:
+        with box:
+            st.dataframe(evidence.run_rows(outcomes, scheme), hide_index=True, alt="All runs")
+
+
+def _left_out(found: Validation) -> None:
+    """What is not in the scores, and memory."""
+    with st.expander("Memory, and runs that are not scored"):
+        for line in memory_lines(found):
+            st.markdown(plain(line))
+        if found.suspect:
+            suspect = f"{len(found.suspect)} runs contradict themselves or their neighbours and are not scored."
+            st.markdown(plain(suspect))
+        rows = [{"not priced because": why, "runs": number} for why, number in found.refused.items()]
+        st.dataframe(rows, hide_index=True, alt="Runs that are not priced")
+
+
+def _share(choices: Choices, found: Validation) -> None:
+    """What takes the evidence elsewhere."""
+    scheme = cast(Scheme, choices.text(_SCHEME))
+    texts: tuple[tuple[str, str, Callable[[], str], str], ...] = (
+        ("YAML", ".yaml", lambda: evidence.as_yaml(found), "application/yaml"),
+        ("CSV", ".csv", lambda: exports.as_csv(evidence.run_rows(found.outcomes, scheme)), "text/csv"),
+        ("JSON", ".json", lambda: exports.as_json(evidence.as_scores(found)), "application/json"),
+    )
+    showing.share(
+        python=evidence.PYTHON,
+        command="capsim validate",
+        files=tuple(showing.File(label, f"capsim-evidence{ending}", text, kind) for label, ending, text, kind in texts),
+    )

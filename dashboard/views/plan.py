@@ -1,0 +1,205 @@
+"""The first page: what one run takes, what limits it, and what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from dashboard import answers, exports, session, showing
+from dashboard.answers import Answer
+from dashboard.controls import ask
+from dashboard.figures import plan as figures
+from dashboard.glossary import explain
+from dashboard.scenario import field, fields
+from dashboard.showing import plain
+from dashboard.state import Choices, Field, opening
+from simulator import Estimate, Improvement, units
+from simulator.long_run import matters
+from simulator.report import plan_in_words
+
+FIELDS: tuple[Field, ...] = ()
+_WIDTH = 132
+"""Of one figure of the answer: six fit a wide screen, two a narrow one [pixels]."""
+_SMALL = 0.005
+"""Share of a step below which a kind of work is not named."""
+
+_TERMS = {"memory": "memory.bar"}
+"""Figures that are not called as their explanation."""
+
+
+def prepare() -> None:
+    """Compute what the page opens on, and all that is drawn of it."""
+    choices = opening(fields())
+    found = answers.answer(choices)
+    _figures(choices, found)
+    answers.improvements(choices, found)
+
+
+def page(choices: Choices) -> None:
+    """Show it."""
+    found = ask(choices)
+    if found is None:
+        return
+    estimate = found.estimate
+    devices = f"{estimate.devices:,} device{'s' if estimate.devices > 1 else ''}"
+    st.subheader(plain(f"{estimate.model} on {estimate.system}, {devices}"), anchor=False)
+    st.caption(plain(plan_in_words(estimate)))
+    _answer(estimate)
+    for warning in estimate.warnings:
+        st.warning(plain(warning))
+    showing.answer_first()
+    drawn = _figures(choices, found)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        _shown(
+            "Where a step goes", "waterfall", drawn, choices, f"The step takes {units.duration(estimate.step_time_s)}"
+        )
+    with right:
+        _limits(estimate)
+        _help(choices, found)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        _shown("Memory of a device", "memory", drawn, choices, _fits(estimate))
+    with right:
+        _shown("Operators under the roofline", "roofline", drawn, choices, f"Most time goes to {estimate.limited_by}")
+    _more(choices, found)
+    _share(choices, found)
+
+
+def _figures(choices: Choices, found: Answer) -> dict[str, Any]:
+    """The figures of the page."""
+    return {
+        "waterfall": figures.waterfall(found.estimate),
+        "memory": figures.stage_memory(answers.stages(choices, found)),
+        "roofline": figures.roofline(answers.roofline(choices, found)),
+    }
+
+
+def _shown(title: str, name: str, drawn: dict[str, Any], choices: Choices, alt: str) -> None:
+    """A figure with its title and what it means."""
+    st.markdown(f"##### {title}", help=explain(_TERMS.get(name, name)))
+    showing.figure(drawn[name], name=exports.file_name(choices, "", kind=name), alt=f"{title}. {alt}", key=name)
+
+
+def _answer(estimate: Estimate) -> None:
+    """The answer itself."""
+    run, memory = estimate.run, estimate.memory_bytes
+    interval = "interval not known"
+    if estimate.step_time_low_s is not None and estimate.step_time_high_s is not None:
+        interval = units.span(estimate.step_time_low_s, estimate.step_time_high_s)
+    told = matters(run.time_s, run.expected_time_s)
+    expected = "never ends with failures" if run.expected_time_s is None else units.duration(run.expected_time_s)
+    cost = "no price known" if run.cost_usd is None else units.money(run.cost_usd)
+    rate = "" if run.cost_usd is None else f"${run.cost_usd / run.device_hours:,.2f}/h a device"
+    with st.container(horizontal=True, gap="small"):
+        _metric("Step time", units.duration(estimate.step_time_s), interval, "step_time")
+        _metric(
+            "Time to train",
+            units.duration(run.time_s),
+            f"{expected} expected" if told else f"{run.steps:,} steps",
+            "time_to_train",
+        )
+        _metric("Cost", cost, rate, "cost")
+        _metric("Energy", units.energy(run.energy_kwh), f"{units.mass(run.co2_kg)} CO2e", "energy")
+        _metric("MFU", units.percent(estimate.mfu), f"{units.count(estimate.tokens_per_s)} tokens/s", "mfu")
+        colour = "green" if estimate.fits else "red"
+        _metric("Memory", units.size(memory["total"]), _fits(estimate), "memory", colour=colour)
+
+
+def _metric(label: str, value: str, detail: str, term: str, *, colour: str = "off") -> None:
+    """One figure of the answer."""
+    st.metric(
+        label,
+        value,
+        delta=detail or None,
+        delta_color=colour,  # type: ignore[arg-type]
+        delta_arrow="off",
+        help=explain(term),
+        width=_WIDTH,
+    )
+
+
+def _fits(estimate: Estimate) -> str:
+    """Whether it fits, and by how much."""
+    free = estimate.memory_bytes["capacity"] - estimate.memory_bytes["total"]
+    return f"{units.size(free)} free" if estimate.fits else f"{units.size(-free)} too much"
+
+
+def _limits(estimate: Estimate) -> None:
+    """What limits the step."""
+    st.markdown("##### What limits it", help=explain("limited_by"))
+    with st.container(gap="xsmall"):
+        for number, (kind, share) in enumerate(estimate.limits.items()):
+            if share >= _SMALL:
+                strong = "**" if number == 0 else ""
+                st.markdown(f"{strong}{plain(units.percent(share))} {kind}{strong}", help=explain(kind))
+
+
+def _help(choices: Choices, found: Answer) -> None:
+    """Which single changes would help most, each a button that makes it."""
+    listed = answers.improvements(choices, found)
+    title = "What would help most" if found.estimate.fits else "What would make it fit"
+    st.markdown(f"##### {title}", help=explain("improvements"))
+    if not listed:
+        st.markdown("No single change of plan or stack helps on these devices.")
+        return
+    with st.container(gap="xsmall"):
+        for change in listed:
+            label = _change(change, found.estimate)
+            st.button(label, key=f"apply.{change.field}", width="stretch", on_click=_apply, args=(choices, change))
+        st.caption("Press one to apply it.")
+
+
+def _apply(choices: Choices, change: Improvement) -> None:
+    """Choose what an improvement changes."""
+    session.choose(answers.applied(choices, change))
+
+
+def _change(change: Improvement, now: Estimate) -> str:
+    """An improvement in words."""
+    known = field(change.field)
+    before, after = (known.write(value) for value in (change.before, change.value))
+    faster = f"{units.percent(abs(1.0 - change.time_ratio))} {'faster' if change.time_ratio < 1.0 else 'slower'}"
+    held = units.size(change.memory_bytes)
+    effect = faster if now.fits else f"{'fits' if change.fits else 'nearer'}, {held}, {faster}"
+    return f"**{known.label}** {plain(f'{before} → {after}')}: {plain(effect)}"
+
+
+def _more(choices: Choices, found: Answer) -> None:
+    """What not everybody asks, computed when it is opened."""
+    box = st.expander("What moves it most: every lever halved and doubled", on_change="rerun", key="levers")
+    if box.open:
+        with box:
+            drawn = figures.levers(answers.levers(choices, found))
+            showing.figure(drawn, name=exports.file_name(choices, "", kind="levers"), alt="Levers", key="levers.figure")
+    table = st.expander("Every operator in numbers", on_change="rerun", key="operators")
+    if table.open:
+        with table:
+            st.dataframe(figures.operator_rows(answers.roofline(choices, found)), hide_index=True)
+    estimate = found.estimate
+    with st.expander("What was assumed, and where figures come from"):
+        st.markdown("\n".join(f"- {plain(line)}" for line in estimate.assumed))
+        if estimate.evidence is not None:
+            runs, sources = estimate.evidence["runs"], estimate.evidence["sources"]
+            nearest = ", ".join(estimate.evidence["nearest"])
+            st.markdown(plain(f"The interval rests on {runs:,} real runs of {sources} sources; nearest: {nearest}."))
+        st.caption("\n".join(f"- {plain(line)}" for line in estimate.sources))
+
+
+def _share(choices: Choices, found: Answer) -> None:
+    """What takes the answer elsewhere."""
+    estimate = found.estimate
+    texts: tuple[tuple[str, str, Callable[[], str], str], ...] = (
+        ("YAML", ".yaml", lambda: exports.as_yaml(choices, found), "application/yaml"),
+        ("CSV", ".csv", lambda: exports.as_csv(exports.figures_of(estimate)), "text/csv"),
+        ("JSON", ".json", lambda: exports.as_json(estimate.to_dict()), "application/json"),
+    )
+    showing.share(
+        python=exports.as_python(choices),
+        command=exports.as_command(choices),
+        files=tuple(
+            showing.File(label, exports.file_name(choices, ending), text, kind) for label, ending, text, kind in texts
+        ),
+    )

@@ -1,0 +1,158 @@
+"""What more devices bring, and when it is too many."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from dashboard import exports, scaling, shell, showing
+from dashboard.controls import Said, control, plan_given, scenario_controls
+from dashboard.figures import scale as figures
+from dashboard.glossary import explain
+from dashboard.lasting import known, work
+from dashboard.scaling import FIELDS
+from dashboard.scenario import BEST, fields
+from dashboard.showing import complain, plain
+from dashboard.state import Choices, opening
+from hardware.errors import InputError
+from simulator import Scaling, units
+from simulator.plan_search.report import plan_words
+from simulator.plan_search.scaling_report import halved_words, refused_words
+from simulator.plan_search.scaling_report import rows as rows_of
+from simulator.plan_search.searching import PLAN_FIELDS
+
+_WIDTH = 150
+"""Of one figure of the answer [pixels]."""
+_CHOSEN = dict.fromkeys(PLAN_FIELDS, "best for each")
+"""What stands in open fields of the plan."""
+
+
+def prepare() -> None:
+    """Compute what the page opens on."""
+    scaling.found(opening((*fields(), *FIELDS)))
+
+
+def page(choices: Choices) -> None:
+    """Show it."""
+    question = scaling.question(choices)
+    found, error = known(question, lambda: scaling.found(choices), ready=scaling.is_known(choices))
+    _controls(choices, found, error)
+    if error is not None:
+        complain(str(error))
+    elif found is not None:
+        _shown(choices, found)
+        _share(choices, found)
+    else:
+        work("Looking at more and more devices", question, lambda tell: scaling.found(choices, tell))
+
+
+def _controls(choices: Choices, found: Scaling | None, error: InputError | None) -> None:
+    """What to look at, and the scenario, in the side bar."""
+    estimate = found.points[0].estimate if found is not None and found.points else None
+    said = Said.of(choices, estimate, error, own=scaling.PLACES)
+    if found is not None:
+        base = {"devices": f"{found.devices:,}", "global_batch": f"{found.global_batch:,}", "stack": "usual"}
+        said = replace(said, filled={**said.filled, **_CHOSEN, **base})
+    with st.sidebar:
+        for each in FIELDS:
+            control(each, choices, said)
+        st.divider()
+    scenario_controls(choices, said, without={scaling.OPEN})
+
+
+def _shown(choices: Choices, found: Scaling) -> None:
+    """What was found."""
+    st.subheader(plain(f"{found.model} on {found.system}"), anchor=False)
+    batch = (
+        "The same batch on all numbers of devices" if found.kind == "strong" else "A batch that grows with the devices"
+    )
+    plans = "of all plans" if choices[BEST] else "of the plans that most runs use"
+    st.caption(plain(f"{batch}; for each the fastest {plans}. {_sentence(halved_words(found))}"))
+    plan_given(choices, without=(scaling.OPEN,))
+    if found.points:
+        _answer(found)
+        left, right = st.columns(2, gap="medium")
+        with left:
+            st.markdown("##### Tokens a second", help=explain("throughput"))
+            name = exports.file_name(choices, "", kind="scale")
+            showing.figure(figures.rate(found), name=name, alt=halved_words(found), key="scale.rate")
+        with right:
+            st.markdown("##### Efficiency", help=explain("efficiency"))
+            name = exports.file_name(choices, "", kind="efficiency")
+            showing.figure(figures.efficiency(found), name=name, alt=halved_words(found), key="scale.efficiency")
+        st.markdown("##### What the step goes to", help=explain("limited_by"))
+        name = exports.file_name(choices, "", kind="shares")
+        alt = "Shares of each kind of work in the step, by number of devices"
+        showing.figure(figures.shares(found), name=name, alt=alt, key="scale.shares")
+        _table(found)
+    _left_out(found)
+
+
+def _sentence(words: str) -> str:
+    """Words as a sentence."""
+    return f"{words[0].upper()}{words[1:]}."
+
+
+def _answer(found: Scaling) -> None:
+    """The answer in figures."""
+    last, best = found.points[-1], max(found.points, key=lambda point: point.estimate.tokens_per_s)
+    halved = f"beyond {units.digits(found.halved_at, 2)}" if found.halved_at is not None else "not here"
+    seen = "devices" if found.halved_at is not None else f"up to {last.devices:,}"
+    with st.container(horizontal=True, gap="small"):
+        _metric("Efficiency halves", halved, seen, "halved_at")
+        _metric("Best used", f"on {found.reference:,}", "", "efficiency")
+        rate = f"{units.count(best.estimate.tokens_per_s)} tokens/s"
+        _metric("Fastest", f"on {best.devices:,}", rate, "throughput")
+        times = f"{units.digits(last.speedup)} times as fast"
+        _metric(f"Efficiency on {last.devices:,}", units.percent(last.efficiency), times, "efficiency")
+
+
+def _metric(label: str, value: str, detail: str, term: str) -> None:
+    """One figure of the answer."""
+    st.metric(
+        label, value, delta=detail or None, delta_color="off", delta_arrow="off", help=explain(term), width=_WIDTH
+    )
+
+
+def _table(found: Scaling) -> None:
+    """Every number of devices; a row opens on the first page."""
+    st.markdown("##### Every number of devices")
+    table, formats = figures.rows(found)
+    columns: dict[str, Any] = {name: st.column_config.NumberColumn(format=text) for name, text in formats.items()}
+    columns["plan"] = st.column_config.TextColumn(width="large")
+    chosen: Any = st.dataframe(
+        table, hide_index=True, column_config=columns, on_select="rerun", selection_mode="single-row", key="scale.table"
+    )
+    rows = [number for number in chosen.selection.rows if number < len(found.points)]
+    if not rows:
+        st.caption("Choose a row to open its plan.")
+        return
+    point = found.points[rows[0]]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(plain(f"{point.devices:,} devices: {plan_words(point.estimate)}"), width="content")
+        st.button("Open in Plan", key="open.point", on_click=shell.send, args=("plan", scaling.opened(found, point)))
+
+
+def _left_out(found: Scaling) -> None:
+    """Numbers of devices without a plan, by reason."""
+    for reason in dict.fromkeys(map(refused_words, found.refused)):
+        numbers = ", ".join(f"{each.devices:,}" for each in found.refused if refused_words(each) == reason)
+        st.caption(plain(f"No plan on {numbers}: {reason}."))
+
+
+def _share(choices: Choices, found: Scaling) -> None:
+    """What takes the answer elsewhere."""
+    texts = (
+        ("CSV", ".csv", lambda: exports.as_csv(rows_of(found)), "text/csv"),
+        ("JSON", ".json", lambda: exports.as_json(found.to_dict()), "application/json"),
+    )
+    showing.share(
+        python=scaling.as_python(choices),
+        command=scaling.as_command(choices),
+        files=tuple(
+            showing.File(label, exports.file_name(choices, ending, kind="scale"), text, kind)
+            for label, ending, text, kind in texts
+        ),
+    )

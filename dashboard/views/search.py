@@ -1,0 +1,236 @@
+"""Which plan is best, out of all of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from dashboard import exports, searching, session, shell, showing
+from dashboard.answers import answer
+from dashboard.controls import Said, control, plan_given, scenario_controls
+from dashboard.figures import search as figures
+from dashboard.glossary import explain
+from dashboard.lasting import known, work
+from dashboard.scenario import BEST, fields
+from dashboard.searching import FIELDS
+from dashboard.showing import complain, plain
+from dashboard.state import Choices, opening
+from hardware.errors import InputError
+from simulator import Estimate, Search, units
+from simulator.plan_search.report import nearest_words, plan_words, reason_words, why_nothing
+from simulator.plan_search.report import rows as rows_of
+from simulator.plan_search.searching import PLAN_FIELDS
+
+_BY_NAME = {each.name: each for each in FIELDS}
+_ASKED = ("search_best", "search_where", "search_free", "search_deadline", "search_budget", "search_top")
+_WIDTH = 138
+"""Of one figure of the answer [pixels]."""
+_SEARCHED = dict.fromkeys(PLAN_FIELDS, "all tried")
+"""What stands in open fields that a search tries."""
+
+
+def prepare() -> None:
+    """Make the search that the page opens on."""
+    searching.found(opening((*fields(), *FIELDS)))
+
+
+def page(choices: Choices) -> None:
+    """Show it."""
+    question = searching.question(choices)
+    found, error = known(question, lambda: searching.found(choices), ready=searching.is_known(choices))
+    _controls(choices, found, error)
+    if error is not None:
+        complain(str(error))
+    elif found is not None:
+        _shown(choices, found)
+        _share(choices, found)
+    else:
+        work("Pricing every plan", question, lambda tell: searching.found(choices, tell))
+
+
+def _controls(choices: Choices, found: Search | None, error: InputError | None) -> None:
+    """What to look for, and the scenario, in the side bar."""
+    best = next(iter(found.best), found.nearest) if found is not None else None
+    said = Said.of(choices, best, error, own=searching.PLACES)
+    said = replace(said, filled={**said.filled, **_SEARCHED})
+    with st.sidebar:
+        for name in _ASKED:
+            control(_BY_NAME[name], choices, said)
+        st.divider()
+    scenario_controls(choices, said, without={BEST})
+
+
+def _shown(choices: Choices, found: Search) -> None:
+    """What was found."""
+    devices = f"{found.devices:,} device{'s' if found.devices > 1 else ''}"
+    st.subheader(plain(f"{found.model} on {found.system}, {devices}"), anchor=False)
+    kept = f", {found.feasible:,} of these within the limits" if found.feasible < found.priced else ""
+    counted = f"{found.candidates:,} plans, {found.priced:,} of them fit and are priced{kept}"
+    st.caption(plain(f"{counted}, in {found.seconds:.1f} s; stack {found.stack}"))
+    plan_given(choices)
+    if found.best:
+        _best(found.best[0])
+        left, right = st.columns(2, gap="medium")
+        with left:
+            _against_memory(choices, found)
+        with right:
+            _by_two(choices, found)
+        _side_by_side(choices, found)
+        _table(choices, found)
+    else:
+        _nothing(found)
+    _left_out(found)
+
+
+def _best(best: Estimate) -> None:
+    """The best plan of all."""
+    memory = best.memory_bytes
+    low, high, cost = best.step_time_low_s, best.step_time_high_s, best.run.cost_usd
+    with st.container(horizontal=True, gap="small"):
+        _metric(
+            "Step time",
+            units.duration(best.step_time_s),
+            "" if low is None or high is None else units.span(low, high),
+            "step_time",
+        )
+        _metric("Time to train", units.duration(best.run.time_s), f"{best.run.steps:,} steps", "time_to_train")
+        _metric("Cost", "no price known" if cost is None else units.money(cost), "", "cost")
+        _metric("MFU", units.percent(best.mfu), f"{units.count(best.tokens_per_s)} tokens/s", "mfu")
+        _metric(
+            "Memory", units.size(memory["total"]), f"{units.size(memory['capacity'] - memory['total'])} free", "memory"
+        )
+    _open(best, "best")
+
+
+def _metric(label: str, value: str, detail: str, term: str) -> None:
+    """One figure of the answer."""
+    st.metric(
+        label, value, delta=detail or None, delta_color="off", delta_arrow="off", help=explain(term), width=_WIDTH
+    )
+
+
+def _open(one: Estimate, key: str) -> None:
+    """A plan in words, with a button that opens it on the first page."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{plain(plan_words(one))}**", help=explain("plan_words"), width="content")
+        st.button("Open in Plan", key=f"open.{key}", on_click=shell.send, args=("plan", searching.sent(one.plan)))
+
+
+def _against_memory(choices: Choices, found: Search) -> None:
+    """Time, money or energy against memory; a click on a plan opens it on the first page."""
+    st.markdown("##### What memory buys", help=explain("not_beaten"))
+    control(_BY_NAME["search_against"], choices)
+    drawn = figures.against_memory(found, choices.text("search_against"))
+    chosen: Any = showing.figure(
+        drawn,
+        name=exports.file_name(choices, "", kind="search"),
+        alt=f"{len(found.pareto or ())} plans that no other beats in both time and memory",
+        key="search.front",
+        on_select="rerun",
+        selection_mode="points",
+    )
+    st.caption("A click on a plan opens it on the Plan page.")
+    for point in chosen.selection.points[:1]:
+        lists = (found.pareto or (), found.best)
+        one = lists[point["curve_number"]][point["point_index"]]
+        session.choose(searching.sent(one.plan))
+        shell.go_to("plan")
+
+
+def _by_two(choices: Choices, found: Search) -> None:
+    """The fastest step for each pair of values."""
+    st.markdown("##### Fastest step by two of its fields", help=explain("fastest_by"))
+    for column, name in zip(st.columns(2), ("search_down", "search_across"), strict=True):
+        with column:
+            control(_BY_NAME[name], choices)
+    if searching.same_axes(choices):
+        complain(f"{choices['search_down']} stands both down and across; choose two different fields.")
+    elif found.fastest is not None:
+        name = exports.file_name(choices, "", kind="fastest")
+        alt = f"Fastest step for each {' and '.join(found.fastest.by)}"
+        showing.figure(figures.by_two(found.fastest), name=name, alt=alt, key="search.by")
+        st.caption("Empty where no plan fits.")
+
+
+def _side_by_side(choices: Choices, found: Search) -> None:
+    """The listed plans over all their fields."""
+    st.markdown("##### Listed plans side by side", help=explain("side_by_side"))
+    plans = [row.estimate for row in searching.listed(found, "all", None)]
+    name = exports.file_name(choices, "", kind="plans")
+    alt = f"{len(plans)} plans by their fields"
+    showing.wide_figure(figures.side_by_side(plans), name=name, alt=alt, key="search-lines")
+    st.caption("Drag along an axis to keep only the plans that pass there.")
+
+
+def _table(choices: Choices, found: Search) -> None:
+    """The listed plans."""
+    st.markdown("##### Plans")
+    for column, name in zip(st.columns([1, 2]), ("search_listed", "search_words"), strict=True):
+        with column:
+            control(_BY_NAME[name], choices)
+    words = choices["search_words"]
+    listed = searching.listed(found, choices.text("search_listed"), None if words is None else str(words))
+    if not listed:
+        st.info("No listed plan has all of these words; as conditions they are looked for in all plans.")
+        return
+    table, formats = figures.rows([(row.estimate, ", ".join(row.lists)) for row in listed])
+    columns = {name: st.column_config.NumberColumn(format=text) for name, text in formats.items()}
+    columns["plan"] = st.column_config.TextColumn(width="large")
+    chosen: Any = st.dataframe(
+        table,
+        hide_index=True,
+        column_config=columns,
+        on_select="rerun",
+        selection_mode="single-row",
+        key="search.table",
+    )
+    rows = [number for number in chosen.selection.rows if number < len(listed)]
+    if rows:
+        _open(listed[rows[0]].estimate, "row")
+    else:
+        st.caption("Choose a row to open its plan.")
+
+
+def _nothing(found: Search) -> None:
+    """Why no plan is left, and what comes nearest."""
+    reason = why_nothing(found)
+    st.warning(plain(f"{reason[0].upper()}{reason[1:]}."))
+    if found.nearest is not None:
+        st.markdown(f"The plan that comes nearest: {plain(nearest_words(found, found.nearest))}")
+        _open(found.nearest, "nearest")
+
+
+def _left_out(found: Search) -> None:
+    """Plans that cannot be, by reason."""
+    if found.rejected:
+        with st.expander("What was left out"):
+            rows = [{"plans": number, "why": reason_words(name)} for name, number in found.rejected.items()]
+            st.dataframe(rows, hide_index=True)
+
+
+def _share(choices: Choices, found: Search) -> None:
+    """What takes the answer elsewhere."""
+    best = next(iter(found.best), found.nearest)
+    files = [
+        showing.File(
+            "CSV", exports.file_name(choices, ".csv", kind="search"), lambda: exports.as_csv(rows_of(found)), "text/csv"
+        ),
+        showing.File(
+            "JSON",
+            exports.file_name(choices, ".json", kind="search"),
+            lambda: exports.as_json(found.to_dict()),
+            "application/json",
+        ),
+    ]
+    if best is not None:
+        one = choices.change(searching.sent(best.plan))
+        yaml = showing.File(
+            "YAML of the best",
+            exports.file_name(choices, ".yaml", kind="search"),
+            lambda: exports.as_yaml(one, answer(one)),
+            "application/yaml",
+        )
+        files.insert(0, yaml)
+    showing.share(python=searching.as_python(choices), command=searching.as_command(choices), files=tuple(files))

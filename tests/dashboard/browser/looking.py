@@ -1,0 +1,79 @@
+"""What is looked at on every page: whether all of it can be seen at a width, on light and on dark ground."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_CUT = """() => [...document.querySelectorAll('.stPlotlyChart')].flatMap(chart => {
+    const frame = chart.getBoundingClientRect();
+    return [...chart.querySelectorAll('text')].filter(each => {
+        const box = each.getBoundingClientRect();
+        return box.width > 0 && (box.left < frame.left - 1 || box.right > frame.right + 1);
+    }).map(each => each.textContent);
+})"""
+_OVER = """() => [...document.querySelectorAll('.stPlotlyChart')].flatMap(chart => {
+    const labels = [...chart.querySelectorAll('.xtick text, .ytick text')];
+    const boxes = labels.map(each => each.getBoundingClientRect()).filter(box => box.width > 0);
+    return boxes.flatMap((one, at) => boxes.slice(at + 1).filter(other =>
+        Math.min(one.right, other.right) - Math.max(one.left, other.left) > 2
+        && Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top) > 4
+        && labels[0].getAttribute('transform') === null).map(() => chart.textContent.slice(0, 80)));
+})"""
+_SCROLLS = """each => {
+    for (let outer = each.parentElement; outer && outer.dataset.testid !== 'stMainBlockContainer';
+         outer = outer.parentElement)
+        if (getComputedStyle(outer).overflowX === 'auto' && outer.scrollWidth > outer.clientWidth) return true;
+    return false;
+}"""
+"""Whether something is wide and somebody can scroll to all of it."""
+_GROUND = "getComputedStyle(document.querySelector('[data-testid=\"stApp\"]')).backgroundColor"
+
+
+def expect(locator: Any) -> Any:
+    """What playwright waits for."""
+    from playwright.sync_api import expect as waiting
+
+    return waiting(locator)
+
+
+def look(page: Any, *, width: int, dark: bool) -> None:
+    """Nothing is wider than the window, no label of a figure is cut or lies on another, words stand out."""
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+    for box in page.locator(".stPlotlyChart, [data-testid='stMetric'], [data-testid='stDataFrame']").all():
+        if box.evaluate(_SCROLLS):
+            continue
+        place = box.bounding_box()
+        assert place["x"] >= 0
+        assert place["x"] + place["width"] <= width
+    for metric in page.locator('[data-testid="stMetricValue"]').all():  # nothing is cut with three dots
+        assert metric.evaluate("each => each.scrollWidth <= each.clientWidth + 1"), metric.inner_text()
+    assert page.evaluate(_CUT) == []
+    assert page.evaluate(_OVER) == []
+    ground = page.evaluate(_GROUND)
+    assert (brightness(ground) < 0.3) == dark
+    for words in page.locator(".ytick text").all()[:3]:
+        label = words.evaluate("each => getComputedStyle(each).fill")
+        assert abs(brightness(ground) - brightness(label)) > 0.3
+
+
+def brightness(colour: str) -> float:
+    """How bright a colour such as ``rgb(14, 17, 23)`` is, from 0 to 1."""
+    red, green, blue = (float(part) for part in colour.split("(")[1].rstrip(")").split(",")[:3])
+    return (0.2126 * red + 0.7152 * green + 0.0722 * blue) / 255.0
+
+
+def reached_by_keyboard(page: Any, most: int) -> str:
+    """The names of everything that so many presses of the tabulator reach."""
+    names = []
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        names.append(
+            page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.innerText")
+        )
+    return "\n".join(filter(None, names))
+
+
+def click_row(page: Any, number: int) -> None:
+    """Select a row of the first table that can be selected from, counted from 1."""
+    box = page.get_by_test_id("stDataFrame").first.bounding_box()
+    page.mouse.click(box["x"] + 17, box["y"] + 35 * number + 17)

@@ -1,0 +1,110 @@
+"""The Rent page as somebody uses it in a browser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import simulator
+from simulator import Outlook, units
+from tests.dashboard.browser.conftest import Visit, settle
+from tests.dashboard.browser.looking import click_row, expect, look, reached_by_keyboard
+
+_CARDS = "rent_systems=workstation-rtx-3090%2Cworkstation-rtx-a6000&rent_most=4&rent_deadline=30d"
+_VALUE = '[data-testid="stMetricValue"]'
+
+
+def _outlook(**limits: Any) -> Outlook:
+    systems = ["workstation-rtx-3090", "workstation-rtx-a6000"]
+    found = simulator.plan("bert-large", systems=systems, max_devices=4, processes=1)
+    return found.within(**{"deadline": "30d", "budget": 1500.0, **limits})
+
+
+def _cheapest(page: Any) -> list[str]:
+    """Time and cost of the cheapest."""
+    found: list[str] = page.locator(_VALUE).all_inner_texts()[:2]
+    return found
+
+
+def _wanted(outlook: Outlook) -> list[str]:
+    """The same by the API."""
+    assert outlook.cheapest is not None
+    return [units.duration(outlook.cheapest.time_s), units.money(outlook.cheapest.cost_usd)]
+
+
+def test_it_opens_on_an_answer_by_processes_of_its_own(visit: Visit) -> None:
+    page: Any = visit(f"/rent?{_CARDS}")
+    assert _cheapest(page) == _wanted(_outlook())
+    assert page.locator(".stPlotlyChart").count() == 2
+    assert page.outside == []
+    assert page.complaints == []
+
+
+def test_a_slider_judges_at_once(visit: Visit) -> None:
+    page: Any = visit(f"/rent?{_CARDS}")
+    slider = page.get_by_role("slider").first
+    for _ in range(2):
+        slider.press("ArrowLeft")
+        settle(page)
+    page.wait_for_url("**rent_deadline=14d*")
+    settle(page)
+    expect(page.get_by_role("button", name="Stop")).to_have_count(0)
+    outlook = _outlook(deadline="14d")
+    if outlook.cheapest is None:
+        expect(page.get_by_text("What comes nearest needs")).to_be_visible()
+    else:
+        assert _cheapest(page) == _wanted(outlook)
+    page.reload()
+    settle(page)
+    expect(page.get_by_role("slider").first).to_have_attribute("aria-valuetext", "14 days")
+
+
+def test_it_shows_what_was_found_while_it_works_and_can_be_stopped(visit: Visit) -> None:
+    page: Any = visit(f"/rent?{_CARDS}")
+    page.goto(f"{page.url.partition('/rent')[0]}/rent?model=gpt3-13b&rent_budget=any&rent_deadline=any")
+    expect(page.get_by_text("systems and numbers of devices").first).to_be_visible()
+    expect(page.locator(".stPlotlyChart").first).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("Stopped before the end.")).to_be_visible()
+    settle(page)
+    expect(page.get_by_test_id("stDataFrame").first).to_be_visible()
+    expect(page.get_by_role("button", name="Go on")).to_be_visible()
+    assert page.complaints == []
+
+
+def test_an_option_opens_on_the_plan_page(visit: Visit) -> None:
+    page: Any = visit(f"/rent?{_CARDS}")
+    outlook = _outlook()
+    click_row(page, 1)
+    page.get_by_role("button", name="Open in Plan").last.click()
+    page.wait_for_url("**/?system=*")
+    settle(page)
+    front = outlook.front[0]
+    assert f"system={front.system}&devices={front.devices}" in page.url
+    shown = page.locator(_VALUE).all_inner_texts()
+    assert shown[0] == units.duration(front.estimate.step_time_s)
+    assert shown[2] == units.money(front.estimate.run.cost_usd or 0.0)
+
+
+def test_a_click_on_a_point_opens_it(visit: Visit) -> None:
+    page: Any = visit(f"/rent?{_CARDS}")
+    points = page.locator(".stPlotlyChart").first.locator("path.point")
+    points.last.hover(force=True)
+    expect(page.locator(".hoverlayer").first).to_contain_text("goodput")
+    points.last.click(force=True)
+    page.wait_for_url("**/?system=*")
+    settle(page)
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_it_is_legible_at_every_width_and_in_both_themes(visit: Visit, width: int, dark: bool) -> None:
+    look(visit(f"/rent?{_CARDS}", width=width, dark=dark), width=width, dark=dark)
+
+
+def test_everything_is_reached_by_the_keyboard(visit: Visit) -> None:
+    names = reached_by_keyboard(visit(f"/rent?{_CARDS}"), 90)
+    for name in ("Systems", "Devices at most", "Whose prices", "Deadline", "Budget", "Open in Plan", "List"):
+        assert name in names, name

@@ -1,0 +1,270 @@
+"""The Plan page: every control, every error, every button, without a browser."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest import mock
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import simulator
+from dashboard import answers
+from dashboard.scenario import BEST, field, fields
+from dashboard.state import Field
+from tests.dashboard.conftest import OpenPage, link_of, plain, sentences
+
+_SAMPLES: dict[str, str] = {
+    "model": "gpt2-1.5b", "system": "dgx-h100", "devices": "4", "stack": "deepspeed", "objective": "span",
+    "sequence_length": "128", "global_batch": "512", "tokens": "780B", "steps": "1000", "effective_tokens": "400.5",
+    "predictions": "20", "micro_batch": "4", "recompute": "full", "dp": "8", "tp": "2", "pp": "2", "cp": "2",
+    "sharding": "zero1", "precision": "bf16", "optimizer": "lamb", "schedule": "gpipe", "placement": "dp-tp-cp-pp",
+    "sequence_parallel": "no", "offload_optimizer": "yes", "price": "2.5", "price_kind": "spot", "grid": "fr",
+    "overhead": "google", "constants": "none", "failure_rate": "5e-4 /d", "preemption_rate": "0.01 /h",
+    "restart": "10 min", "checkpoint_every": "30 min", "storage_bandwidth": "50 GB/s", "purchase_price": "25000 USD",
+    "ep": "1", "virtual_stages": "1", "lifetime": "5 years", "electricity": "0.08 USD/kWh", "sharding_group": "4",
+    "target_length": "128", "profile": "a100-sxm",
+}  # fmt: skip
+_NEEDED: dict[str, dict[str, str]] = {
+    "lifetime": {"price_kind": "owned", "purchase_price": "25000 USD"},
+    "electricity": {"price_kind": "owned", "purchase_price": "25000 USD"},
+    "sharding_group": {"sharding": "zero1"},
+    "target_length": {"model": "t5-large"},
+    "preemption_rate": {"price_kind": "spot"},
+    "virtual_stages": {"pp": "2"},
+    "sequence_parallel": {"tp": "2", "stack": "megatron-lm"},
+}
+"""What else a field needs to make sense."""
+
+
+_SECTIONS = ("section.plan", "section.run", "section.money", "section.failures")
+
+
+def control_of(page: AppTest, each: Field) -> Any:
+    """The control of a field, in whatever box it is."""
+    for section in _SECTIONS:
+        page.session_state[section] = True
+    page.run()
+    kind = {"choice": "selectbox", "flag": "toggle" if each.default is not None else "selectbox"}
+    return getattr(page.sidebar, kind.get(each.kind, "text_input"))(key=f"control.{each.name}")
+
+
+def _answers(page: AppTest) -> list[tuple[str, str, str]]:
+    """The figures of the answer."""
+    return [(metric.label, metric.value, metric.delta) for metric in page.metric]
+
+
+def test_it_opens_on_an_answer(open_page: OpenPage) -> None:
+    page = open_page()
+    estimate = simulator.estimate("bert-large", "dgx-a100-640gb")
+    shown = {label: value for label, value, _ in _answers(page)}
+    assert list(shown) == ["Step time", "Time to train", "Cost", "Energy", "MFU", "Memory"]
+    assert shown["Step time"] == simulator.units.duration(estimate.step_time_s)
+    assert shown["MFU"] == simulator.units.percent(estimate.mfu)
+    assert all(metric.help for metric in page.metric)
+    assert link_of(page) == {}
+    assert sentences(page) == []
+    assert [plain(head.value) for head in page.subheader] == ["bert-large on dgx-a100-640gb, 8 devices"]
+
+
+@pytest.mark.parametrize("each", [each for each in fields() if each.name != BEST], ids=lambda each: each.name)
+def test_every_control_changes_the_answer_and_the_link(open_page: OpenPage, each: Field) -> None:
+    link = _NEEDED.get(each.name, {})
+    page = open_page("plan", link)
+    assert sentences(page) == []
+    control = control_of(page, each)
+    assert control.help
+    control.set_value(_SAMPLES[each.name]).run()
+    assert not page.exception
+    assert sentences(page) == []
+    value = each.read(_SAMPLES[each.name])
+    assert link_of(page) == {**link, each.name: each.write(value)}
+    again = open_page("plan", link_of(page))
+    assert _answers(again) == _answers(page)
+    assert link_of(again) == link_of(page)
+    assert control_of(again, each).value == control_of(page, each).value
+
+
+def test_the_best_plan_is_a_switch(open_page: OpenPage) -> None:
+    page = open_page("plan", {"recompute": "full", "micro_batch": "1"})
+    slow = _answers(page)[0]
+    page.sidebar.toggle(key=f"control.{BEST}").set_value(True).run()
+    assert link_of(page)[BEST] == "yes"
+    assert sentences(page) == []
+    page.sidebar.toggle(key=f"control.{BEST}").set_value(False).run()
+    assert BEST not in link_of(page)
+    assert _answers(page)[0] == slow
+
+
+def test_what_is_open_shows_what_was_chosen(open_page: OpenPage) -> None:
+    page = open_page("plan")
+    chosen = {"devices": "8", "dp": "8", "stack": "pytorch-ddp", "sequence_parallel": "no", "global_batch": "256"}
+    assert {name: control_of(page, field(name)).placeholder for name in chosen} == chosen
+
+
+def test_boxes_say_how_much_is_set_and_open_where_something_is_wrong(open_page: OpenPage) -> None:
+    page = open_page("plan", {"tp": "2", "pp": "2", "price": "3"})
+    titles = [box.label for box in page.sidebar.expander]
+    assert titles == [
+        "Plan and stack (2 set)",
+        "Length of the run and data",
+        "Price and electricity (1 set)",
+        "Failures and checkpoints",
+    ]
+    assert not [box for box in page.sidebar.text_input if box.key == "control.tp"]
+    wrong = open_page("plan", {"tp": "3"})
+    assert wrong.sidebar.text_input(key="control.tp").value == "3"
+
+
+def test_a_field_can_be_opened_again(open_page: OpenPage) -> None:
+    page = open_page("plan", {"tp": "2", "precision": "bf16"})
+    control_of(page, field("tp")).set_value("").run()
+    control_of(page, field("precision")).set_value(None).run()
+    assert link_of(page) == {}
+    assert _answers(page) == _answers(open_page("plan"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("tp", "two", "tp='two': write a whole number from 1"),
+        ("devices", "-8", "devices='-8': write a whole number from 1"),
+        ("devices", "1.5", "devices='1.5': write a whole number from 1"),
+        ("tokens", "many", "tokens='many': write a number such as 780B"),
+    ],
+)
+def test_what_cannot_be_read_is_said_beside_its_control(open_page: OpenPage, name: str, text: str, words: str) -> None:
+    page = open_page("plan")
+    before = _answers(page)
+    control_of(page, field(name)).set_value(text).run()
+    assert [plain(error.value) for error in page.sidebar.error] == [words]
+    assert control_of(page, field(name)).value == text
+    assert _answers(page) == before
+    assert link_of(page) == {}
+    control_of(page, field(name)).set_value("").run()
+    assert sentences(page) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("tp", "3", "tp=3 does not divide 16 attention heads"),
+        ("global_batch", "7", "must divide global_batch=7"),
+        ("stack", "xla-tpu", "runs on a tpu"),
+        ("precision", "fp8", "has no units for it"),
+        ("price", "free", "price='free'"),
+        ("restart", "soon", "'soon' is not a time"),
+        ("lifetime", "5 years", "belongs to price_kind=owned"),
+        ("target_length", "128", "belongs to an encoder-decoder"),
+    ],
+)
+def test_what_cannot_be_is_said_beside_its_control(open_page: OpenPage, name: str, text: str, words: str) -> None:
+    page = open_page("plan")
+    control_of(page, field(name)).set_value(text).run()
+    assert not page.exception
+    beside, above = [plain(error.value) for error in page.error]
+    assert beside == above
+    assert words in beside
+    assert [plain(error.value) for error in page.sidebar.error] == [beside]
+    assert page.metric == []
+    control_of(page, field(name)).set_value(None if field(name).kind == "choice" else "").run()
+    assert sentences(page) == []
+    assert len(page.metric) == 6
+
+
+def test_a_wrong_link_is_told_and_mended(open_page: OpenPage) -> None:
+    page = open_page("plan", {"tp": "zwei", "modle": "![x](http://elsewhere.example/x.png)", "dp": "8"})
+    assert [plain(warning.value) for warning in page.warning] == [
+        "The link says tp='zwei': write a whole number from 1",
+        "The link names 'modle', which this page does not know; did you mean model?",
+    ]
+    assert link_of(page) == {"dp": "8"}
+    assert len(page.metric) == 6
+    control_of(page, field("dp")).set_value("").run()
+    assert list(page.warning) == []
+
+
+def test_nothing_of_a_link_becomes_a_mark(open_page: OpenPage) -> None:
+    page = open_page("plan", {"![x](http://elsewhere.example/x.png)": "1"})
+    assert "![" not in page.warning[0].value
+    assert "![x]" in plain(page.warning[0].value)
+
+
+def test_a_button_applies_the_change_that_helps_most(open_page: OpenPage) -> None:
+    page = open_page("plan", {"recompute": "full", "micro_batch": "4"})
+    page.button(key="apply.recompute").click().run()
+    assert link_of(page) == {"recompute": "none", "micro_batch": "4"}
+    assert control_of(page, field("recompute")).value == "none"
+    after = simulator.estimate("bert-large", "dgx-a100-640gb", plan={"recompute": "none", "micro_batch": 4})
+    assert page.metric[0].value == simulator.units.duration(after.step_time_s)
+
+
+def test_what_does_not_fit_is_an_answer_with_what_would_make_it_fit(open_page: OpenPage) -> None:
+    page = open_page("plan", {"model": "palm-62b"})
+    assert sentences(page) == []
+    assert page.metric[5].delta.endswith("too much")
+    assert any("does not fit" in plain(warning.value) for warning in page.warning)
+    page.button(key="apply.offload_optimizer").click().run()
+    assert page.metric[5].delta.endswith("free")
+    assert not any("does not fit" in plain(warning.value) for warning in page.warning)
+
+
+def test_more_is_shown_when_it_is_opened(open_page: OpenPage) -> None:
+    page = open_page("plan")
+    assert page.code == []
+    assert page.dataframe == []
+    figures = len(page.get("plotly_chart"))
+    for box in ("share", "operators", "levers"):
+        page.session_state[box] = True
+    page.run()
+    assert not page.exception
+    python, command = page.code
+    assert "simulator.estimate(" in python.value
+    assert command.value.startswith("capsim estimate bert-large")
+    assert len(page.dataframe[0].value) > 20
+    assert len(page.get("plotly_chart")) == figures + 1
+    assert [button.label for button in page.download_button] == ["YAML", "CSV", "JSON"]
+
+
+@pytest.mark.parametrize(
+    "failure", [RuntimeError("$x$ [link](y)"), ZeroDivisionError(), KeyError("a"), ValueError("v")]
+)
+def test_no_failure_is_a_traceback(open_page: OpenPage, failure: Exception) -> None:
+    with mock.patch.object(answers, "improvements", side_effect=failure):
+        page = open_page("plan")
+    (sentence,) = sentences(page)
+    assert sentence.startswith(f"This part of the page failed with {type(failure).__name__}")
+    assert "Traceback" not in sentence
+
+
+def test_what_is_chosen_stays_when_the_link_is_emptied(open_page: OpenPage) -> None:
+    """Streamlit empties the link when another page is opened."""
+    page = open_page("plan", {"tp": "2"})
+    page.query_params.clear()
+    page.session_state["capsim.view"] = "search"
+    page.run()
+    assert link_of(page) == {"tp": "2"}
+
+
+def test_a_link_that_somebody_goes_back_to_decides(open_page: OpenPage) -> None:
+    page = open_page("plan", {"tp": "2"})
+    page.query_params["tp"] = "4"
+    page.run()
+    assert control_of(page, field("tp")).value == "4"
+    page.query_params.clear()
+    page.run()
+    assert link_of(page) == {}
+    assert control_of(page, field("tp")).value == ""
+
+
+def test_a_browser_that_is_late_changes_nothing(open_page: OpenPage) -> None:
+    """It may ask for something else before it heard of the link that the page has just written."""
+    page = open_page("plan", {"tp": "2"})
+    control_of(page, field("tp")).set_value("4").run()
+    page.query_params["tp"] = "2"
+    page.run()
+    assert link_of(page) == {"tp": "4"}
+    page.session_state["capsim.replaced"] = ({"tp": "2"}, 0.0)
+    page.query_params["tp"] = "2"
+    page.run()
+    assert link_of(page) == {"tp": "2"}

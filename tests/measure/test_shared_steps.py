@@ -1,0 +1,239 @@
+"""Training steps that ranks share: three real processes over gloo, of which the third is no part of the first node."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as processes
+
+from measure.clock import ranks, shared_steps
+from measure.clock.cases import scope_of
+from measure.clock.collectives import Group, cases_of
+from measure.clock.machines import SharedCpu
+from measure.clock.shared_steps import measure_shared, step_cases
+from measure.clock.steps import Step
+from measure.clock.timer import TINY
+from measure.models.layer import Layer
+from measure.report import lines
+from simulator.profiling.journal import read
+from simulator.profiling.record import Case, Record
+from simulator.profiling.recorded import steps_of
+from simulator.profiling.steps import shrunk, step_amounts
+from simulator.specs.loading import load_model
+from tests.measure.fakes import measured
+
+RANKS, NODE = 3, 2
+PATIENCE = timedelta(seconds=60)
+PALM = shrunk(load_model("palm-8b"))
+WANTED = ranks.Wanted(600.0, ("step",), "palm-8b", "gloo", 1024, None, True)
+CASES = {case.operation: case for case in step_cases(scope_of("cpu", tiny=True), [PALM], [Group(NODE)])}
+
+
+def work(rank: int, folder: Path, port: int) -> None:
+    """One of the processes: what it found is a file."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(RANKS), "LOCAL_WORLD_SIZE": str(NODE)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    # A run that has no time for steps, and one that goes on with its record.
+    for budget in (1.0, 600.0):
+        ranks.measure(folder / "record.jsonl", replace(WANTED, budget_s=budget, tiny=budget > 1.0))
+    found: dict[str, Any] = {}
+    dist.init_process_group("gloo", timeout=PATIENCE)
+    node = dist.new_group([0, 1])
+    for name, trouble in TROUBLES.items():
+        for operation, case in CASES.items():
+            start = time.monotonic()
+            with trouble(rank):
+                result = measure_shared(case, PALM, Group(NODE), node, SharedCpu(1), TINY, patience=PATIENCE)
+            found[f"{operation} {name}"] = [result.outcome, result.reason, time.monotonic() - start]
+    (folder / f"{rank}.json").write_text(json.dumps(found))
+    dist.destroy_process_group()
+
+
+@contextmanager
+def replaced(owner: Any, name: str, new: Any) -> Iterator[None]:
+    old = getattr(owner, name)
+    setattr(owner, name, new)
+    yield
+    setattr(owner, name, old)
+
+
+def fails_within(rank: int) -> Any:
+    """Memory of the second rank runs out in a layer of its second step, while the other goes on."""
+    calls, forward = [0], Layer.forward
+
+    def failing(self: Layer, *inputs: Any) -> Any:
+        calls[0] += 1
+        if rank == 1 and calls[0] == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80.00 GiB.")
+        return forward(self, *inputs)
+
+    return replaced(Layer, "forward", failing)
+
+
+def fails_at_the_end(rank: int) -> Any:
+    """The second rank has an error of its own after its first step, where nobody waits for it."""
+    run = Step.run
+
+    def failing(self: Step) -> list[Any]:
+        moments = run(self)
+        if rank == 1:
+            raise NotImplementedError("no such kernel here\nand more")
+        return moments
+
+    return replaced(Step, "run", failing)
+
+
+def fails_to_build(rank: int) -> Any:
+    """The first rank has no room for the module."""
+
+    def failing(*_: Any) -> Any:
+        raise MemoryError
+
+    return replaced(shared_steps, "prepare_step", failing if rank == 0 else shared_steps.prepare_step)
+
+
+def has_little_memory(rank: int) -> Any:
+    """Another process has the memory of the second rank's device."""
+    free = 1000.0 if rank == 1 else 1e12
+    return replaced(SharedCpu, "free_bytes", lambda _: free)
+
+
+def is_exact(rank: int) -> Any:
+    """Replicas and shards end a step with the parameters that a device alone has: all ranks have the same batch."""
+    prepare = shared_steps.prepare_step
+
+    def compared(case: Case, model: Any, machine: Any, wrap: Any) -> Step:
+        after = []
+        for kind in (None, wrap):
+            torch.manual_seed(1)
+            step = prepare(case, model, machine, kind)
+            step.optimizer.param_groups[0]["lr"] = 0.1
+            step.run()
+            after.append([getattr(one, "full_tensor", lambda one=one: one)() for one in step.module.parameters()])
+        assert len(after[0]) == len(after[1]) > 10
+        for alone, together in zip(*after, strict=True):
+            torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-3)
+        return step
+
+    del rank
+    return replaced(shared_steps, "prepare_step", compared)
+
+
+TROUBLES: dict[str, Callable[[int], Any]] = {
+    each.__name__: each for each in (fails_within, fails_at_the_end, fails_to_build, has_little_memory, is_exact)
+}
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, list[dict[str, Any]]]:
+    """What three ranks measured, and what they found of troubles."""
+    folder = tmp_path_factory.mktemp("shared")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes.spawn(work, (folder, port), nprocs=RANKS)
+    return read(folder / "record.jsonl"), [json.loads((folder / f"{rank}.json").read_text()) for rank in range(RANKS)]
+
+
+def test_steps_of_all_ranks_and_of_a_node_are_measured(ran: tuple[Record, Any]) -> None:
+    record = ran[0]
+    assert [(r.case.operation, r.case.dimensions["ranks"]) for r in record.results] == [
+        ("ddp", 3), ("fsdp", 3), ("ddp", 2), ("fsdp", 2)
+    ]  # fmt: skip
+    for result in record.results:
+        assert result.outcome == "measured", result.reason
+        assert result.times is not None
+        assert result.method == "wall"
+        assert set(result.parts) == {"forward", "backward", "optimizer"}
+        assert result.model is not None
+        assert result.model["id"] == result.case.variant.partition("/")[0] == "palm-8b-tiny"
+        assert result.flops == step_amounts(result.case, PALM).flops
+
+
+def test_a_short_budget_leaves_them_to_a_later_run(ran: tuple[Record, Any]) -> None:
+    """Steps of the true size do not fit in a second; the second run went on with the same record."""
+    first, second = ran[0].sessions
+    assert len(first.results) == 0
+    assert len(second.results) == 4
+    assert second.environment.world is not None
+    assert (second.environment.world.ranks, second.environment.world.backend) == (3, "gloo")
+
+
+@pytest.mark.parametrize("operation", ["ddp", "fsdp"])
+@pytest.mark.parametrize(
+    ("trouble", "outcome", "own", "others"),
+    [
+        ("fails_within", "out_of_memory", "CUDA out of memory. Tried", "another rank ran out of memory"),
+        ("fails_at_the_end", "unsupported", "no such kernel here", ""),
+        ("fails_to_build", "out_of_memory", "MemoryError", "another rank ran out of memory"),
+        ("has_little_memory", "out_of_memory", "needs 0.0 GiB and 0.0 GiB are free", "needs 0.0 GiB and 0.0"),
+    ],
+)
+def test_no_rank_waits_for_one_that_failed(
+    ran: tuple[Any, list[dict[str, Any]]], operation: str, trouble: str, outcome: str, own: str, others: str
+) -> None:
+    """Both end the case long before their patience does, with the same outcome; the third only looks on."""
+    found = [each[f"{operation} {trouble}"] for each in ran[1]]
+    culprit, other = (found[0], found[1]) if trouble == "fails_to_build" else (found[1], found[0])
+    assert culprit[0] == other[0] == outcome
+    assert culprit[1].startswith(own)
+    assert other[1].startswith(others)
+    assert other[1]
+    assert found[2][:2] == ["unsupported", "this rank has no part in it"]
+    assert max(each[2] for each in found) < PATIENCE.total_seconds() / 2
+
+
+@pytest.mark.parametrize("operation", ["ddp", "fsdp"])
+def test_a_shared_step_does_what_a_lone_one_does(ran: tuple[Any, list[dict[str, Any]]], operation: str) -> None:
+    """After every failure of before, in the same processes."""
+    for each in ran[1][:NODE]:
+        assert each[f"{operation} is_exact"][:2] == ["measured", ""]
+
+
+def test_the_fit_of_steps_takes_those_of_one_device_only(ran: tuple[Record, Any]) -> None:
+    record = ran[0]
+    assert steps_of(record) == []
+    alone = record.results[0].case.model_copy(update={"operation": "train"})
+    others = [alone.model_copy(update={"operation": name}) for name in ("compiled", "ddp", "fsdp")]
+    steps = [measured(case).model_copy(update={"model": record.results[0].model}) for case in (alone, *others)]
+    both = replace(record, sessions=(replace(record.sessions[0], results=tuple(steps)),))
+    assert [step.case for step in steps_of(both)] == [alone]
+
+
+def test_they_are_shown(ran: tuple[Record, Any]) -> None:
+    text = "\n".join(lines(ran[0]))
+    assert "Step         ddp palm-8b-tiny/fused layers=2" in text
+    assert "Step         fsdp palm-8b-tiny/fused layers=2" in text
+
+
+def test_they_come_as_soon_as_their_links_are_known() -> None:
+    """After a few sizes of the same ranks, before those of smaller groups and before the sizes between."""
+    scope, models = scope_of("cuda"), [load_model("bert-large"), load_model("palm-8b")]
+    plan = list(ranks.in_turns(cases_of(16, 8, "nccl", 1024, 2**30), step_cases(scope, models, [Group(16), Group(8)])))
+    cases = [case for _, case in plan]
+    assert len({case.key for case in cases}) == len(cases)
+    turns = [(case.phase, case.dimensions["ranks"]) for case in cases]
+    order = [turn for at, turn in enumerate(turns) if at == 0 or turns[at - 1] != turn]
+    assert order[:5] == [("collective", 16), ("step", 16), ("collective", 8), ("step", 8), ("collective", 4)]
+    assert turns.count(("step", 16)) == turns.count(("step", 8)) == 4
+    alone = list(ranks.in_turns([], step_cases(scope, models, [Group(16)])))
+    assert [tier for tier, _ in alone] == ["step"] * 4
+
+
+def test_shards_need_less_memory_than_replicas() -> None:
+    case = step_cases(scope_of("cuda"), [load_model("palm-8b")], [Group(8)])
+    replicas, shards = (shared_steps.footprint(each, step_amounts(each, load_model("palm-8b"))) for each in case)
+    assert shards < 0.8 * replicas
