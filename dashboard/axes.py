@@ -10,6 +10,8 @@ _MOST = 6
 """Ticks of an axis at most, so that they do not touch on a narrow screen."""
 _FEW = 3
 """Ticks that an axis needs to be read."""
+_NARROW = 0.05
+"""No logarithmic axis is narrower [decades]."""
 _DAY, _YEAR = 86400.0, 365.25 * 86400.0
 
 
@@ -90,8 +92,8 @@ def logarithmic(values: Iterable[float], measure: Measure, *, room: float = 0.06
         Share of the axis that stays free on either side.
     """
     low, high = (math.log10(end) for end in _ends(values))
-    wide = max(high - low, 0.3)
-    low, high = low - room * wide, high + room * wide
+    room = max(room * max(high - low, _NARROW), (_NARROW - (high - low)) / 2.0)
+    low, high = low - room, high + room
     powers = range(math.floor(low), math.ceil(high) + 1)
     decades, thirds = ([digit * 10.0**power for power in powers for digit in digits] for digits in ((1,), (1, 2, 5)))
     for marks in (measure.marks,) if measure.marks else (decades, thirds):

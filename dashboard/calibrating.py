@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePath
-from typing import Any, cast
+from typing import Literal, cast
 
 import simulator
 from dashboard import exports
@@ -19,8 +17,8 @@ from dashboard.state import Choices, Field, Value
 from dashboard.uploaded import Upload, is_uploaded, keep, stored, system_of
 from hardware import catalogue
 from hardware.errors import InputError
-from hardware.measured import Phase, Score
-from simulator import Comparison, MeasuredProfile, units
+from hardware.measured import Phase
+from simulator import Comparison, MeasuredProfile
 from simulator.profiling import tables
 from simulator.profiling.comparison import WORDS, Part
 from simulator.profiling.constants import Told
@@ -30,6 +28,8 @@ OPENING = "a100-sxm"
 SHIPPED, DO, DEVICE, ROWS = "calibrate_profile", "calibrate_do", "calibrate_device", "calibrate_rows"
 PHASE, PRICED, ERRORS = "calibrate_phase", "calibrate_priced", "calibrate_errors"
 FIT, CHECK = "fit", "check"
+MOST_FILES = 8
+"""That are read at once."""
 BY_SIZE, HISTOGRAM = "by size", "histogram"
 FIELDS = (
     Field(SHIPPED, "Profile", "choice", tuple(catalogue.measured_names())),
@@ -58,6 +58,8 @@ FIELDS = (
 )
 BY_NAME = {each.name: each for each in FIELDS}
 Tell = Callable[[str], None]
+Rows = Literal["fitted", "kept", "others"]
+"""A profile was fitted to some rows, keeps them as its shapes, or has never seen them."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,8 @@ class Calibrated:
     constants: tuple[Told, ...]
     name: str
     """By which a scenario chooses the profile."""
-    fitted: bool
-    """Whether it was fitted to these very rows."""
+    rows: Rows
+    """What the profile knows of the rows."""
 
     @property
     def uploaded(self) -> bool:
@@ -135,19 +137,34 @@ def question(choices: Choices, uploads: Sequence[Upload] = ()) -> Question:
     Raises
     ------
     InputError
-        Where a file can be nothing that is read, or several are profiles.
+        Where files do not go together, or something must be chosen that they do not say.
     """
+    if len(uploads) > MOST_FILES:
+        raise InputError(f"{len(uploads)} files were uploaded; remove some, {MOST_FILES} are the most")
     asked = Question(_text(choices, SHIPPED) or usual(choices), tuple(uploads))
     if len(asked.profiles) > 1:
         one, other = asked.profiles[:2]
         raise InputError(f"{other.name}: is a second profile beside {one.name}; remove one of them")
     if asked.profiles or (asked.rows and choices[DO] == FIT):
         asked = replace(asked, profile="")
-    tables_in = [each for each in asked.rows if each.kind == "table"]
     device = _text(choices, DEVICE) if asked.fits else None
+    return replace(asked, device=device, rows_of=_rows_of(choices, asked, device))
+
+
+def _rows_of(choices: Choices, asked: Question, device: str | None) -> str | None:
+    """The device as tables name it, where that has to be said."""
+    tables_in = [each for each in asked.rows if each.kind == "table"]
+    if not tables_in:
+        return None
     if asked.fits and device is None and len(tables_in) == len(asked.rows):
         raise InputError(f"{tables_in[0].name}: does not say which device it is of; choose it", fields=[DEVICE])
-    return replace(asked, device=device, rows_of=_text(choices, ROWS) if tables_in else None)
+    named, chosen = devices_of(tables_in), _text(choices, ROWS)
+    own = device if asked.fits or not asked.profile else simulator.load_profile(asked.profile).device
+    if chosen in named or own in named:
+        return chosen if chosen in named else None
+    if len(named) > 1 and own is not None:
+        raise InputError(f"{tables_in[0].name}: has rows of {len(named)} devices; choose one of them", fields=[ROWS])
+    return named[0] if len(named) == 1 else None
 
 
 def _text(choices: Choices, name: str) -> str | None:
@@ -236,89 +253,23 @@ def _described(profile: MeasuredProfile, comparison: Comparison, asked: Question
     if not name:
         name, profile = keep(profile)
     constants = simulator.profile_constants(profile)
-    return Calibrated(profile, comparison, constants, name, fitted=asked.fits or not asked.uploads)
+    rows: Rows = "fitted" if asked.fits or not asked.uploads else "others" if asked.rows else "kept"
+    return Calibrated(profile, comparison, constants, name, rows)
 
 
 def part_of(calibrated: Calibrated, choices: Choices) -> tuple[Phase, Part | None]:
     """The kind of work that is drawn, and its rows, if anything was measured of it."""
     parts = calibrated.comparison.parts
-    chosen = cast(Phase, choices[PHASE]) if choices[PHASE] is not None else next(iter(parts), "gemm")
+    first: Phase = next(iter(parts), "gemm")
+    chosen = cast(Phase, choices[PHASE]) if choices[PHASE] is not None else first
     return chosen, parts.get(chosen)
 
 
-def headlines(profile: MeasuredProfile) -> list[Score]:
-    """How far off each kind of work is on rows that were held out: of each, the score of most rows."""
-    phases = dict.fromkeys(score.phase for score in profile.held_out)
-    return [
-        max((score for score in profile.held_out if score.phase == phase), key=lambda each: each.scored)
-        for phase in phases
-    ]
-
-
-def is_taken(profile: MeasuredProfile, score: Score) -> bool:
-    """Whether the fit that was scored stands in the profile, or the catalogue's constants do."""
-    return not any(f"{score.phase}.{word}" in profile.borrowed for word in score.what.split())
-
-
-def error_of(score: Score) -> float:
-    """The median error of what estimates use: with the nearest shapes where a profile keeps them."""
-    return score.median if score.with_residuals is None else score.with_residuals
-
-
-def score_rows(profile: MeasuredProfile) -> list[dict[str, Any]]:
-    """Errors on rows that were held out, as a table whose columns sort as numbers."""
-    return [
-        {
-            "work": WORDS.get(score.phase, score.phase),
-            "rows": score.what,
-            "fitted": score.fitted,
-            "scored": score.scored,
-            "catalogue": _percent(score.before),
-            "constants alone": _percent(score.median),
-            "near shapes": _percent(score.with_residuals),
-            "9 of 10 below": _percent(score.p90),
-            "of the sum": _percent(score.bias),
-        }
-        for score in profile.held_out
-    ]
-
-
-PERCENTAGES = ("catalogue", "constants alone", "near shapes", "9 of 10 below", "of the sum")
-"""Columns of `score_rows` that are in percent."""
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100.0 * share
-
-
-def fitted_rows(calibrated: Calibrated) -> list[dict[str, str]]:
-    """The constants that were fitted, beside the catalogue's."""
-    return [
-        {"of": told.of, "constant": told.what, "profile": told.value, "catalogue": told.before}
-        for told in calibrated.constants
-        if told.fitted
-    ]
-
-
-def borrowed_rows(calibrated: Calibrated) -> list[dict[str, str]]:
-    """What the measurements did not determine, and why."""
-    return [{"what": place, "why": why} for place, why in calibrated.profile.borrowed.items()]
-
-
-def errors_in_words(part: Part, predicted: str, *, fitted: bool) -> str:
-    """How far off all rows of a kind of work are."""
-    before, after = part.errors(part.before_s), part.errors(getattr(part, predicted))
-    told = (
-        f"{len(part):,} rows: the median error is {units.percent(after.median)} by the profile and "
-        f"{units.percent(before.median)} by the catalogue; nine of ten are below {units.percent(after.p90)} and "
-        f"{units.percent(before.p90)}."
-    )
-    return f"{told} The profile was fitted to these rows: what it says of others stands above." if fitted else told
-
-
 def sent(calibrated: Calibrated, choices: Choices) -> dict[str, Value | None]:
-    """What to choose so that a scenario uses a profile: a plain host of its device where it says nothing of the system
-    at hand, and a number format that was measured where another would be chosen.
+    """What to choose so that a scenario uses a profile.
+
+    A plain host of its device where it says nothing of the system at hand, and a number format that was measured where
+    another would be usual.
     """
     profile = calibrated.profile
     values: dict[str, Value | None] = {"profile": calibrated.name, BEST: False}
@@ -330,44 +281,3 @@ def sent(calibrated: Calibrated, choices: Choices) -> dict[str, Value | None]:
             usual_format = answer(choices.change(values)).estimate.plan["precision"]
             values |= {} if usual_format in profile.fitted else {"precision": profile.fitted[-1]}
     return values
-
-
-def as_python(asked: Question) -> str:
-    """A program that does the same."""
-    files = [each.name for each in asked.rows]
-    rows_of = {"rows_of": asked.rows_of} if asked.rows_of else {}
-    named = asked.profile or next((each.name for each in asked.profiles), "")
-    if asked.fits:
-        device = {"device": asked.device} if asked.device else {}
-        first = exports.as_call("simulator.calibrate", {"files": files, **device, **rows_of, "name": asked.file})
-    else:
-        first = exports.as_call("simulator.load_profile", {"name": named})
-    given = json.dumps(named) if named and not files else "profile"
-    compared = [
-        given,
-        *([json.dumps(files)] if files else []),
-        *(f"{name}={json.dumps(word)}" for name, word in rows_of.items()),
-    ]
-    lines = [
-        "import simulator",
-        "",
-        f"profile = {first}",
-        f"found = simulator.compare_profile({', '.join(compared)})",
-        'print(found.to_dict()["errors"])',
-        "for score in profile.held_out:",
-        "    print(score.what, score.median, score.with_residuals, score.before)",
-    ]
-    return "\n".join(lines)
-
-
-def as_command(asked: Question) -> str:
-    """The command that prints the same, as far as it does."""
-    files = [shlex.quote(each.name) for each in asked.rows]
-    if asked.fits:
-        options = [("--device", asked.device), ("--rows-of", asked.rows_of)]
-        words = [word for option, value in options if value for word in (option, shlex.quote(value))]
-        return " ".join(["capsim calibrate", *files, *words, "-o", shlex.quote(asked.file)])
-    shown = shlex.quote(asked.profile or asked.profiles[0].name)
-    records = [shlex.quote(each.name) for each in asked.rows if each.kind == "record"]
-    check = ["--check", records[0]] if records else []
-    return " ".join(["capsim calibrate --profile", shown, *check])

@@ -16,7 +16,7 @@ from dashboard.scenario import BEST, blamed, fields, offered
 from dashboard.scenario import field as scenario_field
 from dashboard.showing import complain, plain, working
 from dashboard.state import Choices, Field, Value
-from dashboard.uploaded import is_uploaded
+from dashboard.uploaded import NOTE, is_uploaded
 from hardware.errors import InputError
 from simulator import Estimate
 
@@ -253,7 +253,7 @@ def control(each: Field, choices: Choices, said: Said | None = None) -> None:
 
 def _widget(each: Field, choices: Choices, told: Said) -> None:
     """The control itself."""
-    each = offered(each, choices, session.held())
+    each = offered(each, choices, () if told.scope.prefix else session.held())
     key, wrong = f"control.{told.scope.prefix}{each.name}", told.scope.draft(each.name)
     shown = wrong[0] if wrong is not None else _as_widget(each, choices[each.name])
     if key not in st.session_state or st.session_state[key] != shown:
@@ -264,7 +264,7 @@ def _widget(each: Field, choices: Choices, told: Said) -> None:
 def _note(each: Field, choices: Choices) -> None:
     """Say of what was uploaded that it lives in the session."""
     if each.name in ("profile", "system") and is_uploaded(choices[each.name]):
-        st.caption(":material/upload_file: Uploaded: only this browser tab knows it, and no link has it.")
+        st.caption(NOTE)
 
 
 def _problem(each: Field, told: Said) -> None:

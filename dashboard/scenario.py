@@ -132,6 +132,11 @@ def offered(each: Field, choices: Choices, held: Iterable[str] = ()) -> Field:
     return replace(each, options=options, labels=labels, example=each.example if options else "none for this device")
 
 
+def has_upload(choices: Choices) -> bool:
+    """Whether a scenario has something that was uploaded, which no link holds."""
+    return any(is_uploaded(choices[name]) for name in ("profile", "system"))
+
+
 def _profiles(choices: Choices) -> tuple[str, ...]:
     """The shipped profiles that speak for the devices of the system."""
     if is_uploaded(choices["system"]):

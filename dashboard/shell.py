@@ -9,8 +9,9 @@ from typing import NoReturn
 import streamlit as st
 
 from dashboard import session
+from dashboard.scenario import fields
 from dashboard.showing import link_problems, sentences
-from dashboard.state import Value
+from dashboard.state import Value, opening, to_query
 from dashboard.views import View, views
 
 PAGES, _WANTED = "capsim.pages", "capsim.wanted"
@@ -48,8 +49,10 @@ def send(name: str, values: Mapping[str, Value | None]) -> None:
 
 
 def go_to(name: str) -> NoReturn:
-    """Go on with another page, with what is chosen now."""
-    st.switch_page(st.session_state[PAGES][name])
+    """Go on with another page, with what is chosen now; its link goes with it, or going back would take longer."""
+    known = (*fields(), *import_module(f"dashboard.views.{name}").FIELDS)
+    chosen = opening(known).change(dict(session.current().values))
+    st.switch_page(st.session_state[PAGES][name], query_params=to_query(chosen, known))
 
 
 def _runner(view: View) -> Callable[[], None]:

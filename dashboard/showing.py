@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import session
+from dashboard import scenario, session
 from hardware.errors import InputError, one_line
 
 _LOG = logging.getLogger("capsim.dashboard")
@@ -159,7 +159,9 @@ def share(*, python: str, command: str, files: tuple[File, ...], key: str = "sha
     if not box.open:  # what colours a program is large, and not everybody wants it
         return
     with box:
-        st.caption("The address of this page holds all that is chosen: copy it to share the page.")
+        whole = not scenario.has_upload(session.current())
+        held = "holds all that is chosen: copy it to share the page." if whole else "leaves out what was uploaded."
+        st.caption(f"The address of this page {held}")
         st.markdown("**Copy as Python**")
         st.code(python, language="python", wrap_lines=True)
         st.markdown("**Copy as command**")

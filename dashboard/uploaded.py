@@ -30,6 +30,8 @@ ENDINGS: dict[str, Kind] = {
     ".csv.gz": "table",
 }
 """What a file is, by the end of its name."""
+NOTE = ":material/upload_file: Uploaded: only this browser tab knows it, and no link has it."
+"""What is said wherever an upload is used."""
 MARK = "@"
 """Between a name and what tells uploads of equal names apart."""
 _LONGEST = 80
@@ -48,9 +50,9 @@ class Upload:
     @classmethod
     def of(cls, name: str, content: bytes) -> Upload:
         """A file by its name, without folders, and what it holds."""
-        bare = re.sub(r"[^\w.+-]+", "-", re.split(r"[/\\]", name)[-1], flags=re.ASCII)[-_LONGEST:].lstrip(".-")
+        bare = re.sub(r"[^\w.+-]+", "-", re.split(r"[/\\]", name)[-1], flags=re.ASCII)[-_LONGEST:]
         ending = next((each for each in ENDINGS if bare.lower().endswith(each)), "")
-        stem = bare[: len(bare) - len(ending)]
+        stem = bare[: len(bare) - len(ending)].lstrip(".-")
         return cls(f"{stem or 'unnamed'}{ending}", sha256(content).hexdigest(), content)
 
     @property
@@ -66,6 +68,11 @@ class Upload:
             if self.name.lower().endswith(ending):
                 return kind
         raise InputError(f"{self.name}: is none of the files that are read; upload one that ends in {_listed()}")
+
+
+def has(uploads: Sequence[Upload], *kinds: Kind) -> bool:
+    """Whether there are files of some kinds."""
+    return any(each.name.endswith(ending) for each in uploads for ending, kind in ENDINGS.items() if kind in kinds)
 
 
 def _listed() -> str:

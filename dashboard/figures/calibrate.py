@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
+from itertools import pairwise
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from dashboard.axes import COUNT, TIME, Measure, logarithmic
+from dashboard.axes import TIME, Measure, logarithmic
 from dashboard.theme import BLUE, GREY, ORANGE, laid_out
 from simulator import units
 from simulator.profiling.comparison import SIZES, WORDS, Part
@@ -23,12 +25,18 @@ _RATIOS = (0.1, 0.2, 0.5, 0.8, 1.0, 1.25, 2.0, 5.0, 10.0)
 _WIDEST, _NARROWEST = 10.0, 1.25
 """Ratios beyond which points are drawn at the edge, and that an axis shows at least."""
 _SIDES = ("catalogue", "profile")
-_LOOKS = {
-    "catalogue": {"color": ORANGE, "symbol": "square-open", "size": 6, "opacity": 0.7},
-    "profile": {"color": BLUE, "symbol": "circle", "size": 5, "opacity": 0.7},
+_COLOURS = {"catalogue": ORANGE, "profile": BLUE}
+_SYMBOLS = {"catalogue": "square-open", "profile": "circle"}
+_FEW = 100
+"""Up to so many points are large."""
+_MEASURES = {
+    "FLOP": Measure(((1.0, "{}"), (1e3, "{}k"), (1e6, "{}M"), (1e9, "{}G"), (1e12, "{}T"), (1e15, "{}P"))),
+    "B": Measure(
+        ((1.0, "{} B"), (2.0**10, "{} KiB"), (2.0**20, "{} MiB"), (2.0**30, "{} GiB"), (2.0**40, "{} TiB")),
+        tuple(2.0**power for power in range(0, 51, 5)),
+    ),
 }
-_BYTES = Measure(((1.0, "{} B"), (2.0**10, "{} KiB"), (2.0**20, "{} MiB"), (2.0**30, "{} GiB"), (2.0**40, "{} TiB")))
-_MEASURES = {"FLOP": COUNT, "B": _BYTES}
+"""Of sizes, by their unit."""
 
 
 def drawn(part: Part, most: int = MOST) -> NDArray[np.intp]:
@@ -61,7 +69,7 @@ def agreement(part: Part, predicted: str) -> go.Figure:
             x=part.measured_s[rows],
             y=column[rows],
             mode="markers",
-            marker=_LOOKS[side],
+            marker=_marker(side, len(rows)),
             hovertext=_told(part, column, rows, side),
             hoverinfo="text",
         )
@@ -75,10 +83,21 @@ def _columns(part: Part, predicted: str) -> dict[str, NDArray[np.float64]]:
     return {"catalogue": part.before_s, "profile": getattr(part, predicted)}
 
 
+def _marker(side: str, points: int) -> dict[str, object]:
+    """How points look."""
+    few = points <= _FEW
+    return {
+        "color": _COLOURS[side],
+        "symbol": _SYMBOLS[side],
+        "size": 9 if few else 6,
+        "opacity": 0.9 if few else 0.7,
+    }
+
+
 def _told(part: Part, column: NDArray[np.float64], rows: NDArray[np.intp], side: str) -> list[str]:
     """Rows in words."""
     return [
-        f"<b>{part.words[row]}</b><br>measured {units.duration(part.measured_s[row])}<br>{side}: "
+        f"<b>{escape(part.words[row])}</b><br>measured {units.duration(part.measured_s[row])}<br>{side}: "
         f"{units.duration(column[row])} ({100.0 * (column[row] / part.measured_s[row] - 1.0):+.1f} %)"
         for row in rows.tolist()
     ]
@@ -104,7 +123,7 @@ def by_size(part: Part, predicted: str) -> go.Figure:
             x=part.size[rows],
             y=np.clip(ratio[rows], 1.0 / reach, reach),
             mode="markers",
-            marker=_LOOKS[side],
+            marker=_marker(side, len(rows)),
             hovertext=_told(part, _columns(part, predicted)[side], rows, side),
             hoverinfo="text",
             cliponaxis=False,
@@ -150,7 +169,7 @@ def histogram(part: Part, predicted: str) -> go.Figure:
             name=side,
             x=middles,
             y=100.0 * counts / len(part),
-            marker_color=_LOOKS[side]["color"],
+            marker_color=_COLOURS[side],
             marker_pattern_shape="/" if side == "catalogue" else "",
             hovertext=_bins(edges, counts, side),
             hoverinfo="text",
@@ -166,7 +185,7 @@ def histogram(part: Part, predicted: str) -> go.Figure:
 
 def _bins(edges: NDArray[np.float64], counts: NDArray[np.intp], side: str) -> list[str]:
     """Bins in words; those at the ends hold all that is farther off."""
-    words = [f"{100.0 * low:+.0f} to {100.0 * high:+.0f} %" for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    words = [f"{100.0 * low:+.0f} to {100.0 * high:+.0f} %" for low, high in pairwise(edges)]
     words[0], words[-1] = f"below {100.0 * edges[1]:+.0f} %", f"above {100.0 * edges[-2]:+.0f} %"
     return [f"<b>{bin_}</b><br>{side}: {count:,} rows" for bin_, count in zip(words, counts.tolist(), strict=True)]
 

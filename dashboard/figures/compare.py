@@ -27,6 +27,8 @@ class Amount:
     text: str
     limits: tuple[float, float] | None = None
     fits: bool = True
+    more: str = ""
+    """What is said besides where the bar is pointed at."""
 
 
 def times(rows: Named) -> go.Figure:
@@ -56,7 +58,7 @@ def memories(rows: Named) -> go.Figure:
     amounts, limits = [], []
     for label, each in rows:
         total, capacity = each.memory_bytes["total"], each.memory_bytes["capacity"]
-        amounts.append(Amount(label, total, units.size(total), fits=each.fits))
+        amounts.append(Amount(label, total, units.size(total), fits=each.fits, more=f" of {units.size(capacity)}"))
         limits.append(capacity)
     return _bars(amounts, ends=limits)
 
@@ -89,14 +91,7 @@ def _bars(rows: Sequence[Amount], ends: Sequence[float] | None = None) -> go.Fig
             "color": [BLUE if row.fits else BAD for row in rows],
             "pattern": {"shape": ["" if row.fits else "/" for row in rows]},
         },
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": [high - row.value for row, high in zip(rows, highs, strict=True)],
-            "arrayminus": [row.value - row.limits[0] if row.limits else 0.0 for row in rows],
-            "color": GREY,
-            "visible": any(row.limits for row in rows),
-        },
+        error_x=_lines(rows),
         hovertext=[_told(row) for row in rows],
         hoverinfo="text",
     )
@@ -119,6 +114,18 @@ def _bars(rows: Sequence[Amount], ends: Sequence[float] | None = None) -> go.Fig
     return laid_out(figure, height=60 + _ROW * len(rows), bottom=8)
 
 
+def _lines(rows: Sequence[Amount]) -> dict[str, object]:
+    """The intervals as error bars."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [row.limits[1] - row.value if row.limits else 0.0 for row in rows],
+        "arrayminus": [row.value - row.limits[0] if row.limits else 0.0 for row in rows],
+        "color": GREY,
+        "visible": any(row.limits for row in rows),
+    }
+
+
 def _end(rows: Sequence[Amount], reach: Sequence[float]) -> float:
     """Where the axis ends, so that there is room for the words beside every bar."""
     rooms = [end / (1.0 - min(_LETTER * (len(row.text) + 2), 0.7)) for row, end in zip(rows, reach, strict=True)]
@@ -127,7 +134,7 @@ def _end(rows: Sequence[Amount], reach: Sequence[float]) -> float:
 
 def _told(row: Amount) -> str:
     """One bar in words."""
-    return f"<b>{row.label}</b>: {row.text}{'' if row.fits else '<br>does not fit'}"
+    return f"<b>{row.label}</b>: {row.text}{row.more}{'' if row.fits else '<br>does not fit'}"
 
 
 def steps(rows: Named) -> go.Figure:

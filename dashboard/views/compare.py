@@ -13,7 +13,7 @@ from dashboard.comparing import Row
 from dashboard.controls import Said, Scope, scenario_controls
 from dashboard.figures import compare as figures
 from dashboard.glossary import explain
-from dashboard.scenario import BEST, fields
+from dashboard.scenario import BEST, fields, has_upload
 from dashboard.showing import complain, plain, working
 from dashboard.state import Choices, Field, Value
 from hardware.errors import InputError
@@ -151,7 +151,7 @@ def _begin(rows: Sequence[Choices]) -> None:
         st.button(
             "Add what Plan shows",
             key="compare.add",
-            disabled=full,
+            disabled=full or has_upload(session.current()),
             help=f"{comparing.MOST} scenarios are the most." if full else explain("compare_add"),
             on_click=lambda: _choose([*rows, session.current().only(fields())], len(rows) + 1),
         )
@@ -233,7 +233,9 @@ def _differences(found: Sequence[Row]) -> None:
     for row in rows:
         cells = (f":orange-background[**{plain(value)}**]" if other else plain(value) for value, other in row.marked)
         names = (plain(label) for label, _ in answered)
-        table.append({"what": plain(row.name), "from": row.origin, **dict(zip(names, cells, strict=True))})
+        table.append(
+            {"what": plain(row.name), "from": row.origin.replace(" ", "\u00a0"), **dict(zip(names, cells, strict=True))}
+        )
     st.table(table, border="horizontal", hide_index=True, alt="Where the scenarios differ")
     st.caption("Bold on orange: not as in the first.")
 

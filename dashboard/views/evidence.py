@@ -29,7 +29,7 @@ FIELDS: tuple[Field, ...] = (
 )
 _COLOURED = 5
 """Groups with a colour of their own."""
-_WIDTH = 136
+_WIDTH = 132
 """Of one score; two of them stand beside each other on a narrow screen [pixels]."""
 
 

@@ -11,10 +11,12 @@ from dashboard import answers, exports, session, showing
 from dashboard.answers import Answer
 from dashboard.controls import ask
 from dashboard.figures import plan as figures
+from dashboard.figures.served import served
 from dashboard.glossary import explain
-from dashboard.scenario import field, fields
+from dashboard.scenario import field, fields, has_upload
 from dashboard.showing import plain
 from dashboard.state import Choices, Field, opening
+from dashboard.uploaded import NOTE, title_of
 from simulator import Estimate, Improvement, units
 from simulator.long_run import matters
 from simulator.report import plan_in_words
@@ -59,6 +61,8 @@ def page(choices: Choices) -> None:
     with right:
         _limits(estimate)
         _help(choices, found)
+        if estimate.served:
+            _rests_on(choices, estimate)
     left, right = st.columns(2, gap="medium")
     with left:
         _shown("Memory of a device", "memory", drawn, choices, _fits(estimate))
@@ -91,7 +95,7 @@ def _answer(estimate: Estimate) -> None:
         interval = units.span(estimate.step_time_low_s, estimate.step_time_high_s)
     told = matters(run.time_s, run.expected_time_s)
     expected = "never ends with failures" if run.expected_time_s is None else units.duration(run.expected_time_s)
-    cost = "no price known" if run.cost_usd is None else units.money(run.cost_usd)
+    cost = "no price" if run.cost_usd is None else units.money(run.cost_usd)
     rate = "" if run.cost_usd is None else f"${run.cost_usd / run.device_hours:,.2f}/h a device"
     with st.container(horizontal=True, gap="small"):
         _metric("Step time", units.duration(estimate.step_time_s), interval, "step_time")
@@ -150,6 +154,20 @@ def _help(choices: Choices, found: Answer) -> None:
             label = _change(change, found.estimate)
             st.button(label, key=f"apply.{change.field}", width="stretch", on_click=_apply, args=(choices, change))
         st.caption("Press one to apply it.")
+
+
+def _rests_on(choices: Choices, estimate: Estimate) -> None:
+    """What of the step was measured."""
+    st.markdown("##### What the step rests on", help=explain("served"))
+    showing.figure(
+        served(estimate),
+        name=exports.file_name(choices, "", kind="served"),
+        alt="Share of the step by what it rests on",
+        key="served",
+    )
+    st.caption(plain(f"Measured profile: {title_of(choices.text('profile'))}."))
+    if has_upload(choices):
+        st.caption(NOTE)
 
 
 def _apply(choices: Choices, change: Improvement) -> None:

@@ -96,7 +96,7 @@ def _best(best: Estimate) -> None:
             "step_time",
         )
         _metric("Time to train", units.duration(best.run.time_s), f"{best.run.steps:,} steps", "time_to_train")
-        _metric("Cost", "no price known" if cost is None else units.money(cost), "", "cost")
+        _metric("Cost", "no price" if cost is None else units.money(cost), "", "cost")
         _metric("MFU", units.percent(best.mfu), f"{units.count(best.tokens_per_s)} tokens/s", "mfu")
         _metric(
             "Memory", units.size(memory["total"]), f"{units.size(memory['capacity'] - memory['total'])} free", "memory"

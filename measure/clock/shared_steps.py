@@ -6,7 +6,6 @@ steps, and whatever waits within a step ends after a while.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -168,8 +167,9 @@ def measure_shared(
     except Exception as error:  # whatever it is, the others must hear of it
         if lost(error):
             raise
-        traceback.clear_frames(error.__traceback__)  # they hold tensors and the group
+        error.__traceback__ = None  # its frames hold tensors, and the group
         _leave(own, machine, failed=True)
+        del own  # with the last of it gloo closes its connections, and the others need not be patient
         trouble = _trouble_of(error)
         worst = members.stop(trouble)
         return without(case, _outcome(worst), error if worst == trouble else _WORDS[worst])
@@ -206,7 +206,9 @@ def _wrap(case: Case, own: Any, members: Members, machine: Machine) -> Wrap:
         except ImportError:
             raise UnsupportedError("this version of torch has no fully_shard") from None
         members.agree()
-        mesh, dtype = DeviceMesh.from_group(own, machine.kind), DTYPES[case.dtype]
+        # A name of its own: torch remembers meshes, and would take one whose group is gone for an equal one.
+        mesh = DeviceMesh.from_group(own, machine.kind, mesh_dim_names=(f"shard_{own.group_name}",))
+        dtype = DTYPES[case.dtype]
         sharded(module, mesh, tied=few.tied_head, computed=dtype, reduced=dtype)
         return module.loss
 

@@ -65,6 +65,26 @@ def constants_of(profile: MeasuredProfile) -> tuple[Told, ...]:
     return (*found, *_of_links(profile), *_of_steps(profile))
 
 
+_HEADS = {"gemm": "products", "memory": "memory-bound kernels", "steps": "training steps"}
+
+
+def in_words(place: str) -> str:
+    """A place of a profile, as `MeasuredProfile.borrowed` names it, in words.
+
+    >>> in_words("gemm.bf16.weight_gradient"), in_words("links.all_reduce.4"), in_words("stacks.pytorch-eager.launch")
+    ('products, bf16: weight gradient', 'all-reduce over 4 ranks', 'steps of pytorch-eager: launch')
+    """
+    head, *rest = place.split(".")
+    if head == "links" and len(rest) == 2:
+        return f"{rest[0].replace('_', '-')} over {rest[1]} ranks"
+    if head == "stacks" and rest:
+        head, rest = f"steps of {rest[0]}", rest[1:]
+    elif head in ("gemm", "attention") and rest:
+        head, rest = f"{_HEADS.get(head, head)}, {rest[0]}", rest[1:]
+    words = [_HEADS.get(head, head), *(part.replace("_", " ") for part in rest)]
+    return ": ".join(words)
+
+
 def _why(profile: MeasuredProfile, place: str) -> str:
     """Why a constant was borrowed: it, or all of its kind."""
     parts = place.split(".")

@@ -25,9 +25,9 @@ def test_linear_axes(values: list[float], measure: axes.Measure) -> None:
     assert axes.linear(values, measure, zero=True)["range"][0] == 0.0  # type: ignore[index]
 
 
-@given(st.lists(_AMOUNT, min_size=1, max_size=20), st.sampled_from(_MEASURES))
-def test_logarithmic_axes(values: list[float], measure: axes.Measure) -> None:
-    axis: Any = axes.logarithmic(values, measure)
+@given(st.lists(_AMOUNT, min_size=1, max_size=20), st.sampled_from(_MEASURES), st.sampled_from([0.0, 0.06]))
+def test_logarithmic_axes(values: list[float], measure: axes.Measure, room: float) -> None:
+    axis: Any = axes.logarithmic(values, measure, room=room)
     low, high = axis["range"]
     assert 10.0**low <= min(values) * (1 + 1e-9)
     assert 10.0**high >= max(values) * (1 - 1e-9)

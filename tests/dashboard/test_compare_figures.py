@@ -62,6 +62,8 @@ def test_memory_stands_beside_what_a_device_holds(named: _Named) -> None:
     assert list(bars.x) == [each.memory_bytes["total"] for _, each in named]
     assert list(marks.x) == [each.memory_bytes["capacity"] for _, each in named]
     assert bars.error_x.visible is False
+    capacity = simulator.units.size(named[0][1].memory_bytes["capacity"])
+    assert bars.hovertext[0].endswith(f" of {capacity}")
     assert [text.strip() for text in words.text] == [
         simulator.units.size(each.memory_bytes["total"]) for _, each in named
     ]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import simulator
 from dashboard import comparing, theme
-from dashboard.answers import answer
+from dashboard.answers import Answer, answer
 from dashboard.comparing import LONGEST, MOST, Row, from_text, to_text
 from dashboard.scenario import BEST, fields
 from dashboard.state import Choices, Field, opening
@@ -173,6 +173,16 @@ def test_the_basis_tells_read_from_fitted_and_measured() -> None:
     assert fitted["nearest run"]
     assert unfitted["fitted"] == "nothing: constants of the catalogue"
     assert unfitted["interval"] == "not known"
+
+
+def test_what_was_measured_on_the_device_is_told() -> None:
+    scenario = simulator.resolve("bert-large", "dgx-a100-640gb", profile="a100-sxm", plan={"precision": "bf16"})
+    estimate = simulator.answer(scenario)
+    (told,) = comparing.rests_on([Row("1", opening(fields()), Answer(scenario, estimate))])
+    assert estimate.served is not None
+    first = max(estimate.served.values())
+    assert told["measured"].startswith(simulator.units.percent(first))
+    assert "shapes near measured ones" in told["measured"]
 
 
 def test_what_is_exported_says_the_same() -> None:

@@ -75,5 +75,7 @@ def reached_by_keyboard(page: Any, most: int) -> str:
 
 def click_row(page: Any, number: int) -> None:
     """Select a row of the first table that can be selected from, counted from 1."""
-    box = page.get_by_test_id("stDataFrame").first.bounding_box()
+    table = page.get_by_test_id("stDataFrame").first
+    table.scroll_into_view_if_needed()
+    box = table.bounding_box()
     page.mouse.click(box["x"] + 17, box["y"] + 35 * number + 17)

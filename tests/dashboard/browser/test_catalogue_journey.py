@@ -63,6 +63,7 @@ def test_quoted_figures_stand_beside_the_vendors(visit: Visit) -> None:
 def test_an_entry_is_downloaded_with_its_sources(visit: Visit, tmp_path: Path) -> None:
     page: Any = visit("/catalogue?catalogue_entry=rtx-3090")
     page.get_by_text("Copy or download").click()
+    settle(page)
     with page.expect_download() as caught:
         page.get_by_role("button", name="YAML").click()
     path = tmp_path / caught.value.suggested_filename
@@ -79,6 +80,6 @@ def test_everything_is_reached_by_the_keyboard(visit: Visit) -> None:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("part", ["devices", "systems", "measured", "reliability"])
+@pytest.mark.parametrize("part", ["systems", "measured"])
 def test_it_is_legible_at_every_width_and_in_both_themes(visit: Visit, width: int, dark: bool, part: str) -> None:
     look(visit(f"/catalogue?catalogue_part={part}", width=width, dark=dark), width=width, dark=dark)

@@ -85,9 +85,23 @@ def test_what_is_wrong_stands_beside_its_control(visit: Visit) -> None:
     assert "Traceback" not in page.content()
 
 
+def test_a_long_search_shows_how_far_it_is_and_can_be_stopped(visit: Visit) -> None:
+    large = opening(fields()).change({"model": "gpt3-175b", "system": "superpod-a100", "devices": 2048})
+    rows = [opening(fields()), large]
+    page: Any = visit(f"/compare?compare_rows={to_text(rows)}&compare_row=2")
+    page.get_by_text("Best plan of all", exact=True).click()
+    expect(page.get_by_text("2 gpt3-175b, superpod-a100, devices 2048, best plan of all: pricing")).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+    page.wait_for_url(f"**/compare?compare_rows={to_text(rows)}&compare_row=2")
+    expect(page.get_by_role("button", name="Stop")).to_have_count(0)
+    settle(page)
+    assert page.locator(".ytick text").filter(has_text="2048").count() == 5
+
+
 def test_what_is_downloaded_is_what_is_compared(visit: Visit, tmp_path: Path) -> None:
     page: Any = visit("/compare")
     page.get_by_text("Copy or download").click()
+    settle(page)
     with page.expect_download() as caught:
         page.get_by_role("button", name="YAML").click()
     path = tmp_path / caught.value.suggested_filename

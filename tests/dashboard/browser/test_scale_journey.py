@@ -26,8 +26,7 @@ def test_it_opens_on_an_answer_and_asks_nobody_else(visit: Visit) -> None:
 
 def test_a_growing_batch_stands_in_the_link(visit: Visit) -> None:
     page: Any = visit(f"/scale?{_SMALL}")
-    box = page.get_by_test_id("stSidebar").get_by_label("Batch", exact=False).first
-    box.click()
+    page.get_by_role("combobox", name="Batch", exact=True).click()
     page.get_by_role("option", name="grows with the devices").click()
     page.wait_for_url("**scale_batch=grows*")
     settle(page)

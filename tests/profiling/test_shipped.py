@@ -1,0 +1,71 @@
+"""The measured profiles that come with capsim: what they are fitted to, and how far off they are on what they had not
+seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hardware.catalogue import load_measured, measured_names
+from hardware.measured import MeasuredProfile, Score
+from simulator.backends.measured import device_of
+from simulator.profiling import shipped
+from simulator.profiling.calibrate import from_files
+from simulator.profiling.journal import read
+from simulator.profiling.recorded import steps_of
+from simulator.profiling.stepping import compare
+from simulator.profiling.writing import text_of
+
+STEPS = Path(__file__).parent / "records" / "cpu-amd-epyc-steps.jsonl"
+"""Steps of models that the shipped record of the CPU does not have, timed in turns with it."""
+
+
+def _score(profile: MeasuredProfile, what: str) -> Score:
+    return next(each for each in profile.held_out if each.what == what)
+
+
+def test_all_that_is_shipped_has_a_recipe_or_a_record() -> None:
+    assert set(measured_names()) == {*shipped.recipes(), *(each.id for each in shipped.records())}
+
+
+def test_a_profile_is_what_its_recipe_makes_of_the_tables() -> None:
+    found = shipped.fit("a100-pcie", shipped.recipes()["a100-pcie"])
+    assert text_of(found) == text_of(load_measured("a100-pcie"))
+
+
+def test_a_profile_is_what_is_made_of_its_record() -> None:
+    (record,) = shipped.records()
+    assert text_of(from_files([record.file], name=record.id)) == text_of(load_measured(record.id))
+
+
+@pytest.mark.parametrize("name", ["a100-sxm", "h100-sxm"])
+def test_large_products_are_within_five_per_cent(name: str) -> None:
+    score = _score(load_measured(name), "large bf16 products")
+    assert score.scored > 400
+    assert score.median <= 0.05
+    assert score.with_residuals is not None
+    assert score.with_residuals <= 0.04
+
+
+@pytest.mark.parametrize("name", ["a100-sxm", "h100-sxm", "h200-sxm", "b200-sxm", "gb200"])
+def test_collectives_on_nvlink_are_within_six_per_cent(name: str) -> None:
+    score = _score(load_measured(name), "all")
+    assert score.phase == "collective"
+    assert score.scored > 50
+    assert score.median <= 0.06
+
+
+def test_steps_on_a_cpu_that_were_not_fitted_are_within_five_per_cent() -> None:
+    profile = load_measured("cpu-amd-epyc")
+    steps = steps_of(read(STEPS))
+    fitted = {step.model.id for record in shipped.records() for step in steps_of(read(record.file))}
+    assert not fitted & {step.model.id for step in steps}
+    compared = compare(steps, profile, device_of(profile))
+    errors = np.abs([each.error for each in compared])
+    before = np.abs([each.before_s / each.step.seconds - 1.0 for each in compared])
+    assert len({(each.step.case.key) for each in compared}) >= 12
+    assert {step.model.family for step in steps} == {"bert", "palm"}
+    assert float(np.median(errors)) <= 0.05 < float(np.median(before))
+    assert float(errors.max()) <= 0.15
