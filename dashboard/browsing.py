@@ -176,13 +176,17 @@ def _at_hand(part: str, choices: Choices) -> str | None:
         return None
     if part == "prices":
         return next((price.id for price in catalogue.prices() if price.device == device.id), None)
-    return {"devices": device.id, "profiles": device.profile, "measured": device.profile}.get(part)
+    if part == "measured":
+        return str(choices["profile"] or next(iter(simulator.profiles_for(choices.text("system"))), None))
+    return {"devices": device.id, "profiles": device.profile}.get(part)
 
 
 def usable(part: str, name: str) -> bool:
     """Whether a scenario can use an entry."""
     if part == "stacks":
         return any(known.device.kind == load_stack(name).platform for known in _systems())
+    if part == "measured":  # one of a device that the catalogue lacks has no system to run on
+        return isinstance(catalogue.load_measured(name).device, str)
     return part in _USES
 
 
@@ -282,7 +286,7 @@ _USES: Mapping[str, Callable[[str, Choices], Values]] = {
     "models": _model,
     "stacks": _stack,
     "prices": _price,
-    **({"measured": _measured} if any(field.name == "profile" for field in fields()) else {}),
+    "measured": _measured,
     "grids": lambda name, _: {"grid": name},
     "overheads": lambda name, _: {"overhead": name},
 }

@@ -122,13 +122,8 @@ _DEVICES: Kept[tuple[str, ...]] = Kept(32)
 
 def usual(choices: Choices) -> str:
     """The profile that is shown unless one is chosen: one for the devices of the scenario at hand."""
-    system = choices.text("system")
-    if system not in field("system").options:
-        return OPENING
-    try:
-        return next(iter(simulator.profiles_for(system)), OPENING)
-    except InputError:
-        return OPENING
+    suiting = offered(field("profile"), choices.change({"profile": None})).options
+    return next(iter(suiting), OPENING)
 
 
 def question(choices: Choices, uploads: Sequence[Upload] = ()) -> Question:
@@ -156,9 +151,9 @@ def _rows_of(choices: Choices, asked: Question, device: str | None) -> str | Non
     tables_in = [each for each in asked.rows if each.kind == "table"]
     if not tables_in:
         return None
+    named, chosen = devices_of(tables_in), _text(choices, ROWS)
     if asked.fits and device is None and len(tables_in) == len(asked.rows):
         raise InputError(f"{tables_in[0].name}: does not say which device it is of; choose it", fields=[DEVICE])
-    named, chosen = devices_of(tables_in), _text(choices, ROWS)
     own = device if asked.fits or not asked.profile else simulator.load_profile(asked.profile).device
     if chosen in named or own in named:
         return chosen if chosen in named else None

@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from dashboard.answers import Answer, planned
-from dashboard.scenario import BEST, arguments, fields
+from dashboard.scenario import BEST, arguments, fields, is_host
 from dashboard.state import Choices
-from dashboard.uploaded import MARK, file_of, is_uploaded, title_of
+from dashboard.uploaded import MARK, file_of, title_of
 from simulator import Estimate, MeasuredProfile
 
 _OPTIONS = {"sequence_length": "seq-len", "target_length": "target-len"}
@@ -84,7 +84,7 @@ def _words(choices: Choices) -> list[str]:
     words = [shlex.quote(choices.text("model"))]
     for each in fields():
         value = choices[each.name]
-        if value is None or each.name in ("model", BEST) or (each.name == "system" and is_uploaded(value)):
+        if value is None or each.name in ("model", BEST) or (each.name == "system" and is_host(str(value))):
             continue
         option = _OPTIONS.get(each.name, each.name.replace("_", "-"))
         if each.kind == "flag":

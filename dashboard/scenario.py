@@ -43,7 +43,7 @@ def field(name: str) -> Field:
 
 def _what() -> tuple[Field, ...]:
     """What runs on what."""
-    systems = (*catalogue.names("systems"), *catalogue.names("devices"))
+    systems = (*catalogue.names("systems"), *catalogue.names("devices"), *simulator.profile_hosts())
     return (
         Field("model", "Model", "choice", tuple(names("models")), default="bert-large"),
         Field("system", "System", "choice", systems, default="dgx-a100-640gb"),
@@ -137,12 +137,18 @@ def has_upload(choices: Choices) -> bool:
     return any(is_uploaded(choices[name]) for name in ("profile", "system"))
 
 
+def is_host(system: str) -> bool:
+    """Whether a system is a host of a device that only a profile knows; the API takes it where no system is named."""
+    return is_uploaded(system) or system in simulator.profile_hosts()
+
+
 def _profiles(choices: Choices) -> tuple[str, ...]:
     """The shipped profiles that speak for the devices of the system."""
-    if is_uploaded(choices["system"]):
-        return ()
+    system = choices.text("system")
+    if is_host(system):
+        return simulator.profile_hosts().get(system, ())
     try:
-        return simulator.profiles_for(choices.text("system"))
+        return simulator.profiles_for(system)
     except InputError:
         return ()
 
@@ -150,7 +156,7 @@ def _profiles(choices: Choices) -> tuple[str, ...]:
 def _serves(name: str, choices: Choices) -> bool:
     """Whether an uploaded profile speaks for the devices of the system."""
     found = simulator.load_profile(profile_of(name))
-    if is_uploaded(choices["system"]):
+    if is_host(choices.text("system")):
         return choices["system"] == system_of(name, found)
     try:
         return suits(found, simulator.load_system(choices.text("system")))
@@ -174,8 +180,7 @@ def arguments(choices: Choices) -> dict[str, Any]:
     """What `simulator.estimate` takes for the choices; open fields and empty groups are left out."""
     given: dict[str, Any] = {name: value for name, value in choices.only(fields()).values if name != BEST}
     groups = {group: {each.name for each in fields() if each.group == group} for group in GROUPS}
-    hosts = is_uploaded(given["system"])  # of a device that only an uploaded profile knows
-    taken: dict[str, Any] = {"model": given["model"], "system": None if hosts else given["system"]}
+    taken: dict[str, Any] = {"model": given["model"], "system": None if is_host(given["system"]) else given["system"]}
     if "profile" in given:
         given["profile"] = profile_of(given["profile"])
     objective = given.pop("objective", None)

@@ -130,7 +130,7 @@ def profile_of(name: str) -> str | MeasuredProfile:
 def system_of(name: str, profile: MeasuredProfile) -> str:
     """What is chosen as the system for a profile: a plain host of its device, in the catalogue or not."""
     if isinstance(profile.device, Device):
-        return f"{profile.device.id}{MARK}{name.rpartition(MARK)[2]}"
+        return f"{profile.device.id}{MARK}{name.rpartition(MARK)[2]}" if is_uploaded(name) else profile.device.id
     return profile.device
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         compare_profile,
         load_profile,
         profile_constants,
+        profile_hosts,
         profile_text,
         profiles_for,
     )
@@ -80,6 +81,7 @@ _HOMES = {
     "load_system": "hardware.catalogue",
     "plan": "simulator.plan_search.planning",
     "profile_constants": "simulator.profiles",
+    "profile_hosts": "simulator.profiles",
     "profile_text": "simulator.profiles",
     "profiles_for": "simulator.profiles",
     "resolve": "simulator.scenario",
@@ -133,6 +135,7 @@ __all__ = [
     "load_system",
     "plan",
     "profile_constants",
+    "profile_hosts",
     "profile_text",
     "profiles_for",
     "resolve",

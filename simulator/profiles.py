@@ -117,6 +117,19 @@ def profiles_for(system: str | Path | System) -> tuple[str, ...]:
 
 
 @cache
+def profile_hosts() -> dict[str, tuple[str, ...]]:
+    """Devices that the catalogue does not have, and the profiles that come with capsim and hold their sheets.
+
+    With such a profile, and no system, `simulator.estimate` takes a plain host of the device.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name, device in _devices().items():
+        if device.id not in catalogue.names("devices"):
+            found[device.id] = (*found.get(device.id, ()), name)
+    return found
+
+
+@cache
 def _devices() -> dict[str, Device]:
     """What each profile that comes with capsim was measured on; profiles are large, and recipes say it too."""
     recipes = shipped.recipes()

@@ -21,6 +21,8 @@ _LINES = {
     **dict.fromkeys(("sharding", "recompute", "schedule"), "name"),
 }
 """Fields of a plan that are set side by side."""
+_APART = 0.06
+"""Share of an axis that lies between two of its labels at least."""
 _SHORT = {"micro_batch": "mb", "virtual_stages": "v"}
 SPENT = {
     "time": ("time of a step", axes.TIME, lambda one: one.step_time_s),
@@ -199,8 +201,10 @@ def _dimension(name: str, kind: str, values: Sequence[Any]) -> dict[str, Any] | 
     else:
         numbers = sorted({int(value or 1) for value in values})
         places = [math.log2(int(value or 1)) for value in values]  # type: ignore[misc]
-        ticks, texts = [math.log2(number) for number in numbers], [f"{number:,}" for number in numbers]
-    if len(texts) < 2:
+        apart = _APART * math.log2(numbers[-1] / numbers[0])
+        told = [n for n, before in zip(numbers, [0.5, *numbers], strict=False) if math.log2(n / before) >= apart]
+        ticks, texts = [math.log2(number) for number in told], [f"{number:,}" for number in told]
+    if len(set(places)) < 2:
         return None
     return {"label": _SHORT.get(name, name), "values": places, "tickvals": list(ticks), "ticktext": texts}
 

@@ -154,7 +154,7 @@ def _shown(choices: Choices, asked: Question, found: Calibrated) -> None:
     st.markdown("##### Measured against predicted", help=explain("calibrate_rows_drawn"))
     _choose(choices, WORDS[phase])
     if part is None:
-        st.info(plain(f"No {WORDS[phase]} to compare: {comparison.rows_of} hold none that is priced."))
+        st.info(plain(f"No {WORDS[phase]} to compare: none that is priced is among {comparison.rows_of}."))
     else:
         _drawn(choices, found, part)
     _held_out(found)
@@ -296,7 +296,7 @@ def _constants(found: Calibrated) -> None:
 def _left_out(found: Calibrated) -> None:
     """Rows that are not compared."""
     if found.comparison.left_out:
-        with st.expander("Rows that are not compared"):
+        with st.expander("Rows that are not compared", expanded=not found.comparison.parts):
             rows = [{"rows": number, "why": why} for why, number in found.comparison.left_out.items()]
             st.dataframe(rows, hide_index=True, alt="Rows that are not compared")
 

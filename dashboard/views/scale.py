@@ -13,9 +13,9 @@ from dashboard.figures import scale as figures
 from dashboard.glossary import explain
 from dashboard.lasting import known, work
 from dashboard.scaling import FIELDS
-from dashboard.scenario import BEST, fields
+from dashboard.scenario import BEST
 from dashboard.showing import complain, plain
-from dashboard.state import Choices, opening
+from dashboard.state import Choices
 from hardware.errors import InputError
 from simulator import Scaling, units
 from simulator.plan_search.report import plan_words
@@ -27,11 +27,6 @@ _WIDTH = 150
 """Of one figure of the answer [pixels]."""
 _CHOSEN = dict.fromkeys(PLAN_FIELDS, "best for each")
 """What stands in open fields of the plan."""
-
-
-def prepare() -> None:
-    """Compute what the page opens on."""
-    scaling.found(opening((*fields(), *FIELDS)))
 
 
 def page(choices: Choices) -> None:

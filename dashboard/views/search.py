@@ -13,10 +13,10 @@ from dashboard.controls import Said, control, plan_given, scenario_controls
 from dashboard.figures import search as figures
 from dashboard.glossary import explain
 from dashboard.lasting import known, work
-from dashboard.scenario import BEST, fields
+from dashboard.scenario import BEST
 from dashboard.searching import FIELDS
 from dashboard.showing import complain, plain
-from dashboard.state import Choices, opening
+from dashboard.state import Choices
 from hardware.errors import InputError
 from simulator import Estimate, Search, units
 from simulator.plan_search.report import nearest_words, plan_words, reason_words, why_nothing
@@ -29,11 +29,6 @@ _WIDTH = 138
 """Of one figure of the answer [pixels]."""
 _SEARCHED = dict.fromkeys(PLAN_FIELDS, "all tried")
 """What stands in open fields that a search tries."""
-
-
-def prepare() -> None:
-    """Make the search that the page opens on."""
-    searching.found(opening((*fields(), *FIELDS)))
 
 
 def page(choices: Choices) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ _SWITCHES = ("TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE")
 
 
 @contextmanager
-def compiled(step: Step, machine: Machine, *, backend: str = "inductor") -> Iterator[Step]:
+def compiled(step: Step, machine: Machine, *, backend: str | Callable[..., Any] = "inductor") -> Iterator[Step]:
     """Compile the forward and backward pass of a step, without a break; what was compiled is forgotten at the end.
 
     The optimizer is the same fused kernel as without a compiler.
@@ -32,7 +32,7 @@ def compiled(step: Step, machine: Machine, *, backend: str = "inductor") -> Iter
     machine
         The device.
     backend
-        What makes kernels of the graph, as torch knows it.
+        What makes kernels of the graph: a name that torch knows, or a function.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def compiled(step: Step, machine: Machine, *, backend: str = "inductor") -> Iter
         torch.compiler.reset()
 
 
-def _missing(machine: Machine, backend: str) -> str:
+def _missing(machine: Machine, backend: object) -> str:
     """Why nothing can be compiled here."""
     for switch in _SWITCHES:
         if os.environ.get(switch) == "1":

@@ -128,7 +128,8 @@ class Session:
                 self._say(case, left, summary, len(plan), end)
                 result = self.bench.run(case)
                 self.keeper.add(result)
-                self.forecast.learn(case, result.took_s)
+                if result.outcome == "measured":  # what fails takes next to no time
+                    self.forecast.learn(case, result.took_s)
                 summary.outcomes[result.outcome] += 1
         except KeyboardInterrupt:
             summary.interrupted = True

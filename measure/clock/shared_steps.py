@@ -26,15 +26,13 @@ from measure.clock.steps import PARTS, StepSamples, Wrap, prepare_step, result_o
 from measure.clock.timer import Effort, TooFastError
 from measure.models import Batch, Transformer
 from simulator.profiling.record import Case, Outcome, Result
-from simulator.profiling.steps import STATE_BYTES, StepAmounts, step_amounts
+from simulator.profiling.steps import step_amounts
 from simulator.specs.model import Model
 
 OPERATIONS = ("ddp", "fsdp")
 _LAYERS = 2
 PATIENCE = timedelta(minutes=2)
 """How long a rank waits within a step for the others."""
-_BUCKET_BYTES, _GATHERED_BYTES = 4.0, 8.0
-"""Of a parameter: its place in the buckets of replicas; and, while it is gathered, its value and gradient."""
 _SILENT, _UNSUPPORTED, _OUT_OF_MEMORY = 1, 2, 3
 """What a rank may say instead of that all is well: that others do not answer, that torch cannot, that memory is out."""
 _WORDS = {
@@ -181,7 +179,7 @@ def _attempt(case: Case, model: Model, own: Any, members: Members, machine: Mach
     """Build, warm up and time the step, as long as no rank stops."""
     counted = step_amounts(case, model)
     (free,) = members.agree([-machine.free_bytes()])
-    if too_much := beyond(footprint(case, counted), -free):
+    if too_much := beyond(counted.footprint, -free):
         return without(case, "out_of_memory", too_much)
     step = prepare_step(case, model, machine, _wrap(case, own, members, machine))
     members.agree()
@@ -224,14 +222,6 @@ def _slowest(taken: StepSamples, members: Members) -> StepSamples:
     whole, *parts = (tuple(heard[at * number : (at + 1) * number]) for at in range(len(rows)))
     peak, reserved = (size or None for size in heard[-2:])
     return replace(taken, whole=whole, parts=tuple(parts), memory=(peak, reserved))
-
-
-def footprint(case: Case, counted: StepAmounts) -> float:
-    """What a rank needs at most [B]: replicas have buckets, shards are gathered."""
-    if case.operation == "ddp":
-        return counted.footprint + _BUCKET_BYTES * counted.parameters
-    spared = STATE_BYTES * (1.0 - 1.0 / case.dimensions["ranks"]) - _GATHERED_BYTES
-    return counted.footprint - spared * counted.parameters
 
 
 def _trouble_of(error: Exception) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 
@@ -18,8 +18,9 @@ from simulator.backends.measured_links import MeasuredLinks
 from simulator.backends.nearest import Nearest
 from simulator.formulas.kernels import stream_time
 from simulator.profiling import attentions, in_words, products, stepping
+from simulator.profiling.fitting import TOO_FAST
 from simulator.profiling.recorded import StepTime
-from simulator.profiling.rows import Attentions, Collectives, Measurements, Products, Streams, Values, Words
+from simulator.profiling.rows import Attentions, Collectives, Columns, Measurements, Products, Streams, Values, Words
 from simulator.profiling.sheet import DataSheet
 from simulator.profiling.steps import step_amounts
 
@@ -33,6 +34,7 @@ WORDS: dict[Phase, str] = {
 """The kinds of work that are compared."""
 SIZES: dict[Phase, str] = {"gemm": "FLOP", "attention": "FLOP", "stream": "B", "collective": "B", "step": "FLOP"}
 """What their sizes are: arithmetic, bytes that are moved, or those of a message."""
+Rows = TypeVar("Rows", bound=Columns)
 _REDUCING = ("layer_norm", "rms_norm", "softmax", "cross_entropy")
 _KINDS: tuple[CollectiveName, ...] = get_args(CollectiveName)
 
@@ -174,6 +176,14 @@ def _known_formats(device: Device, words: Words, what: str, left_out: dict[str, 
     return tuple(name for name in known if np.any(words == name))
 
 
+def _believed(rows: Rows, fastest: Values, what: str, left_out: dict[str, int]) -> Rows:
+    """Rows whose times the data sheet allows, as a fit takes them; others are counted."""
+    possible = np.asarray(rows.seconds * TOO_FAST >= fastest)
+    why = f"{what} that beat the data sheet"
+    left_out[why] = left_out.get(why, 0) + int((~possible).sum())
+    return rows.where(possible)
+
+
 def _corrected(form: Values, shapes: Shapes | None, sizes: Values) -> Values:
     """Times of a form with what the nearest measured shapes say of it."""
     if shapes is None or not shapes.sizes:
@@ -193,6 +203,7 @@ def _products(profile: MeasuredProfile, device: Device, rows: Products, left_out
     found = []
     for precision in _known_formats(device, rows.dtype, WORDS["gemm"], left_out):
         mine, sheet = rows.where(rows.dtype == precision), DataSheet.of(device, precision)
+        mine = _believed(mine, mine.flops / sheet.peak, WORDS["gemm"], left_out)
         form = _product_times(profile.constants, mine, sheet, precision)
         part = Part(
             phase="gemm",
@@ -219,6 +230,7 @@ def _attentions(profile: MeasuredProfile, device: Device, rows: Attentions, left
         mine, sheet = rows.where(rows.dtype == precision), DataSheet.of(device, precision)
         mine = mine.where(mine.kernel == attentions.fastest_kernel(mine))
         slower += int((rows.dtype == precision).sum()) - len(mine)
+        mine = _believed(mine, attentions.flops(mine) / sheet.peak, "attention", left_out)
         before, after = _fused(load_profile(device.profile), precision), _fused(profile.constants, precision)
         if before is None or after is None:
             left_out["attention, which the catalogue has no constants for on this class"] = len(mine)

@@ -1,4 +1,4 @@
-"""Steps of a few layers of a model on one device: the case that a record holds, as the simulator's scenario."""
+"""Steps of a few layers of a model: the case that a record holds, as the simulator's scenario of one device."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from simulator.specs.plan import Plan
 from simulator.specs.workload import Workload
 from simulator.transformer import Scenarios
 
-STATE_BYTES = 16.0
+_STATE_BYTES = 16.0
 """Of a parameter: value, gradient and two moments in float32."""
+_BUCKET_BYTES, _GATHERED_BYTES = 4.0, 8.0
+"""Of a parameter: its place in the buckets that replicas sum; and, of shards, its value and gradient while gathered."""
 _MARGIN = 1.1
 
 
@@ -73,7 +75,17 @@ def step_amounts(case: Case, model: Model) -> StepAmounts:
     whole = totals(scenarios, of_device)
     parameters = float(np.asarray(whole.parameters))
     kept = float(np.asarray(of_device.together.saved_bytes))
-    return StepAmounts(parameters, float(np.asarray(whole.model_flops)), _MARGIN * (STATE_BYTES * parameters + kept))
+    held = _held(case) * parameters
+    return StepAmounts(parameters, float(np.asarray(whole.model_flops)), _MARGIN * (held + kept))
+
+
+def _held(case: Case) -> float:
+    """Of a parameter, at most, on one rank [B]."""
+    if case.operation == "ddp":
+        return _STATE_BYTES + _BUCKET_BYTES
+    if case.operation == "fsdp":
+        return _STATE_BYTES / case.dimensions["ranks"] + _GATHERED_BYTES
+    return _STATE_BYTES
 
 
 def scenarios_of(case: Case, model: Model, stack_name: str = "pytorch-eager") -> Scenarios:

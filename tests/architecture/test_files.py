@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -49,5 +50,5 @@ def test_every_data_file_is_shipped() -> None:
         ["git", "ls-files", "--", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
     endings = {Path(name).suffix for name in listed} - {".py"}
-    shipped = {".yaml", ".md", ".gz", ".typed"}
-    assert endings <= shipped
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["*"]
+    assert endings <= {Path(pattern).suffix for pattern in built}

@@ -69,7 +69,7 @@ def test_the_table_for_spreadsheets(capsim: Capsim, tmp_path: Path) -> None:
         (("--counts", "8,x"), ["devices='8,x'", "8,64,512"]),
         (("--max-devices", "0"), ["max_devices=0", "1 to"]),
         (("--where", "tp"), ["where='tp'"]),
-        (("--profile", "x"), ["--profile", "see capsim scale --help"]),
+        (("--nonsense",), ["--nonsense", "see capsim scale --help"]),
         (("--tokens", "1e9", "--steps", "5"), ["tokens", "steps"]),
     ],
 )

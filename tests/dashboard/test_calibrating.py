@@ -127,7 +127,8 @@ def _saved(calibrated: Calibrated, folder: Path) -> Path:
     ("values", "uploads", "rows", "phases"),
     [
         ({}, [], "fitted", {"gemm", "attention", "stream", "collective"}),
-        ({DEVICE: "rtx-3090"}, [_CARD], "fitted", {"gemm"}),
+        ({DEVICE: "h100-sxm5-80gb"}, [_CARD], "fitted", {"gemm"}),
+        ({DEVICE: "rtx-3090"}, [_CARD], "fitted", set()),
         ({}, [_CORE], "fitted", {"gemm", "attention", "stream", "step"}),
         ({}, [_PROFILE], "kept", {"gemm"}),
         ({}, [_PROFILE, _TABLE], "others", {"gemm"}),
@@ -139,7 +140,7 @@ def test_what_is_found(values: dict[str, Any], uploads: list[Upload], rows: str,
     calibrated = found(question(_with(**values), uploads))
     assert calibrated.rows == rows
     assert set(calibrated.comparison.parts) == phases
-    assert calibrated.uploaded == (rows != "others" and bool(uploads) or _PROFILE in uploads)
+    assert calibrated.uploaded == ((rows != "others" and bool(uploads)) or _PROFILE in uploads)
 
 
 def test_an_answer_is_found_again(fitted: Calibrated) -> None:
@@ -246,8 +247,8 @@ def test_errors_are_plain(fitted: Calibrated) -> None:
     [
         ({}, []),
         ({}, [_PROFILE]),
-        ({DEVICE: "rtx-3090"}, [_CARD]),
-        ({DEVICE: "rtx-3090", ROWS: "b200"}, [_TABLE]),
+        ({DEVICE: "h100-sxm5-80gb"}, [_CARD]),
+        ({DEVICE: "gb200", ROWS: "b200"}, [_TABLE]),
         ({}, [_PROFILE, _TABLE]),
         ({DO: CHECK, SHIPPED: "a100-pcie"}, [_TABLE]),
     ],

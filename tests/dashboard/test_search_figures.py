@@ -1,4 +1,4 @@
-"""Figures and tables of Search, Rent and Scale hold the values of the API."""
+"""Figures and tables of the Search page hold the values of the API."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 import simulator
-from dashboard.figures import rent, scale, search
-from dashboard.theme import OF_KIND
-from simulator import Outlook, Scaling, Search
+from dashboard.figures import search
+from simulator import Search
 from simulator.plan_search.report import plan_words
 
 _WORK = {"sequence_length": 512, "global_batch": 8}
@@ -22,20 +21,6 @@ def _search(**wishes: Any) -> Search:
     return simulator.search(
         "bert-large", "dgx-1-v100", workload=_WORK, pareto="time,memory", by="tp,recompute", **wishes
     )
-
-
-@cache
-def _outlook(**limits: Any) -> Outlook:
-    found = simulator.plan("bert-large", systems="workstation-rtx-3090,dgx-2", max_devices=4, processes=1)
-    return found.within(**limits)
-
-
-@cache
-def _scaling(**wishes: Any) -> Scaling:
-    return simulator.scale("bert-large", "dgx-a100-640gb", workload={"global_batch": 64}, max_devices=256, **wishes)
-
-
-# Search
 
 
 @pytest.mark.parametrize("by", list(search.SPENT))
@@ -106,113 +91,3 @@ def test_plans_as_a_table() -> None:
     assert [row["step"] for row in table] == pytest.approx([1e3 * one.step_time_s for one, _ in listed])
     assert set(formats) <= set(table[0])
     assert search.rows([]) == ([], {})
-
-
-# Rent
-
-
-@pytest.mark.parametrize("limits", [{}, {"deadline": "30d"}, {"deadline": "30d", "budget": 700.0}, {"budget": 1.0}])
-def test_options_by_time_and_money(limits: dict[str, Any]) -> None:
-    outlook = _outlook(**limits)
-    groups = {group.name: group.options for group in rent.groups(outlook)}
-    priced = [option for option in outlook.options if option.cost_usd < math.inf]
-    assert len(priced) < len(outlook.options)  # of dgx-2 no price is known
-    both = (*groups.get("within the limits", ()), *groups.get("misses a limit", ()))
-    assert {id(option) for option in both} == {id(option) for option in priced}
-    assert all(outlook.keeps(option) for option in groups.get("within the limits", ()))
-    assert groups["not beaten in both"] == outlook.front
-    assert groups.get("cheapest in time", (None,))[0] is outlook.cheapest
-    assert groups.get("fastest in the budget", (None,))[0] is outlook.fastest
-    figure = rent.time_against_money(outlook)
-    for trace, options in zip(figure.data, groups.values(), strict=True):
-        assert list(trace.x) == [option.time_s for option in options]
-        assert list(trace.y) == [option.cost_usd for option in options]
-    lines = {shape.x0 if shape.x0 == shape.x1 else shape.y0 for shape in figure.layout.shapes}
-    assert lines == {limit for limit in (outlook.deadline_s, outlook.budget_usd) if limit is not None}
-
-
-def test_tooltips_tell_chances() -> None:
-    outlook = _outlook(deadline="30d", budget=700.0)
-    option = outlook.options[0]
-    told = rent.told(option, outlook)
-    assert f"{rent.chance(option.chance(outlook.deadline_s or 0.0))} in time" in told
-    assert "within the budget" in told
-    assert "chance" not in rent.told(option, _outlook())
-    unknown = next(option for option in outlook.options if option.cost_usd == math.inf)
-    assert "cost not known" in rent.told(unknown, outlook)
-
-
-@pytest.mark.parametrize(("value", "text"), [(None, "?"), (0.0, "<1 %"), (1.0, ">99 %"), (0.804, "80 %")])
-def test_chances_in_words(value: float | None, text: str) -> None:
-    assert rent.chance(value) == text
-
-
-def test_chances_to_be_done() -> None:
-    outlook = _outlook(deadline="30d")
-    named = [("one", outlook.options[0]), ("other", outlook.options[-1])]
-    figure = rent.chances(outlook, named)
-    for trace, (name, option) in zip(figure.data, named, strict=True):
-        assert trace.name == name
-        assert list(trace.y) == [100.0 * option.chance(float(time)) for time in trace.x]
-        assert list(trace.y) == sorted(trace.y)
-        assert (trace.y[0], trace.y[-1]) == (0.0, 100.0)
-    assert {shape.y0 for shape in figure.layout.shapes} >= {80.0}
-    assert rent.chances(_outlook(), named).data[0].x[0] > 0.0
-
-
-def test_options_as_a_table() -> None:
-    outlook = _outlook(deadline="30d", budget=700.0)
-    table, formats = rent.rows(outlook, outlook.options)
-    assert [(row["system"], row["devices"]) for row in table] == [(one.system, one.devices) for one in outlook.options]
-    assert [row["cost"] for row in table] == [
-        one.cost_usd if one.cost_usd < math.inf else None for one in outlook.options
-    ]
-    assert table[0]["deadline"] == rent.chance(outlook.options[0].chance(30 * 86400.0))
-    assert set(formats) <= set(table[0])
-    assert "deadline" not in rent.rows(_outlook(), outlook.options)[0][0]
-    assert rent.rows(outlook, []) == ([], {})
-
-
-# Scale
-
-
-@pytest.mark.parametrize("kind", ["strong", "weak"])
-def test_curves_of_a_scaling(kind: str) -> None:
-    found = _scaling(kind=kind)
-    counts = [point.devices for point in found.points]
-    ideal, curve = scale.rate(found).data
-    assert list(curve.x) == list(ideal.x) == counts
-    assert list(curve.y) == [point.estimate.tokens_per_s for point in found.points]
-    assert list(ideal.y) == [point.ideal_tokens_per_s for point in found.points]
-    rates = [most / devices for most, devices in zip(ideal.y, counts, strict=True)]
-    assert rates == pytest.approx([rates[0]] * len(rates))
-    (share,) = scale.efficiency(found).data
-    assert list(share.y) == [100.0 * point.efficiency for point in found.points]
-
-
-def test_where_efficiency_halves_is_drawn() -> None:
-    found = _scaling()
-    figure = scale.efficiency(found)
-    assert [shape.x0 for shape in figure.layout.shapes if shape.x0 == shape.x1] == [found.halved_at]
-    (words,) = figure.layout.annotations
-    assert words.text == f"half at some {simulator.units.digits(found.halved_at or 0.0, 2)}"
-    never = simulator.scale("bert-large", "dgx-a100-640gb", counts=[1, 2])
-    assert scale.efficiency(never).layout.annotations == ()
-
-
-def test_shares_add_up() -> None:
-    found = _scaling()
-    figure = scale.shares(found)
-    for trace in figure.data:
-        assert list(trace.y) == [100.0 * point.estimate.limits.get(trace.name, 0.0) for point in found.points]
-        assert trace.marker.color == OF_KIND[trace.name]
-    sums = [sum(trace.y[number] for trace in figure.data) for number in range(len(found.points))]
-    assert sums == pytest.approx([100.0] * len(found.points), abs=0.3)
-
-
-def test_points_as_a_table() -> None:
-    found = _scaling()
-    table, formats = scale.rows(found)
-    assert [row["devices"] for row in table] == [point.devices for point in found.points]
-    assert [row["efficiency"] for row in table] == [100.0 * point.efficiency for point in found.points]
-    assert set(formats) <= set(table[0])

@@ -17,7 +17,7 @@ from dashboard.state import Choices, Field, opening
 from simulator import cli
 from simulator.plan_search.report import plan_words
 
-_SMALL = {"model": "bert-large", "system": "dgx-1-v100", "sequence_length": 512, "global_batch": 8}
+_SMALL: dict[str, Any] = {"model": "bert-large", "system": "dgx-1-v100", "sequence_length": 512, "global_batch": 8}
 
 
 def _choices(own: tuple[Field, ...], **chosen: Any) -> Choices:
@@ -174,7 +174,7 @@ def test_limits_need_no_other_search() -> None:
     found = renting.found(choices)
     told: list[str] = []
     for limits in ({"rent_deadline": "any"}, {"rent_budget": "100"}, {"rent_chance": "99"}):
-        moved = choices.change(limits)  # type: ignore[arg-type]
+        moved = choices.change(limits)
         assert renting.is_known(moved)
         other = renting.found(moved, told.append)
         assert [option.estimate for option in other.options] == [option.estimate for option in found.options]

@@ -84,7 +84,7 @@ def test_files_of_one_name_are_refused() -> None:
 
 
 def test_a_profile_is_there_while_somebody_holds_it() -> None:
-    name, held = keep(_of_processor())
+    name, held = keep(simulator.load_profile("a100-pcie").model_copy(update={"id": "gone"}))
     assert is_uploaded(name)
     assert profile_of(name) is held
     again, same = keep(held.model_copy())
@@ -92,7 +92,7 @@ def test_a_profile_is_there_while_somebody_holds_it() -> None:
     assert same is held
     del held, same
     gc.collect()
-    with pytest.raises(InputError, match=r"profile='core\.yaml': was uploaded and is not there any more") as caught:
+    with pytest.raises(InputError, match=r"profile='gone\.yaml': was uploaded and is not there any more") as caught:
         profile_of(name)
     assert caught.value.fields == ("profile",)
     assert profile_of("a100-sxm") == "a100-sxm"

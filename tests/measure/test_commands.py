@@ -23,6 +23,8 @@ from tests.measure.test_record import record_of, written
 
 ROOT = Path(__file__).parents[2]
 _RUN = [sys.executable, "-m", "measure", "--device", "cpu", "--tiny", "--models", "bert-large"]
+_UNCOMPILED = {**os.environ, "TORCHDYNAMO_DISABLE": "1"}
+"""Compilers take most of a minute; tests/measure/test_compiling.py has one at work."""
 
 
 def run(*arguments: object, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
@@ -45,7 +47,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     path, moments = tmp_path_factory.mktemp("measure") / "record.jsonl", random.Random(3)
     for _ in range(4):
         before = lines_in(path)
-        with subprocess.Popen([*_RUN, "-o", str(path)], cwd=ROOT, stdout=subprocess.DEVNULL) as child:
+        command = [*_RUN, "-o", str(path)]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, env=_UNCOMPILED) as child:
             while child.poll() is None and lines_in(path) < before + 3:
                 time.sleep(0.01)
             time.sleep(moments.uniform(0.0, 0.2))
@@ -55,7 +58,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         assert after.startswith(kept[: kept.rfind(b"\n") + 1])
         finished = [result.case.key for result in read(path).results]
         assert len(finished) == len(set(finished))
-    ended = subprocess.run([*_RUN, "-o", str(path)], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    command = [*_RUN, "-o", str(path)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, env=_UNCOMPILED)
     assert ended.returncode == 0, ended.stderr
     return path, ended.stdout
 
@@ -94,6 +98,7 @@ def test_it_is_shown(killed: tuple[Path, str], capsys: pytest.CaptureFixture[str
         "Step",
         "bert-large-tiny/unfused",
         "Drift",
+        "1 step unsupported: torch.compile is switched off by TORCHDYNAMO_DISABLE=1",
     ):
         assert words in out
     assert out.count("\n") > len(read(killed[0]).results)
@@ -166,6 +171,8 @@ def capsim(*arguments: object) -> int:
         (["show", str(ROOT / "README.md")], "is no record of capsim measure"),
         (["merge", "a.jsonl", "b.jsonl"], "-o/--output"),
         (["collectives"], "collectives need several processes: torchrun"),
+        (["collectives", "--models", "bert-lrge"], "unknown model 'bert-lrge'; did you mean bert-large"),
+        (["collectives", "--phases", "gemm"], "--phases='gemm': is no phase; valid: collective, step"),
         (["collectives", "--largest", "huge"], "--largest='huge': write a size such as 64MB"),
     ],
 )
@@ -223,21 +230,19 @@ def test_the_command_line_helps_without_torch(capsys: pytest.CaptureFixture[str]
 def test_collectives_of_two_processes(tmp_path: Path) -> None:
     """A demonstration: that it runs and what it writes, not how fast."""
     path = tmp_path / "collectives.jsonl"
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "measure", "collectives"]
-    ended = subprocess.run(
-        [sys.executable, *command, "--tiny", "--largest", "8KB", "-o", str(path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "measure", "collectives", "--tiny", "--largest", "8KB", "--models", "bert-large", "-o", str(path)]
+    own = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, env=own)
     assert ended.returncode == 0, ended.stderr
+    assert "nothing is left to measure" in ended.stdout
     record: Record = read(path)
     assert record.environment.world is not None
     assert (record.environment.world.ranks, record.environment.world.backend) == (2, "gloo")
-    found = {result.case.operation for result in record.results if result.outcome == "measured"}
-    assert found == {"all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "send_recv"}
+    assert all(result.outcome == "measured" for result in record.results)
+    found = {(result.case.phase, result.case.operation) for result in record.results}
+    exchanges = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "send_recv")
+    assert found == {("collective", name) for name in exchanges} | {("step", "ddp"), ("step", "fsdp")}
     assert all(result.case.dimensions["ranks"] == 2 for result in record.results)
 
 

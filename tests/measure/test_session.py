@@ -94,6 +94,18 @@ def test_dear_cases_wait_for_the_others() -> None:
     assert phases[-number:] == ["attention"] * number
 
 
+def test_what_is_not_measured_teaches_nothing_of_time() -> None:
+    class Failing(Lab):
+        def run(self, case: Case) -> Result:
+            return Result(case=case, outcome="out_of_memory", reason="too large", took_s=0.2)
+
+        def learn(self, case: Case, took_s: float) -> None:
+            raise AssertionError(case.words)
+
+    lab = Failing()
+    assert lab.session(60.0).run(PLAN[:5]).outcomes["out_of_memory"] == 5
+
+
 def test_a_later_run_does_what_is_left() -> None:
     first, second = Lab(), Lab()
     first.session(60.0).run(PLAN)

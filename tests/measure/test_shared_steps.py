@@ -247,7 +247,11 @@ def test_they_come_as_soon_as_their_links_are_known() -> None:
     assert [tier for tier, _ in alone] == ["step"] * 4
 
 
-def test_shards_need_less_memory_than_replicas() -> None:
-    case = step_cases(scope_of("cuda"), [load_model("palm-8b")], [Group(8)])
-    replicas, shards = (shared_steps.footprint(each, step_amounts(each, load_model("palm-8b"))) for each in case)
-    assert shards < 0.8 * replicas
+def test_shards_need_less_memory_than_replicas_and_both_more_than_their_share() -> None:
+    model = load_model("palm-8b")
+    cases = step_cases(scope_of("cuda"), [model], [Group(8)])
+    replica, shard = (step_amounts(case, model) for case in cases)
+    alone = step_amounts(cases[0].model_copy(update={"operation": "train"}), model)
+    assert shard.parameters == replica.parameters == alone.parameters
+    assert replica.footprint - alone.footprint == pytest.approx(1.1 * 4.0 * alone.parameters)
+    assert alone.footprint - shard.footprint == pytest.approx(1.1 * 6.0 * alone.parameters)  # 16 against 16 / 8 + 8

@@ -179,6 +179,14 @@ def test_rows_without_constants_are_counted() -> None:
     }
 
 
+def test_rows_that_beat_the_data_sheet_are_counted() -> None:
+    rows = _rows(_TABLE).products
+    fast = replace(rows, seconds=np.where(np.arange(len(rows)) < 5, 1e-7, rows.seconds))
+    found = compared(load_measured(_TABLE), replace(_rows(_TABLE), products=fast))
+    assert len(found.parts["gemm"]) == len(rows) - 5
+    assert found.left_out == {"matrix products that beat the data sheet": 5}
+
+
 def test_what_a_profile_keeps_stands_for_its_rows(tmp_path: Path, of_table: Comparison) -> None:
     profile = load_measured(_TABLE)
     found = simulator.compare_profile(profile)
@@ -223,8 +231,12 @@ def test_rows_are_plain(of_table: Comparison) -> None:
 def test_profiles_are_offered_for_the_devices_that_they_suit() -> None:
     assert simulator.profiles_for("dgx-h100") == ("h100-sxm",)
     assert simulator.profiles_for("rtx-3060") == ()
+    hosts = simulator.profile_hosts()
     for name in measured_names():
-        assert name in simulator.profiles_for(device_of(load_measured(name)).id)
+        device = device_of(load_measured(name)).id
+        assert name in (hosts[device] if device in hosts else simulator.profiles_for(device))
+    for device, names in hosts.items():
+        assert simulator.estimate("bert-base", profile=names[0]).system == device
 
 
 def test_a_fit_tells_how_far_it_is_and_can_be_ended(on_graphics: Calibrated) -> None:

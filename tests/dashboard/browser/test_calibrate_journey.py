@@ -1,0 +1,178 @@
+"""The Calibrate page as somebody uses it in a browser: a record is uploaded, looked at, kept, and planned with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import simulator
+from simulator import units
+from simulator.profiling import journal
+from tests.dashboard import records
+from tests.dashboard.browser.conftest import Visit, settle
+from tests.dashboard.browser.driving import SECONDS
+from tests.profiling.made_up import graphics
+
+_METRIC = '[data-testid="stMetricValue"]'
+
+
+def _see(locator: Any) -> None:
+    """Wait until something is there: fits take seconds, and longer where a machine is busy."""
+    from playwright.sync_api import expect
+
+    expect(locator).to_be_visible(timeout=SECONDS * 1000)
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    """A record on disk."""
+    file = tmp_path / "my-card.jsonl"
+    file.write_bytes(records.of_graphics())
+    return file
+
+
+def _upload(page: Any, *files: Path) -> None:
+    """Choose files, and wait for what is made of them."""
+    page.locator("input[type=file]").set_input_files(files)
+
+
+def _pick(page: Any, label: str, option: str) -> None:
+    """Choose from a list."""
+    page.get_by_label(label, exact=False).first.click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def test_it_opens_on_an_answer_and_asks_nobody_else(visit: Visit) -> None:
+    page: Any = visit("/calibrate")
+    profile = simulator.load_profile("a100-sxm")
+    _see(page.get_by_role("heading", name=profile.title))
+    assert page.locator(_METRIC).count() == 3
+    assert page.locator(".stPlotlyChart").count() == 2
+    assert page.outside == []
+    assert page.complaints == []
+
+
+def test_a_record_becomes_a_profile_that_is_kept_and_planned_with(visit: Visit, record: Path, tmp_path: Path) -> None:
+    page: Any = visit("/calibrate")
+    _upload(page, record)
+    _see(page.get_by_role("heading", name="GeForce RTX 3090, measured"))
+    settle(page)
+    assert page.url.endswith("/calibrate")
+    with page.expect_download() as caught:
+        page.get_by_role("button", name="Download the profile").click()
+    assert caught.value.suggested_filename == "my-card.yaml"
+    path = tmp_path / "my-card.yaml"
+    caught.value.save_as(path)
+    wanted = simulator.calibrate([record], name="my-card.yaml")
+    assert simulator.load_profile(path).constants == simulator.load_profile(_written(wanted, tmp_path)).constants
+    page.get_by_role("button", name="Use in Plan").click()
+    _see(page.get_by_role("heading", name="bert-large on rtx-3090"))
+    settle(page)
+    estimate = simulator.estimate("bert-large", "rtx-3090", profile=path)
+    assert page.locator(_METRIC).first.inner_text() == units.duration(estimate.step_time_s)
+    _see(page.get_by_role("heading", name="What the step rests on"))
+    _see(page.get_by_text("only this browser tab knows it, and no link has it"))
+    assert "profile" not in page.url
+    page.get_by_role("link", name="Calibrate").click()
+    _see(page.get_by_text("my-card.jsonl ("))
+    _see(page.get_by_role("heading", name="GeForce RTX 3090, measured"))
+    page.get_by_role("button", name="Remove").click()
+    _see(page.get_by_role("heading", name=simulator.load_profile("a100-sxm").title))
+    assert page.outside == []
+
+
+def _written(profile: simulator.MeasuredProfile, folder: Path) -> Path:
+    path = folder / "wanted.yaml"
+    path.write_text(simulator.profile_text(profile))
+    return path
+
+
+def test_what_is_shipped_is_used_in_plan_with_a_link(visit: Visit) -> None:
+    page: Any = visit("/calibrate?calibrate_profile=h100-sxm")
+    page.get_by_role("button", name="Use in Plan").click()
+    _see(page.get_by_role("heading", name="bert-large on h100-sxm5-80gb"))
+    settle(page)
+    shown = page.locator(_METRIC).first.inner_text()
+    assert "profile=h100-sxm" in page.url
+    other: Any = visit(f"/?{page.url.partition('/?')[2]}")
+    assert other.locator(_METRIC).first.inner_text() == shown
+
+
+def test_a_change_stands_in_the_link_and_the_link_brings_it_back(visit: Visit) -> None:
+    page: Any = visit("/calibrate")
+    _pick(page, "Kind of work", "collectives")
+    page.wait_for_url("**/calibrate?calibrate_phase=collective")
+    settle(page)
+    words = page.get_by_text("rows: the median error is").inner_text()
+    other: Any = visit("/calibrate?calibrate_phase=collective")
+    assert other.get_by_text("rows: the median error is").inner_text() == words
+    page.go_back()
+    _see(page.get_by_text("3,690 rows: the median error is"))
+
+
+def test_a_wrong_file_is_a_sentence_beside_the_uploader(visit: Visit, tmp_path: Path) -> None:
+    file = tmp_path / "notes.jsonl"
+    file.write_text("nothing of interest\n")
+    page: Any = visit("/calibrate")
+    _upload(page, file)
+    _see(page.get_by_text("notes.jsonl: is no record of capsim measure"))
+    assert "Traceback" not in page.content()
+    assert page.locator(_METRIC).count() == 0
+
+
+def test_fitting_shows_how_far_it_is_and_can_be_stopped(visit: Visit, tmp_path: Path) -> None:
+    file = tmp_path / "large.jsonl"
+    journal.write(file, graphics().record(ranks=4))
+    page: Any = visit("/calibrate")
+    _upload(page, file)
+    page.get_by_role("button", name="Stop").click()
+    _see(page.get_by_text("Stopped before the end."))
+    assert page.locator(_METRIC).count() == 0
+    page.get_by_role("button", name="Go on").click()
+    _see(page.get_by_role("heading", name="GeForce RTX 3090, measured"))
+
+
+def test_everything_is_reached_by_the_keyboard(visit: Visit) -> None:
+    page: Any = visit("/calibrate")
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(
+            page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.innerText")
+        )
+    names = "\n".join(filter(None, reached))
+    for name in (
+        "Profile",
+        "Upload",
+        "Use in Plan",
+        "Download the profile",
+        "Kind of work",
+        "Errors",
+        "Copy or download",
+    ):
+        assert name in names, name
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_it_is_legible_at_every_width_and_in_both_themes(visit: Visit, width: int, dark: bool) -> None:
+    page: Any = visit("/calibrate?calibrate_profile=l40s&calibrate_errors=histogram", width=width, dark=dark)
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+    for box in page.locator(".stPlotlyChart, [data-testid='stMetric'], [data-testid='stFileUploader']").all():
+        place = box.bounding_box()
+        assert place["x"] >= 0
+        assert place["x"] + place["width"] <= width
+    for metric in page.locator(_METRIC).all():
+        assert metric.evaluate("each => each.scrollWidth <= each.clientWidth + 1")
+    cut = page.evaluate(
+        """() => [...document.querySelectorAll('.stPlotlyChart')].flatMap(chart => {
+            const frame = chart.getBoundingClientRect();
+            return [...chart.querySelectorAll('text')].filter(each => {
+                const box = each.getBoundingClientRect();
+                return box.width > 0 && (box.left < frame.left - 1 || box.right > frame.right + 1);
+            }).map(each => each.textContent);
+        })"""
+    )
+    assert cut == []
