@@ -15,8 +15,10 @@ import torch
 from measure.clock.machines import Cuda, Machine
 from simulator.profiling.record import Device, Environment, Host, Software, World
 
-_PREFIXES = ("NCCL_", "CUDA_", "CUBLAS", "TORCH_", "PYTORCH_", "OMP_", "MKL_", "MALLOC_", "GLOO_", "NVIDIA_TF32")
-_PREFIXES += ("TORCHDYNAMO_", "TORCHINDUCTOR_", "TRITON_")
+_PREFIXES = (
+    *("NCCL_", "CUDA_", "CUBLAS", "TORCH_", "TORCHDYNAMO_", "TORCHINDUCTOR_", "TRITON_", "PYTORCH_"),
+    *("OMP_", "MKL_", "MALLOC_", "GLOO_", "NVIDIA_TF32"),
+)
 _MOST_SETTINGS = 60
 _LONGEST = 120
 _MOST_TOPOLOGY = 4000

@@ -40,7 +40,7 @@ def _upload(page: Any, *files: Path) -> None:
 
 def _pick(page: Any, label: str, option: str) -> None:
     """Choose from a list."""
-    page.get_by_label(label, exact=False).first.click()
+    page.get_by_role("combobox", name=label).click()
     page.get_by_role("option", name=option, exact=True).click()
 
 
