@@ -1,7 +1,7 @@
 # make run          starts the dashboard on this machine: http://127.0.0.1:8501
 # make estimate     prints the estimate of the two headline scenarios
 # make test         runs every check
-# make check        the same without installing anything
+# make check        the same without installing anything; pages (in a browser) and others run side by side
 # make bench        prints how fast it is
 # make fit          fits the constants that are shipped to the published runs, and cross-validates them
 # make screenshots  takes the pictures of the pages that the documentation shows; needs Chromium
@@ -10,7 +10,7 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run estimate test check lint types imports unit bench fit screenshots clean
+.PHONY: run estimate test check lint types imports unit pages others bench fit screenshots clean
 
 run: $(VENV)/dashboard
 	@$(BIN)/capsim dashboard
@@ -34,7 +34,13 @@ imports:
 	$(BIN)/lint-imports
 
 unit:
-	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory --jobs=2 pages others
+
+pages:
+	$(BIN)/python -m pytest tests/dashboard
+
+others:
+	$(BIN)/python -m pytest --ignore=tests/dashboard
 
 bench: $(VENV)/dev
 	$(BIN)/python -m pytest tests/benchmarks/test_speed.py --benchmark-columns=median,min,max,rounds

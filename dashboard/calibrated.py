@@ -6,6 +6,8 @@ import json
 import shlex
 from typing import Any
 
+import numpy as np
+
 import simulator
 from dashboard import exports
 from dashboard.calibrating import Calibrated, Question, Rows
@@ -84,6 +86,9 @@ _KNOWN: dict[Rows, str] = {
 }
 
 
+_SAME = "The catalogue's constants stand for them: nothing that was measured gave better ones."
+
+
 def errors_in_words(part: Part, predicted: str, rows: Rows) -> str:
     """How far off all rows of a kind of work are."""
     before, after = part.errors(part.before_s), part.errors(getattr(part, predicted))
@@ -92,7 +97,8 @@ def errors_in_words(part: Part, predicted: str, rows: Rows) -> str:
         f"{units.percent(before.median)} by the catalogue; nine of ten are below {units.percent(after.p90)} and "
         f"{units.percent(before.p90)}."
     )
-    return f"{told} {_KNOWN[rows]}"
+    same = np.array_equal(part.before_s, getattr(part, predicted))
+    return f"{told} {_SAME if same else _KNOWN[rows]}"
 
 
 def as_yaml(calibrated: Calibrated) -> str:

@@ -15,7 +15,7 @@ from dashboard.theme import BLUE, GREY, ORANGE, laid_out
 from simulator import units
 from simulator.profiling.comparison import SIZES, WORDS, Part
 
-MOST = 700
+MOST = 500
 """Rows that are drawn of one kind of work: more hide each other, and take time to send."""
 _HEIGHT = 400
 _OFF = 0.6

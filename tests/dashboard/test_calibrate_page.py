@@ -333,3 +333,12 @@ def test_a_change_is_answered_at_once(open_page: OpenPage) -> None:
         control.run()
         taken.append(time.process_time() - start)
     assert sorted(taken)[1] < _MOST
+
+
+@pytest.mark.parametrize("name", ["plan", "search", "scale", "catalogue"])
+def test_a_device_that_only_a_profile_knows_is_known_to_every_page(open_page: OpenPage, name: str) -> None:
+    device, (profile, *_) = next(iter(simulator.profile_hosts().items()))
+    link = {"model": "bert-base", "system": device, "profile": profile}
+    page = open_page(name, link)
+    assert sentences(page) == []
+    assert link_of(page) == link

@@ -6,6 +6,7 @@ import json
 import shlex
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,8 @@ def test_errors_in_words(fitted: Calibrated, rows: Any) -> None:
     assert words.startswith(f"{len(part)} rows: the median error is ")
     assert simulator.units.percent(part.errors(part.before_s).median) in words
     assert words.endswith(".")
+    same = told.errors_in_words(replace(part, after_s=part.before_s), "after_s", rows)
+    assert same.endswith("The catalogue's constants stand for them: nothing that was measured gave better ones.")
 
 
 def test_errors_are_plain(fitted: Calibrated) -> None:
