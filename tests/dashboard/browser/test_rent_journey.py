@@ -77,7 +77,10 @@ def test_an_option_opens_on_the_plan_page(visit: Visit) -> None:
     page: Any = visit(f"/rent?{_CARDS}")
     outlook = _outlook()
     click_row(page, 1)
-    page.get_by_role("button", name="Open in Plan").last.click()
+    buttons = page.get_by_role("button", name="Open in Plan")
+    expect(buttons).to_have_count(3)  # of the cheapest, of the fastest, and then of the row
+    settle(page)
+    buttons.last.click()
     page.wait_for_url("**/?system=*")
     settle(page)
     front = outlook.front[0]
