@@ -43,7 +43,7 @@ others:
 	$(BIN)/python -m pytest --ignore=tests/dashboard
 
 bench: $(VENV)/dev
-	$(BIN)/python -m pytest tests/benchmarks/test_speed.py --benchmark-columns=median,min,max,rounds
+	$(BIN)/python -m pytest tests/benchmarks/test_speed.py tests/benchmarks/test_pages.py --benchmark-columns=median,min,max,rounds
 
 fit: $(VENV)/core
 	$(BIN)/capsim fit -o simulator/evidence/constants.yaml

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +24,9 @@ from hardware.reading import (
     read_text,
 )
 from hardware.spec import Device, Memory, System
+from tests.rights import open_folder, without_rights
 
 ROOT = Path(__file__).parents[2]
-_NOBODY = 65534
 
 
 def _sentence(path: Path) -> str:
@@ -89,27 +86,13 @@ def test_a_name_that_is_too_long_or_impossible(tmp_path: Path) -> None:
         read_mapping(tmp_path / "a\0b.yaml")
 
 
-@contextmanager
-def _without_rights() -> Iterator[None]:
-    """Read as somebody else where this is root, who may read everything."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(_NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
-
-
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs users with rights")
 def test_an_unreadable_file() -> None:
-    with tempfile.TemporaryDirectory() as name:  # nobody may enter pytest's own folders
-        folder = Path(name)
-        folder.chmod(0o755)
+    with open_folder() as folder:
         open_to_all, closed = _written(folder, "a: 1"), _written(folder, "a: 1", "closed.yaml")
         open_to_all.chmod(0o644)
         closed.chmod(0)
-        with _without_rights():
+        with without_rights():
             assert read_mapping(open_to_all) == {"a": 1}
             assert _sentence(closed) == ": cannot be read (Permission denied)"
 

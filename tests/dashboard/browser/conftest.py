@@ -30,7 +30,6 @@ def chromium() -> Iterator[Browser]:
     path = installed_browser()
     if path is None:
         pytest.skip("no Chromium is installed: the pages are not tested in a browser")
-    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with browsing(path) as browser:
         yield browser
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,6 @@ from tests.dashboard.browser.conftest import Visit, settle
 
 _TIME = '[data-testid="stMetricValue"]'
 _OPENING = units.duration(simulator.estimate("bert-large", "dgx-a100-640gb").step_time_s)
-_FIRST_ANSWER = 3000.0
-"""From opening the address to the first figure of the answer [ms]."""
 
 
 def _expect(locator: Any) -> Any:
@@ -202,16 +198,3 @@ def test_labels_lie_inside_their_figures(visit: Visit) -> None:
         })"""
     )
     assert cut == []
-
-
-def test_the_first_answer_comes_soon(visit: Visit) -> None:
-    """A clock on the wall says nothing while other programs keep every processor busy."""
-    if os.getloadavg()[0] > (os.cpu_count() or 1):
-        pytest.skip("other programs keep this machine busy: the time to the first answer is not measured")
-    taken = [_time_of_answer(visit("/")) for _ in range(3)]
-    assert statistics.median(taken) < _FIRST_ANSWER
-
-
-def _time_of_answer(page: Any) -> float:
-    """When the first figure of the answer stood on the page, after the address was opened [ms]."""
-    return float(page.evaluate("window.answered"))
