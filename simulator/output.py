@@ -22,9 +22,13 @@ def check_output(path: Path) -> None:
     InputError
         Where the folder does not exist or may not be written, or the name is that of a folder.
     """
-    if path.is_dir():
+    try:
+        is_folder, has_folder = path.is_dir(), path.parent.is_dir()
+    except OSError as error:  # a folder that may not be entered
+        raise InputError(f"{path}: cannot be written ({error.strerror}); name a file in a folder of yours") from None
+    if is_folder:
         raise InputError(f"{path}: cannot be written (it is a directory); name a file")
-    if not path.parent.is_dir():
+    if not has_folder:
         raise InputError(f"{path}: cannot be written (No such file or directory); name a file in a folder that exists")
     if not os.access(path.parent, os.W_OK):
         raise InputError(f"{path}: cannot be written (Permission denied); name a file in a folder of yours")
