@@ -123,5 +123,9 @@ def _inside(url: str, address: str) -> bool:
 
 
 def settle(page: Page) -> None:
-    """Wait until the server has nothing more to say, what it said is drawn, and it stays so for a moment."""
+    """Wait until the server has nothing more to say, what it said is drawn, and it stays so for a moment from now on.
+
+    What was just pressed may not have reached the server: a page that was complete before proves nothing.
+    """
+    page.evaluate("() => { window.settledSince = null; }")
     page.wait_for_function(_SETTLED)
