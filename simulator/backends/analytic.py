@@ -28,6 +28,8 @@ class Devices(Columns):
     processors: Num
     systolic: Num
     vector: Num
+    aligned: Num
+    """1 where odd widths of rows slow products down."""
     efficiency: Num
     bandwidth_efficiency: Num
     gemm_launch: Num
@@ -79,6 +81,7 @@ def device_columns(device: Device, precision: Precision, *, constants: Profile |
         processors=float(device.processors),
         systolic=float(profile.matrix_unit == "systolic-array"),
         vector=float(profile.matrix_unit == "vector"),
+        aligned=float(profile.is_aligned(precision)),
         efficiency=gemm.efficiency,
         bandwidth_efficiency=gemm.bandwidth_efficiency,
         gemm_launch=gemm.launch,
@@ -159,7 +162,7 @@ class AnalyticBackend(Columns):
                 peak=d.peak,
                 bandwidth=d.bandwidth,
                 processors=d.processors,
-                efficiency=efficiency * np.asarray(alignment),
+                efficiency=efficiency * np.where(np.asarray(d.aligned) > 0, alignment, 1.0),
                 bandwidth_efficiency=d.bandwidth_efficiency,
                 launch=d.gemm_launch,
                 fill=d.fill,

@@ -86,7 +86,7 @@ def seconds(
     shared["sustained"] = np.where(long, 1.0, given["sustained"])
     if sheet.matrix_unit == "vector":
         return np.asarray(kernels.vector_gemm_time(rows.m, rows.n, efficiency=efficiency, **shared))
-    efficiency = efficiency * _alignment(rows)
+    efficiency = efficiency * (_alignment(rows) if sheet.aligned else 1.0)
     return np.asarray(kernels.gemm_time(rows.m, rows.n, efficiency=efficiency, processors=sheet.processors, **shared))
 
 

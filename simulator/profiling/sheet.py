@@ -25,6 +25,8 @@ class DataSheet:
     element_bytes: float
     """[B]."""
     matrix_unit: MatrixUnit = "tensor-core"
+    aligned: bool = True
+    """Whether odd widths of rows slow products down."""
 
     @classmethod
     def of(cls, device: Device, precision: Precision) -> DataSheet:
@@ -38,10 +40,12 @@ class DataSheet:
         peak = getattr(device.peak, precision)
         if not peak:
             raise InputError(f"precision={precision}: {device.id} has no peak rate for it; add it under peak")
+        profile = load_profile(device.profile)
         return cls(
             peak=float(peak),
             bandwidth=float(device.memory.bandwidth),
             processors=float(device.processors),
             element_bytes=ELEMENT_BYTES[precision],
-            matrix_unit=load_profile(device.profile).matrix_unit,
+            matrix_unit=profile.matrix_unit,
+            aligned=profile.is_aligned(precision),
         )
