@@ -344,18 +344,15 @@ def _memory(draft: _Draft, rows: Streams, device: Device, origin: Origin) -> Non
         "efficiency": streams.efficiency_of(rows, bandwidth, reduces=False),
         "normalisation_efficiency": streams.efficiency_of(rows, bandwidth, reduces=True),
     }
-    launch = streams.launch_of(rows, bandwidth)
-    for name in [name for name, value in said.items() if value is None]:
-        draft.borrowed[f"memory.{name}"] = f"too few large kernels were measured; as {device.profile}"
-    if launch is None:
-        draft.borrowed["memory.launch"] = f"too few small kernels were measured; as {device.profile}"
-    if len(draft.borrowed.keys() & {"memory.efficiency", "memory.normalisation_efficiency"}) == 2:
-        draft.borrowed["memory"] = f"nothing was measured; as {device.profile}"
+    if not any(said.values()):
+        draft.borrowed["memory"] = f"too few large kernels were measured; as {device.profile}"
         return
+    said["launch"] = streams.launch_of(rows, bandwidth)
+    for name in [name for name, value in said.items() if value is None]:
+        size = "small" if name == "launch" else "large"
+        draft.borrowed[f"memory.{name}"] = f"too few {size} kernels were measured; as {device.profile}"
     changes = {name: float(f"{value:.4g}") for name, value in said.items() if value is not None}
     memory = start.model_copy(update={**changes, "source": origin.source, "seen": origin.seen})
-    if launch is not None:
-        memory = memory.model_copy(update={"launch": float(f"{launch:.4g}")})
     draft.constants = draft.constants.model_copy(update={"memory": memory})
 
 

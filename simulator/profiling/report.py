@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -12,6 +12,7 @@ from rich.text import Text
 from hardware.measured import MeasuredProfile, Score
 from simulator import units
 from simulator.backends.measured import device_of
+from simulator.profiling.constants import in_words
 from simulator.profiling.stepping import Compared
 
 _PHASES = {
@@ -47,7 +48,7 @@ def render(profile: MeasuredProfile, *, file: str | None = None, compared: Seque
 def markdown(profiles: Sequence[MeasuredProfile]) -> str:
     """A table of how far off profiles are on what they had not seen, for a page of documentation.
 
-    Of each phase the row that tells most: large products, all attention, all collectives, steps.
+    Of each phase the rows that tell most: large products, all attention, all collectives, steps.
     """
     lines = [
         "| profile | held out | scored | median | 9 of 10 below | of the sum | near shapes | catalogue |",
@@ -63,19 +64,20 @@ def markdown(profiles: Sequence[MeasuredProfile]) -> str:
 
 
 def _telling(scores: Sequence[Score]) -> list[Score]:
-    """One row of each phase."""
+    """One row of each phase, or of each number format where large products of it were held out."""
+    large = [each for each in scores if each.phase == "gemm" and each.what.startswith("large ")]
     found: dict[str, Score] = {}
     for each in scores:
-        if each.phase not in found or (each.what.startswith("large ") and each.phase == "gemm"):
-            found[each.phase] = each
-    return list(found.values())
+        if each.phase != "gemm" or not large:
+            found.setdefault(each.phase, each)
+    return [*large, *found.values()]
 
 
-def _table(*columns: str) -> Table:
+def _table(*columns: str, apart: int = 2) -> Table:
     """A table of figures, the first column words."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, apart, 0, 0), header_style="bold")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left")
+        table.add_column(column, justify="right" if number else "left", no_wrap=number > 0, vertical="bottom")
     return table
 
 
@@ -87,19 +89,35 @@ def _scores(scores: Sequence[Score]) -> RenderableType:
     """Errors on rows that the fit had not seen."""
     if not scores:
         return Text("Too little was measured to hold any of it out, so that no error is known.")
-    table = _table("Held out", "fitted", "scored", "median", "9 of 10 below", "of the sum", "near shapes", "catalogue")
-    for each in scores:
-        table.add_row(
-            f"{_PHASES[each.phase]}: {each.what}",
-            f"{each.fitted:,}",
-            f"{each.scored:,}",
-            _percent(each.median),
-            _percent(each.p90),
-            f"{100.0 * each.bias:+.1f} %",
-            _percent(each.with_residuals),
-            _percent(each.before),
-        )
+    wide = ("9 of 10\nbelow", "of the\nsum", "near\nshapes", "catalogue")
+    table = _table("Held out", "fitted", "scored", "median", *wide, apart=1)
+    for phase in dict.fromkeys(each.phase for each in scores):
+        table.add_row(_PHASES[phase])
+        for words, each in _nested([each for each in scores if each.phase == phase]):
+            table.add_row(
+                f" {words}",
+                f"{each.fitted:,}",
+                f"{each.scored:,}",
+                _percent(each.median),
+                _percent(each.p90),
+                f"{100.0 * each.bias:+.1f} %",
+                _percent(each.with_residuals),
+                _percent(each.before),
+            )
     return table
+
+
+def _nested(scores: Sequence[Score]) -> Iterator[tuple[str, Score]]:
+    """The scores of a phase, parts of another ("all-reduce over 8 ranks") below it and without its name."""
+    whole = {each.what for each in scores}
+    parts = {each.what: each.what.partition(" over ")[0] for each in scores}
+    for each in scores:
+        if parts[each.what] in whole - {each.what}:
+            continue
+        yield each.what, each
+        for part in scores:
+            if part is not each and parts[part.what] == each.what:
+                yield f"  {part.what.removeprefix(each.what).strip()}", part
 
 
 def _constants(profile: MeasuredProfile) -> RenderableType:
@@ -131,14 +149,14 @@ def _constants(profile: MeasuredProfile) -> RenderableType:
 
 
 def _borrowed(profile: MeasuredProfile) -> RenderableType:
-    """What the measurements could not determine."""
+    """What the measurements could not determine; where that is a whole, its parts are not named."""
     table = Table.grid(padding=(0, 2))
     table.add_column(overflow="fold")
     table.add_column(ratio=1)
-    table.add_row(Text("Not measured", style="bold"), "")
     for name, why in profile.borrowed.items():
-        table.add_row(f"  {name}", why)
-    return table
+        if not any(name.startswith(f"{whole}.") for whole in profile.borrowed):
+            table.add_row(in_words(name), why)
+    return Group(Text("Not measured", style="bold"), Padding(table, (0, 0, 0, 2)))
 
 
 def _steps(compared: Sequence[Compared]) -> RenderableType:

@@ -105,6 +105,15 @@ class Measurements:
     streams: Streams
     collectives: Collectives
 
+    def lasting(self, shortest: float) -> Measurements:
+        """The calls that take at least so long [s]."""
+        return Measurements(
+            self.products.where(self.products.seconds >= shortest),
+            self.attentions.where(self.attentions.seconds >= shortest),
+            self.streams.where(self.streams.seconds >= shortest),
+            self.collectives.where(self.collectives.seconds >= shortest),
+        )
+
     @classmethod
     def joined(cls, parts: Sequence[Measurements]) -> Measurements:
         """The rows of several."""

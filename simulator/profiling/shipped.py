@@ -17,7 +17,7 @@ import hardware
 from hardware.catalogue import load_device
 from hardware.measured import MeasuredProfile
 from hardware.reading import build, read_mapping
-from hardware.spec import Name, Seen, Words
+from hardware.spec import Name, Seconds, Seen, Words
 from simulator.profiling import tables
 from simulator.profiling.calibrate import Origin, calibrate, from_files
 from simulator.profiling.report import show
@@ -37,6 +37,8 @@ class _Table(BaseModel):
     device: str
     """As the table names it."""
     where: dict[str, str] = {}
+    shortest: Seconds = 0.0
+    """Calls that take less are left out: beside them the host's time to start one is too long."""
 
 
 class Recipe(BaseModel):
@@ -78,7 +80,12 @@ def fit(name: str, recipe: Recipe) -> MeasuredProfile:
 
 def measured(recipe: Recipe) -> Measurements:
     """The rows of the tables that a profile is fitted to."""
-    return Measurements.joined([tables.read(table.file, table.device, where=table.where) for table in recipe.tables])
+    return Measurements.joined([_read(table) for table in recipe.tables])
+
+
+def _read(table: _Table) -> Measurements:
+    """The rows of one table."""
+    return tables.read(table.file, table.device, where=table.where, shortest=table.shortest)
 
 
 def main(chosen: list[str]) -> None:

@@ -117,7 +117,9 @@ def devices(path: str | Path) -> tuple[str, ...]:
     return tuple(sorted(set(table.words("device"))))
 
 
-def read(path: str | Path, device: str | None = None, *, where: Mapping[str, str] | None = None) -> Measurements:
+def read(
+    path: str | Path, device: str | None = None, *, where: Mapping[str, str] | None = None, shortest: float = 0.0
+) -> Measurements:
     """Read what a table says of one device.
 
     Parameters
@@ -128,6 +130,8 @@ def read(path: str | Path, device: str | None = None, *, where: Mapping[str, str
         The device by the table's own name; needed where it has several.
     where
         Words that further columns must have, such as ``{"collector": "trtllm-1.0.0"}``.
+    shortest
+        Calls that take less are left out [s], for tables whose times hold what the host needs to start a call.
 
     Raises
     ------
@@ -140,7 +144,7 @@ def read(path: str | Path, device: str | None = None, *, where: Mapping[str, str
         raise InputError(f"{table.place}: has {len(known)} devices; name one of {', '.join(known)}")
     for name, word in {"device": device or known[0], **(where or {})}.items():
         table = table.having(name, word)
-    return _KINDS[kind].read(table)
+    return _KINDS[kind].read(table).lasting(shortest)
 
 
 def _open(path: str | Path) -> tuple[_Table, str]:

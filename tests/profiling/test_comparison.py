@@ -13,6 +13,7 @@ import pytest
 import simulator
 from hardware.catalogue import load_device, load_measured, load_profile, measured_names, plain_host
 from hardware.errors import InputError
+from hardware.profile import Precision
 from simulator.backends.analytic import AnalyticBackend, device_columns
 from simulator.backends.measured import MeasuredBackend, device_of
 from simulator.backends.wiring import wiring
@@ -21,6 +22,7 @@ from simulator.profiling import attentions, journal, products, shipped
 from simulator.profiling.comparison import SIZES, WORDS, Comparison, compared, kept
 from simulator.profiling.recorded import measurements_of, steps_of
 from simulator.profiling.rows import Measurements
+from simulator.profiling.sheet import ELEMENT_BYTES
 from simulator.profiling.stepping import compare
 from tests.profiling.conftest import Calibrated
 from tests.profiling.made_up import graphics
@@ -78,18 +80,23 @@ def test_errors_are_those_of_the_rows(of_record: Comparison) -> None:
     assert errors.bias == pytest.approx(sum(part.after_s) / sum(part.measured_s) - 1.0)
 
 
-@pytest.mark.parametrize("name", [_TABLE, "l40s", "b200-sxm"])
-def test_kernels_are_priced_as_estimates_price_them(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [(_TABLE, "bf16"), (_TABLE, "fp32"), ("l40s", "bf16"), ("b200-sxm", "bf16"), ("v100-pcie", "fp32")],
+)
+def test_kernels_are_priced_as_estimates_price_them(name: str, precision: Precision) -> None:
     """At the clocks of long load, which is what estimates assume of all products."""
     profile, rows = load_measured(name), _rows(name)
     device = device_of(profile)
-    backend = MeasuredBackend.of(plain_host(device), 1, "bf16", profile)
-    long = replace(rows.products, sustained=np.ones(len(rows.products)))
+    backend = MeasuredBackend.of(plain_host(device), 1, precision, profile)
+    mine = rows.products.where(rows.products.dtype == precision)
+    long = replace(mine, sustained=np.ones(len(mine)))
     part = compared(profile, replace(rows, products=long)).parts["gemm"]
     m, n, k, batch, gradient = products.sizes(long).T
     other = np.where(gradient > 0, m, k)
     alignment = np.where(batch > 1, 1.0, alignment_share(n, other))
-    priced = backend.gemm(m, n, k=k, batch=batch, element_bytes=2.0, weight_gradient=gradient, alignment=alignment)
+    wide = ELEMENT_BYTES[precision]
+    priced = backend.gemm(m, n, k=k, batch=batch, element_bytes=wide, weight_gradient=gradient, alignment=alignment)
     np.testing.assert_allclose(part.after_s, priced, rtol=1e-12)
 
 

@@ -69,6 +69,12 @@ def test_collectives(tmp_path: Path) -> None:
     assert (found.degree.tolist(), found.nodes.tolist()) == ([2.0, 16.0], [1.0, 2.0])
 
 
+def test_short_calls_are_left_out(tmp_path: Path) -> None:
+    file = _written(tmp_path, "device,dtype,m,n,k,us\na,fp32,1,2,3,29\na,fp32,4,5,6,300\na,fp32,7,8,9,301\n")
+    assert tables.read(file, shortest=300e-6).products.m.tolist() == [4.0, 7.0]
+    assert len(tables.read(file).products) == 3
+
+
 def test_every_table_that_is_shipped_is_read_whole_and_names_its_licence() -> None:
     kinds: dict[str, int] = {}
     for name in tables.shipped():
