@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from simulator.plan_search.sweeping import Option, Refused, sweep
     from simulator.plan_search.wishes import Outlook
     from simulator.profiles import (
-        calibrate,
         compare_profile,
         load_profile,
         profile_constants,
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
         profile_text,
         profiles_for,
     )
+    from simulator.profiling.calibrate import calibrate
     from simulator.profiling.comparison import Comparison
     from simulator.roof import Roofline, Work, roofline
     from simulator.scenario import Scenario, from_file, resolve
@@ -69,7 +69,7 @@ _HOMES = {
     "Work": "simulator.roof",
     "Workload": "simulator.specs.workload",
     "answer": "simulator.estimation",
-    "calibrate": "simulator.profiles",
+    "calibrate": "simulator.profiling.calibrate",
     "compare_profile": "simulator.profiles",
     "estimate": "simulator.estimation",
     "from_file": "simulator.scenario",

@@ -1,4 +1,4 @@
-"""Measured profiles in the public API: fitted to files, loaded, chosen for a system, compared with measurements.
+"""Measured profiles in the public API: loaded, chosen for a system, compared with measurements.
 
 >>> profiles_for("dgx-h100")
 ('h100-sxm',)
@@ -15,48 +15,13 @@ from hardware.measured import MeasuredProfile
 from hardware.spec import Device, System
 from simulator.backends.measured import device_of, serves
 from simulator.profiling import shipped
-from simulator.profiling.calibrate import Gathered, Progress, from_files, gather
+from simulator.profiling.calibrate import Gathered, gather
 from simulator.profiling.comparison import Comparison, compared, kept
 from simulator.profiling.constants import Told, constants_of
 
 _TABLES = "the published tables that it was fitted to"
 _RECORD = "the record that it was fitted to"
 _KEPT = "the shapes that it keeps, at the times that it gives them"
-
-
-def calibrate(
-    files: Sequence[str | Path],
-    *,
-    device: str | None = None,
-    rows_of: str | None = None,
-    name: str | None = None,
-    progress: Progress | None = None,
-) -> MeasuredProfile:
-    """Fit a measured profile to records and operator tables of one device.
-
-    Parameters
-    ----------
-    files
-        Records of ``capsim measure``, and tables of operators (CSV, packed by gzip or not).
-    device
-        The device's name or data sheet; a record says it where the catalogue has it, tables never do.
-    rows_of
-        The device as the tables name it, where that is not its name here.
-    name
-        File that the profile will have; its name becomes the profile's.
-    progress
-        Called with words on what is fitted next; what it raises ends the fit.
-
-    Raises
-    ------
-    InputError
-        One sentence, with the file and what would be valid.
-
-    Notes
-    -----
-    `simulator.estimate` and its relatives take the profile as it is, or as a file: `profile_text` writes it.
-    """
-    return from_files(files, device=device, rows_of=rows_of, name=name, progress=progress)
 
 
 def load_profile(name: str | Path | MeasuredProfile) -> MeasuredProfile:
@@ -99,7 +64,7 @@ def profile_constants(profile: str | Path | MeasuredProfile) -> tuple[Told, ...]
     --------
     >>> told = profile_constants("h100-sxm")[0]
     >>> told.of, told.what, told.value, told.before
-    ('products, bf16', 'share of the peak rate', '84.0 %', '84.5 %')
+    ('products, fp32', 'share of the peak rate', '78.3 %', '95.0 %')
     """
     return constants_of(load_profile(profile))
 

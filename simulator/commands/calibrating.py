@@ -64,7 +64,7 @@ def calibrate(
             )
         found = load_measured(profile)
     else:
-        found = fitting.from_files(files or [], device=device, rows_of=rows_of, name=output)
+        found = fitting.calibrate(files or [], device=device, rows_of=rows_of, name=output)
     measured = device_of(found)
     compared = compare(fitting.steps_in(check, measured), found, measured) if check is not None else []
     if output is not None:

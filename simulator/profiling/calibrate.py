@@ -53,7 +53,7 @@ class Gathered:
     """The files, with dates and versions."""
 
 
-def from_files(
+def calibrate(
     files: Sequence[str | Path],
     *,
     device: str | None = None,
@@ -61,12 +61,12 @@ def from_files(
     name: str | None = None,
     progress: Progress | None = None,
 ) -> MeasuredProfile:
-    """Fit a profile to records and tables of one device.
+    """Fit a measured profile to records and operator tables of one device.
 
     Parameters
     ----------
     files
-        Records of `capsim measure`, and operator tables.
+        Records of ``capsim measure``, and tables of operators (CSV, packed by gzip or not).
     device
         The device's name or data sheet; a record says it where the catalogue has it, tables never do.
     rows_of
@@ -80,13 +80,17 @@ def from_files(
     ------
     InputError
         One sentence, with the file and what would be valid.
+
+    Notes
+    -----
+    `simulator.estimate` and its relatives take the profile as it is, or as a file: `profile_text` writes it.
     """
     found = gather(files, device=device, rows_of=rows_of)
     given = found.device
     the_id = id_of(Path(name)) if name is not None else "measured"
     origin = Origin(the_id, f"{given.name[:500]}, measured", found.source[:600], "primary")
     catalogued = given.id in names("devices") and given == load_device(given.id)
-    return calibrate(found.measurements, found.steps, given, origin, catalogued=catalogued, progress=progress)
+    return fit(found.measurements, found.steps, given, origin, catalogued=catalogued, progress=progress)
 
 
 def gather(
@@ -101,7 +105,7 @@ def gather(
     Parameters
     ----------
     files, device, rows_of
-        As in `from_files`.
+        As in `calibrate`.
     same
         Whether records must say that they are of that device.
 
@@ -214,7 +218,7 @@ class _Draft:
         self.borrowed |= {f"{phase}.{name}": f"{why}; as {where}" for name, why in found.items()}
 
 
-def calibrate(
+def fit(
     found: Measurements,
     steps: Sequence[StepTime],
     device: Device,

@@ -19,7 +19,8 @@ from hardware.measured import MeasuredProfile
 from hardware.reading import build, read_mapping
 from hardware.spec import Name, Seconds, Seen, Words
 from simulator.profiling import tables
-from simulator.profiling.calibrate import Origin, calibrate, from_files
+from simulator.profiling.calibrate import Origin, calibrate
+from simulator.profiling.calibrate import fit as fit_to
 from simulator.profiling.report import show
 from simulator.profiling.rows import Measurements
 from simulator.profiling.writing import write
@@ -75,7 +76,7 @@ def records() -> Iterator[_Record]:
 def fit(name: str, recipe: Recipe) -> MeasuredProfile:
     """Fit a profile to its tables."""
     origin = Origin(name, recipe.title, recipe.source, recipe.seen)
-    return calibrate(measured(recipe), [], load_device(recipe.device), origin)
+    return fit_to(measured(recipe), [], load_device(recipe.device), origin)
 
 
 def measured(recipe: Recipe) -> Measurements:
@@ -96,7 +97,7 @@ def main(chosen: list[str]) -> None:
             _keep(fit(name, recipe))
     for record in records():
         if not chosen or record.id in chosen:
-            _keep(from_files([record.file], name=record.id))
+            _keep(calibrate([record.file], name=record.id))
 
 
 def _keep(profile: MeasuredProfile) -> None:

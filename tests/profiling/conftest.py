@@ -31,7 +31,7 @@ Fit = Callable[..., MeasuredProfile]
 def _calibrated(made: MadeUp, folder: Path, **how: Any) -> Calibrated:
     record, file = made.record(**how), folder / f"{made.machine.kind}.jsonl"
     journal.write(file, record)
-    return Calibrated(made, record, file, calibrate.from_files([file], name="mine.yaml"))
+    return Calibrated(made, record, file, calibrate.calibrate([file], name="mine.yaml"))
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +61,6 @@ def fit(tmp_path: Path) -> Fit:
         files = [tmp_path / f"record-{number}.jsonl" for number in range(len(records))]
         for file, record in zip(files, records, strict=True):
             journal.write(file, record)
-        return calibrate.from_files(files, **options)
+        return calibrate.calibrate(files, **options)
 
     return run

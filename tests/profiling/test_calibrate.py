@@ -309,7 +309,7 @@ def test_records_of_two_devices_are_refused(tmp_path: Path) -> None:
     journal.write(other, _changed(record, name="NVIDIA L4", catalogue="l4"))
     for device in (None, "rtx-3090"):
         with pytest.raises(InputError, match=r"other\.jsonl was measured on NVIDIA L4 .* and .*one\.jsonl on GeForce"):
-            calibrate.from_files([one, other], device=device)
+            calibrate.calibrate([one, other], device=device)
 
 
 def test_an_unknown_graphics_card_needs_its_sheet(fit: Fit, tmp_path: Path) -> None:
@@ -366,8 +366,8 @@ def test_a_processor_is_as_fast_as_its_fastest_product(fit: Fit) -> None:
 def test_a_table_needs_a_device() -> None:
     table = tables.SHIPPED / "gemm_simumax_bf16_passes.csv.gz"
     with pytest.raises(InputError, match=r"a table does not say which device of the catalogue it is of; give --device"):
-        calibrate.from_files([table])
-    found = calibrate.from_files([table], device="a100-pcie-80gb", name="profiles/Mine.yaml")
+        calibrate.calibrate([table])
+    found = calibrate.calibrate([table], device="a100-pcie-80gb", name="profiles/Mine.yaml")
     assert (found.id, found.device, found.fitted, found.stacks) == ("mine", "a100-pcie-80gb", ("bf16",), {})
     assert found.borrowed["attention"] == "no fused attention was measured; as a100-pcie"
     assert _scores(found)["large bf16 products"].median < 0.03
@@ -377,15 +377,15 @@ def test_rows_of_a_device_of_another_name(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("device,dtype,m,n,k,us\nmy card,bf16,4096,4096,4096,2400\n")
     with pytest.raises(InputError, match="rtx-3090"):
-        calibrate.from_files([table], device="rtx-3090")
-    assert calibrate.from_files([table], device="rtx-3090", rows_of="my card").fitted == ("bf16",)
+        calibrate.calibrate([table], device="rtx-3090")
+    assert calibrate.calibrate([table], device="rtx-3090", rows_of="my card").fitted == ("bf16",)
 
 
 def test_a_table_and_a_record_are_fitted_together(tmp_path: Path) -> None:
     file, table = tmp_path / "record.jsonl", tmp_path / "table.csv"
     journal.write(file, graphics().record(tiers=("first",)))
     table.write_text("device,dtype,m,n,k,us\nrtx-3090,bf16,4096,4096,4096,2400\n")
-    found = calibrate.from_files([table, file])
+    found = calibrate.calibrate([table, file])
     assert (found.device, found.fitted) == ("rtx-3090", ("bf16",))
     assert found.source.endswith("; table.csv")
 
@@ -394,12 +394,12 @@ def test_a_table_of_a_device_without_a_stack_of_its_own(tmp_path: Path) -> None:
     """Steps are measured on GPUs and CPUs; products of a TPU may come from a table."""
     table = tmp_path / "table.csv"
     table.write_text("device,dtype,m,n,k,us\ntpu-v4,bf16,8192,8192,8192,4500\n")
-    assert calibrate.from_files([table], device="tpu-v4").fitted == ("bf16",)
+    assert calibrate.calibrate([table], device="tpu-v4").fitted == ("bf16",)
 
 
 def test_nothing_to_fit() -> None:
     with pytest.raises(InputError, match="give at least one record of capsim measure, or one table"):
-        calibrate.from_files([])
+        calibrate.calibrate([])
 
 
 def test_shipped_profiles_are_what_their_recipes_give() -> None:

@@ -435,7 +435,7 @@ def test_a_record_with_another_number_never_crashes(tmp_path: Path, line: int, a
     lines[which] = json.dumps(document)
     path.write_text("\n".join(lines) + "\n")
     with suppress(InputError):
-        found = calibrate.from_files([path])
+        found = calibrate.calibrate([path])
         assert load_measured(found) == found
 
 

@@ -14,7 +14,7 @@ from simulator.backends.analytic import AnalyticBackend
 from simulator.backends.measured import device_of
 from simulator.formulas.kernels import alignment_share
 from simulator.profiling import shipped, tables
-from simulator.profiling.calibrate import from_files
+from simulator.profiling.calibrate import calibrate
 from simulator.profiling.journal import read
 from simulator.profiling.recorded import steps_of
 from simulator.profiling.stepping import compare
@@ -39,7 +39,7 @@ def test_a_profile_is_what_its_recipe_makes_of_the_tables() -> None:
 
 def test_a_profile_is_what_is_made_of_its_record() -> None:
     (record,) = shipped.records()
-    assert text_of(from_files([record.file], name=record.id)) == text_of(load_measured(record.id))
+    assert text_of(calibrate([record.file], name=record.id)) == text_of(load_measured(record.id))
 
 
 @pytest.mark.parametrize("name", ["a100-sxm", "h100-sxm"])
