@@ -15,6 +15,8 @@ from simulator import Estimate, Improvement, Roofline, Scenario, Sensitivity, St
 
 Found = TypeVar("Found")
 Progress = Callable[..., None]
+Tell = Callable[[str], None]
+"""Is told in words how far work is, often; what it raises ends the work."""
 
 
 class Kept(Generic[Found]):
@@ -47,6 +49,24 @@ class Kept(Generic[Found]):
         """Whether the answer is kept, so that it takes no time."""
         with self._lock:
             return question in self._found
+
+
+def in_words(tell: Tell | None, words: Callable[..., str]) -> Progress:
+    """What the public API calls while it works.
+
+    Parameters
+    ----------
+    tell
+        Who hears how far it is, if anybody does.
+    words
+        Says it, for what the API passes.
+    """
+
+    def progress(*passed: object) -> None:
+        if tell is not None:
+            tell(words(*passed))
+
+    return progress
 
 
 @dataclass(frozen=True)

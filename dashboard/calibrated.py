@@ -128,16 +128,13 @@ def as_python(asked: Question) -> str:
         *([json.dumps(files)] if files else []),
         *(f"{name}={json.dumps(word)}" for name, word in rows_of.items()),
     ]
-    lines = [
-        "import simulator",
-        "",
+    return exports.as_program(
         f"profile = {first}",
         f"found = simulator.compare_profile({', '.join(compared)})",
         'print(found.to_dict()["errors"])',
         "for score in profile.held_out:",
         "    print(score.what, score.median, score.with_residuals, score.before)",
-    ]
-    return "\n".join(lines)
+    )
 
 
 def as_command(asked: Question) -> str:

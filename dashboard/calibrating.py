@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePath
@@ -10,7 +10,7 @@ from typing import Literal, cast
 
 import simulator
 from dashboard import exports
-from dashboard.answers import Kept, answer
+from dashboard.answers import Kept, Tell, answer
 from dashboard.evidence import Shared
 from dashboard.scenario import BEST, field, offered
 from dashboard.state import Choices, Field, Value
@@ -57,7 +57,6 @@ FIELDS = (
     Field(ERRORS, "Errors", "choice", (BY_SIZE, HISTOGRAM), default=BY_SIZE),
 )
 BY_NAME = {each.name: each for each in FIELDS}
-Tell = Callable[[str], None]
 Rows = Literal["fitted", "kept", "others"]
 """A profile was fitted to some rows, keeps them as its shapes, or has never seen them."""
 

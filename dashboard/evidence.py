@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar, get_args
 import yaml
 
 import simulator
+from dashboard.answers import Tell
 from hardware.catalogue import load_device
 from hardware.errors import InputError, shown
 from simulator import Estimate, Validation, units
@@ -35,7 +36,6 @@ _PAUSE = 0.1
 """Time between two looks at work that goes on elsewhere [s]."""
 
 Found = TypeVar("Found")
-Tell = Callable[[str], None]
 
 
 class StoppedError(Exception):

@@ -70,7 +70,12 @@ def as_python(choices: Choices) -> str:
     else:
         lines = [f"answer = {as_call('simulator.estimate', given)}"]
     shown = "print(answer.step_time_s, answer.mfu, answer.fits, answer.run.cost_usd)"
-    return "\n".join(["import simulator", "", *lines, shown])
+    return as_program(*lines, shown)
+
+
+def as_program(*lines: str) -> str:
+    """Lines of Python that ask the public API, as a program of their own."""
+    return "\n".join(["import simulator", "", *lines])
 
 
 def as_command(choices: Choices) -> str:

@@ -10,12 +10,53 @@ from typing import TypeVar
 
 import streamlit as st
 
-from dashboard.showing import working
+from dashboard.answers import Tell
+from dashboard.showing import complain, working
 from hardware.errors import InputError
 
 Found = TypeVar("Found")
-Tell = Callable[[str], None]
 _STOPPED, _REFUSED = "capsim.stopped", "capsim.refused"
+
+
+def present(
+    words: str,
+    question: Hashable,
+    find: Callable[[Tell | None], Found],
+    *,
+    ready: bool,
+    controls: Callable[[Found | None, InputError | None], None],
+    shown: Callable[[Found], None],
+    until_now: Callable[[], Found | None] = lambda: None,
+) -> None:
+    """A page: its controls, and below them its answer, why there is none, or how far the work on it is.
+
+    Parameters
+    ----------
+    words
+        What is done meanwhile.
+    question
+        What is asked.
+    find
+        Gives the answer, and tells how far it is; nobody listens where it is ready.
+    ready
+        Whether that takes no time.
+    controls
+        Shows what can be chosen, beside what is known of the answer.
+    shown
+        Shows the answer.
+    until_now
+        Gives what was found when somebody stopped the work, if that can be shown as an answer can.
+    """
+    found, error = known(question, lambda: find(None), ready=ready)
+    controls(found, error)
+    if error is not None:
+        complain(str(error))
+        return
+    if found is None:
+        work(words, question, find)
+        found = until_now()
+    if found is not None:
+        shown(found)
 
 
 def known(question: Hashable, get: Callable[[], Found], *, ready: bool) -> tuple[Found | None, InputError | None]:
@@ -48,7 +89,7 @@ def work(words: str, question: Hashable, compute: Callable[[Tell], object]) -> N
     compute
         Does it and keeps the answer, and tells how far it is.
     """
-    if is_stopped(question):
+    if st.session_state.get(_STOPPED) == question:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(":material/pause_circle: Stopped before the end.", width="content")
             st.button("Go on", key="go.on", on_click=lambda: st.session_state.pop(_STOPPED, None))
@@ -59,8 +100,3 @@ def work(words: str, question: Hashable, compute: Callable[[Tell], object]) -> N
     except InputError as refused:
         st.session_state[_REFUSED] = (question, refused)
     st.rerun()
-
-
-def is_stopped(question: Hashable) -> bool:
-    """Whether somebody stopped the work on a question."""
-    return bool(st.session_state.get(_STOPPED) == question)

@@ -8,7 +8,7 @@ from typing import Any
 
 import simulator
 from dashboard import exports
-from dashboard.answers import Kept
+from dashboard.answers import Kept, Tell, in_words
 from dashboard.scenario import BEST, arguments, fields
 from dashboard.searching import sent
 from dashboard.state import Choices, Field, Value
@@ -87,33 +87,22 @@ def given(choices: Choices) -> dict[str, Any]:
 
 
 def found(
-    choices: Choices,
-    progress: Callable[[str], None] | None = None,
-    seen: Callable[[Option | Refused], None] | None = None,
+    choices: Choices, tell: Tell | None = None, seen: Callable[[Option | Refused], None] | None = None
 ) -> Outlook:
-    """What `simulator.plan` says, under the limits that are chosen.
+    """What `simulator.plan` says under the limits that are chosen, or the `InputError` that it raises.
 
     Parameters
     ----------
     choices
         Of the scenario and of the page.
-    progress
-        Told how far it is; what it raises ends the search.
+    tell
+        Told how far it is.
     seen
-        Told what was found, as soon as it is.
-
-    Raises
-    ------
-    InputError
-        One sentence, with the field that it is about.
+        Given what was found, as soon as it is.
     """
-
-    def tell(done: int, of: int) -> None:
-        if progress is not None:
-            progress(f"{done:,} of {of:,} systems and numbers of devices")
-
+    progress = in_words(tell, lambda done, of: f"{done:,} of {of:,} systems and numbers of devices")
     asked = question(choices)
-    every = _OUTLOOKS.get(asked, lambda: simulator.plan(**given(choices), progress=tell, seen=seen))
+    every = _OUTLOOKS.get(asked, lambda: simulator.plan(**given(choices), progress=progress, seen=seen))
     return _JUDGED.get((asked, choices.only(LIMITS)), lambda: every.within(**limits(choices)))
 
 
@@ -152,12 +141,11 @@ def opened(choices: Choices, option: Option) -> dict[str, Value | None]:
 
 def as_python(choices: Choices) -> str:
     """A program that says the same."""
-    lines = [
+    return exports.as_program(
         f"found = {exports.as_call('simulator.plan', {**given(choices), **limits(choices)})}",
         "for option in found.front:",
         "    print(option.system, option.devices, option.time_s, option.cost_usd, found.chances(option))",
-    ]
-    return "\n".join(["import simulator", "", *lines])
+    )
 
 
 def as_command(choices: Choices) -> str:

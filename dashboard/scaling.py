@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from typing import Any
 
 import simulator
 from dashboard import exports
-from dashboard.answers import Kept
+from dashboard.answers import Kept, Tell, in_words
 from dashboard.scenario import BEST, arguments, fields
 from dashboard.searching import sent
 from dashboard.state import Choices, Field, Value
@@ -44,27 +43,10 @@ def given(choices: Choices) -> dict[str, Any]:
     return {**arguments(choices.change({OPEN: None})), **known}
 
 
-def found(choices: Choices, progress: Callable[[str], None] | None = None) -> Scaling:
-    """What `simulator.scale` says.
-
-    Parameters
-    ----------
-    choices
-        Of the scenario and of the page.
-    progress
-        Told how far it is; what it raises ends the work.
-
-    Raises
-    ------
-    InputError
-        One sentence, with the field that it is about.
-    """
-
-    def tell(done: int, of: int) -> None:
-        if progress is not None:
-            progress(f"{done} of {of} numbers of devices")
-
-    return _SCALINGS.get(question(choices), lambda: simulator.scale(**given(choices), progress=tell))
+def found(choices: Choices, tell: Tell | None = None) -> Scaling:
+    """What `simulator.scale` says, or the `InputError` that it raises."""
+    progress = in_words(tell, lambda done, of: f"{done} of {of} numbers of devices")
+    return _SCALINGS.get(question(choices), lambda: simulator.scale(**given(choices), progress=progress))
 
 
 def is_known(choices: Choices) -> bool:
@@ -80,13 +62,12 @@ def opened(scaling: Scaling, point: ScalePoint) -> dict[str, Value | None]:
 
 def as_python(choices: Choices) -> str:
     """A program that says the same."""
-    lines = [
+    return exports.as_program(
         f"found = {exports.as_call('simulator.scale', given(choices))}",
         "print(found.reference, found.halved_at)",
         "for point in found.points:",
         "    print(point.devices, point.estimate.tokens_per_s, point.efficiency, point.estimate.limits)",
-    ]
-    return "\n".join(["import simulator", "", *lines])
+    )
 
 
 def as_command(choices: Choices) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import simulator
 from dashboard import exports
-from dashboard.answers import Kept
+from dashboard.answers import Kept, Tell, in_words
 from dashboard.scenario import BEST, arguments, fields
 from dashboard.state import Choices, Field, Value
 from simulator import Estimate, Search, units
@@ -80,28 +80,15 @@ def given(choices: Choices) -> dict[str, Any]:
     return {**arguments(choices), **{name: value for name, value in wishes.items() if value is not None}}
 
 
-def found(choices: Choices, progress: Callable[[str], None] | None = None) -> Search:
-    """What `simulator.search` says.
+def found(choices: Choices, tell: Tell | None = None) -> Search:
+    """What `simulator.search` says, or the `InputError` that it raises."""
 
-    Parameters
-    ----------
-    choices
-        Of the scenario and of the page.
-    progress
-        Told how far it is; what it raises ends the search.
+    def words(seen: Any, considered: int) -> str:
+        best = f", best {units.duration(seen.best.places[0].time)}" if seen.best.places else ""
+        return f"{considered:,} plans{best}"
 
-    Raises
-    ------
-    InputError
-        One sentence, with the field that it is about.
-    """
-
-    def tell(seen: Any, considered: int) -> None:
-        if progress is not None:
-            best = f", best {units.duration(seen.best.places[0].time)}" if seen.best.places else ""
-            progress(f"{considered:,} plans{best}")
-
-    return _SEARCHES.get(question(choices), lambda: simulator.search(**given(choices), progress=tell))
+    progress = in_words(tell, words)
+    return _SEARCHES.get(question(choices), lambda: simulator.search(**given(choices), progress=progress))
 
 
 def is_known(choices: Choices) -> bool:
@@ -143,12 +130,11 @@ def sent(plan: Mapping[str, Any]) -> dict[str, Value | None]:
 
 def as_python(choices: Choices) -> str:
     """A program that makes the search."""
-    lines = [
+    return exports.as_program(
         f"found = {exports.as_call('simulator.search', given(choices))}",
         "for one in found.best:",
         "    print(one.step_time_s, one.memory_bytes['total'], one.plan)",
-    ]
-    return "\n".join(["import simulator", "", *lines])
+    )
 
 
 def as_command(choices: Choices) -> str:

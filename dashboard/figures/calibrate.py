@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import pairwise
 
@@ -63,16 +63,7 @@ def agreement(part: Part, predicted: str) -> go.Figure:
     figure.add_scatter(
         name="as measured", x=[low, high], y=[low, high], mode="lines", line={"color": GREY}, hoverinfo="skip"
     )
-    for side, column in _columns(part, predicted).items():
-        figure.add_scatter(
-            name=side,
-            x=part.measured_s[rows],
-            y=column[rows],
-            mode="markers",
-            marker=_marker(side, len(rows)),
-            hovertext=_told(part, column, rows, side),
-            hoverinfo="text",
-        )
+    _add_points(figure, part, predicted, part.measured_s, _columns(part, predicted))
     figure.update_xaxes(logarithmic((low, high), TIME), title="measured")
     figure.update_yaxes(logarithmic((low, high), TIME), title="predicted")
     return laid_out(figure, height=_HEIGHT, legend=True, bottom=80)
@@ -81,6 +72,29 @@ def agreement(part: Part, predicted: str) -> go.Figure:
 def _columns(part: Part, predicted: str) -> dict[str, NDArray[np.float64]]:
     """Predicted times by who says them."""
     return {"catalogue": part.before_s, "profile": getattr(part, predicted)}
+
+
+def _add_points(
+    figure: go.Figure,
+    part: Part,
+    predicted: str,
+    across: NDArray[np.float64],
+    up: Mapping[str, NDArray[np.float64]],
+    **options: object,
+) -> None:
+    """Add the rows that are drawn, as points of each side; hovering tells a row."""
+    rows = drawn(part)
+    for side, column in _columns(part, predicted).items():
+        figure.add_scatter(
+            name=side,
+            x=across[rows],
+            y=up[side][rows],
+            mode="markers",
+            marker=_marker(side, len(rows)),
+            hovertext=_told(part, column, rows, side),
+            hoverinfo="text",
+            **options,
+        )
 
 
 def _marker(side: str, points: int) -> dict[str, object]:
@@ -117,17 +131,8 @@ def by_size(part: Part, predicted: str) -> go.Figure:
     ratios = {side: column / part.measured_s for side, column in _columns(part, predicted).items()}
     shown = np.abs(np.log(np.concatenate([ratio[rows] for ratio in ratios.values()])))
     reach = float(np.clip(np.exp(np.quantile(shown, 0.99)) * 1.05, _NARROWEST, _WIDEST))
-    for side, ratio in ratios.items():
-        figure.add_scatter(
-            name=side,
-            x=part.size[rows],
-            y=np.clip(ratio[rows], 1.0 / reach, reach),
-            mode="markers",
-            marker=_marker(side, len(rows)),
-            hovertext=_told(part, _columns(part, predicted)[side], rows, side),
-            hoverinfo="text",
-            cliponaxis=False,
-        )
+    inside = {side: np.clip(ratio, 1.0 / reach, reach) for side, ratio in ratios.items()}
+    _add_points(figure, part, predicted, part.size, inside, cliponaxis=False)
     figure.add_hline(1.0, line_color=GREY)
     unit = SIZES[part.phase]
     figure.update_xaxes(logarithmic(part.size[rows].tolist(), _MEASURES[unit]), title=_size_words(part))

@@ -28,7 +28,7 @@ from simulator import Estimate, Roofline, Sensitivity, Stage, Work, units
 
 _ROW = 26
 """Pixels of one horizontal bar."""
-_ROOM = 1.35
+_ROOM = 1.45
 """Of an axis over its longest bar, for the words beside it."""
 _VISIBLE = 0.0005
 """Share of a step below which a part is not shown."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from dashboard import exports, renting, session, shell, showing
+from dashboard.answers import Tell
 from dashboard.controls import Said, control, plan_given, scenario_controls
 from dashboard.figures import rent as figures
 from dashboard.glossary import explain
-from dashboard.lasting import Tell, is_stopped, known, work
+from dashboard.lasting import present
 from dashboard.renting import FIELDS as FIELDS
-from dashboard.showing import complain, plain
+from dashboard.showing import plain
 from dashboard.state import Choices
 from hardware.errors import InputError
 from simulator import Option, Outlook, Refused, units
@@ -38,25 +40,19 @@ _OFTEN = 1.5
 def page(choices: Choices) -> None:
     """Show it."""
     question = renting.question(choices)
-    found, error = known(question, lambda: renting.found(choices), ready=renting.is_known(choices))
-    _controls(choices, found, error)
-    st.subheader(plain(f"What to rent for {choices.text('model')}"), anchor=False)
-    for column, each in zip(st.columns(3, gap="medium"), renting.LIMITS, strict=True):
-        with column:
-            control(each, choices)
-    if error is not None:
-        complain(str(error))
-        return
-    if found is None:
-        found = _until_now(choices, question)
-        work("Pricing systems", question, lambda tell: _work(choices, question, tell))
-    if found is not None:
-        _shown(choices, found)
-        _share(choices, found)
+    present(
+        "Pricing systems",
+        question,
+        partial(_found, choices, question),
+        ready=renting.is_known(choices),
+        controls=partial(_controls, choices),
+        shown=partial(_shown, choices),
+        until_now=partial(_until_now, choices, question),
+    )
 
 
 def _controls(choices: Choices, found: Outlook | None, error: InputError | None) -> None:
-    """Where to look, and the scenario, in the side bar."""
+    """Where to look, and the scenario, in the side bar; above the answer what limits it."""
     estimate = found.options[0].estimate if found is not None and found.options else None
     said = Said.of(choices, estimate, error, own=renting.PLACES)
     said = replace(said, filled={**said.filled, **_CHOSEN})
@@ -65,10 +61,16 @@ def _controls(choices: Choices, found: Outlook | None, error: InputError | None)
             control(each, choices, said)
         st.divider()
     scenario_controls(choices, said, without=renting.WITHOUT)
+    st.subheader(plain(f"What to rent for {choices.text('model')}"), anchor=False)
+    for column, each in zip(st.columns(3, gap="medium"), renting.LIMITS, strict=True):
+        with column:
+            control(each, choices)
 
 
-def _work(choices: Choices, question: Choices, tell: Tell) -> None:
-    """Look for options, and show now and then what was found until then."""
+def _found(choices: Choices, question: Choices, tell: Tell | None) -> Outlook:
+    """The options; where they must be looked for, what was found until then is shown now and then."""
+    if tell is None:
+        return renting.found(choices)
     seen: list[Option | Refused] = []
     st.session_state[_SEEN] = (question, seen)
     place, shown = st.empty(), [time.monotonic()]
@@ -82,14 +84,15 @@ def _work(choices: Choices, question: Choices, tell: Tell) -> None:
                 showing.figure(drawn, name="", alt="Options until now", key=f"rent.until.{len(seen)}")
             shown[0] = time.monotonic()
 
-    renting.found(choices, progress, seen.append)
+    found = renting.found(choices, progress, seen.append)
     place.empty()
+    return found
 
 
 def _until_now(choices: Choices, question: Choices) -> Outlook | None:
     """What was found until somebody stopped the search."""
     asked, seen = st.session_state.get(_SEEN, (None, []))
-    if not is_stopped(question) or asked != question or not any(isinstance(each, Option) for each in seen):
+    if asked != question or not any(isinstance(each, Option) for each in seen):
         return None
     return renting.judged(choices, seen)
 
@@ -113,6 +116,7 @@ def _shown(choices: Choices, found: Outlook) -> None:
     else:
         st.warning("None of them has a plan that fits.")
     _left_out(found)
+    _share(choices, found)
 
 
 def _answers(choices: Choices, found: Outlook) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -11,10 +12,10 @@ from dashboard import exports, scaling, shell, showing
 from dashboard.controls import Said, control, plan_given, scenario_controls
 from dashboard.figures import scale as figures
 from dashboard.glossary import explain
-from dashboard.lasting import known, work
+from dashboard.lasting import present
 from dashboard.scaling import FIELDS
 from dashboard.scenario import BEST
-from dashboard.showing import complain, plain
+from dashboard.showing import plain
 from dashboard.state import Choices
 from hardware.errors import InputError
 from simulator import Scaling, units
@@ -31,16 +32,14 @@ _CHOSEN = dict.fromkeys(PLAN_FIELDS, "best for each")
 
 def page(choices: Choices) -> None:
     """Show it."""
-    question = scaling.question(choices)
-    found, error = known(question, lambda: scaling.found(choices), ready=scaling.is_known(choices))
-    _controls(choices, found, error)
-    if error is not None:
-        complain(str(error))
-    elif found is not None:
-        _shown(choices, found)
-        _share(choices, found)
-    else:
-        work("Looking at more and more devices", question, lambda tell: scaling.found(choices, tell))
+    present(
+        "Looking at more and more devices",
+        scaling.question(choices),
+        partial(scaling.found, choices),
+        ready=scaling.is_known(choices),
+        controls=partial(_controls, choices),
+        shown=partial(_shown, choices),
+    )
 
 
 def _controls(choices: Choices, found: Scaling | None, error: InputError | None) -> None:
@@ -83,6 +82,7 @@ def _shown(choices: Choices, found: Scaling) -> None:
         showing.figure(figures.shares(found), name=name, alt=alt, key="scale.shares")
         _table(found)
     _left_out(found)
+    _share(choices, found)
 
 
 def _sentence(words: str) -> str:

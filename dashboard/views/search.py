@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -12,7 +13,7 @@ from dashboard.answers import answer
 from dashboard.controls import Said, control, plan_given, scenario_controls
 from dashboard.figures import search as figures
 from dashboard.glossary import explain
-from dashboard.lasting import known, work
+from dashboard.lasting import present
 from dashboard.scenario import BEST
 from dashboard.searching import FIELDS
 from dashboard.showing import complain, plain
@@ -33,16 +34,14 @@ _SEARCHED = dict.fromkeys(PLAN_FIELDS, "all tried")
 
 def page(choices: Choices) -> None:
     """Show it."""
-    question = searching.question(choices)
-    found, error = known(question, lambda: searching.found(choices), ready=searching.is_known(choices))
-    _controls(choices, found, error)
-    if error is not None:
-        complain(str(error))
-    elif found is not None:
-        _shown(choices, found)
-        _share(choices, found)
-    else:
-        work("Pricing every plan", question, lambda tell: searching.found(choices, tell))
+    present(
+        "Pricing every plan",
+        searching.question(choices),
+        partial(searching.found, choices),
+        ready=searching.is_known(choices),
+        controls=partial(_controls, choices),
+        shown=partial(_shown, choices),
+    )
 
 
 def _controls(choices: Choices, found: Search | None, error: InputError | None) -> None:
@@ -77,6 +76,7 @@ def _shown(choices: Choices, found: Search) -> None:
     else:
         _nothing(found)
     _left_out(found)
+    _share(choices, found)
 
 
 def _best(best: Estimate) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -48,6 +49,42 @@ def link_of(page: AppTest) -> dict[str, str]:
 def sentences(page: AppTest) -> list[str]:
     """What the page says is wrong."""
     return [plain(each.value) for each in page.error]
+
+
+def says_beside(page: AppTest, words: str) -> None:
+    """Check that one sentence with these words stands beside a control, and again where the answer would be."""
+    beside, above = sentences(page)
+    assert beside == above
+    assert words in beside
+    assert [plain(error.value) for error in page.sidebar.error] == [beside]
+
+
+def refuses(page: AppTest, control: Callable[[], Any], text: str, words: str, *, mended: str | None = "") -> None:
+    """Check that a value that cannot be is a sentence beside its control, and no answer, until it is mended.
+
+    Parameters
+    ----------
+    page
+        With an answer.
+    control
+        Finds the control, which is another one each time the page is drawn.
+    text
+        The value.
+    words
+        Of the sentence.
+    mended
+        A value that brings the answer back.
+    """
+    figures = len(page.metric)
+    control().set_value(text).run()
+    assert not page.exception, page.exception
+    says_beside(page, words)
+    assert page.metric == []
+    assert not any(button.key == "stop" for button in page.button), "the work on it has ended"
+    assert control().value == text
+    control().set_value(mended).run()
+    assert sentences(page) == []
+    assert len(page.metric) == figures > 0
 
 
 def plain(markdown: str) -> str:

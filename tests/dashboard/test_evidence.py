@@ -10,7 +10,8 @@ import yaml
 
 import simulator
 from dashboard import evidence
-from dashboard.evidence import GROUPINGS, OTHERS, SCHEMES, Shared, StoppedError, Tell
+from dashboard.answers import Tell
+from dashboard.evidence import GROUPINGS, OTHERS, SCHEMES, Shared, StoppedError
 from hardware.errors import InputError
 from simulator import Validation
 from simulator.evidence import scores

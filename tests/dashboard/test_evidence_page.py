@@ -9,7 +9,8 @@ from streamlit.testing.v1 import AppTest
 
 import simulator
 from dashboard import evidence
-from dashboard.evidence import GROUPINGS, SCHEMES, Shared, Tell
+from dashboard.answers import Tell
+from dashboard.evidence import GROUPINGS, SCHEMES, Shared
 from dashboard.views import evidence as view
 from simulator import Validation, units
 from simulator.evidence import scores

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.dashboard.browser.driving import browsing, installed_browser, opened, serving, settle, window
+from tests.dashboard.browser.driving import SECONDS, browsing, installed_browser, opened, serving, settle, window
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -30,6 +30,9 @@ def chromium() -> Iterator[Browser]:
     path = installed_browser()
     if path is None:
         pytest.skip("no Chromium is installed: the pages are not tested in a browser")
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=SECONDS * 1000)
     with browsing(path) as browser:
         yield browser
 

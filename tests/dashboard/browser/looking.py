@@ -1,8 +1,11 @@
-"""What is looked at on every page: whether all of it can be seen at a width, on light and on dark ground."""
+"""What is done and looked at on every page: whether all of it can be seen at a width, on light and on dark ground."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+from tests.dashboard.browser.driving import settle
 
 _CUT = """() => [...document.querySelectorAll('.stPlotlyChart')].flatMap(chart => {
     const frame = chart.getBoundingClientRect();
@@ -26,11 +29,12 @@ _SCROLLS = """each => {
     return false;
 }"""
 """Whether something is wide and somebody can scroll to all of it."""
+_BOXES = ".stPlotlyChart, [data-testid='stMetric'], [data-testid='stDataFrame'], [data-testid='stFileUploader']"
 _GROUND = "getComputedStyle(document.querySelector('[data-testid=\"stApp\"]')).backgroundColor"
 
 
 def expect(locator: Any) -> Any:
-    """What playwright waits for."""
+    """What playwright waits for, no longer than `chromium` says."""
     from playwright.sync_api import expect as waiting
 
     return waiting(locator)
@@ -38,15 +42,7 @@ def expect(locator: Any) -> Any:
 
 def look(page: Any, *, width: int, dark: bool) -> None:
     """Nothing is wider than the window, no label of a figure is cut or lies on another, words stand out."""
-    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
-    for box in page.locator(".stPlotlyChart, [data-testid='stMetric'], [data-testid='stDataFrame']").all():
-        if box.evaluate(_SCROLLS):
-            continue
-        place = box.bounding_box()
-        assert place["x"] >= 0
-        assert place["x"] + place["width"] <= width
-    for metric in page.locator('[data-testid="stMetricValue"]').all():  # nothing is cut with three dots
-        assert metric.evaluate("each => each.scrollWidth <= each.clientWidth + 1"), metric.inner_text()
+    _stays_inside(page, width=width)
     assert page.evaluate(_CUT) == []
     assert page.evaluate(_OVER) == []
     ground = page.evaluate(_GROUND)
@@ -54,6 +50,19 @@ def look(page: Any, *, width: int, dark: bool) -> None:
     for words in page.locator(".ytick text").all()[:3]:
         label = words.evaluate("each => getComputedStyle(each).fill")
         assert abs(brightness(ground) - brightness(label)) > 0.3
+
+
+def _stays_inside(page: Any, *, width: int) -> None:
+    """Nothing is wider than the window, and no figure of an answer is cut."""
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+    for box in page.locator(_BOXES).all():
+        if box.evaluate(_SCROLLS):
+            continue
+        place = box.bounding_box()
+        assert place["x"] >= 0
+        assert place["x"] + place["width"] <= width
+    for metric in page.locator('[data-testid="stMetricValue"]').all():  # nothing is cut with three dots
+        assert metric.evaluate("each => each.scrollWidth <= each.clientWidth + 1"), metric.inner_text()
 
 
 def brightness(colour: str) -> float:
@@ -71,6 +80,22 @@ def reached_by_keyboard(page: Any, most: int) -> str:
             page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.innerText")
         )
     return "\n".join(filter(None, names))
+
+
+def download(button: Any, folder: Path) -> Path:
+    """The file that a button gives, under its own name."""
+    with button.page.expect_download() as caught:
+        button.click()
+    path: Path = folder / caught.value.suggested_filename
+    caught.value.save_as(path)
+    return path
+
+
+def download_yaml(page: Any, folder: Path) -> Path:
+    """The file that is offered among what to copy and to download."""
+    page.get_by_text("Copy or download").click()
+    settle(page)
+    return download(page.get_by_role("button", name="YAML"), folder)
 
 
 def click_row(page: Any, number: int) -> None:

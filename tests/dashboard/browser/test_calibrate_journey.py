@@ -12,17 +12,10 @@ from simulator import units
 from simulator.profiling import journal
 from tests.dashboard import records
 from tests.dashboard.browser.conftest import Visit, settle
-from tests.dashboard.browser.driving import SECONDS
+from tests.dashboard.browser.looking import download, expect, look, reached_by_keyboard
 from tests.profiling.made_up import graphics
 
 _METRIC = '[data-testid="stMetricValue"]'
-
-
-def _see(locator: Any) -> None:
-    """Wait until something is there: fits take seconds, and longer where a machine is busy."""
-    from playwright.sync_api import expect
-
-    expect(locator).to_be_visible(timeout=SECONDS * 1000)
 
 
 @pytest.fixture
@@ -47,9 +40,9 @@ def _pick(page: Any, label: str, option: str) -> None:
 def test_it_opens_on_an_answer_and_asks_nobody_else(visit: Visit) -> None:
     page: Any = visit("/calibrate")
     profile = simulator.load_profile("a100-sxm")
-    _see(page.get_by_role("heading", name=profile.title))
-    assert page.locator(_METRIC).count() == 3
-    assert page.locator(".stPlotlyChart").count() == 2
+    expect(page.get_by_role("heading", name=profile.title)).to_be_visible()
+    expect(page.locator(_METRIC)).to_have_count(3)
+    expect(page.locator(".stPlotlyChart")).to_have_count(2)
     assert page.outside == []
     assert page.complaints == []
 
@@ -57,29 +50,26 @@ def test_it_opens_on_an_answer_and_asks_nobody_else(visit: Visit) -> None:
 def test_a_record_becomes_a_profile_that_is_kept_and_planned_with(visit: Visit, record: Path, tmp_path: Path) -> None:
     page: Any = visit("/calibrate")
     _upload(page, record)
-    _see(page.get_by_role("heading", name="GeForce RTX 3090, measured"))
+    expect(page.get_by_role("heading", name="GeForce RTX 3090, measured")).to_be_visible()
     settle(page)
-    assert page.url.endswith("/calibrate")
-    with page.expect_download() as caught:
-        page.get_by_role("button", name="Download the profile").click()
-    assert caught.value.suggested_filename == "my-card.yaml"
-    path = tmp_path / "my-card.yaml"
-    caught.value.save_as(path)
+    page.wait_for_url("**/calibrate")
+    path = download(page.get_by_role("button", name="Download the profile"), tmp_path)
+    assert path.name == "my-card.yaml"
     wanted = simulator.calibrate([record], name="my-card.yaml")
     assert simulator.load_profile(path).constants == simulator.load_profile(_written(wanted, tmp_path)).constants
     page.get_by_role("button", name="Use in Plan").click()
-    _see(page.get_by_role("heading", name="bert-large on rtx-3090"))
+    expect(page.get_by_role("heading", name="bert-large on rtx-3090")).to_be_visible()
     settle(page)
     estimate = simulator.estimate("bert-large", "rtx-3090", profile=path)
-    assert page.locator(_METRIC).first.inner_text() == units.duration(estimate.step_time_s)
-    _see(page.get_by_role("heading", name="What the step rests on"))
-    _see(page.get_by_text("only this browser tab knows it, and no link has it"))
+    expect(page.locator(_METRIC).first).to_have_text(units.duration(estimate.step_time_s))
+    expect(page.get_by_role("heading", name="What the step rests on")).to_be_visible()
+    expect(page.get_by_text("only this browser tab knows it, and no link has it")).to_be_visible()
     assert "profile" not in page.url
     page.get_by_role("link", name="Calibrate").click()
-    _see(page.get_by_text("my-card.jsonl ("))
-    _see(page.get_by_role("heading", name="GeForce RTX 3090, measured"))
+    expect(page.get_by_text("my-card.jsonl (")).to_be_visible()
+    expect(page.get_by_role("heading", name="GeForce RTX 3090, measured")).to_be_visible()
     page.get_by_role("button", name="Remove").click()
-    _see(page.get_by_role("heading", name=simulator.load_profile("a100-sxm").title))
+    expect(page.get_by_role("heading", name=simulator.load_profile("a100-sxm").title)).to_be_visible()
     assert page.outside == []
 
 
@@ -92,12 +82,12 @@ def _written(profile: simulator.MeasuredProfile, folder: Path) -> Path:
 def test_what_is_shipped_is_used_in_plan_with_a_link(visit: Visit) -> None:
     page: Any = visit("/calibrate?calibrate_profile=h100-sxm")
     page.get_by_role("button", name="Use in Plan").click()
-    _see(page.get_by_role("heading", name="bert-large on h100-sxm5-80gb"))
+    expect(page.get_by_role("heading", name="bert-large on h100-sxm5-80gb")).to_be_visible()
+    page.wait_for_url("**/?*profile=h100-sxm*")
     settle(page)
     shown = page.locator(_METRIC).first.inner_text()
-    assert "profile=h100-sxm" in page.url
     other: Any = visit(f"/?{page.url.partition('/?')[2]}")
-    assert other.locator(_METRIC).first.inner_text() == shown
+    expect(other.locator(_METRIC).first).to_have_text(shown)
 
 
 def test_a_change_stands_in_the_link_and_the_link_brings_it_back(visit: Visit) -> None:
@@ -107,9 +97,9 @@ def test_a_change_stands_in_the_link_and_the_link_brings_it_back(visit: Visit) -
     settle(page)
     words = page.get_by_text("rows: the median error is").inner_text()
     other: Any = visit("/calibrate?calibrate_phase=collective")
-    assert other.get_by_text("rows: the median error is").inner_text() == words
+    expect(other.get_by_text("rows: the median error is")).to_have_text(words)
     page.go_back()
-    _see(page.get_by_text("3,690 rows: the median error is"))
+    expect(page.get_by_text("3,690 rows: the median error is")).to_be_visible()
 
 
 def test_a_wrong_file_is_a_sentence_beside_the_uploader(visit: Visit, tmp_path: Path) -> None:
@@ -117,9 +107,9 @@ def test_a_wrong_file_is_a_sentence_beside_the_uploader(visit: Visit, tmp_path: 
     file.write_text("nothing of interest\n")
     page: Any = visit("/calibrate")
     _upload(page, file)
-    _see(page.get_by_text("notes.jsonl: is no record of capsim measure"))
+    expect(page.get_by_text("notes.jsonl: is no record of capsim measure")).to_be_visible()
     assert "Traceback" not in page.content()
-    assert page.locator(_METRIC).count() == 0
+    expect(page.locator(_METRIC)).to_have_count(0)
 
 
 def test_fitting_shows_how_far_it_is_and_can_be_stopped(visit: Visit, tmp_path: Path) -> None:
@@ -128,21 +118,14 @@ def test_fitting_shows_how_far_it_is_and_can_be_stopped(visit: Visit, tmp_path: 
     page: Any = visit("/calibrate")
     _upload(page, file)
     page.get_by_role("button", name="Stop").click()
-    _see(page.get_by_text("Stopped before the end."))
-    assert page.locator(_METRIC).count() == 0
+    expect(page.get_by_text("Stopped before the end.")).to_be_visible()
+    expect(page.locator(_METRIC)).to_have_count(0)
     page.get_by_role("button", name="Go on").click()
-    _see(page.get_by_role("heading", name="GeForce RTX 3090, measured"))
+    expect(page.get_by_role("heading", name="GeForce RTX 3090, measured")).to_be_visible()
 
 
 def test_everything_is_reached_by_the_keyboard(visit: Visit) -> None:
-    page: Any = visit("/calibrate")
-    reached = set()
-    for _ in range(60):
-        page.keyboard.press("Tab")
-        reached.add(
-            page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.innerText")
-        )
-    names = "\n".join(filter(None, reached))
+    names = reached_by_keyboard(visit("/calibrate"), 60)
     for name in (
         "Profile",
         "Upload",
@@ -158,21 +141,5 @@ def test_everything_is_reached_by_the_keyboard(visit: Visit) -> None:
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_it_is_legible_at_every_width_and_in_both_themes(visit: Visit, width: int, dark: bool) -> None:
-    page: Any = visit("/calibrate?calibrate_profile=l40s&calibrate_errors=histogram", width=width, dark=dark)
-    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
-    for box in page.locator(".stPlotlyChart, [data-testid='stMetric'], [data-testid='stFileUploader']").all():
-        place = box.bounding_box()
-        assert place["x"] >= 0
-        assert place["x"] + place["width"] <= width
-    for metric in page.locator(_METRIC).all():
-        assert metric.evaluate("each => each.scrollWidth <= each.clientWidth + 1")
-    cut = page.evaluate(
-        """() => [...document.querySelectorAll('.stPlotlyChart')].flatMap(chart => {
-            const frame = chart.getBoundingClientRect();
-            return [...chart.querySelectorAll('text')].filter(each => {
-                const box = each.getBoundingClientRect();
-                return box.width > 0 && (box.left < frame.left - 1 || box.right > frame.right + 1);
-            }).map(each => each.textContent);
-        })"""
-    )
-    assert cut == []
+    link = "/calibrate?calibrate_profile=l40s&calibrate_errors=histogram"
+    look(visit(link, width=width, dark=dark), width=width, dark=dark)

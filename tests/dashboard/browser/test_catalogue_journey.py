@@ -10,7 +10,7 @@ import yaml
 
 from dashboard import browsing
 from tests.dashboard.browser.conftest import Visit, settle
-from tests.dashboard.browser.looking import click_row, expect, look, reached_by_keyboard
+from tests.dashboard.browser.looking import click_row, download_yaml, expect, look, reached_by_keyboard
 
 
 def test_it_opens_on_devices_and_asks_nobody_else(visit: Visit) -> None:
@@ -62,12 +62,7 @@ def test_quoted_figures_stand_beside_the_vendors(visit: Visit) -> None:
 
 def test_an_entry_is_downloaded_with_its_sources(visit: Visit, tmp_path: Path) -> None:
     page: Any = visit("/catalogue?catalogue_entry=rtx-3090")
-    page.get_by_text("Copy or download").click()
-    settle(page)
-    with page.expect_download() as caught:
-        page.get_by_role("button", name="YAML").click()
-    path = tmp_path / caught.value.suggested_filename
-    caught.value.save_as(path)
+    path = download_yaml(page, tmp_path)
     assert path.name == "capsim-devices-rtx-3090.yaml"
     assert yaml.safe_load(path.read_text())["memory.bandwidth"]["source"]
 

@@ -13,14 +13,14 @@ from dashboard.comparing import to_text
 from dashboard.scenario import fields
 from dashboard.state import opening
 from tests.dashboard.browser.conftest import Visit, settle
-from tests.dashboard.browser.looking import click_row, expect, look, reached_by_keyboard
+from tests.dashboard.browser.looking import click_row, download_yaml, expect, look, reached_by_keyboard
 
 
 def test_it_opens_on_four_systems_and_asks_nobody_else(visit: Visit) -> None:
     page: Any = visit("/compare")
-    assert page.locator(".stPlotlyChart").count() == 5
+    expect(page.locator(".stPlotlyChart")).to_have_count(5)
     for label in comparing.labels(comparing.begun_with()):
-        assert page.locator(".ytick text").filter(has_text=label.rpartition("-")[0]).count() == 5
+        expect(page.locator(".ytick text").filter(has_text=label.rpartition("-")[0])).to_have_count(5)
     assert page.outside == []
     assert page.complaints == []
 
@@ -74,7 +74,7 @@ def test_a_ready_made_set_is_chosen(visit: Visit) -> None:
     page.get_by_role("option", name="PaLM 540B").click()
     page.wait_for_url("**/compare?compare_rows=model.palm-540b~system.dgx-h100**")
     settle(page)
-    assert page.locator(".ytick text").filter(has_text="4 tpu-v4-pod").count() == 5
+    expect(page.locator(".ytick text").filter(has_text="4 tpu-v4-pod")).to_have_count(5)
 
 
 def test_what_is_wrong_stands_beside_its_control(visit: Visit) -> None:
@@ -95,17 +95,12 @@ def test_a_long_search_shows_how_far_it_is_and_can_be_stopped(visit: Visit) -> N
     page.wait_for_url(f"**/compare?compare_rows={to_text(rows)}&compare_row=2")
     expect(page.get_by_role("button", name="Stop")).to_have_count(0)
     settle(page)
-    assert page.locator(".ytick text").filter(has_text="2048").count() == 5
+    expect(page.locator(".ytick text").filter(has_text="2048")).to_have_count(5)
 
 
 def test_what_is_downloaded_is_what_is_compared(visit: Visit, tmp_path: Path) -> None:
     page: Any = visit("/compare")
-    page.get_by_text("Copy or download").click()
-    settle(page)
-    with page.expect_download() as caught:
-        page.get_by_role("button", name="YAML").click()
-    path = tmp_path / caught.value.suggested_filename
-    caught.value.save_as(path)
+    path = download_yaml(page, tmp_path)
     assert path.name == "capsim-compare.yaml"
     assert [each["system"] for each in yaml.safe_load_all(path.read_text())] == [
         row["system"] for row in comparing.begun_with()

@@ -11,8 +11,8 @@ import yaml
 
 from simulator.evidence import held_out
 from tests.dashboard.browser.conftest import Visit, settle
-from tests.dashboard.browser.driving import serving, window
-from tests.dashboard.browser.looking import expect, look, reached_by_keyboard
+from tests.dashboard.browser.driving import SECONDS, serving, window
+from tests.dashboard.browser.looking import download_yaml, expect, look, reached_by_keyboard
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -23,8 +23,9 @@ _RUNS = f"{len(held_out.shipped().errors['new source'].ids):,}"
 
 def test_it_prices_every_published_run_and_asks_nobody_else(visit: Visit) -> None:
     page: Any = visit("/evidence")
-    assert page.get_by_test_id("stMetricValue").first.inner_text() == _RUNS
-    assert page.locator(".stPlotlyChart").first.locator(".scatterlayer .point").count() > 2500
+    expect(page.get_by_test_id("stMetricValue").first).to_have_text(_RUNS)
+    points = page.locator(".stPlotlyChart").first.locator(".scatterlayer .point")
+    expect(points.nth(2500)).to_be_attached()
     assert page.outside == []
     assert page.complaints == []
 
@@ -33,18 +34,17 @@ def test_the_first_visit_shows_how_far_it_is_and_can_be_stopped(chromium: Browse
     with serving() as address:
         context = window(chromium, width=1280, height=900, dark=False)
         page: Any = context.new_page()
+        page.set_default_timeout(SECONDS * 1000)
         page.goto(f"{address}/evidence")
-        expect(page.get_by_text(re.compile(r"Pricing the published runs: [\d,]+ of [\d,]+ "))).to_be_visible(
-            timeout=30e3
-        )
+        expect(page.get_by_text(re.compile(r"Pricing the published runs: [\d,]+ of [\d,]+ "))).to_be_visible()
         expect(page.get_by_text("Real runs most like bert-large")).to_be_visible()
         page.get_by_role("button", name="Stop").click()
         page.wait_for_url("**/evidence?evidence_runs=no")
         expect(page.get_by_role("button", name="Stop")).to_have_count(0)
-        assert page.get_by_test_id("stMetricValue").count() == 0
+        expect(page.get_by_test_id("stMetricValue")).to_have_count(0)
         page.get_by_text("Price the published runs").click()
         page.wait_for_url("**/evidence")
-        expect(page.get_by_test_id("stMetricValue").first).to_have_text(_RUNS, timeout=60e3)
+        expect(page.get_by_test_id("stMetricValue").first).to_have_text(_RUNS)
         context.close()
 
 
@@ -71,11 +71,12 @@ def test_runs_are_coloured_chosen_and_the_link_brings_it_back(visit: Visit) -> N
     box.press("Enter")
     page.wait_for_url("**/evidence?evidence_by=stack&evidence_only=v100+bert")
     settle(page)
-    chosen = page.get_by_test_id("stMetricValue").first.inner_text()
-    assert chosen != _RUNS
+    runs = page.get_by_test_id("stMetricValue").first
+    expect(runs).not_to_have_text(_RUNS)
+    chosen = runs.inner_text()
     page.reload()
     settle(page)
-    assert page.get_by_test_id("stMetricValue").first.inner_text() == chosen
+    expect(runs).to_have_text(chosen)
     box = page.get_by_label("Only runs with", exact=True)
     box.fill("abacus")
     box.press("Enter")
@@ -91,12 +92,7 @@ def test_the_scenario_at_hand_comes_along(visit: Visit) -> None:
 
 def test_the_scores_are_downloaded(visit: Visit, tmp_path: Path) -> None:
     page: Any = visit("/evidence")
-    page.get_by_text("Copy or download").click()
-    settle(page)
-    with page.expect_download() as caught:
-        page.get_by_role("button", name="YAML").click()
-    path = tmp_path / caught.value.suggested_filename
-    caught.value.save_as(path)
+    path = download_yaml(page, tmp_path)
     assert 0.85 < yaml.safe_load(path.read_text())["interval_coverage_90"] < 0.95
 
 

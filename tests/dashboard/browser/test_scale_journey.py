@@ -18,8 +18,8 @@ _VALUE = '[data-testid="stMetricValue"]'
 def test_it_opens_on_an_answer_and_asks_nobody_else(visit: Visit) -> None:
     page: Any = visit("/scale")
     halved = simulator.scale("bert-large", "dgx-a100-640gb").halved_at
-    assert page.locator(_VALUE).first.inner_text() == f"beyond {units.digits(halved or 0.0, 2)}"
-    assert page.locator(".stPlotlyChart").count() == 3
+    expect(page.locator(_VALUE).first).to_have_text(f"beyond {units.digits(halved or 0.0, 2)}")
+    expect(page.locator(".stPlotlyChart")).to_have_count(3)
     assert page.outside == []
     assert page.complaints == []
 
@@ -43,7 +43,7 @@ def test_a_row_opens_on_the_plan_page(visit: Visit) -> None:
     page.get_by_role("button", name="Open in Plan").click()
     page.wait_for_url("**/?*devices=16*")
     settle(page)
-    assert page.locator(_VALUE).first.inner_text() == units.duration(point.estimate.step_time_s)
+    expect(page.locator(_VALUE).first).to_have_text(units.duration(point.estimate.step_time_s))
     assert page.complaints == []
 
 
