@@ -13,9 +13,9 @@ from simulator import MeasuredProfile
 
 _CHOICES, _DRAFTS, _PROBLEMS = "capsim.choices", "capsim.drafts", "capsim.problems"
 _WRITTEN, _VIEW, _TOUCHED, _REPLACED = "capsim.written", "capsim.view", "capsim.touched", "capsim.replaced"
-_HELD = "capsim.held"
-_LATE = 0.3
-"""Time in which a browser has heard of a new link [s]."""
+_HELD, _LEFT = "capsim.held", "capsim.left"
+_LATE, _LATER = 0.3, 1.0
+"""Times in which a browser has heard of a new link: on one page, and when it goes back to another [s]."""
 
 
 def open_page(view: str, fields: Iterable[Field] = ()) -> Choices:
@@ -36,25 +36,52 @@ def open_page(view: str, fields: Iterable[Field] = ()) -> Choices:
     query = dict(st.query_params)
     moved = st.session_state.get(_VIEW) not in (None, view)
     touched = st.session_state.pop(_TOUCHED, False) or _is_late(query)
-    if not touched and query != st.session_state.get(_WRITTEN, {}) and not (moved and not query):
+    returned = _returned(view, query) if moved else None
+    if returned is not None:
+        choices = opening(known).change(dict(returned.values))
+    elif not touched and query != st.session_state.get(_WRITTEN, {}) and not (moved and not query):
         said, problems = from_query(query, known)
         told = [each for each in known if each.name in query or not is_of_session(each, choices[each.name])]
         choices = choices.change({each.name: said[each.name] for each in told})
         st.session_state[_PROBLEMS] = problems
         st.session_state[_DRAFTS] = {}
-    st.session_state[_CHOICES], st.session_state[_VIEW] = choices, view
     written = to_query(choices, known)
-    if query != written:
+    st.session_state[_CHOICES], st.session_state[_VIEW], st.session_state[_WRITTEN] = choices, view, written
+    if query != written:  # streamlit may end this run as soon as the link is written
+        st.session_state[_REPLACED] = (query, time.monotonic() + (_LATE if returned is None else _LATER))
         st.query_params.from_dict(written)
-        st.session_state[_REPLACED] = (query, time.monotonic())
-    st.session_state[_WRITTEN] = written
     return choices
 
 
 def _is_late(query: Mapping[str, str]) -> bool:
     """Whether a link is what the page has just replaced: a browser may send it once more before it hears of that."""
-    replaced, when = st.session_state.get(_REPLACED, ({}, -_LATE))
-    return bool(query == replaced and time.monotonic() - when < _LATE)
+    replaced, until = st.session_state.get(_REPLACED, ({}, 0.0))
+    return bool(query == replaced and time.monotonic() < until)
+
+
+def _returned(view: str, query: Mapping[str, str]) -> Choices | None:
+    """What a page showed, if somebody goes back to it and it gets the link of the page that it had opened."""
+    left: tuple[str, Mapping[str, str], Choices] | None = st.session_state.get(_LEFT)
+    if left is None or not query or left[:2] != (view, query):  # the menu opens a page without any link
+        return None
+    del st.session_state[_LEFT]
+    return left[2]
+
+
+def leave(choices: Choices, query: Mapping[str, str]) -> None:
+    """Keep what a page shows when another is opened from it, for somebody who goes back.
+
+    Streamlit writes the link of the other page before it leaves this one, so that a browser goes back to this page with
+    that link first; `open_page` then shows what the page showed.
+
+    Parameters
+    ----------
+    choices
+        What the page shows.
+    query
+        Link of the other page.
+    """
+    st.session_state[_LEFT] = (st.session_state.get(_VIEW), dict(query), choices)
 
 
 def _stored() -> Choices:

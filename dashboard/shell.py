@@ -11,7 +11,7 @@ import streamlit as st
 from dashboard import session
 from dashboard.scenario import fields
 from dashboard.showing import link_problems, sentences
-from dashboard.state import Value, opening, to_query
+from dashboard.state import Choices, Value, opening, to_query
 from dashboard.views import View, views
 
 PAGES, _WANTED = "capsim.pages", "capsim.wanted"
@@ -38,21 +38,29 @@ def main() -> None:
     st.session_state[PAGES] = dict(zip((first.name, *(view.name for view in others)), pages, strict=False))
     page = st.navigation(pages, position="top")
     if _WANTED in st.session_state:
-        go_to(st.session_state.pop(_WANTED))
+        _switch(*st.session_state.pop(_WANTED))
     page.run()
 
 
 def send(name: str, values: Mapping[str, Value | None]) -> None:
     """Choose and go on with another page, for a callback: the page with its button does not run again before."""
+    st.session_state[_WANTED] = (name, session.current())
     session.choose(values)
-    st.session_state[_WANTED] = name
 
 
-def go_to(name: str) -> NoReturn:
+def go_to(name: str, values: Mapping[str, Value | None]) -> NoReturn:
+    """Choose and go on with another page, for a page that runs."""
+    left = session.current()
+    session.choose(values)
+    _switch(name, left)
+
+
+def _switch(name: str, left: Choices) -> NoReturn:
     """Go on with another page, with what is chosen now; its link goes with it, or going back would take longer."""
     known = (*fields(), *import_module(f"dashboard.views.{name}").FIELDS)
-    chosen = opening(known).change(dict(session.current().values))
-    st.switch_page(st.session_state[PAGES][name], query_params=to_query(chosen, known))
+    query = to_query(opening(known).change(dict(session.current().values)), known)
+    session.leave(left, query)
+    st.switch_page(st.session_state[PAGES][name], query_params=query)
 
 
 def _runner(view: View) -> Callable[[], None]:

@@ -187,15 +187,14 @@ def _headlines(scores: Sequence[Score], found: Calibrated) -> None:
 def _use(choices: Choices, found: Calibrated) -> None:
     """What to do with the profile."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        if st.button(
+        st.button(
             "Use in Plan",
             key="calibrate.use",
             icon=":material/speed:",
             help=explain("calibrate_use"),
             on_click=_choose_profile,
             args=(choices, found),
-        ):
-            shell.go_to("plan")
+        )
         file = _profile_file(found)
         st.download_button(
             "Download the profile",
@@ -212,7 +211,7 @@ def _choose_profile(choices: Choices, found: Calibrated) -> None:
     """Let the scenario use the profile."""
     if found.uploaded:
         session.hold(found.name, found.profile)
-    session.choose(calibrating.sent(found, choices))
+    shell.send("plan", calibrating.sent(found, choices))
 
 
 def _choose(choices: Choices, first: str) -> None:

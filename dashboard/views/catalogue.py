@@ -121,9 +121,8 @@ def _sheet(part: str, entry: str, choices: Choices) -> None:
     """One entry, with the source of every figure."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"##### {plain(browsing.label(part, entry))}", width="content")
-        usable = browsing.usable(part, entry)
-        if usable and st.button("Use in Plan", key="catalogue.use", on_click=_use, args=(part, entry, choices)):
-            shell.go_to("plan")
+        if browsing.usable(part, entry):
+            st.button("Use in Plan", key="catalogue.use", on_click=_use, args=(part, entry, choices))
     st.table(_escaped(browsing.figures(part, entry)), border="horizontal", hide_index=True)
     sources = browsing.entry(part, entry).sources
     listed = (plain(f"[{number}] {title}") for number, title in enumerate(sources, start=1))
@@ -132,7 +131,7 @@ def _sheet(part: str, entry: str, choices: Choices) -> None:
 
 def _use(part: str, entry: str, choices: Choices) -> None:
     """Choose an entry for the scenario at hand."""
-    session.choose(browsing.used(part, entry, choices))
+    shell.send("plan", browsing.used(part, entry, choices))
 
 
 def _escaped(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:

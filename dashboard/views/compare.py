@@ -197,8 +197,7 @@ def _buttons(rows: Sequence[Choices], at: int, row: Row) -> None:
             on_click=lambda: _choose([*chosen[: at - 1], *chosen[at:]], max(at - 1, 1)),
         )
         whole = {field.name: row.choices[field.name] for field in fields()}
-        if st.button("Use in Plan", key="compare.plan", on_click=session.choose, args=(whole,)):
-            shell.go_to("plan")
+        st.button("Use in Plan", key="compare.plan", on_click=shell.send, args=("plan", whole))
 
 
 def _drawn(found: Sequence[Row]) -> None:

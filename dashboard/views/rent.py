@@ -221,8 +221,8 @@ def _time_against_money(choices: Choices, found: Outlook) -> None:
     )
     st.caption("A click on an option opens it on the Plan page.")
     for point in chosen.selection.points[:1]:
-        session.choose(renting.opened(choices, shown[point["curve_number"]].options[point["point_index"]]))
-        shell.go_to("plan")
+        option = shown[point["curve_number"]].options[point["point_index"]]
+        shell.go_to("plan", renting.opened(choices, option))
 
 
 def _chances(choices: Choices, found: Outlook) -> None:

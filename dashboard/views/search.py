@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import exports, searching, session, shell, showing
+from dashboard import exports, searching, shell, showing
 from dashboard.answers import answer
 from dashboard.controls import Said, control, plan_given, scenario_controls
 from dashboard.figures import search as figures
@@ -130,8 +130,7 @@ def _against_memory(choices: Choices, found: Search) -> None:
     for point in chosen.selection.points[:1]:
         lists = (found.pareto or (), found.best)
         one = lists[point["curve_number"]][point["point_index"]]
-        session.choose(searching.sent(one.plan))
-        shell.go_to("plan")
+        shell.go_to("plan", searching.sent(one.plan))
 
 
 def _by_two(choices: Choices, found: Search) -> None:

@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import simulator
-from dashboard import calibrated, calibrating, shell
+from dashboard import calibrated, calibrating
 from dashboard.calibrating import FIELDS
 from dashboard.scenario import field
 from dashboard.state import opening
@@ -221,9 +221,8 @@ def _calibrate() -> None:
 
 def test_a_profile_is_used_in_plan(open_page: OpenPage) -> None:
     page = open_page("calibrate")
-    with mock.patch.object(shell, "go_to") as gone:
-        page.button(key="calibrate.use").click().run()
-    gone.assert_called_once_with("plan")
+    page.button(key="calibrate.use").click().run()
+    assert page.session_state["capsim.wanted"][0] == "plan"
     assert link_of(page) == {"profile": "a100-sxm", "precision": "bf16"}
     plan = open_page("plan", link_of(page))
     wanted = simulator.estimate("bert-large", "dgx-a100-640gb", plan={"precision": "bf16"}, profile="a100-sxm")
@@ -235,9 +234,8 @@ def test_a_profile_is_used_in_plan(open_page: OpenPage) -> None:
 
 def test_an_uploaded_profile_is_used_in_plan_and_stays_out_of_links(open_page: OpenPage) -> None:
     page = _upload(open_page("calibrate"), {"core.jsonl": records.of_processor()})
-    with mock.patch.object(shell, "go_to") as gone:
-        page.button(key="calibrate.use").click().run()
-    gone.assert_called_once_with("plan")
+    page.button(key="calibrate.use").click().run()
+    assert page.session_state["capsim.wanted"][0] == "plan"
     assert link_of(page) == {}
     plan = AppTest.from_function(_plan, default_timeout=60)
     for name in ("capsim.choices", "capsim.held"):
@@ -267,8 +265,7 @@ def _plan() -> None:
 
 def test_going_back_keeps_what_was_uploaded(open_page: OpenPage) -> None:
     page = _upload(open_page("calibrate"), {"core.jsonl": records.of_processor()})
-    with mock.patch.object(shell, "go_to"):
-        page.button(key="calibrate.use").click().run()
+    page.button(key="calibrate.use").click().run()
     page.query_params["tp"] = "2"
     page.run()
     choices = page.session_state["capsim.choices"]

@@ -205,7 +205,7 @@ def test_an_answer_can_be_opened(open_page: OpenPage, price: str | None) -> None
     page = open_page("rent", link | ({"rent_price": price} if price else {}))
     shown = page.metric[0].value, page.metric[1].value
     page.button(key="open.cheapest").click().run()
-    assert page.session_state["capsim.wanted"] == "plan"
+    assert page.session_state["capsim.wanted"][0] == "plan"
     run = _sent(page).run
     assert (units.duration(run.expected_time_s or 0.0), units.money(run.expected_cost_usd or 0.0)) == shown
 
@@ -215,9 +215,12 @@ def test_a_click_on_an_option_opens_it(open_page: OpenPage) -> None:
     shown = groups(renting.found(_choices(_FEW)))
     for curve, group in enumerate(shown):
         chosen = SimpleNamespace(selection=SimpleNamespace(points=[{"curve_number": curve, "point_index": 0}]))
-        with mock.patch("dashboard.showing.figure", return_value=chosen), mock.patch("dashboard.shell.go_to") as go_to:
+        with (
+            mock.patch("dashboard.showing.figure", return_value=chosen),
+            mock.patch("dashboard.shell._switch") as to,
+        ):
             page = open_page("rent", _FEW)
-        go_to.assert_called_once_with("plan")
+        assert to.call_args.args[0] == "plan"
         page.run()
         assert (_sent(page).devices, _sent(page).run) == (group.options[0].devices, group.options[0].estimate.run)
 

@@ -125,7 +125,7 @@ def test_a_row_can_be_opened(open_page: OpenPage, batch: str) -> None:
     page.session_state["scale.table"] = {"selection": {"rows": [5], "columns": [], "cells": []}}
     page.run()
     page.button(key="open.point").click().run()
-    assert page.session_state["capsim.wanted"] == "plan"
+    assert page.session_state["capsim.wanted"][0] == "plan"
     sent = _sent(page)
     assert (sent.devices, sent.workload["global_batch"]) == (row["devices"], row["batch"])
     assert round(sent.tokens_per_s) == row["tokens/s"]

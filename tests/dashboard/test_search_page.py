@@ -164,7 +164,7 @@ def test_where_nothing_fits_it_says_why_and_what_comes_nearest(open_page: OpenPa
     assert any("GiB too much" in plain(text.value) for text in page.markdown)
     assert page.get("plotly_chart") == []
     page.button(key="open.nearest").click().run()
-    assert page.session_state["capsim.wanted"] == "plan"
+    assert page.session_state["capsim.wanted"][0] == "plan"
     assert not _sent(page).fits
 
 
@@ -178,7 +178,7 @@ def test_the_best_plan_can_be_opened(open_page: OpenPage) -> None:
     page = open_page("search", link)
     shown = page.metric[0].value
     page.button(key="open.best").click().run()
-    assert page.session_state["capsim.wanted"] == "plan"
+    assert page.session_state["capsim.wanted"][0] == "plan"
     sent = _sent(page)
     assert (sent.plan["tp"], sent.plan["sharding"]) == (2, "zero1")
     assert units.duration(sent.step_time_s) == shown
@@ -190,9 +190,9 @@ def test_a_click_on_a_plan_opens_it(open_page: OpenPage, curve: int, point: int)
     found = searching.found(from_query(_SMALL, (*fields(), *searching.FIELDS))[0])
     one = ((found.pareto or ()), found.best)[curve][point]
     chosen = SimpleNamespace(selection=SimpleNamespace(points=[{"curve_number": curve, "point_index": point}]))
-    with mock.patch("dashboard.showing.figure", return_value=chosen), mock.patch("dashboard.shell.go_to") as go_to:
+    with mock.patch("dashboard.showing.figure", return_value=chosen), mock.patch("dashboard.shell._switch") as to:
         page.run()
-    go_to.assert_called_once_with("plan")
+    assert to.call_args.args[0] == "plan"
     page.run()
     assert _sent(page).step_time_s == one.step_time_s
     assert _sent(page).memory_bytes == one.memory_bytes

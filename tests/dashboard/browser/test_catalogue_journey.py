@@ -48,6 +48,7 @@ def test_another_part_is_read_and_the_link_brings_it_back(visit: Visit) -> None:
     page.get_by_role("option", name="aws-p4d.24xlarge").click()
     page.wait_for_url("**/catalogue?catalogue_part=prices&catalogue_entry=aws-p4d.24xlarge")
     expect(page.get_by_role("heading", name="aws-p4d.24xlarge")).to_be_visible()
+    settle(page)
     page.go_back()
     expect(page.get_by_role("heading", name="runpod-a100-sxm4-80gb")).to_be_visible()
     other: Any = visit("/catalogue?catalogue_part=prices&catalogue_entry=aws-p4d.24xlarge")

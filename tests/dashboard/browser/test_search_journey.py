@@ -74,9 +74,7 @@ def test_a_point_is_told_and_opens_on_the_plan_page(visit: Visit) -> None:
     expect(page.locator(".hoverlayer").first).to_contain_text(plan_words(front[-1]))
     last.click(force=True)
     _is_on_plan(page, front[-1])
-    for _ in range(2):  # streamlit writes the new link before it leaves the page
-        page.go_back()
-        settle(page)
+    page.go_back()
     page.wait_for_url(f"**/search?{_SMALL}")
     expect(page.locator(".stPlotlyChart")).to_have_count(3)
     assert page.complaints == []
