@@ -25,10 +25,15 @@ _BROKEN = 8
 """Characters of the narrowest column of words."""
 
 
-_REMARKS = {"devices": "Formats in dense TFLOP/s.", "systems": ""}
-"""What a list needs besides its rows, where some of its figures may be only recalled."""
+_REMARKS = {
+    "devices": "Formats in dense TFLOP/s.",
+    "measured": "Off: median error on measurements that were not fitted. Each entry names its source.",
+}
+"""What a list needs besides its rows."""
 _LISTED = 40
 """Values of one figure that are written out."""
+_ENOUGH = 5
+"""Measurements whose median error is told in a list."""
 _FILES = ("devices", "systems", "models", "stacks", "profiles", "measured")
 """Kinds whose entries are files."""
 
@@ -213,10 +218,12 @@ def show(kind: str | None, name: str | None) -> None:
         console.print(_table(listed, console.width))
         console.print("capsim catalogue PART lists one, capsim catalogue PART NAME shows the source of every figure.")
     elif name is None:
-        console.print(_table(rows(kind), console.width))
-        if kind in _REMARKS:
-            told = "A figure with ° is only recalled; the others were read or derived."
-            console.print(f"{remark(kind)} {told}".strip())
+        found = rows(kind)
+        console.print(_table(found, console.width))
+        recalled = any("°" in cell for row in found for cell in row.values())
+        told = "A figure with ° is only recalled; the others were read or derived." if recalled else ""
+        if words := f"{remark(kind)} {told}".strip():
+            console.print(words)
     else:
         console.print(_sheet(entry(kind, name), console.width))
 
@@ -412,14 +419,18 @@ def _profile(profile: Any) -> Row:
 
 
 def _measured(profile: MeasuredProfile) -> Row:
-    steps = next((score.median for score in profile.held_out if score.phase == "step"), None)
+    ranks = sorted({number for by_ranks in profile.links.values() for number in by_ranks})
+    off = {score.what: units.percent(score.median) for score in profile.held_out if score.scored >= _ENOUGH}
+    best = (off.get(f"large {name} products", off.get(f"all {name} products", "-")) for name in profile.fitted)
+    steps = next((off.get(score.what, "-") for score in profile.held_out if score.phase == "step"), "-")
     return {
         "profile": profile.id,
-        "title": profile.title,
         "device": profile.device if isinstance(profile.device, str) else profile.device.id,
-        "formats": ", ".join(profile.fitted) or "-",
-        "error of a step": units.percent(steps) if steps is not None else "-",
-        "source": profile.source,
+        "products": ", ".join(profile.fitted) or "-",
+        "off": ", ".join(best) or "-",
+        "attention": ", ".join(profile.attentions) or "-",
+        "ranks": ", ".join(map(str, ranks)) or "-",
+        "steps off": steps,
     }
 
 
