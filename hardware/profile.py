@@ -77,6 +77,8 @@ class Profile(Sheet):
     """Efficiency of the weight-gradient product over that of the forward product."""
     gemm: dict[Precision, GemmConstants]
     attention: dict[Precision, AttentionConstants] = {}
+    causal_block: Positive = 128.0
+    """Keys that fused attention leaves out at a time, where all of them come after a block of queries."""
     portable_attention: Fraction = 1.0
     """Rate of attention kernels written for the generation before (FlashAttention-2 on Hopper) over that of those
     above."""

@@ -43,6 +43,7 @@ class Devices(Columns):
     attention_bandwidth_efficiency: Num
     attention_launch: Num
     attention_fill: Num
+    causal_block: Num
     portable_attention: Num
     stream_efficiency: Num
     reduce_efficiency: Num
@@ -95,6 +96,7 @@ def device_columns(device: Device, precision: Precision, *, constants: Profile |
         attention_bandwidth_efficiency=fused.bandwidth_efficiency,
         attention_launch=fused.launch,
         attention_fill=fused.fill,
+        causal_block=profile.causal_block,
         portable_attention=profile.portable_attention,
         stream_efficiency=memory.efficiency,
         reduce_efficiency=memory.normalisation_efficiency,
@@ -233,6 +235,7 @@ class AnalyticBackend(Columns):
             bandwidth_efficiency=d.attention_bandwidth_efficiency,
             launch=d.attention_launch,
             fill=d.attention_fill,
+            causal_block=d.causal_block,
         )
 
     def stream(

@@ -375,6 +375,7 @@ def attention_time(
     bandwidth_efficiency: Num,
     launch: Num,
     fill: Num,
+    causal_block: Num,
 ) -> Num:
     """Time of fused (flash) attention: waves of blocks of 128 queries, against bytes over bandwidth.
 
@@ -382,7 +383,7 @@ def attention_time(
 
         blocks  = ceil(queries / 128) batch heads
         waves   = max(1, blocks / processors)           # whole while the grid is smaller than the chip
-        length  = keys (1 - causal / 2 (1 - 1 / blocks per head)) + fill
+        length  = keys (1 - causal / 2 (1 - 1 / ceil(queries / causal_block))) + fill
         compute = waves 2 matmuls 128 head_size length / (peak / processors efficiency share(head_size))
         memory  = w batch head_size (2 heads queries + 2 key_value_heads keys) matmuls / 2 / (bandwidth ...)
         time    = launch + (compute^3 + memory^3)^(1/3)
@@ -424,6 +425,8 @@ def attention_time(
         Time of an empty kernel [s].
     fill
         Keys' worth of time to fill the pipeline of one block [token].
+    causal_block
+        Keys that are left out at a time, where all of them come after a block of queries [token].
 
     Returns
     -------
@@ -444,15 +447,15 @@ def attention_time(
 
     >>> t = attention_time(4096, 4096, batch=1, heads=32, key_value_heads=8, head_size=128, causal=1, matmuls=2,
     ...     element_bytes=2, peak=312e12, bandwidth=2.039e12, processors=108, efficiency=0.6,
-    ...     bandwidth_efficiency=0.45, launch=8e-6, fill=100)
+    ...     bandwidth_efficiency=0.45, launch=8e-6, fill=100, causal_block=128)
     >>> print(f"{t * 1e6:.0f} us")
     801 us
     """
-    rows = np.ceil(np.asarray(queries) / 128.0)
-    blocks = rows * batch * heads
+    blocks = np.ceil(np.asarray(queries) / 128.0) * batch * heads
+    skipped = 1.0 - 1.0 / np.ceil(np.asarray(queries) / causal_block)
     crowded = np.minimum(1.0, blocks / processors)
     waves = np.maximum(1.0, blocks / processors)
-    length = keys * (1.0 - 0.5 * causal * crowded * (1.0 - 1.0 / rows)) + fill
+    length = keys * (1.0 - 0.5 * causal * crowded * skipped) + fill
     share = np.minimum(1.0, np.asarray(head_size) / 128.0) ** 0.3
     compute = waves * 2.0 * matmuls * 128.0 * head_size * length / (peak / processors * efficiency * share)
     traffic = attention_traffic(

@@ -83,6 +83,7 @@ def seconds(rows: Attentions, sheet: DataSheet, constants: AttentionConstants | 
             bandwidth_efficiency=given["bandwidth_efficiency"],
             launch=given["launch"],
             fill=given["fill"],
+            causal_block=sheet.causal_block,
         )
     )
 

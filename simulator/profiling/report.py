@@ -161,7 +161,7 @@ def _borrowed(profile: MeasuredProfile) -> RenderableType:
 
 def _steps(compared: Sequence[Compared]) -> RenderableType:
     """Steps of another record beside what the profile and the catalogue say."""
-    table = _table("Step", "measured", "predicted", "off", "catalogue off")
+    table = _table("Step", "measured", "predicted", "off", "catalogue\noff")
     for each in compared:
         sizes = each.step.case.dimensions
         words = (

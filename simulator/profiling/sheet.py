@@ -27,6 +27,8 @@ class DataSheet:
     matrix_unit: MatrixUnit = "tensor-core"
     aligned: bool = True
     """Whether odd widths of rows slow products down."""
+    causal_block: float = 128.0
+    """Keys that fused attention leaves out at a time."""
 
     @classmethod
     def of(cls, device: Device, precision: Precision) -> DataSheet:
@@ -48,4 +50,5 @@ class DataSheet:
             element_bytes=ELEMENT_BYTES[precision],
             matrix_unit=profile.matrix_unit,
             aligned=profile.is_aligned(precision),
+            causal_block=profile.causal_block,
         )

@@ -77,7 +77,7 @@ def test_from_a_record_to_an_estimate(capsim: Capsim, record: Path, check: Path,
         r"Not measured$",
         r"products, bf16: fill +\d+ shapes, 60 needed; as rtx-3090$",
         r"steps of pytorch-eager: streams +the steps hardly depend on some; as is usual of kernels: ",
-        r"Step +measured +predicted +off +catalogue off$",
+        r"Step +measured +predicted +off +off$",
         r"distilbert/fused, 2 layers, 8 x 512 +\d+\.\d ms +\d+\.\d ms +[+-]\d\.\d % +-\d\d\.\d %$",
         re.escape(f"{profile}: written; use it with capsim estimate ... --profile {profile}") + "$",
     ):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from hardware.catalogue import load_device, load_profile, plain_host
+from hardware.catalogue import load_device, load_measured, load_profile, plain_host
 from simulator.backends.analytic import AnalyticBackend
+from simulator.backends.measured import device_of
 from simulator.profiling import attentions as subject
 from simulator.profiling import tables
 from simulator.profiling.rows import Attentions
@@ -132,3 +134,26 @@ def test_backward_passes_of_a_table_are_slower_than_their_arithmetic() -> None:
     fitted = subject.fit(rows, sheet, load_profile("a100-pcie").attention["bf16"])
     assert "backward_efficiency" not in fitted.borrowed
     assert 0.75 <= fitted.constants.backward_efficiency / fitted.constants.efficiency <= 0.9
+
+
+def test_a_mask_saves_nothing_within_a_block_of_keys() -> None:
+    """Kernels for CPUs take 512 keys at a time, those for GPUs 128."""
+    cores = AnalyticBackend.of(plain_host(device_of(load_measured("cpu-amd-epyc"))), 1, "fp32")
+    graphics = AnalyticBackend.of(plain_host(load_device("a100-sxm4-80gb")), 1, "bf16")
+
+    def left(backend: AnalyticBackend, keys: float) -> float:
+        """Share of the time that a mask leaves, of many heads."""
+        sizes: dict[str, Any] = {
+            "batch": 64.0,
+            "heads": 16.0,
+            "key_value_heads": 16.0,
+            "head_size": 128.0,
+            "backward": False,
+        }
+        masked, whole = (backend.attention(keys, keys, causal=causal, **sizes) for causal in (1.0, 0.0))
+        return float(masked / whole)
+
+    assert left(cores, 512.0) == 1.0
+    assert left(cores, 2048.0) == pytest.approx(0.625, abs=0.01)
+    assert left(graphics, 512.0) < 0.8
+    assert left(graphics, 8192.0) == pytest.approx(0.52, abs=0.02)
