@@ -408,7 +408,6 @@ def test_a_directory_instead_of_a_file(tmp_path: Path, capsim: Capsim) -> None:
     _assert_file(capsim("estimate", "bert-large", "--system", path), path, ": is a directory; give a file")
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with a name")
 def test_a_pipe_instead_of_a_file(tmp_path: Path, capsim: Capsim) -> None:
     path = tmp_path / "pipe.yaml"
     os.mkfifo(path)

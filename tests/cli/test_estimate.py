@@ -16,6 +16,7 @@ import pytest
 
 from simulator import cli
 from tests.cli.conftest import Capsim
+from tests.platforms import on_linux
 
 ROOT = Path(__file__).parents[2]
 BERT = ("estimate", "bert-large", "--system", "dgx-a100-640gb")
@@ -421,7 +422,6 @@ def test_control_c_is_one_line(capsim: Capsim, monkeypatch: pytest.MonkeyPatch) 
     assert (outcome.status, outcome.out, outcome.err) == (130, "", "capsim: interrupted\n")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs signals")
 def test_control_c_as_a_signal() -> None:
     program = "import os, signal, simulator.specs.loading as l; from simulator import cli\n"
     program += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job of a shell may ignore it
@@ -451,7 +451,7 @@ def test_a_closed_pipe_is_silent(arguments: list[str]) -> None:
     assert found.stderr == ""
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
+@on_linux
 def test_a_full_disk_is_one_line() -> None:
     with Path("/dev/full").open("w") as full:
         found = subprocess.run(

@@ -13,6 +13,7 @@ from simulator.evidence import runs
 from simulator.evidence.fitting import Fit
 from tests.cli.conftest import Capsim, assert_one_sentence
 from tests.evidence.examples import fitted_to, timed, written
+from tests.platforms import on_linux
 
 _BERT = ("estimate", "bert-large", "--system", "dgx-a100-640gb", "--stack", "composer-0.11", "--micro-batch", "8")
 
@@ -304,7 +305,7 @@ def test_an_output_that_cannot_be_written(capsim: Capsim, own: Path, here: Path)
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
+@on_linux
 def test_a_full_disk(capsim: Capsim, own: Path) -> None:
     assert_one_sentence(capsim("fit", "--runs", own, "-o", "/dev/full"), "No space left on device")
     assert_one_sentence(capsim("validate", own, "--html", "/dev/full"), "No space left on device")

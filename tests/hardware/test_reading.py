@@ -24,6 +24,7 @@ from hardware.reading import (
     read_text,
 )
 from hardware.spec import Device, Memory, System
+from tests.platforms import on_linux
 from tests.rights import open_folder, without_rights
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +87,6 @@ def test_a_name_that_is_too_long_or_impossible(tmp_path: Path) -> None:
         read_mapping(tmp_path / "a\0b.yaml")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs users with rights")
 def test_an_unreadable_file() -> None:
     with open_folder() as folder:
         open_to_all, closed = _written(folder, "a: 1"), _written(folder, "a: 1", "closed.yaml")
@@ -97,19 +97,17 @@ def test_an_unreadable_file() -> None:
             assert _sentence(closed) == ": cannot be read (Permission denied)"
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with a name")
 def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
     path = tmp_path / "pipe.yaml"
     os.mkfifo(path)
     assert _sentence(path) == ": is not a regular file; give a file"
 
 
-@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs devices")
 def test_a_device_without_end_does_not_hang() -> None:
     assert _sentence(Path("/dev/zero")) == ": is not a regular file; give a file"
 
 
-@pytest.mark.skipif(not Path("/proc/version").exists(), reason="needs files of size 0 that have content")
+@on_linux
 def test_a_file_that_reports_no_size_is_read() -> None:
     assert Path("/proc/version").stat().st_size == 0
     assert read_text(Path("/proc/version")).startswith("Linux")
