@@ -177,7 +177,8 @@ def _at_hand(part: str, choices: Choices) -> str | None:
     if part == "prices":
         return next((price.id for price in catalogue.prices() if price.device == device.id), None)
     if part == "measured":
-        return str(choices["profile"] or next(iter(simulator.profiles_for(choices.text("system"))), None))
+        chosen = choices["profile"]
+        return str(chosen) if chosen else next(iter(simulator.profiles_for(choices.text("system"))), None)
     return {"devices": device.id, "profiles": device.profile}.get(part)
 
 
@@ -260,8 +261,7 @@ def _price(name: str, choices: Choices) -> Values:
 
 def _measured(name: str, choices: Choices) -> Values:
     """A measured profile, on the system at hand or on a plain host of its device."""
-    device = catalogue.load_measured(name).device
-    known = device if isinstance(device, str) else device.id
+    known = catalogue.load_measured(name).device_id
     at_hand = next((system for system in _systems() if system.id == choices["system"]), None)
     fits = at_hand is not None and at_hand.device.id == known
     return {**({} if fits else _on(known)), "profile": name}

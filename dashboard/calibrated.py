@@ -13,8 +13,9 @@ from dashboard import exports
 from dashboard.calibrating import Calibrated, Question, Rows
 from hardware.measured import Score
 from simulator import MeasuredProfile, units
-from simulator.profiling.comparison import WORDS, Part
+from simulator.profiling.comparison import Part
 from simulator.profiling.constants import in_words
+from simulator.profiling.in_words import PHASES
 
 
 def headlines(profile: MeasuredProfile) -> list[Score]:
@@ -40,7 +41,7 @@ def score_rows(profile: MeasuredProfile) -> list[dict[str, Any]]:
     """Errors on rows that were held out, as a table whose columns sort as numbers."""
     return [
         {
-            "work": WORDS.get(score.phase, score.phase),
+            "work": PHASES[score.phase],
             "rows": score.what,
             "fitted": score.fitted,
             "scored": score.scored,

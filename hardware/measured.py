@@ -142,6 +142,11 @@ class MeasuredProfile(Sheet):
         return self
 
     @property
+    def device_id(self) -> str:
+        """Name of the device, which the catalogue may not have."""
+        return self.device if isinstance(self.device, str) else self.device.id
+
+    @property
     def steps(self) -> int:
         """Training steps that were predicted without having been fitted."""
         return sum(score.scored for score in self.held_out if score.phase == "step")

@@ -425,7 +425,7 @@ def _measured(profile: MeasuredProfile) -> Row:
     steps = next((off.get(score.what, "-") for score in profile.held_out if score.phase == "step"), "-")
     return {
         "profile": profile.id,
-        "device": profile.device if isinstance(profile.device, str) else profile.device.id,
+        "device": profile.device_id,
         "products": ", ".join(profile.fitted) or "-",
         "off": ", ".join(best) or "-",
         "attention": ", ".join(profile.attentions) or "-",

@@ -22,6 +22,7 @@ from hardware.measured import Score
 from simulator import units
 from simulator.backends.measured import device_of
 from simulator.profiling.comparison import WORDS, Part
+from simulator.profiling.in_words import PHASES
 
 __all__ = ["FIELDS", "page", "prepare"]
 
@@ -174,7 +175,7 @@ def _headlines(scores: Sequence[Score], found: Calibrated) -> None:
             taken = calibrated.is_taken(found.profile, score)
             error = calibrated.error_of(score) if taken else score.before or score.median
             st.metric(
-                WORDS[score.phase].capitalize(),
+                PHASES[score.phase].capitalize(),
                 units.percent(error),
                 delta=before if taken else "catalogue's, no fit",
                 delta_color="off",

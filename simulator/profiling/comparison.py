@@ -18,22 +18,16 @@ from simulator.backends.measured_links import MeasuredLinks
 from simulator.backends.nearest import Nearest
 from simulator.formulas.kernels import stream_time
 from simulator.profiling import attentions, in_words, products, stepping
-from simulator.profiling.fitting import TOO_FAST
+from simulator.profiling.fitting import is_possible
 from simulator.profiling.recorded import StepTime
 from simulator.profiling.rows import Attentions, Collectives, Columns, Measurements, Products, Streams, Values, Words
 from simulator.profiling.sheet import DataSheet
 from simulator.profiling.steps import step_amounts
 
-WORDS: dict[Phase, str] = {
-    "gemm": "matrix products",
-    "attention": "fused attention",
-    "stream": "memory-bound kernels",
-    "collective": "collectives",
-    "step": "training steps",
-}
-"""The kinds of work that are compared."""
 SIZES: dict[Phase, str] = {"gemm": "FLOP", "attention": "FLOP", "stream": "B", "collective": "B", "step": "FLOP"}
-"""What their sizes are: arithmetic, bytes that are moved, or those of a message."""
+"""The kinds of work that are compared, and what their sizes are: arithmetic, bytes moved, or those of a message."""
+WORDS: dict[Phase, str] = {phase: in_words.PHASES[phase] for phase in SIZES}
+"""The same kinds in words."""
 Rows = TypeVar("Rows", bound=Columns)
 _REDUCING = ("layer_norm", "rms_norm", "softmax", "cross_entropy")
 _KINDS: tuple[CollectiveName, ...] = get_args(CollectiveName)
@@ -178,7 +172,7 @@ def _known_formats(device: Device, words: Words, what: str, left_out: dict[str, 
 
 def _believed(rows: Rows, fastest: Values, what: str, left_out: dict[str, int]) -> Rows:
     """Rows whose times the data sheet allows, as a fit takes them; others are counted."""
-    possible = np.asarray(rows.seconds * TOO_FAST >= fastest)
+    possible = is_possible(rows.seconds, fastest)
     why = f"{what} that beat the data sheet"
     left_out[why] = left_out.get(why, 0) + int((~possible).sum())
     return rows.where(possible)

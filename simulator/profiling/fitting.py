@@ -19,7 +19,7 @@ _MOST_ROWS = 4000
 """Rows that a fit works on; more do not make it better."""
 _LEAST_ROWS = 8
 """Fewer rows are not divided: all of them are fitted, and none is scored."""
-TOO_FAST = 1.02
+_TOO_FAST = 1.02
 """Share of the peak rate above which a time is not believed."""
 _ODD = 5.0
 """Factor between measured and fitted time, either way, beyond which a row is not believed."""
@@ -92,9 +92,14 @@ def fit(form: Form[Rows], rows: Rows) -> Fit:
     return Fit(found, borrowed, used=int(believed.sum()), dropped=len(rows) - int(believed.sum()))
 
 
+def is_possible(seconds: Values, fastest: Values) -> Mask:
+    """Which times [s] are not below what a data sheet allows [s], but for what rounding takes."""
+    return np.asarray(np.isfinite(seconds) & (seconds > 0.0) & (seconds * _TOO_FAST >= fastest), dtype=np.bool_)
+
+
 def _fit(form: Form[Rows], rows: Rows) -> tuple[Mask, dict[str, float], dict[str, str]]:
     """The rows that are believed, the constants, and why some are as they were."""
-    believed = np.isfinite(rows.seconds) & (rows.seconds * TOO_FAST >= form.fastest(rows)) & (rows.seconds > 0)
+    believed = is_possible(rows.seconds, form.fastest(rows))
     values, borrowed = _constants(form, rows.where(believed))
     odd = believed.copy()
     odd[believed] = np.abs(_residuals(form, rows.where(believed), values)) > np.log(_ODD)
@@ -178,7 +183,7 @@ def _scores(form: Form[Rows], rows: Rows, most_shapes: int) -> tuple[Score, ...]
     some = rows.where(fitted).where(believed)
     shapes = _shapes(form, some, values, most_shapes)
     asked = rows.where(~fitted)
-    asked = asked.where((asked.seconds > 0) & (asked.seconds * TOO_FAST >= form.fastest(asked)))
+    asked = asked.where(is_possible(asked.seconds, form.fastest(asked)))
     if not len(some) or not len(asked):
         return ()
     predicted = form.seconds(asked, values)

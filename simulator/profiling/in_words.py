@@ -1,10 +1,21 @@
-"""Rows that were measured, in words: what a tooltip or a table calls them."""
+"""What was measured, in words: what a tooltip or a table calls kinds of work, and their rows."""
 
 from __future__ import annotations
 
+from hardware.measured import Phase
 from simulator import units
 from simulator.profiling.recorded import StepTime
 from simulator.profiling.rows import Attentions, Collectives, Products, Streams
+
+PHASES: dict[Phase, str] = {
+    "gemm": "matrix products",
+    "attention": "fused attention",
+    "stream": "memory-bound kernels",
+    "optimizer": "optimizer",
+    "collective": "collectives",
+    "step": "training steps",
+}
+"""Every kind of work."""
 
 
 def products(rows: Products) -> tuple[str, ...]:

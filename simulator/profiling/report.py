@@ -13,16 +13,8 @@ from hardware.measured import MeasuredProfile, Score
 from simulator import units
 from simulator.backends.measured import device_of
 from simulator.profiling.constants import in_words
+from simulator.profiling.in_words import PHASES
 from simulator.profiling.stepping import Compared
-
-_PHASES = {
-    "gemm": "matrix products",
-    "attention": "fused attention",
-    "stream": "memory-bound kernels",
-    "optimizer": "optimizer",
-    "collective": "collectives",
-    "step": "training steps",
-}
 
 
 def show(profile: MeasuredProfile, *, file: str | None = None, compared: Sequence[Compared] = ()) -> None:
@@ -58,7 +50,7 @@ def markdown(profiles: Sequence[MeasuredProfile]) -> str:
         for each in _telling(profile.held_out):
             figures = (_percent(each.median), _percent(each.p90), f"{100.0 * each.bias:+.1f} %")
             more = (_percent(each.with_residuals), _percent(each.before))
-            words = f"{_PHASES[each.phase]}: {each.what}"
+            words = f"{PHASES[each.phase]}: {each.what}"
             lines.append(f"| {' | '.join([profile.id, words, f'{each.scored:,}', *figures, *more])} |")
     return "\n".join(lines) + "\n"
 
@@ -92,7 +84,7 @@ def _scores(scores: Sequence[Score]) -> RenderableType:
     wide = ("9 of 10\nbelow", "of the\nsum", "near\nshapes", "catalogue")
     table = _table("Held out", "fitted", "scored", "median", *wide, apart=1)
     for phase in dict.fromkeys(each.phase for each in scores):
-        table.add_row(_PHASES[phase])
+        table.add_row(PHASES[phase])
         for words, each in _nested([each for each in scores if each.phase == phase]):
             table.add_row(
                 f" {words}",
@@ -109,15 +101,12 @@ def _scores(scores: Sequence[Score]) -> RenderableType:
 
 def _nested(scores: Sequence[Score]) -> Iterator[tuple[str, Score]]:
     """The scores of a phase, parts of another ("all-reduce over 8 ranks") below it and without its name."""
-    whole = {each.what for each in scores}
-    parts = {each.what: each.what.partition(" over ")[0] for each in scores}
-    for each in scores:
-        if parts[each.what] in whole - {each.what}:
-            continue
-        yield each.what, each
-        for part in scores:
-            if part is not each and parts[part.what] == each.what:
-                yield f"  {part.what.removeprefix(each.what).strip()}", part
+    order = {each.what: number for number, each in enumerate(scores)}
+    wholes = {each.what: each.what.partition(" over ")[0] for each in scores}
+    for each in sorted(scores, key=lambda one: order.get(wholes[one.what], order[one.what])):
+        whole = wholes[each.what]
+        is_part = whole != each.what and whole in order
+        yield (f"  {each.what.removeprefix(whole).strip()}" if is_part else each.what), each
 
 
 def _constants(profile: MeasuredProfile) -> RenderableType:

@@ -219,6 +219,16 @@ def _calibrate() -> None:
     show("calibrate")
 
 
+def test_every_kind_of_work_that_a_profile_tells_of_has_a_headline(open_page: OpenPage) -> None:
+    """A file may hold scores that no fit of ours makes."""
+    known = simulator.load_profile("t4")
+    score = known.held_out[0].model_copy(update={"phase": "optimizer", "what": "all"})
+    text = simulator.profile_text(known.model_copy(update={"held_out": (score,)}))
+    page = _upload(open_page("calibrate"), {"mine.yaml": text.encode()})
+    assert sentences(page) == []
+    assert [each.label for each in page.metric] == ["Optimizer"]
+
+
 def test_a_profile_is_used_in_plan(open_page: OpenPage) -> None:
     page = open_page("calibrate")
     page.button(key="calibrate.use").click().run()
