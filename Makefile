@@ -46,7 +46,7 @@ bench: $(VENV)/dev
 	$(BIN)/python -m pytest tests/benchmarks/test_speed.py tests/benchmarks/test_pages.py --benchmark-columns=median,min,max,rounds
 
 fit: $(VENV)/core
-	$(BIN)/capsim fit -o simulator/evidence/constants.yaml
+	$(BIN)/capsim fit -o simulator/pricing/constants.yaml
 
 screenshots: $(VENV)/dev
 	$(BIN)/python -m tests.dashboard.browser.screenshots

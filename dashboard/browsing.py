@@ -14,12 +14,12 @@ import simulator
 from dashboard.scenario import arguments, fields
 from dashboard.state import Choices, Value
 from dashboard.theme import words
-from hardware import catalogue
+from hardware import catalogue, units
 from hardware.errors import InputError, shown, unknown
 from hardware.spec import System
-from simulator import browse, units
-from simulator.browse import Entry, Row
 from simulator.specs.loading import load_stack
+from simulator.terminal import catalogue as browse
+from simulator.terminal.catalogue import Entry, Row
 
 PARTS = tuple(browse.parts())
 RECALLED = "only recalled"

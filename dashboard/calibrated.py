@@ -11,8 +11,9 @@ import numpy as np
 import simulator
 from dashboard import exports
 from dashboard.calibrating import Calibrated, Question, Rows
+from hardware import units
 from hardware.measured import Score
-from simulator import MeasuredProfile, units
+from simulator import MeasuredProfile
 from simulator.profiling.comparison import Part
 from simulator.profiling.constants import in_words
 from simulator.profiling.in_words import PHASES

@@ -19,9 +19,9 @@ from hardware import catalogue
 from hardware.errors import InputError
 from hardware.measured import Phase
 from simulator import Comparison, MeasuredProfile
-from simulator.profiling import tables
 from simulator.profiling.comparison import WORDS, Part
 from simulator.profiling.constants import Told
+from simulator.profiling.tables import reading as tables
 
 OPENING = "a100-sxm"
 """The profile that is shown where none speaks for the system at hand."""

@@ -14,11 +14,12 @@ from dashboard.answers import Answer
 from dashboard.scenario import BEST, arguments, fields
 from dashboard.state import Choices, Field, from_query, opening
 from dashboard.theme import words
+from hardware import units
 from hardware.errors import InputError, nearest, shown
-from simulator import Estimate, units
-from simulator.evidence import claims
-from simulator.long_run import matters
-from simulator.serving import WORDS
+from simulator import Estimate
+from simulator.answers import claims
+from simulator.answers.basis import WORDS
+from simulator.answers.long_run import matters
 from simulator.specs.plans import AXES
 
 MOST = 12

@@ -13,11 +13,13 @@ import yaml
 
 import simulator
 from dashboard.answers import Tell
+from hardware import units
 from hardware.catalogue import load_device
 from hardware.errors import InputError, shown
-from simulator import Estimate, Validation, units
-from simulator.evidence import runs, scores
-from simulator.evidence.runs import Run
+from simulator import Estimate, Validation
+from simulator.corpus import runs
+from simulator.corpus.runs import Run
+from simulator.evidence import scores
 from simulator.evidence.scores import Outcome, Scheme, Score
 
 GROUPINGS = ("device class", "stack", "source", "task")

@@ -12,9 +12,9 @@ from dashboard.answers import Kept, Tell, in_words
 from dashboard.scenario import BEST, arguments, fields
 from dashboard.searching import sent
 from dashboard.state import Choices, Field, Value
-from hardware import catalogue
-from simulator import Option, Outlook, Refused, units
-from simulator.plan_search.planning import KINDS, sources
+from hardware import catalogue, units
+from simulator import Option, Outlook, Refused
+from simulator.renting.planning import KINDS, sources
 
 _DAYS = (1, 2, 3, 5, 7, 10, 14, 21, 30, 45, 60, 90, 120, 180)
 _ANY = "any"

@@ -12,7 +12,7 @@ from dashboard.scenario import BEST, arguments, fields
 from dashboard.searching import sent
 from dashboard.state import Choices, Field, Value
 from simulator import Scaling
-from simulator.plan_search.scaling import ScalePoint
+from simulator.renting.scaling import ScalePoint
 
 FIELDS = (
     Field("scale_batch", "Batch", "choice", ("stays", "grows with the devices"), default="stays"),

@@ -15,7 +15,7 @@ from dashboard.uploaded import is_uploaded, profile_of, system_of, title_of
 from hardware import catalogue
 from hardware.errors import InputError
 from hardware.profile import Precision
-from simulator.backends.measured import suits
+from simulator.pricing.measured import suits
 from simulator.specs.loading import names
 from simulator.specs.model import Objective
 from simulator.specs.plan import Schedule

@@ -12,10 +12,11 @@ from dashboard import exports
 from dashboard.answers import Kept, Tell, in_words
 from dashboard.scenario import BEST, arguments, fields
 from dashboard.state import Choices, Field, Value
-from simulator import Estimate, Search, units
-from simulator.plan_search.report import plan_words
+from hardware import units
+from simulator import Estimate, Search
 from simulator.plan_search.searching import PLAN_FIELDS
 from simulator.plan_search.table import AXES_OF_TABLES
+from simulator.terminal.search import plan_words
 
 FRONTS = {"time": "time of a step", "cost": "cost of the run", "energy": "energy of the run"}
 """What memory is weighed against."""

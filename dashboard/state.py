@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from hardware import units
 from hardware.errors import nearest, shown
-from simulator import units
 
 Value = str | int | float | bool
 Kind = Literal["choice", "level", "several", "whole", "amount", "flag", "text"]

@@ -105,6 +105,8 @@ def parse_yaml(text: str, place: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark if error.problem_mark is not None else error.context_mark
         line = f":{getattr(mark, 'line', 0) + 1}"
+        if "nesting depth" in (error.problem or ""):  # libyaml 0.2.6 and later stop by themselves
+            raise _too_deep(f"{place}{line}") from None
         raise InputError(f"{place}{line}: not valid YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise InputError(f"{place}: not valid YAML: {str(error).splitlines()[0]}") from None
@@ -123,13 +125,18 @@ def _refuse_machinery(text: str, place: str) -> None:
             raise InputError(f"{place_here}: the YAML tag {tag!r} is not accepted; write a plain value")
         level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if level > MOST_LEVELS:
-            raise InputError(f"{place_here}: is nested too deeply; at most {MOST_LEVELS} levels are read")
+            raise _too_deep(place_here)
+
+
+def _too_deep(place: str) -> InputError:
+    """The refusal of a document that is nested more deeply than any input file needs."""
+    return InputError(f"{place}: is nested too deeply; at most {MOST_LEVELS} levels are read")
 
 
 def _shallow(document: Any, place: str, level: int = 0) -> Any:
     """Pass a document through, unless it is nested too deeply."""
     if level > MOST_LEVELS:
-        raise InputError(f"{place}: is nested too deeply; at most {MOST_LEVELS} levels are read")
+        raise _too_deep(place)
     if isinstance(document, list | dict):
         for part in document.values() if isinstance(document, dict) else document:
             _shallow(part, place, level + 1)
@@ -161,7 +168,7 @@ def parse_json(text: str, place: str) -> Any:
     except json.JSONDecodeError as error:
         raise InputError(f"{place}:{error.lineno}: not valid JSON: {error.msg}") from None
     except RecursionError:
-        raise InputError(f"{place}: is nested too deeply; at most {MOST_LEVELS} levels are read") from None
+        raise _too_deep(place) from None
     except InputError:
         raise
     except ValueError as error:  # a whole number of thousands of digits

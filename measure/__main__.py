@@ -68,9 +68,9 @@ def _run(words: list[str], program: str) -> int:
 
 def _check(path: Path, models: str, *, reads: bool) -> None:
     """Refuse what cannot work, before torch is loaded."""
+    from hardware.writing import check_output
     from measure.clock.naming import models_of
-    from simulator.output import check_output
-    from simulator.profiling.journal import read
+    from simulator.profiling.records.journal import read
 
     models_of(models)
     if reads:
@@ -99,8 +99,8 @@ def _collectives(words: list[str], program: str) -> int:
 
 def _merge(words: list[str], program: str) -> int:
     """Two records become one."""
-    from simulator.output import check_output
-    from simulator.profiling.journal import merge, read, write
+    from hardware.writing import check_output
+    from simulator.profiling.records.journal import merge, read, write
 
     options = arguments.merge_parser(f"{program} merge").parse_args(words)
     check_output(Path(options.output))
@@ -115,7 +115,7 @@ def _merge(words: list[str], program: str) -> int:
 def _show(words: list[str], program: str) -> int:
     """A record in words."""
     from measure.report import lines
-    from simulator.profiling.journal import read
+    from simulator.profiling.records.journal import read
 
     options = arguments.show_parser(f"{program} show").parse_args(words)
     sys.stdout.write("\n".join(lines(read(Path(options.record)), everything=options.all)) + "\n")

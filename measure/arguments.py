@@ -7,7 +7,7 @@ import re
 from typing import NoReturn, get_args
 
 from hardware.errors import InputError, shown
-from simulator.profiling.record import Phase
+from simulator.profiling.records.record import Phase
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _SHORTEST, _LONGEST = 1.0, 7 * 86400.0

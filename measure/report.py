@@ -6,8 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from simulator.profiling.record import Case, Environment, Record, Result
-from simulator.units import digits, duration, size
+from hardware.units import digits, duration, size
+from simulator.profiling.records.record import Case, Environment, Record, Result
 
 _RATES = {"gemm": "matrix products", "attention": "fused attention"}
 _STREAMS = {

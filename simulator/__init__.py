@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from hardware.errors import InputError
     from hardware.measured import MeasuredProfile
     from hardware.spec import Device, System
-    from simulator.estimation import Estimate, answer, estimate
+    from simulator.answers.estimate import Estimate, answer, estimate
+    from simulator.answers.roofline import Roofline, Work, roofline
+    from simulator.answers.stages import Stage, stages
     from simulator.evidence.validation import Validation, validate
-    from simulator.plan_search.planning import plan
-    from simulator.plan_search.scaling import Scaling, scale
     from simulator.plan_search.searching import Search, search
-    from simulator.plan_search.sweeping import Option, Refused, sweep
-    from simulator.plan_search.wishes import Outlook
-    from simulator.profiles import (
+    from simulator.profiling.calibrate import calibrate
+    from simulator.profiling.comparison import Comparison
+    from simulator.profiling.profiles import (
         compare_profile,
         load_profile,
         profile_constants,
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
         profile_text,
         profiles_for,
     )
-    from simulator.profiling.calibrate import calibrate
-    from simulator.profiling.comparison import Comparison
-    from simulator.roof import Roofline, Work, roofline
-    from simulator.scenario import Scenario, from_file, resolve
+    from simulator.renting.planning import plan
+    from simulator.renting.scaling import Scaling, scale
+    from simulator.renting.sweeping import Option, Refused, sweep
+    from simulator.renting.wishes import Outlook
+    from simulator.scenario.scenario import Scenario, from_file, resolve
     from simulator.specs.loading import load_model, load_stack
     from simulator.specs.model import Model
     from simulator.specs.plan import Plan
     from simulator.specs.stack import Stack
     from simulator.specs.workload import Workload
-    from simulator.stage_memory import Stage, stages
     from simulator.variations.improving import Improvement, improvements
     from simulator.variations.sensitivity import Sensitivity, sensitivity
     from simulator.variations.whatif import Variation, WhatIf, whatif
@@ -46,51 +46,51 @@ if TYPE_CHECKING:
 _HOMES = {
     "Comparison": "simulator.profiling.comparison",
     "Device": "hardware.spec",
-    "Estimate": "simulator.estimation",
+    "Estimate": "simulator.answers.estimate",
     "Improvement": "simulator.variations.improving",
     "InputError": "hardware.errors",
     "MeasuredProfile": "hardware.measured",
     "Model": "simulator.specs.model",
-    "Option": "simulator.plan_search.sweeping",
-    "Outlook": "simulator.plan_search.wishes",
+    "Option": "simulator.renting.sweeping",
+    "Outlook": "simulator.renting.wishes",
     "Plan": "simulator.specs.plan",
-    "Refused": "simulator.plan_search.sweeping",
-    "Roofline": "simulator.roof",
-    "Scaling": "simulator.plan_search.scaling",
-    "Scenario": "simulator.scenario",
+    "Refused": "simulator.renting.sweeping",
+    "Roofline": "simulator.answers.roofline",
+    "Scaling": "simulator.renting.scaling",
+    "Scenario": "simulator.scenario.scenario",
     "Search": "simulator.plan_search.searching",
     "Sensitivity": "simulator.variations.sensitivity",
     "Stack": "simulator.specs.stack",
-    "Stage": "simulator.stage_memory",
+    "Stage": "simulator.answers.stages",
     "System": "hardware.spec",
     "Validation": "simulator.evidence.validation",
     "Variation": "simulator.variations.whatif",
     "WhatIf": "simulator.variations.whatif",
-    "Work": "simulator.roof",
+    "Work": "simulator.answers.roofline",
     "Workload": "simulator.specs.workload",
-    "answer": "simulator.estimation",
+    "answer": "simulator.answers.estimate",
     "calibrate": "simulator.profiling.calibrate",
-    "compare_profile": "simulator.profiles",
-    "estimate": "simulator.estimation",
-    "from_file": "simulator.scenario",
+    "compare_profile": "simulator.profiling.profiles",
+    "estimate": "simulator.answers.estimate",
+    "from_file": "simulator.scenario.scenario",
     "improvements": "simulator.variations.improving",
     "load_device": "hardware.catalogue",
     "load_model": "simulator.specs.loading",
-    "load_profile": "simulator.profiles",
+    "load_profile": "simulator.profiling.profiles",
     "load_stack": "simulator.specs.loading",
     "load_system": "hardware.catalogue",
-    "plan": "simulator.plan_search.planning",
-    "profile_constants": "simulator.profiles",
-    "profile_hosts": "simulator.profiles",
-    "profile_text": "simulator.profiles",
-    "profiles_for": "simulator.profiles",
-    "resolve": "simulator.scenario",
-    "roofline": "simulator.roof",
-    "scale": "simulator.plan_search.scaling",
+    "plan": "simulator.renting.planning",
+    "profile_constants": "simulator.profiling.profiles",
+    "profile_hosts": "simulator.profiling.profiles",
+    "profile_text": "simulator.profiling.profiles",
+    "profiles_for": "simulator.profiling.profiles",
+    "resolve": "simulator.scenario.scenario",
+    "roofline": "simulator.answers.roofline",
+    "scale": "simulator.renting.scaling",
     "search": "simulator.plan_search.searching",
     "sensitivity": "simulator.variations.sensitivity",
-    "stages": "simulator.stage_memory",
-    "sweep": "simulator.plan_search.sweeping",
+    "stages": "simulator.answers.stages",
+    "sweep": "simulator.renting.sweeping",
     "validate": "simulator.evidence.validation",
     "whatif": "simulator.variations.whatif",
 }

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dashboard.axes import TIME, Measure, logarithmic
 from dashboard.theme import BLUE, GREY, ORANGE, laid_out
-from simulator import units
+from hardware import units
 from simulator.profiling.comparison import SIZES, WORDS, Part
 
 MOST = 500

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from dashboard.theme import BAD, BLUE, GREY, OF_KIND, folded, laid_out
-from simulator import Estimate, units
+from hardware import units
+from simulator import Estimate
 
 _ROW = 34
 """Pixels of one bar with what is around it."""

@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 
 from dashboard.evidence import OTHERS, GroupScore, told
 from dashboard.theme import BLUE, GREY, ORANGE, colour, folded, laid_out, marker
-from simulator import units
-from simulator.evidence.runs import Run
+from hardware import units
+from simulator.corpus.runs import Run
 from simulator.evidence.scores import Outcome, Scheme, Score
 
 _ROW = 26

@@ -24,7 +24,8 @@ from dashboard.theme import (
     time_axis,
     words,
 )
-from simulator import Estimate, Roofline, Sensitivity, Stage, Work, units
+from hardware import units
+from simulator import Estimate, Roofline, Sensitivity, Stage, Work
 
 _ROW = 26
 """Pixels of one horizontal bar."""

@@ -10,8 +10,9 @@ import plotly.graph_objects as go
 
 from dashboard import axes
 from dashboard.theme import BAD, BLUE, GREEN, GREY, ORANGE, PURPLE, laid_out
-from simulator import Option, Outlook, units
-from simulator.plan_search.report import plan_words
+from hardware import units
+from simulator import Option, Outlook
+from simulator.terminal.search import plan_words
 
 _POINTS = 200
 """Of a curve of chances."""

@@ -8,9 +8,10 @@ import plotly.graph_objects as go
 
 from dashboard import axes
 from dashboard.theme import BAD, BLUE, GREY, OF_KIND, laid_out
-from simulator import Scaling, units
-from simulator.plan_search.report import plan_words
-from simulator.plan_search.scaling import ScalePoint
+from hardware import units
+from simulator import Scaling
+from simulator.renting.scaling import ScalePoint
+from simulator.terminal.search import plan_words
 
 _VISIBLE = 0.0005
 """Share of a step below which a kind of work is not shown."""

@@ -10,9 +10,10 @@ import plotly.graph_objects as go
 
 from dashboard import axes
 from dashboard.theme import BAD, BLUE, ORANGE, SCALE, laid_out, words
-from simulator import Estimate, Search, units
-from simulator.plan_search.report import in_words, plan_words
+from hardware import units
+from simulator import Estimate, Search
 from simulator.plan_search.table import Cell, Fastest
+from simulator.terminal.search import in_words, plan_words
 
 _ROW = 34
 """Pixels of a row of a heat map."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import plotly.graph_objects as go
 
 from dashboard.theme import BLUE, GREEN, GREY, ORANGE, SKY, folded, laid_out
-from simulator import Estimate, units
-from simulator.serving import WORDS, Served
+from hardware import units
+from simulator import Estimate
+from simulator.answers.basis import WORDS, Served
 
 _COLOURS: dict[Served, str] = {"measured": BLUE, "near": SKY, "fitted": GREEN, "catalogue": GREY, "stack": ORANGE}
 _ROW, _AROUND = 34, 62

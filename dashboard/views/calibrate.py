@@ -17,10 +17,10 @@ from dashboard.scenario import fields
 from dashboard.showing import File, complain, plain
 from dashboard.state import Choices, opening
 from dashboard.uploaded import ENDINGS, NOTE, Upload, has
+from hardware import units
 from hardware.errors import InputError
 from hardware.measured import Score
-from simulator import units
-from simulator.backends.measured import device_of
+from simulator.pricing.measured import device_of
 from simulator.profiling.comparison import WORDS, Part
 from simulator.profiling.in_words import PHASES
 

@@ -14,7 +14,7 @@ from dashboard.glossary import explain
 from dashboard.showing import plain
 from dashboard.state import Choices, Field, Value
 from hardware.errors import InputError
-from simulator import browse
+from simulator.terminal import catalogue as browse
 
 _PART, _SEARCH, _ENTRY = "catalogue_part", "catalogue_search", "catalogue_entry"
 FIELDS: tuple[Field, ...] = (

@@ -15,10 +15,11 @@ from dashboard.figures import evidence as figures
 from dashboard.glossary import explain
 from dashboard.showing import plain, working
 from dashboard.state import Choices, Field
+from hardware import units
 from hardware.errors import InputError
-from simulator import Validation, units
-from simulator.evidence.report import memory_lines
+from simulator import Validation
 from simulator.evidence.scores import Outcome, Scheme
+from simulator.terminal.evidence import memory_lines
 
 _BY, _SCHEME, _ONLY, _RUNS = "evidence_by", "evidence_scheme", "evidence_only", "evidence_runs"
 FIELDS: tuple[Field, ...] = (

@@ -17,9 +17,10 @@ from dashboard.scenario import field, fields, has_upload
 from dashboard.showing import plain
 from dashboard.state import Choices, Field, opening
 from dashboard.uploaded import NOTE, title_of
-from simulator import Estimate, Improvement, units
-from simulator.long_run import matters
-from simulator.report import plan_in_words
+from hardware import units
+from simulator import Estimate, Improvement
+from simulator.answers.long_run import matters
+from simulator.terminal.estimate import plan_in_words
 
 FIELDS: tuple[Field, ...] = ()
 _WIDTH = 132

@@ -18,12 +18,13 @@ from dashboard.lasting import present
 from dashboard.renting import FIELDS as FIELDS
 from dashboard.showing import plain
 from dashboard.state import Choices
+from hardware import units
 from hardware.errors import InputError
-from simulator import Option, Outlook, Refused, units
-from simulator.plan_search.outlook import left_out
-from simulator.plan_search.outlook import rows as rows_of
-from simulator.plan_search.report import plan_words
+from simulator import Option, Outlook, Refused
 from simulator.plan_search.searching import PLAN_FIELDS
+from simulator.terminal.renting import left_out
+from simulator.terminal.renting import rows as rows_of
+from simulator.terminal.search import plan_words
 
 _WIDTH = 125
 """Of one figure of an answer [pixels]."""

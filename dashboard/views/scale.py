@@ -17,12 +17,13 @@ from dashboard.scaling import FIELDS
 from dashboard.scenario import BEST
 from dashboard.showing import plain
 from dashboard.state import Choices
+from hardware import units
 from hardware.errors import InputError
-from simulator import Scaling, units
-from simulator.plan_search.report import plan_words
-from simulator.plan_search.scaling_report import halved_words, refused_words
-from simulator.plan_search.scaling_report import rows as rows_of
+from simulator import Scaling
 from simulator.plan_search.searching import PLAN_FIELDS
+from simulator.terminal.scaling import halved_words, refused_words
+from simulator.terminal.scaling import rows as rows_of
+from simulator.terminal.search import plan_words
 
 _WIDTH = 150
 """Of one figure of the answer [pixels]."""

@@ -18,11 +18,12 @@ from dashboard.scenario import BEST
 from dashboard.searching import FIELDS
 from dashboard.showing import complain, plain
 from dashboard.state import Choices
+from hardware import units
 from hardware.errors import InputError
-from simulator import Estimate, Search, units
-from simulator.plan_search.report import nearest_words, plan_words, reason_words, why_nothing
-from simulator.plan_search.report import rows as rows_of
+from simulator import Estimate, Search
 from simulator.plan_search.searching import PLAN_FIELDS
+from simulator.terminal.search import nearest_words, plan_words, reason_words, why_nothing
+from simulator.terminal.search import rows as rows_of
 
 _BY_NAME = {each.name: each for each in FIELDS}
 _ASKED = ("search_best", "search_where", "search_free", "search_deadline", "search_budget", "search_top")

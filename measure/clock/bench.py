@@ -17,9 +17,9 @@ from measure.clock.machines import Machine, lost, out_of_memory
 from measure.clock.outcomes import beyond, without
 from measure.clock.steps import prepare_step, result_of, sample_steps
 from measure.clock.timer import Effort, TooFastError, sample, sustained, times_of
-from simulator.profiling.amounts import amounts
-from simulator.profiling.record import Case, Result
-from simulator.profiling.steps import step_amounts
+from simulator.profiling.records.amounts import amounts
+from simulator.profiling.records.record import Case, Result
+from simulator.profiling.records.scenarios import step_amounts
 from simulator.specs.model import Model
 
 _GRAPHED = 300e-6

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, Literal, TypeVar
 
-from simulator.profiling.amounts import amounts
 from simulator.profiling.listing import Size, cases_of
-from simulator.profiling.record import Case, Dtype
-from simulator.profiling.steps import shrunk
+from simulator.profiling.records.amounts import amounts
+from simulator.profiling.records.record import Case, Dtype
+from simulator.profiling.records.scenarios import shrunk
 from simulator.specs.model import Model
 
 Tier = Literal["first", "probe", "model", "step", "size", "spread"]

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from measure.clock.timer import Effort
-from simulator.profiling.record import Case, Dtype
+from simulator.profiling.records.record import Case, Dtype
 
 OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "send_recv")
 WARM_UPS = 10

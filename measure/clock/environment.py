@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from measure.clock.machines import Cuda, Machine
-from simulator.profiling.record import Device, Environment, Host, Software, World
+from simulator.profiling.records.record import Device, Environment, Host, Software, World
 
 _PREFIXES = (
     *("NCCL_", "CUDA_", "CUBLAS", "TORCH_", "TORCHDYNAMO_", "TORCHINDUCTOR_", "TRITON_", "PYTORCH_"),

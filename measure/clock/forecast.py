@@ -10,9 +10,9 @@ from measure.clock.collectives import EFFORT, WARM_UPS
 from measure.clock.kernels import number_of_sets
 from measure.clock.machines import Machine
 from measure.clock.timer import Effort
-from simulator.profiling.amounts import amounts
-from simulator.profiling.record import Case
-from simulator.profiling.steps import step_amounts
+from simulator.profiling.records.amounts import amounts
+from simulator.profiling.records.record import Case
+from simulator.profiling.records.scenarios import step_amounts
 from simulator.specs.model import Model
 
 _FEWEST = 3

@@ -16,8 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from measure.clock.machines import DTYPES, Machine
 from measure.clock.timer import Call
-from simulator.profiling.amounts import Amounts, amounts
-from simulator.profiling.record import Case
+from simulator.profiling.records.amounts import Amounts, amounts
+from simulator.profiling.records.record import Case
 
 _MOST_SETS = 256
 _SHARE = 0.4

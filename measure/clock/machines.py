@@ -17,7 +17,7 @@ from hardware.catalogue import load_device
 from hardware.errors import InputError, shown
 from measure.clock.naming import catalogued
 from measure.clock.nvml import Nvml
-from simulator.profiling.record import Dtype, Method, State
+from simulator.profiling.records.record import Dtype, Method, State
 
 DTYPES: dict[Dtype, Any] = {
     "fp32": torch.float32,

@@ -10,7 +10,7 @@ import ctypes
 from ctypes import byref
 from typing import Any
 
-from simulator.profiling.record import State
+from simulator.profiling.records.record import State
 
 _NAMES = ("libnvidia-ml.so.1", "libnvidia-ml.so", "nvml.dll")
 _SM_CLOCK, _MEMORY_CLOCK = 1, 2
@@ -70,7 +70,7 @@ class Nvml:
         )
 
     def limits(self) -> dict[str, Any]:
-        """Highest clocks, power limit, and modes, named as in `simulator.profiling.record.Device`."""
+        """Highest clocks, power limit, and modes, named as in `simulator.profiling.records.record.Device`."""
         found = {
             "clock_hz": _scaled(self._number("nvmlDeviceGetMaxClockInfo", _SM_CLOCK), 1e6),
             "memory_clock_hz": _scaled(self._number("nvmlDeviceGetMaxClockInfo", _MEMORY_CLOCK), 1e6),

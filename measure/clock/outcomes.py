@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hardware.errors import one_line
-from simulator.profiling.record import Case, Outcome, Result
+from simulator.profiling.records.record import Case, Outcome, Result
 
 _ROOM = 0.9
 """Share of the free memory that a case may need by count; beyond, it is not tried."""

@@ -31,9 +31,9 @@ from measure.clock.running import told
 from measure.clock.session import Session, Summary, finished
 from measure.clock.shared_steps import measure_shared, step_cases
 from measure.clock.timer import TINY, Effort, TooFastError, times_of
-from simulator.profiling.journal import Journal
-from simulator.profiling.record import Case, Phase, Result, World
-from simulator.profiling.steps import shrunk
+from simulator.profiling.records.journal import Journal
+from simulator.profiling.records.record import Case, Phase, Result, World
+from simulator.profiling.records.scenarios import shrunk
 from simulator.specs.model import Model
 
 _GO, _END = 1.0, 0.0

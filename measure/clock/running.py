@@ -19,9 +19,9 @@ from measure.clock.naming import models_of
 from measure.clock.progress import Teller, clock_words
 from measure.clock.session import Session, Summary, finished
 from measure.clock.timer import TINY, Effort
-from simulator.profiling.journal import Journal
-from simulator.profiling.record import Phase
-from simulator.profiling.steps import shrunk
+from simulator.profiling.records.journal import Journal
+from simulator.profiling.records.record import Phase
+from simulator.profiling.records.scenarios import shrunk
 from simulator.specs.model import Model
 
 _TIER_WORDS = {

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from measure.clock.cases import Tier
-from simulator.profiling.record import Case, Result
+from simulator.profiling.records.record import Case, Result
 
 _RESERVE = 0.02
 """Share of the budget that is kept for what a forecast misses."""

@@ -25,8 +25,8 @@ from measure.clock.outcomes import beyond, without
 from measure.clock.steps import PARTS, StepSamples, Wrap, prepare_step, result_of, sample_steps
 from measure.clock.timer import Effort, TooFastError
 from measure.models import Batch, Transformer
-from simulator.profiling.record import Case, Outcome, Result
-from simulator.profiling.steps import step_amounts
+from simulator.profiling.records.record import Case, Outcome, Result
+from simulator.profiling.records.scenarios import step_amounts
 from simulator.specs.model import Model
 
 OPERATIONS = ("ddp", "fsdp")

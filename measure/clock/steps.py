@@ -14,8 +14,8 @@ from measure.clock.kernels import UnsupportedError
 from measure.clock.machines import DTYPES, Machine
 from measure.clock.timer import Effort, times_of
 from measure.models import Batch, Setting, Transformer, build, random_batch
-from simulator.profiling.record import Case, Result, State
-from simulator.profiling.steps import StepAmounts, attention_of, cut, written
+from simulator.profiling.records.record import Case, Result, State
+from simulator.profiling.records.scenarios import StepAmounts, attention_of, cut, written
 from simulator.specs.model import Model
 from simulator.specs.workload import Workload
 

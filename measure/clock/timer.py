@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from measure.clock.machines import Machine
-from simulator.profiling.record import State, Times
+from simulator.profiling.records.record import State, Times
 
 Call = Callable[[int], object]
 """Does the work once; the number picks one of the sets of buffers."""

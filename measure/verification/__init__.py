@@ -15,7 +15,7 @@ from measure.verification.report import show
 from measure.verification.rows import Row, Verification
 from measure.verification.states import states
 from measure.verification.uncounted import uncounted
-from simulator.scenario import Scenario
+from simulator.scenario.scenario import Scenario
 
 __all__ = ["Row", "Verification", "show", "verify"]
 

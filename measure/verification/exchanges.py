@@ -19,10 +19,10 @@ from measure.models import build
 from measure.verification.kinds import by_kind
 from measure.verification.reference import Reference, number
 from measure.verification.rows import Reason, Row, Unit, attempt, row
-from simulator.counts import ModelCounts, count
 from simulator.specs.model import Model
-from simulator.traffic import Message, messages
-from simulator.transformer import Scenarios
+from simulator.work.counts import ModelCounts, count
+from simulator.work.messages import Message, messages
+from simulator.work.transformer import Scenarios
 
 _TO_REPLICAS = frozenset(
     {

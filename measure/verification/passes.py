@@ -17,8 +17,8 @@ from measure.models import Alone, Layer, Tower, build, parameters_of
 from measure.verification.kinds import Parts, by_kind, kinds
 from measure.verification.reference import Reference, number
 from measure.verification.rows import Row, attempt, row
-from simulator.counts import count, totals
 from simulator.specs.model import Model
+from simulator.work.counts import count, totals
 
 
 def parameters(reference: Reference) -> Iterator[Row]:

@@ -12,7 +12,7 @@ from measure.count.schedules import Replay, ScheduleName, orders, replay
 from measure.verification.reference import Reference, number
 from measure.verification.rows import Reason, Row, attempt, row
 from simulator.formulas import pipeline
-from simulator.traffic import messages
+from simulator.work.messages import messages
 
 _NAMES: dict[str, ScheduleName] = {
     "1f1b": "1F1B",

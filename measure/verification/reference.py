@@ -14,11 +14,11 @@ import torch
 from measure.count.autocast import Autocast
 from measure.count.collectives import fake_ranks
 from measure.models import Alone, Batch, Setting, Split, Transformer, build, random_batch
-from simulator.counts import ModelCounts, count
 from simulator.formulas.typing import Num
-from simulator.scenario import Scenario
+from simulator.scenario.scenario import Scenario
 from simulator.specs.model import Model
-from simulator.transformer import Scenarios, autocasts
+from simulator.work.counts import ModelCounts, count
+from simulator.work.transformer import Scenarios, autocasts
 
 _ELEMENTS = {
     "fp32": torch.float32,

@@ -17,7 +17,7 @@ from measure.verification.kinds import kinds, shallow
 from measure.verification.reference import Reference, number
 from measure.verification.rows import Row, attempt, row
 from simulator.formulas import pipeline
-from simulator.memory import on_stage
+from simulator.step.memory import on_stage
 
 _OPTIMIZERS: dict[str, OptimizerName] = {"adamw": "adamw", "sgd": "sgd", "adafactor": "adafactor"}
 """Those that torch has."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from measure.verification.reference import Reference, number
 from measure.verification.rows import Row
-from simulator.traffic import messages
+from simulator.work.messages import messages
 
 _REASONS = {
     "ring of keys and values": "torch's context parallelism was not made to run without devices",

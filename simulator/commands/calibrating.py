@@ -46,12 +46,12 @@ def calibrate(
 
     from hardware.catalogue import load_measured
     from hardware.errors import InputError
-    from simulator.backends.measured import device_of
-    from simulator.output import check_output
+    from hardware.writing import check_output
+    from simulator.pricing.measured import device_of
     from simulator.profiling import calibrate as fitting
-    from simulator.profiling.report import show
-    from simulator.profiling.stepping import compare
+    from simulator.profiling.fit.steps import compare
     from simulator.profiling.writing import write
+    from simulator.terminal.profile import show
 
     if bool(files) == (profile is not None):
         raise InputError("give records or tables to fit, or --profile to show one, and not both")

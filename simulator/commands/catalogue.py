@@ -17,7 +17,7 @@ def catalogue(
     json: Json = False,
 ) -> None:
     """What the catalogue holds: devices, systems, models, stacks, prices, with the source of each figure."""
-    from simulator import browse
+    from simulator.terminal import catalogue as browse
 
     if json:
         print_json(browse.data(kind, name))

@@ -21,8 +21,8 @@ def estimate(given: Given, json: Json = False, explain: Explain = False, sources
     What is left open is chosen, and the answer says so:
     capsim estimate bert-large --system dgx-a100-640gb
     """
-    from simulator.estimation import answer
-    from simulator.scenario import complete
+    from simulator.answers.estimate import answer
+    from simulator.scenario.scenario import complete
 
     file = given.file()
     with given.placed():
@@ -30,6 +30,6 @@ def estimate(given: Given, json: Json = False, explain: Explain = False, sources
     if json:
         print_json(result.to_dict())
     else:
-        from simulator.report import print_estimate
+        from simulator.terminal.estimate import print_estimate
 
         print_estimate(result, title=file.title, sources=sources, explain=explain)

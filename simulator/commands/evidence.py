@@ -19,13 +19,14 @@ Output = Annotated[str | None, typer.Option("-o", "--output", metavar="FILE", he
 @app.command()
 def claims(json: Json = False) -> None:
     """Published facts and claims beside what capsim says of them."""
-    from simulator.evidence import claims as published
+    from simulator.answers import claims as published
+    from simulator.terminal.claims import show
 
     rows = published.compare()
     if json:
         print_json([row.to_dict() for row in rows])
     else:
-        published.show(rows)
+        show(rows)
 
 
 @app.command()
@@ -40,19 +41,19 @@ def validate(
     What is scored, and how far off it is, by source, device, stack and task:
     capsim validate
     """
-    from simulator.calibration import find
-    from simulator.evidence import runs
+    from simulator.corpus import runs
     from simulator.evidence.validation import validate as compare
+    from simulator.pricing.constants import find
 
     found = compare(runs.load(paths) if paths else None, find(constants) if constants else None)
     if html is not None:
-        from simulator.evidence.page import write
+        from simulator.terminal.evidence_page import write
 
         write(found, html)
     if json:
         print_json(found.to_dict())
     else:
-        from simulator.evidence.report import show
+        from simulator.terminal.evidence import show
 
         show(found)
 
@@ -72,11 +73,11 @@ def fit(
     """
     from pathlib import Path
 
-    from simulator.calibration import find
+    from hardware.writing import check_output
+    from simulator.corpus import runs as published
     from simulator.evidence import held_out, refit
-    from simulator.evidence import runs as published
-    from simulator.evidence.report import show_fit
-    from simulator.output import check_output
+    from simulator.pricing.constants import find
+    from simulator.terminal.evidence import show_fit
 
     file = Path(output or "constants.yaml")
     check_output(file)

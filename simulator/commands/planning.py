@@ -72,8 +72,8 @@ def plan(
     """
     from pathlib import Path
 
-    from simulator.output import check_output, write_table
-    from simulator.plan_search import planning
+    from hardware.writing import check_output, write_table
+    from simulator.renting import planning
 
     if csv is not None:
         check_output(Path(csv))
@@ -98,13 +98,13 @@ def plan(
             **shared,
         )
     if csv is not None:
-        from simulator.plan_search.outlook import rows
+        from simulator.terminal.renting import rows
 
         write_table(Path(csv), rows(found.options, found))
     if json:
         print_json(found.to_dict())
     else:
-        from simulator.plan_search.outlook import show
+        from simulator.terminal.renting import show
 
         show(found)
     if not found.whole:
@@ -135,9 +135,9 @@ def sweep(
     """
     from pathlib import Path
 
-    from simulator.output import check_output, write_table
-    from simulator.plan_search.cases import cases_of, counts_from
-    from simulator.plan_search.sweeping import collected
+    from hardware.writing import check_output, write_table
+    from simulator.renting.cases import cases_of, counts_from
+    from simulator.renting.sweeping import collected
 
     if csv is not None:
         check_output(Path(csv))
@@ -156,13 +156,13 @@ def sweep(
         )
         found = collected(listed, cluster=cluster, processes=processes, progress=_teller(tell))  # type: ignore[arg-type]
     if csv is not None:
-        from simulator.plan_search.outlook import rows
+        from simulator.terminal.renting import rows
 
         write_table(Path(csv), rows(found.options))
     if json:
         print_json(found.to_dict())
     else:
-        from simulator.plan_search.outlook import show_sweep
+        from simulator.terminal.renting import show_sweep
 
         show_sweep(found)
     if not found.whole:

@@ -40,9 +40,10 @@ def scale(
     """
     from pathlib import Path
 
-    from simulator.output import check_output, write_table
-    from simulator.plan_search import scaling, scaling_report
-    from simulator.plan_search.cases import counts_from
+    from hardware.writing import check_output, write_table
+    from simulator.renting import scaling
+    from simulator.renting.cases import counts_from
+    from simulator.terminal import scaling as scaling_report
 
     if csv is not None:
         check_output(Path(csv))

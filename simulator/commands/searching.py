@@ -56,9 +56,9 @@ def search(
     """
     from pathlib import Path
 
-    from simulator.output import check_output, write_table
+    from hardware.writing import check_output, write_table
     from simulator.plan_search.searching import searched
-    from simulator.scenario import complete
+    from simulator.scenario.scenario import complete
 
     if csv is not None:
         check_output(Path(csv))
@@ -70,13 +70,13 @@ def search(
         with progress_line(shown=not json) as tell:
             found = searched(scenario, file.plan, file.stack is not None, **wishes, progress=_teller(tell))
     if csv is not None:
-        from simulator.plan_search.report import rows
+        from simulator.terminal.search import rows
 
         write_table(Path(csv), rows(found))
     if json:
         print_json(found.to_dict())
     else:
-        from simulator.plan_search.report import show
+        from simulator.terminal.search import show
 
         show(found)
     if not found.whole:
@@ -87,7 +87,7 @@ def _teller(tell: Callable[[str], None] | None) -> Progress | None:
     """What a search calls to say how far it is."""
     if tell is None:
         return None
-    from simulator.units import duration
+    from hardware.units import duration
 
     def told(found: Exploration, considered: int) -> None:
         best = f", best {duration(found.best.places[0].time)}" if found.best.places else ""

@@ -25,7 +25,7 @@ def verify(given: Given, json: Json = False) -> None:
     Ends with status 0 where all that was counted is equal, 1 where something differs, 2 on bad input:
     capsim verify bert-large --system dgx-a100-640gb --stack nvidia-bert-2022
     """
-    from simulator.scenario import complete
+    from simulator.scenario.scenario import complete
 
     file = given.file()
     with given.placed():

@@ -57,7 +57,7 @@ def whatif(
     """
     from pathlib import Path
 
-    from simulator import output
+    from hardware import writing as output
 
     if not vary and not tornado:
         raise InputError("nothing is varied; give --vary, such as system.inter_node.bandwidth=0.5x,2x, or --tornado")
@@ -69,13 +69,13 @@ def whatif(
     with given.placed():
         found = _found(file, vary or [], factor, tornado=tornado, replan=replan)
     if csv is not None:
-        from simulator.variations.rows import rows_of
+        from simulator.terminal.whatif_rows import rows_of
 
         output.write_table(Path(csv), list(rows_of(found)))
     if json:
         print_json(found.to_dict())
     else:
-        from simulator.variations.report import show
+        from simulator.terminal.whatif import show
 
         show(found, title=file.title)
 

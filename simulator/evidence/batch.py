@@ -9,15 +9,15 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator import step
-from simulator.backends.analytic import AnalyticBackend
-from simulator.calibration import Constants, Shifts
-from simulator.counts import count
-from simulator.evaluation import evaluate
-from simulator.evidence.mapping import Case, case_of
-from simulator.evidence.runs import RefusedError, Run
-from simulator.memory import Memory
-from simulator.transformer import Scenarios
+from simulator.corpus.mapping import Case, case_of
+from simulator.corpus.runs import RefusedError, Run
+from simulator.pricing.analytic import AnalyticBackend
+from simulator.pricing.constants import Constants, Shifts
+from simulator.step import time as step
+from simulator.step.evaluation import evaluate
+from simulator.step.memory import Memory
+from simulator.work.counts import count
+from simulator.work.transformer import Scenarios
 
 Values = NDArray[np.float64]
 Rows = NDArray[np.intp]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.calibration import KINDS, Constants, Shifts, names_of
+from simulator.corpus.mapping import Case
 from simulator.evidence.batch import Batch, Rows, Values
-from simulator.evidence.mapping import Case
+from simulator.pricing.constants import KINDS, Constants, Shifts, names_of
 
 _SCALE = 0.15
 """Deviation of the logarithm of time beyond which a run loses weight (of a Cauchy distribution)."""

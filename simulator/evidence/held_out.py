@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from simulator.calibration import Constants
+from hardware.writing import write_bytes
+from simulator.corpus.mapping import Case
+from simulator.corpus.runs import Run
 from simulator.evidence import errors as errors_of
 from simulator.evidence.batch import Values
 from simulator.evidence.errors import Scheme
 from simulator.evidence.fitting import Fit, Mask
 from simulator.evidence.intervals import LEVEL, Errors, traits_of, widening
-from simulator.evidence.mapping import Case
-from simulator.evidence.runs import Run
-from simulator.output import write_bytes
+from simulator.pricing.constants import Constants
 
 FOLDS = 5
 

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.evidence.mapping import Case
-from simulator.evidence.runs import Run
+from simulator.corpus.mapping import Case
+from simulator.corpus.runs import Run
 from simulator.formulas.typing import Num
-from simulator.memory import Memory
+from simulator.step.memory import Memory
 
 Figure = Literal["allocated", "reserved", "device"]
 """What a measurement counts: tensors; what the allocator holds for them; that with driver, runtime and libraries."""

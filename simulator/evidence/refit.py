@@ -12,14 +12,15 @@ import numpy as np
 import yaml
 
 from hardware.errors import InputError
-from simulator import calibration
-from simulator.calibration import KINDS, Constants
-from simulator.evidence import held_out, runs
+from hardware.writing import write_text
+from simulator.corpus import runs
+from simulator.corpus.mapping import Case
+from simulator.corpus.runs import Run
+from simulator.evidence import held_out
 from simulator.evidence.batch import Mapped, mapped
 from simulator.evidence.fitting import Fit, Mask
-from simulator.evidence.mapping import Case
-from simulator.evidence.runs import Run
-from simulator.output import write_text
+from simulator.pricing import constants as calibration
+from simulator.pricing.constants import KINDS, Constants
 
 _MOST_PARTS = 10
 """Parts into which own runs are cut, each of which is left out in turn."""

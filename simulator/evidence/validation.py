@@ -10,14 +10,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from simulator.calibration import UNFITTED, Constants, Shifts, shipped
-from simulator.evidence import held_out, memory, runs, scores
+from simulator.corpus import runs
+from simulator.corpus.mapping import Case
+from simulator.corpus.runs import Run
+from simulator.evidence import held_out, memory, scores
 from simulator.evidence.batch import Batch, Values, mapped
 from simulator.evidence.intervals import traits_of
-from simulator.evidence.mapping import Case
 from simulator.evidence.memory import MemoryScore
-from simulator.evidence.runs import Run
 from simulator.evidence.scores import Outcome
+from simulator.pricing.constants import UNFITTED, Constants, Shifts, shipped
 
 Item = TypeVar("Item")
 

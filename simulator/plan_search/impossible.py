@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from hardware.errors import InputError
-from simulator.scenario import Scenario
+from simulator.scenario.scenario import Scenario
 from simulator.specs.plan import Plan, check
 from simulator.specs.plans import AXES, divisors
 

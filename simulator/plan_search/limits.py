@@ -10,7 +10,7 @@ from typing import Any
 from hardware.errors import InputError, shown
 from hardware.quantity import UNITS
 from simulator.formulas import money
-from simulator.scenario import Scenario
+from simulator.scenario.scenario import Scenario
 
 _LONGEST = 100 * 365.25 * 86400.0
 """Deadlines beyond a hundred years are mistakes [s]."""

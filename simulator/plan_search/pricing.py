@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.backends.protocol import Backend
-from simulator.counts import ModelCounts, count
 from simulator.formulas.typing import Num
-from simulator.memory import peak_total
 from simulator.plan_search.grid import Grid
+from simulator.pricing.backend import Backend
 from simulator.specs.model import Models
 from simulator.specs.plan import Plan
 from simulator.specs.plans import Plans, constraints
 from simulator.specs.stack import Stacks
 from simulator.specs.workload import Workloads
-from simulator.step import price
-from simulator.transformer import Scenarios
+from simulator.step.memory import peak_total
+from simulator.step.time import price
+from simulator.work.counts import ModelCounts, count
+from simulator.work.transformer import Scenarios
 
 Mask = NDArray[np.bool_]
 Values = NDArray[np.float64]

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from hardware.errors import InputError, shown
 from hardware.spec import System
-from simulator.estimation import Estimate, answer
+from simulator.answers.estimate import Estimate, answer
 from simulator.plan_search import conditions
 from simulator.plan_search.exploration import Exploration, Objective, Progress, explore
 from simulator.plan_search.impossible import refuse_impossible
@@ -18,7 +18,7 @@ from simulator.plan_search.pricing import Setting
 from simulator.plan_search.ranking import Place, spread
 from simulator.plan_search.space import Space
 from simulator.plan_search.table import Fastest, Table, read_by
-from simulator.scenario import Named, Scenario, resolve, spec_of
+from simulator.scenario.scenario import Named, Scenario, resolve, spec_of
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.stack import Stack

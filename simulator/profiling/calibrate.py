@@ -15,16 +15,16 @@ from hardware.errors import InputError
 from hardware.measured import CollectiveName, LinkConstants, MeasuredProfile, Score, Shapes
 from hardware.profile import AttentionConstants, Precision, Profile
 from hardware.spec import Device, Seen
-from simulator.backends.analytic import PRECISIONS, AnalyticBackend, precisions_of
-from simulator.profiling import attentions, links, products, streams
-from simulator.profiling import tables as tables_of
-from simulator.profiling.journal import merge, read
-from simulator.profiling.machine import device_of
-from simulator.profiling.record import Record
-from simulator.profiling.recorded import StepTime, check, measurements_of, steps_of
-from simulator.profiling.rows import Attentions, Collectives, Measurements, Products, Streams
-from simulator.profiling.sheet import DataSheet
-from simulator.profiling.stepping import with_steps
+from simulator.pricing.analytic import PRECISIONS, AnalyticBackend, precisions_of
+from simulator.profiling.fit import attentions, links, products, streams
+from simulator.profiling.fit.sheet import DataSheet
+from simulator.profiling.fit.steps import with_steps
+from simulator.profiling.records.journal import merge, read
+from simulator.profiling.records.machine import device_of
+from simulator.profiling.records.reading import StepTime, check, measurements_of, steps_of
+from simulator.profiling.records.record import Record
+from simulator.profiling.records.rows import Attentions, Collectives, Measurements, Products, Streams
+from simulator.profiling.tables import reading as tables_of
 
 Progress = Callable[[str], None]
 

@@ -12,17 +12,28 @@ from hardware.catalogue import load_profile, plain_host
 from hardware.measured import ATTENTION_SIZES, PRODUCT_SIZES, CollectiveName, MeasuredProfile, Phase, Shapes
 from hardware.profile import AttentionConstants, Precision, Profile
 from hardware.spec import Device
-from simulator.backends.analytic import AnalyticBackend, precisions_of
-from simulator.backends.measured import device_of
-from simulator.backends.measured_links import MeasuredLinks
-from simulator.backends.nearest import Nearest
 from simulator.formulas.kernels import stream_time
-from simulator.profiling import attentions, in_words, products, stepping
-from simulator.profiling.fitting import is_possible
-from simulator.profiling.recorded import StepTime
-from simulator.profiling.rows import Attentions, Collectives, Columns, Measurements, Products, Streams, Values, Words
-from simulator.profiling.sheet import DataSheet
-from simulator.profiling.steps import step_amounts
+from simulator.pricing.analytic import AnalyticBackend, precisions_of
+from simulator.pricing.measured import device_of
+from simulator.pricing.measured_links import MeasuredLinks
+from simulator.pricing.nearest import Nearest
+from simulator.profiling import in_words
+from simulator.profiling.fit import attentions, products
+from simulator.profiling.fit import steps as stepping
+from simulator.profiling.fit.fitting import is_possible
+from simulator.profiling.fit.sheet import DataSheet
+from simulator.profiling.records.reading import StepTime
+from simulator.profiling.records.rows import (
+    Attentions,
+    Collectives,
+    Columns,
+    Measurements,
+    Products,
+    Streams,
+    Values,
+    Words,
+)
+from simulator.profiling.records.scenarios import step_amounts
 
 SIZES: dict[Phase, str] = {"gemm": "FLOP", "attention": "FLOP", "stream": "B", "collective": "B", "step": "FLOP"}
 """The kinds of work that are compared, and what their sizes are: arithmetic, bytes moved, or those of a message."""

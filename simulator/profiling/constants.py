@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from hardware import units
 from hardware.catalogue import load_profile
 from hardware.errors import InputError
 from hardware.measured import MeasuredProfile
 from hardware.profile import AttentionConstants, GemmConstants, MemoryConstants, Profile
-from simulator import units
-from simulator.backends.measured import device_of
+from simulator.pricing.measured import device_of
 from simulator.specs.loading import load_stack
 
 _Written = Callable[[float], str]

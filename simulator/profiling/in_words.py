@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from hardware import units
 from hardware.measured import Phase
-from simulator import units
-from simulator.profiling.recorded import StepTime
-from simulator.profiling.rows import Attentions, Collectives, Products, Streams
+from simulator.profiling.records.reading import StepTime
+from simulator.profiling.records.rows import Attentions, Collectives, Products, Streams
 
 PHASES: dict[Phase, str] = {
     "gemm": "matrix products",

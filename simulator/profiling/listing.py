@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from simulator.backends.protocol import CollectiveKind
 from simulator.formulas.typing import Num
-from simulator.operators import FusedAttention, Gemm, Operator, Stream
-from simulator.profiling.record import Case, Dtype
+from simulator.pricing.backend import CollectiveKind
+from simulator.profiling.records.record import Case, Dtype
 from simulator.specs.loading import load_stack
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.workload import Workload
-from simulator.transformer import Scenarios, embedding, head, layer
+from simulator.work.operators import FusedAttention, Gemm, Operator, Stream
+from simulator.work.transformer import Scenarios, embedding, head, layer
 
 
 @dataclass(frozen=True)

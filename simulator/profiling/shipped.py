@@ -1,11 +1,10 @@
-"""The measured profiles that come with capsim: `python -m simulator.profiling.shipped` fits them anew.
+"""The measured profiles that come with capsim: `python -m simulator.commands.shipped` fits them anew.
 
 `recipes.yaml` says of each which tables or records it is fitted to, and how these name the device.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,10 @@ from hardware.catalogue import load_device
 from hardware.measured import MeasuredProfile
 from hardware.reading import build, read_mapping
 from hardware.spec import Name, Seconds, Seen, Words
-from simulator.profiling import tables
-from simulator.profiling.calibrate import Origin, calibrate
+from simulator.profiling.calibrate import Origin
 from simulator.profiling.calibrate import fit as fit_to
-from simulator.profiling.report import show
-from simulator.profiling.rows import Measurements
-from simulator.profiling.writing import write
+from simulator.profiling.records.rows import Measurements
+from simulator.profiling.tables import reading as tables
 
 _HERE = Path(__file__).parent
 FOLDER = Path(hardware.__file__).parent / "profiles" / "measured"
@@ -87,25 +84,3 @@ def measured(recipe: Recipe) -> Measurements:
 def _read(table: _Table) -> Measurements:
     """The rows of one table."""
     return tables.read(table.file, table.device, where=table.where, shortest=table.shortest)
-
-
-def main(chosen: list[str]) -> None:
-    """Fit the profiles that are named, or all, and write them where the catalogue has them."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for name, recipe in recipes().items():
-        if not chosen or name in chosen:
-            _keep(fit(name, recipe))
-    for record in records():
-        if not chosen or record.id in chosen:
-            _keep(calibrate([record.file], name=record.id))
-
-
-def _keep(profile: MeasuredProfile) -> None:
-    """Write a profile, and say how good it is."""
-    path = FOLDER / f"{profile.id}.yaml"
-    write(path, profile)
-    show(profile, file=str(path))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

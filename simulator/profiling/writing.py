@@ -10,7 +10,7 @@ import yaml
 
 from hardware.measured import MeasuredProfile, Shapes
 from hardware.spec import Device, Sheet
-from simulator.output import write_text
+from hardware.writing import write_text
 
 
 class _Dumper(yaml.SafeDumper):

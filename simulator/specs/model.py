@@ -8,8 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from hardware.spec import NO_FLAG, Name, Sheet, Words
-from simulator.columns import Columns
 from simulator.formulas.typing import Num
+from simulator.specs.columns import Columns
 
 Size = Annotated[int, Field(ge=1, le=10_000_000), NO_FLAG]
 Few = Annotated[int, Field(ge=0, le=100_000), NO_FLAG]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.columns import Columns
 from simulator.formulas.typing import Num
+from simulator.specs.columns import Columns
 from simulator.specs.model import Models
 from simulator.specs.stack import Stacks
 from simulator.specs.workload import Workloads

@@ -10,8 +10,8 @@ from pydantic import Field
 from hardware.profile import Precision
 from hardware.quantity import Bytes, Seconds
 from hardware.spec import NO_FLAG, Name, NotNegative, Positive, Sheet, Words
-from simulator.columns import Columns
 from simulator.formulas.typing import Num
+from simulator.specs.columns import Columns
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NO_FLAG]
 Sharding = Literal["none", "zero1", "zero2", "zero3", "hybrid"]

@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 
 from hardware.errors import InputError
 from hardware.spec import NO_FLAG, Sheet
-from simulator.columns import Columns
 from simulator.formulas.typing import Num
+from simulator.specs.columns import Columns
 from simulator.specs.model import Model, Size
 
 Amount = Annotated[float, Field(ge=1, le=1e18, allow_inf_nan=False), NO_FLAG]

@@ -12,9 +12,9 @@ from hardware.catalogue import link_profiles
 from hardware.errors import InputError, shown, unknown
 from hardware.quantity import parse, show
 from hardware.spec import Sheet, System
-from simulator.calibration import find
-from simulator.prices import find_price
-from simulator.scenario import Named, Scenario, resolve, spec_of
+from simulator.pricing.constants import find
+from simulator.scenario.prices import find_price
+from simulator.scenario.scenario import Named, Scenario, resolve, spec_of
 from simulator.specs.loading import load_model, load_stack
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan

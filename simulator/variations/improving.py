@@ -10,16 +10,16 @@ from typing import Any, get_args
 import numpy as np
 
 from hardware.errors import InputError
-from simulator.backends.analytic import precisions_of
-from simulator.counts import count
-from simulator.memory import peak_total
-from simulator.scenario import Scenario
+from simulator.pricing.analytic import precisions_of
+from simulator.scenario.scenario import Scenario
 from simulator.specs.loading import load_stack, names
 from simulator.specs.plan import Plan, Schedule, columns_of
 from simulator.specs.plans import constraints
 from simulator.specs.stack import Recompute, Stack, Stacks
-from simulator.step import price
-from simulator.transformer import Scenarios
+from simulator.step.memory import peak_total
+from simulator.step.time import price
+from simulator.work.counts import count
+from simulator.work.transformer import Scenarios
 
 _FORMATS = ("parameters_in_fp32", "gradients_in_fp32", "master_weights")
 _WORTH = 0.995

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from hardware.spec import System
-from simulator.backends.analytic import AnalyticBackend
-from simulator.backends.wiring import LEVELS
-from simulator.calibration import Constants, Shifts
 from simulator.formulas.typing import Num
+from simulator.pricing.analytic import AnalyticBackend
+from simulator.pricing.constants import Constants, Shifts
+from simulator.pricing.wiring import LEVELS
 from simulator.specs.stack import Stack
 
 _AS_IT_IS: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)

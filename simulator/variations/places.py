@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from hardware.errors import InputError, nearest, sentence, shown, unknown
 from hardware.reading import field_names
 from hardware.spec import Sheet
-from simulator.backends.wiring import LEVELS
+from simulator.pricing.wiring import LEVELS
 from simulator.variations.expressions import Value, WrongValueError
 
 SHEETS = ("system", "stack", "model", "workload", "plan", "ownership", "reliability")

@@ -10,8 +10,8 @@ from typing import Any
 
 from hardware.errors import InputError, shown
 from hardware.spec import System
-from simulator.estimation import Estimate, answer
-from simulator.scenario import Named
+from simulator.answers.estimate import Estimate, answer
+from simulator.scenario.scenario import Named
 from simulator.specs.model import Model
 from simulator.variations.changes import Baseline, Changes, baseline
 from simulator.variations.expressions import Value, Vary, parse

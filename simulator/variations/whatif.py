@@ -12,8 +12,8 @@ from typing import Any
 
 from hardware.errors import InputError
 from hardware.spec import System
-from simulator.estimation import Estimate, answer
-from simulator.scenario import Named, Scenario
+from simulator.answers.estimate import Estimate, answer
+from simulator.scenario.scenario import Named, Scenario
 from simulator.specs.model import Model
 from simulator.variations.changes import Baseline, Changes, Question, baseline, question
 from simulator.variations.expressions import Varied, Vary, WrongValueError, parse

@@ -11,7 +11,7 @@ from simulator.specs.loading import load_model, load_stack
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.workload import Workload
-from simulator.transformer import Scenarios
+from simulator.work.transformer import Scenarios
 
 # More threads than free cores make small kernels hundreds of times slower.
 torch.set_num_threads(1)

@@ -13,9 +13,9 @@ from measure.count.activations import saved_activations
 from measure.count.collectives import Collective, collectives, fake_ranks
 from measure.models import Batch, Setting, Split, Transformer, build, distribute, random_batch
 from measure.verification.exchanges import traffic_of
-from simulator.counts import count
 from simulator.specs.model import Model
-from simulator.transformer import Scenarios
+from simulator.work.counts import count
+from simulator.work.transformer import Scenarios
 from tests.against_torch.cases import (
     BERT,
     GPT,

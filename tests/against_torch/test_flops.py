@@ -10,11 +10,11 @@ import torch
 from measure.count.collectives import fake_ranks
 from measure.count.flops import Flops, flops, flops_needed_again
 from measure.models import Layer, Setting, Split, Tower, build, random_batch
-from simulator.counts import count, totals
 from simulator.specs.model import Model
 from simulator.specs.stack import Recompute
-from simulator.tally import counts
-from simulator.transformer import embedding, head, layer
+from simulator.work.counts import count, totals
+from simulator.work.tally import counts
+from simulator.work.transformer import embedding, head, layer
 from tests.against_torch.cases import (
     BERT,
     BERT_LARGE,

@@ -13,8 +13,8 @@ import pytest
 from measure.count.activations import saved_activations
 from measure.count.collectives import fake_ranks
 from measure.models import Setting, Split, build, random_batch
-from simulator.counts import count
 from simulator.specs.stack import Recompute
+from simulator.work.counts import count
 from tests.against_torch.cases import GPT, GPT_22B, scenarios_of, setting_of
 
 BATCH = 4

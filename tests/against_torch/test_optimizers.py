@@ -12,11 +12,11 @@ from torch.optim import Optimizer
 from measure.count.collectives import fake_ranks
 from measure.count.optimizer import OptimizerName, local_bytes, make_optimizer, optimizer_state, state_bytes
 from measure.models import build, random_batch
-from simulator.counts import count
 from simulator.formulas import states
-from simulator.memory import on_stage
 from simulator.specs.model import Model
 from simulator.specs.stack import Sharding
+from simulator.step.memory import on_stage
+from simulator.work.counts import count
 from tests.against_torch.cases import BERT_LARGE, GPT, LLAMA, name_of, scenarios_of, setting_of
 
 

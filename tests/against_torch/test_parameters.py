@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from measure.models import Layer, Split, build, parameters_of
-from simulator.counts import count, totals
 from simulator.specs.loading import load_model, names
 from simulator.specs.model import Model
-from simulator.tally import counts
-from simulator.transformer import layer
+from simulator.work.counts import count, totals
+from simulator.work.tally import counts
+from simulator.work.transformer import layer
 from tests.against_torch.cases import DENSE, EVERY, name_of, scenarios_of, setting_of
 
 

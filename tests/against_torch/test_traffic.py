@@ -16,13 +16,13 @@ from measure.count.collectives import Collective, Traffic, collectives, fake_ran
 from measure.count.sharding import Sharded, mesh_of, replicated_step, sharded, sharded_step, updated_parameters
 from measure.models import Batch, Setting, Split, Transformer, build, random_batch
 from measure.verification.exchanges import traffic_of
-from simulator.counts import count
 from simulator.formulas.typing import Num
 from simulator.specs.model import Model
 from simulator.specs.stack import Recompute, Sharding
-from simulator.step import price
-from simulator.traffic import Message, messages
-from simulator.transformer import Scenarios
+from simulator.step.time import price
+from simulator.work.counts import count
+from simulator.work.messages import Message, messages
+from simulator.work.transformer import Scenarios
 from tests.against_torch.cases import (
     BERT,
     BERT_LARGE,

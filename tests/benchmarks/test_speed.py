@@ -22,7 +22,7 @@ from simulator.formulas import money
 from simulator.plan_search.exploration import _PLANS
 from simulator.plan_search.pricing import number, step_times, weigh
 from simulator.plan_search.searching import search, setting_of, space_of
-from simulator.scenario import resolve
+from simulator.scenario.scenario import resolve
 from tests.benchmarks import cold_start
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ from functools import cache
 
 import simulator
 from simulator import Validation
-from simulator.evidence import runs
+from simulator.corpus import runs
 
 _EACH = 25
 """One of so many runs is taken."""

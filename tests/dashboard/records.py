@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 
 import simulator
-from simulator.profiling import journal, tables
+from simulator.profiling.records import journal
+from simulator.profiling.tables import reading as tables
 from tests.profiling.made_up import MadeUp, graphics, processor
 
 

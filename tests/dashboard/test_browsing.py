@@ -15,10 +15,10 @@ from dashboard import browsing
 from dashboard.browsing import PARTS, RECALLED
 from dashboard.scenario import arguments, fields
 from dashboard.state import Choices, opening
-from hardware import catalogue
+from hardware import catalogue, units
 from hardware.errors import InputError
-from simulator import browse
 from simulator.specs.loading import load_stack
+from simulator.terminal import catalogue as browse
 
 ROOT = Path(__file__).parents[2]
 _OPENING = opening(fields())
@@ -38,7 +38,7 @@ def test_tables_say_what_lists_say(part: str) -> None:
             elif plain == "-":
                 assert cell is None
             else:
-                assert cell == simulator.units.read_count(plain)
+                assert cell == units.read_count(plain)
 
 
 def test_numbers_are_written_as_they_were() -> None:

@@ -11,8 +11,9 @@ import pytest
 import simulator
 from dashboard.figures import calibrate as figures
 from dashboard.figures.served import served
+from hardware import units
+from simulator.answers.basis import WORDS as TIERS
 from simulator.profiling.comparison import WORDS, Comparison, Part
-from simulator.serving import WORDS as TIERS
 from tests.dashboard import records
 
 _SIDES = {"catalogue": "before_s", "profile": "after_s"}
@@ -116,7 +117,7 @@ def test_words_of_files_become_no_marks(comparison: Comparison) -> None:
 def test_figures_are_told(part: Part) -> None:
     text = figures.alt(part, "after_s")
     assert text.startswith(WORDS[part.phase])
-    assert simulator.units.percent(part.errors(part.before_s).median) in text
+    assert units.percent(part.errors(part.before_s).median) in text
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -16,7 +16,7 @@ from dashboard.calibrating import FIELDS
 from dashboard.scenario import field
 from dashboard.state import opening
 from dashboard.uploaded import NOTE
-from simulator import units
+from hardware import units
 from tests.dashboard import records
 from tests.dashboard.conftest import OpenPage, link_of, plain, sentences
 

@@ -37,6 +37,7 @@ from dashboard.calibrating import (
 from dashboard.scenario import BEST, arguments, fields
 from dashboard.state import Choices, opening
 from dashboard.uploaded import Upload
+from hardware import units
 from hardware.errors import InputError
 from simulator.profiling.comparison import WORDS
 from tests.dashboard import records
@@ -233,7 +234,7 @@ def test_errors_in_words(fitted: Calibrated, rows: Any) -> None:
     part = fitted.comparison.parts["step"]
     words = told.errors_in_words(part, "after_s", rows)
     assert words.startswith(f"{len(part)} rows: the median error is ")
-    assert simulator.units.percent(part.errors(part.before_s).median) in words
+    assert units.percent(part.errors(part.before_s).median) in words
     assert words.endswith(".")
     same = told.errors_in_words(replace(part, after_s=part.before_s), "after_s", rows)
     assert same.endswith("The catalogue's constants stand for them: nothing that was measured gave better ones.")

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from dashboard import browsing
 from dashboard.browsing import PARTS
 from hardware import catalogue
-from simulator import browse
+from simulator.terminal import catalogue as browse
 from tests.dashboard.conftest import OpenPage, link_of, plain, sentences
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from dashboard.__main__ import settings
-from tests.cli.conftest import Capsim, assert_one_sentence, capsim
+from tests.commands.conftest import Capsim, assert_one_sentence, capsim
 
 __all__ = ["capsim"]
 

@@ -13,6 +13,7 @@ from dashboard import comparing
 from dashboard.answers import answer
 from dashboard.figures import compare as figures
 from dashboard.theme import BAD, BLUE, OF_KIND, folded
+from hardware import units
 from simulator import Estimate
 
 _Named = list[tuple[str, Estimate]]
@@ -29,9 +30,9 @@ def _named() -> _Named:
 
 
 _AMOUNTS: dict[str, tuple[_Drawn, Callable[[Estimate], float], Callable[[float], str]]] = {
-    "time": (figures.times, lambda each: each.run.time_s, simulator.units.duration),
-    "energy": (figures.energies, lambda each: each.run.energy_kwh, simulator.units.energy),
-    "cost": (figures.costs, lambda each: each.run.cost_usd or 0.0, simulator.units.money),
+    "time": (figures.times, lambda each: each.run.time_s, units.duration),
+    "energy": (figures.energies, lambda each: each.run.energy_kwh, units.energy),
+    "cost": (figures.costs, lambda each: each.run.cost_usd or 0.0, units.money),
 }
 
 
@@ -62,11 +63,9 @@ def test_memory_stands_beside_what_a_device_holds(named: _Named) -> None:
     assert list(bars.x) == [each.memory_bytes["total"] for _, each in named]
     assert list(marks.x) == [each.memory_bytes["capacity"] for _, each in named]
     assert bars.error_x.visible is False
-    capacity = simulator.units.size(named[0][1].memory_bytes["capacity"])
+    capacity = units.size(named[0][1].memory_bytes["capacity"])
     assert bars.hovertext[0].endswith(f" of {capacity}")
-    assert [text.strip() for text in words.text] == [
-        simulator.units.size(each.memory_bytes["total"]) for _, each in named
-    ]
+    assert [text.strip() for text in words.text] == [units.size(each.memory_bytes["total"]) for _, each in named]
 
 
 def test_shares_of_a_step_add_up(named: _Named) -> None:
@@ -76,7 +75,7 @@ def test_shares_of_a_step_add_up(named: _Named) -> None:
     ]
     for row, (_, each) in enumerate(named):
         assert sum(trace.x[row] for trace in kinds) == pytest.approx(1.0)
-        assert words.text[row].strip() == simulator.units.duration(each.step_time_s)
+        assert words.text[row].strip() == units.duration(each.step_time_s)
         assert {trace.name: trace.x[row] for trace in kinds if trace.x[row]} == each.limits
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-import simulator
 from dashboard import answers, comparing
 from dashboard.comparing import to_text
 from dashboard.scenario import BEST, field, fields
 from dashboard.state import Choices, opening
+from hardware import units
 from tests.dashboard.conftest import OpenPage, link_of, plain, sentences
 
 _SECTIONS = ("plan", "run", "money", "failures")
@@ -41,7 +41,7 @@ def _control(page: AppTest, name: str, row: int, kind: str = "text_input") -> An
 def test_it_opens_on_four_systems_side_by_side(open_page: OpenPage) -> None:
     page = open_page("compare")
     assert [row["scenario"] for row in _shown(page)] == comparing.labels(comparing.begun_with())
-    wanted = [simulator.units.duration(answers.answer(row).estimate.step_time_s) for row in comparing.begun_with()]
+    wanted = [units.duration(answers.answer(row).estimate.step_time_s) for row in comparing.begun_with()]
     assert [row["step time"] for row in _shown(page)] == wanted
     assert [head.value.removeprefix("##### ") for head in page.markdown if head.value.startswith("#####")] == [
         "Time to train", "Cost", "Energy", "Memory of a device", "Where a step goes", "Where they differ",
@@ -71,7 +71,7 @@ def test_a_scenario_is_edited_by_its_own_controls(open_page: OpenPage) -> None:
     rows = [_changed(), _changed(system="rtx-3090", sequence_length=128)]
     assert link_of(page) == _link(rows, at=2)
     assert _shown(page)[0] | {"scenario": ""} == first | {"scenario": ""}
-    assert _shown(page)[1]["step time"] == simulator.units.duration(answers.answer(rows[1]).estimate.step_time_s)
+    assert _shown(page)[1]["step time"] == units.duration(answers.answer(rows[1]).estimate.step_time_s)
     again = open_page("compare", link_of(page))
     assert _shown(again) == _shown(page)
     assert _control(again, "sequence_length", 2).value == "128"
@@ -204,7 +204,7 @@ def test_the_best_plan_is_searched_for_and_the_search_can_be_stopped(open_page: 
     best = rows[1].change({BEST: True})
     assert link_of(page) == _link([rows[0], best], at=2)
     found = answers.answer(best).estimate
-    assert _shown(page)[1]["step time"] == simulator.units.duration(found.step_time_s)
+    assert _shown(page)[1]["step time"] == units.duration(found.step_time_s)
 
 
 def test_everything_can_be_taken_elsewhere(open_page: OpenPage) -> None:

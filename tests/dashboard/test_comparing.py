@@ -19,6 +19,7 @@ from dashboard.answers import Answer, answer
 from dashboard.comparing import LONGEST, MOST, Row, from_text, to_text
 from dashboard.scenario import BEST, fields
 from dashboard.state import Choices, Field, opening
+from hardware import units
 from hardware.errors import InputError
 from simulator.specs.loading import ScenarioFile
 
@@ -136,8 +137,8 @@ def test_a_table_says_what_the_estimates_say() -> None:
         estimate = row.found.estimate
         limits = estimate.likely(estimate.step_time_s)
         assert limits == pytest.approx((estimate.step_time_low_s, estimate.step_time_high_s))
-        assert shown["step time"] == simulator.units.duration(estimate.step_time_s)
-        assert shown["time to train"] == simulator.units.duration(estimate.run.time_s)
+        assert shown["step time"] == units.duration(estimate.step_time_s)
+        assert shown["time to train"] == units.duration(estimate.run.time_s)
         assert shown["memory"].endswith("fits")
         assert "with failures" not in shown
     assert [shown["cost"] == "no price" for shown in comparing.results(rows)] == [True, False, False, False]
@@ -181,7 +182,7 @@ def test_what_was_measured_on_the_device_is_told() -> None:
     (told,) = comparing.rests_on([Row("1", opening(fields()), Answer(scenario, estimate))])
     assert estimate.served is not None
     first = max(estimate.served.values())
-    assert told["measured"].startswith(simulator.units.percent(first))
+    assert told["measured"].startswith(units.percent(first))
     assert "shapes near measured ones" in told["measured"]
 
 

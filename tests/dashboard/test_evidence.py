@@ -12,6 +12,7 @@ import simulator
 from dashboard import evidence
 from dashboard.answers import Tell
 from dashboard.evidence import GROUPINGS, OTHERS, SCHEMES, Shared, StoppedError
+from hardware import units
 from hardware.errors import InputError
 from simulator import Validation
 from simulator.evidence import scores
@@ -159,7 +160,7 @@ def test_runs_are_told_with_their_sources() -> None:
     first = _FOUND.outcomes[0]
     told = evidence.told(first, "new source", known[first.id])
     assert first.id in told
-    assert simulator.units.duration(first.measured_s) in told
+    assert units.duration(first.measured_s) in told
     assert known[first.id].source.title[:40] in told
     assert "90 %" not in evidence.told(first, "nothing fitted", None)
 
@@ -173,7 +174,7 @@ def test_the_nearest_runs_are_those_of_the_estimate() -> None:
     assert all(row["predicted"] == "" and row["measured"] and row["source"] for row in rows)
     known = simulator.validate(evidence.nearest(estimate))
     assert [row["predicted"] for row in evidence.nearest_rows(estimate, known)] == [
-        simulator.units.duration(each.predicted_s) for each in known.outcomes
+        units.duration(each.predicted_s) for each in known.outcomes
     ]
     assert evidence.nearest_rows(simulator.estimate("bert-large", "rtx-3090", constants="none"), None) == []
 

@@ -12,7 +12,8 @@ from dashboard import evidence
 from dashboard.answers import Tell
 from dashboard.evidence import GROUPINGS, SCHEMES, Shared
 from dashboard.views import evidence as view
-from simulator import Validation, units
+from hardware import units
+from simulator import Validation
 from simulator.evidence import scores
 from tests.dashboard.conftest import OpenPage, link_of, plain, sentences
 from tests.dashboard.published import small_validation

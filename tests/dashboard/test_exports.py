@@ -17,7 +17,7 @@ from dashboard import exports
 from dashboard.answers import answer
 from dashboard.scenario import BEST, fields
 from dashboard.state import Choices, opening
-from tests.cli.conftest import Capsim, capsim
+from tests.commands.conftest import Capsim, capsim
 
 __all__ = ["capsim"]
 

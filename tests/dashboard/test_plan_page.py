@@ -12,6 +12,7 @@ import simulator
 from dashboard import answers
 from dashboard.scenario import BEST, field, fields
 from dashboard.state import Field
+from hardware import units
 from tests.dashboard.conftest import OpenPage, link_of, plain, refuses, sentences
 
 _SAMPLES: dict[str, str] = {
@@ -59,8 +60,8 @@ def test_it_opens_on_an_answer(open_page: OpenPage) -> None:
     estimate = simulator.estimate("bert-large", "dgx-a100-640gb")
     shown = {label: value for label, value, _ in _answers(page)}
     assert list(shown) == ["Step time", "Time to train", "Cost", "Energy", "MFU", "Memory"]
-    assert shown["Step time"] == simulator.units.duration(estimate.step_time_s)
-    assert shown["MFU"] == simulator.units.percent(estimate.mfu)
+    assert shown["Step time"] == units.duration(estimate.step_time_s)
+    assert shown["MFU"] == units.percent(estimate.mfu)
     assert all(metric.help for metric in page.metric)
     assert link_of(page) == {}
     assert sentences(page) == []
@@ -188,7 +189,7 @@ def test_a_button_applies_the_change_that_helps_most(open_page: OpenPage) -> Non
     assert link_of(page) == {"recompute": "none", "micro_batch": "4"}
     assert control_of(page, field("recompute")).value == "none"
     after = simulator.estimate("bert-large", "dgx-a100-640gb", plan={"recompute": "none", "micro_batch": 4})
-    assert page.metric[0].value == simulator.units.duration(after.step_time_s)
+    assert page.metric[0].value == units.duration(after.step_time_s)
 
 
 def test_what_does_not_fit_is_an_answer_with_what_would_make_it_fit(open_page: OpenPage) -> None:

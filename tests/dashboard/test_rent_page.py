@@ -14,7 +14,7 @@ from dashboard import renting
 from dashboard.figures.rent import groups, time_against_money
 from dashboard.scenario import arguments, fields
 from dashboard.state import Choices, Field, from_query
-from simulator import units
+from hardware import units
 from tests.dashboard.conftest import OpenPage, link_of, plain, refuses, says_beside, sentences
 
 _FEW = {"rent_systems": "workstation-rtx-3090", "rent_most": "4", "rent_deadline": "30d"}

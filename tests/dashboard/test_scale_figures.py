@@ -10,6 +10,7 @@ import pytest
 import simulator
 from dashboard.figures import scale
 from dashboard.theme import OF_KIND
+from hardware import units
 from simulator import Scaling
 
 
@@ -37,7 +38,7 @@ def test_where_efficiency_halves_is_drawn() -> None:
     figure = scale.efficiency(found)
     assert [shape.x0 for shape in figure.layout.shapes if shape.x0 == shape.x1] == [found.halved_at]
     (words,) = figure.layout.annotations
-    assert words.text == f"half at some {simulator.units.digits(found.halved_at or 0.0, 2)}"
+    assert words.text == f"half at some {units.digits(found.halved_at or 0.0, 2)}"
     never = simulator.scale("bert-large", "dgx-a100-640gb", counts=[1, 2])
     assert scale.efficiency(never).layout.annotations == ()
 

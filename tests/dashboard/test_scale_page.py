@@ -11,7 +11,7 @@ import simulator
 from dashboard import scaling
 from dashboard.scenario import arguments, fields
 from dashboard.state import Field, from_query
-from simulator import units
+from hardware import units
 from tests.dashboard.conftest import OpenPage, link_of, plain, refuses, sentences
 
 _SMALL = {"global_batch": "64", "scale_most": "64"}

@@ -10,8 +10,9 @@ import pytest
 
 import simulator
 from dashboard.figures import search
+from hardware import units
 from simulator import Search
-from simulator.plan_search.report import plan_words
+from simulator.terminal.search import plan_words
 
 _WORK = {"sequence_length": 512, "global_batch": 8}
 
@@ -55,7 +56,7 @@ def test_the_fastest_by_two_fields() -> None:
     }
     times = {cell.values: cell.step_time_s for cell in found.cells}
     assert shown == {pair: times.get(pair) for pair in shown}
-    assert simulator.units.duration(min(filter(None, times.values()))) in {text for row in heat.text for text in row}
+    assert units.duration(min(filter(None, times.values()))) in {text for row in heat.text for text in row}
 
 
 def test_where_nothing_fits_cells_are_empty() -> None:

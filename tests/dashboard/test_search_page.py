@@ -13,8 +13,8 @@ import simulator
 from dashboard import searching
 from dashboard.scenario import arguments, fields
 from dashboard.state import Field, from_query
-from simulator import units
-from simulator.plan_search.report import plan_words
+from hardware import units
+from simulator.terminal.search import plan_words
 from tests.dashboard.conftest import OpenPage, link_of, plain, refuses, says_beside, sentences
 
 _SMALL = {"system": "dgx-1-v100", "sequence_length": "512", "global_batch": "8"}

@@ -15,7 +15,7 @@ from dashboard import renting, scaling, searching
 from dashboard.scenario import arguments, fields
 from dashboard.state import Choices, Field, opening
 from simulator import cli
-from simulator.plan_search.report import plan_words
+from simulator.terminal.search import plan_words
 
 _SMALL: dict[str, Any] = {"model": "bert-large", "system": "dgx-1-v100", "sequence_length": 512, "global_batch": 8}
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from simulator.evidence.mapping import Case
-from simulator.evidence.runs import Run, shipped
+from simulator.corpus.mapping import Case
+from simulator.corpus.runs import Run, shipped
 
 _PARTS: dict[str, dict[str, Any]] = {
     "model": {"name": "a model", "family": "llama", "layers": 32, "hidden": 4096, "heads": 32, "ffn": 11008},

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from hardware.errors import InputError
-from simulator import calibration
-from simulator.calibration import KINDS, Constants
+from simulator.corpus.mapping import Case
+from simulator.corpus.runs import Run
 from simulator.evidence import refit
 from simulator.evidence.batch import Batch, Mapped, Values, mapped, shifts_of
 from simulator.evidence.fitting import Fit, Jacobian, Mask, Parameters
-from simulator.evidence.mapping import Case
-from simulator.evidence.runs import Run
+from simulator.pricing import constants as calibration
+from simulator.pricing.constants import KINDS, Constants
 from tests.evidence.examples import fitted_to, made, timed_as
 
 _SOURCES = {"bigscience": 18, "megatron_sc21": 12, "mosaic_gpt_2022": 20, "internevo": 10}

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulator.counts import count
-from simulator.evidence.mapping import Case, case_of
+from simulator.corpus.mapping import Case, case_of
+from simulator.corpus.runs import Run
 from simulator.evidence.memory import compare, figure_of, fitted, is_suspect, measured_bytes, predicted_bytes
-from simulator.evidence.runs import Run
-from simulator.memory import Memory, peak
+from simulator.step.memory import Memory, peak
+from simulator.work.counts import count
 
 _GIB = 2.0**30
 

@@ -17,15 +17,17 @@ import pytest
 import yaml
 
 from hardware.errors import InputError
-from simulator import calibration
-from simulator.calibration import KINDS, UNFITTED, Constants, names_of
-from simulator.evidence import errors, held_out, page, runs, scores
+from simulator.corpus import runs
+from simulator.corpus.mapping import Case
+from simulator.corpus.runs import Run
+from simulator.evidence import errors, held_out, scores
 from simulator.evidence.batch import Batch, Values, mapped, shifts_of
 from simulator.evidence.intervals import traits_of
-from simulator.evidence.mapping import Case
-from simulator.evidence.runs import Run
 from simulator.evidence.scores import Outcome
 from simulator.evidence.validation import Validation, validate
+from simulator.pricing import constants as calibration
+from simulator.pricing.constants import KINDS, UNFITTED, Constants, names_of
+from simulator.terminal import evidence_page as page
 from tests.evidence.examples import fitted_to, made, timed, written
 
 _KEYS = {

@@ -10,7 +10,7 @@ import pytest
 from hardware import catalogue
 from hardware.errors import InputError
 from hardware.spec import Device, Sheet, System
-from simulator.backends.analytic import precisions_of
+from simulator.pricing.analytic import precisions_of
 
 ROOT = Path(catalogue.__file__).parent
 DEVICES, SYSTEMS, PROFILES = (catalogue.names(kind) for kind in ("devices", "systems", "profiles"))

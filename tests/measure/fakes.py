@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from simulator.profiling.record import Case, Device, Dtype, Environment, Method, Result, Software, State, Times
+from simulator.profiling.records.record import Case, Device, Dtype, Environment, Method, Result, Software, State, Times
 
 
 def environment(name: str = "Some GPU", *, torch: str = "2.13.0", started: float = 1.0) -> Environment:

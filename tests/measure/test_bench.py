@@ -18,9 +18,9 @@ from measure.clock.nvml import Nvml
 from measure.clock.steps import prepare_step
 from measure.clock.timer import TINY, Effort, TooFastError, sample, sustained, times_of
 from measure.models import parameters_of
-from simulator.profiling.amounts import amounts
-from simulator.profiling.record import Case
-from simulator.profiling.steps import cut, shrunk, step_amounts
+from simulator.profiling.records.amounts import amounts
+from simulator.profiling.records.record import Case
+from simulator.profiling.records.scenarios import cut, shrunk, step_amounts
 from simulator.specs.loading import load_model
 from simulator.specs.model import Model
 from tests.against_torch.cases import EVERY, name_of

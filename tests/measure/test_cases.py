@@ -12,12 +12,12 @@ from measure.clock.cases import PROBES, Scope, plan_of, scope_of
 from measure.clock.forecast import Forecast
 from measure.clock.naming import catalogued, models_of
 from measure.clock.timer import Effort
-from simulator.counts import count
-from simulator.profiling.amounts import amounts
 from simulator.profiling.listing import Size, cases_of
-from simulator.profiling.record import Case
+from simulator.profiling.records.amounts import amounts
+from simulator.profiling.records.record import Case
 from simulator.specs.loading import load_model
 from simulator.specs.model import Model
+from simulator.work.counts import count
 from tests.against_torch.cases import EVERY, name_of, scenarios_of, setting_of
 from tests.measure.fakes import FakeMachine
 

@@ -16,8 +16,8 @@ import pytest
 from measure.__main__ import main
 from measure.report import lines
 from simulator import cli
-from simulator.profiling.journal import read
-from simulator.profiling.record import Record, Result
+from simulator.profiling.records.journal import read
+from simulator.profiling.records.record import Record, Result
 from tests.measure.fakes import environment, gemm, measured
 from tests.measure.test_record import record_of, written
 

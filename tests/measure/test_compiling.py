@@ -23,8 +23,8 @@ from measure.clock.session import Session
 from measure.clock.steps import Step
 from measure.clock.timer import TINY, Effort
 from measure.report import lines
-from simulator.profiling.record import Case, Result
-from simulator.profiling.steps import shrunk
+from simulator.profiling.records.record import Case, Result
+from simulator.profiling.records.scenarios import shrunk
 from simulator.specs.loading import load_model
 from tests.measure.fakes import FakeMachine, measured
 from tests.measure.test_record import record_of

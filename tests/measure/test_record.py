@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hardware.errors import InputError
-from simulator.profiling import journal
-from simulator.profiling.journal import Journal, merge, read, write
-from simulator.profiling.record import Case, Record, Result, Session, State, Times, first_line
+from simulator.profiling.records import journal
+from simulator.profiling.records.journal import Journal, merge, read, write
+from simulator.profiling.records.record import Case, Record, Result, Session, State, Times, first_line
 from tests.measure.fakes import environment, gemm, measured
 
 ROOT = Path(__file__).parents[2]
@@ -244,7 +244,7 @@ def test_records_of_two_devices_do_not_merge() -> None:
 _WRITER = """
 import sys
 from pathlib import Path
-from simulator.profiling.journal import Journal
+from simulator.profiling.records.journal import Journal
 from tests.measure.fakes import environment, gemm, measured
 with Journal(Path(sys.argv[1]), environment()) as kept:
     first = 0 if kept.found is None else len(kept.found.results)

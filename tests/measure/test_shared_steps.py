@@ -28,10 +28,10 @@ from measure.clock.steps import Step
 from measure.clock.timer import TINY
 from measure.models.layer import Layer
 from measure.report import lines
-from simulator.profiling.journal import read
-from simulator.profiling.record import Case, Record
-from simulator.profiling.recorded import steps_of
-from simulator.profiling.steps import shrunk, step_amounts
+from simulator.profiling.records.journal import read
+from simulator.profiling.records.reading import steps_of
+from simulator.profiling.records.record import Case, Record
+from simulator.profiling.records.scenarios import shrunk, step_amounts
 from simulator.specs.loading import load_model
 from tests.measure.fakes import measured
 

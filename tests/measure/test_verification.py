@@ -18,7 +18,7 @@ from measure.verification import Row, Verification, verify
 from measure.verification.kinds import by_kind, kinds, shallow
 from measure.verification.rows import Reason, attempt, row
 from simulator.formulas import activations, pipeline
-from simulator.scenario import resolve
+from simulator.scenario.scenario import resolve
 from simulator.specs.model import Model
 from tests.against_torch.cases import BERT, EVERY, GPT, LLAMA, SOME_EXPERTS, T5, name_of, predictions_of, setting_of
 

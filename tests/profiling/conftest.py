@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from hardware.measured import MeasuredProfile
-from simulator.profiling import calibrate, journal
-from simulator.profiling.record import Record
+from simulator.profiling import calibrate
+from simulator.profiling.records import journal
+from simulator.profiling.records.record import Record
 from tests.profiling.made_up import MadeUp, graphics, processor
 
 

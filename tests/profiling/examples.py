@@ -9,8 +9,8 @@ import numpy as np
 
 from hardware.catalogue import load_device, load_profile
 from hardware.profile import AttentionConstants, GemmConstants
-from simulator.profiling.rows import Attentions, Products, Values
-from simulator.profiling.sheet import DataSheet
+from simulator.profiling.fit.sheet import DataSheet
+from simulator.profiling.records.rows import Attentions, Products, Values
 
 A100 = DataSheet.of(load_device("a100-sxm4-80gb"), "bf16")
 PROFILE = load_profile("a100-sxm")

@@ -16,13 +16,14 @@ from hardware.reading import build
 from hardware.spec import Device
 from measure.clock.cases import TIERS, Tier, plan_of, scope_of
 from measure.clock.collectives import cases_of
-from simulator.backends.measured_links import MeasuredLinks
-from simulator.calibration import Constants
-from simulator.counts import count
 from simulator.formulas.typing import Num
-from simulator.profiling import attentions, products
-from simulator.profiling.amounts import amounts
-from simulator.profiling.record import (
+from simulator.pricing.constants import Constants
+from simulator.pricing.measured_links import MeasuredLinks
+from simulator.profiling.fit import attentions, products
+from simulator.profiling.fit.sheet import DataSheet
+from simulator.profiling.records.amounts import amounts
+from simulator.profiling.records.reading import measurements_of
+from simulator.profiling.records.record import (
     Case,
     Environment,
     Host,
@@ -34,17 +35,16 @@ from simulator.profiling.record import (
     Times,
     World,
 )
-from simulator.profiling.record import (
+from simulator.profiling.records.record import (
     Device as RecordedDevice,
 )
-from simulator.profiling.recorded import measurements_of
-from simulator.profiling.sheet import DataSheet
-from simulator.profiling.steps import attention_of, scenarios_of, written
+from simulator.profiling.records.scenarios import attention_of, scenarios_of, written
 from simulator.specs.loading import load_model, load_stack
 from simulator.specs.model import Model
-from simulator.step import BACKWARD_LAUNCH, price, slower
-from simulator.tally import times
-from simulator.transformer import Scenarios, embedding, head, layer
+from simulator.step.time import BACKWARD_LAUNCH, price, slower
+from simulator.work.counts import count
+from simulator.work.tally import times
+from simulator.work.transformer import Scenarios, embedding, head, layer
 
 MODELS = ("bert-base", "gpt2-124m", "llama-3.2-1b")
 """Those that are measured."""

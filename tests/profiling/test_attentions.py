@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from hardware.catalogue import load_device, load_measured, load_profile, plain_host
-from simulator.backends.analytic import AnalyticBackend
-from simulator.backends.measured import device_of
-from simulator.profiling import attentions as subject
-from simulator.profiling import tables
-from simulator.profiling.rows import Attentions
-from simulator.profiling.sheet import DataSheet
+from simulator.pricing.analytic import AnalyticBackend
+from simulator.pricing.measured import device_of
+from simulator.profiling.fit import attentions as subject
+from simulator.profiling.fit.sheet import DataSheet
+from simulator.profiling.records.rows import Attentions
+from simulator.profiling.tables import reading as tables
 from tests.profiling.examples import A100, ATTENTION_START, attention_constants, attentions, timed
 
 FIVE = ("efficiency", "backward_efficiency", "bandwidth_efficiency", "launch", "fill")

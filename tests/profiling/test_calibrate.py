@@ -15,14 +15,17 @@ from hardware.catalogue import load_device, load_measured, load_profile
 from hardware.errors import InputError
 from hardware.measured import MeasuredProfile, Score
 from hardware.spec import Device
-from simulator.backends.measured import device_of
-from simulator.backends.measured_links import MeasuredLinks
-from simulator.profiling import calibrate, journal, products, shipped, tables
-from simulator.profiling.record import Case, Record, Result, Session, Times
-from simulator.profiling.recorded import measurements_of, steps_of
-from simulator.profiling.rows import Products, Values
-from simulator.profiling.sheet import DataSheet
-from simulator.profiling.stepping import compare
+from simulator.pricing.measured import device_of
+from simulator.pricing.measured_links import MeasuredLinks
+from simulator.profiling import calibrate, shipped
+from simulator.profiling.fit import products
+from simulator.profiling.fit.sheet import DataSheet
+from simulator.profiling.fit.steps import compare
+from simulator.profiling.records import journal
+from simulator.profiling.records.reading import measurements_of, steps_of
+from simulator.profiling.records.record import Case, Record, Result, Session, Times
+from simulator.profiling.records.rows import Products, Values
+from simulator.profiling.tables import reading as tables
 from simulator.specs.loading import load_stack
 from tests.profiling.conftest import Calibrated, Fit
 from tests.profiling.made_up import UNSEEN, graphics, processor

@@ -14,16 +14,18 @@ import simulator
 from hardware.catalogue import load_device, load_measured, load_profile, measured_names, plain_host
 from hardware.errors import InputError
 from hardware.profile import Precision
-from simulator.backends.analytic import AnalyticBackend, device_columns
-from simulator.backends.measured import MeasuredBackend, device_of
-from simulator.backends.wiring import wiring
 from simulator.formulas.kernels import alignment_share
-from simulator.profiling import attentions, journal, products, shipped
+from simulator.pricing.analytic import AnalyticBackend, device_columns
+from simulator.pricing.measured import MeasuredBackend, device_of
+from simulator.pricing.wiring import wiring
+from simulator.profiling import shipped
 from simulator.profiling.comparison import SIZES, WORDS, Comparison, compared, kept
-from simulator.profiling.recorded import measurements_of, steps_of
-from simulator.profiling.rows import Measurements
-from simulator.profiling.sheet import ELEMENT_BYTES
-from simulator.profiling.stepping import compare
+from simulator.profiling.fit import attentions, products
+from simulator.profiling.fit.sheet import ELEMENT_BYTES
+from simulator.profiling.fit.steps import compare
+from simulator.profiling.records import journal
+from simulator.profiling.records.reading import measurements_of, steps_of
+from simulator.profiling.records.rows import Measurements
 from tests.profiling.conftest import Calibrated
 from tests.profiling.made_up import graphics
 

@@ -6,10 +6,10 @@ import pytest
 from typer.testing import CliRunner
 
 import simulator
+from hardware import units
 from hardware.catalogue import load_profile, measured_names
-from simulator import units
-from simulator.backends.measured import device_of
 from simulator.cli import app
+from simulator.pricing.measured import device_of
 from simulator.profiling.constants import constants_of, in_words
 from tests.profiling.conftest import Calibrated
 

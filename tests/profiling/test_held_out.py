@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.profiling.held_out import halves, score, spread
+from simulator.profiling.fit.held_out import halves, score, spread
 
 
 @settings(max_examples=60, deadline=None)

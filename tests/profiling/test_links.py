@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from hardware.catalogue import load_device, plain_host
 from hardware.measured import CollectiveName, LinkConstants, Score
 from hardware.quantity import show
-from simulator.backends.analytic import AnalyticBackend
-from simulator.backends.measured_links import MeasuredLinks, volume
-from simulator.profiling import links, tables
-from simulator.profiling.rows import Collectives, Values
+from simulator.pricing.analytic import AnalyticBackend
+from simulator.pricing.measured_links import MeasuredLinks, volume
+from simulator.profiling.fit import links
+from simulator.profiling.records.rows import Collectives, Values
+from simulator.profiling.tables import reading as tables
 
 TABLE = "collectives_aic_nccl.csv.gz"
 NVLINK = {

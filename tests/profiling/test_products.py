@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardware.catalogue import load_device, load_profile, plain_host
-from simulator.backends.analytic import AnalyticBackend
 from simulator.formulas import kernels
-from simulator.profiling import products as subject
-from simulator.profiling import tables
-from simulator.profiling.rows import Products
-from simulator.profiling.sheet import DataSheet
+from simulator.pricing.analytic import AnalyticBackend
+from simulator.profiling.fit import products as subject
+from simulator.profiling.fit.sheet import DataSheet
+from simulator.profiling.records.rows import Products
+from simulator.profiling.tables import reading as tables
 from tests.profiling.examples import A100, START, gemm_constants, products, some_products, timed
 
 SIX = ("efficiency", "bandwidth_efficiency", "launch", "fill", "small_tile", "sustained")

@@ -30,10 +30,11 @@ from hardware.measured import (
 )
 from hardware.quantity import show
 from hardware.reading import MOST_BYTES
-from simulator.profiling import calibrate, journal
-from simulator.profiling.record import Case, Record, Result, Session
+from simulator.profiling import calibrate
+from simulator.profiling.records import journal
+from simulator.profiling.records.record import Case, Record, Result, Session
 from simulator.profiling.writing import text_of, write
-from tests.cli.conftest import Capsim, assert_one_sentence, capsim
+from tests.commands.conftest import Capsim, assert_one_sentence, capsim
 from tests.profiling.conftest import Calibrated
 from tests.profiling.made_up import exactly, graphics, processor
 

@@ -10,14 +10,15 @@ import pytest
 
 from hardware.catalogue import load_device, load_measured, measured_names, plain_host
 from hardware.measured import MeasuredProfile, Score
-from simulator.backends.analytic import AnalyticBackend
-from simulator.backends.measured import device_of
 from simulator.formulas.kernels import alignment_share
-from simulator.profiling import shipped, tables
+from simulator.pricing.analytic import AnalyticBackend
+from simulator.pricing.measured import device_of
+from simulator.profiling import shipped
 from simulator.profiling.calibrate import calibrate
-from simulator.profiling.journal import read
-from simulator.profiling.recorded import steps_of
-from simulator.profiling.stepping import compare
+from simulator.profiling.fit.steps import compare
+from simulator.profiling.records.journal import read
+from simulator.profiling.records.reading import steps_of
+from simulator.profiling.tables import reading as tables
 from simulator.profiling.writing import text_of
 
 STEPS = Path(__file__).parent / "records" / "cpu-amd-epyc-steps.jsonl"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardware.errors import InputError
-from simulator.profiling import tables
+from simulator.profiling.tables import reading as tables
 
 _GEMM = "device,dtype,m,n,k,us,collector\na,bf16,16,32,64,2.5,one\na,bf16,128,32,64,5,two\nb,fp16,1,2,3,4,one\n"
 

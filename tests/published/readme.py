@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from hardware.catalogue import load_measured, measured_names
-from simulator.evidence.report import markdown
 from simulator.evidence.validation import validate
-from simulator.profiling.report import markdown as of_profiles
+from simulator.terminal.evidence import markdown
+from simulator.terminal.profile import markdown as of_profiles
 
 README = Path(__file__).parents[2] / "README.md"
 CALIBRATION = README.parent / "docs" / "calibration.md"

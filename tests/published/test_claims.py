@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from simulator.evidence.claims import Compared, compare, load, rank
+from simulator.answers.claims import Compared, compare, load, rank
 
 ROWS = compare()
 

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from simulator.scenario import parameters_of
+from simulator.scenario.scenario import parameters_of
 from simulator.specs.loading import load_model
 from simulator.specs.model import Model
 from simulator.specs.workload import Workload

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hardware.errors import InputError
-from simulator.scenario import resolve
+from simulator.scenario.scenario import resolve
 from simulator.specs.huggingface import from_config
 from simulator.specs.huggingface_families import FAMILIES
 from simulator.specs.loading import load_model

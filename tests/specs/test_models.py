@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from hardware.errors import InputError
-from simulator.counts import count, totals
-from simulator.scenario import parameters_of
+from simulator.scenario.scenario import parameters_of
 from simulator.specs.loading import load_model, load_stack, names
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.workload import Workload
-from simulator.transformer import Scenarios
+from simulator.work.counts import count, totals
+from simulator.work.transformer import Scenarios
 from tests.specs.checkpoints import CHECKPOINTS
 from tests.specs.reference import ours, reloaded, theirs
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import simulator
-from simulator import units
-from simulator.profiling import journal
+from hardware import units
+from simulator.profiling.records import journal
 from tests.dashboard import records
 from tests.dashboard.browser.conftest import Visit, settle
 from tests.dashboard.browser.looking import download, expect, look, reached_by_keyboard

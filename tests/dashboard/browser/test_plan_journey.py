@@ -11,7 +11,7 @@ import simulator
 from dashboard.exports import as_python
 from dashboard.scenario import fields
 from dashboard.state import opening
-from simulator import units
+from hardware import units
 from tests.dashboard.browser.conftest import Visit, settle
 from tests.dashboard.browser.looking import download, download_yaml, expect, look, reached_by_keyboard
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import simulator
-from simulator import units
+from hardware import units
 from tests.dashboard.browser.conftest import Visit, settle
 from tests.dashboard.browser.looking import click_row, expect, look, reached_by_keyboard
 

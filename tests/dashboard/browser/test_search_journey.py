@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 import simulator
-from simulator import Estimate, units
-from simulator.plan_search.report import plan_words
+from hardware import units
+from simulator import Estimate
+from simulator.terminal.search import plan_words
 from tests.dashboard.browser.conftest import Visit, settle
 from tests.dashboard.browser.looking import click_row, expect, look, reached_by_keyboard
 

@@ -1,0 +1,163 @@
+"""Published facts and claims beside what capsim says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hardware.reading import build, read_mapping
+from simulator.answers.estimate import Estimate, answer
+from simulator.evidence import held_out
+from simulator.scenario.scenario import Scenario, complete, resolve
+from simulator.specs.loading import ScenarioFile
+from simulator.work.counts import count
+
+_FILE = Path(__file__).with_name("claims.yaml")
+_PLAIN = ConfigDict(frozen=True, extra="forbid")
+
+
+class Claim(BaseModel):
+    """One published figure and the scenario it belongs to."""
+
+    model_config = _PLAIN
+
+    claim: str
+    source: str
+    scenario: str
+    against: str | None = None
+    """Makes the quantity a ratio: that of this scenario over that of the first."""
+    quantity: Literal[
+        "parameters",
+        "model_flops_per_token",
+        "mfu",
+        "hfu",
+        "tokens_per_s",
+        "step_time_s",
+        "run_minutes",
+        "memory_share",
+        "kept_bytes_per_layer",
+    ]
+    claimed: float
+    relation: Literal["equal", "at least", "at most"] = "equal"
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    note: str | None = None
+
+
+class Ranking(BaseModel):
+    """One workload on several systems."""
+
+    model_config = _PLAIN
+
+    title: str
+    model: str
+    workload: dict[str, Any]
+    devices: int
+    stack: str | None = None
+    systems: tuple[str, ...]
+
+
+class Claims(BaseModel):
+    """The whole file."""
+
+    model_config = _PLAIN
+
+    left_out: dict[str, str]
+    """For the beginning of a scenario's name the source whose runs its constants must not have seen."""
+    scenarios: dict[str, ScenarioFile]
+    claims: tuple[Claim, ...]
+    rankings: tuple[Ranking, ...]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A claim beside the prediction."""
+
+    claim: str
+    quantity: str
+    is_ratio: bool
+    claimed: float
+    relation: str
+    predicted: float
+    error: float
+    """Predicted over claimed, less one."""
+    tolerance: float
+    reproduced: bool
+    source: str
+    note: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def load() -> Claims:
+    """Read the published claims."""
+    return build(Claims, read_mapping(_FILE), path=_FILE)
+
+
+_QUANTITIES: dict[str, Callable[[Scenario, Estimate], float]] = {
+    "parameters": lambda _, found: found.parameters,
+    "model_flops_per_token": lambda _, found: found.model_flops_per_step / found.workload["tokens_per_step"],
+    "mfu": lambda _, found: found.mfu,
+    "hfu": lambda _, found: found.hfu,
+    "tokens_per_s": lambda _, found: found.tokens_per_s,
+    "step_time_s": lambda _, found: found.step_time_s,
+    "run_minutes": lambda _, found: found.run.time_s / 60.0,
+    "memory_share": lambda _, found: found.memory_bytes["total"] / found.memory_bytes["capacity"],
+    "kept_bytes_per_layer": lambda scenario, _: float(count(scenario.columns()).largest_layer.saved_bytes),
+}
+
+
+def compare() -> list[Compared]:
+    """Price the scenario of every claim and hold it against the published figure."""
+    published = load()
+    priced: dict[str, tuple[Scenario, Estimate]] = {}
+
+    def value(name: str, quantity: str) -> float:
+        if name not in priced:
+            scenario = _unseen(complete(published.scenarios[name]), name, published.left_out)
+            priced[name] = scenario, answer(scenario)
+        return _QUANTITIES[quantity](*priced[name])
+
+    return [_compared(claim, value) for claim in published.claims]
+
+
+def _unseen(scenario: Scenario, name: str, left_out: dict[str, str]) -> Scenario:
+    """The scenario with constants that were fitted without the source of the claim."""
+    source = next((source for start, source in left_out.items() if name.startswith(start)), None)
+    return scenario if source is None else replace(scenario, constants=held_out.shipped().by_source[source])
+
+
+def _compared(claim: Claim, value: Callable[[str, str], float]) -> Compared:
+    """Hold one claim against the prediction."""
+    predicted = value(claim.scenario, claim.quantity)
+    if claim.against is not None:
+        predicted = value(claim.against, claim.quantity) / predicted
+    error = predicted / claim.claimed - 1.0
+    kept = {"equal": abs(error) <= claim.tolerance, "at least": error >= 0.0, "at most": error <= 0.0}
+    return Compared(
+        claim=claim.claim,
+        quantity=claim.quantity,
+        is_ratio=claim.against is not None,
+        claimed=claim.claimed,
+        relation=claim.relation,
+        predicted=predicted,
+        error=error,
+        tolerance=claim.tolerance,
+        reproduced=kept[claim.relation],
+        source=claim.source,
+        note=claim.note,
+    )
+
+
+def rank(ranking: Ranking) -> list[Estimate]:
+    """Price one workload on several systems, fastest first, those that do not fit last."""
+    found = [
+        answer(resolve(ranking.model, system, devices=ranking.devices, stack=ranking.stack, workload=ranking.workload))
+        for system in ranking.systems
+    ]
+    return sorted(found, key=lambda estimate: (not estimate.fits, estimate.run.time_s))

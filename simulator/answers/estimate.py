@@ -1,0 +1,382 @@
+"""The answer to one scenario: what a run takes, whether it fits, what it costs, and where the numbers come from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from hardware.measured import MeasuredProfile
+from hardware.spec import Price, System
+from simulator.answers.advice import sources_of, warnings_of
+from simulator.answers.basis import Served, served
+from simulator.answers.long_run import HOPELESS, LongRun, assumptions, long_run, matters, warnings
+from simulator.evidence.errors import Scheme, shipped_errors
+from simulator.evidence.intervals import LEVEL, Errors, Interval, traits_of
+from simulator.formulas import flops, money
+from simulator.pricing.constants import Constants, shipped
+from simulator.scenario.scenario import Named, Scenario, resolve
+from simulator.specs.model import Model
+from simulator.specs.plan import Plan
+from simulator.specs.running import Ownership, Reliability
+from simulator.specs.stack import Stack
+from simulator.specs.workload import Workload
+from simulator.step.evaluation import evaluate
+from simulator.work.counts import totals
+
+_FAR = 0.9
+"""Distance from the nearest run of the evidence beyond which the answer says so."""
+_KINDS: dict[str, tuple[str, ...]] = {
+    "matrix products": ("attention_projections", "attention", "feed_forward", "head"),
+    "recomputation": ("recompute",),
+    "memory bandwidth": ("normalisation", "elementwise", "embedding", "gradient_accumulation", "optimizer"),
+    "communication": (
+        "tensor_parallel",
+        "context_parallel",
+        "expert_parallel",
+        "parameter_gather",
+        "gradient_reduction",
+        "pipeline_transfer",
+    ),
+    "pipeline idle": ("pipeline_bubble",),
+    "host": ("host", "step_overhead", "offload"),
+}
+"""Kinds of work, and the parts of a step that belong to each."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A whole training run: first if nothing happens, then as is to be expected, with failures and checkpoints.
+
+    What is expected is unknown (None) of a run that would never end.
+    """
+
+    steps: int
+    tokens: float
+    time_s: float
+    device_hours: float
+    cost_usd: float | None
+    energy_kwh: float
+    co2_kg: float
+    price_kind: str | None
+    checkpoint_bytes: float
+    checkpoint_write_s: float
+    checkpoint_interval_s: float
+    """Work between two checkpoints."""
+    goodput: float
+    """Share of the expected time that is lasting work."""
+    failures: float | None
+    preemptions: float | None
+    checkpoint_time_s: float | None
+    restart_time_s: float | None
+    replay_time_s: float | None
+    """Work and checkpoints that were lost and are done again."""
+    expected_time_s: float | None
+    expected_cost_usd: float | None
+    expected_energy_kwh: float | None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one step and one run of a scenario take; times in seconds, sizes in bytes."""
+
+    model: str
+    system: str
+    devices: int
+    stack: str
+    backend: str
+    plan: dict[str, Any]
+    workload: dict[str, Any]
+    step_time_s: float
+    step_time_low_s: float | None
+    step_time_high_s: float | None
+    interval_level: float | None
+    tokens_per_s: float
+    samples_per_s: float
+    parameters: float
+    active_parameters: float
+    model_flops_per_step: float
+    executed_flops_per_step: float
+    mfu: float
+    hfu: float
+    model_tflops_per_device: float
+    breakdown_s: dict[str, float]
+    limits: dict[str, float]
+    """Share of the step by kind of work, largest first."""
+    limited_by: str
+    memory_bytes: dict[str, float]
+    fits: bool
+    run: Run
+    evidence: dict[str, Any] | None = None
+    """On how many runs of how many sources the interval rests, which are nearest and how far the nearest is."""
+    served: dict[Served, float] | None = None
+    """Share of the step by what served it, where a measured profile does: see `simulator.answers.basis`."""
+    assumed: tuple[str, ...] = ()
+    """What was chosen because nobody said."""
+    warnings: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    @property
+    def breakdown_by_kind(self) -> dict[str, dict[str, float]]:
+        """The parts of the step under the kinds of work that they belong to [s]."""
+        found = {
+            kind: {part: self.breakdown_s[part] for part in parts if part in self.breakdown_s}
+            for kind, parts in _KINDS.items()
+        }
+        return {kind: parts for kind, parts in found.items() if parts}
+
+    def likely(self, amount: float) -> tuple[float, float] | None:
+        """Limits of what grows with the time of a step, such as the run's duration, rent or energy, where known.
+
+        Parameters
+        ----------
+        amount
+            What the estimate says of it, in any unit.
+        """
+        if self.step_time_low_s is None or self.step_time_high_s is None:
+            return None
+        return amount * self.step_time_low_s / self.step_time_s, amount * self.step_time_high_s / self.step_time_s
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, strings, lists and dictionaries."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()} | {
+            "run": vars(self.run)
+        }
+
+
+def estimate(
+    model: Named | Model,
+    system: str | Path | System | None = None,
+    *,
+    devices: int | None = None,
+    plan: Named | Plan | None = None,
+    stack: str | Path | Stack | None = None,
+    workload: Named | Workload | None = None,
+    price: float | str | Price | None = None,
+    grid: str = "world",
+    overhead: str = "default",
+    constants: str | Path | Constants | None = None,
+    profile: str | Path | MeasuredProfile | None = None,
+    price_kind: str | None = None,
+    ownership: Named | Ownership | None = None,
+    reliability: Named | Reliability | None = None,
+) -> Estimate:
+    """Price one training run end to end.
+
+    Parameters
+    ----------
+    model
+        A name, a file (ours or a Hugging Face ``config.json``), a mapping, or a `Model`.
+    system
+        A name, a file, or a `System`; a device's name means a plain host of it.
+    devices
+        How many devices; as many as the system usually has unless given.
+    plan
+        How the run is split; what it leaves open is chosen.
+    stack
+        The software; what people would use unless given.
+    workload
+        What is trained on; what it leaves open comes from the model's published training.
+    price
+        Of one device: USD an hour, a provider, or an offer of the catalogue; the cheapest on-demand offer unless given.
+    grid
+        Whose electricity, a name of ``grids.yaml``.
+    overhead
+        Power usage effectiveness, a name of ``overheads.yaml``.
+    constants
+        Fitted constants: the shipped ones unless given, a file of ``capsim fit``, or ``none`` for the catalogue's own.
+    profile
+        What was measured on the device: a name or a file of ``capsim calibrate``; without a system it is a plain host
+        of that device.
+    price_kind
+        on-demand, spot (which may be taken back), reserved or owned.
+    ownership
+        What an owned device costs: ``purchase_price``, ``lifetime``, ``electricity``.
+    reliability
+        How often the run is interrupted and what it does about it: ``failure_rate``, ``preemption_rate``, ``restart``,
+        ``checkpoint_every``, ``storage_bandwidth``.
+
+    Raises
+    ------
+    InputError
+        One sentence with the place, the value and what would be valid.
+
+    Examples
+    --------
+    >>> answer = estimate("bert-large", "dgx-a100-640gb", workload={"sequence_length": 128, "global_batch": 512})
+    >>> answer.fits, answer.plan["dp"]
+    (True, 8)
+    """
+    return answer(
+        resolve(
+            model,
+            system,
+            devices=devices,
+            plan=plan,
+            stack=stack,
+            workload=workload,
+            price=price,
+            grid=grid,
+            overhead=overhead,
+            constants=constants,
+            profile=profile,
+            price_kind=price_kind,
+            ownership=ownership,
+            reliability=reliability,
+        )
+    )
+
+
+def answer(scenario: Scenario) -> Estimate:
+    """Estimate a complete scenario."""
+    columns, backend = scenario.columns(), scenario.backend()
+    found = evaluate(columns, backend)
+    whole = totals(columns, found.counts)
+    seconds, devices = float(found.step.time), scenario.devices
+    likely = interval_of(scenario)
+    model_flops, executed = float(whole.model_flops), float(whole.executed_flops)
+    use = {"devices": float(devices), "peak": float(scenario.peak)}
+    work, capacity = scenario.workload, scenario.system.device.memory_capacity
+    memory = {field.name: float(getattr(found.memory, field.name)) for field in fields(found.memory)}
+    fits = float(found.memory.total) <= capacity
+    breakdown = {name: float(value) for name, value in found.step.parts.items() if float(value) != 0.0}
+    limits = _limits(breakdown)
+    whole_run = long_run(scenario, seconds, float(whole.parameters))
+    run = _run(scenario, seconds, whole_run)
+    told = tuple(assumptions(scenario)) if matters(run.time_s, run.expected_time_s) else ()
+    return Estimate(
+        model=scenario.model.id,
+        system=scenario.system.id,
+        devices=devices,
+        stack=scenario.stack.id,
+        backend=backend.name,
+        plan=_plain(scenario.plan),
+        workload={**_plain(work), "tokens_per_step": work.tokens_per_step},
+        step_time_s=seconds,
+        step_time_low_s=seconds * likely.low if likely else None,
+        step_time_high_s=seconds * likely.high if likely else None,
+        interval_level=LEVEL if likely else None,
+        tokens_per_s=work.tokens_per_step / seconds,
+        samples_per_s=(work.global_batch or 0) / seconds,
+        parameters=float(whole.parameters),
+        active_parameters=float(whole.active_parameters),
+        model_flops_per_step=model_flops,
+        executed_flops_per_step=executed,
+        mfu=float(flops.utilisation(model_flops, seconds, **use)),
+        hfu=float(flops.utilisation(executed, seconds, **use)),
+        model_tflops_per_device=model_flops / seconds / devices / 1e12,
+        breakdown_s=breakdown,
+        limits=limits,
+        limited_by=next(iter(limits)),
+        memory_bytes={**memory, "total": float(found.memory.total), "capacity": capacity},
+        fits=fits,
+        run=run,
+        evidence=_plain_interval(likely, scenario) if likely else None,
+        served=served(columns, found.counts, backend, seconds) or None,
+        assumed=(*scenario.assumed, *told),
+        warnings=(
+            *warnings_of(scenario, float(found.memory.total), capacity),
+            *_far_warning(likely),
+            *warnings(scenario, whole_run),
+        ),
+        sources=tuple(sources_of(scenario)),
+    )
+
+
+def interval_of(scenario: Scenario) -> Interval | None:
+    """What the scenario may take, by the errors on runs like it; unknown for constants that no errors are known of."""
+    profile = scenario.constants.profile
+    if profile is not None and profile.spread is not None and _as_measured(scenario, profile):
+        far = 1.645 * profile.spread
+        return Interval(math.exp(-far), math.exp(far), profile.steps, 1, (profile.id,), 0.0)
+    errors = _errors_of(scenario.constants)
+    return errors.around(traits_of(scenario)) if errors is not None else None
+
+
+def _as_measured(scenario: Scenario, profile: MeasuredProfile) -> bool:
+    """Whether a scenario is of the kind whose steps were timed: one device and the stack that ran them."""
+    return scenario.devices == 1 and scenario.stack.id in profile.stacks
+
+
+def factors_of(scenario: Scenario, shares: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Factors on the estimate that the scenario stays below in some shares of all cases, where they are known."""
+    errors = _errors_of(scenario.constants)
+    return errors.factors(traits_of(scenario), shares) if errors is not None else None
+
+
+def _errors_of(constants: Constants) -> Errors | None:
+    """The errors that predictions by some constants are judged by.
+
+    The shipped constants are judged on sources that they had not seen, since the user's cluster is one. Constants that
+    were fitted to own runs are judged on configurations that they had not seen.
+    """
+    shifts = constants.shifts
+    if not any(names for levels in shifts.values() for names in levels.values()):
+        return None
+    scheme: Scheme = "new source" if shifts == shipped().shifts else "known stack"
+    return shipped_errors(scheme)
+
+
+def _far_warning(likely: Interval | None) -> Iterator[str]:
+    """Say where a scenario is unlike every run of the evidence."""
+    if likely is not None and likely.distance > _FAR:
+        yield f"no run of the evidence is like this one, {likely.nearest[0]} is nearest; the interval is wider for it"
+
+
+def _plain_interval(likely: Interval, scenario: Scenario) -> dict[str, Any]:
+    """What an interval rests on, as plain values."""
+    return {
+        "constants": scenario.constants.origin,
+        "runs": likely.runs,
+        "sources": likely.sources,
+        "nearest": list(likely.nearest),
+        "distance": round(likely.distance, 2),
+    }
+
+
+def _limits(breakdown: dict[str, float]) -> dict[str, float]:
+    """Share of the step that each kind of work takes, largest first."""
+    whole = sum(breakdown.values())
+    shares = {kind: sum(breakdown.get(name, 0.0) for name in names) / whole for kind, names in _KINDS.items()}
+    return dict(sorted(((kind, share) for kind, share in shares.items() if share > 0), key=lambda item: -item[1]))
+
+
+def _plain(spec: BaseModel) -> dict[str, Any]:
+    """The fields of a specification that are set, as plain values."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in spec if value is not None}
+
+
+def _run(scenario: Scenario, step_seconds: float, expected: LongRun) -> Run:
+    """From a step to the run: time, money, energy, carbon, if nothing happens and as is to be expected."""
+    work, system = scenario.workload, scenario.system
+    number = work.total_steps
+    seconds = number * step_seconds
+    held = float(money.device_seconds(seconds, float(scenario.devices)))
+    joules = float(money.energy(held, system.power_per_device, overhead=scenario.overhead.ratio))
+    plain = {name: None if value is None else float(value) for name, value in _numbers(expected).items()}
+    if float(expected.goodput) < HOPELESS:
+        kept = ("checkpoint_bytes", "checkpoint_write_s", "checkpoint_interval_s")
+        plain = {name: plain[name] if name in kept else None for name in plain} | {"goodput": 0.0}
+    return Run(
+        steps=number,
+        tokens=number * work.tokens_per_step,
+        time_s=seconds,
+        device_hours=held / 3600.0,
+        cost_usd=float(money.cost(held, scenario.price.rate)) if scenario.price else None,
+        energy_kwh=joules / 3.6e6,
+        co2_kg=float(money.emissions(joules, scenario.grid.intensity)),
+        price_kind=expected.price_kind,
+        **plain,  # type: ignore[arg-type]
+    )
+
+
+def _numbers(expected: LongRun) -> dict[str, Any]:
+    """The fields of a long run that are numbers."""
+    return {name: value for name, value in vars(expected).items() if name != "price_kind"}

@@ -1,0 +1,236 @@
+"""From an ideal run to the one to expect: interrupted, restarted, with checkpoints, and paid for until it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hardware import catalogue, units
+from hardware.quantity import show
+from hardware.spec import Sheet
+from simulator.formulas import money, reliability
+from simulator.formulas.typing import Num
+from simulator.scenario.scenario import Scenario
+from simulator.specs.plans import Plans
+
+HOPELESS = 1e-6
+"""Goodput below which a run is said never to end."""
+_SMALL_SHARE, _SMALL_TIME = 1e-3, 60.0
+"""A run that takes less than this share or time longer than its ideal is told as its ideal."""
+_POOR = 0.5
+"""Goodput below which an answer warns."""
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """Under which runs are held; numbers in SI, or arrays that broadcast."""
+
+    failure_rate: Num
+    """Failures of one device [1/s]."""
+    preemption_rate: Num
+    """How often a device is taken back, 0 unless it is a spot offer [1/s]."""
+    restart: Num
+    """From an interruption to the first new step [s]."""
+    storage_bandwidth_per_device: Num
+    """At which a device writes while all others do, up to what the storage takes [B/s]."""
+    power: Num
+    """Of one device with its share of the host [W]."""
+    overhead: Num
+    """Power usage effectiveness [1]."""
+    storage_bandwidth: Num | None = None
+    """What the storage takes of all devices together [B/s]; as much as they write unless given."""
+    checkpoint_every: Num | None = None
+    """Work between checkpoints [s]; Daly's optimum unless given."""
+    price: Num | None = None
+    """Of one device [USD/s]."""
+    price_kind: str | None = None
+
+
+@dataclass(frozen=True)
+class LongRun:
+    """What is to be expected of runs; numbers, or arrays with one entry a run."""
+
+    checkpoint_bytes: Num
+    checkpoint_write_s: Num
+    """Time that training stands still for one checkpoint."""
+    checkpoint_interval_s: Num
+    """Work between two checkpoints."""
+    failures: Num
+    preemptions: Num
+    checkpoint_time_s: Num
+    """Of all checkpoints, without those that are written again."""
+    restart_time_s: Num
+    replay_time_s: Num
+    """Work and checkpoints that were lost and are done again."""
+    goodput: Num
+    """Share of the run that is lasting work."""
+    expected_time_s: Num
+    expected_energy_kwh: Num
+    expected_cost_usd: Num | None
+    price_kind: str | None
+
+
+def expect(step_time: Num, steps: Num, *, devices: Num, checkpoint_bytes: Num, circumstances: Circumstances) -> LongRun:
+    """What is to be expected of any number of runs at once; all arguments broadcast.
+
+    A checkpoint is written after a whole number of steps at the earliest, and when the run ends.
+
+    Parameters
+    ----------
+    step_time
+        Of one step if nothing happens [s].
+    steps
+        Of the run [1].
+    devices
+        That hold the run [device].
+    checkpoint_bytes
+        Size of a checkpoint [B].
+    circumstances
+        Rates, storage and prices.
+    """
+    now, work = circumstances, np.asarray(step_time) * steps
+    shared = np.asarray(devices) * now.storage_bandwidth_per_device
+    write = reliability.write_time(
+        checkpoint_bytes, shared if now.storage_bandwidth is None else np.asarray(now.storage_bandwidth)
+    )
+    rate = reliability.total_rate(devices, now.failure_rate, preemption_rate=now.preemption_rate)
+    wanted = now.checkpoint_every
+    if wanted is None:
+        wanted = reliability.daly_interval(write, reliability.mean_time(rate))
+    interval = np.clip(wanted, step_time, work)
+    within: dict[str, Any] = {"write": write, "interruption_rate": rate, "restart": now.restart}
+    elapsed = reliability.expected_time(work, interval, **within)
+    held = money.device_seconds(elapsed, devices)
+    return LongRun(
+        checkpoint_bytes=checkpoint_bytes,
+        checkpoint_write_s=write,
+        checkpoint_interval_s=interval,
+        failures=reliability.interruptions(elapsed, np.asarray(devices) * now.failure_rate),
+        preemptions=reliability.interruptions(elapsed, np.asarray(devices) * now.preemption_rate),
+        checkpoint_time_s=work * write / interval,
+        restart_time_s=reliability.restart_time(elapsed, rate, restart=now.restart),
+        replay_time_s=reliability.replay_time(elapsed, work, interval=interval, **within),
+        goodput=reliability.goodput(interval, write, interruption_rate=rate, restart=now.restart),
+        expected_time_s=elapsed,
+        expected_energy_kwh=money.energy(held, now.power, overhead=now.overhead) / 3.6e6,
+        expected_cost_usd=None if now.price is None else money.cost(held, now.price),
+        price_kind=now.price_kind,
+    )
+
+
+def circumstances_of(scenario: Scenario) -> Circumstances:
+    """What a scenario says of failures, storage and prices, and what the catalogue says of the rest."""
+    said, system, price = scenario.reliability, scenario.system, scenario.price
+    family, site = catalogue.failures_of(system.device), catalogue.sites()["default"]
+    spot = price is not None and price.kind == "spot"
+    preempted = family.preemption_rate if said.preemption_rate is None else said.preemption_rate
+    return Circumstances(
+        failure_rate=family.failure_rate if said.failure_rate is None else said.failure_rate,
+        preemption_rate=preempted if spot else 0.0,
+        restart=site.restart if said.restart is None else said.restart,
+        storage_bandwidth_per_device=site.storage_bandwidth_per_device,
+        power=system.power_per_device,
+        overhead=scenario.overhead.ratio,
+        storage_bandwidth=said.storage_bandwidth,
+        checkpoint_every=said.checkpoint_every,
+        price=None if price is None else price.rate,
+        price_kind=None if price is None else price.kind,
+    )
+
+
+def checkpoint_bytes_of(plans: Plans, parameters: Num) -> Num:
+    """Sizes of the checkpoints of plans [B]; Adafactor's factored moments are too small to count.
+
+    Parameters
+    ----------
+    plans
+        Columns of plans.
+    parameters
+        Of the whole model [parameter].
+    """
+    return reliability.checkpoint_bytes(
+        parameters, plans.parameter_bytes, master_bytes=plans.master_bytes, state_bytes=plans.state_bytes
+    )
+
+
+def long_run(scenario: Scenario, step_time: float, parameters: float) -> LongRun:
+    """What is to be expected of one scenario's run.
+
+    Parameters
+    ----------
+    scenario
+        What is run.
+    step_time
+        Of one step [s].
+    parameters
+        Of the whole model [parameter].
+    """
+    return expect(
+        step_time,
+        float(scenario.workload.total_steps),
+        devices=float(scenario.devices),
+        checkpoint_bytes=checkpoint_bytes_of(scenario.plan.columns(scenario.workload), parameters),
+        circumstances=circumstances_of(scenario),
+    )
+
+
+def matters(ideal_s: float, expected_s: float | None) -> bool:
+    """Whether a run is so much longer than its ideal that one should be told; nothing means that it never ends."""
+    return expected_s is None or expected_s - ideal_s > max(_SMALL_SHARE * ideal_s, _SMALL_TIME)
+
+
+def assumptions(scenario: Scenario) -> Iterator[str]:
+    """What was assumed of interruptions and checkpoints because nobody said, in one line for each place it is from."""
+    said, found = scenario.reliability, circumstances_of(scenario)
+    family, site = catalogue.failures_of(scenario.system.device), catalogue.sites()["default"]
+    rates = {"failure_rate": family.failure_rate}
+    if found.preemption_rate:
+        rates["preemption_rate"] = family.preemption_rate
+    named = {name: show(rate, "event rate") for name, rate in rates.items() if getattr(said, name) is None}
+    if named:
+        yield f"{', '.join(f'{name}={rate}' for name, rate in named.items())} of one device: {family.name}"
+    usual = {} if said.restart is not None else {"restart": units.duration(site.restart)}
+    if said.storage_bandwidth is None:
+        total = scenario.devices * site.storage_bandwidth_per_device
+        usual["storage_bandwidth"] = show(float(f"{total:.3g}"), "bandwidth")
+    if usual:
+        yield f"{', '.join(f'{name}={value}' for name, value in usual.items())}: as published for large clusters"
+
+
+def warnings(scenario: Scenario, run: LongRun) -> Iterator[str]:
+    """Say where most of the time is lost."""
+    share = float(run.goodput)
+    if share >= _POOR:
+        return
+    found = circumstances_of(scenario)
+    rate = reliability.total_rate(float(scenario.devices), found.failure_rate, preemption_rate=found.preemption_rate)
+    lost = "the run would never end" if share < HOPELESS else f"only {100 * share:.2g} % of the time is lasting work"
+    yield (
+        f"{lost}: {units.count(86400 * float(rate))} interruptions a day, {units.duration(float(found.restart))} to "
+        f"restart and {units.duration(float(run.checkpoint_write_s))} to write a checkpoint; fewer devices, faster "
+        "restarts or faster storage help"
+    )
+
+
+def sources(scenario: Scenario) -> Iterator[str]:
+    """Where the figures are from that nobody said."""
+    said, found = scenario.reliability, circumstances_of(scenario)
+    family, site = catalogue.failures_of(scenario.system.device), catalogue.sites()["default"]
+    if said.failure_rate is None:
+        yield from _cited(family, "failure_rate", "failures of one device")
+    if said.preemption_rate is None and found.preemption_rate:
+        yield from _cited(family, "preemption_rate", "spot offers taken back")
+    if said.restart is None:
+        yield from _cited(site, "restart", "restart")
+    if said.storage_bandwidth is None:
+        yield from _cited(site, "storage_bandwidth_per_device", "writing of checkpoints")
+
+
+def _cited(sheet: Sheet, name: str, words: str) -> Iterator[str]:
+    """A figure with its source and note."""
+    seen = sheet.provenance.get(name)
+    if seen is not None:
+        yield f"{words}, {sheet.shown()[name]}: {'; '.join(seen.source)}{f' ({seen.note})' if seen.note else ''}"

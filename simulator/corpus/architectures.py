@@ -1,0 +1,206 @@
+"""The architecture of a published run: its family's structure with the run's sizes."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+from simulator.corpus.runs import RefusedError, Run
+from simulator.corpus.words import first_rule, plain
+from simulator.specs.loading import load_model, names
+from simulator.specs.model import Model
+
+_WITHOUT_DROPOUT = ("composer", "mosaic", "languini", "pax", "maxtext", "nemo", "megascale")
+"""Frameworks whose published GPT runs drop nothing."""
+_WIDTHS = (128, 96, 160, 64, 192, 80, 256)
+"""Usual widths of a decoder's head, the likeliest first."""
+_ENCODER_WIDTH = 64
+_MOST_WORDS = 12
+_LONGEST_USUAL = 4096
+"""Tokens of a sequence that are assumed at most: longer ones are stages of their own, which sources tell."""
+_UNSTATED_FAMILY = "gpt"
+"""What the schema takes for a family where none is given; the name may know better."""
+
+
+def model_of(run: Run) -> Model:
+    """The architecture of a run.
+
+    Raises
+    ------
+    RefusedError
+        Where the family is not known, or a size that no rule fills is missing.
+    """
+    given, known = run.model, known_model(run.model.name)
+    if has_experts(run):
+        return _with_experts(run, known)
+    base = _shipped(_family(run))
+    if given.layers is None or given.hidden is None:
+        if known is None or known.experts > 1:
+            raise RefusedError("sizes not published")
+        return load_model({"base": known, **_changes_of_known(run), **_structure(run)})
+    return load_model({"base": base, **_sizes(run, base, known), **_structure(run)})
+
+
+def has_experts(run: Run) -> bool:
+    """Whether a run's model has experts, by its family, sizes or name."""
+    given = run.model
+    named = first_rule("experts", given.name) or first_rule("experts", given.family)
+    return bool(named) or (given.experts or 1) > 1
+
+
+@cache
+def known_model(name: str) -> Model | None:
+    """The model of the catalogue that a name contains, as whole words of any spelling.
+
+    >>> known_model("meta-llama/Meta-Llama-3.1-8B-Instruct").id, known_model("gpt2-xl").id
+    ('llama-3.1-8b', 'gpt2-1.5b')
+    """
+    rule = first_rule("models", name)
+    if rule:
+        return _shipped(rule["model"])
+    words = [word for word in re.split(r"[-/\s()]+", plain(name)) if word][:_MOST_WORDS]
+    spans = {
+        _squeezed("-".join(words[start:end])) for end in range(1, len(words) + 1) for start in range(end)
+    } & _catalogue().keys()
+    return _shipped(_catalogue()[max(spans, key=len)]) if spans else None
+
+
+@cache
+def _shipped(name: str) -> Model:
+    """A model of the catalogue."""
+    return load_model(name)
+
+
+@cache
+def _catalogue() -> dict[str, str]:
+    """The ids of known models by their squeezed form."""
+    return {_squeezed(name): name for name in names("models")}
+
+
+def _squeezed(name: str) -> str:
+    """A name without hyphens, save those between digits: Llama 3 3B is not Llama 33B."""
+    return re.sub(r"(?<!\d)-|-(?!\d)", "", name)
+
+
+def _family(run: Run) -> str:
+    """The model of the catalogue that stands for the structure of a run's family."""
+    given = run.model
+    words = given.family
+    if plain(words) == _UNSTATED_FAMILY:
+        words = str(first_rule("named", given.name).get("family", words))
+    rule = first_rule("families", words)
+    if not rule:
+        raise RefusedError("unknown family of models", plain(words)[:80])
+    return str(rule["model"])
+
+
+def _with_experts(run: Run, known: Model | None) -> Model:
+    """A model with experts: that of its name in the catalogue, or a gated one with the experts that the run tells."""
+    given = run.model
+    if known is not None and known.experts > 1:
+        layers = int(given.layers or known.layers)
+        return load_model({"base": known, "layers": layers, **_training(run, known), "published_parameters": None})
+    if not (given.experts and given.experts_per_token and given.layers and given.hidden):
+        raise RefusedError("experts not published")
+    if re.search("deepseek-?(v[23]|r1)|kimi", plain(given.name)):
+        raise RefusedError("latent attention")
+    base = _shipped("mixtral-8x7b")
+    experts = {"experts": int(given.experts), "experts_per_token": int(given.experts_per_token)}
+    sizes = _sizes(run, base, None)
+    return load_model({"base": base, **sizes, **experts, "id": "published", "name": _name(run)})
+
+
+def _name(run: Run) -> str:
+    """A name that a model may have."""
+    return run.model.name[:200] or "unnamed"
+
+
+def _training(run: Run, base: Model | None = None) -> dict[str, Any]:
+    """A workload that stands where a model needs one; the family's length of sequences where none was published."""
+    usual = min(base.training.sequence_length, _LONGEST_USUAL) if base is not None else 2048
+    return {"training": {"sequence_length": int(run.model.seq_len or usual), "global_batch": 1}}
+
+
+def _changes_of_known(run: Run) -> dict[str, Any]:
+    """What a run says of a model whose sizes it leaves to the name."""
+    given = run.model
+    said = {
+        "layers": given.layers,
+        "hidden_size": given.hidden,
+        "attention_heads": given.heads,
+        "key_value_heads": given.kv_heads,
+        "head_size": given.head_dim,
+        "feed_forward_size": given.ffn,
+        "vocabulary_size": given.vocab,
+    }
+    known = known_model(given.name)
+    changes: dict[str, Any] = {name: int(value) for name, value in said.items() if value is not None}
+    return {**changes, **_training(run, known), "published_parameters": None}
+
+
+def _sizes(run: Run, base: Model, known: Model | None) -> dict[str, Any]:
+    """Sizes of the run; what was not published as in the known model of that name and width, or as usual."""
+    given = run.model
+    hidden = int(given.hidden or 0)
+    same = known if known is not None and known.hidden_size == hidden else None
+    heads, width = _heads(run, hidden, base, same)
+    gated = (same or base).feed_forward == "gated" if given.ffn_gated is None else given.ffn_gated
+    usual_ffn = same.feed_forward_size if same is not None else 8 * hidden // 3 if gated else 4 * hidden
+    sizes: dict[str, Any] = {
+        "layers": int(given.layers or 0),
+        "hidden_size": hidden,
+        "attention_heads": heads,
+        "key_value_heads": int(given.kv_heads or _grouped(heads, base, same)),
+        "head_size": width,
+        "feed_forward_size": int(given.ffn or usual_ffn),
+        "feed_forward": "gated" if gated else "plain",
+        **_training(run, base),
+        "published_parameters": None,
+    }
+    if given.vocab or same is not None:
+        sizes["vocabulary_size"] = int(given.vocab or (same.vocabulary_size if same is not None else 0))
+    if base.decoder_layers is not None:
+        sizes |= {
+            "layers": int(given.encoder_layers or given.layers or 0),
+            "decoder_layers": int(given.decoder_layers or given.layers or 0),
+        }
+    return sizes
+
+
+def _heads(run: Run, hidden: int, base: Model, same: Model | None) -> tuple[int, int]:
+    """Number and width of attention heads; where neither was published, a usual width that tensor ranks divide."""
+    given = run.model
+    if given.heads is None and given.head_dim is None and same is not None:
+        return same.attention_heads, same.width_of_head
+    if given.heads is not None:
+        return int(given.heads), max(round(given.head_dim or hidden / given.heads), 1)
+    if given.head_dim is not None:
+        return max(round(hidden / given.head_dim), 1), max(round(given.head_dim), 1)
+    usual = (_ENCODER_WIDTH,) if base.kind == "encoder" else _WIDTHS
+    shared = int(run.plan.tp or 1) or 1
+    fitting = (width for width in usual if hidden % width == 0 and hidden // width % shared == 0)
+    width = next(fitting, usual[0])
+    return max(round(hidden / width), 1), width
+
+
+def _grouped(heads: int, base: Model, same: Model | None) -> int:
+    """Key and value heads where they were not published: those of the known model, one if its family shares them."""
+    if same is not None and heads == same.attention_heads:
+        return same.kv_heads
+    return 1 if base.kv_heads == 1 else heads
+
+
+def _structure(run: Run) -> dict[str, Any]:
+    """What the run says, or its framework implies, about the rest."""
+    given, framework = run.model, plain(run.plan.framework)
+    changes: dict[str, Any] = {"id": "published", "name": _name(run)}
+    if given.tied_embeddings is not None:
+        changes["tied_head"] = given.tied_embeddings
+    if _shipped(_family(run)).kind == "encoder":
+        changes["objective"] = "span" if "finetun" in plain(run.task).replace("-", "") else "mlm"
+    if given.family == "gpt" and any(word in framework for word in _WITHOUT_DROPOUT):
+        changes["dropout"] = False
+    if given.family == "gpt" and ("composer" in framework or "languini" in framework):
+        changes["biases"] = ["normalisation"]
+    return changes

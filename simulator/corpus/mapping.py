@@ -1,0 +1,223 @@
+"""From a published run to a scenario: rules that read free words and fill what was not published."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from hardware.errors import InputError
+from hardware.reading import build
+from hardware.spec import System
+from simulator.corpus.architectures import model_of
+from simulator.corpus.devices import device_of
+from simulator.corpus.networks import system_of
+from simulator.corpus.published import count_of, inputs_of, is_binned, plan_of, stack_of
+from simulator.corpus.runs import RefusedError, Run
+from simulator.corpus.words import first_rule, plain
+from simulator.pricing.analytic import AnalyticBackend
+from simulator.scenario.defaults import choose, with_precision
+from simulator.specs.model import Model
+from simulator.specs.plan import Plan, check
+from simulator.specs.stack import Stack
+from simulator.specs.workload import Workload
+from simulator.work.transformer import Scenarios
+
+_BINNED_TOKENS = 0.553
+"""Mean length of sequences sorted by length, each padded to a multiple of 64, over the longest: 283 of 512 on
+Wikipedia, by the rates of NVIDIA's PaddlePaddle BERT with and without sorting."""
+_BINNED_SQUARES = 0.61
+"""The same for the root of the mean square, which attention goes by: 312 of 512."""
+_BIN = 64
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run with the scenario that stands for it."""
+
+    run: Run
+    model: Model
+    workload: Workload
+    system: System
+    devices: int
+    plan: Plan
+    stack: Stack
+    assumed: tuple[str, ...] = field(default=())
+    """What was filled because it was not published."""
+
+    def columns(self) -> Scenarios:
+        """The scenario as numbers."""
+        return Scenarios(
+            self.model.columns(), self.workload.columns(), self.plan.columns(self.workload), self.stack.columns()
+        )
+
+    def backend(self) -> AnalyticBackend:
+        """The backend that prices it."""
+        return AnalyticBackend.of(self.system, self.devices, self.plan.precision or "bf16")
+
+
+def case_of(run: Run) -> Case:
+    """Make a scenario of a run.
+
+    Raises
+    ------
+    RefusedError
+        With the reason, where the run is not training or lacks what no rule can fill.
+    """
+    _refuse_other_work(run)
+    try:
+        try:
+            return _case_of(run, habits=True)
+        except InputError:
+            if run.plan.vpp is not None or (run.plan.pp or 1) == 1:
+                raise
+            return _case_of(run, habits=False)
+    except InputError as error:
+        raise RefusedError("inconsistent or impossible plan", str(error)) from None
+
+
+def _refuse_other_work(run: Run) -> None:
+    """Refuse what is not a training step of a whole model."""
+    task = first_rule("tasks", run.task)
+    if task:
+        raise RefusedError(task["refused"], plain(run.task)[:80])
+    method = plain(run.plan.peft)
+    full = re.fullmatch(r"|none|no|false|0|full.*", method)
+    if not full or first_rule("adapters", f"{run.plan.framework or ''} {run.model.name}"):
+        raise RefusedError("trains adapters only", method)
+    if re.search(r"nf4|int[48]|gptq|awq|[48].?bit", plain(run.plan.quantization)):
+        raise RefusedError("quantised parameters", plain(run.plan.quantization)[:80])
+    if re.search(r"\b(one|single|1)[- ]layer\b", plain(run.model.name)):
+        raise RefusedError("a layer, not a model")
+
+
+def _case_of(run: Run, *, habits: bool) -> Case:
+    """Make a scenario of a run, with what a stack's users do by habit or without, or fail with a sentence."""
+    assumed: list[str] = []
+    device = device_of(run.hardware.device, assumed)
+    stack, implied = stack_of(run, device)
+    model = model_of(run)
+    devices = _devices(run, assumed)
+    system = system_of(run, device, devices)
+    plan = plan_of(run, system, devices, stack, implied=implied, habits=habits)
+    workload = _workload(run, model, devices, assumed)
+    stack = inputs_of(run, stack)
+    plan = _complete(with_precision(plan, system), run, model, workload, system, stack, devices, assumed)
+    check(plan, model, workload, stack)
+    case = Case(run, model, workload, system, devices, plan, stack, tuple(assumed))
+    case.backend()  # not every number of devices is a slice of a torus
+    return case
+
+
+def _devices(run: Run, assumed: list[str]) -> int:
+    """How many devices a run used: as published, or as slices, degrees or words imply."""
+    given, plan = run.hardware, run.plan
+    if given.devices is not None:
+        return count_of("devices", given.devices)
+    if given.slices is not None and given.chips_per_slice is not None:
+        return count_of("devices", given.slices * given.chips_per_slice)
+    assumed.append("devices: as the plan or the words imply")
+    if plan.dp is not None:
+        return count_of("devices", plan.dp * (plan.tp or 1) * (plan.pp or 1) * (plan.cp or 1))
+    words = plain(f"{given.intra or ''} {given.inter or ''}")
+    if re.search(r"(single|one|1)[- ](gpu|device|chip|card)\b", words):
+        return 1
+    if given.devices_per_node is not None and re.search(r"single[- ](node|server|host|machine)", words):
+        return count_of("devices", given.devices_per_node)
+    raise RefusedError("number of devices not published")
+
+
+def _replicas(run: Run, devices: int) -> float | None:
+    """Data-parallel ranks, as published or as the devices leave them to the published degrees."""
+    plan = run.plan
+    inner = (plan.tp or 1) * (plan.pp or 1) * (plan.cp or 1)
+    if plan.dp is not None or devices % inner:
+        return plan.dp
+    return devices / inner if devices == inner or plan.tp is not None or plan.pp is not None else None
+
+
+def _batch(run: Run, devices: int, assumed: list[str]) -> int:
+    """Sequences of one optimizer step."""
+    given, replicas = run.plan, _replicas(run, devices)
+    if given.global_batch is not None:
+        return max(int(min(given.global_batch, 1e12)), 1)
+    if given.micro_batch is None or replicas is None:
+        raise RefusedError("no batch")
+    assumed.append("no accumulation of gradients" if given.grad_accum is None else "batch from accumulation")
+    return count_of("global_batch", round(min(given.micro_batch * replicas * (given.grad_accum or 1), 1e12)))
+
+
+def _workload(run: Run, model: Model, devices: int, assumed: list[str]) -> Workload:
+    """The workload of a run."""
+    batch = _batch(run, devices, assumed)
+    if run.model.seq_len is None:
+        assumed.append("sequence length of the family")
+    length = count_of("seq_len", run.model.seq_len or model.training.sequence_length)
+    given: dict[str, Any] = {"sequence_length": length, "global_batch": batch}
+    if run.model.target_len is not None and model.decoder_layers is not None:
+        given["target_length"] = count_of("target_len", run.model.target_len)
+    if is_binned(run):
+        given["effective_tokens"] = max(_BINNED_TOKENS * length, 1.0)
+        given["sequence_length"] = length = _binned(length)
+    elif (effective := _number(run.extra.effective_tokens_per_seq)) is not None:
+        given["effective_tokens"] = min(max(effective, 1.0), float(length))
+    predictions = _predictions(run, length)
+    if predictions is not None and model.objective == "mlm":
+        given["predictions"] = predictions
+    return build(Workload, given).resolve(model)
+
+
+def _binned(length: int) -> int:
+    """The padded length that stands for all bins, a multiple of theirs that holds the mean [tokens]."""
+    bins = max(round(_BINNED_SQUARES * length / _BIN), math.ceil(_BINNED_TOKENS * length / _BIN))
+    return min(_BIN * bins, length)
+
+
+def _number(value: float | str | None) -> float | None:
+    """A positive number, where one was published."""
+    return value if isinstance(value, float) and math.isfinite(value) and value > 0 else None
+
+
+def _predictions(run: Run, length: int) -> int | None:
+    """Masked positions of a sequence: a number, or a share of the sequence in words."""
+    given = run.extra.mlm_head_positions_per_seq
+    share = re.search(r"(\d+(?:\.\d+)?) ?%", given) if isinstance(given, str) else None
+    number = float(share[1]) / 100.0 * length if share else _number(given)
+    return None if number is None else max(round(min(number, length)), 1)
+
+
+def _complete(
+    plan: Plan,
+    run: Run,
+    model: Model,
+    workload: Workload,
+    system: System,
+    stack: Stack,
+    devices: int,
+    assumed: list[str],
+) -> Plan:
+    """Fill degrees and micro-batch: from what is known of them, or as the fastest plan that fits."""
+    batch = workload.global_batch or 1
+    micro = run.plan.micro_batch
+    if micro is None and plan.dp and run.plan.grad_accum:
+        micro = batch / (plan.dp * run.plan.grad_accum)
+    if micro is not None:
+        plan = plan.model_copy(update={"micro_batch": max(round(min(micro, 1e9)), 1)})
+    inner = (plan.tp or 1) * (plan.pp or 1) * (plan.cp or 1)
+    if plan.dp is None and run.plan.tp and run.plan.pp and devices % inner == 0:
+        plan = plan.model_copy(update={"dp": devices // inner})
+    if plan.dp is None or plan.micro_batch is None:
+        filled = choose(plan, plan, model, workload, system, stack, devices)
+        assumed.append("plan: the fastest that fits")
+        plan = filled
+    return _with_shared_experts(plan.with_degrees(devices), assumed)
+
+
+def _with_shared_experts(plan: Plan, assumed: list[str]) -> Plan:
+    """A plan whose experts live on data-parallel ranks only: some frameworks spread them over tensor ranks too."""
+    dp, ep, tp = plan.dp or 1, plan.ep or 1, plan.tp or 1
+    if ep <= dp or ep % dp or (dp * tp) % ep:
+        return plan
+    assumed.append("experts split by tensor ranks instead of spread over them")
+    return plan.model_copy(update={"ep": dp})

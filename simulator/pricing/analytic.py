@@ -1,0 +1,315 @@
+"""The analytic backend: data sheets, and the share of them that kernels and links of a class reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hardware.catalogue import load_profile
+from hardware.errors import InputError
+from hardware.profile import AttentionConstants, Precision, Profile
+from hardware.spec import Device, System
+from simulator.formulas import collectives, kernels
+from simulator.formulas.typing import Num
+from simulator.pricing.backend import CollectiveKind
+from simulator.pricing.wiring import Level, Wiring, wiring
+from simulator.specs.columns import Columns
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16", "fp8")
+
+
+@dataclass(frozen=True)
+class Devices(Columns):
+    """Devices at a precision as numbers."""
+
+    peak: Num
+    bandwidth: Num
+    processors: Num
+    systolic: Num
+    vector: Num
+    aligned: Num
+    """1 where odd widths of rows slow products down."""
+    efficiency: Num
+    bandwidth_efficiency: Num
+    gemm_launch: Num
+    fill: Num
+    small_tile: Num
+    sustained: Num
+    weight_gradient_efficiency: Num
+    attention_peak: Num
+    attention_efficiency: Num
+    attention_backward_efficiency: Num
+    attention_bandwidth_efficiency: Num
+    attention_launch: Num
+    attention_fill: Num
+    causal_block: Num
+    portable_attention: Num
+    stream_efficiency: Num
+    reduce_efficiency: Num
+    stream_launch: Num
+    host_bandwidth: Num
+    memory_capacity: Num
+
+
+def precisions_of(device: Device, constants: Profile | None = None) -> tuple[Precision, ...]:
+    """The precisions that a device has units and constants for."""
+    known = (constants or load_profile(device.profile)).gemm
+    return tuple(name for name in PRECISIONS if getattr(device.peak, name) and name in known)
+
+
+def device_columns(device: Device, precision: Precision, *, constants: Profile | None = None) -> Devices:
+    """Turn a device at a precision into numbers, with the constants of its class unless others are given.
+
+    Raises
+    ------
+    InputError
+        Where the device has no units for the precision.
+    """
+    valid = precisions_of(device, constants)
+    if precision not in valid:
+        raise InputError(
+            f"precision={precision}: {device.id} has no units for it; valid: {', '.join(valid)}",
+            fields=["plan.precision"],
+        )
+    profile = constants or load_profile(device.profile)
+    gemm, memory = profile.gemm[precision], profile.memory
+    attended = "bf16" if precision == "fp8" else precision  # products of attention stay in 16 bits
+    fused = profile.attention.get(attended) or _unmeasured_attention(gemm.efficiency)
+    return Devices(
+        peak=float(getattr(device.peak, precision)),
+        bandwidth=device.memory.bandwidth,
+        processors=float(device.processors),
+        systolic=float(profile.matrix_unit == "systolic-array"),
+        vector=float(profile.matrix_unit == "vector"),
+        aligned=float(profile.is_aligned(precision)),
+        efficiency=gemm.efficiency,
+        bandwidth_efficiency=gemm.bandwidth_efficiency,
+        gemm_launch=gemm.launch,
+        fill=gemm.fill,
+        small_tile=gemm.small_tile,
+        sustained=gemm.sustained,
+        weight_gradient_efficiency=profile.weight_gradient_efficiency,
+        attention_peak=float(getattr(device.peak, attended)),
+        attention_efficiency=fused.efficiency,
+        attention_backward_efficiency=fused.backward_efficiency,
+        attention_bandwidth_efficiency=fused.bandwidth_efficiency,
+        attention_launch=fused.launch,
+        attention_fill=fused.fill,
+        causal_block=profile.causal_block,
+        portable_attention=profile.portable_attention,
+        stream_efficiency=memory.efficiency,
+        reduce_efficiency=memory.normalisation_efficiency,
+        stream_launch=memory.launch,
+        host_bandwidth=device.host_link.bandwidth or 1e9,
+        memory_capacity=device.memory_capacity,
+    )
+
+
+def _unmeasured_attention(efficiency: float) -> AttentionConstants:
+    """Constants of fused attention for a format nobody measured: half the rate of plain products."""
+    return AttentionConstants.model_construct(
+        source="assumed",
+        seen="derived",
+        efficiency=efficiency / 2,
+        backward_efficiency=efficiency / 2,
+        bandwidth_efficiency=0.4,
+        launch=9e-6,
+        fill=150.0,
+    )
+
+
+@dataclass(frozen=True)
+class AnalyticBackend(Columns):
+    """Prices primitives by formula; one instance holds one system or a column of them."""
+
+    device: Devices
+    wires: Wiring
+
+    @property
+    def name(self) -> str:
+        """The backend's name."""
+        return "analytic"
+
+    @classmethod
+    def of(cls, system: System, devices: int, precision: Precision) -> AnalyticBackend:
+        """The backend of a part of a system at a precision."""
+        return cls(device=device_columns(system.device, precision), wires=wiring(system, devices))
+
+    def gemm(
+        self,
+        m: Num,
+        n: Num,
+        *,
+        k: Num,
+        batch: Num,
+        element_bytes: Num,
+        weight_gradient: Num,
+        alignment: Num = 1.0,
+    ) -> Num:
+        """A batch of matrix products, at the clock of long load: a step keeps the device busy longer than one call."""
+        d = self.device
+        share = np.where(np.asarray(weight_gradient) > 0, d.weight_gradient_efficiency, 1.0)
+        efficiency = d.efficiency * d.sustained * share
+        tiled: Num = 0.0
+        systolic: Num = 0.0
+        vector: Num = 0.0
+        if np.any((np.asarray(d.systolic) == 0) & (np.asarray(d.vector) == 0)):
+            tiled = kernels.gemm_time(
+                m,
+                n,
+                k=k,
+                batch=batch,
+                element_bytes=element_bytes,
+                peak=d.peak,
+                bandwidth=d.bandwidth,
+                processors=d.processors,
+                efficiency=efficiency * np.where(np.asarray(d.aligned) > 0, alignment, 1.0),
+                bandwidth_efficiency=d.bandwidth_efficiency,
+                launch=d.gemm_launch,
+                fill=d.fill,
+                small_tile=d.small_tile,
+                sustained=1.0,
+            )
+        if np.any(np.asarray(d.systolic) > 0):
+            systolic = kernels.systolic_gemm_time(
+                m,
+                n,
+                k=k,
+                batch=batch,
+                element_bytes=element_bytes,
+                peak=d.peak,
+                bandwidth=d.bandwidth,
+                efficiency=efficiency,
+                bandwidth_efficiency=d.bandwidth_efficiency,
+                launch=d.gemm_launch,
+            )
+        if np.any(np.asarray(d.vector) > 0):
+            vector = kernels.vector_gemm_time(
+                m,
+                n,
+                k=k,
+                batch=batch,
+                element_bytes=element_bytes,
+                peak=d.peak,
+                bandwidth=d.bandwidth,
+                efficiency=efficiency,
+                bandwidth_efficiency=d.bandwidth_efficiency,
+                launch=d.gemm_launch,
+                fill=d.fill,
+                small_tile=d.small_tile,
+                sustained=1.0,
+            )
+        return np.where(np.asarray(d.systolic) > 0, systolic, np.where(np.asarray(d.vector) > 0, vector, tiled))
+
+    def attention(
+        self,
+        queries: Num,
+        keys: Num,
+        *,
+        batch: Num,
+        heads: Num,
+        key_value_heads: Num,
+        head_size: Num,
+        causal: Num,
+        backward: bool,
+        portable: Num = 0.0,
+    ) -> Num:
+        """Fused attention."""
+        d = self.device
+        share = np.where(np.asarray(portable) > 0, d.portable_attention, 1.0)
+        return kernels.attention_time(
+            queries,
+            keys,
+            batch=batch,
+            heads=heads,
+            key_value_heads=key_value_heads,
+            head_size=head_size,
+            causal=causal,
+            matmuls=5.0 if backward else 2.0,
+            element_bytes=2.0,
+            peak=d.attention_peak,
+            bandwidth=d.bandwidth,
+            processors=d.processors,
+            efficiency=share * (d.attention_backward_efficiency if backward else d.attention_efficiency),
+            bandwidth_efficiency=d.attention_bandwidth_efficiency,
+            launch=d.attention_launch,
+            fill=d.attention_fill,
+            causal_block=d.causal_block,
+        )
+
+    def stream(
+        self,
+        moved_bytes: Num,
+        kernels_run: Num,
+        *,
+        reduces: bool,
+        kind: str = "",
+        backward: bool = False,
+        drawn: Num = 0.0,
+    ) -> Num:
+        """Kernels bound by memory, of all kinds alike; random numbers cost nothing beside."""
+        del kind, backward, drawn
+        d = self.device
+        return kernels.stream_time(
+            moved_bytes,
+            kernels_run,
+            bandwidth=d.bandwidth,
+            efficiency=d.reduce_efficiency if reduces else d.stream_efficiency,
+            launch=d.stream_launch,
+        )
+
+    def collective(
+        self, kind: CollectiveKind, message_bytes: Num, *, degree: Num, stride: Num, copies: Num = 1.0
+    ) -> Num:
+        """A collective over all levels that the group spans: the slowest level paces it, each adds its latency."""
+        passes = 2.0 if kind == "all_reduce" else 1.0
+        inner: Num = 1.0
+        fixed: Num = 0.0
+        paced: Num = 0.0
+        after: Num = 0.0
+        for level in self.wires.levels:
+            if level.absent:
+                continue
+            ranks = collectives.ranks_within(degree, stride, reach=level.reach)
+            fan_out = np.maximum(ranks / inner, 1.0)
+            if kind == "all_to_all":
+                volume = collectives.exchanged_volume(
+                    message_bytes, fan_out, inner_ranks=inner, degree=degree, copies=copies
+                )
+            else:
+                volume = collectives.reduced_volume(message_bytes, fan_out, inner_ranks=inner, passes=passes)
+            rate = level.rate(fan_out, degree, stride)
+            if kind == "all_reduce":
+                rate = rate * np.where(fan_out >= level.reduction_ranks, level.reduction_gain, 1.0)
+            steps = level.steps(fan_out, degree, stride)
+            start = collectives.link_latency(
+                steps, passes, latency=level.latency, latency_per_rank=level.latency_per_rank
+            )
+            fixed = fixed + np.where(fan_out > 1.0, start, 0.0) + collectives.ramp_time(volume, level.ramp)
+            transfer = volume / rate
+            follows = np.asarray(level.after_others) > 0
+            paced = np.maximum(paced, np.where(follows, 0.0, transfer))
+            after = after + np.where(follows, transfer, 0.0)
+            inner = ranks
+        return fixed + paced + after
+
+    def send(self, message_bytes: Num, *, degree: Num, stride: Num) -> Num:
+        """A transfer between neighbours, over the outermost level that the group spans."""
+        time: Num = 0.0
+        inside: Num = 1.0
+        for level in self.wires.levels:
+            if level.absent:
+                continue
+            ranks = collectives.ranks_within(degree, stride, reach=level.reach)
+            across = level.latency + message_bytes / (level.bandwidth * level.send_efficiency)
+            time = np.where(ranks > inside, across, time)
+            inside = ranks
+        return time
+
+    def host_copy(self, moved_bytes: Num) -> Num:
+        """A copy between device and host memory, at four fifths of the host link's rate."""
+        return moved_bytes / (0.8 * self.device.host_bandwidth)
+
+
+__all__ = ["AnalyticBackend", "Devices", "Level", "device_columns", "precisions_of"]

@@ -1,0 +1,1 @@
+"""Fits of the forms in `simulator.formulas` to measured times."""

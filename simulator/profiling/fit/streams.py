@@ -1,0 +1,90 @@
+"""Prices of kernels that are bound by memory, from kernels that were timed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.profiling.records.rows import Streams
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Alike:
+    """A kernel that a kind of stream consists of, for the most part."""
+
+    operations: tuple[str, ...]
+    share: float
+    """Bytes that the kernel moves at least, over those that the simulator counts of the stream in single operations."""
+
+
+FORWARD: Mapping[str, Alike] = {
+    "normalisation": Alike(("layer_norm", "rms_norm"), 2 / 3),
+    "final normalisation": Alike(("layer_norm", "rms_norm"), 2 / 3),
+    "activation function": Alike(("gelu", "relu"), 2 / 3),
+    "gated activation function": Alike(("silu_gate",), 3 / 5),
+    "dropout and residual": Alike(("add",), 3 / 5),
+    "softmax and dropout": Alike(("softmax",), 2 / 3),
+    "rotary positions": Alike(("rotary",), 1.0),
+    "cross-entropy": Alike(("cross_entropy",), 1.0),
+}
+BACKWARD: Mapping[str, Alike] = {
+    "normalisation": Alike(("layer_norm_backward", "rms_norm_backward"), 3 / 4),
+    "final normalisation": Alike(("layer_norm_backward", "rms_norm_backward"), 3 / 4),
+    "activation function": Alike(("gelu_backward", "relu_backward"), 3 / 4),
+    "gated activation function": Alike(("silu_gate_backward",), 5 / 9),
+    "softmax and dropout": Alike(("softmax_backward",), 3 / 5),
+    "rotary positions": Alike(("rotary",), 1.0),
+    "cross-entropy": Alike(("cross_entropy_backward",), 1.0),
+}
+_REDUCING = ("layer_norm", "rms_norm", "softmax")
+_PLAIN = ("add", "mul", "relu", "cast")
+"""Element-wise kernels without arithmetic to speak of; an activation function may be paced by its own."""
+_LONG = 1e-4
+"""Calls that take longer [s] are paced by the memory, shorter ones by their launch too."""
+
+
+def launch_of(rows: Streams, bandwidth: float) -> float | None:
+    """Time of a kernel that hardly moves anything [s], or none where only large ones were timed."""
+    small = rows.moved_bytes < 0.1 * bandwidth * rows.seconds
+    short = small & (rows.seconds < _LONG)
+    return float(np.quantile(rows.seconds[short], 0.1)) if short.sum() >= 3 else None
+
+
+def price_of(rows: Streams, operations: tuple[str, ...], bandwidth: float) -> float | None:
+    """Median time of such kernels over that of their least traffic at full bandwidth, or none where none was timed."""
+    wanted = rows.where(np.isin(rows.operation, operations))
+    if not len(wanted):
+        return None
+    large = wanted.where(wanted.moved_bytes >= np.median(wanted.moved_bytes))
+    return float(np.median(large.seconds * bandwidth / large.moved_bytes))
+
+
+def prices_of(rows: Streams, kinds: Mapping[str, Alike], bandwidth: float) -> dict[str, float]:
+    """The price of each kind of stream whose kernel was timed: a factor on its bytes over the bandwidth."""
+    found = {kind: price_of(rows, alike.operations, bandwidth) for kind, alike in kinds.items()}
+    return {kind: price * kinds[kind].share for kind, price in found.items() if price is not None}
+
+
+def drawn_of(rows: Streams, bandwidth: float) -> float:
+    """Time of one random number [s]: what a dropout takes beyond its traffic, 0 where that hides it."""
+    wanted = rows.where(rows.operation == "dropout")
+    if not len(wanted):
+        return 0.0
+    elements = wanted.rows * wanted.columns
+    beyond = (wanted.seconds - wanted.moved_bytes / (0.7 * bandwidth)) / elements
+    usual = float(np.median(wanted.seconds / elements))
+    found = float(np.median(beyond))
+    return found if found > 0.25 * usual else 0.0
+
+
+def efficiency_of(rows: Streams, bandwidth: float, *, reduces: bool) -> float | None:
+    """Share of the bandwidth that element-wise kernels or those that reduce rows reach; none where few are large."""
+    large = rows.where(np.isin(rows.operation, _REDUCING if reduces else _PLAIN) & (rows.seconds > _LONG))
+    if len(large) < 3:
+        return None
+    return float(np.clip(np.median(large.moved_bytes / large.seconds) / bandwidth, 1e-3, 2.0))

@@ -1,0 +1,1 @@
+"""Records: what one machine measured, on disk and as columns of numbers."""

@@ -1,0 +1,1 @@
+"""Tables of measured operators as other projects publish them."""

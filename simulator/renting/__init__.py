@@ -1,0 +1,1 @@
+"""Many cases at once: sweeps over systems and numbers of devices, and what to rent."""

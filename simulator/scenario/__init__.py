@@ -1,0 +1,1 @@
+"""A scenario: what the user said, completed with defaults and prices."""

@@ -1,0 +1,169 @@
+"""What is meant where the user leaves it open: stack, degrees, micro-batch, recomputation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+
+from hardware.errors import InputError
+from hardware.spec import System
+from simulator.pricing.analytic import precisions_of
+from simulator.pricing.constants import UNFITTED, Constants
+from simulator.specs.loading import load_stack
+from simulator.specs.model import Model
+from simulator.specs.plan import Plan, check, columns_of
+from simulator.specs.plans import constraints, divisors
+from simulator.specs.stack import RECOMPUTES, Stack
+from simulator.specs.workload import Workload
+from simulator.step.evaluation import evaluate
+from simulator.work.transformer import Scenarios
+
+_LARGE = 2e9
+"""Parameters from which tensor and pipeline parallelism are usual."""
+_MOST_TENSOR_RANKS = 16
+_MOST_STAGES = 64
+_MOST_SEQUENCES = 256
+_CLOSE = 1.02
+"""Plans this near to the fastest count as equal, and the simplest of them is taken."""
+
+
+def default_stack(system: System, devices: int, parameters: float) -> Stack:
+    """The stack that people would use for a model of this size on this system."""
+    if system.device.kind == "tpu":
+        return load_stack("pathways" if system.cross_pod and devices > (system.devices_per_pod or 0) else "xla-tpu")
+    if system.device.kind == "cpu":
+        return load_stack("pytorch-cpu")
+    if parameters >= _LARGE:
+        return load_stack("megatron-lm")
+    return load_stack("pytorch-ddp" if devices > 1 else "pytorch-eager")
+
+
+def with_precision(plan: Plan, system: System) -> Plan:
+    """Replace a stack's default precision that the device lacks by the nearest that it has."""
+    valid = precisions_of(system.device)
+    if plan.precision in valid:
+        return plan
+    other = next((name for name in ("bf16", "fp16", "tf32", "fp32") if name in valid), None)
+    return plan.model_copy(update={"precision": other})
+
+
+def open_fields(plan: Plan) -> list[str]:
+    """Fields that decide the split and that the plan leaves open."""
+    return [name for name in ("dp", "tp", "pp", "micro_batch", "recompute") if getattr(plan, name) is None]
+
+
+def choose(
+    given: Plan,
+    filled: Plan,
+    model: Model,
+    workload: Workload,
+    system: System,
+    stack: Stack,
+    devices: int,
+    constants: Constants = UNFITTED,
+) -> Plan:
+    """Complete a plan: the simplest among the fastest that fit in memory, keeping all that is given.
+
+    Parameters
+    ----------
+    given
+        The user's plan.
+    filled
+        The same with the stack's defaults, degrees and micro-batch still open.
+    model, workload, system, stack, devices
+        What it is for.
+    constants
+        With which plans are priced.
+
+    Raises
+    ------
+    InputError
+        Where no split of the devices keeps the rules of divisibility.
+    """
+    candidates = list(_candidates(given, filled, model, workload, system, stack, devices))
+    if not candidates:
+        raise _no_plan(given, filled, model, workload, stack, devices)
+    plans = columns_of(candidates, workload)
+    precision = filled.precision or "bf16"
+    stacks = constants.stacks(stack, system, precision)
+    scenarios = Scenarios(model.columns(), workload.columns(), plans, stacks)
+    kept = np.ones(len(candidates), dtype=bool)
+    for rule in constraints(plans, scenarios.models, scenarios.workloads, scenarios.stacks):
+        kept &= rule.kept
+    if not kept.any():
+        raise _no_plan(given, filled, model, workload, stack, devices)
+    candidates = [plan for plan, keep in zip(candidates, kept, strict=True) if keep]
+    scenarios = Scenarios(scenarios.models, scenarios.workloads, plans.take(np.flatnonzero(kept)), scenarios.stacks)
+    found = evaluate(scenarios, constants.backend(stack, system, devices, precision))
+    time = np.broadcast_to(found.step.time, len(candidates))
+    total = np.broadcast_to(found.memory.total, len(candidates))
+    fits = total <= system.device.memory_capacity
+    if not fits.any():
+        return candidates[int(np.argmin(total))]
+    close = fits & (time <= _CLOSE * time[fits].min())
+    return min((plan for plan, near in zip(candidates, close, strict=True) if near), key=_complexity)
+
+
+def _complexity(plan: Plan) -> tuple[int, int, int, int]:
+    """Order plans by how much machinery they need."""
+    return (
+        plan.pp or 1,
+        plan.tp or 1,
+        RECOMPUTES.index(plan.recompute or "none"),
+        -(plan.micro_batch or 1),
+    )
+
+
+def _candidates(
+    given: Plan, filled: Plan, model: Model, workload: Workload, system: System, stack: Stack, devices: int
+) -> Iterator[Plan]:
+    """Splits of the devices that keep what is given."""
+    most = _MOST_TENSOR_RANKS if system.device.kind == "tpu" else min(system.devices_per_node, _MOST_TENSOR_RANKS)
+    tensor = [tp for tp in _some_divisors(devices, most) if model.attention_heads % tp == 0]
+    tensors = [given.tp] if given.tp else tensor if "tp" in stack.axes else [1]
+    stages = [given.pp] if given.pp else _some_divisors(devices, min(_MOST_STAGES, model.all_layers))
+    stages = stages if given.pp or "pp" in stack.axes else [1]
+    repeats = [filled.recompute] if given.recompute else RECOMPUTES[RECOMPUTES.index(filled.recompute or "none") :]
+    batch, cp = workload.global_batch or 1, filled.cp or 1
+    for tp, pp, recompute in product(tensors, stages, repeats):
+        if devices % (tp * pp * cp):
+            continue
+        dp = given.dp or devices // (tp * pp * cp)
+        if dp * tp * pp * cp != devices or batch % dp:
+            continue
+        ep = given.ep or (math.gcd(model.experts, dp) if "ep" in stack.axes else 1)
+        for micro in [given.micro_batch] if given.micro_batch else _some_divisors(batch // dp, _MOST_SEQUENCES):
+            yield filled.model_copy(
+                update={"dp": dp, "tp": tp, "pp": pp, "ep": ep, "recompute": recompute, "micro_batch": micro}
+            ).with_degrees(devices)
+
+
+def _some_divisors(number: int, most: int) -> list[int]:
+    """Divisors of a number up to another; some of them where there are many."""
+    found = [divisor for divisor in divisors(number) if divisor <= most]
+    return found if len(found) <= 12 else sorted({found[round(i * (len(found) - 1) / 11)] for i in range(12)})
+
+
+def _no_plan(given: Plan, filled: Plan, model: Model, workload: Workload, stack: Stack, devices: int) -> InputError:
+    """Say why no split keeps the rules: one that the given degrees break by themselves, or else the batch's.
+
+    Raises
+    ------
+    InputError
+        Of the rule that is broken.
+    """
+    check(filled, model, workload, stack)
+    full = filled.with_degrees(devices)
+    if (workload.global_batch or 1) % ((full.dp or 1) * (full.micro_batch or 1)) == 0:
+        check(full, model, workload, stack)
+    names = [name for name in ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch") if getattr(given, name)]
+    fixed = ", ".join(f"{name}={getattr(given, name)}" for name in names)
+    why = f"no plan for {model.id} on {devices} devices{f' with {fixed}' if fixed else ''}"
+    return InputError(
+        f"{why}: data-parallel ranks x micro-batch must divide global_batch={workload.global_batch}; "
+        "change the batch or the devices",
+        fields=[*(f"plan.{name}" for name in names), "workload.global_batch", "devices"],
+    )

@@ -1,0 +1,287 @@
+"""A scenario: model, workload, system, plan and stack, with nothing left open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from hardware import catalogue
+from hardware.errors import InputError, about, shown, unknown
+from hardware.measured import MeasuredProfile
+from hardware.profile import Precision
+from hardware.reading import build, placed, read_mapping
+from hardware.spec import Grid, Overhead, Price, System
+from simulator.pricing.backend import Backend
+from simulator.pricing.constants import Constants, Shifts, find
+from simulator.pricing.measured import host_of
+from simulator.scenario.defaults import choose, default_stack, open_fields, with_precision
+from simulator.scenario.prices import chosen_price
+from simulator.specs.loading import ScenarioFile, load_model, load_scenario, load_stack, names
+from simulator.specs.model import Model
+from simulator.specs.plan import Plan, check
+from simulator.specs.running import Ownership, Reliability
+from simulator.specs.stack import Stack
+from simulator.specs.workload import Workload
+from simulator.work.counts import count, undivided
+from simulator.work.transformer import Scenarios
+
+Named = str | Path | Mapping[str, Any]
+Spec = TypeVar("Spec", bound=BaseModel)
+Entry = TypeVar("Entry")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is estimated, complete."""
+
+    model: Model
+    workload: Workload
+    system: System
+    devices: int
+    plan: Plan
+    stack: Stack
+    price: Price | None
+    grid: Grid
+    overhead: Overhead
+    constants: Constants
+    assumed: tuple[str, ...]
+    """What was chosen because nobody said."""
+    reliability: Reliability = field(default_factory=Reliability)
+    """What is said of failures and checkpoints; the catalogue says the rest."""
+
+    @property
+    def precision(self) -> Precision:
+        """The number format of products."""
+        return self.plan.precision or "bf16"
+
+    @property
+    def peak(self) -> float:
+        """Peak rate of one device in that format [FLOP/s]."""
+        return float(getattr(self.system.device.peak, self.precision))
+
+    @property
+    def shifts(self) -> Shifts:
+        """What the fitted constants change."""
+        return self.constants.of(self.stack, self.system, self.precision)
+
+    def columns(self) -> Scenarios:
+        """The scenario as numbers."""
+        stacks = self.constants.stacks(self.stack, self.system, self.precision)
+        return Scenarios(self.model.columns(), self.workload.columns(), self.plan.columns(self.workload), stacks)
+
+    def backend(self) -> Backend:
+        """The backend that prices it."""
+        return self.constants.backend(self.stack, self.system, self.devices, self.precision)
+
+
+def resolve(
+    model: Named | Model,
+    system: str | Path | System | None = None,
+    *,
+    devices: int | None = None,
+    plan: Named | Plan | None = None,
+    stack: str | Path | Stack | None = None,
+    workload: Named | Workload | None = None,
+    price: float | str | Price | None = None,
+    grid: str = "world",
+    overhead: str = "default",
+    constants: str | Path | Constants | None = None,
+    profile: str | Path | MeasuredProfile | None = None,
+    price_kind: str | None = None,
+    ownership: Named | Ownership | None = None,
+    reliability: Named | Reliability | None = None,
+    open_plan: bool = False,
+) -> Scenario:
+    """Complete what is given to a scenario; the parameters are those of `simulator.estimate`.
+
+    With `open_plan` the plan keeps its degrees open, for a search that tries them.
+
+    Raises
+    ------
+    InputError
+        One sentence with the place, the value and what would be valid.
+    """
+    assumed: list[str] = []
+    with placed(plan, under="plan."), placed(workload, under="workload."), placed(ownership, under="ownership."):
+        with about("model"):
+            the_model = load_model(model)
+        with about("constants"):
+            fitted = find(constants)
+        with about("profile"):
+            fitted = fitted if profile is None else replace(fitted, profile=catalogue.load_measured(profile))
+        with about("system"):
+            the_system = _system(system, fitted)
+        number = _devices(devices, the_system, assumed)
+        given_work, given = spec_of(Workload, workload), spec_of(Plan, plan)
+        work = given_work.resolve(the_model)
+        _note(assumed, given_work, work, ("sequence_length", "target_length", "global_batch"), "as published")
+        with about("stack"):
+            the_stack = _stack(stack, the_system, number, the_model, work, assumed)
+        the_overhead = _named(catalogue.overheads(), overhead, "overhead")
+        return Scenario(
+            model=the_model,
+            workload=work,
+            system=the_system,
+            devices=number,
+            plan=_plan(given, the_model, work, the_system, the_stack, number, fitted, assumed, open_plan=open_plan),
+            stack=the_stack,
+            price=chosen_price(
+                price,
+                the_system,
+                kind=price_kind,
+                ownership=spec_of(Ownership, ownership),
+                overhead=the_overhead,
+                assumed=assumed,
+            ),
+            grid=_named(catalogue.grids(), grid, "grid"),
+            overhead=the_overhead,
+            constants=fitted,
+            assumed=tuple(assumed),
+            reliability=spec_of(Reliability, reliability),
+        )
+
+
+def _plan(
+    given: Plan,
+    model: Model,
+    workload: Workload,
+    system: System,
+    stack: Stack,
+    devices: int,
+    constants: Constants,
+    assumed: list[str],
+    *,
+    open_plan: bool,
+) -> Plan:
+    """The plan, complete and checked, or with its degrees open."""
+    filled = given.with_defaults(stack)
+    if given.precision is None:
+        filled = with_precision(filled, system)
+    _note(assumed, given, filled, ("precision", "sharding", "optimizer"), f"as {stack.id} does")
+    constants.backend(stack, system, devices, filled.precision or "bf16")  # refuses what the system lacks
+    if open_plan:
+        return filled
+    if open_fields(given):
+        filled = choose(given, filled, model, workload, system, stack, devices, constants)
+    full = filled.with_degrees(devices)
+    degrees = ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch", "recompute")
+    _note(assumed, given, full, degrees, "the simplest of the fastest plans that fit")
+    check(full, model, workload, stack)
+    return full
+
+
+def from_file(name: str | Path) -> Scenario:
+    """Read and complete a scenario file.
+
+    Raises
+    ------
+    InputError
+        With file, line and field.
+    """
+    with placed(name):
+        return complete(load_scenario(name))
+
+
+def complete(file: ScenarioFile, *, open_plan: bool = False) -> Scenario:
+    """Complete what a scenario file gives."""
+    return resolve(
+        file.model,
+        file.system,
+        devices=file.devices,
+        plan=file.plan,
+        stack=file.stack,
+        workload=file.workload,
+        price=file.price,
+        grid="world" if file.grid is None else file.grid,
+        overhead="default" if file.overhead is None else file.overhead,
+        constants=file.constants,
+        profile=file.profile,
+        price_kind=file.price_kind,
+        ownership=file.ownership,
+        reliability=file.reliability,
+        open_plan=open_plan,
+    )
+
+
+def spec_of(kind: type[Spec], given: Named | Spec | None) -> Spec:
+    """A specification from a mapping, a file, or as it is."""
+    if given is None:
+        return kind()
+    if isinstance(given, BaseModel):
+        return given
+    if isinstance(given, Mapping):
+        return build(kind, dict(given))
+    return build(kind, read_mapping(Path(given)), path=Path(given))
+
+
+def _system(system: str | Path | System | None, fitted: Constants) -> System:
+    """The system, or a plain host of the device that a profile was measured on."""
+    if system is not None:
+        return catalogue.load_system(system)
+    if fitted.profile is None:
+        raise InputError("system is missing: name what the model runs on, such as dgx-a100-640gb", fields=["system"])
+    return host_of(fitted.profile)
+
+
+def _devices(devices: int | None, system: System, assumed: list[str]) -> int:
+    """The number of devices, checked."""
+    if devices is None:
+        assumed.append(f"devices={system.default_devices}, as {system.id} usually has")
+        return system.default_devices
+    if isinstance(devices, bool) or not isinstance(devices, int) or not 1 <= devices <= system.most_devices:
+        raise InputError(
+            f"devices={shown(devices)}: {system.id} has 1 to {system.most_devices} devices", fields=["devices"]
+        )
+    return devices
+
+
+def _stack(
+    stack: str | Path | Stack | None,
+    system: System,
+    devices: int,
+    model: Model,
+    workload: Workload,
+    assumed: list[str],
+) -> Stack:
+    """The stack, checked against the system's platform."""
+    if stack is None:
+        chosen = default_stack(system, devices, parameters_of(model, workload))
+        assumed.append(f"stack={chosen.id}, usual for a model of this size on this system")
+        return chosen
+    given, kind = load_stack(stack), system.device.kind
+    if given.platform != kind:
+        valid = [name for name in names("stacks") if load_stack(name).platform == kind]
+        raise InputError(
+            f"stack={given.id} runs on a {given.platform} and {system.device.id} is a {kind}; valid: {', '.join(valid)}"
+        )
+    return given
+
+
+def _note(assumed: list[str], given: BaseModel, full: BaseModel, fields: tuple[str, ...], why: str) -> None:
+    """Say which fields were filled, and why so."""
+    filled = {name: getattr(full, name) for name in fields if getattr(given, name) is None}
+    said = ", ".join(f"{name}={value}" for name, value in filled.items() if value is not None)
+    if said:
+        assumed.append(f"{said}: {why}")
+
+
+def parameters_of(model: Model, workload: Workload) -> float:
+    """Trainable parameters of a model."""
+    plan = Plan(dp=1, micro_batch=1).with_defaults(load_stack("pytorch-eager")).with_degrees(1)
+    columns = Scenarios(
+        model.columns(), workload.columns(), plan.columns(workload), load_stack("pytorch-eager").columns()
+    )
+    whole = count(undivided(columns)).together
+    return float(whole.parameters + whole.expert_parameters)
+
+
+def _named(entries: Mapping[str, Entry], name: str, kind: str) -> Entry:
+    """An entry of the catalogue by name."""
+    found = entries.get(str(name).lower())
+    if found is None:
+        raise unknown(kind, str(name), sorted(entries), fields=[kind])
+    return found

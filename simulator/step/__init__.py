@@ -1,0 +1,1 @@
+"""Time and memory of a step: the program of `simulator.work`, evaluated."""

@@ -1,0 +1,1 @@
+"""Every table that is printed, one module for each command."""

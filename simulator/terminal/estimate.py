@@ -1,0 +1,185 @@
+"""An estimate as tables for a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from hardware import units
+from simulator.answers.basis import WORDS
+from simulator.answers.estimate import Estimate, Run
+from simulator.answers.long_run import matters
+
+_DEGREES = ("dp", "tp", "pp", "virtual_stages", "cp", "ep")
+_BAR = 24
+"""Characters of the longest bar."""
+
+
+def print_estimate(answer: Estimate, *, title: str | None = None, sources: bool = False, explain: bool = False) -> None:
+    """Print an estimate to the terminal."""
+    rendered = render(answer, title=title, sources=sources, explain=explain)
+    Console(highlight=False, markup=False, emoji=False).print(rendered)
+
+
+def render(
+    answer: Estimate, *, title: str | None = None, sources: bool = False, explain: bool = False
+) -> RenderableType:
+    """Lay an estimate out: answer first, then where the time and the memory go, then what it rests on."""
+    head = Text(title or f"{answer.model} on {answer.system}, {_devices(answer)}", style="bold")
+    parts: list[RenderableType] = [
+        head,
+        Text(plan_in_words(answer), style="dim"),
+        Padding(_answer(answer), (1, 0, 0, 0)),
+    ]
+    parts += [Padding(_step(answer), (1, 0, 0, 0)), Padding(_memory(answer), (1, 0, 0, 0))]
+    if explain:
+        parts.append(Padding(_served(answer), (1, 0, 0, 0)))
+    for name, lines in (("Warning", answer.warnings), ("Assumed", answer.assumed)):
+        parts += [Padding(_lines(name, lines), (1, 0, 0, 0))] if lines else []
+    if sources:
+        parts.append(Padding(_lines("Source", answer.sources), (1, 0, 0, 0)))
+    return Group(*parts, "")
+
+
+def _devices(answer: Estimate) -> str:
+    """How many devices, in words."""
+    return f"{answer.devices:,} device{'s' if answer.devices > 1 else ''}"
+
+
+def plan_in_words(answer: Estimate) -> str:
+    """Plan, stack and batch of an estimate in one line."""
+    plan, work = answer.plan, answer.workload
+    degrees = " ".join(f"{name}={plan[name]}" for name in _DEGREES if plan[name] > 1) or "dp=1"
+    sharding = plan["sharding"] + (f" over {plan['sharding_group']}" if "sharding_group" in plan else "")
+    target = f" + {work['target_length']}" if "target_length" in work else ""
+    return (
+        f"{degrees}, micro-batch {plan['micro_batch']}, sharding {sharding}, recompute {plan['recompute']}, "
+        f"{plan['precision']}, {plan['optimizer']}, stack {answer.stack}; "
+        f"batch {work['global_batch']:,} x {work['sequence_length']:,}{target} tokens"
+    )
+
+
+def _grid() -> Table:
+    """A table without lines."""
+    return Table.grid(padding=(0, 2))
+
+
+def _answer(answer: Estimate) -> Table:
+    """The answer itself."""
+    table, run, memory = _grid(), answer.run, answer.memory_bytes
+    free = memory["capacity"] - memory["total"]
+    fits = f"fits, {units.size(free)} free" if answer.fits else f"DOES NOT FIT, {units.size(-free)} too much"
+    interval = "interval not known yet"
+    if answer.step_time_low_s is not None and answer.step_time_high_s is not None:
+        level = f"{100 * (answer.interval_level or 0):.0f} %"
+        interval = f"{level}: {units.span(answer.step_time_low_s, answer.step_time_high_s)}"
+    active = f", {units.count(answer.active_parameters)} of them active" if _sparse(answer) else ""
+    rows = [
+        ("Model", f"{units.count(answer.parameters)} parameters{active}", f"{answer.parameters:,.0f}"),
+        ("Step time", units.duration(answer.step_time_s), interval),
+        (
+            "Throughput",
+            f"{units.count(answer.tokens_per_s)} tokens/s",
+            f"{units.digits(answer.samples_per_s)} sequences/s",
+        ),
+        (
+            "Utilisation",
+            f"{units.percent(answer.mfu)} MFU",
+            f"{units.percent(answer.hfu)} HFU, {units.digits(answer.model_tflops_per_device)} TFLOP/s a device",
+        ),
+        ("Limited by", answer.limited_by, ", ".join(_shares(answer))),
+        ("Memory", f"{units.size(memory['total'])} of {units.size(memory['capacity'])}", fits),
+        ("Run", units.duration(run.time_s), f"{run.steps:,} steps, {units.count(run.tokens)} tokens"),
+        *_expected(run),
+    ]
+    if answer.evidence is not None:
+        basis = f"{answer.evidence['runs']:,} runs, {answer.evidence['sources']} sources"
+        rows.insert(2, ("Evidence", basis, f"nearest: {answer.evidence['nearest'][0]}"))
+    if run.cost_usd is not None:
+        rate = run.cost_usd / run.device_hours
+        kind = f", {run.price_kind}" if run.price_kind in ("spot", "owned") else ""
+        hours = f"{units.count(run.device_hours)} device-hours at ${rate:.2f}{kind}"
+        rows.append(("Cost", units.money(run.cost_usd), hours))
+        if run.expected_cost_usd is not None and matters(run.time_s, run.expected_time_s):
+            rows.append(("  expected", units.money(run.expected_cost_usd), "with what is lost"))
+    rows.append(("Energy", units.energy(run.energy_kwh), f"{units.mass(run.co2_kg)} CO2e, at rated power"))
+    for name, value, detail in rows:
+        table.add_row(Text(name, style="bold"), Text(value, style="cyan"), Text(detail, style="dim"))
+    return table
+
+
+def _expected(run: Run) -> list[tuple[str, str, str]]:
+    """What becomes of the run with failures and checkpoints, where that makes a difference."""
+    if not matters(run.time_s, run.expected_time_s):
+        return []
+    every = "at its end" if run.checkpoint_interval_s >= run.time_s else _every(run.checkpoint_interval_s)
+    written = f"{units.size(run.checkpoint_bytes)} saved {every} in {units.duration(run.checkpoint_write_s)}"
+    if run.expected_time_s is None:
+        return [("  expected", "never ends", written)]
+    events = [f"{units.digits(run.failures or 0.0)} failures"]
+    events += [f"{units.digits(run.preemptions)} pre-emptions"] if run.preemptions else []
+    lost = f"{units.percent(run.goodput)} goodput, {', '.join(events)}, {written}"
+    return [("  expected", units.duration(run.expected_time_s), lost)]
+
+
+def _every(seconds: float) -> str:
+    """How often something is done."""
+    return f"every {units.duration(seconds)}"
+
+
+def _sparse(answer: Estimate) -> bool:
+    """Whether a token meets fewer parameters than there are."""
+    return answer.active_parameters < answer.parameters
+
+
+def _shares(answer: Estimate) -> list[str]:
+    """What kinds of work share the step."""
+    return [f"{name} {units.percent(share)}" for name, share in answer.limits.items() if share >= 0.005]
+
+
+def _words(name: str) -> str:
+    """The name of a part as words."""
+    return name.replace("_", " ")
+
+
+def _bars(title: str, values: dict[str, float], whole: float, show: object) -> Table:
+    """A table of parts with bars, longest first."""
+    table = _grid()
+    table.add_row(Text(title, style="bold"))
+    longest = max(values.values(), default=0.0)
+    for name, value in sorted(values.items(), key=lambda item: -item[1]):
+        if value < 0.0005 * whole:
+            continue
+        bar = "█" * max(round(_BAR * value / longest), 1)
+        shown = show(value)  # type: ignore[operator]
+        table.add_row(f"  {_words(name)}", Text(shown, justify="right"), units.percent(value / whole), bar)
+    return table
+
+
+def _step(answer: Estimate) -> Table:
+    """Where the time of a step goes."""
+    return _bars("Where a step goes", answer.breakdown_s, answer.step_time_s, units.duration)
+
+
+def _served(answer: Estimate) -> RenderableType:
+    """What the time of a step rests on."""
+    if answer.served is None:
+        return Text("The step rests on data sheets, and on constants fitted to published runs; see --profile.")
+    seconds = {WORDS[name]: share * answer.step_time_s for name, share in answer.served.items()}
+    return _bars("What a step rests on", seconds, answer.step_time_s, units.duration)
+
+
+def _memory(answer: Estimate) -> Table:
+    """Where the memory of the fullest stage goes."""
+    parts = {name: value for name, value in answer.memory_bytes.items() if name not in ("total", "capacity")}
+    return _bars("Memory of the fullest stage", parts, answer.memory_bytes["total"], units.size)
+
+
+def _lines(name: str, lines: tuple[str, ...]) -> Table:
+    """A list of sentences."""
+    table = _grid()
+    for line in lines:
+        table.add_row(Text(name, style="bold yellow" if name == "Warning" else "bold"), Text(line))
+    return table

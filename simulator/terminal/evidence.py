@@ -1,0 +1,146 @@
+"""A validation as tables for a terminal, for the README, and as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from hardware import units
+from hardware.errors import one_line
+from simulator.evidence import scores
+from simulator.evidence.refit import Fitted
+from simulator.evidence.scores import Outcome, Score
+from simulator.evidence.validation import Validation
+
+_GROUPS = (("source", "By source"), ("device", "By device"), ("stack", "By stack"), ("task", "By task"))
+_MOST_SHIFTS = 12
+"""Constants listed after a fit, those that moved most."""
+_FEWEST_SHOWN = 3
+"""Groups with fewer runs than this stand in the JSON only."""
+
+
+def show(found: Validation) -> None:
+    """Print a validation to the terminal."""
+    Console(highlight=False, markup=False, emoji=False).print(render(found))
+
+
+def render(found: Validation) -> RenderableType:
+    """Lay a validation out: how many runs, the figures of merit, then the groups."""
+    priced = len(found.outcomes) + len(found.suspect)
+    share = units.percent(priced / found.timed if found.timed else 0.0)
+    lines = [f"{found.rows:,} runs, {found.timed:,} of them trained and tell the time of a step;"]
+    lines.append(f"{priced:,} priced ({share}) in {found.seconds:.1f} s, the others not because:")
+    lines += [f"  {number:>5,}  {one_line(reason)}" for reason, number in found.refused.items()]
+    if found.unknown_keys:
+        keys = ", ".join(f"{one_line(key)} ({number})" for key, number in list(found.unknown_keys.items())[:8])
+        lines.append(f"keys that the schema does not know, and that were ignored: {keys}")
+    parts: list[RenderableType] = [Text("\n".join(lines))]
+    if found.outcomes:
+        parts.append(Padding(_merit(found), (1, 0, 0, 0)))
+        parts += [Padding(Text(line), (1, 0, 0, 0)) for line in memory_lines(found)]
+        for name, title in _GROUPS:
+            parts.append(Padding(_groups(found.outcomes, name, title), (1, 0, 0, 0)))
+    return Group(*parts, "")
+
+
+def _table(*columns: str) -> Table:
+    """A table without lines, numbers to the right."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", no_wrap=True)
+    return table
+
+
+def merit_rows(found: Validation) -> list[tuple[str, Score, float | None]]:
+    """The figures of merit: what was scored, its score, and the macro-average over sources."""
+    rows: list[tuple[str, Score, float | None]] = [
+        (name, way(found.outcomes), scores.macro(found.outcomes, way)) for name, way in scores.SCORINGS.items()
+    ]
+    return [*rows, ("suspect runs", scores.headline(found.suspect), None)] if found.suspect else rows
+
+
+def _merit(found: Validation) -> Table:
+    """The figures of merit."""
+    table = _table("Error of the step", "median", "mean", "90th", "bias", "macro", "inside", "90 % interval")
+    for name, score, macro in merit_rows(found):
+        table.add_row(name, *_figures(score, macro)[1:])
+    return table
+
+
+def _figures(score: Score, macro: float | None) -> list[str]:
+    """A score as words."""
+    sure = score.low != score.high
+    return [
+        f"{score.rows:,}",
+        units.percent(score.median_abs_error),
+        units.percent(score.mean_abs_error),
+        units.percent(score.p90_abs_error),
+        f"{100 * score.bias:+.1f} %",
+        units.percent(macro) if macro is not None else "",
+        units.percent(score.coverage_90) if sure else "",
+        f"x{score.low:.2f} to {score.high:.2f}" if sure else "",
+    ]
+
+
+def memory_lines(found: Validation) -> list[str]:
+    """What was found of memory, in a sentence or two."""
+    score = found.memory
+    lines = []
+    if score is not None and score.bytes is not None:
+        errors = score.bytes
+        lines.append(
+            f"Memory of {errors.rows:,} runs: median error {units.percent(errors.median_abs_error)}, "
+            f"bias {100 * errors.bias:+.1f} %, 90th percentile {units.percent(errors.p90_abs_error)}"
+        )
+    if score is not None and score.pairs is not None:
+        lines.append(f"Fits or does not, as {score.pairs.rows:,} runs say: right in {units.percent(score.pairs.right)}")
+    return lines
+
+
+def _groups(outcomes: Sequence[Outcome], name: str, title: str) -> Table:
+    """Scores of groups: new source, and the median where the stack was known."""
+    known = scores.by(outcomes, name, scores.known_stack)
+    table = _table(title, "runs", "median", "90th", "bias", "inside 90 %", "known stack")
+    for key, score in scores.by(outcomes, name).items():
+        if score.rows >= _FEWEST_SHOWN:
+            table.add_row(
+                one_line(key),
+                f"{score.rows:,}",
+                units.percent(score.median_abs_error),
+                units.percent(score.p90_abs_error),
+                f"{100 * score.bias:+.1f} %",
+                units.percent(score.coverage_90),
+                units.percent(known[key].median_abs_error),
+            )
+    return table
+
+
+def markdown(found: Validation) -> str:
+    """The table of the README."""
+    titles = "runs, median, mean, 90th percentile, bias, macro, inside the 90 % interval, interval"
+    head = ["scored on runs that were not fitted", *titles.split(", ")]
+    lines = [f"| {' | '.join(head)} |", "|---|--:|--:|--:|--:|--:|--:|--:|---|"]
+    for name, score, macro in merit_rows(found):
+        lines.append(f"| {name} | " + " | ".join(_figures(score, macro)) + " |")
+    return "\n".join(lines)
+
+
+def show_fit(fitted: Fitted, file: str) -> None:
+    """Print what a fit found, and where it was written."""
+    lines = [
+        f"{fitted.constants.origin}, written to {file}",
+        f"median error before {units.percent(fitted.before)}, on runs left out in turn {units.percent(fitted.after)}",
+        *(f"not used: {one_line(reason)} ({number})" for reason, number in fitted.refused.items()),
+        f"use it with --constants {file}",
+    ]
+    table = _table("Constant", "shift")
+    for name, shift in list(fitted.moved.items())[:_MOST_SHIFTS]:
+        table.add_row(name, f"{shift:+.3f}")
+    parts: list[RenderableType] = [Text("\n".join(lines))]
+    if fitted.moved:
+        parts.append(Padding(table, (1, 0, 0, 0)))
+    Console(highlight=False, markup=False, emoji=False).print(Group(*parts))

@@ -1,0 +1,217 @@
+"""Options for a run as tables for a terminal, and as rows for a spreadsheet."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from hardware import units
+from simulator.plan_search.ranking import spread
+from simulator.renting.sweeping import Option, Refused, Swept
+from simulator.renting.wishes import Outlook, Relaxed
+from simulator.terminal.search import FRONT, plan_words, reason_words
+
+_WIDE = 130
+"""Columns from which a line has room for a plan."""
+_REASONS = 8
+"""Of what was left out that a terminal shows."""
+_INTERRUPTED = "interrupted: the best of what was seen until then"
+
+
+def show(found: Outlook) -> None:
+    """Print options to the terminal."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.print(render(found, wide=console.width >= _WIDE))
+
+
+def show_sweep(found: Swept) -> None:
+    """Print the best plans of a sweep to the terminal."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    page = _Page(None, wide=console.width >= _WIDE)
+    parts: list[RenderableType] = []
+    for model in dict.fromkeys(option.model for option in found.options):
+        page.add_table(model, [("", option) for option in found.options if option.model == model])
+    if not found.whole:
+        parts.append(Text(_INTERRUPTED, style="bold yellow"))
+    console.print(Group(*parts, *page.parts, *_left_out(found.refused), ""))
+
+
+def render(found: Outlook, *, wide: bool = True) -> RenderableType:
+    """Lay options out: what to take, what relaxing the limits buys, the front, and what was left out.
+
+    Parameters
+    ----------
+    found
+        What there is.
+    wide
+        Whether each line has room for a plan; else plans are listed below.
+    """
+    limits = [f"within {units.duration(found.deadline_s)}"] if found.deadline_s is not None else []
+    limits += [f"for {units.money(found.budget_usd)}"] if found.budget_usd is not None else []
+    head = f"{found.model}: {len(found.options):,} options" + (f"; {', '.join(limits)}" if limits else "")
+    sure = f"; limits count as kept from a chance of {100 * found.confidence:g} %" if limits else ""
+    said = f"priced in {found.seconds:.1f} s; times and costs are those to expect, with failures and checkpoints{sure}"
+    parts: list[RenderableType] = [Text(head, style="bold"), Text(said, style="dim")]
+    if not found.whole:
+        parts.append(Text(_INTERRUPTED, style="bold yellow"))
+    page = _Page(found, wide)
+    if found.deadline_s is not None:
+        page.add_answer("Cheapest in time", found.cheapest, found.later)
+    if found.budget_usd is not None:
+        page.add_answer("Fastest within the budget", found.fastest, found.dearer)
+    if found.nearest is not None and found.nearest.option is not None:
+        words = " and ".join(f"the {name}" for name, limit in _limits(found) if limit is not None)
+        page.add_table(f"Nearest: needs {found.nearest.factor:.2f} times {words}", [("", found.nearest.option)])
+    page.add_front()
+    return Group(*parts, *page.parts, *_left_out(found.refused), "")
+
+
+def _limits(found: Outlook | Relaxed) -> list[tuple[str, float | None]]:
+    """The limits by their names."""
+    return [("deadline", found.deadline_s), ("budget", found.budget_usd)]
+
+
+class _Page:
+    """Tables one below the other, and where they have no room for plans a list of them at the end."""
+
+    def __init__(self, found: Outlook | None, wide: bool) -> None:
+        self._found = found
+        self._wide = wide
+        self._tables: list[RenderableType] = []
+        self._plans: dict[tuple[str, str, str], str] = {}
+
+    @property
+    def parts(self) -> list[RenderableType]:
+        """Everything, with space between."""
+        listed = [self._listed()] if self._plans and not self._wide else []
+        return [Padding(each, (1, 0, 0, 0)) for each in (*self._tables, *listed)]
+
+    def add_answer(self, title: str, taken: Option | None, relaxed: Sequence[Relaxed]) -> None:
+        """One answer, and what relaxing its limit would change."""
+        rows: list[tuple[str, Option | None]] = [("as asked", taken)]
+        known = taken
+        for each in relaxed:
+            if each.option is not None and each.option is not known:
+                rows.append((f"x {each.factor:g}", each.option))
+            known = each.option
+        most = f"x {relaxed[-1].factor:g}" if relaxed else ""
+        self.add_table(title, rows, words_at_end=("", f"nothing up to {most} either") if known is None else None)
+
+    def add_front(self) -> None:
+        """What no other option beats, or where no price is known the fastest."""
+        if self._found is None or not self._found.options:
+            return
+        front, title = self._found.front, "Not beaten in both time and money"
+        if not front:
+            front, title = self._found.options, "Fastest (no price is known)"
+        if len(front) > FRONT:
+            title += f" ({FRONT} of {len(front)})"
+        self.add_table(title, [("", option) for option in spread(front, FRONT)])
+
+    def add_table(
+        self,
+        title: str,
+        rows: Sequence[tuple[str, Option | None]],
+        words_at_end: tuple[str, str] | None = None,
+    ) -> None:
+        """Options one below the other; nothing where there is none."""
+        table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+        named = any(words for words, _ in rows)
+        limits = [name for name, limit in _limits(self._found) if limit is not None] if self._found else []
+        names = ["devices", "time", "cost", *(["CO2e", "MFU"] if self._wide else []), *limits]
+        for name in [*([""] if named else []), "system"]:
+            table.add_column(name, no_wrap=True)
+        for name in names:
+            table.add_column(name, justify="right", no_wrap=True)
+        if self._wide:
+            table.add_column("plan", overflow="fold")
+        for words, option in rows:
+            cells = ["nothing"] if option is None else self._cells(option)
+            table.add_row(*([words] if named else []), *cells)
+        if words_at_end is not None:
+            table.add_row(*words_at_end)
+        self._tables.append(table)
+
+    def _cells(self, option: Option) -> list[str | Text]:
+        """One option."""
+        chances = self._found.chances(option).values() if self._found is not None else ()
+        answer = option.estimate
+        words = plan_words(answer)
+        self._plans[option.model, option.system, f"{option.devices:,}"] = words
+        more = [_or(option.co2_kg, units.mass, "?"), units.percent(answer.mfu)] if self._wide else []
+        return [
+            option.system,
+            f"{option.devices:,}",
+            Text(_or(option.time_s, units.duration, "never"), style="cyan"),
+            _or(option.cost_usd, units.money, "?"),
+            *more,
+            *map(_chance, chances),
+            *([words] if self._wide else []),
+        ]
+
+    def _listed(self) -> Table:
+        """The plans of all options that were shown."""
+        table = Table(title="Plans", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+        table.show_header = False
+        table.add_column(no_wrap=True)
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column(overflow="fold")
+        several = len({model for model, _, _ in self._plans}) > 1
+        for (model, system, devices), words in self._plans.items():
+            table.add_row(f"{model}, {system}" if several else system, devices, words)
+        return table
+
+
+def _or(value: float, words: Callable[[float], str], nothing: str) -> str:
+    """A value in words, or that there is none."""
+    return words(value) if value < float("inf") else nothing
+
+
+def _chance(chance: float | None) -> str:
+    """A probability; what lies beyond the shares that are looked at is not certain."""
+    if chance is None:
+        return "?"
+    if chance in (0.0, 1.0):
+        return "<1 %" if chance == 0.0 else ">99 %"
+    return f"{100 * chance:.0f} %"
+
+
+def _left_out(refused: Sequence[Refused]) -> list[RenderableType]:
+    """Cases without a plan, by reason."""
+    if not refused:
+        return []
+    table = Table.grid(padding=(0, 2))
+    table.add_row(Text("Left out", style="bold"))
+    for number, words in left_out(refused)[:_REASONS]:
+        table.add_row(Text(f"  {number:,}", justify="right"), words)
+    return [Padding(table, (1, 0, 0, 0))]
+
+
+def left_out(refused: Sequence[Refused]) -> list[tuple[int, str]]:
+    """How many cases have no plan and why, with one of them, the most frequent reason first."""
+    told = []
+    for reason, number in Counter(each.reason for each in refused).most_common():
+        example = next(each for each in refused if each.reason == reason)
+        words = reason if example.rule is None else reason_words(example.rule)
+        told.append((number, f"{words}, as {example.devices:,} x {example.system}"))
+    return told
+
+
+def rows(options: Sequence[Option], found: Outlook | None = None) -> list[dict[str, Any]]:
+    """Options as rows of a table."""
+    listing = []
+    for option in options:
+        values = option.to_dict()
+        plan, interval = values.pop("plan"), values.pop("interval")
+        names = ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "schedule", "micro_batch", "sharding", "recompute")
+        chances = found.chances(option) if found is not None else {}
+        in_front = {"in_front": option in found.front} if found is not None else {}
+        limits = {"step_time_low_s": interval["low_s"], "step_time_high_s": interval["high_s"]}
+        listing.append({**values, **limits, **{name: plan.get(name) for name in names}, **chances, **in_front})
+    return listing

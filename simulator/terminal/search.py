@@ -1,0 +1,187 @@
+"""A search as tables for a terminal, and as rows for a spreadsheet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from hardware import units
+from simulator.answers.estimate import Estimate
+from simulator.plan_search.ranking import spread
+from simulator.plan_search.searching import Search, listed
+from simulator.plan_search.table import Fastest
+
+FRONT = 20
+"""Plans of a front that a terminal shows; files and JSON have all of them."""
+
+_REASONS = {
+    "heads": "tp does not divide the attention heads",
+    "kv-heads": "tp and the key-value heads do not divide each other",
+    "layers": "more pipeline stages than layers",
+    "chunks": "stages and virtual stages do not divide the layers",
+    "sequence": "cp does not divide the sequence",
+    "sequence-parallel": "tp does not divide a rank's tokens",
+    "experts": "ep does not divide the experts",
+    "expert-group": "ep does not divide dp",
+    "batch": "dp x micro-batch does not divide the batch",
+    "interleaving": "micro-batches are no multiple of the stages",
+    "sharding-group": "the group does not divide the replicas",
+    "conditions": "the conditions leave nothing",
+    "memory": "too much memory",
+    "limits": "slower or dearer than asked",
+}
+"""Why plans cannot be, in words."""
+
+
+def show(found: Search) -> None:
+    """Print a search to the terminal."""
+    Console(highlight=False, markup=False, emoji=False).print(render(found))
+
+
+def render(found: Search) -> RenderableType:
+    """Lay a search out: the best plans, then what was left out, or what would come nearest where nothing fits."""
+    head = f"{found.model} on {found.system}, {found.devices:,} device{'s' if found.devices > 1 else ''}"
+    counted = (
+        f"{found.candidates:,} plans, {found.priced:,} of them fit and are priced, in {found.seconds:.1f} s; "
+        f"stack {found.stack}"
+    )
+    parts: list[RenderableType] = [Text(head, style="bold"), Text(counted, style="dim")]
+    if not found.whole:
+        parts.append(Text("interrupted: the best of what was seen until then", style="bold yellow"))
+    if found.best:
+        parts.append(Padding(_table(f"Best by {found.objective}", found.best), (1, 0, 0, 0)))
+    elif found.whole:
+        parts.append(Padding(_nothing(found), (1, 0, 0, 0)))
+    if found.pareto:
+        few = spread(found.pareto, FRONT)
+        title = "Not beaten in both respects" + (f" ({FRONT} of {len(found.pareto)})" if few != found.pareto else "")
+        parts.append(Padding(_table(title, few), (1, 0, 0, 0)))
+    if found.fastest is not None and found.fastest.cells:
+        parts.append(Padding(_fastest(found.fastest), (1, 0, 0, 0)))
+    if found.rejected:
+        parts.append(Padding(_rejected(found), (1, 0, 0, 0)))
+    return Group(*parts, "")
+
+
+def _nothing(found: Search) -> Text:
+    """What to say where no plan is left."""
+    words = [why_nothing(found)]
+    if found.nearest is not None:
+        words.append(f"nearest: {nearest_words(found, found.nearest)}")
+    return Text("\n".join(words), style="bold")
+
+
+def nearest_words(found: Search, nearest: Estimate) -> str:
+    """The plan that comes nearest to what was asked, and what it lacks."""
+    memory = nearest.memory_bytes
+    lacking = memory["total"] - (1.0 - found.limits.headroom) * memory["capacity"]
+    if lacking > 0:
+        return f"{plan_words(nearest)}, {units.size(memory['total'])}, {units.size(lacking)} too much"
+    money = f", {units.money(nearest.run.cost_usd)}" if nearest.run.cost_usd is not None else ""
+    return f"{plan_words(nearest)}, {units.duration(nearest.run.time_s)}{money}"
+
+
+def why_nothing(found: Search) -> str:
+    """Which rule killed most plans."""
+    if not found.rejected:
+        return "no plan is left by the conditions"
+    if found.priced:
+        return f"no plan is left: {found.priced:,} fit, and all of them are {reason_words('limits')}"
+    name, number = max(found.rejected.items(), key=lambda item: item[1])
+    return f"no plan is left: {reason_words(name)} in {number:,} plans, more than for any other reason"
+
+
+def reason_words(rule: str) -> str:
+    """Why a plan that breaks a rule cannot be."""
+    return _REASONS.get(rule, rule)
+
+
+def plan_words(found: Estimate) -> str:
+    """The plan of an answer in as few words as say it all."""
+    return in_words(found.plan)
+
+
+def in_words(plan: Mapping[str, Any]) -> str:
+    """A plan in as few words as say it all."""
+    names = {"dp": "dp", "tp": "tp", "pp": "pp", "cp": "cp", "ep": "ep", "virtual_stages": "v"}
+    words = [f"{short}={plan[name]}" for name, short in names.items() if plan.get(name, 1) > 1] or ["dp=1"]
+    words.append(f"mb={plan['micro_batch']}")
+    if plan["schedule"] in ("gpipe", "zero-bubble"):
+        words.append(plan["schedule"])
+    if plan["sharding"] != "none":
+        words.append(plan["sharding"] + (f"/{plan['sharding_group']}" if plan.get("sharding_group") else ""))
+    if plan["recompute"] != "none":
+        words.append(f"recompute={plan['recompute']}")
+    if plan.get("sequence_parallel"):
+        words.append("sp")
+    if plan.get("offload_optimizer"):
+        words.append("offload")
+    used = [axis for axis in plan["placement"] if plan.get(axis, 1) > 1]
+    usual = [axis for axis in ("tp", "cp", "dp", "pp") if axis in used]
+    return " ".join(words) + (f" {'-'.join(used)}" if used != usual else "")
+
+
+def _table(title: str, found: Sequence[Estimate]) -> Table:
+    """Plans with their answers."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    for name in ("step", "90 % interval", "MFU", "memory", "run", "cost"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("plan", overflow="fold", min_width=20)
+    for one in found:
+        low, high = one.step_time_low_s, one.step_time_high_s
+        table.add_row(
+            Text(units.duration(one.step_time_s), style="cyan"),
+            units.span(low, high) if low is not None and high is not None else "",
+            units.percent(one.mfu),
+            units.size(one.memory_bytes["total"]),
+            units.duration(one.run.time_s),
+            units.money(one.run.cost_usd) if one.run.cost_usd is not None else "",
+            plan_words(one),
+        )
+    return table
+
+
+def _fastest(found: Fastest) -> Table:
+    """The fastest step for each pair of values; a dash where nothing fits."""
+    down, across = found.by
+    table = Table(title=f"Fastest step by {down} and {across}", title_justify="left", title_style="bold", box=None)
+    table.add_column(down, justify="right", no_wrap=True)
+    for second in found.values[1]:
+        table.add_column(f"{across}={second}", justify="right", no_wrap=True)
+    words = {each.values: "-" if each.step_time_s is None else units.duration(each.step_time_s) for each in found.cells}
+    for first in found.values[0]:
+        table.add_row(str(first), *(words.get((first, second), "") for second in found.values[1]))
+    return table
+
+
+def _rejected(found: Search) -> Table:
+    """Plans that cannot be, by reason."""
+    table = Table.grid(padding=(0, 2))
+    table.add_row(Text("Left out", style="bold"))
+    for name, number in found.rejected.items():
+        table.add_row(f"  {reason_words(name)}", Text(f"{number:,}", justify="right"))
+    return table
+
+
+def rows(found: Search) -> list[dict[str, Any]]:
+    """The listed plans as rows of a table."""
+    listing: list[dict[str, Any]] = []
+    for kind, plans in (("best", found.best), ("pareto", found.pareto or ()), ("nearest", _nearest(found))):
+        for rank, one in enumerate(plans, start=1):
+            values = listed(one)
+            plan, interval = values.pop("plan"), values.pop("interval")
+            plan = {"sharding_group": None, **plan, "placement": "-".join(plan["placement"])}
+            values["warnings"] = "; ".join(values["warnings"])
+            limits = {"step_time_low_s": interval["low_s"], "step_time_high_s": interval["high_s"]}
+            listing.append({"list": kind, "rank": rank, **dict(sorted(plan.items())), **limits, **values})
+    return listing
+
+
+def _nearest(found: Search) -> tuple[Estimate, ...]:
+    """The plan that comes nearest, where none fits."""
+    return (found.nearest,) if found.nearest is not None else ()

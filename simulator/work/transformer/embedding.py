@@ -1,0 +1,81 @@
+"""Operators of the embedding, on the first stage of a pipeline."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simulator.formulas import activations, parameters
+from simulator.formulas.typing import Num
+from simulator.work.operators import Gemm, Operator, Stream
+from simulator.work.transformer.exchanges import exchange, mode, splits
+from simulator.work.transformer.tokens import Scenarios, Tokens, stream_bytes, tokens_of
+
+
+def embedding(scenarios: Scenarios) -> list[Operator]:
+    """Operators of the embedding, on the first stage of a pipeline."""
+    models, workloads = scenarios.models, scenarios.workloads
+    tokens = tokens_of(scenarios, workloads.sequence_length + workloads.target_length)
+    operators: list[Operator] = [_tables(scenarios, tokens), _map(scenarios, tokens)]
+    if splits(scenarios):
+        operators += _exchanges(scenarios, workloads.sequence_length, "of the embedding", 1.0)
+        if np.any(np.asarray(models.encoder_decoder) > 0.0):
+            targets = workloads.target_length
+            operators += _exchanges(scenarios, targets, "of the targets' embedding", models.encoder_decoder)
+    return operators
+
+
+def _tables(scenarios: Scenarios, tokens: Tokens) -> Operator:
+    """Rows of words, positions and token types, added, and perhaps normalised and dropped."""
+    models, plans, eager = scenarios.models, scenarios.plans, scenarios.stacks.eager
+    element, width = plans.element_bytes, models.embedding_size
+    table = np.ceil(np.asarray(models.vocabulary_size) / plans.tp) * width
+    beside = width * (models.position_rows + models.token_types)
+    beside = beside + models.embedding_norm * parameters.normalisation(width, bias=models.norm_bias)
+    size = tokens.shared * width * element
+    norm = activations.normalisation(
+        tokens.shared, width, element_bytes=stream_bytes(scenarios), statistics=models.norm_statistics
+    )
+    return Stream(
+        name="embedding",
+        part="embedding",
+        parameters=table + models.bucket_tables * models.heads / plans.tp + beside,
+        partial_parameters=beside,
+        saved=models.embedding_norm * norm + models.dropout * activations.dropout_mask(tokens.shared, width),
+        drawn=models.dropout * tokens.shared * width,
+        forward_bytes=size * (2.0 + models.embedding_norm * 2.0 + 4.0 * eager),
+        backward_bytes=size * (2.0 + models.embedding_norm * 3.0 + 2.0 * eager) + 2.0 * table * element,
+        forward_kernels=2.0 + 3.0 * eager,
+        backward_kernels=3.0 + 3.0 * eager,
+    )
+
+
+def _map(scenarios: Scenarios, tokens: Tokens) -> Operator:
+    """The linear map from an embedding's own width to the hidden size."""
+    models, element, width = scenarios.models, scenarios.plans.element_bytes, scenarios.models.embedding_size
+    used = models.embedding_map
+    weights = used * parameters.linear(width, models.hidden_size, bias=1.0)
+    return Gemm(
+        name="embedding to hidden size",
+        part="embedding",
+        m=tokens.shared,
+        k=width,
+        n=models.hidden_size,
+        count=used,
+        element_bytes=element,
+        saved=used * activations.tensor(tokens.shared, width, element_bytes=element),
+        parameters=weights,
+        partial_parameters=weights,
+        forward_kernels=used,
+        backward_kernels=used,
+    )
+
+
+def _exchanges(scenarios: Scenarios, length: Num, where: str, used: Num) -> list[Operator]:
+    """Sum over the parts of the vocabulary; with sequence parallelism each rank takes its tokens of it."""
+    message = tokens_of(scenarios, length).all * scenarios.models.embedding_size * scenarios.plans.element_bytes
+    reduces, shares = (used * flag for flag in mode(scenarios))
+    return [
+        exchange("all_reduce", where, message, scenarios, forward=reduces, backward=0.0),
+        exchange("reduce_scatter", where, message, scenarios, forward=shares, backward=0.0),
+        exchange("all_gather", where, message, scenarios, forward=0.0, backward=shares),
+    ]

@@ -1,0 +1,204 @@
+"""Operators of the final normalisation, the head and the loss, on the last stage of a pipeline."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simulator.formulas import activations, parameters
+from simulator.formulas.typing import Num
+from simulator.work.operators import Gemm, Operator, Stream
+from simulator.work.transformer.exchanges import exchange, mode, splits
+from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, linear_input, stream_bytes, tokens_of
+
+
+def head(scenarios: Scenarios) -> list[Operator]:
+    """Operators of the final normalisation, the head and the loss, on the last stage of a pipeline."""
+    models, plans, stacks = scenarios.models, scenarios.plans, scenarios.stacks
+    workloads, element = scenarios.workloads, scenarios.plans.element_bytes
+    inputs = tokens_of(scenarios, workloads.sequence_length)
+    decoded = np.where(np.asarray(models.encoder_decoder) > 0, workloads.target_length, workloads.sequence_length)
+    outputs = tokens_of(scenarios, decoded)
+    normed = np.where(np.asarray(models.encoder_decoder) > 0, inputs.shared + outputs.shared, outputs.shared)
+    finals = np.where(np.asarray(models.final_norms) > 0, 1.0, 0.0)
+    masked = np.asarray(models.masked) * (1.0 - np.asarray(stacks.all_positions))
+    predicted = np.where(masked > 0, plans.micro_batch * workloads.predictions / plans.cp, outputs.all)
+    size = finals * normed * models.hidden_size * element
+    kept = finals * activations.normalisation(
+        normed, models.hidden_size, element_bytes=stream_bytes(scenarios), statistics=models.norm_statistics
+    )
+    # The encoder's output is kept once for all layers of the decoder, unless each keeps its own casts of it.
+    once = np.where(autocasts(scenarios) > 0.0, plans.recompute_layer * stream_bytes(scenarios), element)
+    memory = activations.tensor(linear_input(inputs, scenarios), models.hidden_size, element_bytes=once)
+    weights = models.final_norms * parameters.normalisation(models.hidden_size, bias=models.norm_bias)
+    final_norm = Stream(
+        name="final normalisation",
+        part="normalisation",
+        saved=kept + models.encoder_decoder * memory,
+        parameters=weights,
+        partial_parameters=weights,
+        forward_bytes=size * (2.0 + stacks.eager),
+        backward_bytes=size * (3.0 + stacks.eager),
+        reduces=True,
+        forward_kernels=finals,
+        backward_kernels=2.0 * finals,
+    )
+    return [
+        final_norm,
+        *_head_transform(scenarios, predicted),
+        *_vocabulary_head(scenarios, predicted, outputs),
+        *_classes(scenarios, outputs),
+        *_head_exchanges(scenarios, predicted, outputs),
+        *_memory_exchanges(scenarios, inputs),
+    ]
+
+
+def _reads_shares(scenarios: Scenarios) -> Num:
+    """Whether the vocabulary head reads the shared tokens itself; a masked-language head first picks from all."""
+    return 1.0 - np.asarray(scenarios.models.masked)
+
+
+def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
+    """The linear map, activation and normalisation before a masked-language head."""
+    models, plans = scenarios.models, scenarios.plans
+    element, used = plans.element_bytes, models.head_transform
+    kept = activations.tensor(rows, models.hidden_size, element_bytes=element)
+    width = models.embedding_size
+    norm = activations.normalisation(
+        rows, width, element_bytes=stream_bytes(scenarios), statistics=models.norm_statistics
+    )
+    rectified = models.layers[0].rectified
+    size = used * rows * width * element
+    return [
+        Gemm(
+            name="head transform",
+            part="head",
+            m=rows,
+            k=models.hidden_size,
+            n=width,
+            count=used,
+            element_bytes=element,
+            saved=used * kept,
+            parameters=used * parameters.linear(models.hidden_size, width, bias=1.0),
+            forward_kernels=used,
+            backward_kernels=used,
+        ),
+        Stream(
+            name="activation and normalisation of the head",
+            part="head",
+            saved=used * (activations.gate(rows, width, element_bytes=element, inputs=1.0, rectified=rectified) + norm),
+            parameters=used * parameters.normalisation(width, bias=1.0),
+            forward_bytes=4.0 * size,
+            backward_bytes=6.0 * size,
+            forward_kernels=2.0 * used,
+            backward_kernels=3.0 * used,
+        ),
+    ]
+
+
+def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Operator]:
+    """Logits over the vocabulary, and their cross-entropy in float32."""
+    models, plans, stacks = scenarios.models, scenarios.plans, scenarios.stacks
+    passes = stacks.loss_passes
+    element, used = plans.element_bytes, models.vocabulary_head
+    words = np.ceil(np.asarray(models.vocabulary_size) / plans.tp)
+    own = np.where(np.asarray(models.tied_head) > 0, 0.0, 1.0)
+    logits = used * rows * words
+    kept = np.where(_reads_shares(scenarios) > 0, linear_input(tokens, scenarios), rows)
+    return [
+        Gemm(
+            name="vocabulary head",
+            part="head",
+            m=rows,
+            k=models.embedding_size,
+            n=words,
+            count=used,
+            padded=True,
+            element_bytes=element,
+            saved=used * activations.tensor(kept, models.embedding_size, element_bytes=element),
+            parameters=used * (own * models.embedding_size * words + models.head_bias * words),
+            tied_parameters=used * (1.0 - own) * models.embedding_size * words,
+            forward_kernels=used,
+            backward_kernels=used * 2.0,
+        ),
+        Stream(
+            name="cross-entropy",
+            part="head",
+            saved=stacks.keeps_logits * used * activations.cross_entropy(rows, words),
+            widest=stacks.keeps_logits * used * activations.cross_entropy(rows, words),
+            forward_bytes=logits * (element + 2.0 * passes + 4.0),
+            backward_bytes=logits * (4.0 + element + 2.0 * passes),
+            reduces=True,
+            forward_kernels=used * (1.0 + 0.4 * passes),
+            backward_kernels=used * (1.0 + 0.4 * passes),
+        ),
+    ]
+
+
+def _classes(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
+    """Classes of whole sequences (behind a pooler, or without pooler and bias in a decoder), and of single tokens."""
+    models, plans = scenarios.models, scenarios.plans
+    element, sequences, width = plans.element_bytes, plans.micro_batch, models.hidden_size
+
+    def linear(name: str, used: Num, rows: Num, outputs: Num, bias: Num = 1.0, *, predicts: bool = True) -> Gemm:
+        kept = activations.tensor(rows, width, element_bytes=element)
+        if predicts:
+            kept = kept + activations.cross_entropy(rows, outputs)
+        return Gemm(
+            name=name,
+            part="head",
+            m=rows,
+            k=width,
+            n=outputs,
+            count=used,
+            element_bytes=element,
+            saved=used * kept,
+            parameters=used * parameters.linear(width, outputs, bias=bias),
+            forward_kernels=used,
+            backward_kernels=used * 2.0,
+        )
+
+    classified = np.minimum(models.sequence_classes, 1.0)
+    spans = np.minimum(models.token_classes, 1.0)
+    return [
+        linear("pooler", models.pooler, sequences, width, predicts=False),
+        linear("sequence classes", classified, sequences, models.sequence_classes, bias=models.pooler),
+        linear("token classes", spans, tokens.all, models.token_classes),
+    ]
+
+
+def _head_exchanges(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Operator]:
+    """Gather of the head's input, reduction of its gradient, and of the softmax's sums over vocabulary shards.
+
+    A masked-language head and the classes run alike on every rank, so that behind them only the product with the
+    vocabulary shards leaves a gradient to reduce.
+    """
+    if not splits(scenarios):
+        return []
+    models, plans, used = scenarios.models, scenarios.plans, scenarios.models.vocabulary_head
+    message = tokens.all * models.hidden_size * plans.element_bytes
+    picked = rows * models.embedding_size * plans.element_bytes
+    reduces, shares = mode(scenarios)
+    direct = used * shares * _reads_shares(scenarios)
+    again = direct * scenarios.stacks.regathers_inputs
+    each = used * (reduces + shares)
+    return [
+        exchange("all_reduce", "of the head", picked, scenarios, forward=0.0, backward=each - direct),
+        exchange("all_gather", "of the head", message, scenarios, forward=shares, backward=again),
+        exchange("reduce_scatter", "of the head", message, scenarios, forward=0.0, backward=direct),
+        exchange("all_reduce", "of softmax sums", 4.0 * rows, scenarios, forward=3.0 * each, backward=0.0),
+    ]
+
+
+def _memory_exchanges(scenarios: Scenarios, inputs: Tokens) -> list[Operator]:
+    """Collectives around the encoder's output, which layers of the decoder share unless each gathers it again."""
+    if not splits(scenarios) or not np.any(np.asarray(scenarios.models.encoder_decoder) > 0.0):
+        return []
+    models = scenarios.models
+    message = inputs.all * models.hidden_size * scenarios.plans.element_bytes
+    reduces, shares = (models.encoder_decoder * flag for flag in mode(scenarios))
+    once = shares * (1.0 - np.asarray(scenarios.stacks.regathers_inputs))
+    return [
+        exchange("all_reduce", "of the encoder's output", message, scenarios, forward=0.0, backward=reduces),
+        exchange("all_gather", "of the encoder's output", message, scenarios, forward=once, backward=0.0),
+        exchange("reduce_scatter", "of the encoder's output", message, scenarios, forward=0.0, backward=once),
+    ]

@@ -1,0 +1,75 @@
+"""Scenarios as columns, and how many tokens one rank handles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulator.formulas import activations
+from simulator.formulas.typing import Num
+from simulator.specs.columns import Columns
+from simulator.specs.model import Layers, Models
+from simulator.specs.plans import Plans
+from simulator.specs.stack import Stacks
+from simulator.specs.workload import Workloads
+
+
+@dataclass(frozen=True)
+class Scenarios(Columns):
+    """Models, workloads, plans and stacks as columns that broadcast against each other."""
+
+    models: Models
+    workloads: Workloads
+    plans: Plans
+    stacks: Stacks
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """How many tokens one rank handles in one micro-batch."""
+
+    all: Num
+    """Of products that tensor parallelism divides by width."""
+    shared: Num
+    """Of normalisations and dropouts, which sequence parallelism divides by token."""
+    queries: Num
+    """Of one sequence on this rank."""
+    keys: Num
+    """Of one sequence."""
+
+
+def tokens_of(scenarios: Scenarios, length: Num) -> Tokens:
+    """Tokens of one rank for sequences of a length; padding is left out where the stack takes it out.
+
+    Unfused attention puts the padding in again, since its matrices of scores have one shape.
+    """
+    plans, workloads, stacks = scenarios.plans, scenarios.workloads, scenarios.stacks
+    real = np.where(np.asarray(stacks.unpads) > 0, workloads.effective_tokens / workloads.sequence_length, 1.0)
+    everything = plans.micro_batch * length * real / plans.cp
+    keys = length * np.where(np.asarray(stacks.fused_attention) > 0, real, 1.0)
+    return Tokens(all=everything, shared=everything / plans.tokens_shared, queries=keys / plans.cp, keys=keys)
+
+
+def autocasts(scenarios: Scenarios) -> Num:
+    """Whether tensors between products stay in fp32 and weights are cast: parameters in fp32, products in 16 bits."""
+    plans = scenarios.plans
+    mixed = np.asarray(plans.parameter_bytes) > np.asarray(plans.element_bytes)
+    return np.where(mixed, scenarios.stacks.autocast, 0.0)
+
+
+def stream_bytes(scenarios: Scenarios) -> Num:
+    """Of an element of the residual stream, of what normalisations read and of a softmax."""
+    return np.where(autocasts(scenarios) > 0.0, activations.STATISTIC_BYTES, scenarios.plans.element_bytes)
+
+
+def linear_input(tokens: Tokens, scenarios: Scenarios) -> Num:
+    """Tokens of the input that a column-parallel product keeps: its own share where it gathers again."""
+    return np.where(np.asarray(scenarios.stacks.regathers_inputs) > 0, tokens.shared, tokens.all)
+
+
+def last_output_unused(layers: Layers, scenarios: Scenarios) -> Num:
+    """Whether no backward pass needs the output of a layer's last product: the layer normalises only its inputs."""
+    inputs = np.where(np.asarray(layers.parallel_block) > 0, 1.0, 2.0 + layers.cross_attention)
+    before = np.asarray(scenarios.models.final_norms) > 0
+    return np.where(before & (np.asarray(layers.norms) <= np.maximum(inputs, 2.0)), 1.0, 0.0)

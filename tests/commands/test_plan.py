@@ -1,0 +1,336 @@
+"""``capsim plan`` and ``capsim sweep``: what they print, write and refuse."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import pty
+import re
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import simulator
+from simulator.commands import progress
+from tests.commands.conftest import Capsim, Outcome, assert_one_sentence
+
+ROOT = Path(__file__).parents[2]
+DAY = 86400.0
+WORK = {"sequence_length": 128, "global_batch": 512, "tokens": 20e9}
+SYSTEMS = "workstation-rtx-3090,workstation-rtx-a6000"
+SAID = ("--seq-len", 128, "--global-batch", 512, "--tokens", "20e9", "--processes", 1)
+BERT = ("plan", "bert-large", "--systems", SYSTEMS, *SAID)
+LIMITS = ("--deadline", "12d", "--budget", 400)
+SWEEP = ("sweep", "bert-large", "bert-base", "--systems", SYSTEMS, *SAID)
+
+
+def _lines(outcome: Outcome) -> list[str]:
+    assert (outcome.status, outcome.err) == (0, "")
+    return [line.rstrip() for line in outcome.out.splitlines()]
+
+
+def _table(lines: list[str], title: str) -> list[str]:
+    """Rows below a title and the names of the columns."""
+    start = next(number for number, line in enumerate(lines) if line.startswith(title)) + 2
+    return lines[start : lines.index("", start)]
+
+
+# plan
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_the_answer(capsim: Capsim, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = _lines(capsim(*BERT, *LIMITS))
+    assert max(map(len, lines)) <= width
+    assert lines[0] == "bert-large: 6 options; within 12.0 days, for $400"
+    assert "limits count as kept from a chance of 80 %" in " ".join(lines[1:4])
+    found = simulator.plan("bert-large", systems=SYSTEMS, deadline="12d", budget=400, workload=WORK, processes=1)
+    assert found.cheapest is not None
+    for title in ("Cheapest in time", "Fastest within the budget"):
+        first = _table(lines, title)[0]
+        assert re.match(r"as asked  workstation-rtx-a6000 +\d+ +\d+\.?\d* \w+ +\$\d+(\.\d+)? ", first)
+        assert len(re.findall(r"\d %", first)) == (2 if width == 80 else 3)
+    assert len(_table(lines, "Not beaten in both time and money")) == len(found.front)
+    assert ("CO2e" in " ".join(lines)) == (width == 140)
+    plan = f"dp={found.cheapest.devices} mb="
+    if width == 80:
+        assert any(plan in line for line in _table(["", *lines], "Plans")) or found.cheapest.devices == 1
+        assert not any("mb=" in line for line in _table(lines, "Cheapest"))
+    else:
+        assert all("mb=" in line for line in _table(lines, "Cheapest"))
+
+
+def test_without_limits_only_the_front(capsim: Capsim) -> None:
+    lines = _lines(capsim(*BERT))
+    assert lines[0] == "bert-large: 6 options"
+    assert not any(line.startswith(("Cheapest", "Fastest", "Nearest")) for line in lines)
+    assert _table(lines, "Not beaten")
+
+
+def test_nothing_keeps_the_limits(capsim: Capsim) -> None:
+    lines = _lines(capsim(*BERT, "--deadline", "2h", "--budget", 1))
+    assert _table(lines, "Cheapest in time") == ["as asked  nothing", "          nothing up to x 2 either"]
+    assert _table(lines, "Fastest within") == ["as asked  nothing", "          nothing up to x 2 either"]
+    assert any(re.match(r"Nearest: needs \d[\d,.]* times the deadline and the budget$", line) for line in lines)
+    assert "<1 %" in _table(lines, "Nearest")[0]
+
+
+def test_what_fits_nowhere(capsim: Capsim) -> None:
+    lines = _lines(capsim("plan", "palm-540b", "--systems", SYSTEMS, "--deadline", "1 year"))
+    assert lines[0] == "palm-540b: 0 options; within 365 days"
+    assert any(re.match(r" +6  too much memory, as 1 x workstation-rtx-", line) for line in lines)
+
+
+def test_no_price_is_known(capsim: Capsim) -> None:
+    lines = _lines(capsim("plan", "bert-large", *SAID, "--systems", "workstation-l40s", *LIMITS))
+    rows = _table(lines, "Fastest (no price is known)")
+    assert all(re.search(r" \? +[<>]?\d+ % +\?$", row) for row in rows)
+
+
+def test_json(capsim: Capsim) -> None:
+    answer = capsim(*BERT, *LIMITS, "--json").json
+    found = simulator.plan("bert-large", systems=SYSTEMS, deadline=12 * DAY, budget=400, workload=WORK, processes=1)
+    assert {**answer, "seconds": 0.0} == {**found.to_dict(), "seconds": 0.0}
+    lacking = capsim("plan", "bert-large", *SAID, "--systems", "workstation-l40s", *LIMITS, "--json").json
+    assert lacking["front"] == []
+    assert {option["cost_usd"] for option in lacking["options"]} == {None}
+    assert {option["chance_of_budget"] for option in lacking["options"]} == {None}
+
+
+def test_a_table_in_a_file(capsim: Capsim, tmp_path: Path) -> None:
+    path = tmp_path / "options.csv"
+    answer = capsim(*BERT, *LIMITS, "--csv", path, "--json").json
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    assert [row["system"] for row in rows] == [option["system"] for option in answer["options"]]
+    assert [float(row["chance_of_budget"]) for row in rows] == [o["chance_of_budget"] for o in answer["options"]]
+    assert [float(row["expected_cost_usd"]) for row in rows] == [o["expected_cost_usd"] for o in answer["options"]]
+    assert sum(row["in_front"] == "True" for row in rows) == len(answer["front"])
+    assert not any(re.search(r"\b(nan|inf)\b", value) for row in rows for value in row.values())
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_wishes_for_plans_and_prices(capsim: Capsim) -> None:
+    given = ("--where", "recompute=none", "--micro-batch", 4, "--stack", "pytorch-ddp", "--price-source", "vast.ai")
+    answer = capsim(*BERT, *given, "--json").json
+    assert {option["plan"]["micro_batch"] for option in answer["options"]} == {4}
+    assert {option["plan"]["recompute"] for option in answer["options"]} == {"none"}
+    assert {option["stack"] for option in answer["options"]} == {"pytorch-ddp"}
+
+
+def test_every_plan(capsim: Capsim) -> None:
+    usual, every = (capsim(*BERT, *more, "--json").json["options"] for more in ((), ("--every-plan",)))
+    assert len(usual) == len(every) == 6
+    assert sum(option["time_s"] for option in every) < sum(option["time_s"] for option in usual)
+
+
+def test_a_scenario_file_says_all_but_the_system(capsim: Capsim, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "model: bert-large\nsystem: dgx-h100\ndevices: 64\nplan: {micro_batch: 8}\n"
+        "workload: {sequence_length: 128, global_batch: 512, tokens: 1.0e+9}\n"
+    )
+    answer = capsim("plan", path, "--systems", SYSTEMS, "--processes", 1, "--json").json
+    assert {option["system"] for option in answer["options"]} == set(SYSTEMS.split(","))
+    assert {option["plan"]["micro_batch"] for option in answer["options"]} == {8}
+    one = simulator.estimate(
+        "bert-large",
+        "workstation-rtx-a6000",
+        devices=answer["options"][0]["devices"],
+        plan={**answer["options"][0]["plan"], "placement": "-".join(answer["options"][0]["plan"]["placement"])},
+        stack=answer["options"][0]["stack"],
+        workload={**WORK, "tokens": 1e9},
+    )
+    assert one.run.expected_time_s == answer["options"][0]["expected_time_s"]
+
+
+def test_hardware_of_ones_own(capsim: Capsim) -> None:
+    answer = capsim(*BERT, "--purchase-price", 1500, "--json").json
+    assert answer["options"][0]["cost_usd"] > 0
+
+
+# sweep
+
+
+def test_a_sweep(capsim: Capsim) -> None:
+    lines = _lines(capsim(*SWEEP, "--devices", "4,2"))
+    for model in ("bert-large", "bert-base"):
+        assert len(_table(lines, model)) == 4
+    assert len(_table([*lines, ""], "Plans")) >= 7
+
+
+def test_a_sweep_as_json_and_in_a_file(capsim: Capsim, tmp_path: Path) -> None:
+    path = tmp_path / "best.csv"
+    answer = capsim(*SWEEP, "--devices", "4,64", "--json", "--csv", path).json
+    assert answer["whole"]
+    assert {option["model"] for option in answer["options"]} == {"bert-large", "bert-base"}
+    assert {option["devices"] for option in answer["options"]} == {4}
+    assert {each["devices"] for each in answer["refused"]} == {64}
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    assert [(row["model"], row["system"]) for row in rows] == [(o["model"], o["system"]) for o in answer["options"]]
+
+
+# what cannot be
+
+
+@pytest.mark.parametrize(
+    ("options", "fragments"),
+    [
+        ("--deadline 0", ["deadline='0': write a time with its unit, such as 60d, '8 weeks' or '1 years'"]),
+        ("--deadline 0d", ["deadline='0d': give a time between zero and 100 years, such as 60d"]),
+        ("--deadline 60", ["deadline='60': write a time with its unit"]),
+        ("--deadline=-60d", ["deadline='-60d': give a time between zero and 100 years"]),
+        ("--deadline 60x", ["deadline='60x': write a time with its unit"]),
+        ("--deadline nand", ["deadline='nand': write a time with its unit"]),
+        ("--deadline 1e400d", ["deadline='1e400d': give a time between zero and 100 years"]),
+        ("--deadline '200 years'", ["deadline='200 years': give a time between zero and 100 years"]),
+        ("--deadline=", ["deadline='': write a time"]),
+        ("--deadline", ["--deadline", "requires an argument"]),
+        ("--budget 0", ["budget=0.0: give a positive amount of USD, such as 5e6"]),
+        ("--budget=-5e6", ["budget=-5000000.0: give a positive amount"]),
+        ("--budget lots", ["--budget='lots': write a number such as 780e9 or 780B"]),
+        ("--budget nan", ["budget=nan: give a positive amount"]),
+        ("--budget inf", ["budget=inf: give a positive amount"]),
+        ("--budget 5e6USD", ["--budget='5e6USD': write a number"]),
+        ("--systems dgx-a100", ["unknown system 'dgx-a100'; did you mean dgx-a100-"]),
+        ("--systems rtx-3090,qqq", ["unknown system 'qqq'; known: "]),
+        ("--systems=", ["unknown system ''"]),
+        ("--systems none.yaml", ["none.yaml: cannot be read"]),
+        ("--max-devices 0", ["max_devices=0: give a whole number from 1 to 1000000"]),
+        ("--max-devices=-8", ["max_devices=-8: give a whole number"]),
+        ("--max-devices many", ["--max-devices='many': write a whole number"]),
+        ("--max-devices 1e9", ["max_devices=1000000000: give a whole number from 1 to 1000000"]),
+        ("--price-source nobody", ["price_source='nobody': valid: on-demand, spot, reserved, aws"]),
+        ("--price-source=", ["price_source='': valid: "]),
+        ("--price-source owned", ["price_source='owned': valid: "]),
+        ("--price 2", ["--price", "see capsim plan --help"]),
+        ("--system dgx-h100", ["--system", "see capsim plan --help"]),
+        ("--confidence 2", ["confidence=2.0: give a probability from 0.01 to 0.99, such as 0.8"]),
+        ("--confidence 0", ["confidence=0.0: give a probability"]),
+        ("--confidence sure", ["--confidence='sure': write a number"]),
+        ("--confidence nan", ["confidence=nan: give a probability"]),
+        ("--processes 0", ["processes=0: give a whole number from 1 to 1024"]),
+        ("--where tp<<8", ["where='tp<<8'"]),
+        ("--tp 0", ["tp=0: must be at least 1"]),
+        ("--stack xla-tpu --systems dgx-2", ["stack=xla-tpu runs on a tpu"]),
+        ("--stack megatron", ["unknown stack 'megatron'; did you mean megatron-lm"]),
+        ("--grid mars", ["unknown grid 'mars'"]),
+        ("--tokens many", ["--tokens='many': write a number"]),
+        ("--cluster nonsense", ["cluster='nonsense': "]),
+        ("--cluster tcp://127.0.0.1:1", ["cluster='tcp://127.0.0.1:1': "]),
+        ("--cluster=", ["cluster='': "]),
+        ("extra", ["extra"]),
+        ("--csv {folder}/missing/a.csv", ["a.csv: cannot be written (No such file or directory)"]),
+        ("--csv {folder}", ["cannot be written (it is a directory); name a file"]),
+    ],
+)
+def test_what_cannot_be_planned(capsim: Capsim, tmp_path: Path, options: str, fragments: list[str]) -> None:
+    given = shlex.split(options.format(folder=tmp_path))
+    assert_one_sentence(capsim(*BERT, "--csv", tmp_path / "all.csv", *given), *fragments)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragments"),
+    [
+        (["plan"], ["model", "see capsim plan --help"]),
+        (["plan", "bert-larg"], ["unknown model 'bert-larg'; did you mean bert-large"]),
+        (["plan", "none.yaml"], ["none.yaml: cannot be read"]),
+        (["sweep"], ["see capsim sweep --help"]),
+        (["sweep", "bert-large", "bert-larg"], ["unknown model 'bert-larg'; did you mean bert-large"]),
+        (["sweep", "bert-large", "--systems", "qqq"], ["unknown system 'qqq'"]),
+        (["sweep", "bert-large", "--devices", "8,x"], ["devices='8,x': write whole numbers separated by commas"]),
+        (["sweep", "bert-large", "--max-devices", "0"], ["max_devices=0: give a whole number"]),
+        (["sweep", "bert-large", "--where", "size=3"], ["unknown field of a plan in where 'size'"]),
+        (["sweep", "bert-large", "--stack", "qqq"], ["unknown stack 'qqq'"]),
+        (["sweep", "bert-large", "--processes", "none"], ["--processes='none': write a whole number"]),
+        (["sweep", "bert-large", "--seq-len", "0"], ["sequence_length=0: must be at least 1"]),
+        (["sweep", "bert-large", "--csv", "missing/all.csv"], ["missing/all.csv: cannot be written"]),
+    ],
+)
+def test_a_command_that_cannot_be(capsim: Capsim, arguments: list[str], fragments: list[str]) -> None:
+    assert_one_sentence(capsim(*arguments), *fragments)
+
+
+# on a terminal
+
+
+def _on_a_terminal(*arguments: object, interrupt: bool = False) -> tuple[int, str, str]:
+    """Status, output, and what a terminal gets of standard error; with Ctrl-C after the first progress."""
+    leader, follower = pty.openpty()
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job of a shell may ignore it
+        "from simulator import cli; from simulator.commands import progress\n"
+        f"progress._PATIENCE = progress._OFTEN = 0.0\ncli.main({list(map(str, arguments))!r})"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=follower, cwd=ROOT, start_new_session=True
+    ) as process:
+        os.close(follower)
+        seen, end = b"", time.monotonic() + 60.0
+        while time.monotonic() < end:
+            if select.select([leader], [], [], 0.1)[0]:
+                try:
+                    part = os.read(leader, 4096)
+                except OSError:  # how a terminal without processes ends
+                    break
+                if not part:
+                    break
+                seen += part
+                if interrupt and b" of " in seen:
+                    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: all processes get it
+                    interrupt = False
+        out = process.communicate(timeout=60)[0]
+    os.close(leader)
+    return process.returncode, out.decode(), seen.decode()
+
+
+def test_progress_leaves_a_clean_line() -> None:
+    status, out, terminal = _on_a_terminal(*BERT)
+    assert status == 0
+    assert out.startswith("bert-large: 6 options")
+    assert "1 of 6 systems and numbers of devices" in terminal
+    assert terminal.endswith("\r\033[K")
+    assert "\n" not in terminal
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_interruption_shows_the_best_so_far(processes: int) -> None:
+    given = ("plan", "palm-8b", "--systems", "superpod-h100,tpu-v4-pod", "--processes", processes)
+    status, out, terminal = _on_a_terminal(*given, interrupt=True)
+    assert status == 130
+    assert "interrupted: the best of what was seen until then" in out
+    assert "Not beaten in both time and money" in out
+    assert re.fullmatch(r"(\r\x1b\[K[^\r\n]*)+\r\x1b\[Kcapsim: interrupted\r\n", terminal), terminal
+
+
+def test_no_progress_where_nobody_looks(capsim: Capsim, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
+    assert capsim(*BERT).err == ""
+    assert capsim(*BERT, "--json").err == ""
+
+
+def test_interrupted_lists_are_written(capsim: Capsim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from simulator.renting import sweeping
+
+    def best_of(case: Any) -> Any:
+        if case.devices < 4:
+            raise KeyboardInterrupt
+        return real(case)
+
+    real = sweeping.best_of
+    monkeypatch.setattr(sweeping, "best_of", best_of)
+    path = tmp_path / "some.csv"
+    outcome = capsim(*BERT, "--json", "--csv", path)
+    assert (outcome.status, outcome.err) == (130, "capsim: interrupted\n")
+    assert not outcome.json["whole"]
+    assert {option["devices"] for option in outcome.json["options"]} == {4}
+    assert len(path.read_text().splitlines()) == 3

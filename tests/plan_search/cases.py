@@ -1,0 +1,126 @@
+"""Spaces of plans that are small enough to look at every plan of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.plan_search import conditions
+from simulator.plan_search.pricing import step_times, weigh
+from simulator.plan_search.searching import setting_of, space_of
+from simulator.plan_search.space import Space
+from simulator.scenario.scenario import Scenario, resolve
+from simulator.specs.plan import Plan
+
+Values = NDArray[np.float64]
+Key = tuple[Any, ...]
+_RECOMPUTE = ("none", "selective", "full")
+_SHARDINGS = ("none", "zero1", "zero2", "zero3", "hybrid")
+_SCHEDULES = ("1f1b", "gpipe", "interleaved", "zero-bubble")
+_ORDERS = list(permutations(("tp", "cp", "dp", "pp")))
+_SMALL: dict[str, tuple[dict[str, Any], str, int, dict[str, Any]]] = {
+    "bert": ({"base": "bert-large", "layers": 6}, "dgx-1-v100", 4, {"sequence_length": 4096, "global_batch": 16}),
+    "experts": ({"base": "mixtral-8x7b", "layers": 6}, "dgx-h100", 4, {"sequence_length": 8192, "global_batch": 4}),
+    "tpu": ({"base": "bert-large", "layers": 4}, "tpu-v4-pod", 8, {"sequence_length": 512, "global_batch": 4}),
+}
+SMALL = tuple(_SMALL)
+
+
+@cache
+def small(name: str) -> Scenario:
+    """A scenario with an open plan and few devices."""
+    model, system, devices, workload = _SMALL[name]
+    return resolve(model, system, devices=devices, workload=workload, open_plan=True)
+
+
+def space(scenario: Scenario, *, plan: Plan | None = None, where: str | None = None, usual: bool = False) -> Space:
+    """The plans of a scenario that conditions leave."""
+    wanted = (*conditions.given(plan or Plan()), *conditions.parse(where))
+    return replace(space_of(scenario, wanted, any_axis=True), usual=usual)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Every plan that keeps the rules, in no particular order."""
+
+    plans: list[Plan]
+    time: Values
+    memory: Values
+    fits: NDArray[np.bool_]
+
+    @cached_property
+    def keys(self) -> list[Key]:
+        """What tells the plans apart."""
+        return [key_of(plan) for plan in self.plans]
+
+    def fitting(self) -> Listing:
+        """The plans that fit."""
+        kept = np.flatnonzero(self.fits)
+        return Listing([self.plans[i] for i in kept], self.time[kept], self.memory[kept], self.fits[kept])
+
+
+def every(scenario: Scenario, looked_at: Space) -> Listing:
+    """Weigh and price a whole space and keep all of it."""
+    setting = setting_of(scenario)
+    parts = list(_parts(scenario, looked_at, setting))
+    if not parts:
+        return Listing([], np.zeros(0), np.zeros(0), np.zeros(0, dtype=np.bool_))
+    return Listing(
+        [plan for part in parts for plan in part.plans],
+        np.concatenate([part.time for part in parts]),
+        np.concatenate([part.memory for part in parts]),
+        np.concatenate([part.fits for part in parts]),
+    )
+
+
+def _parts(scenario: Scenario, looked_at: Space, setting: Any) -> Iterator[Listing]:
+    """One listing for each grid."""
+    for grid in looked_at.grids():
+        weighed = weigh(grid, setting, looked_at.rejected)
+        kept = np.flatnonzero(np.broadcast_to(weighed.kept, grid.shape))
+        columns = [
+            np.broadcast_to(each, grid.shape).reshape(-1)[kept]
+            for each in (step_times(weighed, setting), weighed.memory, weighed.fits)
+        ]
+        plans = [grid.plan(int(i), scenario.plan).with_degrees(scenario.devices) for i in kept]
+        yield Listing(plans, *columns)
+
+
+@cache
+def everything(name: str) -> Listing:
+    """All plans of a small scenario."""
+    return every(small(name), space(small(name)))
+
+
+def key_of(plan: Plan) -> Key:
+    """What tells a plan from others: axes of one rank have no place."""
+    order = plan.placement or ()
+    return (
+        *(plan.tp, plan.pp, plan.cp, plan.dp, plan.ep),
+        tuple(axis for axis in order if getattr(plan, axis) > 1),
+        *(plan.sharding, plan.sharding_group or 0, plan.schedule, plan.virtual_stages),
+        *(bool(plan.offload_optimizer), plan.micro_batch, bool(plan.sequence_parallel), plan.recompute),
+    )
+
+
+def simplicity(plan: Plan) -> Key:
+    """Less is simpler."""
+    return (
+        *(plan.pp, plan.tp, plan.cp, plan.ep),
+        *(_SHARDINGS.index(plan.sharding or ""), plan.sharding_group or 0),
+        *(plan.virtual_stages, _SCHEDULES.index(plan.schedule or "")),
+        *(bool(plan.offload_optimizer), _RECOMPUTE.index(plan.recompute or "")),
+        *(bool(plan.sequence_parallel), -(plan.micro_batch or 0), _ORDERS.index(plan.placement or ())),
+    )
+
+
+def rounded(values: Values) -> Values:
+    """Whole numbers that are equal where values differ by less than a billionth, but for those beside a border."""
+    whole: Values = np.rint(np.log(values) / 1e-9)
+    return whole

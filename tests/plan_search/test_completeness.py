@@ -1,0 +1,146 @@
+"""The space of a search is all plans: the same as written down field by field, checked one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from itertools import permutations, product
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from hardware.errors import InputError
+from simulator.plan_search.exploration import explore
+from simulator.plan_search.searching import setting_of
+from simulator.scenario.scenario import Scenario
+from simulator.specs.plan import Axis, Plan, Schedule, check
+from simulator.specs.plans import Plans
+from simulator.specs.stack import Recompute, Sharding
+from simulator.step.evaluation import evaluate
+from simulator.work.transformer import Scenarios
+from tests.plan_search.cases import SMALL, Key, every, everything, key_of, small, space
+
+_ORDERS: list[tuple[Axis, ...]] = list(permutations(get_args(Axis)))
+
+
+def _degrees(scenario: Scenario) -> Iterator[dict[str, Any]]:
+    """Degrees, virtual stages and micro-batches."""
+    devices, batch = scenario.devices, scenario.workload.global_batch or 1
+    few = range(1, devices + 1)
+    for tp, pp, cp, dp, ep in product(few, few, few, few, range(1, scenario.model.experts + 1)):
+        if tp * pp * cp * dp != devices:
+            continue
+        for virtual, micro in product(range(1, scenario.model.all_layers + 3), range(1, batch + 1)):
+            degrees = {"tp": tp, "pp": pp, "cp": cp, "dp": dp, "ep": ep}
+            yield degrees | {"virtual_stages": virtual, "micro_batch": micro}
+
+
+def _shardings(replicas: int, node: int) -> Iterator[dict[str, Any]]:
+    """What replicas share; hybrid sharding over nodes."""
+    if replicas == 1:
+        yield {"sharding": "none"}
+        return
+    for name in get_args(Sharding):
+        if name != "hybrid":
+            yield {"sharding": name}
+        elif node < replicas:
+            yield {"sharding": name, "sharding_group": node}
+
+
+def _schedules(degrees: dict[str, Any]) -> Iterator[Schedule]:
+    """Schedules that a number of stages and of virtual stages allows."""
+    for name in get_args(Schedule):
+        several, virtual = degrees["pp"] > 1, degrees["virtual_stages"] > 1
+        allowed = {
+            "1f1b": not virtual,
+            "gpipe": several and not virtual,
+            "interleaved": virtual,
+            "zero-bubble": several,
+        }
+        if allowed[name]:
+            yield name
+
+
+def _written_down(scenario: Scenario) -> Iterator[Plan]:
+    """Plans that keep the rules, each once."""
+    node = scenario.system.devices_per_node
+    for degrees in _degrees(scenario):
+        shares = (False, True) if degrees["tp"] > 1 else (False,)
+        for sharding, schedule, shared in product(
+            _shardings(degrees["dp"] * degrees["cp"], node), _schedules(degrees), shares
+        ):
+            fields = {**degrees, "sharding_group": None, **sharding, "schedule": schedule, "sequence_parallel": shared}
+            plan = scenario.plan.model_copy(update=fields)
+            if not _is_allowed(plan, scenario):
+                continue
+            orders = {tuple(a for a in order if degrees[a] > 1): order for order in _ORDERS}
+            for order, offload, recompute in product(orders.values(), (False, True), get_args(Recompute)):
+                more = {"placement": order, "offload_optimizer": offload, "recompute": recompute}
+                yield plan.model_copy(update=more)
+
+
+def _is_allowed(plan: Plan, scenario: Scenario) -> bool:
+    """Whether a plan keeps the rules, which know nothing of placement, offloading and recomputation."""
+    try:
+        check(plan.with_degrees(scenario.devices), scenario.model, scenario.workload, scenario.stack)
+    except InputError:
+        return False
+    return True
+
+
+@cache
+def _brute(name: str) -> tuple[set[Key], int, int, float]:
+    """Plans, their number, the number of those that fit, and the least time."""
+    scenario = small(name)
+    plans = list(_written_down(scenario))
+    rows = Plans.stack([plan.columns(scenario.workload) for plan in plans])
+    shared = replace(scenario, plan=plans[0]).columns()
+    backend = scenario.backend()
+    found = evaluate(Scenarios(shared.models, shared.workloads, rows, shared.stacks), backend)
+    fits = np.asarray(found.memory.total) <= scenario.system.device.memory_capacity
+    return set(map(key_of, plans)), len(plans), int(fits.sum()), float(np.asarray(found.step.time)[fits].min())
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_plan_is_tried_once(name: str) -> None:
+    keys, number, *_ = _brute(name)
+    assert len(keys) == number
+    listed = everything(name).keys
+    assert len(listed) == len(set(listed)) == number
+    assert set(listed) == keys
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_counts_and_the_best_are_those_of_brute_force(name: str) -> None:
+    _, number, fitting, quickest = _brute(name)
+    found = explore(space(small(name)), setting_of(small(name)))
+    assert (found.candidates, found.feasible) == (number, fitting)
+    assert found.best.places[0].time == pytest.approx(quickest, rel=1e-12)
+    assert found.whole
+    assert found.rejected["memory"] == number - fitting
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_usual_plans_are_some_of_all_with_the_same_values(name: str) -> None:
+    whole = everything(name)
+    values = dict(zip(whole.keys, zip(whole.time, whole.memory, strict=True), strict=True))
+    listed = every(small(name), space(small(name), usual=True))
+    assert 0 < len(listed.plans) == len(set(listed.keys)) < len(values)
+    for key, time, memory in zip(listed.keys, listed.time, listed.memory, strict=True):
+        assert values[key] == (pytest.approx(time, rel=1e-12), memory)
+
+
+def test_a_batch_has_all_its_divisors_as_micro_batches() -> None:
+    sizes = {plan.micro_batch for plan in everything("bert").plans}
+    assert sizes == {1, 2, 4, 8, 16}
+
+
+def test_axes_of_a_named_stack_are_its_own_unless_asked_for() -> None:
+    scenario = small("bert")
+    assert "tp" not in scenario.stack.axes
+    narrow = replace(space(scenario), any_axis=False)
+    assert {(plan.tp, plan.pp, plan.cp) for plan in every(scenario, narrow).plans} == {(1, 1, 1)}
+    asked = replace(space(scenario, where="tp>=2"), any_axis=False)
+    assert {(plan.tp, plan.pp, plan.cp) for plan in every(scenario, asked).plans} == {(2, 1, 1), (4, 1, 1)}

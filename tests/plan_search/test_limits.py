@@ -1,0 +1,143 @@
+"""Searches that leave memory free, end in time or stay within a budget: against every plan of small spaces."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hardware.errors import InputError
+from simulator.plan_search.limits import read_budget, read_deadline, read_headroom
+from simulator.plan_search.searching import Search, search, searched
+from simulator.specs.plan import Plan
+from simulator.terminal import search as report
+from tests.plan_search.cases import SMALL, everything, small
+
+DAY = 86400.0
+
+
+@cache
+def _found(name: str, **wishes: Any) -> Search:
+    return searched(small(name), Plan(), False, **wishes)
+
+
+def _middle(name: str) -> float:
+    """A step time that half of the plans that fit do not take [s]."""
+    return float(np.median(everything(name).fitting().time))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_memory_that_stays_free(name: str) -> None:
+    plans = everything(name)
+    share = float(np.median(plans.memory)) / small(name).system.device.memory_capacity
+    found = _found(name, headroom=1.0 - share)
+    kept = plans.memory <= share * small(name).system.device.memory_capacity
+    assert 0 < found.feasible == found.priced == int(kept.sum()) < len(plans.plans)
+    assert found.rejected["memory"] == len(plans.plans) - found.feasible
+    assert found.best[0].step_time_s == pytest.approx(plans.time[kept].min(), rel=1e-12)
+    assert found.limits.headroom == 1.0 - share
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_deadline(name: str) -> None:
+    slowest, fitting = _middle(name), everything(name).fitting()
+    steps = small(name).workload.total_steps
+    found = _found(name, deadline=slowest * steps * (1 + 1e-9), objective="memory", top=1)
+    kept = fitting.time <= slowest
+    assert (found.priced, found.feasible) == (len(fitting.plans), int(kept.sum()))
+    assert found.rejected["limits"] == found.priced - found.feasible
+    assert found.best[0].memory_bytes["total"] == fitting.memory[kept].min()
+    assert found.best[0].run.time_s <= slowest * steps * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("name", ["bert", "tpu"])
+def test_a_budget(name: str) -> None:
+    best = _found(name, top=1).best[0]
+    assert best.run.cost_usd is not None
+    found = _found(name, budget=1.2 * best.run.cost_usd, top=1000)
+    assert 0 < found.feasible < found.priced
+    assert all((one.run.cost_usd or 0.0) <= 1.2 * best.run.cost_usd for one in found.best)
+    assert _found(name, budget=1.2 * best.run.cost_usd, deadline=1.1 * best.run.time_s).feasible < found.feasible
+
+
+def test_the_front_and_the_table_keep_the_limits() -> None:
+    wishes = {"deadline": _middle("bert") * small("bert").workload.total_steps, "headroom": 0.3}
+    found = _found("bert", pareto="time,memory", by="tp,pp", **wishes)
+    capacity = small("bert").system.device.memory_capacity
+    assert found.pareto
+    assert found.fastest is not None
+    for one in found.pareto:
+        assert one.run.time_s <= wishes["deadline"]
+        assert one.memory_bytes["total"] <= 0.7 * capacity
+    times = [cell.step_time_s for cell in found.fastest.cells if cell.step_time_s is not None]
+    assert min(times) == found.best[0].step_time_s
+    assert max(times) <= _middle("bert")
+
+
+def test_what_comes_nearest_where_nothing_is_fast_enough() -> None:
+    quickest = _found("bert", top=1).best[0]
+    found = _found("bert", deadline=0.5 * quickest.run.time_s)
+    assert (found.best, found.feasible) == ((), 0)
+    assert found.priced == found.rejected["limits"] > 0
+    assert found.nearest is not None
+    assert found.nearest.plan == quickest.plan
+    assert report.why_nothing(found) == (
+        f"no plan is left: {found.priced:,} fit, and all of them are slower or dearer than asked"
+    )
+    words = report.nearest_words(found, found.nearest)
+    assert report.plan_words(quickest) in words
+    assert "too much" not in words
+
+
+def test_what_comes_nearest_where_nothing_leaves_so_much_free() -> None:
+    found = search("bert-large", "dgx-1-v100", workload={"sequence_length": 512, "global_batch": 8}, headroom="90 %")
+    assert (found.best, found.priced) == ((), 0)
+    assert found.nearest is not None
+    assert found.nearest.fits  # but not in a tenth of the memory
+    assert report.nearest_words(found, found.nearest).endswith("too much")
+
+
+def test_json_says_what_was_asked() -> None:
+    found = _found("bert", headroom=0.25, deadline="2d", by="sharding,recompute", top=1).to_dict()
+    assert (found["headroom"], found["deadline_s"], found["budget_usd"]) == (0.25, 2 * DAY, None)
+    assert found["fastest"]["by"] == ["sharding", "recompute"]
+
+
+@pytest.mark.parametrize(
+    ("given", "share"), [(0, 0.0), (0.1, 0.1), ("10%", 0.1), (" 10 % ", 0.1), ("0.25", 0.25), (0.9, 0.9)]
+)
+def test_shares_of_memory(given: Any, share: float) -> None:
+    assert read_headroom(given) == share
+
+
+@pytest.mark.parametrize("given", ["all", "100%", -0.1, 1.0, True, None, float("nan"), "", "1e", "10 GB"])
+def test_no_shares_of_memory(given: Any) -> None:
+    with pytest.raises(InputError, match=r"^headroom=.*: give a share of the memory from 0 to below 1, such as 10%$"):
+        read_headroom(given)
+
+
+@pytest.mark.parametrize(("given", "seconds"), [(None, None), (60, 60.0), ("2d", 2 * DAY), ("8 weeks", 56 * DAY)])
+def test_deadlines(given: Any, seconds: float | None) -> None:
+    assert read_deadline(given) == seconds
+
+
+@pytest.mark.parametrize("given", ["soon", "d", -1, "0 s", "200 years", True, "5"])
+def test_no_deadlines(given: Any) -> None:
+    with pytest.raises(InputError, match=r"^deadline="):
+        read_deadline(given)
+
+
+@pytest.mark.parametrize("given", [0, -5.0, "1e6", True, 1e15, float("nan")])
+def test_no_budgets(given: Any) -> None:
+    with pytest.raises(InputError, match=r"^budget=.*: give a positive amount of USD, such as 5e6$"):
+        read_budget(given)
+
+
+def test_a_budget_needs_a_price() -> None:
+    work = {"sequence_length": 512, "global_batch": 8}
+    with pytest.raises(InputError, match=r"^budget=1000: no price of v100-sxm3-32gb is known") as refused:
+        search("bert-large", "dgx-2", workload=work, budget=1000.0)
+    assert list(refused.value.fields) == ["price"]
+    assert search("bert-large", "dgx-2", workload=work, budget=1e5, price=1.0, top=1).best
