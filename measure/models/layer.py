@@ -112,7 +112,7 @@ class Tower(nn.Module):
         own = 1 if model.shared_layers else number or 0
         self.repeats = (number or 0) // own
         self.layers = nn.ModuleList(
-            Layer(model, setting, experts=_has_experts(model, index) and not decoder, to_encoder=decoder)
+            Layer(model, setting, experts=model.kind_of_layer(index).has_experts and not decoder, to_encoder=decoder)
             for index in range(own)
         )
         self.final_norm = norm(model, model.hidden_size, setting) if model.norm_position == "pre" else nn.Identity()
@@ -127,11 +127,6 @@ class Tower(nn.Module):
             else:
                 hidden = layer(hidden, scores, memory)
         return self.final_norm(hidden)
-
-
-def _has_experts(model: Model, index: int) -> bool:
-    """Whether a layer has experts: the last of every period."""
-    return model.experts > 1 and index % model.expert_period == model.expert_period - 1
 
 
 def parameters_of(modules: Sequence[nn.Module]) -> int:

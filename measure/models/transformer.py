@@ -197,7 +197,9 @@ def build(model: Model, setting: Setting) -> Transformer:
     ValueError
         Where the architecture has a part that is not built.
     """
-    if setting.fused_attention and (model.sliding_window or model.positions == "transformer-xl"):
+    if setting.fused_attention and (
+        model.sliding_window or model.window_pattern or model.positions == "transformer-xl"
+    ):
         raise ValueError(f"{model.id}: fused attention is built for whole sequences without a product of positions")
     return Transformer(model, setting)
 

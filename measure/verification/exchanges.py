@@ -20,29 +20,18 @@ from measure.verification.kinds import by_kind
 from measure.verification.reference import Reference, number
 from measure.verification.rows import Reason, Row, Unit, attempt, row
 from simulator.specs.model import Model
-from simulator.work.counts import ModelCounts, count
 from simulator.work.messages import Message, messages
+from simulator.work.program import Program, program_of
+from simulator.work.tasks import Resource
 from simulator.work.transformer import Scenarios
 
-_TO_REPLICAS = frozenset(
-    {
-        "parameters of a layer",
-        "gradients of a layer",
-        "parameters of embedding or head",
-        "gradients of embedding or head",
-        "gradients",
-        "gradients of experts",
-        "updated parameters",
-    }
-)
-"""Messages among ranks that hold the same part of the model."""
 _KINDS: tuple[Kind, ...] = ("all_reduce", "all_gather", "reduce_scatter")
 Sums = Counter[tuple[Kind, Unit]]
 _FEW = 2
 """Micro-batches of a step that is counted: enough to tell what happens for each from what happens once."""
 
 
-def traffic_of(scenarios: Scenarios, counted: ModelCounts) -> Counter[Collective]:
+def traffic_of(program: Program) -> Counter[Collective]:
     """The simulator's collectives as torch's would be logged.
 
     Raises
@@ -51,7 +40,7 @@ def traffic_of(scenarios: Scenarios, counted: ModelCounts) -> Counter[Collective
         Where a size or a number is not whole, or a device sends something to a neighbour only.
     """
     found: Counter[Collective] = Counter()
-    for message in _sent(messages(scenarios, counted)):
+    for message in _sent(messages(program)):
         size, degree, times = (number(value) for value in (message.message_bytes, message.degree, message.count))
         if message.kind == "send" or (size, degree, times) != (int(size), int(degree), int(times)):
             raise ValueError(f"{message.name}: {times:g} of {size:g} bytes among {degree:g} ranks is no collective")
@@ -105,7 +94,9 @@ def to_partners(reference: Reference) -> Iterator[Row]:
         return
     alone = _plans(reference, dp=1.0, pp=1.0, virtual_stages=1.0, micro_batches=1.0)
     alone = replace(alone, plans=replace(alone.plans, parameter_group=1.0, gradient_group=1.0, optimizer_group=1.0))
-    said = [one for one in messages(alone, count(alone)) if one.name not in _TO_REPLICAS and one.kind in _KINDS]
+    said = [
+        one for one in messages(program_of(alone)) if one.resource is not Resource.DATA_LINKS and one.kind in _KINDS
+    ]
     found = attempt(lambda: _with_partners(reference), reference.unlike, reference.unequal_tokens)
     yield from _rows("tensor parallelism, one micro-batch, all stages", said, found)
 
@@ -145,10 +136,10 @@ def to_replicas(reference: Reference) -> Iterator[Row]:
         return
     plans = reference.columns.plans
     few = min(number(plans.micro_batches), _FEW)
-    scenarios = _plans(reference, micro_batches=few)
+    program = program_of(_plans(reference, micro_batches=few))
     stages = range(reference.scenario.plan.pp or 1)
-    said = [one for stage in stages for one in messages(scenarios, reference.counted, float(stage))]
-    said = [one for one in said if one.name in _TO_REPLICAS]
+    said = [one for stage in stages for one in messages(program, float(stage))]
+    said = [one for one in said if one.resource is Resource.DATA_LINKS]
     obstacles = (reference.spread_experts, reference.unequal_columns)
     group = f"replicas, {few:.0f} micro-batch{'es' if few > 1 else ''}, all stages"
     if reference.scenario.plan.sharding in ("none", "zero1"):
@@ -162,7 +153,7 @@ def _of_data_parallelism(
 ) -> Iterator[Row]:
     """Gradients that every replica has in full; what each updated of the parameters where it has a part of them."""
     each = reference.scenario.stack.reduces_each_micro_batch
-    reduced = [one for one in said if one.name != "updated parameters"]
+    reduced = [one for one in said if one.kind != "all_gather"]
     setting = reference.of_replica(dtype=reference.gradient)
 
     def gradients(model: Model) -> Counter[str]:

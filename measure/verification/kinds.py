@@ -45,7 +45,7 @@ class Parts(Generic[Key]):
 def shallow(model: Model) -> Model:
     """The same model with one layer of each kind."""
     dense, experts = _first_tower(model)
-    changes: dict[str, Any] = {"layers": 1 + (dense > 0 and experts > 0), "expert_period": 1}
+    changes: dict[str, Any] = {"layers": 1 + (dense > 0 and experts > 0), "expert_period": 1, "dense_layers_first": 0}
     if dense > 0 and experts > 0:
         changes["expert_period"] = 2
     return model.model_copy(update=changes | ({"decoder_layers": 1} if model.decoder_layers else {}))
@@ -73,7 +73,7 @@ def kinds(model: Model) -> tuple[Kind, ...]:
 
 def _first_tower(model: Model) -> tuple[int, int]:
     """Layers of the encoder, or of the only tower, without and with experts."""
-    experts = model.layers // model.expert_period if model.experts > 1 else 0
+    experts = sum(model.kind_of_layer(index).has_experts for index in range(model.layers))
     return model.layers - experts, experts
 
 

@@ -18,16 +18,17 @@ from measure.verification.kinds import Parts, by_kind, kinds
 from measure.verification.reference import Reference, number
 from measure.verification.rows import Row, attempt, row
 from simulator.specs.model import Model
-from simulator.work.counts import count, totals
+from simulator.work.counts import counts_of
+from simulator.work.program import program_of
 
 
 def parameters(reference: Reference) -> Iterator[Row]:
     """Trainable parameters of the model, and of one tensor-parallel rank."""
-    whole = totals(reference.columns, reference.counted).parameters
+    whole = counts_of(reference.program).parameters
     found = attempt(lambda: parameters_of([build(reference.model, reference.setting())]))
     yield row("parameters", "of the model", "parameter", number(whole), found, float)
     if reference.tensor_ranks > 1:
-        one = reference.counted.together
+        one = reference.program.together
         split = reference.setting(split=Alone(reference.tensor_ranks))
         spread = (reference.spread_experts, reference.unequal_columns)
         found = attempt(lambda: parameters_of([build(reference.model, split)]), *spread)
@@ -37,9 +38,9 @@ def parameters(reference: Reference) -> Iterator[Row]:
 
 def arithmetic(reference: Reference) -> Iterator[Row]:
     """Floating-point operations of matrix products: of a step, and of a micro-batch on one device."""
-    group, one = "one micro-batch on one device, all layers", reference.counted.together
+    group, one = "one micro-batch on one device, all layers", reference.program
     batch = reference.scenario.workload.global_batch or 1
-    step = totals(reference.columns, reference.counted).model_flops
+    step = counts_of(reference.program).model_flops
     found = attempt(
         lambda: _of_batch(reference, batch).together()["flops"],
         reference.padding,
@@ -127,10 +128,13 @@ def kept(reference: Reference) -> Iterator[Row]:
     if reference.autocasts:
         notes.append("cast as torch.autocast does on a GPU")
     note = "; ".join(filter(None, notes)) or None
-    said = {"embedding": reference.counted.embedding.saved_bytes, "head": reference.counted.head.saved_bytes}
+    said = {
+        "embedding": reference.program.embedding.tally.saved_bytes,
+        "head": reference.program.head.tally.saved_bytes,
+    }
     for index, kind in enumerate(kinds(reference.model)):
         alone = (replace(columns.models.layers[index], count=1.0),)
-        one = count(replace(columns, models=replace(columns.models, layers=alone))).layers.saved_bytes
+        one = program_of(replace(columns, models=replace(columns.models, layers=alone))).layers.saved_bytes
         yield row(group, f"kept by a {kind.name}", "B", number(one), found, itemgetter(kind.name), note)
     for name, value in said.items():
         yield row(group, f"kept by the {name}", "B", number(value), found, itemgetter(name), note)

@@ -13,6 +13,7 @@ from measure.verification.reference import Reference, number
 from measure.verification.rows import Reason, Row, attempt, row
 from simulator.formulas import pipeline
 from simulator.work.messages import messages
+from simulator.work.tasks import Resource
 
 _NAMES: dict[str, ScheduleName] = {
     "1f1b": "1F1B",
@@ -137,15 +138,16 @@ def _replayed(shape: _Shape) -> Replay:
 
 def _transfers(reference: Reference, shape: _Shape) -> Iterator[Row]:
     """What the first stage sends to the next and to the last: activations, and with several chunks gradients."""
-    columns, group = reference.columns, "pipeline"
-    sent = [one for one in messages(columns, reference.counted, 0.0) if one.name == "activations between stages"]
+    group = "pipeline"
+    found = messages(reference.program, 0.0)
+    sent = [one for one in found if one.part == "pipeline_transfer"]
     times = sum(number(one.count) for one in sent) * shape.micro_batches / shape.all
-    found = attempt(lambda: _sends(shape))
-    yield row(group, "transfers from stage 1", "message", times, found, float, shape.note)
+    seen = attempt(lambda: _sends(shape))
+    yield row(group, "transfers from stage 1", "message", times, seen, float, shape.note)
     size = number(sent[0].message_bytes)
     yield row(group, "each of these", "B", size, attempt(lambda: _hidden(reference), *_no_size(reference)), float)
-    for one in messages(columns, reference.counted, 0.0):
-        if one.name == "gradients of the tied embedding" and number(one.count):
+    for one in found:
+        if one.part == "gradient_reduction" and one.resource is Resource.PIPELINE_LINKS and number(one.count):
             table = Reason("torch's pipelines do not add up the gradients of a table that stages share")
             yield row(group, "tied embedding", "B", number(one.message_bytes), table, float)
 
@@ -172,7 +174,7 @@ def _no_size(reference: Reference) -> tuple[str | None, ...]:
 def _hidden(reference: Reference) -> int:
     """Bytes of the hidden states between two layers."""
     setting = reference.on_rank(dtype=reference.held)
-    model = reference.model.model_copy(update={"layers": 1, "expert_period": 1})
+    model = reference.model.model_copy(update={"layers": 1, "expert_period": 1, "dense_layers_first": 0})
     with reference.run(model, setting) as (module, batch):
         hidden = module.embedding(batch.tokens, batch.types)
         return int(hidden.numel() * hidden.element_size())

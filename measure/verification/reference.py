@@ -17,7 +17,7 @@ from measure.models import Alone, Batch, Setting, Split, Transformer, build, ran
 from simulator.formulas.typing import Num
 from simulator.scenario.scenario import Scenario
 from simulator.specs.model import Model
-from simulator.work.counts import ModelCounts, count
+from simulator.work.program import Program, program_of
 from simulator.work.transformer import Scenarios, autocasts
 
 _ELEMENTS = {
@@ -47,14 +47,14 @@ class Reference:
         return self.scenario.columns()
 
     @cached_property
-    def counted(self) -> ModelCounts:
+    def program(self) -> Program:
         """What the formulas say of one device."""
-        return count(self.columns)
+        return program_of(self.columns)
 
     @property
     def model(self) -> Model:
         """The architecture; a window of attention only changes which scores a fused kernel computes."""
-        return self.scenario.model.model_copy(update={"sliding_window": None})
+        return self.scenario.model.model_copy(update={"sliding_window": None, "window_pattern": ()})
 
     @property
     def tensor_ranks(self) -> int:
@@ -166,8 +166,9 @@ class Reference:
     @property
     def windowed(self) -> str | None:
         """Whether a fused kernel leaves scores out that torch's meta kernel counts."""
-        window, length = self.scenario.model.sliding_window, self.scenario.workload.sequence_length or 0
-        if self.scenario.stack.attention == "fused" and window is not None and window < length:
+        model, length = self.scenario.model, self.scenario.workload.sequence_length or 0
+        window = min(filter(None, (model.sliding_window, *model.window_pattern)), default=length)
+        if self.scenario.stack.attention == "fused" and window < length:
             return f"torch counts fused attention without its window of {window:,} tokens"
         return None
 

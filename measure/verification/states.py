@@ -42,7 +42,7 @@ def states(reference: Reference) -> Iterator[Row]:
     casts = "with 16-bit copies of weights, cast as torch.autocast does on a GPU" if reference.autocasts else None
     copies = "with master copies of parameters in fp32" if number(plans.master_bytes) else None
     for place in _places(reference):
-        formula = on_stage(reference.columns, reference.counted, float(place.stage))
+        formula = on_stage(reference.program, float(place.stage))
         quantities = (
             ("parameters", formula.parameters, plans.parameter_group, _parameters, None, casts),
             ("gradients", formula.gradients, plans.gradient_group, _gradients, _unsummed(reference), None),

@@ -7,17 +7,19 @@ from collections.abc import Iterator
 from measure.verification.reference import Reference, number
 from measure.verification.rows import Row
 from simulator.work.messages import messages
+from simulator.work.tasks import Part
 
-_REASONS = {
-    "ring of keys and values": "torch's context parallelism was not made to run without devices",
-    "all-to-all of experts": "experts on several devices are not built",
+_REASONS: dict[Part, str] = {
+    "context_parallel": "torch's context parallelism was not made to run without devices",
+    "expert_parallel": "experts on several devices are not built",
 }
 
 
 def uncounted(reference: Reference) -> Iterator[Row]:
     """Rings of context parallelism, and tokens that are sent to experts, of one step of the first stage."""
-    found = messages(reference.columns, reference.counted)
-    for name, reason in _REASONS.items():
-        size = sum(number(one.count) * number(one.message_bytes) for one in found if one.name == name)
+    found = messages(reference.program)
+    for part, reason in _REASONS.items():
+        sent = [one for one in found if one.part == part]
+        size = sum(number(one.count) * number(one.message_bytes) for one in sent)
         if size:
-            yield Row("sent in a step, first stage", name, "B", size, None, reason=reason)
+            yield Row("sent in a step, first stage", sent[0].name, "B", size, None, reason=reason)

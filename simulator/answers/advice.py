@@ -14,7 +14,7 @@ from simulator.scenario.scenario import Scenario
 from simulator.specs.plan import Plan, columns_of
 from simulator.specs.plans import constraints
 from simulator.step.memory import peak
-from simulator.work.counts import count
+from simulator.work.program import program_of
 from simulator.work.transformer import Scenarios
 
 _GIB = 2.0**30
@@ -73,7 +73,7 @@ def _remedy(scenario: Scenario, capacity: float) -> str:
             changed.append((words, plan))
     plans = columns_of([plan for _, plan in changed], scenario.workload)
     columns = Scenarios(scenario.model.columns(), scenario.workload.columns(), plans, scenario.stack.columns())
-    totals = np.broadcast_to(peak(columns, count(columns)).total, len(changed))
+    totals = np.broadcast_to(peak(program_of(columns)).total, len(changed))
     kept = np.ones(len(changed), dtype=bool)
     for rule in constraints(plans, columns.models, columns.workloads, columns.stacks):
         kept &= np.broadcast_to(rule.kept, len(changed))

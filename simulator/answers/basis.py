@@ -8,9 +8,8 @@ import numpy as np
 
 from simulator.pricing.backend import Backend
 from simulator.pricing.measured import TIERS, MeasuredBackend
-from simulator.step.time import price
-from simulator.work.counts import ModelCounts
-from simulator.work.transformer import Scenarios
+from simulator.step.time import step_time
+from simulator.work.program import Program
 
 Served = Literal["measured", "near", "fitted", "catalogue", "stack"]
 SERVED: tuple[Served, ...] = get_args(Served)
@@ -24,7 +23,7 @@ WORDS: dict[Served, str] = {
 _NUDGE = 1e-4
 
 
-def served(scenarios: Scenarios, of_device: ModelCounts, backend: Backend, seconds: float) -> dict[Served, float]:
+def served(program: Program, backend: Backend, seconds: float) -> dict[Served, float]:
     """Share of a step that each tier serves; they add up to 1.
 
     A share is how much of the step grows with the times of a tier, so that what hides behind something else counts
@@ -32,10 +31,8 @@ def served(scenarios: Scenarios, of_device: ModelCounts, backend: Backend, secon
 
     Parameters
     ----------
-    scenarios
-        One scenario.
-    of_device
-        Its counts.
+    program
+        Of one scenario.
     backend
         What prices it.
     seconds
@@ -45,7 +42,7 @@ def served(scenarios: Scenarios, of_device: ModelCounts, backend: Backend, secon
         return {}
 
     def stressed(tier: Literal["measured", "near", "fitted", "catalogue"]) -> float:
-        found = price(scenarios, of_device, backend.stressed(tier, 1.0 + _NUDGE), broken_down=False).time
+        found = step_time(program, backend.stressed(tier, 1.0 + _NUDGE), broken_down=False).time
         return max((float(np.asarray(found)) / seconds - 1.0) / _NUDGE, 0.0)
 
     shares: dict[Served, float] = {tier: stressed(tier) for tier in TIERS}

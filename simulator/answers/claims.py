@@ -14,7 +14,7 @@ from simulator.answers.estimate import Estimate, answer
 from simulator.evidence import held_out
 from simulator.scenario.scenario import Scenario, complete, resolve
 from simulator.specs.loading import ScenarioFile
-from simulator.work.counts import count
+from simulator.work.program import program_of
 
 _FILE = Path(__file__).with_name("claims.yaml")
 _PLAIN = ConfigDict(frozen=True, extra="forbid")
@@ -108,7 +108,7 @@ _QUANTITIES: dict[str, Callable[[Scenario, Estimate], float]] = {
     "step_time_s": lambda _, found: found.step_time_s,
     "run_minutes": lambda _, found: found.run.time_s / 60.0,
     "memory_share": lambda _, found: found.memory_bytes["total"] / found.memory_bytes["capacity"],
-    "kept_bytes_per_layer": lambda scenario, _: float(count(scenario.columns()).largest_layer.saved_bytes),
+    "kept_bytes_per_layer": lambda scenario, _: float(program_of(scenario.columns()).largest_layer.saved_bytes),
 }
 
 

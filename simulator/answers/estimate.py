@@ -28,7 +28,7 @@ from simulator.specs.running import Ownership, Reliability
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 from simulator.step.evaluation import evaluate
-from simulator.work.counts import totals
+from simulator.work.counts import counts_of
 
 _FAR = 0.9
 """Distance from the nearest run of the evidence beyond which the answer says so."""
@@ -238,7 +238,7 @@ def answer(scenario: Scenario) -> Estimate:
     """Estimate a complete scenario."""
     columns, backend = scenario.columns(), scenario.backend()
     found = evaluate(columns, backend)
-    whole = totals(columns, found.counts)
+    whole = counts_of(found.program)
     seconds, devices = float(found.step.time), scenario.devices
     likely = interval_of(scenario)
     model_flops, executed = float(whole.model_flops), float(whole.executed_flops)
@@ -279,7 +279,7 @@ def answer(scenario: Scenario) -> Estimate:
         fits=fits,
         run=run,
         evidence=_plain_interval(likely, scenario) if likely else None,
-        served=served(columns, found.counts, backend, seconds) or None,
+        served=served(found.program, backend, seconds) or None,
         assumed=(*scenario.assumed, *told),
         warnings=(
             *warnings_of(scenario, float(found.memory.total), capacity),

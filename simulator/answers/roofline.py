@@ -7,15 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from simulator.formulas.roofline import shortest_time
-from simulator.formulas.typing import Num
-from simulator.pricing.backend import Backend
+from simulator.pricing.requests import Attention, MatrixProduct, Stream
 from simulator.scenario.scenario import Scenario
-from simulator.work.operators import FusedAttention, Operator
-from simulator.work.tally import repeats
-from simulator.work.transformer import embedding, head, layer
+from simulator.work.messages import tasks_of_stage
+from simulator.work.program import program_of
+from simulator.work.tasks import Phase
 
 Pass = Literal["forward", "backward", "recomputation"]
 Bound = Literal["compute", "memory"]
+_PASSES: dict[Phase, Pass] = {
+    Phase.FORWARD: "forward",
+    Phase.BACKWARD: "backward",
+    Phase.RECOMPUTE: "recomputation",
+}
 
 
 @dataclass(frozen=True)
@@ -96,59 +100,29 @@ def roofline(scenario: Scenario) -> Roofline:
     ('softmax and dropout', 'memory', 153)
     """
     together: dict[tuple[str, str], Work] = {}
-    device = _Device.of(scenario)
-    for work in _all(scenario, device):
+    peak, bandwidth = scenario.peak, float(scenario.system.device.memory.bandwidth)
+    for work in _all(scenario, peak, bandwidth):
         key = work.operator, work.direction
         together[key] = _sum(together[key], work) if key in together else work
     ordered = sorted(together.values(), key=lambda work: -work.time_s)
-    return Roofline(device.peak, device.bandwidth, tuple(ordered))
+    return Roofline(peak, bandwidth, tuple(ordered))
 
 
-@dataclass(frozen=True)
-class _Device:
-    """What prices operators, and what the data sheet says."""
-
-    backend: Backend
-    peak: float
-    bandwidth: float
-
-    @classmethod
-    def of(cls, scenario: Scenario) -> _Device:
-        """The device of a scenario."""
-        return cls(scenario.backend(), scenario.peak, float(scenario.system.device.memory.bandwidth))
-
-
-def _all(scenario: Scenario, device: _Device) -> Iterator[Work]:
-    """Every operator of every kind of layer, of the embedding and of the head."""
-    columns = scenario.columns()
-    plans, stacks = columns.plans, columns.stacks
-    calls = float(plans.micro_batches)
-    for group in columns.models.layers:
-        number = calls * float(group.count) / float(plans.pp)
-        for operator in layer(group, columns):
-            yield from _works(operator, device, number, again=float(repeats(operator, plans, stacks)))
-    for operator in (*embedding(columns), *head(columns)):
-        yield from _works(operator, device, calls, again=0.0)
-
-
-def _works(operator: Operator, device: _Device, number: float, *, again: float) -> Iterator[Work]:
-    """Both passes of an operator, and its recomputation; nothing of what moves nothing, as collectives."""
-    ahead = operator.forward_flops, operator.forward_traffic, operator.forward_time(device.backend)
-    backward = operator.backward_flops
-    if isinstance(operator, FusedAttention):
-        backward = backward + operator.recomputed_flops
-    back = backward, operator.backward_traffic, operator.backward_time(device.backend)
-    passes: tuple[tuple[Pass, float, tuple[Num, Num, Num]], ...] = (
-        ("forward", number, ahead),
-        ("backward", number, back),
-        ("recomputation", number * again, ahead),
-    )
-    for direction, calls, (flops, moved_bytes, time) in passes:
-        computed, moved = calls * float(flops * operator.computed_share), calls * float(moved_bytes)
-        if moved > 0.0 and float(time) > 0.0:
-            shortest = float(shortest_time(computed, moved, peak=device.peak, bandwidth=device.bandwidth))
-            bound: Bound = "compute" if computed / device.peak > moved / device.bandwidth else "memory"
-            yield Work(operator.name, operator.part, direction, computed, moved, calls * float(time), shortest, bound)
+def _all(scenario: Scenario, peak: float, bandwidth: float) -> Iterator[Work]:
+    """Every operator of every kind of layer, of the embedding and of the head, on a stage that has both ends."""
+    program, backend = program_of(scenario.columns()), scenario.backend()
+    for task, number in tasks_of_stage(program, first=1.0, last=1.0):
+        asked = task.request
+        if task.phase not in _PASSES or task.part == "gradient_accumulation":
+            continue
+        if isinstance(asked, MatrixProduct | Attention | Stream):
+            calls = float(number * task.count)
+            time = calls * float(backend.time(asked) / task.efficiency)
+            computed, moved = calls * float(asked.computed_flops), calls * float(asked.moved_bytes)
+            if moved > 0.0 and time > 0.0:
+                shortest = float(shortest_time(computed, moved, peak=peak, bandwidth=bandwidth))
+                bound: Bound = "compute" if computed / peak > moved / bandwidth else "memory"
+                yield Work(task.name, task.part, _PASSES[task.phase], computed, moved, time, shortest, bound)
 
 
 def _sum(one: Work, other: Work) -> Work:

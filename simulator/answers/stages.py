@@ -9,7 +9,7 @@ import numpy as np
 
 from simulator.scenario.scenario import Scenario
 from simulator.step.memory import Memory, layers_on, on_stage
-from simulator.work.counts import count
+from simulator.work.program import program_of
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ def stages(scenario: Scenario) -> tuple[Stage, ...]:
     """
     columns = scenario.columns()
     index = np.arange(float(scenario.plan.pp or 1))
-    of_device = count(columns)
-    held = on_stage(columns, of_device, index)
+    program = program_of(columns)
+    held = on_stage(program, index)
     parts = {field.name: getattr(held, field.name) for field in fields(Memory)} | {"total": held.total}
     rows = {name: np.broadcast_to(part, index.shape) for name, part in parts.items()}
-    layers = np.broadcast_to(layers_on(columns, of_device, index), index.shape)
+    layers = np.broadcast_to(layers_on(program, index), index.shape)
     capacity = {"capacity": float(scenario.system.device.memory_capacity)}
     return tuple(
         Stage(number, float(layers[number]), {name: float(row[number]) for name, row in rows.items()} | capacity)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -13,10 +13,10 @@ from simulator.corpus.mapping import Case, case_of
 from simulator.corpus.runs import RefusedError, Run
 from simulator.pricing.analytic import AnalyticBackend
 from simulator.pricing.constants import Constants, Shifts
-from simulator.step import time as step
 from simulator.step.evaluation import evaluate
 from simulator.step.memory import Memory
-from simulator.work.counts import count
+from simulator.step.time import step_time
+from simulator.work.program import program_of
 from simulator.work.transformer import Scenarios
 
 Values = NDArray[np.float64]
@@ -74,10 +74,10 @@ class Batch:
     """
 
     def __init__(self, cases: Sequence[Case]) -> None:
-        by_structure: defaultdict[int, list[int]] = defaultdict(list)
+        by_structure: defaultdict[Hashable, list[int]] = defaultdict(list)
         columns = [case.columns() for case in cases]
         for row, one in enumerate(columns):
-            by_structure[len(one.models.layers)].append(row)
+            by_structure[one.structure].append(row)
         self.size = len(cases)
         self._groups = [
             _Group(
@@ -93,7 +93,7 @@ class Batch:
         time = np.empty(self.size)
         for group in self._groups:
             scenarios, backend = _shifted(group, shifts)
-            time[group.rows] = step.price(scenarios, count(scenarios), backend).time
+            time[group.rows] = step_time(program_of(scenarios), backend, broken_down=False).time
         return time
 
     def price(self, shifts: Shifts) -> Priced:

@@ -18,8 +18,8 @@ from simulator.specs.plans import Plans, constraints
 from simulator.specs.stack import Stacks
 from simulator.specs.workload import Workloads
 from simulator.step.memory import peak_total
-from simulator.step.time import price
-from simulator.work.counts import ModelCounts, count
+from simulator.step.time import step_time
+from simulator.work.program import Program, program_of
 from simulator.work.transformer import Scenarios
 
 Mask = NDArray[np.bool_]
@@ -57,8 +57,7 @@ class Weighed:
     """[B]"""
     fits: Mask
     """Whether it does and its memory suffices."""
-    scenarios: Scenarios
-    counts: ModelCounts
+    program: Program
     """What time follows from as memory did."""
 
 
@@ -75,13 +74,13 @@ def weigh(grid: Grid, setting: Setting, rejected: Counter[str]) -> Weighed:
         Grows by the plans that break a rule, and by those that need too much memory.
     """
     scenarios = setting.scenarios(grid)
-    kept, counts = _kept(scenarios, setting, grid, rejected), count(scenarios)
-    total = np.asarray(peak_total(scenarios, counts), dtype=np.float64)
+    kept, program = _kept(scenarios, setting, grid, rejected), program_of(scenarios)
+    total = np.asarray(peak_total(program), dtype=np.float64)
     fits = kept & (total <= setting.capacity)
     heavy = number(kept, grid) - number(fits, grid)
     if heavy:
         rejected["memory"] += heavy
-    return Weighed(grid, kept, total, fits, scenarios, counts)
+    return Weighed(grid, kept, total, fits, program)
 
 
 def _kept(scenarios: Scenarios, setting: Setting, grid: Grid, rejected: Counter[str]) -> Mask:
@@ -132,10 +131,10 @@ def cut(weighed: Weighed, setting: Setting) -> Weighed:
         return values
 
     grid = weighed.grid.narrowed(kept)
-    scenarios = setting.scenarios(grid)
-    return Weighed(grid, part(weighed.kept), part(weighed.memory), part(weighed.fits), scenarios, count(scenarios))
+    program = program_of(setting.scenarios(grid))
+    return Weighed(grid, part(weighed.kept), part(weighed.memory), part(weighed.fits), program)
 
 
 def step_times(weighed: Weighed, setting: Setting) -> Num:
     """Step time of all plans of a grid [s]; it broadcasts to the grid's shape."""
-    return price(weighed.scenarios, weighed.counts, setting.backend, broken_down=False).time
+    return step_time(weighed.program, setting.backend, broken_down=False).time

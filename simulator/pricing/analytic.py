@@ -12,7 +12,16 @@ from hardware.profile import AttentionConstants, Precision, Profile
 from hardware.spec import Device, System
 from simulator.formulas import collectives, kernels
 from simulator.formulas.typing import Num
-from simulator.pricing.backend import CollectiveKind
+from simulator.pricing.requests import (
+    Attention,
+    Collective,
+    HostCopy,
+    HostWork,
+    MatrixProduct,
+    Request,
+    Send,
+    Stream,
+)
 from simulator.pricing.wiring import Level, Wiring, wiring
 from simulator.specs.columns import Columns
 
@@ -136,133 +145,94 @@ class AnalyticBackend(Columns):
         """The backend of a part of a system at a precision."""
         return cls(device=device_columns(system.device, precision), wires=wiring(system, devices))
 
-    def gemm(
-        self,
-        m: Num,
-        n: Num,
-        *,
-        k: Num,
-        batch: Num,
-        element_bytes: Num,
-        weight_gradient: Num,
-        alignment: Num = 1.0,
-    ) -> Num:
+    def time(self, request: Request) -> Num:
+        """Time of one call by formula [s]."""
+        match request:
+            case MatrixProduct():
+                return self._product(request)
+            case Attention():
+                return self._attention(request)
+            case Stream():
+                return self._stream(request)
+            case Collective():
+                return self._collective(request)
+            case Send():
+                return self._send(request)
+            case HostCopy():
+                # Four fifths of the host link's rate.
+                return request.moved_bytes / (0.8 * self.device.host_bandwidth)
+            case HostWork():
+                return request.seconds
+        raise TypeError(f"{request!r} is no request")
+
+    def _product(self, asked: MatrixProduct) -> Num:
         """A batch of matrix products, at the clock of long load: a step keeps the device busy longer than one call."""
         d = self.device
-        share = np.where(np.asarray(weight_gradient) > 0, d.weight_gradient_efficiency, 1.0)
-        efficiency = d.efficiency * d.sustained * share
-        tiled: Num = 0.0
-        systolic: Num = 0.0
-        vector: Num = 0.0
-        if np.any((np.asarray(d.systolic) == 0) & (np.asarray(d.vector) == 0)):
-            tiled = kernels.gemm_time(
-                m,
-                n,
-                k=k,
-                batch=batch,
-                element_bytes=element_bytes,
-                peak=d.peak,
-                bandwidth=d.bandwidth,
-                processors=d.processors,
-                efficiency=efficiency * np.where(np.asarray(d.aligned) > 0, alignment, 1.0),
-                bandwidth_efficiency=d.bandwidth_efficiency,
-                launch=d.gemm_launch,
-                fill=d.fill,
-                small_tile=d.small_tile,
-                sustained=1.0,
+        efficiency = d.efficiency * d.sustained * (d.weight_gradient_efficiency if asked.weight_gradient else 1.0)
+        systolic, vector = np.asarray(d.systolic) > 0, np.asarray(d.vector) > 0
+        shared: dict[str, Num] = {
+            "k": asked.k,
+            "batch": asked.batch,
+            "element_bytes": asked.element_bytes,
+            "peak": d.peak,
+            "bandwidth": d.bandwidth,
+            "bandwidth_efficiency": d.bandwidth_efficiency,
+            "launch": d.gemm_launch,
+        }
+        scheduled: dict[str, Num] = {"fill": d.fill, "small_tile": d.small_tile, "sustained": 1.0}
+        time: Num = 0.0
+        if not np.all(systolic | vector):
+            aligned = efficiency * np.where(np.asarray(d.aligned) > 0, asked.alignment, 1.0)
+            time = kernels.gemm_time(
+                asked.m, asked.n, processors=d.processors, efficiency=aligned, **shared, **scheduled
             )
-        if np.any(np.asarray(d.systolic) > 0):
-            systolic = kernels.systolic_gemm_time(
-                m,
-                n,
-                k=k,
-                batch=batch,
-                element_bytes=element_bytes,
-                peak=d.peak,
-                bandwidth=d.bandwidth,
-                efficiency=efficiency,
-                bandwidth_efficiency=d.bandwidth_efficiency,
-                launch=d.gemm_launch,
+        if np.any(vector):
+            on_vector = kernels.vector_gemm_time(asked.m, asked.n, efficiency=efficiency, **shared, **scheduled)
+            time = np.where(vector, on_vector, time)
+        if np.any(systolic):
+            time = np.where(
+                systolic, kernels.systolic_gemm_time(asked.m, asked.n, efficiency=efficiency, **shared), time
             )
-        if np.any(np.asarray(d.vector) > 0):
-            vector = kernels.vector_gemm_time(
-                m,
-                n,
-                k=k,
-                batch=batch,
-                element_bytes=element_bytes,
-                peak=d.peak,
-                bandwidth=d.bandwidth,
-                efficiency=efficiency,
-                bandwidth_efficiency=d.bandwidth_efficiency,
-                launch=d.gemm_launch,
-                fill=d.fill,
-                small_tile=d.small_tile,
-                sustained=1.0,
-            )
-        return np.where(np.asarray(d.systolic) > 0, systolic, np.where(np.asarray(d.vector) > 0, vector, tiled))
+        return time
 
-    def attention(
-        self,
-        queries: Num,
-        keys: Num,
-        *,
-        batch: Num,
-        heads: Num,
-        key_value_heads: Num,
-        head_size: Num,
-        causal: Num,
-        backward: bool,
-        portable: Num = 0.0,
-    ) -> Num:
+    def _attention(self, asked: Attention) -> Num:
         """Fused attention."""
         d = self.device
-        share = np.where(np.asarray(portable) > 0, d.portable_attention, 1.0)
+        share = np.where(np.asarray(asked.portable) > 0, d.portable_attention, 1.0)
         return kernels.attention_time(
-            queries,
-            keys,
-            batch=batch,
-            heads=heads,
-            key_value_heads=key_value_heads,
-            head_size=head_size,
-            causal=causal,
-            matmuls=5.0 if backward else 2.0,
+            asked.queries,
+            asked.keys,
+            batch=asked.batch,
+            heads=asked.heads,
+            key_value_heads=asked.key_value_heads,
+            head_size=asked.head_size,
+            causal=asked.causal,
+            matmuls=5.0 if asked.backward else 2.0,
             element_bytes=2.0,
             peak=d.attention_peak,
             bandwidth=d.bandwidth,
             processors=d.processors,
-            efficiency=share * (d.attention_backward_efficiency if backward else d.attention_efficiency),
+            efficiency=share * (d.attention_backward_efficiency if asked.backward else d.attention_efficiency),
             bandwidth_efficiency=d.attention_bandwidth_efficiency,
             launch=d.attention_launch,
             fill=d.attention_fill,
             causal_block=d.causal_block,
         )
 
-    def stream(
-        self,
-        moved_bytes: Num,
-        kernels_run: Num,
-        *,
-        reduces: bool,
-        kind: str = "",
-        backward: bool = False,
-        drawn: Num = 0.0,
-    ) -> Num:
+    def _stream(self, asked: Stream) -> Num:
         """Kernels bound by memory, of all kinds alike; random numbers cost nothing beside."""
-        del kind, backward, drawn
         d = self.device
         return kernels.stream_time(
-            moved_bytes,
-            kernels_run,
+            asked.moved_bytes,
+            asked.kernels,
             bandwidth=d.bandwidth,
-            efficiency=d.reduce_efficiency if reduces else d.stream_efficiency,
+            efficiency=d.reduce_efficiency if asked.reduces else d.stream_efficiency,
             launch=d.stream_launch,
         )
 
-    def collective(
-        self, kind: CollectiveKind, message_bytes: Num, *, degree: Num, stride: Num, copies: Num = 1.0
-    ) -> Num:
+    def _collective(self, asked: Collective) -> Num:
         """A collective over all levels that the group spans: the slowest level paces it, each adds its latency."""
+        kind, degree, stride = asked.kind, asked.degree, asked.stride
         passes = 2.0 if kind == "all_reduce" else 1.0
         inner: Num = 1.0
         fixed: Num = 0.0
@@ -275,10 +245,10 @@ class AnalyticBackend(Columns):
             fan_out = np.maximum(ranks / inner, 1.0)
             if kind == "all_to_all":
                 volume = collectives.exchanged_volume(
-                    message_bytes, fan_out, inner_ranks=inner, degree=degree, copies=copies
+                    asked.message_bytes, fan_out, inner_ranks=inner, degree=degree, copies=asked.copies
                 )
             else:
-                volume = collectives.reduced_volume(message_bytes, fan_out, inner_ranks=inner, passes=passes)
+                volume = collectives.reduced_volume(asked.message_bytes, fan_out, inner_ranks=inner, passes=passes)
             rate = level.rate(fan_out, degree, stride)
             if kind == "all_reduce":
                 rate = rate * np.where(fan_out >= level.reduction_ranks, level.reduction_gain, 1.0)
@@ -294,22 +264,18 @@ class AnalyticBackend(Columns):
             inner = ranks
         return fixed + paced + after
 
-    def send(self, message_bytes: Num, *, degree: Num, stride: Num) -> Num:
+    def _send(self, asked: Send) -> Num:
         """A transfer between neighbours, over the outermost level that the group spans."""
         time: Num = 0.0
         inside: Num = 1.0
         for level in self.wires.levels:
             if level.absent:
                 continue
-            ranks = collectives.ranks_within(degree, stride, reach=level.reach)
-            across = level.latency + message_bytes / (level.bandwidth * level.send_efficiency)
+            ranks = collectives.ranks_within(asked.degree, asked.stride, reach=level.reach)
+            across = level.latency + asked.message_bytes / (level.bandwidth * level.send_efficiency)
             time = np.where(ranks > inside, across, time)
             inside = ranks
         return time
-
-    def host_copy(self, moved_bytes: Num) -> Num:
-        """A copy between device and host memory, at four fifths of the host link's rate."""
-        return moved_bytes / (0.8 * self.device.host_bandwidth)
 
 
 __all__ = ["AnalyticBackend", "Devices", "Level", "device_columns", "precisions_of"]

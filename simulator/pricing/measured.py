@@ -20,8 +20,8 @@ from hardware.profile import Precision
 from hardware.spec import Device, System
 from simulator.formulas.typing import Num
 from simulator.pricing.analytic import AnalyticBackend, device_columns
-from simulator.pricing.backend import CollectiveKind
 from simulator.pricing.nearest import NEAR, Nearest
+from simulator.pricing.requests import Attention, Collective, HostCopy, MatrixProduct, Request, Send, Stream
 from simulator.pricing.wiring import wiring
 
 if TYPE_CHECKING:
@@ -115,105 +115,68 @@ class MeasuredBackend:
         stress = np.where(distance <= _SAME, weights[0], np.where(distance <= NEAR, weights[1], weights[2]))
         return fitted * factor * stress
 
-    def gemm(
-        self,
-        m: Num,
-        n: Num,
-        *,
-        k: Num,
-        batch: Num,
-        element_bytes: Num,
-        weight_gradient: Num,
-        alignment: Num = 1.0,
-    ) -> Num:
+    def time(self, request: Request) -> Num:
+        """Time of one call: as measured, corrected by what was measured nearby, or by the catalogue's constants [s]."""
+        match request:
+            case MatrixProduct():
+                return self._product(request)
+            case Attention():
+                return self._attention(request)
+            case Stream():
+                return self._stream(request)
+            case Collective() | Send():
+                return self._exchange(request)
+            case HostCopy():
+                return self._stressed(self.analytic.time(request), "catalogue")
+        return self.analytic.time(request)
+
+    def _product(self, asked: MatrixProduct) -> Num:
         """A batch of matrix products."""
-        fitted = self.analytic.gemm(
-            m,
-            n,
-            k=k,
-            batch=batch,
-            element_bytes=element_bytes,
-            weight_gradient=weight_gradient,
-            alignment=alignment,
-        )
+        sizes = (asked.m, asked.n, asked.k, asked.batch, float(asked.weight_gradient))
         known = self.precision in self.profile.fitted
-        return self._corrected(fitted, self._products, (m, n, k, batch, weight_gradient), known=known)
+        return self._corrected(self.analytic.time(asked), self._products, sizes, known=known)
 
-    def attention(
-        self,
-        queries: Num,
-        keys: Num,
-        *,
-        batch: Num,
-        heads: Num,
-        key_value_heads: Num,
-        head_size: Num,
-        causal: Num,
-        backward: bool,
-        portable: Num = 0.0,
-    ) -> Num:
+    def _attention(self, asked: Attention) -> Num:
         """Fused attention, forward or backward."""
-        fitted = self.analytic.attention(
-            queries,
-            keys,
-            batch=batch,
-            heads=heads,
-            key_value_heads=key_value_heads,
-            head_size=head_size,
-            causal=causal,
-            backward=backward,
-            portable=portable,
+        sizes = (
+            asked.queries,
+            asked.keys,
+            asked.batch,
+            asked.heads,
+            asked.key_value_heads,
+            asked.head_size,
+            asked.causal,
+            float(asked.backward),
         )
-        sizes = (queries, keys, batch, heads, key_value_heads, head_size, causal, float(backward))
-        return self._corrected(fitted, self._attentions, sizes, known=self._attended in self.profile.attentions)
+        known = self._attended in self.profile.attentions
+        return self._corrected(self.analytic.time(asked), self._attentions, sizes, known=known)
 
-    def stream(
-        self,
-        moved_bytes: Num,
-        kernels: Num,
-        *,
-        reduces: bool,
-        kind: str = "",
-        backward: bool = False,
-        drawn: Num = 0.0,
-    ) -> Num:
+    def _stream(self, asked: Stream) -> Num:
         """Kernels bound by memory, each kind at the rate that steps of the stack say of it."""
-        known = self.software.streams.get(kind.replace(" ", "-")) if self.software is not None else None
+        known = self.software.streams.get(asked.kind.value) if self.software is not None else None
         if known is None:
-            time = self.analytic.stream(moved_bytes, kernels, reduces=reduces)
-            time = self._stressed(time, "catalogue" if "memory" in self.profile.borrowed else "fitted")
+            tier: Tier = "catalogue" if "memory" in self.profile.borrowed else "fitted"
+            time = self._stressed(self.analytic.time(asked), tier)
         else:
             device = self.analytic.device
-            rate = device.bandwidth * (known.backward if backward else known.forward)
-            time = self._stressed(kernels * device.stream_launch + moved_bytes / rate, "fitted")
+            rate = device.bandwidth * (known.backward if asked.backward else known.forward)
+            time = self._stressed(asked.kernels * device.stream_launch + asked.moved_bytes / rate, "fitted")
         if self.software is None or not self.software.drawn:
             return time
-        return time + self._stressed(np.asarray(drawn) * self.software.drawn, "fitted")
+        return time + self._stressed(np.asarray(asked.drawn) * self.software.drawn, "fitted")
 
-    def collective(
-        self, kind: CollectiveKind, message_bytes: Num, *, degree: Num, stride: Num, copies: Num = 1.0
-    ) -> Num:
-        """A collective: as measured where the group lies within one node and moves all of its message."""
-        form = self.analytic.collective(kind, message_bytes, degree=degree, stride=stride, copies=copies)
-        return self._linked(form, kind, message_bytes, degree, stride, whole=np.asarray(copies) == 1.0)
-
-    def send(self, message_bytes: Num, *, degree: Num, stride: Num) -> Num:
-        """A transfer between neighbours."""
-        form = self.analytic.send(message_bytes, degree=degree, stride=stride)
-        return self._linked(form, "send", message_bytes, degree, stride, whole=np.asarray(True))
-
-    def _linked(self, form: Num, kind: str, message_bytes: Num, degree: Num, stride: Num, *, whole: Num) -> Num:
-        """The measured time of an exchange where one was measured, else that of the form."""
+    def _exchange(self, asked: Collective | Send) -> Num:
+        """A collective or a transfer: as measured where the group lies within one node and moves all of its message."""
+        form = self.analytic.time(asked)
+        kind = "send" if isinstance(asked, Send) else asked.kind
         if kind not in self.profile.links:
             return self._stressed(form, "catalogue")
-        time, known = self._links.time(kind, message_bytes, 2.0 if kind == "send" else degree)
-        near = np.asarray(degree) * np.asarray(stride) <= self.node
-        inside = np.asarray(known, dtype=bool) & np.asarray(whole, dtype=bool) & near
+        ranks = 2.0 if isinstance(asked, Send) else asked.degree
+        time, known = self._links.time(kind, asked.message_bytes, ranks)
+        whole = np.asarray(True if isinstance(asked, Send) else np.asarray(asked.copies) == 1.0, dtype=bool)
+        near = np.asarray(asked.degree) * np.asarray(asked.stride) <= self.node
+        inside = np.asarray(known, dtype=bool) & whole & near
         return np.where(inside, self._stressed(time, "fitted"), self._stressed(form, "catalogue"))
-
-    def host_copy(self, moved_bytes: Num) -> Num:
-        """A copy between device and host memory."""
-        return self._stressed(self.analytic.host_copy(moved_bytes), "catalogue")
 
     def stressed(self, tier: Tier, factor: float) -> MeasuredBackend:
         """The same, with every time of one tier multiplied."""

@@ -17,6 +17,7 @@ from simulator.pricing.analytic import AnalyticBackend, precisions_of
 from simulator.pricing.measured import device_of
 from simulator.pricing.measured_links import MeasuredLinks
 from simulator.pricing.nearest import Nearest
+from simulator.pricing.requests import link_request
 from simulator.profiling import in_words
 from simulator.profiling.fit import attentions, products
 from simulator.profiling.fit import steps as stepping
@@ -312,10 +313,7 @@ def _catalogued(device: Device, rows: Collectives) -> Values:
     for kind in _KINDS:
         here = rows.kind == kind
         sizes, degree = rows.message_bytes[here], rows.degree[here]
-        if kind == "send":
-            found[here] = backend.send(sizes, degree=degree, stride=1.0)
-        else:
-            found[here] = backend.collective(kind, sizes, degree=degree, stride=1.0)
+        found[here] = backend.time(link_request(kind, sizes, degree=degree))
     return found
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from simulator.formulas.typing import Num
-from simulator.pricing.backend import CollectiveKind
+from simulator.pricing.requests import Attention, MatrixProduct, Stream, StreamKind
 from simulator.profiling.records.record import Case, Dtype
 from simulator.specs.loading import load_stack
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.workload import Workload
-from simulator.work.operators import FusedAttention, Gemm, Operator, Stream
-from simulator.work.transformer import Scenarios, embedding, head, layer
+from simulator.work.program import program_of
+from simulator.work.tasks import Phase, Task
+from simulator.work.transformer import Scenarios
 
 
 @dataclass(frozen=True)
@@ -26,95 +27,6 @@ class Size:
     sequence_length: int
     micro_batch: int
     tp: int = 1
-
-
-@dataclass
-class Listing:
-    """A backend that prices nothing, and notes what it was asked to price."""
-
-    products: list[tuple[int, int, int, int]] = field(default_factory=list)
-    """m, n, k and batch; of a product of the model that of its forward pass, and the two of its backward pass."""
-    attentions: list[tuple[dict[str, int], bool]] = field(default_factory=list)
-    """Dimensions, and whether it is the backward pass."""
-
-    @property
-    def name(self) -> str:
-        """The backend's name."""
-        return "listing"
-
-    def gemm(
-        self,
-        m: Num,
-        n: Num,
-        *,
-        k: Num,
-        batch: Num,
-        element_bytes: Num,
-        weight_gradient: Num,
-        alignment: Num = 1.0,
-    ) -> Num:
-        """Note a matrix product."""
-        del element_bytes, alignment, weight_gradient
-        self.products.append((_whole(m), _whole(n), _whole(k), _whole(batch)))
-        return 0.0
-
-    def attention(
-        self,
-        queries: Num,
-        keys: Num,
-        *,
-        batch: Num,
-        heads: Num,
-        key_value_heads: Num,
-        head_size: Num,
-        causal: Num,
-        backward: bool,
-        portable: Num = 0.0,
-    ) -> Num:
-        """Note fused attention."""
-        del portable
-        sizes = {
-            "batch": batch,
-            "heads": heads,
-            "kv_heads": key_value_heads,
-            "head_size": head_size,
-            "queries": queries,
-            "keys": keys,
-        }
-        whole = {name: _whole(size) for name, size in sizes.items()}
-        self.attentions.append(({**whole, "causal": int(np.any(np.asarray(causal) > 0))}, backward))
-        return 0.0
-
-    def stream(
-        self,
-        moved_bytes: Num,
-        kernels: Num,
-        *,
-        reduces: bool,
-        kind: str = "",
-        backward: bool = False,
-        drawn: Num = 0.0,
-    ) -> Num:
-        """Nothing: a stream's bytes do not tell its shape."""
-        del moved_bytes, kernels, reduces, kind, backward, drawn
-        return 0.0
-
-    def collective(
-        self, kind: CollectiveKind, message_bytes: Num, *, degree: Num, stride: Num, copies: Num = 1.0
-    ) -> Num:
-        """Nothing: collectives are measured at every size."""
-        del kind, message_bytes, degree, stride, copies
-        return 0.0
-
-    def send(self, message_bytes: Num, *, degree: Num, stride: Num) -> Num:
-        """Nothing, as before."""
-        del message_bytes, degree, stride
-        return 0.0
-
-    def host_copy(self, moved_bytes: Num) -> Num:
-        """Nothing: copies are measured at every size."""
-        del moved_bytes
-        return 0.0
 
 
 def _whole(number: Num) -> int:
@@ -139,9 +51,11 @@ def cases_of(model: Model, size: Size, dtype: Dtype, backend: str) -> list[Case]
     found: dict[str, Case] = {}
     for attention in ("fused", "unfused"):
         scenarios = _scenarios(model, size, dtype, attention)
-        for operator in _operators(scenarios):
-            for case in _cases(operator, model, scenarios, size, dtype, backend):
-                found.setdefault(case.key, case)
+        for block in program_of(scenarios).blocks:
+            for task in block.tasks:
+                if np.any(np.asarray(task.count) > 0.0):
+                    for case in _cases(task, model, scenarios, size, dtype, backend):
+                        found.setdefault(case.key, case)
     return list(found.values())
 
 
@@ -155,60 +69,54 @@ def _scenarios(model: Model, size: Size, dtype: Dtype, attention: str) -> Scenar
     return Scenarios(model.columns(), work.columns(), full.columns(work), stack.columns())
 
 
-def _operators(scenarios: Scenarios) -> Iterator[Operator]:
-    """Of one layer of each kind, the embedding and the head."""
-    for group in scenarios.models.layers:
-        yield from layer(group, scenarios)
-    yield from embedding(scenarios)
-    yield from head(scenarios)
+def _cases(task: Task, model: Model, scenarios: Scenarios, size: Size, dtype: Dtype, backend: str) -> Iterator[Case]:
+    """What to measure for one task; collectives and copies are measured at every size, not at a model's."""
+    match task.request:
+        case MatrixProduct() as asked:
+            yield _product(asked, task.phase, model, size, dtype)
+        case Attention() as asked:
+            operation = "backward" if asked.backward else "forward"
+            yield Case(phase="attention", operation=operation, dimensions=_sizes(asked), dtype=dtype, variant=backend)
+        case Stream() as asked if not asked.backward and np.any(np.asarray(asked.moved_bytes) > 0.0):
+            shapes = _STREAMS.get(asked.kind)
+            for phase, operation, rows, columns in shapes(model, scenarios, size) if shapes else ():
+                sizes = {"rows": rows, "columns": columns}
+                if operation == "embedding":
+                    sizes["words"] = -(-model.vocabulary_size // size.tp)
+                yield Case(phase=phase, operation=operation, dimensions=sizes, dtype=dtype)
+                if operation not in ("add", "dropout", "rotary"):
+                    yield Case(phase=phase, operation=f"{operation}_backward", dimensions=sizes, dtype=dtype)
 
 
-def _cases(
-    operator: Operator, model: Model, scenarios: Scenarios, size: Size, dtype: Dtype, backend: str
-) -> Iterator[Case]:
-    """What to measure for one operator; nothing where the model does not use it."""
-    if isinstance(operator, Gemm) and _used(operator.count):
-        yield from _products(operator, dtype)
-    elif isinstance(operator, FusedAttention) and _used(operator.used):
-        listing = Listing()
-        operator.forward_time(listing)
-        operator.backward_time(listing)
-        for sizes, backward in listing.attentions:
-            operation = "backward" if backward else "forward"
-            yield Case(phase="attention", operation=operation, dimensions=sizes, dtype=dtype, variant=backend)
-    elif isinstance(operator, Stream) and _used(operator.forward_bytes):
-        name = operator.name
-        for phase, operation, rows, columns in _STREAMS.get(name, lambda *_: [])(model, scenarios, size):
-            sizes = {"rows": rows, "columns": columns}
-            if operation == "embedding":
-                sizes["words"] = -(-model.vocabulary_size // size.tp)
-            yield Case(phase=phase, operation=operation, dimensions=sizes, dtype=dtype)
-            if operation not in ("add", "dropout", "rotary"):
-                yield Case(phase=phase, operation=f"{operation}_backward", dimensions=sizes, dtype=dtype)
+def _sizes(asked: Attention) -> dict[str, int]:
+    """Dimensions of a case of attention."""
+    sizes = {
+        "batch": asked.batch,
+        "heads": asked.heads,
+        "kv_heads": asked.key_value_heads,
+        "head_size": asked.head_size,
+        "queries": asked.queries,
+        "keys": asked.keys,
+    }
+    whole = {name: _whole(size) for name, size in sizes.items()}
+    return {**whole, "causal": int(np.any(np.asarray(asked.causal) > 0))}
 
 
 _PADDING = 64
 """Frameworks pad vocabularies to multiples of this or more."""
 
 
-def _used(number: Num) -> bool:
-    return bool(np.any(np.asarray(number) > 0.0))
-
-
-def _products(operator: Gemm, dtype: Dtype) -> Iterator[Case]:
-    """The product of the forward pass, and the two of the backward pass."""
-    listing = Listing()
-    operator.forward_time(listing)
-    operator.backward_time(listing)
-    names = ("linear", "input_gradient", "weight_gradient")
-    wide = _whole(operator.n) if operator.padded else 0
-    for name, (*shape, batch) in zip(names, listing.products, strict=True):
-        m, n, k = (-(-size // _PADDING) * _PADDING if size == wide else size for size in shape)
-        sizes = {"m": m, "n": n, "k": k}
-        if batch > 1 or not operator.has_weight:
-            yield Case(phase="gemm", operation="batched", dimensions={**sizes, "batch": batch}, dtype=dtype)
-        else:
-            yield Case(phase="gemm", operation=name, dimensions=sizes, dtype=dtype)
+def _product(asked: MatrixProduct, phase: Phase, model: Model, size: Size, dtype: Dtype) -> Case:
+    """The product of the forward pass, or one of the two of the backward pass."""
+    wide = -(-model.vocabulary_size // size.tp) if asked.padded else 0
+    m, n, k, batch = (_whole(each) for each in (asked.m, asked.n, asked.k, asked.batch))
+    m, n, k = (-(-each // _PADDING) * _PADDING if each == wide else each for each in (m, n, k))
+    sizes = {"m": m, "n": n, "k": k}
+    if batch > 1 or not asked.of_weight:
+        return Case(phase="gemm", operation="batched", dimensions={**sizes, "batch": batch}, dtype=dtype)
+    back = "weight_gradient" if asked.weight_gradient else "input_gradient"
+    operation = "linear" if phase is Phase.FORWARD else back
+    return Case(phase="gemm", operation=operation, dimensions=sizes, dtype=dtype)
 
 
 Shapes = list[tuple[Any, str, int, int]]
@@ -260,13 +168,14 @@ def _cross_entropy(model: Model, scenarios: Scenarios, size: Size) -> Shapes:
     return [("normalisation", "cross_entropy", rows, -(-model.vocabulary_size // size.tp))]
 
 
-_STREAMS: dict[str, Callable[[Model, Scenarios, Size], Shapes]] = {
-    "normalisation": _norms,
-    "activation function": _activation,
-    "dropout and residual": _residual,
-    "softmax and dropout": _softmax,
-    "rotary positions": _rotary,
-    "embedding": _embedding,
-    "cross-entropy": _cross_entropy,
+_STREAMS: dict[StreamKind, Callable[[Model, Scenarios, Size], Shapes]] = {
+    StreamKind.NORMALISATION: _norms,
+    StreamKind.ACTIVATION: _activation,
+    StreamKind.GATED_ACTIVATION: _activation,
+    StreamKind.RESIDUAL: _residual,
+    StreamKind.SOFTMAX: _softmax,
+    StreamKind.ROTARY: _rotary,
+    StreamKind.EMBEDDING: _embedding,
+    StreamKind.CROSS_ENTROPY: _cross_entropy,
 }
-"""What the streams of the simulator's operators are, by their names."""
+"""What the streams of the simulator's operators are."""

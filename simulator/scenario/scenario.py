@@ -26,7 +26,8 @@ from simulator.specs.plan import Plan, check
 from simulator.specs.running import Ownership, Reliability
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
-from simulator.work.counts import count, undivided
+from simulator.work.counts import undivided
+from simulator.work.program import program_of
 from simulator.work.transformer import Scenarios
 
 Named = str | Path | Mapping[str, Any]
@@ -275,7 +276,7 @@ def parameters_of(model: Model, workload: Workload) -> float:
     columns = Scenarios(
         model.columns(), workload.columns(), plan.columns(workload), load_stack("pytorch-eager").columns()
     )
-    whole = count(undivided(columns)).together
+    whole = program_of(undivided(columns)).together
     return float(whole.parameters + whole.expert_parameters)
 
 

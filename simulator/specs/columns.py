@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Columns:
-    """A frozen struct whose fields are numbers, arrays that broadcast, further structs, or tuples of structs."""
+    """A frozen struct of numbers, arrays that broadcast, structs, tuples of structs, and None for what is absent."""
 
     def map(self, change: Callable[[Any], Any]) -> Self:
         """Apply a function to every number or array below."""
@@ -29,10 +29,15 @@ class Columns:
         Raises
         ------
         ValueError
-            Where tuples of structs differ in length: such rows have different structure.
+            Where rows differ in structure: in the length of a tuple, in the kind of a struct, or in what is absent.
         """
         stacked: Self = _stack(cls, rows)
         return stacked
+
+    @property
+    def structure(self) -> Hashable:
+        """What rows must have in common to be stacked: kinds of structs, lengths of tuples, and what is absent."""
+        return _structure(self)
 
 
 def _map(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -41,7 +46,16 @@ def _map(value: Any, change: Callable[[Any], Any]) -> Any:
         return value.map(change)
     if isinstance(value, tuple):
         return tuple(_map(part, change) for part in value)
-    return change(value)
+    return None if value is None else change(value)
+
+
+def _structure(value: Any) -> Hashable:
+    """The structure below a field; nothing of a number."""
+    if isinstance(value, Columns):
+        return (type(value), *(_structure(each) for each in vars(value).values()))
+    if isinstance(value, tuple):
+        return tuple(_structure(each) for each in value)
+    return value is None
 
 
 def _stack(kind: type[Any], rows: Sequence[Any]) -> Any:
@@ -52,10 +66,13 @@ def _stack(kind: type[Any], rows: Sequence[Any]) -> Any:
 def _stack_values(values: list[Any]) -> Any:
     """Stack the values of one field."""
     first = values[0]
+    kinds = {type(value) for value in values} if first is None or isinstance(first, Columns | tuple) else {None}
+    if len(kinds) > 1 or (isinstance(first, tuple) and len({len(value) for value in values}) > 1):
+        raise ValueError("rows of different structure cannot be stacked")
+    if first is None:
+        return None
     if isinstance(first, Columns):
         return _stack(type(first), values)
     if isinstance(first, tuple):
-        if len({len(value) for value in values}) > 1:
-            raise ValueError("rows of different structure cannot be stacked")
         return tuple(_stack_values(list(parts)) for parts in zip(*values, strict=True))
     return np.array(values, dtype=np.float64)

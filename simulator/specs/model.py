@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from functools import reduce
+from typing import Annotated, Literal, NamedTuple, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from hardware.spec import NO_FLAG, Name, Sheet, Words
 from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
+from simulator.specs.parts import (
+    CrossAttention,
+    DenseFeedForward,
+    ExpertFeedForward,
+    Layers,
+    MultiHeadAttention,
+    Normalisation,
+    ParallelBlock,
+    RelativeAttention,
+    SerialBlock,
+)
 
 Size = Annotated[int, Field(ge=1, le=10_000_000), NO_FLAG]
 Few = Annotated[int, Field(ge=0, le=100_000), NO_FLAG]
@@ -27,6 +41,14 @@ class Training(Sheet):
     global_batch: Size
     tokens: Annotated[float, Field(gt=0, le=1e18), NO_FLAG] | None = None
     steps: Size | None = None
+
+
+class LayerKind(NamedTuple):
+    """What layers of one tower differ in."""
+
+    has_experts: bool
+    window: int | None
+    """Keys that a query sees at most."""
 
 
 class Model(Sheet):
@@ -61,6 +83,9 @@ class Model(Sheet):
     position_rows: Few = 0
     """Rows of a learned position table, or buckets of relative positions."""
     sliding_window: Size | None = None
+    """Keys that a query sees at most; all unless given."""
+    window_pattern: tuple[Size | None, ...] = ()
+    """Windows of successive layers, repeated to the last layer, where they differ: null for one that sees all keys."""
     token_types: Few = 0
     vocabulary_size: Size
     embedding_size: Size | None = None
@@ -83,6 +108,8 @@ class Model(Sheet):
     expert_feed_forward: FeedForward | None = None
     expert_period: Size = 1
     """Every how many layers one has experts."""
+    dense_layers_first: Few = 0
+    """Layers at the beginning that have no experts, whatever the period."""
     training: Training
     published_parameters: Annotated[float, Field(gt=0, le=1e16), NO_FLAG] | None = None
     published_parameters_tolerance: Annotated[float, Field(gt=0, le=0.2), NO_FLAG] = 0.01
@@ -103,6 +130,16 @@ class Model(Sheet):
             raise ValueError(f"experts_per_token={self.experts_per_token} exceeds experts={self.experts}")
         if self.expert_period > self.layers:
             raise ValueError(f"expert_period={self.expert_period} exceeds layers={self.layers}")
+        if self.dense_layers_first > (self.layers if self.experts > 1 else 0):
+            raise ValueError(
+                f"dense_layers_first={self.dense_layers_first} exceeds the {self.layers} layers"
+                if self.experts > 1
+                else f"dense_layers_first={self.dense_layers_first} belongs to a model with experts"
+            )
+        if self.window_pattern and self.sliding_window is not None:
+            raise ValueError("sliding_window and window_pattern say the same; give one of them")
+        if len(self.window_pattern) > self.layers:
+            raise ValueError(f"window_pattern has {len(self.window_pattern)} entries for {self.layers} layers")
         if (self.kind == "encoder-decoder") != (self.decoder_layers is not None):
             raise ValueError("decoder_layers belongs to an encoder-decoder, and one needs it")
         if self.objective == "seq2seq" and self.kind != "encoder-decoder":
@@ -119,6 +156,13 @@ class Model(Sheet):
         """Width of one attention head."""
         return self.head_size or self.hidden_size // self.attention_heads
 
+    def kind_of_layer(self, index: int) -> LayerKind:
+        """What a layer of the first tower has that others may lack; `index` counts from 0."""
+        after = index - self.dense_layers_first
+        has_experts = self.experts > 1 and after >= 0 and (index + 1) % self.expert_period == 0
+        window = self.window_pattern[index % len(self.window_pattern)] if self.window_pattern else self.sliding_window
+        return LayerKind(has_experts, window)
+
     @property
     def all_layers(self) -> int:
         """Layers of all towers."""
@@ -127,42 +171,6 @@ class Model(Sheet):
     def columns(self) -> Models:
         """The architecture as numbers."""
         return _columns(self)
-
-
-@dataclass(frozen=True)
-class Layers(Columns):
-    """A number of equal transformer layers. Flags are 0 or 1."""
-
-    count: Num
-    hidden_size: Num
-    heads: Num
-    key_value_heads: Num
-    head_size: Num
-    window: Num
-    """Keys that a query sees at most."""
-    causal: Num
-    on_targets: Num
-    """Whether the layers run over target tokens instead of input tokens."""
-    cross_attention: Num
-    parallel_block: Num
-    norms: Num
-    norm_bias: Num
-    norm_statistics: Num
-    """Numbers a normalisation keeps a token: 2 for LayerNorm, 1 for RMSNorm."""
-    qkv_bias: Num
-    output_bias: Num
-    feed_forward_bias: Num
-    dropout: Num
-    rotary: Num
-    relative_projection: Num
-    feed_forward_size: Num
-    feed_forward_inputs: Num
-    """Projections into the feed-forward layer: 1 plain, 2 gated."""
-    rectified: Num
-    """Whether the activation function is ReLU, whose backward pass needs no more than its output."""
-    experts: Num
-    experts_per_token: Num
-    shared_experts: Num
 
 
 @dataclass(frozen=True)
@@ -202,7 +210,18 @@ class Models(Columns):
     @property
     def heads(self) -> Num:
         """Attention heads of the first tower."""
-        return self.layers[0].heads
+        return self.layers[0].attention.heads
+
+    @property
+    def key_value_heads(self) -> Num:
+        """Key and value heads of the first tower."""
+        return self.layers[0].attention.key_value_heads
+
+    @property
+    def experts(self) -> Num:
+        """Experts of the layers that have most; 1 where all are dense."""
+        first, *others = (group.experts for group in self.layers)
+        return reduce(lambda most, more: np.maximum(most, more), others, first)
 
     @property
     def layer_count(self) -> Num:
@@ -249,49 +268,61 @@ def _columns(model: Model) -> Models:
 
 
 def _layer_groups(model: Model) -> tuple[Layers, ...]:
-    """Group equal layers: dense ones, ones with experts, and the decoder's."""
-    with_experts = model.layers // model.expert_period if model.experts > 1 else 0
-    expert_size = model.expert_feed_forward_size or model.feed_forward_size
-    expert_form = model.expert_feed_forward or model.feed_forward
-    groups = []
-    if model.layers > with_experts:
-        groups.append(_layers(model, model.layers - with_experts, model.feed_forward_size, model.feed_forward))
-    if with_experts:
-        groups.append(_layers(model, with_experts, expert_size, expert_form, experts=model.experts))
+    """Group layers of one kind, in the order in which the kinds first occur; a decoder's come last."""
+    kinds = Counter(model.kind_of_layer(index) for index in range(model.layers))
+    groups = [_layers(model, count, kind) for kind, count in kinds.items()]
     if model.decoder_layers is not None:
-        groups.append(_layers(model, model.decoder_layers, model.feed_forward_size, model.feed_forward, decoder=True))
+        groups.append(_layers(model, model.decoder_layers, LayerKind(False, model.sliding_window), decoder=True))
     return tuple(groups)
 
 
-def _layers(
-    model: Model, count: int, feed_forward_size: int, form: FeedForward, *, experts: int = 1, decoder: bool = False
-) -> Layers:
+def _layers(model: Model, count: int, kind: LayerKind, *, decoder: bool = False) -> Layers:
     """Turn one group of equal layers into numbers."""
     norms = model.norms_per_layer or (1 if model.block == "parallel" else 2)
+    heads: dict[str, Num] = {
+        "heads": float(model.attention_heads),
+        "key_value_heads": float(model.kv_heads),
+        "head_size": float(model.width_of_head),
+        "qkv_bias": float("qkv" in model.biases),
+        "output_bias": float("attention_output" in model.biases),
+        "dropout": float(model.dropout),
+    }
+    attends = RelativeAttention if model.positions == "transformer-xl" else MultiHeadAttention
     return Layers(
         count=float(count),
         hidden_size=float(model.hidden_size),
-        heads=float(model.attention_heads),
-        key_value_heads=float(model.kv_heads),
-        head_size=float(model.width_of_head),
-        window=float(model.sliding_window or 1e15),
-        causal=float(model.kind == "decoder" or decoder),
-        on_targets=float(decoder),
-        cross_attention=float(decoder),
-        parallel_block=float(model.block == "parallel"),
-        norms=float(norms + decoder),
-        norm_bias=float("normalisation" in model.biases),
-        norm_statistics=2.0 if model.normalisation == "layernorm" else 1.0,
-        qkv_bias=float("qkv" in model.biases),
-        output_bias=float("attention_output" in model.biases),
-        feed_forward_bias=float("feed_forward" in model.biases),
         dropout=float(model.dropout),
-        rotary=float(model.positions == "rotary"),
-        relative_projection=float(model.positions == "transformer-xl"),
-        feed_forward_size=float(feed_forward_size),
-        feed_forward_inputs=2.0 if form == "gated" else 1.0,
-        rectified=float(model.activation == "relu"),
-        experts=float(experts),
-        experts_per_token=float(model.experts_per_token if experts > 1 else 1),
-        shared_experts=float(model.shared_experts if experts > 1 else 0),
+        block=ParallelBlock() if model.block == "parallel" else SerialBlock(),
+        norms=Normalisation(
+            count=float(norms + decoder),
+            bias=float("normalisation" in model.biases),
+            statistics=2.0 if model.normalisation == "layernorm" else 1.0,
+        ),
+        attention=attends(
+            window=float(kind.window or 1e15),
+            causal=float(model.kind == "decoder" or decoder),
+            rotary=float(model.positions == "rotary"),
+            **heads,
+        ),
+        cross_attention=CrossAttention(**heads) if decoder else None,
+        feed_forward=_feed_forward(model, has_experts=kind.has_experts),
+    )
+
+
+def _feed_forward(model: Model, *, has_experts: bool) -> DenseFeedForward:
+    """The feed-forward layer as numbers, dense or of experts."""
+    form = model.expert_feed_forward if has_experts and model.expert_feed_forward else model.feed_forward
+    shared: dict[str, Num] = {
+        "inputs": 2.0 if form == "gated" else 1.0,
+        "bias": float("feed_forward" in model.biases),
+        "rectified": float(model.activation == "relu"),
+    }
+    if not has_experts:
+        return DenseFeedForward(size=float(model.feed_forward_size), **shared)
+    return ExpertFeedForward(
+        size=float(model.expert_feed_forward_size or model.feed_forward_size),
+        experts=float(model.experts),
+        experts_per_token=float(model.experts_per_token),
+        shared_experts=float(model.shared_experts),
+        **shared,
     )

@@ -250,11 +250,10 @@ def check(plan: Plan, model: Model, workload: Workload, stack: Stack) -> None:
         With the first rule it breaks, and valid values where there is a list of them.
     """
     plans, models, workloads = plan.columns(workload), model.columns(), workload.columns()
-    layers = models.layers[0]
     values = {
         **{name: getattr(plans, name) for name in plans.__dataclass_fields__},
-        "heads": layers.heads,
-        "kv_heads": layers.key_value_heads,
+        "heads": models.heads,
+        "kv_heads": models.key_value_heads,
         "layers": models.layer_count,
         "sequence": workloads.sequence_length,
         "part": workloads.sequence_length / plans.cp,

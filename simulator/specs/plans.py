@@ -163,8 +163,7 @@ def constraints(plans: Plans, models: Models, workloads: Workloads, stacks: Stac
 
 def rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: Stacks) -> Iterator[Constraint]:
     """How heads, layers, sequences and experts divide."""
-    layers = models.layers[0]
-    heads, kv_heads = np.asarray(layers.heads), np.asarray(layers.key_value_heads)
+    heads, kv_heads = np.asarray(models.heads), np.asarray(models.key_value_heads)
     tp, pp, cp = np.asarray(plans.tp), np.asarray(plans.pp), np.asarray(plans.cp)
     count = np.asarray(models.layer_count)
     yield Constraint("heads", heads % tp == 0, "tp={tp} does not divide {heads} attention heads")
@@ -192,8 +191,7 @@ def rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: S
         (np.asarray(plans.sequence_parallel) * (1.0 - stacks.pads_shards) == 0) | (sequence / cp % tp == 0),
         "sequence parallelism: tp={tp} does not divide the {part} tokens of a rank's sequence",
     )
-    experts = np.max([np.asarray(group.experts) for group in models.layers], axis=0)
-    yield Constraint("experts", experts % plans.ep == 0, "ep={ep} does not divide {experts} experts")
+    yield Constraint("experts", np.asarray(models.experts) % plans.ep == 0, "ep={ep} does not divide {experts} experts")
 
 
 def rules_of_replicas(plans: Plans, workloads: Workloads) -> Iterator[Constraint]:

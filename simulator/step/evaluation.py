@@ -1,4 +1,4 @@
-"""The chain from scenarios to counts, time and memory; one call for one scenario and for millions."""
+"""The chain from scenarios to program, time and memory; one call for one scenario and for millions."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from simulator.pricing.backend import Backend
 from simulator.step.memory import Memory, peak
-from simulator.step.time import Step, price
-from simulator.work.counts import ModelCounts, count
+from simulator.step.time import Step, step_time
+from simulator.work.program import Program, program_of
 from simulator.work.transformer import Scenarios
 
 
@@ -15,20 +15,20 @@ from simulator.work.transformer import Scenarios
 class Evaluation:
     """What a step of each scenario takes."""
 
-    counts: ModelCounts
+    program: Program
     step: Step
     memory: Memory
 
 
 def evaluate(scenarios: Scenarios, backend: Backend) -> Evaluation:
-    """Count, price and weigh scenarios.
+    """Lay out the program of scenarios, and say how long it takes and what it holds.
 
     Parameters
     ----------
     scenarios
         Columns that broadcast against each other.
     backend
-        Prices kernels and collectives.
+        Says how long requests take.
     """
-    of_device = count(scenarios)
-    return Evaluation(of_device, price(scenarios, of_device, backend), peak(scenarios, of_device))
+    program = program_of(scenarios)
+    return Evaluation(program, step_time(program, backend), peak(program))

@@ -9,7 +9,7 @@ import numpy as np
 from simulator.formulas import pipeline, states
 from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
-from simulator.work.counts import ModelCounts
+from simulator.work.program import Program
 from simulator.work.transformer import Scenarios, autocasts
 
 _BACKWARD_TENSORS = 2.0
@@ -38,23 +38,22 @@ class Memory(Columns):
         return sum((getattr(self, field.name) for field in fields(self)), start=np.float64(0.0))
 
 
-def on_stage(scenarios: Scenarios, of_device: ModelCounts, stage: Num) -> Memory:
+def on_stage(program: Program, stage: Num) -> Memory:
     """Memory of one stage of the pipeline.
 
     Parameters
     ----------
-    scenarios
-        Columns that broadcast against each other.
-    of_device
-        What `simulator.work.counts.count` says of the same scenarios.
+    program
+        Of the scenarios.
     stage
         Index of the stage, from 0 [1].
     """
+    scenarios = program.scenarios
     plans, stacks, models = scenarios.plans, scenarios.stacks, scenarios.models
     is_first = np.where(np.asarray(stage) <= 0.0, 1.0, 0.0)
     is_last = np.where(np.asarray(stage) >= np.asarray(plans.pp) - 1.0, 1.0, 0.0)
-    share = layers_on(scenarios, of_device, stage) / models.layer_count
-    layers, ends = of_device.layers, (of_device.embedding, of_device.head)
+    share = layers_on(program, stage) / models.layer_count
+    layers, ends = program.layers, (program.embedding.tally, program.head.tally)
     copied = is_last * (1.0 - is_first) * _tied_table(scenarios)
     own = np.where(np.asarray(models.shared_layers) > 0, 1.0, share)
     held = own * (layers.parameters + layers.expert_parameters)
@@ -83,14 +82,15 @@ def on_stage(scenarios: Scenarios, of_device: ModelCounts, stage: Num) -> Memory
         "gradients": states.shard(held, plans.gradient_group) * (plans.gradient_bytes + _unsummed_bytes(scenarios)),
         "optimizer": optimizer * (1.0 - np.asarray(plans.offload)),
         "activations": kept,
-        "buffers": _buffers(scenarios, of_device, is_last, held=held, kept=kept),
+        "buffers": _buffers(program, is_last, held=held, kept=kept),
     }
     allocated = sum(parts.values(), start=np.float64(0.0))
     return Memory(**parts, reserved=stacks.runtime_memory + stacks.fragmentation * allocated)
 
 
-def layers_on(scenarios: Scenarios, of_device: ModelCounts, stage: Num) -> Num:
+def layers_on(program: Program, stage: Num) -> Num:
     """Layers of one stage: as many as the others but for the ends, or by arithmetic with the head's."""
+    scenarios = program.scenarios
     plans, models = scenarios.plans, scenarios.models
     is_end = (np.asarray(stage) <= 0.0) | (np.asarray(stage) >= np.asarray(plans.pp) - 1.0)
     even = np.where(
@@ -98,7 +98,7 @@ def layers_on(scenarios: Scenarios, of_device: ModelCounts, stage: Num) -> Num:
         pipeline.end_layers(models.layer_count, plans.pp),
         pipeline.inner_layers(models.layer_count, plans.pp),
     )
-    head = models.vocabulary_head * _table(scenarios) / of_device.largest_layer.parameters
+    head = models.vocabulary_head * _table(scenarios) / program.largest_layer.parameters
     balanced = pipeline.balanced_layers(models.layer_count, plans.pp, stage=stage, head_layers=head)
     return np.where(np.asarray(scenarios.stacks.balances_head) > 0.0, balanced, even)
 
@@ -141,18 +141,19 @@ def _factored(scenarios: Scenarios, held: Num) -> Num:
     return states.factored_state_bytes(held, held / width**2, width=width) / scenarios.plans.optimizer_group
 
 
-def _buffers(scenarios: Scenarios, of_device: ModelCounts, is_last: Num, *, held: Num, kept: Num) -> Num:
+def _buffers(program: Program, is_last: Num, *, held: Num, kept: Num) -> Num:
     """Working memory beside what is kept: of the loss or of one layer's backward pass, or of the optimizer's step.
 
     By the time that a layer runs backward the logits are gone, and by that of the optimizer all activations.
     """
+    scenarios = program.scenarios
     plans, models, stacks = scenarios.plans, scenarios.models, scenarios.stacks
-    largest = of_device.largest_layer
+    largest = program.largest_layer
     parameters = largest.parameters + largest.expert_parameters
     gathered = np.where(
         np.asarray(plans.parameter_group) > 1.0, parameters * (2.0 * plans.element_bytes + plans.gradient_bytes), 0.0
     )
-    logits = models.vocabulary_head * is_last * of_device.head.widest_bytes
+    logits = models.vocabulary_head * is_last * program.head.tally.widest_bytes
     again = np.maximum(largest.all_saved_bytes - largest.saved_bytes, 0.0)
     of_layer = again + _BACKWARD_TENSORS * largest.widest_bytes - logits
     backward = gathered + np.maximum(stacks.logit_copies * logits, of_layer)
@@ -162,9 +163,9 @@ def _buffers(scenarios: Scenarios, of_device: ModelCounts, is_last: Num, *, held
     return working
 
 
-def peak(scenarios: Scenarios, of_device: ModelCounts) -> Memory:
+def peak(program: Program) -> Memory:
     """Memory of the stage that needs most."""
-    most, *others = _candidates(scenarios, of_device)
+    most, *others = _candidates(program)
     for other in others:
         larger = np.asarray(other.total) > np.asarray(most.total)
         most = Memory(
@@ -176,21 +177,21 @@ def peak(scenarios: Scenarios, of_device: ModelCounts) -> Memory:
     return most
 
 
-def peak_total(scenarios: Scenarios, of_device: ModelCounts) -> Num:
+def peak_total(program: Program) -> Num:
     """What the stage that needs most holds together, without its parts [B]."""
-    most, *others = (stage.total for stage in _candidates(scenarios, of_device))
+    most, *others = (stage.total for stage in _candidates(program))
     for other in others:
         most = np.maximum(most, other)
     return most
 
 
-def _candidates(scenarios: Scenarios, of_device: ModelCounts) -> list[Memory]:
+def _candidates(program: Program) -> list[Memory]:
     """Memory of the stages that may need most.
 
     Those are the first, which holds most micro-batches, the second, which may have a layer more, and the last with the
     head.
     """
-    last = np.asarray(scenarios.plans.pp) - 1.0
+    last = np.asarray(program.scenarios.plans.pp) - 1.0
     if not np.any(last > 0.0):
-        return [on_stage(scenarios, of_device, np.zeros_like(last))]
-    return [on_stage(scenarios, of_device, stage) for stage in (np.zeros_like(last), np.minimum(1.0, last), last)]
+        return [on_stage(program, np.zeros_like(last))]
+    return [on_stage(program, stage) for stage in (np.zeros_like(last), np.minimum(1.0, last), last)]

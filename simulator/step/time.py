@@ -1,25 +1,23 @@
-"""Operators, plan and backend make a step time, broken down into parts that add up to it."""
+"""The program of a step and a backend make its time, broken down into parts that add up to it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.formulas import pipeline, states
+from simulator.formulas import pipeline
 from simulator.formulas.overlap import exposed
 from simulator.formulas.typing import Num
 from simulator.pricing.backend import Backend
-from simulator.work import messages as traffic
-from simulator.work.counts import ModelCounts
-from simulator.work.tally import Counts, Times, times
-from simulator.work.transformer import Scenarios, embedding, head, layer
-from simulator.work.transformer.exchanges import splits
+from simulator.work.exchanges import LAYERS, each_micro_batch
+from simulator.work.once import on_fullest, once_a_step
+from simulator.work.program import Block, Program
+from simulator.work.tasks import Hiding, Phase, PlaceKind, Resource, Task
 
 BACKWARD_LAUNCH = 0.55
 """Host time of a kernel of the backward pass over one of the forward pass, which Python drives."""
-_GRADIENT_SUMS = 2.0
-"""Times that gradients cross the memory bus when a micro-batch adds to them: read and written."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +29,15 @@ class Step:
 
 
 @dataclass(frozen=True)
-class _Pass:
+class Pass:
     """One micro-batch through all layers of a stage, or through its embedding or head [s]."""
 
-    forward: Num
-    backward: Num
-    host: Num
+    forward: Num = 0.0
+    backward: Num = 0.0
+    """With what is recomputed."""
+    host: Num = 0.0
     """Time of the launches on the host."""
-    parts: dict[str, Num]
+    parts: dict[str, Num] | None = None
 
     @property
     def device(self) -> Num:
@@ -46,35 +45,33 @@ class _Pass:
         return self.forward + self.backward
 
 
-def price(scenarios: Scenarios, of_device: ModelCounts, backend: Backend, *, broken_down: bool = True) -> Step:
+def step_time(program: Program, backend: Backend, *, broken_down: bool = True) -> Step:
     """Time of one optimizer step.
 
     Parameters
     ----------
-    scenarios
-        Columns that broadcast against each other.
-    of_device
-        What `simulator.work.counts.count` says of the same scenarios.
+    program
+        What `simulator.work.program.program_of` says of the scenarios.
     backend
-        Prices kernels and collectives.
+        Says how long requests take.
     broken_down
         Whether the parts are wanted; a search over many plans does without them.
 
     Returns
     -------
     Step
-        Its parts: those of the compute on the slowest stage for all micro-batches, what it waits for, and what
-        happens once a step.
+        Its time [s], which broadcasts over the scenarios, and its parts: those of the compute on the slowest stage for
+        all micro-batches, what it waits for, and what happens once a step.
     """
-    plans = scenarios.plans
-    of_stages = _stages(scenarios, of_device, backend)
+    plans = program.scenarios.plans
+    of_stages = _stages(program, backend, broken_down=broken_down)
     middle, first, last = (stage.time for stage in of_stages.places)
     slowest = np.maximum(np.maximum(middle, first), last)
     piped_together = first + last + (plans.pp - 2.0) * middle
     together = np.where(np.asarray(plans.pp) > 1.0, np.maximum(piped_together, slowest), slowest)
     share = pipeline.idle_share(plans.virtual_stages, zero_bubble=plans.zero_bubble)
     piped = pipeline.step_time(slowest, together, micro_batches=plans.micro_batches, idle_share=share)
-    once = _once_a_step(scenarios, of_device, backend, of_stages.layers)
+    once = _once(program, backend, of_stages.layers)
     time = piped + sum(once.values(), start=np.float64(0.0))
     if not broken_down:
         return Step(time, {})
@@ -83,10 +80,10 @@ def price(scenarios: Scenarios, of_device: ModelCounts, backend: Backend, *, bro
 
 
 @dataclass(frozen=True)
-class _Stage:
+class _PipelineStage:
     """One micro-batch on one stage of the pipeline [s]."""
 
-    held: tuple[tuple[_Pass, Num], ...]
+    held: tuple[tuple[Pass, Num], ...]
     """Layers, embedding and head, and how much of each."""
     together: Num
     """Time that device and host take."""
@@ -100,29 +97,28 @@ class _Stage:
 
 
 @dataclass(frozen=True)
-class _Stages:
+class _Pipeline:
     """The stages of a pipeline: one inside, the first and the last."""
 
-    layers: _Pass
-    places: tuple[_Stage, _Stage, _Stage]
+    layers: Pass
+    places: tuple[_PipelineStage, _PipelineStage, _PipelineStage]
 
 
-def _stages(scenarios: Scenarios, of_device: ModelCounts, backend: Backend) -> _Stages:
+def _stages(program: Program, backend: Backend, *, broken_down: bool) -> _Pipeline:
     """Time of one micro-batch on each kind of stage."""
-    plans, stacks, models = scenarios.plans, scenarios.stacks, scenarios.models
-    layers = _layers(scenarios, of_device.layers, backend)
-    with_embedding, with_head = traffic.end_parameters(scenarios, of_device)
-    of_first = times(embedding(scenarios), backend, plans, stacks, layer=False)
-    of_last = times(head(scenarios), backend, plans, stacks, layer=False)
-    first = _ends(of_first, scenarios, with_embedding, backend)
-    last = _ends(of_last, scenarios, with_head, backend)
-    transfer = _transfers(scenarios, backend)
+    plans, models = program.scenarios.plans, program.scenarios.models
+    beside = each_micro_batch(program)
+    layers = _layers(program, [task for task in beside if task.place == LAYERS], backend, broken_down=broken_down)
+    first, last = (
+        _end(block, beside, program, backend, broken_down=broken_down) for block in (program.embedding, program.head)
+    )
+    transfer = _transfers(beside, backend)
     even = models.layer_count / plans.pp
     inside = pipeline.inner_layers(models.layer_count, plans.pp) / even
     at_ends = pipeline.end_layers(models.layer_count, plans.pp) / even
     alone = np.where(np.asarray(plans.pp) > 1.0, 0.0, 1.0)
     between = np.where(np.asarray(plans.pp) > 2.0, inside, 0.0)
-    return _Stages(
+    return _Pipeline(
         layers,
         (
             _joined(((layers, between),), transfer),
@@ -132,20 +128,20 @@ def _stages(scenarios: Scenarios, of_device: ModelCounts, backend: Backend) -> _
     )
 
 
-def _joined(held: tuple[tuple[_Pass, Num], ...], transfer: Num) -> _Stage:
+def _joined(held: tuple[tuple[Pass, Num], ...], transfer: Num) -> _PipelineStage:
     """Time of one micro-batch on a stage with its share of layers and perhaps the ends."""
     device = sum((number * part.device for part, number in held), start=np.float64(0.0))
     host = sum((number * part.host for part, number in held), start=np.float64(0.0))
-    return _Stage(held, np.maximum(slower(device, host), device), device, transfer)
+    return _PipelineStage(held, np.maximum(slower(device, host), device), device, transfer)
 
 
 def slower(device: Num, host: Num) -> Num:
-    """The larger of two times with a soft corner: their norm of order 4."""
+    """The larger of two times with a soft corner: their norm of order 4 [s]."""
     norm: Num = np.sqrt(np.sqrt(np.square(np.square(device)) + np.square(np.square(host))))
     return norm
 
 
-def _parts(stages: _Stages, slowest: Num, micro_batches: Num) -> dict[str, Num]:
+def _parts(stages: _Pipeline, slowest: Num, micro_batches: Num) -> dict[str, Num]:
     """What the slowest stage does for all micro-batches, part by part."""
     parts: dict[str, Num] = {}
     taken: Num = 0.0
@@ -153,151 +149,141 @@ def _parts(stages: _Stages, slowest: Num, micro_batches: Num) -> dict[str, Num]:
         chosen = np.where(stage.time >= slowest, 1.0 - taken, 0.0)
         taken = taken + chosen
         each = [("host", stage.together - stage.device), ("pipeline_transfer", stage.transfer)]
-        each += [(name, number * value) for part, number in stage.held for name, value in part.parts.items()]
+        each += [(name, number * value) for part, number in stage.held for name, value in (part.parts or {}).items()]
         for name, value in each:
             parts[name] = parts.get(name, 0.0) + chosen * value * micro_batches
     return parts
 
 
-def _layers(scenarios: Scenarios, of_layers: Counts, backend: Backend) -> _Pass:
+def pass_of(tasks: Iterable[Task], backend: Backend, launch: Num, *, broken_down: bool = True) -> Pass:
+    """Time of tasks of one block for one micro-batch, of those that no named work covers.
+
+    Parameters
+    ----------
+    tasks
+        Of one block.
+    backend
+        Says how long requests take; each is asked once, however many tasks share it.
+    launch
+        Host time of one launch of the forward pass [s].
+    broken_down
+        Whether the parts are wanted.
+    """
+    known: dict[int, Num] = {}
+    sums: dict[Phase, Num] = {Phase.FORWARD: 0.0, Phase.BACKWARD: 0.0, Phase.RECOMPUTE: 0.0}
+    launched = dict(sums)
+    parts: dict[str, Num] = {}
+    for task in tasks:
+        request = task.request
+        if id(request) not in known:
+            known[id(request)] = backend.time(request)
+        seconds = _times(known[id(request)], task)
+        sums[task.phase] = sums[task.phase] + seconds
+        launched[task.phase] = launched[task.phase] + task.kernels
+        if broken_down:
+            part = "recompute" if task.phase is Phase.RECOMPUTE else task.part
+            parts[part] = parts.get(part, 0.0) + seconds
+    again = launched[Phase.BACKWARD] + launched[Phase.RECOMPUTE]
+    return Pass(
+        sums[Phase.FORWARD],
+        sums[Phase.BACKWARD] + sums[Phase.RECOMPUTE],
+        launch * (launched[Phase.FORWARD] + BACKWARD_LAUNCH * again),
+        parts,
+    )
+
+
+def _times(one: Num, task: Task) -> Num:
+    """Time of all calls of a task, as far as no share of its own is hidden; ones and zeros are not multiplied by."""
+    time = one
+    for factor in (task.count, 1.0 - task.hiding.own):
+        if not (isinstance(factor, float) and factor == 1.0):
+            time = factor * time
+    if isinstance(task.efficiency, float) and task.efficiency == 1.0:
+        return time
+    return time / task.efficiency
+
+
+def _layers(program: Program, beside: Iterable[Task], backend: Backend, *, broken_down: bool) -> Pass:
     """All layers of one stage of equal share, with what every micro-batch does to their parameters."""
-    plans, stacks = scenarios.plans, scenarios.stacks
+    plans, stacks = program.scenarios.plans, program.scenarios.stacks
     forward: Num = 0.0
     backward: Num = 0.0
     host: Num = 0.0
     parts: dict[str, Num] = {}
-    for group in scenarios.models.layers:
-        one = times(layer(group, scenarios), backend, plans, stacks, layer=True)
-        of_parts = {**one.parts, "recompute": one.recompute}
-        share = group.count / plans.pp
+    for group in program.groups:
+        one = pass_of(group.tasks, backend, stacks.launch, broken_down=broken_down)
+        share = group.number / plans.pp
         forward = forward + share * one.forward
-        backward = backward + share * (one.backward + one.recompute)
-        host = host + share * _launches(one, stacks.launch)
-        for name, value in of_parts.items():
+        backward = backward + share * one.backward
+        host = host + share * one.host
+        for name, value in (one.parts or {}).items():
             parts[name] = parts.get(name, 0.0) + share * value
-    held = (of_layers.parameters + of_layers.expert_parameters) / plans.pp
-    summed = _gradient_sums(scenarios, held, backend)
-    backward = backward + summed
-    parts["gradient_accumulation"] = summed
-    ahead, behind = _gathers(scenarios, of_layers, backend, forward, backward)
-    parts["parameter_gather"] = ahead + behind
-    return _Pass(forward + ahead, backward + behind, host, parts)
+    own = pass_of((task for task in beside if task.hiding.behind is None), backend, stacks.launch)
+    backward = backward + own.backward
+    return _with_covered(Pass(forward, backward, host, parts | (own.parts or {})), beside, backend)
 
 
-def _launches(one: Times, launch: Num) -> Num:
-    """Host time of the launches of one micro-batch."""
-    return launch * (one.forward_kernels + BACKWARD_LAUNCH * one.backward_kernels)
+def _with_covered(one: Pass, beside: Iterable[Task], backend: Backend) -> Pass:
+    """A pass with the exposed time of the tasks that hide behind it."""
+    covered = [task for task in beside if task.hiding.behind is not None]
+    if not covered:
+        return one
+    by_phase = {Phase.FORWARD: one.forward, Phase.BACKWARD: one.backward}
+    shown: dict[Phase, Num] = {Phase.FORWARD: 0.0, Phase.BACKWARD: 0.0}
+    parts = dict(one.parts or {})
+    for part, hiding, tasks in _in_line(covered):
+        phase = hiding.behind or Phase.FORWARD
+        time = _exposed(hiding, tasks, backend, by_phase[phase])
+        shown[phase] = shown[phase] + time
+        parts[part] = parts.get(part, 0.0) + time
+    return Pass(one.forward + shown[Phase.FORWARD], one.backward + shown[Phase.BACKWARD], one.host, parts)
 
 
-def _gradient_sums(scenarios: Scenarios, held: Num, backend: Backend) -> Num:
-    """Adding the gradients of a micro-batch to those before it, and casting parameters that are kept in fp32."""
-    plans, eager = scenarios.plans, scenarios.stacks.eager
-    adds = np.where(np.asarray(plans.micro_batches) > 1.0, plans.gradient_bytes * _GRADIENT_SUMS, 0.0) * eager
-    casts = np.where(
-        np.asarray(plans.parameter_bytes) > plans.element_bytes,
-        2.0 * (plans.parameter_bytes + plans.element_bytes),
-        0.0,
-    )
-    return backend.stream(held / plans.parameter_group * (adds + casts), 0.0, reduces=False, kind="gradient sums")
+def _in_line(tasks: Iterable[Task]) -> Iterator[tuple[str, Hiding, list[Task]]]:
+    """Tasks that hide together: those of one `Hiding`."""
+    lines: dict[int, list[Task]] = {}
+    for task in tasks:
+        lines.setdefault(id(task.hiding), []).append(task)
+    for line in lines.values():
+        yield line[0].part, line[0].hiding, line
 
 
-def _gathers(scenarios: Scenarios, of_layers: Counts, backend: Backend, forward: Num, backward: Num) -> tuple[Num, Num]:
-    """Exposed time of gathering sharded parameters of a stage's layers, and of scattering their gradients.
-
-    The gather of one layer hides behind the compute of the one before it, so layers are compared one by one.
-    """
-    plans, stacks = scenarios.plans, scenarios.stacks
-    if not np.any(np.asarray(plans.parameter_group) > 1.0):
-        return 0.0, 0.0
-    number = scenarios.models.layer_count / plans.pp
-    gathers, scatters = traffic.layer_shards(scenarios, of_layers)
-    gather, scatter = gathers.time(backend), scatters.time(backend)
-    hidden = stacks.parameter_overlap / number
-    ahead = exposed(gather, hidden * forward)
-    behind = exposed(gather * stacks.gathers_each_pass + scatter, hidden * backward)
-    return scatters.count * number * ahead, scatters.count * number * behind
+def _exposed(hiding: Hiding, tasks: Iterable[Task], backend: Backend, beside: Num) -> Num:
+    """What the work beside them leaves of the time of tasks that wait in line."""
+    alone = sum((_times(backend.time(task.request), task) for task in tasks), start=np.float64(0.0))
+    return hiding.occasions * exposed(alone / hiding.occasions, hiding.reach * beside)
 
 
-def _ends(one: Times, scenarios: Scenarios, held: Num, backend: Backend) -> _Pass:
+def _end(block: Block, beside: Iterable[Task], program: Program, backend: Backend, *, broken_down: bool) -> Pass:
     """Embedding or head of a stage, with the gather and the scatter of its parameters where they are sharded."""
-    launches = _launches(one, scenarios.stacks.launch)
-    if not np.any(np.asarray(scenarios.plans.parameter_group) > 1.0):
-        return _Pass(one.forward, one.backward, launches, one.parts)
-    gathers, scatters = traffic.end_shards(scenarios, held)
-    hidden = scenarios.stacks.parameter_overlap
-    ahead = gathers.count * exposed(gathers.time(backend), hidden * one.forward)
-    behind = scatters.count * exposed(scatters.time(backend), hidden * one.backward)
-    parts = {**one.parts, "parameter_gather": ahead + behind}
-    return _Pass(one.forward + ahead, one.backward + behind, launches, parts)
+    one = pass_of(block.tasks, backend, program.scenarios.stacks.launch, broken_down=broken_down)
+    return _with_covered(one, [task for task in beside if task.place == block.place], backend)
 
 
-def _transfers(scenarios: Scenarios, backend: Backend) -> Num:
-    """Exposed time of sending activations to the next stage and their gradients back, for one micro-batch."""
-    plans, stacks = scenarios.plans, scenarios.stacks
-    if not np.any(np.asarray(plans.pp) > 1.0):
-        return 0.0
-    sent = traffic.transfer(scenarios)
-    waited = 2.0 * plans.virtual_stages * sent.time(backend) * (1.0 - np.asarray(stacks.pipeline_overlap))
-    return np.where(np.asarray(sent.count) > 0.0, waited, 0.0)
+def _transfers(beside: Iterable[Task], backend: Backend) -> Num:
+    """Exposed time of what a stage sends and receives for one micro-batch.
+
+    A stage waits for what it receives as for what it sends, so that an end counts like a stage between two others.
+    """
+    borders = (PlaceKind.STAGE, PlaceKind.NEXT, PlaceKind.PREVIOUS)
+    sent = [task for task in beside if task.place.kind in borders]
+    known = {id(task.request): backend.time(task.request) for task in sent}
+    return sum((_times(known[id(task.request)], task) for task in sent), start=np.float64(0.0))
 
 
-def _once_a_step(scenarios: Scenarios, of_device: ModelCounts, backend: Backend, layers: _Pass) -> dict[str, Num]:
-    """What happens once a step: reduction of gradients, optimizer, offloading, fixed host time."""
-    plans, stacks = scenarios.plans, scenarios.stacks
-    ends = _more_of(scenarios, of_device.embedding.parameters, of_device.head.parameters)
-    dense = of_device.layers.parameters / plans.pp + ends
-    experts = of_device.layers.expert_parameters / plans.pp
-    updated = (dense + experts) / plans.optimizer_group
-    moved = stacks.optimizer_passes * states.optimizer_traffic(
-        updated,
-        plans.state_bytes + plans.factored * 4.0,
-        master_bytes=plans.master_bytes,
-        gradient_bytes=plans.gradient_bytes,
-        parameter_bytes=plans.parameter_bytes,
-        sweeps=plans.gradient_sweeps,
-    )
-    kernels = stacks.optimizer_kernels * scenarios.models.layer_count / plans.pp
-    on_device = backend.stream(moved, kernels, reduces=False, kind="optimizer")
-    on_host = backend.host_copy(moved + updated * (plans.gradient_bytes + plans.parameter_bytes))
-    offload = np.asarray(plans.offload)
-    return {
-        "gradient_reduction": _reductions(scenarios, dense, experts, backend, layers)
-        + _tensor_reductions(scenarios, of_device, backend)
-        + _tied_embedding(scenarios, backend),
-        "optimizer": np.where(offload > 0, 0.0, np.maximum(on_device, kernels * stacks.launch)),
-        "offload": offload * on_host,
-        "step_overhead": stacks.step_overhead + 0.0 * on_device,
-    }
-
-
-def _more_of(scenarios: Scenarios, first: Num, last: Num) -> Num:
-    """What embedding and head add to one stage: both of them, or in a pipeline the one that adds more."""
-    return np.where(np.asarray(scenarios.plans.pp) > 1.0, np.maximum(first, last), first + last)
-
-
-def _reductions(scenarios: Scenarios, dense: Num, experts: Num, backend: Backend, layers: _Pass) -> Num:
-    """Exposed time of reducing the gradients over the replicas, and of gathering updated parameters."""
-    stacks = scenarios.stacks
-    *reduced, gathers = traffic.reductions(scenarios, dense, experts)
-    number = np.maximum(np.maximum(reduced[0].count, reduced[1].count), 1.0)
-    alone = sum((message.count / number * message.time(backend) for message in reduced), start=np.float64(0.0))
-    once = alone / stacks.reduction_efficiency
-    behind = number * exposed(once, stacks.gradient_overlap * layers.backward)
-    ahead = gathers.count * exposed(gathers.time(backend), stacks.parameter_overlap * layers.forward)
-    return behind + ahead
-
-
-def _tensor_reductions(scenarios: Scenarios, of_device: ModelCounts, backend: Backend) -> Num:
-    """Adding up gradients that tensor-parallel ranks have parts of."""
-    if not splits(scenarios):
-        return 0.0
-    ends = _more_of(scenarios, of_device.embedding.partial_parameters, of_device.head.partial_parameters)
-    partial = of_device.layers.partial_parameters / scenarios.plans.pp + ends
-    sums = traffic.tensor_reductions(scenarios, partial)
-    return sum((message.count * message.time(backend) for message in sums), start=np.float64(0.0))
-
-
-def _tied_embedding(scenarios: Scenarios, backend: Backend) -> Num:
-    """Adding up the gradients of an embedding that the first and the last stage of a pipeline share."""
-    message = traffic.tied_embedding(scenarios)
-    return message.count * message.time(backend)
+def _once(program: Program, backend: Backend, layers: Pass) -> dict[str, Num]:
+    """What happens once a step on the stage that holds most, part by part."""
+    tasks = once_a_step(program, on_fullest(program))
+    launch = program.scenarios.stacks.launch
+    by_phase = {Phase.FORWARD: layers.forward, Phase.BACKWARD: layers.backward}
+    parts: dict[str, Num] = {"gradient_reduction": 0.0}
+    for task in tasks:
+        if task.hiding.behind is None:
+            time = _times(backend.time(task.request), task)
+            if task.resource is Resource.DEVICE:
+                time = np.maximum(time, launch * task.kernels)
+            parts[task.part] = parts.get(task.part, 0.0) + time
+    for part, hiding, line in _in_line(task for task in tasks if task.hiding.behind is not None):
+        beside = by_phase[hiding.behind or Phase.FORWARD]
+        parts[part] = parts.get(part, 0.0) + _exposed(hiding, line, backend, beside)
+    return parts

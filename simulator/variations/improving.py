@@ -17,8 +17,8 @@ from simulator.specs.plan import Plan, Schedule, columns_of
 from simulator.specs.plans import constraints
 from simulator.specs.stack import Recompute, Stack, Stacks
 from simulator.step.memory import peak_total
-from simulator.step.time import price
-from simulator.work.counts import count
+from simulator.step.time import step_time
+from simulator.work.program import program_of
 from simulator.work.transformer import Scenarios
 
 _FORMATS = ("parameters_in_fp32", "gradients_in_fp32", "master_weights")
@@ -168,11 +168,11 @@ def _priced(candidates: list[_Candidate], scenario: Scenario) -> Iterator[_Price
         columns_of([each.plan for each in candidates], scenario.workload),
         Stacks.stack([stacks[each.stack.id] for each in candidates]),
     )
-    of_device = count(columns)
+    program = program_of(columns)
     backend = constants.backend(scenario.stack, system, scenario.devices, precision)
     shape = (len(candidates),)
-    time = np.broadcast_to(price(columns, of_device, backend, broken_down=False).time, shape)
-    memory = np.broadcast_to(peak_total(columns, of_device), shape)
+    time = np.broadcast_to(step_time(program, backend, broken_down=False).time, shape)
+    memory = np.broadcast_to(peak_total(program), shape)
     kept = np.ones(shape, dtype=bool)
     for rule in constraints(columns.plans, columns.models, columns.workloads, columns.stacks):
         kept &= rule.kept

@@ -1,1 +1,1 @@
-"""What a workload consists of: requests to a device, the program of a step, messages and counts."""
+"""What a workload consists of: operators, the program of a step, and what is counted in it."""

@@ -12,9 +12,7 @@ from measure.count.collectives import fake_ranks
 from measure.models import Setting, Split, build, random_batch
 from simulator.specs.model import Model
 from simulator.specs.stack import Recompute
-from simulator.work.counts import count
-from simulator.work.tally import counts
-from simulator.work.transformer import embedding, head, layer
+from simulator.work.program import program_of
 from tests.against_torch.cases import (
     BERT,
     BERT_LARGE,
@@ -51,8 +49,8 @@ def of_torch(model: Model, setting: Setting, micro_batch: int = 4) -> int:
 
 
 def check(model: Model, setting: Setting, micro_batch: int = 4) -> None:
-    counted = count(scenarios_of(model, setting, micro_batch=micro_batch))
-    assert counted.together.saved_bytes == of_torch(model, setting, micro_batch)
+    program = program_of(scenarios_of(model, setting, micro_batch=micro_batch))
+    assert program.together.saved_bytes == of_torch(model, setting, micro_batch)
 
 
 @pytest.mark.parametrize("recompute", RECOMPUTE)
@@ -126,10 +124,8 @@ def test_large_models_on_a_rank(model: Model, degree: int) -> None:
 def test_each_layer_alone(model: Model, recompute: Recompute) -> None:
     """Each layer keeps just what one layer is said to keep, and the rest is what embedding and head are said to."""
     setting = setting_of(model, recompute=recompute)
-    scenarios = scenarios_of(model, setting)
-    plans, stacks = scenarios.plans, scenarios.stacks
-    width = 4 * setting.sequence_length * model.hidden_size * plans.element_bytes
-    one = counts(layer(scenarios.models.layers[0], scenarios), plans, stacks, checkpoint=width).saved_bytes
-    ends = sum(counts(part(scenarios), plans, stacks).saved_bytes for part in (embedding, head))
+    program = program_of(scenarios_of(model, setting))
+    one = program.groups[0].tally.saved_bytes
+    ends = program.embedding.tally.saved_bytes + program.head.tally.saved_bytes
     kept = [of_torch(model.model_copy(update={"layers": number}), setting) for number in (1, 2, 5)]
     assert kept == [ends + number * one for number in (1, 2, 5)]

@@ -14,7 +14,7 @@ from measure.count.collectives import Collective, collectives, fake_ranks
 from measure.models import Batch, Setting, Split, Transformer, build, distribute, random_batch
 from measure.verification.exchanges import traffic_of
 from simulator.specs.model import Model
-from simulator.work.counts import count
+from simulator.work.program import program_of
 from simulator.work.transformer import Scenarios
 from tests.against_torch.cases import (
     BERT,
@@ -58,11 +58,11 @@ def distributed(model: Model, degree: int, shares: bool) -> Iterator[tuple[Trans
 def test_collectives(model: Model, degree: int, shares: bool) -> None:
     with distributed(model, degree, shares) as (module, batch, scenarios):
         found = collectives(lambda: module(batch).backward()).count
-    counted = count(scenarios)
-    said = traffic_of(scenarios, counted)
+    program = program_of(scenarios)
+    said = traffic_of(program)
     if shares:
         # Torch leaves each rank its part of these gradients until an optimizer asks for the sum.
-        size = int(counted.together.partial_parameters * scenarios.plans.gradient_bytes)
+        size = int(program.together.partial_parameters * scenarios.plans.gradient_bytes)
         said -= {Collective("all_reduce", size, degree): 1}
     assert said == found
 
@@ -71,4 +71,4 @@ def test_collectives(model: Model, degree: int, shares: bool) -> None:
 def test_kept_bytes(model: Model, degree: int, shares: bool) -> None:
     with distributed(model, degree, shares) as (module, batch, scenarios):
         found = saved_activations(lambda: module(batch), module)
-    assert count(scenarios).together.saved_bytes == found.bytes
+    assert program_of(scenarios).together.saved_bytes == found.bytes

@@ -12,9 +12,8 @@ from measure.count.flops import Flops, flops, flops_needed_again
 from measure.models import Layer, Setting, Split, Tower, build, random_batch
 from simulator.specs.model import Model
 from simulator.specs.stack import Recompute
-from simulator.work.counts import count, totals
-from simulator.work.tally import counts
-from simulator.work.transformer import embedding, head, layer
+from simulator.work.counts import counts_of
+from simulator.work.program import program_of
 from tests.against_torch.cases import (
     BERT,
     BERT_LARGE,
@@ -50,11 +49,10 @@ def of_torch(model: Model, setting: Setting, micro_batch: int = 4, *, stops_earl
 
 def check(model: Model, setting: Setting, micro_batch: int = 4) -> None:
     scenarios = scenarios_of(model, setting, micro_batch=micro_batch)
-    counted, found = count(scenarios), of_torch(model, setting, micro_batch)
-    one = counted.together
+    one, found = program_of(scenarios), of_torch(model, setting, micro_batch)
     assert one.model_flops == 3 * found.forward - _without_input_gradient(model, setting)
     assert one.model_flops + one.recomputed_flops == found.total
-    assert totals(scenarios, counted).executed_flops == found.total * setting.split.degree
+    assert counts_of(one).executed_flops == found.total * setting.split.degree
 
 
 def _without_input_gradient(model: Model, setting: Setting) -> int:
@@ -107,16 +105,15 @@ def test_sequence_parallel_rank(model: Model, degree: int) -> None:
 def test_parts_add_up() -> None:
     setting = setting_of(BERT_LARGE, 512)
     scenarios = scenarios_of(BERT_LARGE, setting)
-    plans, stacks = scenarios.plans, scenarios.stacks
-    parts = [counts(operators, plans, stacks).model_flops for operators in (embedding(scenarios), head(scenarios))]
-    one = counts(layer(scenarios.models.layers[0], scenarios), plans, stacks).model_flops
-    assert sum(parts) + 24 * one == of_torch(BERT_LARGE, setting).total
+    program = program_of(scenarios)
+    ends = program.embedding.model_flops + program.head.model_flops
+    assert ends + 24 * program.groups[0].model_flops == of_torch(BERT_LARGE, setting).total
 
 
 def test_step_of_many_micro_batches() -> None:
     setting = setting_of(GPT)
     scenarios = scenarios_of(GPT, setting, micro_batch=2, micro_batches=3, dp=2)
-    assert totals(scenarios, count(scenarios)).model_flops == 6 * of_torch(GPT, setting, 2).total
+    assert counts_of(program_of(scenarios)).model_flops == 6 * of_torch(GPT, setting, 2).total
 
 
 @pytest.mark.parametrize("recompute", RECOMPUTE)
@@ -124,7 +121,7 @@ def test_step_of_many_micro_batches() -> None:
 def test_recomputation_that_stops_early(model: Model, recompute: Recompute) -> None:
     """Torch leaves out what follows the last tensor it needs: the last product of attention, or of a pre-norm layer."""
     setting = setting_of(model, recompute=recompute)
-    one = count(scenarios_of(model, setting, stack={"drops_unused_recompute": True})).together
+    one = program_of(scenarios_of(model, setting, stack={"drops_unused_recompute": True}))
     assert one.model_flops + one.recomputed_flops == of_torch(model, setting, stops_early=True).total
 
 
@@ -134,8 +131,7 @@ def test_recomputation_of_a_compiler(model: Model) -> None:
     model = model.model_copy(update={"dropout": False})
     setting = setting_of(model)
     scenarios = scenarios_of(model, setting_of(model, recompute="full"), stack={"drops_unused_recompute": True})
-    operators = layer(scenarios.models.layers[0], scenarios)
-    one = counts(operators, scenarios.plans, scenarios.stacks, checkpoint=0.0)
+    one = program_of(scenarios).groups[0]
     built = Layer(model, setting, experts=model.experts > 1)
     scores = Tower(model, setting).positions()
     inputs = torch.empty(64, 4, model.hidden_size, device="meta", dtype=torch.bfloat16, requires_grad=True)

@@ -14,7 +14,7 @@ from measure.count.activations import saved_activations
 from measure.count.collectives import fake_ranks
 from measure.models import Setting, Split, build, random_batch
 from simulator.specs.stack import Recompute
-from simulator.work.counts import count
+from simulator.work.program import program_of
 from tests.against_torch.cases import GPT, GPT_22B, scenarios_of, setting_of
 
 BATCH = 4
@@ -64,7 +64,7 @@ def test_sum_of_our_parts(degree: int, recompute: Recompute, shares: bool, form:
     split = Split(degree, sequence_parallel=shares and degree > 1, regathers_inputs=True)
     setting = setting_of(GPT_22B, 2048, recompute=recompute, split=split)
     ratio = Fraction(GPT_22B.attention_heads * 2048, GPT_22B.hidden_size)
-    layers = count(scenarios_of(GPT_22B, setting, micro_batch=BATCH)).layers
+    layers = program_of(scenarios_of(GPT_22B, setting, micro_batch=BATCH)).layers
     one = closed_form(form, statistics, ratio, degree, BATCH * 2048, GPT_22B.hidden_size)
     assert layers.saved_bytes == GPT_22B.layers * one
 
@@ -72,8 +72,8 @@ def test_sum_of_our_parts(degree: int, recompute: Recompute, shares: bool, form:
 def test_ends(degree: int) -> None:
     """Section 4.3: dropout of the embedding s b h / t, and at the end 4 s b h / t (1 + v / h)."""
     split = Split(degree, sequence_parallel=degree > 1, regathers_inputs=True)
-    counted = count(scenarios_of(GPT_22B, setting_of(GPT_22B, 2048, split=split), micro_batch=BATCH))
+    program = program_of(scenarios_of(GPT_22B, setting_of(GPT_22B, 2048, split=split), micro_batch=BATCH))
     tokens, width, words = BATCH * 2048, GPT_22B.hidden_size, GPT_22B.vocabulary_size
-    assert counted.embedding.saved_bytes == Fraction(tokens * width, degree)
+    assert program.embedding.tally.saved_bytes == Fraction(tokens * width, degree)
     statistics = Fraction(2 * 4 * tokens, degree)
-    assert counted.head.saved_bytes == Fraction(4 * tokens * (width + words), degree) + statistics
+    assert program.head.tally.saved_bytes == Fraction(4 * tokens * (width + words), degree) + statistics

@@ -16,7 +16,7 @@ from simulator.formulas import states
 from simulator.specs.model import Model
 from simulator.specs.stack import Sharding
 from simulator.step.memory import on_stage
-from simulator.work.counts import count
+from simulator.work.program import program_of
 from tests.against_torch.cases import BERT_LARGE, GPT, LLAMA, name_of, scenarios_of, setting_of
 
 
@@ -63,10 +63,10 @@ def test_shards_of_a_rank(optimizer: OptimizerName, degree: int) -> None:
         found = _states(module, steps)
     sharding: Sharding = "zero3" if degree > 1 else "none"
     scenarios = scenarios_of(GPT, setting, micro_batch=1, dp=degree, sharding=sharding, optimizer=optimizer)
-    held = on_stage(scenarios, count(scenarios), 0.0)
+    held = on_stage(program_of(scenarios), 0.0)
     assert found == (held.parameters, held.gradients, held.optimizer)
     whole = states.model_state_bytes(
-        count(scenarios).together.parameters,
+        program_of(scenarios).together.parameters,
         4.0,
         gradient_bytes=4.0,
         optimizer_bytes=scenarios.plans.state_bytes,

@@ -7,8 +7,9 @@ import pytest
 from measure.models import Layer, Split, build, parameters_of
 from simulator.specs.loading import load_model, names
 from simulator.specs.model import Model
-from simulator.work.counts import count, totals
-from simulator.work.tally import counts
+from simulator.work.counts import counts_of
+from simulator.work.program import program_of
+from simulator.work.tallies import tally
 from simulator.work.transformer import layer
 from tests.against_torch.cases import DENSE, EVERY, name_of, scenarios_of, setting_of
 
@@ -17,7 +18,7 @@ from tests.against_torch.cases import DENSE, EVERY, name_of, scenarios_of, setti
 def test_model(model: Model) -> None:
     setting = setting_of(model)
     scenarios = scenarios_of(model, setting)
-    assert totals(scenarios, count(scenarios)).parameters == parameters_of([build(model, setting)])
+    assert counts_of(program_of(scenarios)).parameters == parameters_of([build(model, setting)])
 
 
 @pytest.mark.parametrize("name", names("models"))
@@ -25,14 +26,14 @@ def test_shipped_model(name: str) -> None:
     model = load_model(name)
     setting = setting_of(model)
     scenarios = scenarios_of(model, setting)
-    assert totals(scenarios, count(scenarios)).parameters == parameters_of([build(model, setting)])
+    assert counts_of(program_of(scenarios)).parameters == parameters_of([build(model, setting)])
 
 
 @pytest.mark.parametrize("degree", [2, 4, 8])
 @pytest.mark.parametrize("model", DENSE, ids=name_of)
 def test_tensor_parallel_rank(model: Model, degree: int) -> None:
     setting = setting_of(model, split=Split(degree))
-    assert count(scenarios_of(model, setting)).together.parameters == parameters_of([build(model, setting)])
+    assert program_of(scenarios_of(model, setting)).together.parameters == parameters_of([build(model, setting)])
 
 
 @pytest.mark.parametrize("model", EVERY, ids=name_of)
@@ -41,5 +42,5 @@ def test_one_layer(model: Model) -> None:
     scenarios = scenarios_of(model, setting)
     group = scenarios.models.layers[0]
     built = Layer(model, setting, experts=model.experts > 1 and model.expert_period == 1)
-    one = counts(layer(group, scenarios), scenarios.plans, scenarios.stacks)
+    one = tally(layer(group, scenarios))
     assert one.parameters + one.expert_parameters == parameters_of([built])

@@ -16,12 +16,10 @@ from measure.count.collectives import Collective, Traffic, collectives, fake_ran
 from measure.count.sharding import Sharded, mesh_of, replicated_step, sharded, sharded_step, updated_parameters
 from measure.models import Batch, Setting, Split, Transformer, build, random_batch
 from measure.verification.exchanges import traffic_of
-from simulator.formulas.typing import Num
 from simulator.specs.model import Model
 from simulator.specs.stack import Recompute, Sharding
-from simulator.step.time import price
-from simulator.work.counts import count
 from simulator.work.messages import Message, messages
+from simulator.work.program import program_of
 from simulator.work.transformer import Scenarios
 from tests.against_torch.cases import (
     BERT,
@@ -71,7 +69,7 @@ def check_tensor_parallel(model: Model, setting: Setting, *, micro_batches: int 
         micro_batches=micro_batches,
         stack={"drops_unused_recompute": stops_early},
     )
-    assert traffic_of(scenarios, count(scenarios)) == collectives(step).count
+    assert traffic_of(program_of(scenarios)) == collectives(step).count
 
 
 @pytest.mark.parametrize("recompute", RECOMPUTE)
@@ -118,7 +116,7 @@ def test_all_reduces_of_a_layer(model: Model, number: int, degree: int) -> None:
         counts.append(
             sum(
                 float(np.asarray(message.count))
-                for message in messages(scenarios, count(scenarios))
+                for message in messages(program_of(scenarios))
                 if message.kind == "all_reduce" and message.name != copied
             )
         )
@@ -142,7 +140,7 @@ def test_fully_sharded(model: Model, degree: int, micro_batches: int) -> None:
     scenarios = scenarios_of(
         model, setting, micro_batches=micro_batches, dp=degree, sharding="zero3", gradients_in_fp32=True
     )
-    assert traffic_of(scenarios, count(scenarios)) == found.count
+    assert traffic_of(program_of(scenarios)) == found.count
 
 
 def test_bert_large_fully_sharded() -> None:
@@ -152,7 +150,7 @@ def test_bert_large_fully_sharded() -> None:
         with FakeTensorMode():
             found = sharded_step(*on_mesh(BERT_LARGE, mesh, length=128), 1)
     scenarios = scenarios_of(BERT_LARGE, setting_of(BERT_LARGE, 128), dp=2, sharding="zero3", gradients_in_fp32=True)
-    assert traffic_of(scenarios, count(scenarios)) == found.count
+    assert traffic_of(program_of(scenarios)) == found.count
 
 
 @pytest.mark.parametrize("micro_batches", [1, 3])
@@ -170,7 +168,7 @@ def test_hybrid(degree: int, across: int, micro_batches: int) -> None:
         sharding_group=degree,
         gradients_in_fp32=True,
     )
-    said, reduced = traffic_of(scenarios, count(scenarios)), "all_reduce"
+    said, reduced = traffic_of(program_of(scenarios)), "all_reduce"
     assert _without(said, reduced) == _without(found.count, reduced)
     # Torch sends a message for each sharded module, the simulator counts them as one.
     assert Traffic(said).bytes("all_reduce", across) == found.bytes("all_reduce", across)
@@ -196,7 +194,7 @@ def test_sharded_gradients(degree: int, micro_batches: int) -> None:
         sharding="zero2",
         gradients_in_fp32=True,
     )
-    said = Traffic(traffic_of(scenarios, count(scenarios)))
+    said = Traffic(traffic_of(program_of(scenarios)))
     for kind in ("all_gather", "reduce_scatter"):
         assert said.bytes(kind) == found.bytes(kind)
     assert {one.kind for one in said.count} == {one.kind for one in found.count}
@@ -211,7 +209,7 @@ def test_data_parallel(model: Model, degree: int) -> None:
         module, batch = module_and_batch(model, setting)
         sent = replicated_step(module, batch, 1)
     scenarios = scenarios_of(model, setting, dp=degree)
-    assert traffic_of(scenarios, count(scenarios)) == Counter([Collective("all_reduce", sent, degree)])
+    assert traffic_of(program_of(scenarios)) == Counter([Collective("all_reduce", sent, degree)])
 
 
 @pytest.mark.parametrize("degree", [2, 4])
@@ -223,8 +221,8 @@ def test_sharded_optimizer(degree: int) -> None:
         module, batch = module_and_batch(GPT, setting)
         found = updated_parameters(module, batch)
     scenarios = scenarios_of(GPT, setting, dp=degree, sharding="zero1")
-    whole = int(count(scenarios).together.parameters) * 4
-    assert traffic_of(scenarios, count(scenarios)) == Counter(
+    whole = int(program_of(scenarios).together.parameters) * 4
+    assert traffic_of(program_of(scenarios)) == Counter(
         [Collective("reduce_scatter", whole, degree), Collective("all_gather", whole, degree)]
     )
     assert found.bytes("broadcast", degree) == whole
@@ -253,10 +251,10 @@ def test_many_plans_at_once() -> None:
         for sharding in shardings
     ]
     together = Scenarios.stack(rows)
-    found = messages(together, count(together))
+    found = messages(program_of(together))
     for index, row in enumerate(rows):
         alone: Counter[tuple[str, str, float, float, float]] = Counter()
-        for message in messages(row, count(row)):
+        for message in messages(program_of(row)):
             alone += _sent(message, 0)
         picked: Counter[tuple[str, str, float, float, float]] = Counter()
         for message in found:
@@ -269,50 +267,3 @@ def _sent(message: Message, index: int) -> Counter[tuple[str, str, float, float,
     values = (message.message_bytes, message.degree, message.stride, message.count)
     size, degree, stride, number = (np.ravel(value)[index if np.size(value) > 1 else 0].item() for value in values)
     return Counter({(message.name, message.kind, size, degree, stride): number} if number else {})
-
-
-class Recording:
-    """A backend that takes no time and notes what it is asked to send."""
-
-    name = "recording"
-
-    def __init__(self) -> None:
-        self.asked: set[tuple[str, float, float]] = set()
-
-    def gemm(self, m: Num, n: Num, **_: object) -> Num:
-        return 0.0 * m * n
-
-    def attention(self, queries: Num, keys: Num, **_: object) -> Num:
-        return 0.0 * queries * keys
-
-    def stream(self, moved_bytes: Num, kernels: Num, **_: object) -> Num:
-        return 0.0 * moved_bytes * kernels
-
-    def collective(self, kind: str, message_bytes: Num, *, degree: Num, stride: Num, **_: object) -> Num:
-        self.asked.add((kind, float(np.asarray(message_bytes)), float(np.asarray(degree))))
-        return 0.0 * stride
-
-    def send(self, message_bytes: Num, *, degree: Num, stride: Num) -> Num:
-        return self.collective("send", message_bytes, degree=degree, stride=stride)
-
-    def host_copy(self, moved_bytes: Num) -> Num:
-        return 0.0 * moved_bytes
-
-
-@pytest.mark.parametrize("sharding", ["none", "zero1", "zero2", "zero3"])
-@pytest.mark.parametrize("pp", [1, 2])
-@pytest.mark.parametrize("model", [BERT, GPT, LLAMA, PALM], ids=name_of)
-def test_what_is_listed_is_what_is_priced(model: Model, pp: int, sharding: Sharding) -> None:
-    split = Split(2, sequence_parallel=True, regathers_inputs=True)
-    scenarios = scenarios_of(model, setting_of(model, split=split), micro_batches=4, dp=2, pp=pp, sharding=sharding)
-    counted, backend = count(scenarios), Recording()
-    price(scenarios, counted, backend)
-    # What happens once a step is priced on the stage that has more of it to do.
-    once = ("gradients", "updated parameters", "gradients of shared tokens")
-    listed = {
-        (message.kind, float(np.asarray(message.message_bytes)), float(np.asarray(message.degree)))
-        for stage in range(pp)
-        for message in messages(scenarios, counted, float(stage))
-        if np.asarray(message.count) > 0.0 and (pp == 1 or message.name not in once)
-    }
-    assert listed <= backend.asked

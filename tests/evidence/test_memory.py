@@ -11,7 +11,7 @@ from simulator.corpus.mapping import Case, case_of
 from simulator.corpus.runs import Run
 from simulator.evidence.memory import compare, figure_of, fitted, is_suspect, measured_bytes, predicted_bytes
 from simulator.step.memory import Memory, peak
-from simulator.work.counts import count
+from simulator.work.program import program_of
 
 _GIB = 2.0**30
 
@@ -156,7 +156,7 @@ def test_scores_become_plain_numbers() -> None:
 def test_a_prediction_of_one_run_is_a_batch_of_one() -> None:
     (case,) = _cases(_run(measured={"memory_gb": 5.0, "step_time_s": 0.1}))
     columns = case.columns()
-    score = compare([case], peak(columns, count(columns)))
+    score = compare([case], peak(program_of(columns)))
     assert score.bytes is not None
     assert abs(score.bytes.bias) < 1.0
     assert score.all_fits is not None

@@ -5,7 +5,9 @@
 
 Written are 300 scenarios drawn over models, systems, stacks and plans with all that is said of each (step time,
 interval, breakdown, memory, counts, roofline, stages), the first plans of some searches, and the held-out error table.
-Compared is what the same arguments give now; the exit status is 1 where a number differs by more than 1e-12 of itself.
+Compared is what the same arguments give now; the exit status is 1 where a number differs by more than 1e-12 of itself,
+or, where it is a difference of larger ones (time that the host adds, work done again, shares by a derivative), of what
+it is taken from.
 """
 
 from __future__ import annotations
@@ -122,9 +124,16 @@ def _errors() -> dict[str, Any]:
     }
 
 
+_OF_WHOLE = {"breakdown_s": 1e-12, "limits": 1e-12, "served": 1e-8, "run": 1e-12}
+"""Dictionaries of parts of a whole, and the tolerance as a share of the largest number among them."""
+
+
 def _differences(before: Any, after: Any, place: str) -> Iterator[str]:
     """Where two answers differ."""
-    if isinstance(before, dict) and isinstance(after, dict):
+    whole = _OF_WHOLE.get(place.rpartition(".")[2])
+    if whole is not None and isinstance(before, dict) and isinstance(after, dict):
+        yield from _differing_parts(before, after, place, whole)
+    elif isinstance(before, dict) and isinstance(after, dict):
         for name in before.keys() | after.keys():
             if name in before and name in after:
                 yield from _differences(before[name], after[name], f"{place}.{name}")
@@ -138,6 +147,20 @@ def _differences(before: Any, after: Any, place: str) -> Iterator[str]:
             yield f"{place}: {before!r} became {after!r}"
     elif before != after:
         yield f"{place}: {before!r} became {after!r}"
+
+
+def _differing_parts(before: dict[str, Any], after: dict[str, Any], place: str, share: float) -> Iterator[str]:
+    """Where parts of a whole differ by more than a share of the largest."""
+    times = [value for name, value in before.items() if isinstance(value, float) and name.endswith("_s")]
+    largest = max(times or [value for value in before.values() if isinstance(value, float)], default=0.0)
+    for name in before.keys() | after.keys():
+        one, other = before.get(name, 0.0), after.get(name, 0.0)
+        if isinstance(one, float) and isinstance(other, float):
+            scale = abs(one) if times and not name.endswith("_s") else largest
+            if abs(one - other) > share * scale:
+                yield f"{place}.{name}: {one!r} became {other!r}"
+        elif one != other:
+            yield f"{place}.{name}: {one!r} became {other!r}"
 
 
 def _plain(value: Any) -> Any:

@@ -22,6 +22,7 @@ from simulator.pricing.analytic import AnalyticBackend, device_columns
 from simulator.pricing.constants import Constants, shipped
 from simulator.pricing.measured import TIERS, MeasuredBackend, Tier, device_of, suits
 from simulator.pricing.measured_links import MeasuredLinks
+from simulator.pricing.requests import HostCopy, Send, StreamKind, link_request
 from simulator.pricing.wiring import wiring
 from simulator.profiling.fit import attentions, products
 from simulator.profiling.fit.sheet import DataSheet
@@ -30,6 +31,7 @@ from simulator.profiling.records.record import Case
 from simulator.renting.planning import plan
 from simulator.renting.sweeping import Option
 from simulator.specs.loading import load_stack
+from tests.pricing import asking
 from tests.profiling.conftest import Calibrated, Fit
 from tests.profiling.examples import ATTENTION_START, START, some_products, timed
 from tests.profiling.examples import attentions as some_attentions
@@ -71,12 +73,17 @@ def form(precision: Any = "bf16") -> AnalyticBackend:
 
 
 def multiply(priced: Any, m: Any, n: Any, k: Any, batch: Any = 1.0, weight_gradient: Any = 0.0) -> Any:
-    sizes = {"k": k, "batch": batch, "element_bytes": 2.0, "weight_gradient": weight_gradient}
-    return priced.gemm(m, n, **sizes)
+    def ask(gradient: bool) -> Any:
+        return asking.gemm(priced, m, n, k=k, batch=batch, element_bytes=2.0, weight_gradient=gradient)
+
+    if np.ndim(weight_gradient) == 0:
+        return ask(bool(weight_gradient))
+    return np.where(np.asarray(weight_gradient) > 0, ask(True), ask(False))
 
 
 def attend(priced: Any, rows: Any, *, backward: bool, longer: float = 1.0) -> Any:
-    return priced.attention(
+    return asking.attention(
+        priced,
         rows.queries * longer,
         rows.keys * longer,
         batch=rows.batch,
@@ -146,11 +153,11 @@ def test_each_primitive_is_served_by_one_tier() -> None:
     assert _tier(lambda b: multiply(b, m, n, k)) == {"measured"}
     assert _tier(lambda b: multiply(b, 1.5 * m, n, k)) == {"near"}
     assert _tier(lambda b: multiply(b, 2.0**33, 64.0, 64.0)) == {"fitted"}
-    assert _tier(lambda b: b.stream(1e9, 1.0, reduces=False)) == {"fitted"}
-    assert _tier(lambda b: b.host_copy(1e9)) == {"catalogue"}
+    assert _tier(lambda b: asking.stream(b, 1e9, 1.0)) == {"fitted"}
+    assert _tier(lambda b: b.time(HostCopy(moved_bytes=1e9))) == {"catalogue"}
     inside: dict[str, Any] = {"degree": 4.0, "stride": 1.0}
-    assert _tier(lambda b: b.collective("all_reduce", 1e8, **inside), backend(devices=8)) == {"fitted"}
-    assert _tier(lambda b: b.send(1e8, **inside), backend(devices=8)) == {"catalogue"}
+    assert _tier(lambda b: asking.exchange(b, "all_reduce", 1e8, **inside), backend(devices=8)) == {"fitted"}
+    assert _tier(lambda b: asking.exchange(b, "send", 1e8, **inside), backend(devices=8)) == {"catalogue"}
 
 
 def test_a_number_format_that_nobody_measured_is_the_catalogues() -> None:
@@ -163,7 +170,7 @@ def test_a_number_format_that_nobody_measured_is_the_catalogues() -> None:
 
 def test_what_was_not_measured_of_the_memory_is_the_catalogues() -> None:
     other = backend(borrowed={"memory": "nothing was measured"})
-    assert _tier(lambda b: b.stream(1e9, 1.0, reduces=True), other) == {"catalogue"}
+    assert _tier(lambda b: asking.stream(b, 1e9, 1.0, reduces=True), other) == {"catalogue"}
 
 
 _ASKED: dict[str, Any] = {
@@ -250,15 +257,15 @@ def test_constants_of_a_stack_apply_to_it_alone(on_graphics: Calibrated) -> None
     assert isinstance(of_own, MeasuredBackend)
     assert isinstance(of_other, MeasuredBackend)
     assert (of_own.software, of_other.software) == (known, None)
-    moved: dict[str, Any] = {"reduces": True, "kind": "normalisation"}
+    moved: dict[str, Any] = {"reduces": True, "kind": StreamKind.NORMALISATION}
     bandwidth, launch = float(system.device.memory.bandwidth), found.constants.memory.launch
     rate = known.streams["normalisation"]
-    assert of_own.stream(1e9, 2.0, **moved) == pytest.approx(2.0 * launch + 1e9 / (bandwidth * rate.forward))
-    backward = of_own.stream(1e9, 2.0, **moved, backward=True)
+    assert asking.stream(of_own, 1e9, 2.0, **moved) == pytest.approx(2.0 * launch + 1e9 / (bandwidth * rate.forward))
+    backward = asking.stream(of_own, 1e9, 2.0, **moved, backward=True)
     assert backward == pytest.approx(2.0 * launch + 1e9 / (bandwidth * rate.backward))
     expected = 2.0 * launch + 1e9 / (bandwidth * found.constants.memory.normalisation_efficiency)
-    assert of_other.stream(1e9, 2.0, **moved) == pytest.approx(expected)
-    drawn = of_own.stream(1e9, 2.0, **moved, drawn=1e6) - of_own.stream(1e9, 2.0, **moved)
+    assert asking.stream(of_other, 1e9, 2.0, **moved) == pytest.approx(expected)
+    drawn = asking.stream(of_own, 1e9, 2.0, **moved, drawn=1e6) - asking.stream(of_own, 1e9, 2.0, **moved)
     assert drawn == pytest.approx(1e6 * known.drawn)
 
 
@@ -278,11 +285,11 @@ def _noded(kind: str, message: Any, **group: Any) -> tuple[Any, Any, Any]:
     system, truth = load_system("server-rtx-3090"), graphics().truth
     assert system.devices_per_node == 8
     measured = MeasuredBackend.of(system, 16, "bf16", truth)
-    names = {"degree": group["degree"], "stride": group["stride"]}
-    if kind == "send":
-        return measured.send(message, **names), measured.analytic.send(message, **names), None
-    both: tuple[Any, Any] = (measured, measured.analytic)
-    found, by_form = (each.collective(kind, message, **group) for each in both)
+    asked = link_request(kind, message, degree=group["degree"], stride=group["stride"])  # type: ignore[arg-type]
+    if isinstance(asked, Send):
+        return measured.time(asked), measured.analytic.time(asked), None
+    asked = replace(asked, copies=group.get("copies", 1.0))
+    found, by_form = (each.time(asked) for each in (measured, measured.analytic))
     return found, by_form, MeasuredLinks(truth.links).time(kind, message, group["degree"])[0]
 
 
@@ -340,15 +347,17 @@ def test_arrays_are_priced_as_their_entries(ms: list[float], ns: list[float], gr
     m, n = np.array(ms)[:, None], np.array(ns)
     product = multiply(one, m, n, 1024.0, weight_gradient=gradient)
     fused: dict[str, Any] = {"batch": 4.0, "heads": 16.0, "key_value_heads": 16.0, "head_size": 64.0, "causal": 1.0}
-    attended = np.asarray(one.attention(m, n, **fused, backward=True))
-    moved = np.asarray(one.stream(m * n, m, reduces=True, kind="normalisation"))
-    exchanged = np.asarray(one.collective("all_gather", m * n, degree=np.array(4.0), stride=1.0))
+    attended = np.asarray(asking.attention(one, m, n, **fused, backward=True))
+    moved = np.asarray(asking.stream(one, m * n, m, StreamKind.NORMALISATION, reduces=True))
+    exchanged = np.asarray(asking.exchange(one, "all_gather", m * n, degree=np.array(4.0)))
     for at in np.ndindex(product.shape):
         a, b = float(m[at[0], 0]), float(n[at[1]])
         assert product[at] == pytest.approx(float(multiply(one, a, b, 1024.0, weight_gradient=gradient)), rel=1e-12)
-        assert attended[at] == pytest.approx(float(one.attention(a, b, **fused, backward=True)), rel=1e-12)
-        assert moved[at] == pytest.approx(float(one.stream(a * b, a, reduces=True, kind="normalisation")), rel=1e-12)
-        alone = one.collective("all_gather", a * b, degree=4.0, stride=1.0)
+        assert attended[at] == pytest.approx(float(asking.attention(one, a, b, **fused, backward=True)), rel=1e-12)
+        assert moved[at] == pytest.approx(
+            float(asking.stream(one, a * b, a, StreamKind.NORMALISATION, reduces=True)), rel=1e-12
+        )
+        alone = asking.exchange(one, "all_gather", a * b, degree=4.0)
         assert exchanged[at] == pytest.approx(float(alone), rel=1e-12)
 
 
@@ -458,14 +467,11 @@ def test_cases_of_a_record_cost_what_was_measured(fit: Fit) -> None:
     once = rows.where(np.isin(np.arange(len(rows)), first[counts == 1]))
     other = np.where(once.weight_gradient > 0, once.m, once.k)
     shares = np.where(once.batch > 1, 1.0, kernels.alignment_share(once.n, other))
-    priced = MeasuredBackend.of(plain_host(made.device), 1, "bf16", found).gemm(
-        once.m,
-        once.n,
-        k=once.k,
-        batch=once.batch,
-        element_bytes=2.0,
-        weight_gradient=once.weight_gradient,
-        alignment=shares,
+    backend_of_it = MeasuredBackend.of(plain_host(made.device), 1, "bf16", found)
+    sizes: dict[str, Any] = {"k": once.k, "batch": once.batch, "element_bytes": 2.0, "alignment": shares}
+    ahead, back = (
+        asking.gemm(backend_of_it, once.m, once.n, weight_gradient=gradient, **sizes) for gradient in (False, True)
     )
+    priced = np.where(once.weight_gradient > 0, back, ahead)
     assert len(once) > 60
     assert priced == pytest.approx(once.seconds, rel=1.001 - found.constants.gemm["bf16"].sustained)

@@ -41,10 +41,10 @@ from simulator.profiling.records.record import (
 from simulator.profiling.records.scenarios import attention_of, scenarios_of, written
 from simulator.specs.loading import load_model, load_stack
 from simulator.specs.model import Model
-from simulator.step.time import BACKWARD_LAUNCH, price, slower
-from simulator.work.counts import count
-from simulator.work.tally import times
-from simulator.work.transformer import Scenarios, embedding, head, layer
+from simulator.step.time import BACKWARD_LAUNCH, pass_of, slower, step_time
+from simulator.work.program import program_of
+from simulator.work.tasks import Phase
+from simulator.work.transformer import Scenarios
 
 MODELS = ("bert-base", "gpt2-124m", "llama-3.2-1b")
 """Those that are measured."""
@@ -222,18 +222,20 @@ class MadeUp:
         stacks = self.constants.stacks(stack, system, precision)
         scenarios = Scenarios(bare.models, bare.workloads, bare.plans, stacks)
         backend = self.constants.backend(stack, system, 1, precision)
-        step = price(scenarios, count(scenarios), backend)
-        plans = scenarios.plans
+        program = program_of(scenarios)
+        step = step_time(program, backend)
         forward: Num = 0.0
         backward: Num = 0.0
         launched: Num = 0.0
         launched_back: Num = 0.0
-        groups = [(layer(group, scenarios), group.count, True) for group in scenarios.models.layers]
-        for operators, number, repeated in [*groups, (embedding(scenarios), 1.0, False), (head(scenarios), 1.0, False)]:
-            one = times(operators, backend, plans, stacks, layer=repeated)
-            forward, backward = forward + number * one.forward, backward + number * one.backward
-            launched = launched + number * one.forward_kernels
-            launched_back = launched_back + number * one.backward_kernels
+        for block in program.blocks:
+            one = pass_of(block.tasks, backend, stacks.launch)
+            forward, backward = forward + block.number * one.forward, backward + block.number * one.backward
+            for task in block.tasks:
+                if task.phase is Phase.FORWARD:
+                    launched = launched + block.number * task.kernels
+                else:
+                    launched_back = launched_back + block.number * task.kernels
         backward = backward + step.parts["gradient_accumulation"]
         hosts = stacks.launch * launched, BACKWARD_LAUNCH * stacks.launch * launched_back
         parts = {"forward": slower(forward, hosts[0]), "backward": slower(backward, hosts[1])}

@@ -15,6 +15,7 @@ from simulator.profiling.fit import attentions as subject
 from simulator.profiling.fit.sheet import DataSheet
 from simulator.profiling.records.rows import Attentions
 from simulator.profiling.tables import reading as tables
+from tests.pricing import asking
 from tests.profiling.examples import A100, ATTENTION_START, attention_constants, attentions, timed
 
 FIVE = ("efficiency", "backward_efficiency", "bandwidth_efficiency", "launch", "fill")
@@ -77,8 +78,8 @@ def test_the_form_prices_rows_as_the_backend_does() -> None:
     rows = attentions(40)
     names = ("batch", "heads", "key_value_heads", "head_size", "causal")
     priced = [
-        backend.attention(
-            rows.queries, rows.keys, **{name: getattr(rows, name) for name in names}, backward=bool(backward)
+        asking.attention(
+            backend, rows.queries, rows.keys, **{name: getattr(rows, name) for name in names}, backward=bool(backward)
         )
         for backward in (0, 1)
     ]
@@ -150,7 +151,7 @@ def test_a_mask_saves_nothing_within_a_block_of_keys() -> None:
             "head_size": 128.0,
             "backward": False,
         }
-        masked, whole = (backend.attention(keys, keys, causal=causal, **sizes) for causal in (1.0, 0.0))
+        masked, whole = (asking.attention(backend, keys, keys, causal=causal, **sizes) for causal in (1.0, 0.0))
         return float(masked / whole)
 
     assert left(cores, 512.0) == 1.0

@@ -6,6 +6,7 @@ import csv
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from simulator.profiling.fit.steps import compare
 from simulator.profiling.records import journal
 from simulator.profiling.records.reading import measurements_of, steps_of
 from simulator.profiling.records.rows import Measurements
+from tests.pricing import asking
 from tests.profiling.conftest import Calibrated
 from tests.profiling.made_up import graphics
 
@@ -98,7 +100,9 @@ def test_kernels_are_priced_as_estimates_price_them(name: str, precision: Precis
     other = np.where(gradient > 0, m, k)
     alignment = np.where(batch > 1, 1.0, alignment_share(n, other))
     wide = ELEMENT_BYTES[precision]
-    priced = backend.gemm(m, n, k=k, batch=batch, element_bytes=wide, weight_gradient=gradient, alignment=alignment)
+    sizes: dict[str, Any] = {"k": k, "batch": batch, "element_bytes": wide, "alignment": alignment}
+    ahead, back = (asking.gemm(backend, m, n, weight_gradient=of_weight, **sizes) for of_weight in (False, True))
+    priced = np.where(gradient > 0, back, ahead)
     np.testing.assert_allclose(part.after_s, priced, rtol=1e-12)
 
 
@@ -109,7 +113,8 @@ def test_attention_is_priced_as_estimates_price_it() -> None:
     backend = MeasuredBackend.of(plain_host(device_of(profile)), 1, "bf16", profile)
     queries, keys, batch, heads, shared, width, causal, backward = attentions.sizes(fastest).T
     for back in (False, True):
-        priced = backend.attention(
+        priced = asking.attention(
+            backend,
             queries,
             keys,
             batch=batch,
@@ -132,7 +137,7 @@ def test_streams_are_priced_as_estimates_price_them(on_graphics: Calibrated, of_
         for reduces, operations in ((True, ("layer_norm", "softmax_backward", "cross_entropy")), (False, ("add",))):
             here = np.isin(rows.operation, operations)
             assert np.any(here)
-            priced = backend.stream(rows.moved_bytes[here], 1.0, reduces=reduces)
+            priced = asking.stream(backend, rows.moved_bytes[here], 1.0, reduces=reduces)
             np.testing.assert_allclose(getattr(part, column)[here], priced, rtol=1e-12)
 
 
@@ -144,11 +149,11 @@ def test_collectives_are_priced_as_estimates_price_them(on_graphics: Calibrated,
     for kind in ("all_reduce", "all_to_all"):
         here = rows.kind == kind
         for backend, column in ((before, part.before_s), (after, part.after_s)):
-            time = backend.collective(kind, rows.message_bytes[here], degree=rows.degree[here], stride=1.0)
+            time = asking.exchange(backend, kind, rows.message_bytes[here], degree=rows.degree[here])
             np.testing.assert_allclose(column[here], time, rtol=1e-12)
     here = rows.kind == "send"
     assert np.any(here)
-    time = after.send(rows.message_bytes[here], degree=2.0, stride=1.0)
+    time = asking.exchange(after, "send", rows.message_bytes[here], degree=2.0)
     np.testing.assert_allclose(part.after_s[here], time, rtol=1e-12)
 
 

@@ -18,6 +18,7 @@ from simulator.profiling.fit import products as subject
 from simulator.profiling.fit.sheet import DataSheet
 from simulator.profiling.records.rows import Products
 from simulator.profiling.tables import reading as tables
+from tests.pricing import asking
 from tests.profiling.examples import A100, START, gemm_constants, products, some_products, timed
 
 SIX = ("efficiency", "bandwidth_efficiency", "launch", "fill", "small_tile", "sustained")
@@ -161,10 +162,10 @@ def test_the_analytic_backend_prices_vector_units() -> None:
     device = load_device("a100-sxm4-80gb").model_copy(update={"profile": "cpu"})
     graphics = AnalyticBackend.of(plain_host(load_device("a100-sxm4-80gb")), 1, "fp32")
     cores = AnalyticBackend.of(plain_host(device), 1, "fp32")
-    sizes = {"k": 768.0, "batch": 1.0, "element_bytes": 4.0, "weight_gradient": 0.0}
+    sizes = {"k": 768.0, "batch": 1.0, "element_bytes": 4.0}
     gemm, sheet = load_profile("cpu").gemm["fp32"], DataSheet.of(device, "fp32")
     assert sheet.matrix_unit == "vector"
-    assert cores.gemm(512.0, 3072.0, **sizes) == pytest.approx(
+    assert asking.gemm(cores, 512.0, 3072.0, **sizes) == pytest.approx(
         kernels.vector_gemm_time(
             512.0,
             3072.0,
@@ -180,17 +181,17 @@ def test_the_analytic_backend_prices_vector_units() -> None:
             sustained=1.0,
         )
     )
-    both = AnalyticBackend.stack([graphics, cores]).gemm(512.0, 3072.0, **sizes)
-    assert both == pytest.approx([float(each.gemm(512.0, 3072.0, **sizes)) for each in (graphics, cores)])
+    both = asking.gemm(AnalyticBackend.stack([graphics, cores]), 512.0, 3072.0, **sizes)
+    assert both == pytest.approx([float(asking.gemm(each, 512.0, 3072.0, **sizes)) for each in (graphics, cores)])
 
 
 def test_the_form_prices_rows_as_the_backend_does() -> None:
     """Fitted constants would mean something else otherwise."""
     backend = AnalyticBackend.of(plain_host(load_device("a100-sxm4-80gb")), 1, "bf16")
     rows = products([4096.0, 1000.0], [3072.0, 1024.0], [1024.0, 4096.0], sustained=1.0)
-    shared: dict[str, Any] = {"k": rows.k, "batch": 1.0, "element_bytes": 2.0, "weight_gradient": 0.0}
+    shared: dict[str, Any] = {"k": rows.k, "batch": 1.0, "element_bytes": 2.0}
     assert subject.seconds(rows, A100, START) == pytest.approx(
-        backend.gemm(rows.m, rows.n, alignment=kernels.alignment_share(rows.n, rows.k), **shared)
+        asking.gemm(backend, rows.m, rows.n, alignment=kernels.alignment_share(rows.n, rows.k), **shared)
     )
 
 

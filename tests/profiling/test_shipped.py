@@ -20,6 +20,7 @@ from simulator.profiling.records.journal import read
 from simulator.profiling.records.reading import steps_of
 from simulator.profiling.tables import reading as tables
 from simulator.profiling.writing import text_of
+from tests.pricing import asking
 
 STEPS = Path(__file__).parent / "records" / "cpu-amd-epyc-steps.jsonl"
 """Steps of models that the shipped record of the CPU does not have, timed in turns with it."""
@@ -67,7 +68,7 @@ def test_odd_widths_do_not_slow_products_of_plain_cores_down(device: str) -> Non
     sheet = load_device(device)
     backend = AnalyticBackend.of(plain_host(sheet), 1, "fp32")
     share = np.asarray(alignment_share(rows.n, rows.k))
-    priced = backend.gemm(rows.m, rows.n, k=rows.k, batch=1.0, element_bytes=4.0, weight_gradient=0.0, alignment=share)
+    priced = asking.gemm(backend, rows.m, rows.n, k=rows.k, element_bytes=4.0, alignment=share)
     odd = share < 0.7
     assert odd.sum() > 50
     off = np.log(np.asarray(priced) / rows.seconds)

@@ -10,7 +10,8 @@ from simulator.specs.loading import load_model, load_stack, names
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.workload import Workload
-from simulator.work.counts import count, totals
+from simulator.work.counts import counts_of
+from simulator.work.program import program_of
 from simulator.work.transformer import Scenarios
 from tests.specs.checkpoints import CHECKPOINTS
 from tests.specs.reference import ours, reloaded, theirs
@@ -105,7 +106,7 @@ def _active(name: str) -> float:
     work = Workload().resolve(model)
     plan = Plan(dp=1, micro_batch=1).with_defaults(stack).with_degrees(1)
     scenarios = Scenarios(model.columns(), work.columns(), plan.columns(work), stack.columns())
-    return float(totals(scenarios, count(scenarios)).active_parameters)
+    return float(counts_of(program_of(scenarios)).active_parameters)
 
 
 def test_active_parameters_of_experts() -> None:

@@ -10,7 +10,7 @@ from simulator.pricing.analytic import AnalyticBackend
 from simulator.specs.plan import Plan
 from simulator.specs.plans import Plans
 from simulator.step.evaluation import evaluate
-from simulator.work.counts import totals
+from simulator.work.counts import counts_of
 from simulator.work.transformer import Scenarios
 
 _PLANS: list[dict[str, object]] = [
@@ -49,7 +49,7 @@ def test_plans_together_equal_each_alone() -> None:
     shared = first.columns()
     together = Scenarios(shared.models, shared.workloads, plans, shared.stacks)
     found = evaluate(together, first.backend())
-    whole = totals(together, found.counts)
+    whole = counts_of(found.program)
     for row, scenario in enumerate(scenarios):
         alone = simulator.answer(scenario)
         assert float(np.asarray(found.step.time)[row]) == pytest.approx(alone.step_time_s, rel=1e-12)
@@ -62,7 +62,7 @@ def test_models_workloads_stacks_and_devices_can_be_columns_too() -> None:
         simulator.resolve("bert-large", "dgx-1-v100", stack="nvidia-bert", workload={"sequence_length": 128}),
         simulator.resolve("bert-large", "dgx-a100-640gb", stack="mlperf-nvidia", workload={"effective_tokens": 254}),
         simulator.resolve(
-            {"base": "palm-540b", "layers": 4, "hidden_size": 2048, "attention_heads": 16, "feed_forward_size": 8192},
+            {"base": "llama-2-7b", "layers": 4, "hidden_size": 2048, "attention_heads": 16, "feed_forward_size": 8192},
             "dgx-h100",
             stack="megatron-lm",
             plan={"tp": 2, "pp": 2, "precision": "fp8"},
@@ -77,21 +77,15 @@ def test_models_workloads_stacks_and_devices_can_be_columns_too() -> None:
         assert float(np.asarray(found.memory.total)[row]) == pytest.approx(alone.memory_bytes["total"], rel=1e-12)
 
 
-def test_models_with_experts_and_without_are_priced_together() -> None:
-    cases = [
-        simulator.resolve(model, "dgx-h100", stack="megatron-lm", plan=plan, workload={"global_batch": 64})
-        for model, plan in (
-            ({"base": "llama-2-7b", "layers": 4}, {"tp": 2, "micro_batch": 1}),
-            ({"base": "mixtral-8x7b", "layers": 4}, {"ep": 4, "micro_batch": 1}),
-        )
-    ]
-    found = evaluate(
-        Scenarios.stack([case.columns() for case in cases]), AnalyticBackend.stack([_backend(case) for case in cases])
+def test_models_of_different_structure_are_not_stacked() -> None:
+    """Runs of different structure are priced together all the same, in groups: tests/evidence."""
+    dense, experts = (
+        simulator.resolve(model, "dgx-h100", stack="megatron-lm", workload={"global_batch": 64}).columns()
+        for model in ({"base": "llama-2-7b", "layers": 4}, {"base": "mixtral-8x7b", "layers": 4})
     )
-    for row, case in enumerate(cases):
-        alone = simulator.answer(case)
-        assert float(np.asarray(found.step.time)[row]) == pytest.approx(alone.step_time_s, rel=1e-12)
-        assert float(np.asarray(found.memory.total)[row]) == pytest.approx(alone.memory_bytes["total"], rel=1e-12)
+    assert dense.structure != experts.structure
+    with pytest.raises(ValueError, match="different structure"):
+        Scenarios.stack([dense, experts])
 
 
 def test_open_grids_broadcast() -> None:

@@ -11,7 +11,7 @@ import simulator
 from simulator.specs.loading import load_stack
 from simulator.specs.stack import Stack
 from simulator.step.memory import Memory, on_stage, peak
-from simulator.work.counts import count
+from simulator.work.program import program_of
 from simulator.work.transformer import Scenarios
 
 _GIB = 2.0**30
@@ -28,7 +28,7 @@ def _scenarios(
 
 def _memory(*given: Any, **changes: Any) -> Memory:
     scenarios = _scenarios(*given, **changes)
-    return peak(scenarios, count(scenarios))
+    return peak(program_of(scenarios))
 
 
 def _float(value: Any) -> float:
@@ -95,15 +95,15 @@ def test_ranks_that_share_checkpoints() -> None:
 
 def test_a_head_that_counts_as_layers_leaves_fewer_to_the_last_stage() -> None:
     scenarios = _scenarios({"pp": 4}, {"base": "gpt2-355m", "vocabulary_size": 200_000}, balances_head=True)
-    of_device = count(scenarios)
-    first, last = (_float(on_stage(scenarios, of_device, stage).parameters) for stage in (0.0, 3.0))
+    program = program_of(scenarios)
+    first, last = (_float(on_stage(program, stage).parameters) for stage in (0.0, 3.0))
     table = 200_000 * 1024 * 2.0
     assert first - table > last - table
 
 
 def test_a_second_stage_with_more_layers_is_not_overlooked() -> None:
     scenarios = _scenarios({"pp": 8, "dp": 1, "micro_batch": 8}, {"base": "gpt2-355m", "layers": 17})
-    of_device = count(scenarios)
-    stages = [_float(on_stage(scenarios, of_device, float(stage)).total) for stage in range(8)]
+    program = program_of(scenarios)
+    stages = [_float(on_stage(program, float(stage)).total) for stage in range(8)]
     assert stages[1] > max(stages[0], stages[7])
-    assert _float(peak(scenarios, of_device).total) == max(stages)
+    assert _float(peak(program).total) == max(stages)

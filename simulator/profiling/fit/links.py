@@ -19,6 +19,7 @@ from hardware.quantity import show
 from simulator.formulas.collectives import measured_link_time
 from simulator.pricing.backend import Backend
 from simulator.pricing.measured_links import COSTS, SCALES, MeasuredLinks, volume
+from simulator.pricing.requests import link_request
 from simulator.profiling.fit.held_out import score
 from simulator.profiling.fit.robust import Constant, solve
 from simulator.profiling.records.rows import Collectives, Mask, Values
@@ -110,10 +111,8 @@ def _groups(rows: Collectives) -> list[Group]:
 
 def _before(catalogue: Backend, kind: CollectiveName, ranks: int, message_bytes: Values) -> Values:
     """Times without measurements."""
-    if kind == "send":
-        return np.asarray(catalogue.send(message_bytes, degree=float(ranks), stride=1.0), dtype=np.float64)
-    time = catalogue.collective(kind, message_bytes, degree=float(ranks), stride=1.0)
-    return np.asarray(time, dtype=np.float64)
+    asked = link_request(kind, message_bytes, degree=float(ranks))
+    return np.asarray(catalogue.time(asked), dtype=np.float64)
 
 
 def _start(catalogue: Backend, kind: CollectiveName, ranks: int) -> Constants:

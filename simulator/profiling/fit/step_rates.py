@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.pricing.requests import StreamKind
 from simulator.profiling.fit.anatomy import Anatomy, Pass
 from simulator.profiling.records.reading import StepTime
 from simulator.step.time import BACKWARD_LAUNCH, slower
@@ -39,9 +40,9 @@ class Prices:
     products: float = 1.0
     """Factor on the backend's time of matrix products."""
     attention: float = 1.0
-    forward: Mapping[str, float] = field(default_factory=dict)
+    forward: Mapping[StreamKind, float] = field(default_factory=dict)
     """Factor on bytes over bandwidth, by kind of stream."""
-    backward: Mapping[str, float] = field(default_factory=dict)
+    backward: Mapping[StreamKind, float] = field(default_factory=dict)
     drawn: float = 0.0
     """Of one random number [s]."""
     stream_launch: float = 3e-6
@@ -181,7 +182,7 @@ def _names(parts: Sequence[Anatomy], prices: Prices, *, host: bool) -> list[str]
     if host:
         found += ["launch", "overhead"]
     for direction in ("forward", "backward"):
-        kinds = {kind for work in parts for kind in getattr(work, direction).streams}
+        kinds = {kind.value for work in parts for kind in getattr(work, direction).streams}
         found += [f"{direction}:{kind}" for kind in sorted(kinds)]
     return found
 
@@ -190,7 +191,7 @@ def _get(prices: Prices, name: str) -> float:
     """The value of a parameter."""
     direction, _, kind = name.partition(":")
     value = getattr(prices, direction)
-    return float(value.get(kind, USUAL_PRICE)) if kind else float(value)
+    return float(value.get(StreamKind(kind), USUAL_PRICE)) if kind else float(value)
 
 
 def _with(prices: Prices, values: Mapping[str, float]) -> Prices:
@@ -200,5 +201,5 @@ def _with(prices: Prices, values: Mapping[str, float]) -> Prices:
     for name, value in values.items():
         direction, _, kind = name.partition(":")
         if kind:
-            (forward if direction == "forward" else backward)[kind] = value
+            (forward if direction == "forward" else backward)[StreamKind(kind)] = value
     return Prices(**{**vars(prices), **plain, "forward": forward, "backward": backward})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from hardware.profile import AttentionConstants, GemmConstants, Precision
 from hardware.spec import Device
 from simulator.pricing.constants import Constants
 from simulator.pricing.measured import MeasuredBackend
+from simulator.pricing.requests import StreamKind
 from simulator.profiling.fit import step_rates as whole_steps
 from simulator.profiling.fit import streams
 from simulator.profiling.fit.anatomy import Anatomy, anatomy
@@ -24,8 +26,8 @@ from simulator.profiling.records.reading import StepTime
 from simulator.profiling.records.rows import Streams
 from simulator.profiling.records.scenarios import attention_of, scenarios_of
 from simulator.specs.loading import load_stack
-from simulator.step.time import price
-from simulator.work.counts import count
+from simulator.step.time import step_time
+from simulator.work.program import program_of
 from simulator.work.transformer import Scenarios
 
 Values = NDArray[np.float64]
@@ -36,7 +38,7 @@ _FEWEST = 3
 """Steps from which on they are fitted."""
 _OF_STACK = {"launch": "launch", "overhead": "step_overhead"}
 """What a profile calls prices of the host."""
-_STREAMS = {"sums": "gradient sums"}
+_STREAMS = {"sums": StreamKind.GRADIENT_SUMS.value}
 _TIMED_ALONE = 0.3
 """Deviation of the logarithm of a price that kernels timed alone give."""
 
@@ -108,7 +110,7 @@ def _guessed(names: Sequence[str], stack: str) -> dict[str, str]:
     }
     others = [name.partition(":")[2] or _STREAMS.get(name, name) for name in names if name not in _OF_STACK]
     if others:
-        kinds = ", ".join(dict.fromkeys(others))
+        kinds = ", ".join(dict.fromkeys(name.replace("-", " ") for name in others))
         found[f"stacks.{stack}.streams"] = f"the steps hardly depend on some; as is usual of kernels: {kinds}"[:600]
     return found
 
@@ -141,7 +143,7 @@ def _time(step: StepTime, constants: Constants, device: Device) -> float:
     bare = scenarios_of(step.case, step.model, name)
     scenarios = Scenarios(bare.models, bare.workloads, bare.plans, constants.stacks(stack, system, precision))
     backend = constants.backend(stack, system, 1, precision)
-    return float(np.asarray(price(scenarios, count(scenarios), backend, broken_down=False).time).reshape(-1)[0])
+    return float(np.asarray(step_time(program_of(scenarios), backend, broken_down=False).time).reshape(-1)[0])
 
 
 def _precision(step: StepTime) -> Precision:
@@ -172,8 +174,8 @@ def _prior(profile: MeasuredProfile, rows: Streams, device: Device) -> Prior:
         sums=1.0 / memory.efficiency,
         overhead=stack.step_overhead,
     )
-    sure = {f"forward:{kind}": _TIMED_ALONE for kind in forward}
-    sure |= {f"backward:{kind}": _TIMED_ALONE for kind in backward}
+    sure = {f"forward:{kind.value}": _TIMED_ALONE for kind in forward}
+    sure |= {f"backward:{kind.value}": _TIMED_ALONE for kind in backward}
     return Prior(prices, {**sure, "products": 0.1, "attention": 0.2, "drawn": 0.3, "stream_launch": 0.5})
 
 
@@ -207,12 +209,15 @@ def _slowed(constants: Kernel, factor: float) -> Kernel:
 
 def _streams(prices: Prices) -> dict[str, StreamConstants]:
     """Rates of all kinds of streams; a pass that nothing is known of is as the other."""
-    both = {"optimizer": (prices.optimizer, prices.optimizer), "gradient sums": (prices.sums, prices.sums)}
-    for kind in sorted({*prices.forward, *prices.backward}):
+    both = {
+        StreamKind.OPTIMIZER: (prices.optimizer, prices.optimizer),
+        StreamKind.GRADIENT_SUMS: (prices.sums, prices.sums),
+    }
+    for kind in sorted({*prices.forward, *prices.backward}, key=attrgetter("value")):
         ahead, back = prices.forward.get(kind), prices.backward.get(kind)
         both[kind] = (ahead or back or USUAL_PRICE, back or ahead or USUAL_PRICE)
     return {
-        kind.replace(" ", "-"): StreamConstants(forward=_share(ahead), backward=_share(back))
+        kind.value: StreamConstants(forward=_share(ahead), backward=_share(back))
         for kind, (ahead, back) in both.items()
     }
 

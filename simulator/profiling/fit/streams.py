@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.pricing.requests import StreamKind
 from simulator.profiling.records.rows import Streams
 
 Values = NDArray[np.float64]
@@ -22,24 +23,24 @@ class Alike:
     """Bytes that the kernel moves at least, over those that the simulator counts of the stream in single operations."""
 
 
-FORWARD: Mapping[str, Alike] = {
-    "normalisation": Alike(("layer_norm", "rms_norm"), 2 / 3),
-    "final normalisation": Alike(("layer_norm", "rms_norm"), 2 / 3),
-    "activation function": Alike(("gelu", "relu"), 2 / 3),
-    "gated activation function": Alike(("silu_gate",), 3 / 5),
-    "dropout and residual": Alike(("add",), 3 / 5),
-    "softmax and dropout": Alike(("softmax",), 2 / 3),
-    "rotary positions": Alike(("rotary",), 1.0),
-    "cross-entropy": Alike(("cross_entropy",), 1.0),
+FORWARD: Mapping[StreamKind, Alike] = {
+    StreamKind.NORMALISATION: Alike(("layer_norm", "rms_norm"), 2 / 3),
+    StreamKind.FINAL_NORMALISATION: Alike(("layer_norm", "rms_norm"), 2 / 3),
+    StreamKind.ACTIVATION: Alike(("gelu", "relu"), 2 / 3),
+    StreamKind.GATED_ACTIVATION: Alike(("silu_gate",), 3 / 5),
+    StreamKind.RESIDUAL: Alike(("add",), 3 / 5),
+    StreamKind.SOFTMAX: Alike(("softmax",), 2 / 3),
+    StreamKind.ROTARY: Alike(("rotary",), 1.0),
+    StreamKind.CROSS_ENTROPY: Alike(("cross_entropy",), 1.0),
 }
-BACKWARD: Mapping[str, Alike] = {
-    "normalisation": Alike(("layer_norm_backward", "rms_norm_backward"), 3 / 4),
-    "final normalisation": Alike(("layer_norm_backward", "rms_norm_backward"), 3 / 4),
-    "activation function": Alike(("gelu_backward", "relu_backward"), 3 / 4),
-    "gated activation function": Alike(("silu_gate_backward",), 5 / 9),
-    "softmax and dropout": Alike(("softmax_backward",), 3 / 5),
-    "rotary positions": Alike(("rotary",), 1.0),
-    "cross-entropy": Alike(("cross_entropy_backward",), 1.0),
+BACKWARD: Mapping[StreamKind, Alike] = {
+    StreamKind.NORMALISATION: Alike(("layer_norm_backward", "rms_norm_backward"), 3 / 4),
+    StreamKind.FINAL_NORMALISATION: Alike(("layer_norm_backward", "rms_norm_backward"), 3 / 4),
+    StreamKind.ACTIVATION: Alike(("gelu_backward", "relu_backward"), 3 / 4),
+    StreamKind.GATED_ACTIVATION: Alike(("silu_gate_backward",), 5 / 9),
+    StreamKind.SOFTMAX: Alike(("softmax_backward",), 3 / 5),
+    StreamKind.ROTARY: Alike(("rotary",), 1.0),
+    StreamKind.CROSS_ENTROPY: Alike(("cross_entropy_backward",), 1.0),
 }
 _REDUCING = ("layer_norm", "rms_norm", "softmax")
 _PLAIN = ("add", "mul", "relu", "cast")
@@ -64,7 +65,7 @@ def price_of(rows: Streams, operations: tuple[str, ...], bandwidth: float) -> fl
     return float(np.median(large.seconds * bandwidth / large.moved_bytes))
 
 
-def prices_of(rows: Streams, kinds: Mapping[str, Alike], bandwidth: float) -> dict[str, float]:
+def prices_of(rows: Streams, kinds: Mapping[StreamKind, Alike], bandwidth: float) -> dict[StreamKind, float]:
     """The price of each kind of stream whose kernel was timed: a factor on its bytes over the bandwidth."""
     found = {kind: price_of(rows, alike.operations, bandwidth) for kind, alike in kinds.items()}
     return {kind: price * kinds[kind].share for kind, price in found.items() if price is not None}

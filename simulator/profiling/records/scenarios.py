@@ -12,7 +12,8 @@ from simulator.specs.loading import load_stack
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.workload import Workload
-from simulator.work.counts import count, totals
+from simulator.work.counts import counts_of
+from simulator.work.program import program_of
 from simulator.work.transformer import Scenarios
 
 _STATE_BYTES = 16.0
@@ -29,6 +30,9 @@ def cut(model: Model, layers: int) -> Model:
         changes["decoder_layers"] = min(layers, model.decoder_layers)
     if model.expert_period > changes["layers"]:
         changes["layers"] = model.expert_period
+    if model.dense_layers_first >= changes["layers"]:
+        changes["dense_layers_first"] = changes["layers"] - 1
+    changes["window_pattern"] = model.window_pattern[: changes["layers"]]
     return model.model_copy(update=changes)
 
 
@@ -48,6 +52,7 @@ def shrunk(model: Model) -> Model:
         "experts": min(model.experts, 4),
         "experts_per_token": min(model.experts_per_token, 2, model.experts),
         "sliding_window": None,
+        "window_pattern": (),
     }
     return model.model_copy(update=changes)
 
@@ -70,11 +75,10 @@ class StepAmounts:
 
 def step_amounts(case: Case, model: Model) -> StepAmounts:
     """Count a step of a cut model, as the simulator does."""
-    scenarios = scenarios_of(case, model)
-    of_device = count(scenarios)
-    whole = totals(scenarios, of_device)
+    program = program_of(scenarios_of(case, model))
+    whole = counts_of(program)
     parameters = float(np.asarray(whole.parameters))
-    kept = float(np.asarray(of_device.together.saved_bytes))
+    kept = float(np.asarray(program.together.saved_bytes))
     held = _held(case) * parameters
     return StepAmounts(parameters, float(np.asarray(whole.model_flops)), _MARGIN * (held + kept))
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
-from simulator.work.operators import Gemm, Operator, Stream
-from simulator.work.transformer.exchanges import exchange, mode, splits
+from simulator.pricing.requests import StreamKind
+from simulator.work.operators import Kept, Operator, product, stream
+from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
 from simulator.work.transformer.tokens import Scenarios, Tokens, stream_bytes, tokens_of
 
 
@@ -35,17 +36,21 @@ def _tables(scenarios: Scenarios, tokens: Tokens) -> Operator:
     norm = activations.normalisation(
         tokens.shared, width, element_bytes=stream_bytes(scenarios), statistics=models.norm_statistics
     )
-    return Stream(
-        name="embedding",
-        part="embedding",
-        parameters=table + models.bucket_tables * models.heads / plans.tp + beside,
-        partial_parameters=beside,
-        saved=models.embedding_norm * norm + models.dropout * activations.dropout_mask(tokens.shared, width),
+    return stream(
+        "embedding",
+        "embedding",
+        StreamKind.EMBEDDING,
+        moved=(
+            size * (2.0 + models.embedding_norm * 2.0 + 4.0 * eager),
+            size * (2.0 + models.embedding_norm * 3.0 + 2.0 * eager) + 2.0 * table * element,
+        ),
+        launches=(2.0 + 3.0 * eager, 3.0 + 3.0 * eager),
         drawn=models.dropout * tokens.shared * width,
-        forward_bytes=size * (2.0 + models.embedding_norm * 2.0 + 4.0 * eager),
-        backward_bytes=size * (2.0 + models.embedding_norm * 3.0 + 2.0 * eager) + 2.0 * table * element,
-        forward_kernels=2.0 + 3.0 * eager,
-        backward_kernels=3.0 + 3.0 * eager,
+        kept=Kept(
+            parameters=table + models.bucket_tables * models.heads / plans.tp + beside,
+            partial_parameters=beside,
+            saved=models.embedding_norm * norm + models.dropout * activations.dropout_mask(tokens.shared, width),
+        ),
     )
 
 
@@ -54,19 +59,20 @@ def _map(scenarios: Scenarios, tokens: Tokens) -> Operator:
     models, element, width = scenarios.models, scenarios.plans.element_bytes, scenarios.models.embedding_size
     used = models.embedding_map
     weights = used * parameters.linear(width, models.hidden_size, bias=1.0)
-    return Gemm(
-        name="embedding to hidden size",
-        part="embedding",
+    return product(
+        "embedding to hidden size",
+        "embedding",
         m=tokens.shared,
         k=width,
         n=models.hidden_size,
         count=used,
         element_bytes=element,
-        saved=used * activations.tensor(tokens.shared, width, element_bytes=element),
-        parameters=weights,
-        partial_parameters=weights,
-        forward_kernels=used,
-        backward_kernels=used,
+        launches=(used, used),
+        kept=Kept(
+            saved=used * activations.tensor(tokens.shared, width, element_bytes=element),
+            parameters=weights,
+            partial_parameters=weights,
+        ),
     )
 
 
@@ -75,7 +81,7 @@ def _exchanges(scenarios: Scenarios, length: Num, where: str, used: Num) -> list
     message = tokens_of(scenarios, length).all * scenarios.models.embedding_size * scenarios.plans.element_bytes
     reduces, shares = (used * flag for flag in mode(scenarios))
     return [
-        exchange("all_reduce", where, message, scenarios, forward=reduces, backward=0.0),
-        exchange("reduce_scatter", where, message, scenarios, forward=shares, backward=0.0),
-        exchange("all_gather", where, message, scenarios, forward=0.0, backward=shares),
+        tensor_exchange("all_reduce", where, message, scenarios, counts=(reduces, 0.0)),
+        tensor_exchange("reduce_scatter", where, message, scenarios, counts=(shares, 0.0)),
+        tensor_exchange("all_gather", where, message, scenarios, counts=(0.0, shares)),
     ]

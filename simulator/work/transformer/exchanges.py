@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from simulator.formulas.typing import Num
-from simulator.pricing.backend import CollectiveKind
-from simulator.work.operators import Exchange
+from simulator.pricing.requests import CollectiveKind
+from simulator.work.operators import Operator, exchange
 from simulator.work.transformer.tokens import Scenarios
 
 
@@ -22,32 +22,28 @@ def mode(scenarios: Scenarios) -> tuple[Num, Num]:
     return split - shares, shares
 
 
-def exchange(
+def tensor_exchange(
     kind: CollectiveKind,
     where: str,
     message_bytes: Num,
     scenarios: Scenarios,
     *,
-    forward: Num,
-    backward: Num,
+    counts: tuple[Num, Num],
     unused: Num = 0.0,
-) -> Exchange:
-    """So many collectives of tensor-parallel ranks in each pass, exposed as far as the stack does not hide them.
+) -> Operator:
+    """So many collectives of tensor-parallel ranks forward and backward, hidden as far as the stack hides them.
 
     `unused` is the share of those of the forward pass whose output no backward pass needs.
     """
-    plans = scenarios.plans
-    return Exchange(
-        name=f"{kind.replace('_', '-')} {where}",
-        part="tensor_parallel",
-        kind=kind,
-        message_bytes=message_bytes,
-        degree=plans.tp,
-        stride=plans.tp_stride,
-        forward_count=forward,
-        backward_count=backward,
-        exposed=1.0 - np.asarray(scenarios.stacks.tensor_overlap),
-        output_unused=unused,
-        forward_kernels=forward,
-        backward_kernels=backward,
+    return exchange(
+        f"{kind.replace('_', '-')} {where}",
+        "tensor_parallel",
+        kind,
+        message_bytes,
+        degree=scenarios.plans.tp,
+        stride=scenarios.plans.tp_stride,
+        counts=counts,
+        launches=counts,
+        hidden=scenarios.stacks.tensor_overlap,
+        unused=unused,
     )

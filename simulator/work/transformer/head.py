@@ -6,8 +6,9 @@ import numpy as np
 
 from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
-from simulator.work.operators import Gemm, Operator, Stream
-from simulator.work.transformer.exchanges import exchange, mode, splits
+from simulator.pricing.requests import StreamKind
+from simulator.work.operators import Kept, Operator, product, stream
+from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
 from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, linear_input, stream_bytes, tokens_of
 
 
@@ -30,17 +31,14 @@ def head(scenarios: Scenarios) -> list[Operator]:
     once = np.where(autocasts(scenarios) > 0.0, plans.recompute_layer * stream_bytes(scenarios), element)
     memory = activations.tensor(linear_input(inputs, scenarios), models.hidden_size, element_bytes=once)
     weights = models.final_norms * parameters.normalisation(models.hidden_size, bias=models.norm_bias)
-    final_norm = Stream(
-        name="final normalisation",
-        part="normalisation",
-        saved=kept + models.encoder_decoder * memory,
-        parameters=weights,
-        partial_parameters=weights,
-        forward_bytes=size * (2.0 + stacks.eager),
-        backward_bytes=size * (3.0 + stacks.eager),
+    final_norm = stream(
+        "final normalisation",
+        "normalisation",
+        StreamKind.FINAL_NORMALISATION,
+        moved=(size * (2.0 + stacks.eager), size * (3.0 + stacks.eager)),
+        launches=(finals, 2.0 * finals),
         reduces=True,
-        forward_kernels=finals,
-        backward_kernels=2.0 * finals,
+        kept=Kept(saved=kept + models.encoder_decoder * memory, parameters=weights, partial_parameters=weights),
     )
     return [
         final_norm,
@@ -66,31 +64,28 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
     norm = activations.normalisation(
         rows, width, element_bytes=stream_bytes(scenarios), statistics=models.norm_statistics
     )
-    rectified = models.layers[0].rectified
+    rectified = models.layers[0].feed_forward.rectified
+    gate = activations.gate(rows, width, element_bytes=element, inputs=1.0, rectified=rectified)
     size = used * rows * width * element
     return [
-        Gemm(
-            name="head transform",
-            part="head",
+        product(
+            "head transform",
+            "head",
             m=rows,
             k=models.hidden_size,
             n=width,
             count=used,
             element_bytes=element,
-            saved=used * kept,
-            parameters=used * parameters.linear(models.hidden_size, width, bias=1.0),
-            forward_kernels=used,
-            backward_kernels=used,
+            launches=(used, used),
+            kept=Kept(saved=used * kept, parameters=used * parameters.linear(models.hidden_size, width, bias=1.0)),
         ),
-        Stream(
-            name="activation and normalisation of the head",
-            part="head",
-            saved=used * (activations.gate(rows, width, element_bytes=element, inputs=1.0, rectified=rectified) + norm),
-            parameters=used * parameters.normalisation(width, bias=1.0),
-            forward_bytes=4.0 * size,
-            backward_bytes=6.0 * size,
-            forward_kernels=2.0 * used,
-            backward_kernels=3.0 * used,
+        stream(
+            "activation and normalisation of the head",
+            "head",
+            StreamKind.HEAD_TRANSFORM,
+            moved=(4.0 * size, 6.0 * size),
+            launches=(2.0 * used, 3.0 * used),
+            kept=Kept(saved=used * (gate + norm), parameters=used * parameters.normalisation(width, bias=1.0)),
         ),
     ]
 
@@ -104,32 +99,33 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Op
     own = np.where(np.asarray(models.tied_head) > 0, 0.0, 1.0)
     logits = used * rows * words
     kept = np.where(_reads_shares(scenarios) > 0, linear_input(tokens, scenarios), rows)
+    loss = stacks.keeps_logits * used * activations.cross_entropy(rows, words)
+    kernels = used * (1.0 + 0.4 * passes)
     return [
-        Gemm(
-            name="vocabulary head",
-            part="head",
+        product(
+            "vocabulary head",
+            "head",
             m=rows,
             k=models.embedding_size,
             n=words,
             count=used,
             padded=True,
             element_bytes=element,
-            saved=used * activations.tensor(kept, models.embedding_size, element_bytes=element),
-            parameters=used * (own * models.embedding_size * words + models.head_bias * words),
-            tied_parameters=used * (1.0 - own) * models.embedding_size * words,
-            forward_kernels=used,
-            backward_kernels=used * 2.0,
+            launches=(used, used * 2.0),
+            kept=Kept(
+                saved=used * activations.tensor(kept, models.embedding_size, element_bytes=element),
+                parameters=used * (own * models.embedding_size * words + models.head_bias * words),
+                tied_parameters=used * (1.0 - own) * models.embedding_size * words,
+            ),
         ),
-        Stream(
-            name="cross-entropy",
-            part="head",
-            saved=stacks.keeps_logits * used * activations.cross_entropy(rows, words),
-            widest=stacks.keeps_logits * used * activations.cross_entropy(rows, words),
-            forward_bytes=logits * (element + 2.0 * passes + 4.0),
-            backward_bytes=logits * (4.0 + element + 2.0 * passes),
+        stream(
+            "cross-entropy",
+            "head",
+            StreamKind.CROSS_ENTROPY,
+            moved=(logits * (element + 2.0 * passes + 4.0), logits * (4.0 + element + 2.0 * passes)),
+            launches=(kernels, kernels),
             reduces=True,
-            forward_kernels=used * (1.0 + 0.4 * passes),
-            backward_kernels=used * (1.0 + 0.4 * passes),
+            kept=Kept(saved=loss, widest=loss),
         ),
     ]
 
@@ -139,22 +135,20 @@ def _classes(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
     models, plans = scenarios.models, scenarios.plans
     element, sequences, width = plans.element_bytes, plans.micro_batch, models.hidden_size
 
-    def linear(name: str, used: Num, rows: Num, outputs: Num, bias: Num = 1.0, *, predicts: bool = True) -> Gemm:
+    def linear(name: str, used: Num, rows: Num, outputs: Num, bias: Num = 1.0, *, predicts: bool = True) -> Operator:
         kept = activations.tensor(rows, width, element_bytes=element)
         if predicts:
             kept = kept + activations.cross_entropy(rows, outputs)
-        return Gemm(
-            name=name,
-            part="head",
+        return product(
+            name,
+            "head",
             m=rows,
             k=width,
             n=outputs,
             count=used,
             element_bytes=element,
-            saved=used * kept,
-            parameters=used * parameters.linear(width, outputs, bias=bias),
-            forward_kernels=used,
-            backward_kernels=used * 2.0,
+            launches=(used, used * 2.0),
+            kept=Kept(saved=used * kept, parameters=used * parameters.linear(width, outputs, bias=bias)),
         )
 
     classified = np.minimum(models.sequence_classes, 1.0)
@@ -182,10 +176,10 @@ def _head_exchanges(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Ope
     again = direct * scenarios.stacks.regathers_inputs
     each = used * (reduces + shares)
     return [
-        exchange("all_reduce", "of the head", picked, scenarios, forward=0.0, backward=each - direct),
-        exchange("all_gather", "of the head", message, scenarios, forward=shares, backward=again),
-        exchange("reduce_scatter", "of the head", message, scenarios, forward=0.0, backward=direct),
-        exchange("all_reduce", "of softmax sums", 4.0 * rows, scenarios, forward=3.0 * each, backward=0.0),
+        tensor_exchange("all_reduce", "of the head", picked, scenarios, counts=(0.0, each - direct)),
+        tensor_exchange("all_gather", "of the head", message, scenarios, counts=(shares, again)),
+        tensor_exchange("reduce_scatter", "of the head", message, scenarios, counts=(0.0, direct)),
+        tensor_exchange("all_reduce", "of softmax sums", 4.0 * rows, scenarios, counts=(3.0 * each, 0.0)),
     ]
 
 
@@ -198,7 +192,7 @@ def _memory_exchanges(scenarios: Scenarios, inputs: Tokens) -> list[Operator]:
     reduces, shares = (models.encoder_decoder * flag for flag in mode(scenarios))
     once = shares * (1.0 - np.asarray(scenarios.stacks.regathers_inputs))
     return [
-        exchange("all_reduce", "of the encoder's output", message, scenarios, forward=0.0, backward=reduces),
-        exchange("all_gather", "of the encoder's output", message, scenarios, forward=once, backward=0.0),
-        exchange("reduce_scatter", "of the encoder's output", message, scenarios, forward=0.0, backward=once),
+        tensor_exchange("all_reduce", "of the encoder's output", message, scenarios, counts=(0.0, reduces)),
+        tensor_exchange("all_gather", "of the encoder's output", message, scenarios, counts=(once, 0.0)),
+        tensor_exchange("reduce_scatter", "of the encoder's output", message, scenarios, counts=(0.0, once)),
     ]

@@ -9,7 +9,8 @@ import numpy as np
 from simulator.formulas import activations
 from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
-from simulator.specs.model import Layers, Models
+from simulator.specs.model import Models
+from simulator.specs.parts import Layers
 from simulator.specs.plans import Plans
 from simulator.specs.stack import Stacks
 from simulator.specs.workload import Workloads
@@ -70,6 +71,6 @@ def linear_input(tokens: Tokens, scenarios: Scenarios) -> Num:
 
 def last_output_unused(layers: Layers, scenarios: Scenarios) -> Num:
     """Whether no backward pass needs the output of a layer's last product: the layer normalises only its inputs."""
-    inputs = np.where(np.asarray(layers.parallel_block) > 0, 1.0, 2.0 + layers.cross_attention)
+    inputs = 3.0 if layers.cross_attention is not None and not layers.block.shares_input else 2.0
     before = np.asarray(scenarios.models.final_norms) > 0
-    return np.where(before & (np.asarray(layers.norms) <= np.maximum(inputs, 2.0)), 1.0, 0.0)
+    return np.where(before & (np.asarray(layers.norms.count) <= inputs), 1.0, 0.0)

@@ -1,0 +1,221 @@
+"""What a step asks of devices, links and hosts: the one list of kinds that every backend answers.
+
+Sizes may be arrays with one entry a plan; arrays broadcast. A request says what is asked, not how long it takes nor how
+often it is asked: the first is the backend's answer, the second the program's (`simulator.work.program`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+import numpy as np
+
+from simulator.formulas import flops, roofline
+from simulator.formulas.typing import Num
+
+CollectiveKind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all"]
+_ATTENTION_BYTES = 2.0
+"""Fused attention works in 16 bits."""
+
+
+class StreamKind(Enum):
+    """What kernels that are bound by memory do. The value is the key under which a measured profile keeps its rate."""
+
+    NORMALISATION = "normalisation"
+    RESIDUAL = "dropout-and-residual"
+    ROTARY = "rotary-positions"
+    HEAD_LAYOUT = "layout-of-heads"
+    SOFTMAX = "softmax-and-dropout"
+    ACTIVATION = "activation-function"
+    GATED_ACTIVATION = "gated-activation-function"
+    ROUTING = "dispatch-and-combination-of-tokens"
+    EMBEDDING = "embedding"
+    FINAL_NORMALISATION = "final-normalisation"
+    HEAD_TRANSFORM = "activation-and-normalisation-of-the-head"
+    CROSS_ENTROPY = "cross-entropy"
+    GRADIENT_SUMS = "gradient-sums"
+    OPTIMIZER = "optimizer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixProduct:
+    """A batch of products C[m, n] = A[m, k] B[k, n]."""
+
+    m: Num
+    n: Num
+    k: Num
+    batch: Num = 1.0
+    element_bytes: Num
+    weight_gradient: bool = False
+    """Whether C is the gradient of a weight."""
+    of_weight: bool = True
+    """Whether it belongs to a weight; otherwise all its factors are activations, as in attention."""
+    padded: bool = False
+    """Whether frameworks pad the weight to widths that the hardware likes, as they do vocabularies."""
+    alignment: Num = 1.0
+    """Share of the rate that the widths of the weight's rows leave [1]."""
+
+    @property
+    def flops(self) -> Num:
+        """Arithmetic [FLOP]."""
+        return flops.gemm(self.m, self.n, k=self.k, batch=self.batch)
+
+    @property
+    def recomputed_flops(self) -> Num:
+        """Arithmetic of it that only repeats what a forward pass has done: none [FLOP]."""
+        return 0.0
+
+    @property
+    def computed_flops(self) -> Num:
+        """Arithmetic that the kernel executes [FLOP]."""
+        return self.flops
+
+    @property
+    def moved_bytes(self) -> Num:
+        """Both factors and the product [B]."""
+        return roofline.gemm_traffic(self.m, self.n, k=self.k, batch=self.batch, element_bytes=self.element_bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention:
+    """Softmax(Q K^T) V in one kernel, or its backward pass, which recomputes the scores."""
+
+    queries: Num
+    keys: Num
+    batch: Num
+    heads: Num
+    key_value_heads: Num
+    head_size: Num
+    causal: Num
+    """1 under a causal mask, else 0."""
+    backward: bool = False
+    portable: Num = 0.0
+    """1 where the kernel was not written for the device class, else 0."""
+
+    @property
+    def _product(self) -> Num:
+        """Arithmetic of one of its products, not halved for causality [FLOP]."""
+        return flops.gemm(self.queries, self.keys, k=self.head_size, batch=self.batch * self.heads)
+
+    @property
+    def flops(self) -> Num:
+        """Arithmetic in full: two products forward, five backward [FLOP]."""
+        return (5.0 if self.backward else 2.0) * self._product
+
+    @property
+    def recomputed_flops(self) -> Num:
+        """The scores again, which its backward pass forms as its forward pass did [FLOP]."""
+        return self._product if self.backward else 0.0
+
+    @property
+    def computed_flops(self) -> Num:
+        """Arithmetic that the kernel executes: half of the scores under a causal mask [FLOP]."""
+        return self.flops * (1.0 - 0.5 * np.asarray(self.causal))
+
+    @property
+    def moved_bytes(self) -> Num:
+        """Queries, keys, values and output, and their gradients; no scores [B]."""
+        return roofline.attention_traffic(
+            self.queries,
+            self.keys,
+            batch=self.batch,
+            heads=self.heads,
+            key_value_heads=self.key_value_heads,
+            head_size=self.head_size,
+            matmuls=5.0 if self.backward else 2.0,
+            element_bytes=_ATTENTION_BYTES,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """Kernels bound by memory: element-wise, normalisation, softmax, gather."""
+
+    kind: StreamKind
+    moved_bytes: Num
+    kernels: Num
+    reduces: bool = False
+    """Whether they reduce, as normalisations and softmax do."""
+    backward: bool = False
+    drawn: Num = 0.0
+    """Random numbers that they draw, for dropout."""
+
+    @property
+    def flops(self) -> Num:
+        """Arithmetic of matrix products: none [FLOP]."""
+        return 0.0
+
+    @property
+    def recomputed_flops(self) -> Num:
+        """None [FLOP]."""
+        return 0.0
+
+    @property
+    def computed_flops(self) -> Num:
+        """None [FLOP]."""
+        return 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collective:
+    """A collective of `degree` ranks that lie `stride` devices apart."""
+
+    kind: CollectiveKind
+    message_bytes: Num
+    """The whole message: the gathered or the reduced tensor [B]."""
+    degree: Num
+    stride: Num
+    copies: Num = 1.0
+    """Copies of a token of which one travels to each node [1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Send:
+    """A transfer between neighbouring ranks of such a group, at the slowest place."""
+
+    message_bytes: Num
+    degree: Num
+    stride: Num
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostCopy:
+    """A copy between device and host memory."""
+
+    moved_bytes: Num
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostWork:
+    """Work of the host whose time the stack states."""
+
+    seconds: Num
+
+
+DeviceRequest = MatrixProduct | Attention | Stream
+"""What a device computes."""
+LinkRequest = Collective | Send
+"""What links carry."""
+Request = MatrixProduct | Attention | Stream | Collective | Send | HostCopy | HostWork
+"""All kinds."""
+
+
+def link_request(
+    kind: CollectiveKind | Literal["send"], message_bytes: Num, *, degree: Num, stride: Num = 1.0
+) -> LinkRequest:
+    """The request for a collective of one kind, or for a transfer to a neighbour.
+
+    Parameters
+    ----------
+    kind
+        Which collective, or ``send``.
+    message_bytes
+        Whole message [B].
+    degree, stride
+        Ranks of the group [1] and their distance [device].
+    """
+    if kind == "send":
+        return Send(message_bytes=message_bytes, degree=degree, stride=stride)
+    return Collective(kind=kind, message_bytes=message_bytes, degree=degree, stride=stride)

@@ -1,0 +1,143 @@
+"""The typed parts of a transformer layer as columns of numbers: what kind each is, and how large.
+
+A part's class says its kind; its operators, parameters and kept tensors are in the module of
+`simulator.work.transformer` that registers for the class. Layers whose parts are of the same kinds can be stacked row
+by row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simulator.formulas.typing import Num
+from simulator.specs.columns import Columns
+
+
+@dataclass(frozen=True)
+class Part(Columns):
+    """A part of a layer."""
+
+
+@dataclass(frozen=True)
+class Normalisation(Part):
+    """All normalisations of a layer."""
+
+    count: Num
+    """How many [1]."""
+    bias: Num
+    """1 where they have a bias, else 0."""
+    statistics: Num
+    """Numbers that one keeps a token: 2 for LayerNorm, 1 for RMSNorm [1]."""
+
+
+@dataclass(frozen=True)
+class AttentionPart(Part):
+    """What all kinds of attention have: heads of one width, and an output projection."""
+
+    heads: Num
+    key_value_heads: Num
+    head_size: Num
+    qkv_bias: Num
+    """1 where the projections of queries, keys and values have a bias, else 0."""
+    output_bias: Num
+    dropout: Num
+    """1 where probabilities are dropped, else 0."""
+
+
+@dataclass(frozen=True)
+class MultiHeadAttention(AttentionPart):
+    """Attention of tokens to each other: multi-head, grouped-query or multi-query by its number of key-value heads."""
+
+    window: Num
+    """Keys that a query sees at most."""
+    causal: Num
+    rotary: Num
+
+
+@dataclass(frozen=True)
+class RelativeAttention(MultiHeadAttention):
+    """The same with Transformer-XL's scores by relative position, which need a projection of their own."""
+
+
+@dataclass(frozen=True)
+class CrossAttention(AttentionPart):
+    """Attention of a decoder's tokens to the encoder's output."""
+
+
+@dataclass(frozen=True)
+class DenseFeedForward(Part):
+    """Two products with an activation function between them."""
+
+    size: Num
+    inputs: Num
+    """Projections into it: 1 plain, 2 gated [1]."""
+    bias: Num
+    rectified: Num
+    """1 where the activation function is ReLU, whose backward pass needs no more than its output, else 0."""
+
+
+@dataclass(frozen=True)
+class ExpertFeedForward(DenseFeedForward):
+    """Several of them, of which a router chooses some for each token; `size` is that of one expert."""
+
+    experts: Num
+    experts_per_token: Num
+    shared_experts: Num
+    """Experts that every token meets, beside the chosen ones [1]."""
+
+
+@dataclass(frozen=True)
+class Block(Part):
+    """How attention and feed-forward layer are joined."""
+
+    @property
+    def shares_input(self) -> bool:
+        """Whether both read one input and their outputs are added up before they are exchanged."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class SerialBlock(Block):
+    """The feed-forward layer reads what attention has added to."""
+
+    @property
+    def shares_input(self) -> bool:
+        """No."""
+        return False
+
+
+@dataclass(frozen=True)
+class ParallelBlock(Block):
+    """Both read the same input."""
+
+    @property
+    def shares_input(self) -> bool:
+        """Yes."""
+        return True
+
+
+@dataclass(frozen=True)
+class Layers(Columns):
+    """A number of equal layers."""
+
+    count: Num
+    hidden_size: Num
+    dropout: Num
+    """1 where what is added to the residual stream is dropped, else 0."""
+    block: Block
+    norms: Normalisation
+    attention: MultiHeadAttention
+    cross_attention: CrossAttention | None
+    """Of a decoder behind an encoder; its layers run over target tokens."""
+    feed_forward: DenseFeedForward
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """In the order of the forward pass."""
+        cross = () if self.cross_attention is None else (self.cross_attention,)
+        return (self.norms, self.attention, *cross, self.feed_forward, self.block)
+
+    @property
+    def experts(self) -> Num:
+        """Experts of its feed-forward layer: 1 of a dense one [1]."""
+        return self.feed_forward.experts if isinstance(self.feed_forward, ExpertFeedForward) else 1.0

@@ -1,0 +1,177 @@
+"""Tasks of each micro-batch beside the layers' own: sharded parameters, sums of gradients, transfers between stages.
+
+What happens once a step is in `simulator.work.once`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simulator.formulas.typing import Num
+from simulator.pricing.requests import Collective, Request, Send, Stream, StreamKind
+from simulator.work.program import EMBEDDING, HEAD, Program
+from simulator.work.tasks import Hiding, Phase, Place, PlaceKind, Resource, Task
+from simulator.work.transformer import Scenarios, tokens_of
+
+LAYERS, STAGE = Place(PlaceKind.LAYERS), Place(PlaceKind.STAGE)
+_NEXT, _PREVIOUS = Place(PlaceKind.NEXT), Place(PlaceKind.PREVIOUS)
+_GRADIENT_SUMS = 2.0
+"""Times that gradients cross the memory bus when a micro-batch adds to them: read and written."""
+
+
+def each_micro_batch(program: Program) -> tuple[Task, ...]:
+    """Tasks of a stage for one micro-batch beside those of its blocks."""
+    return (*_of_layers(program), *_of_ends(program), *_transfers(program.scenarios))
+
+
+def _of_layers(program: Program) -> list[Task]:
+    """What every micro-batch does to the parameters of a stage's layers."""
+    held = program.layers.parameters + program.layers.expert_parameters
+    return [_gradient_sums(program.scenarios, held), *_layer_shards(program.scenarios, held)]
+
+
+def _gradient_sums(scenarios: Scenarios, held: Num) -> Task:
+    """Adding the gradients of a micro-batch to those before it, and casting parameters that are kept in fp32."""
+    plans, eager = scenarios.plans, scenarios.stacks.eager
+    adds = np.where(np.asarray(plans.micro_batches) > 1.0, plans.gradient_bytes * _GRADIENT_SUMS, 0.0) * eager
+    casts = np.where(
+        np.asarray(plans.parameter_bytes) > plans.element_bytes,
+        2.0 * (plans.parameter_bytes + plans.element_bytes),
+        0.0,
+    )
+    moved = held / plans.pp / plans.parameter_group * (adds + casts)
+    return Task(
+        name="sums of gradients",
+        part="gradient_accumulation",
+        request=Stream(kind=StreamKind.GRADIENT_SUMS, moved_bytes=moved, kernels=0.0),
+        phase=Phase.BACKWARD,
+        place=LAYERS,
+        resource=Resource.DEVICE,
+    )
+
+
+def _layer_shards(scenarios: Scenarios, held: Num) -> list[Task]:
+    """Gathers of the layers' sharded parameters and scatters of their gradients.
+
+    The gather of one layer hides behind the compute of the one before it. Layers that share their parameters gather all
+    of them each time, and scatter them once, told as a part for each.
+    """
+    if not _shards(scenarios):
+        return []
+    plans, stacks, models = scenarios.plans, scenarios.stacks, scenarios.models
+    number = models.layer_count
+    size = held / np.where(np.asarray(models.shared_layers) > 0, 1.0, number)
+    on_stage = number / plans.pp
+    sharded = on_stage * _sharded(scenarios, size)
+    reach = stacks.parameter_overlap / on_stage
+    ahead, behind = (Hiding(behind=phase, reach=reach, occasions=on_stage) for phase in (Phase.FORWARD, Phase.BACKWARD))
+    gather, scatter = _gather(scenarios, size), _scatter(scenarios, held / number)
+    again = sharded * stacks.gathers_each_pass
+    return [
+        _shard("parameters of a layer", gather, Phase.FORWARD, LAYERS, sharded, ahead),
+        _shard("parameters of a layer", gather, Phase.BACKWARD, LAYERS, again, behind),
+        _shard("gradients of a layer", scatter, Phase.BACKWARD, LAYERS, sharded, behind),
+    ]
+
+
+def _of_ends(program: Program) -> list[Task]:
+    """The same of embedding and head, which stay gathered from their forward to their backward pass."""
+    scenarios = program.scenarios
+    if not _shards(scenarios):
+        return []
+    overlap = scenarios.stacks.parameter_overlap
+    ahead, behind = (Hiding(behind=phase, reach=overlap) for phase in (Phase.FORWARD, Phase.BACKWARD))
+    found = []
+    for place, size in zip((EMBEDDING, HEAD), _end_parameters(program), strict=True):
+        gather, scatter, count = _gather(scenarios, size), _scatter(scenarios, size), _sharded(scenarios, size)
+        found += [
+            _shard("parameters of embedding or head", gather, Phase.FORWARD, place, count, ahead),
+            _shard("gradients of embedding or head", scatter, Phase.BACKWARD, place, count, behind),
+        ]
+    return found
+
+
+def _end_parameters(program: Program) -> tuple[Num, Num]:
+    """Parameters that are gathered with the embedding and with the head; those of a tied head at once with it."""
+    models, of_head = program.scenarios.models, program.head.tally.parameters
+    alone = np.where(np.asarray(program.scenarios.plans.pp) > 1.0, 0.0, 1.0)
+    together = models.tied_head * models.vocabulary_head * alone
+    return program.embedding.tally.parameters + together * of_head, (1.0 - together) * of_head
+
+
+def _shards(scenarios: Scenarios) -> bool:
+    """Whether replicas of any plan share parameters."""
+    return bool(np.any(np.asarray(scenarios.plans.parameter_group) > 1.0))
+
+
+def _sharded(scenarios: Scenarios, size: Num) -> Num:
+    """1 where there are parameters that replicas share, else 0."""
+    return np.where((np.asarray(scenarios.plans.parameter_group) > 1.0) & (np.asarray(size) > 0.0), 1.0, 0.0)
+
+
+def _gather(scenarios: Scenarios, size: Num) -> Collective:
+    """Of so many parameters [parameter]."""
+    plans = scenarios.plans
+    return Collective(
+        kind="all_gather",
+        message_bytes=size * plans.element_bytes,
+        degree=plans.parameter_group,
+        stride=plans.replica_stride,
+    )
+
+
+def _scatter(scenarios: Scenarios, size: Num) -> Collective:
+    """Of the gradients of so many parameters [parameter]."""
+    plans = scenarios.plans
+    return Collective(
+        kind="reduce_scatter",
+        message_bytes=size * plans.gradient_bytes,
+        degree=plans.parameter_group,
+        stride=plans.replica_stride,
+    )
+
+
+def _shard(name: str, request: Request, phase: Phase, place: Place, count: Num, hiding: Hiding) -> Task:
+    """One of these collectives."""
+    return Task(
+        name=name,
+        part="parameter_gather",
+        request=request,
+        phase=phase,
+        place=place,
+        resource=Resource.DATA_LINKS,
+        count=count,
+        hiding=hiding,
+    )
+
+
+def _transfers(scenarios: Scenarios) -> list[Task]:
+    """Activations of one micro-batch to the next stage, and their gradients back, for each chunk of layers."""
+    plans, stacks = scenarios.plans, scenarios.stacks
+    if not np.any(np.asarray(plans.pp) > 1.0):
+        return []
+    longest = np.maximum(scenarios.workloads.sequence_length, scenarios.workloads.target_length)
+    message = tokens_of(scenarios, longest).all / plans.tp * scenarios.models.hidden_size * plans.element_bytes
+    request = Send(message_bytes=message, degree=plans.pp, stride=plans.pp_stride)
+    piped = np.where(np.asarray(plans.pp) > 1.0, 1.0, 0.0)
+    within = piped * (plans.virtual_stages - 1.0)
+    hiding = Hiding(own=stacks.pipeline_overlap)
+
+    def transfer(name: str, phase: Phase, place: Place, count: Num) -> Task:
+        return Task(
+            name=name,
+            part="pipeline_transfer",
+            request=request,
+            phase=phase,
+            place=place,
+            resource=Resource.PIPELINE_LINKS,
+            count=count,
+            hiding=hiding,
+        )
+
+    return [
+        transfer("activations between stages", Phase.FORWARD, STAGE, within),
+        transfer("activations between stages", Phase.FORWARD, _NEXT, piped),
+        transfer("gradients between stages", Phase.BACKWARD, STAGE, within),
+        transfer("gradients between stages", Phase.BACKWARD, _PREVIOUS, piped),
+    ]

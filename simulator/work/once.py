@@ -1,0 +1,224 @@
+"""Tasks of a stage once a step: reduction of gradients, optimizer, offloading, the host's own work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulator.formulas import parameters, states
+from simulator.formulas.typing import Num
+from simulator.pricing.requests import Collective, CollectiveKind, HostCopy, HostWork, Request, Stream, StreamKind
+from simulator.work.program import Program
+from simulator.work.tasks import OPEN, Hiding, Part, Phase, Place, PlaceKind, Resource, Task
+from simulator.work.transformer import Scenarios
+from simulator.work.transformer.exchanges import splits
+
+STEP = Place(PlaceKind.STEP)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a stage holds, as far as it matters once a step [parameter]."""
+
+    dense: Num
+    """Parameters of the device, without those of experts."""
+    experts: Num
+    partial: Num
+    """Parameters whose gradient, under sequence parallelism, each tensor-parallel rank has of its tokens only."""
+    is_end: Num
+    """1 of the first and of the last stage, which share a tied embedding, else 0 [1]."""
+
+
+def on_stage(program: Program, *, first: Num, last: Num) -> Held:
+    """What a stage with an even share of the layers holds; `first` and `last` are 1 where it has that end, else 0."""
+    pp, layers = program.scenarios.plans.pp, program.layers
+    ends = program.embedding.tally, program.head.tally
+    return Held(
+        dense=layers.parameters / pp + (first * ends[0].parameters + last * ends[1].parameters),
+        experts=layers.expert_parameters / pp,
+        partial=layers.partial_parameters / pp
+        + (first * ends[0].partial_parameters + last * ends[1].partial_parameters),
+        is_end=np.maximum(first, last),
+    )
+
+
+def on_fullest(program: Program) -> Held:
+    """What the stage holds that holds most: both ends, or in a pipeline the one that adds more."""
+    pp, layers = program.scenarios.plans.pp, program.layers
+    one, other = program.embedding.tally, program.head.tally
+
+    def more(first: Num, last: Num) -> Num:
+        return np.where(np.asarray(pp) > 1.0, np.maximum(first, last), first + last)
+
+    return Held(
+        dense=layers.parameters / pp + more(one.parameters, other.parameters),
+        experts=layers.expert_parameters / pp,
+        partial=layers.partial_parameters / pp + more(one.partial_parameters, other.partial_parameters),
+        is_end=1.0,
+    )
+
+
+def once_a_step(program: Program, held: Held) -> tuple[Task, ...]:
+    """Tasks of a stage that holds so much, once a step.
+
+    Parameters
+    ----------
+    program
+        Of the scenarios.
+    held
+        What the stage holds.
+    """
+    scenarios = program.scenarios
+    return (
+        *_reductions(scenarios, held),
+        *_tensor_reductions(scenarios, held.partial),
+        *_tied_embedding(scenarios, held.is_end),
+        *_update(scenarios, held),
+    )
+
+
+def _collective(
+    name: str,
+    kind: CollectiveKind,
+    size: Num,
+    degree: Num,
+    stride: Num,
+    count: Num,
+    resource: Resource,
+    *,
+    hiding: Hiding = OPEN,
+    efficiency: Num = 1.0,
+) -> Task:
+    """A reduction or a gather of so many bytes."""
+    return Task(
+        name=name,
+        part="gradient_reduction",
+        request=Collective(kind=kind, message_bytes=size, degree=degree, stride=stride),
+        phase=Phase.STEP,
+        place=STEP,
+        resource=resource,
+        count=count,
+        efficiency=efficiency,
+        hiding=hiding,
+    )
+
+
+def _reductions(scenarios: Scenarios, held: Held) -> list[Task]:
+    """Reduction of gradients over the replicas, and the gather of what each of them updated.
+
+    All-reduce and reduce-scatter, of which a plan uses one, all-reduce of experts, and all-gather.
+    """
+    plans, stacks = scenarios.plans, scenarios.stacks
+    if not np.any(np.asarray(plans.replicas) > 1.0):
+        return []
+    width, group = plans.gradient_bytes, plans.parameter_group
+    others = plans.replicas / group
+    stride = plans.replica_stride * group
+    apart = np.where(others > 1.0, 1.0, 0.0)
+    sharers = np.asarray(plans.optimizer_group)
+    sharded = np.where((sharers > 1.0) & (np.asarray(group) <= 1.0), apart, 0.0)
+    by_all = np.where(sharers >= others, sharded, 0.0)
+    # In a pipeline a stage adds up the gradients of all micro-batches, also where replicas will share them.
+    each = np.where(
+        (np.asarray(stacks.reduces_each_micro_batch) > 0)
+        | ((np.asarray(plans.gradient_group) > 1.0) & (np.asarray(group) <= 1.0) & (np.asarray(plans.pp) <= 1.0)),
+        plans.micro_batches,
+        1.0,
+    )
+    fewer = np.maximum(others / plans.ep, 1.0)
+    of_experts = each * np.where((np.asarray(held.experts) > 0.0) & (fewer > 1.0), 1.0, 0.0)
+    gradients, links = held.dense / group * width, Resource.DATA_LINKS
+    behind = Hiding(behind=Phase.BACKWARD, reach=stacks.gradient_overlap, occasions=each)
+    ahead = Hiding(behind=Phase.FORWARD, reach=stacks.parameter_overlap)
+    expert_gradients, expert_stride = held.experts / group * width, stride * plans.ep
+
+    def reduction(
+        name: str, kind: CollectiveKind, size: Num, count: Num, among: Num = others, apart_by: Num = stride
+    ) -> Task:
+        rate = stacks.reduction_efficiency
+        return _collective(name, kind, size, among, apart_by, count, links, hiding=behind, efficiency=rate)
+
+    updated = held.dense / group * plans.element_bytes
+    return [
+        reduction("gradients", "all_reduce", gradients, each * (apart - by_all)),
+        reduction("gradients", "reduce_scatter", gradients, each * by_all),
+        reduction("gradients of experts", "all_reduce", expert_gradients, of_experts, fewer, expert_stride),
+        _collective("updated parameters", "all_gather", updated, sharers, stride, sharded, links, hiding=ahead),
+    ]
+
+
+def _tensor_reductions(scenarios: Scenarios, partial: Num) -> list[Task]:
+    """Sums over tensor-parallel ranks of gradients that each of them has a part of.
+
+    Of parameters that ranks with their own tokens use alike (normalisations and biases), and of key and value
+    projections that several ranks hold a copy of.
+    """
+    if not splits(scenarios):
+        return []
+    plans, links = scenarios.plans, Resource.TENSOR_LINKS
+    copied, degree = _copied_projections(scenarios)
+    shares = np.where((np.asarray(plans.tp) > 1.0) & (np.asarray(plans.sequence_parallel) > 0.0), 1.0, 0.0)
+    width, stride = plans.gradient_bytes / plans.parameter_group, plans.tp_stride
+    held = np.where(np.asarray(copied) > 0.0, 1.0, 0.0)
+    return [
+        _collective("gradients of shared tokens", "all_reduce", partial * width, plans.tp, stride, shares, links),
+        _collective("gradients of copied heads", "all_reduce", copied * width, degree, stride, held, links),
+    ]
+
+
+def _copied_projections(scenarios: Scenarios) -> tuple[Num, Num]:
+    """Parameters of a stage's key and value projections that ranks hold copies of, and how many hold one."""
+    plans = scenarios.plans
+    copied: Num = 0.0
+    degree: Num = 1.0
+    for group in scenarios.models.layers:
+        for part in (group.attention, group.cross_attention):
+            if part is None:
+                continue
+            holders = np.maximum(plans.tp / np.asarray(part.key_value_heads), 1.0)
+            each = parameters.linear(group.hidden_size, 2.0 * part.head_size, bias=part.qkv_bias)
+            copied = copied + np.where(holders > 1.0, each * group.count / plans.pp, 0.0)
+            degree = np.maximum(degree, holders)
+    return copied, degree
+
+
+def _tied_embedding(scenarios: Scenarios, is_end: Num) -> list[Task]:
+    """Sum of the gradients of an embedding that the first and the last stage of a pipeline share."""
+    plans, models = scenarios.plans, scenarios.models
+    if not np.any(np.asarray(plans.pp) > 1.0):
+        return []
+    table = np.ceil(np.asarray(models.vocabulary_size) / plans.tp) * models.embedding_size
+    apart = plans.pp_stride * np.maximum(plans.pp - 1.0, 1.0)
+    shared = is_end * np.where(np.asarray(plans.pp) > 1.0, models.tied_head * models.vocabulary_head, 0.0)
+    size = table * plans.gradient_bytes
+    name = "gradients of the tied embedding"
+    return [_collective(name, "all_reduce", size, 2.0, apart, shared, Resource.PIPELINE_LINKS)]
+
+
+def _update(scenarios: Scenarios, held: Held) -> list[Task]:
+    """The optimizer on the device, or its states' way to the host and back, and the host's fixed work."""
+    plans, stacks = scenarios.plans, scenarios.stacks
+    updated = (held.dense + held.experts) / plans.optimizer_group
+    moved = stacks.optimizer_passes * states.optimizer_traffic(
+        updated,
+        plans.state_bytes + plans.factored * 4.0,
+        master_bytes=plans.master_bytes,
+        gradient_bytes=plans.gradient_bytes,
+        parameter_bytes=plans.parameter_bytes,
+        sweeps=plans.gradient_sweeps,
+    )
+    kernels = stacks.optimizer_kernels * scenarios.models.layer_count / plans.pp
+    offload = np.asarray(plans.offload)
+    copied = moved + updated * (plans.gradient_bytes + plans.parameter_bytes)
+
+    def task(name: str, part: Part, request: Request, resource: Resource, count: Num, kernels: Num = 0.0) -> Task:
+        return Task(name, part, request, Phase.STEP, STEP, resource, count, kernels)
+
+    on_device, on_host = Resource.DEVICE, Resource.HOST
+    optimizer = Stream(kind=StreamKind.OPTIMIZER, moved_bytes=moved, kernels=kernels)
+    return [
+        task("optimizer", "optimizer", optimizer, on_device, 1.0 - offload, kernels * (1.0 - offload)),
+        task("offloaded optimizer", "offload", HostCopy(moved_bytes=copied), on_host, offload),
+        task("host work of a step", "step_overhead", HostWork(seconds=stacks.step_overhead), on_host, 1.0),
+    ]

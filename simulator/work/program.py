@@ -1,0 +1,203 @@
+"""The program of a step: every task that a stage executes. Whatever is said of a step is read from it.
+
+`program_of` is the only walk over a model's layers. Step time and memory (`simulator.step`), counts, messages, the
+roofline, the list of what a calibration measures, and the verification against torch read what it returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from simulator.formulas import activations
+from simulator.formulas.typing import Num
+from simulator.pricing.requests import Collective, HostCopy, HostWork, Request, Send
+from simulator.work.operators import Call, Operator
+from simulator.work.tallies import Tally, repeats, tally, tally_of_layer
+from simulator.work.tasks import OPEN, Hiding, Phase, Place, PlaceKind, Resource, Task
+from simulator.work.transformer import Scenarios, embedding, head, layer, stream_bytes, tokens_of_layers
+
+EMBEDDING, HEAD = Place(PlaceKind.EMBEDDING), Place(PlaceKind.HEAD)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One layer of a group, the embedding, or the head."""
+
+    place: Place
+    number: Num
+    """How many of it the model has [1]."""
+    operators: tuple[Operator, ...]
+    tally: Tally
+    """What one of it keeps and owns."""
+    repeated: tuple[Num, ...]
+    """How often the backward pass repeats the forward pass of each operator [1]."""
+
+    @cached_property
+    def tasks(self) -> tuple[Task, ...]:
+        """What one of it executes for one micro-batch."""
+        pairs = zip(self.operators, self.repeated, strict=True)
+        return tuple(task for operator, again in pairs for task in _tasks(operator, self.place, again))
+
+    @cached_property
+    def model_flops(self) -> Num:
+        """Arithmetic of the forward and the backward pass of one of it, without what only repeats [FLOP]."""
+        return _sum(
+            task.count * (_flops(task.request) - _recomputed(task.request))
+            for task in self.tasks
+            if task.phase is not Phase.RECOMPUTE
+        )
+
+    @cached_property
+    def recomputed_flops(self) -> Num:
+        """Arithmetic that only repeats what a forward pass has done [FLOP]."""
+        return _sum(
+            task.count * (_flops(task.request) if task.phase is Phase.RECOMPUTE else _recomputed(task.request))
+            for task in self.tasks
+        )
+
+
+@dataclass(frozen=True)
+class Program:
+    """The tasks of one device for given scenarios, whose numbers broadcast."""
+
+    scenarios: Scenarios
+    groups: tuple[Block, ...]
+    """One layer of each group."""
+    embedding: Block
+    head: Block
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """Layers, embedding and head."""
+        return (*self.groups, self.embedding, self.head)
+
+    @cached_property
+    def layers(self) -> Tally:
+        """All layers of the model, as if one stage held them."""
+        shared, together = self.scenarios.models.shared_layers, Tally()
+        for group in self.groups:
+            together = together.plus(group.tally.times(group.number, shared=shared))
+        return together
+
+    @cached_property
+    def largest_layer(self) -> Tally:
+        """Of the layer that keeps most, for working memory."""
+        largest = Tally()
+        for group in self.groups:
+            largest = largest.at_most(group.tally)
+        return largest
+
+    @cached_property
+    def together(self) -> Tally:
+        """Layers, embedding and head, as if one stage held them."""
+        return self.layers.plus(self.embedding.tally).plus(self.head.tally)
+
+    @cached_property
+    def model_flops(self) -> Num:
+        """Arithmetic of one micro-batch through all layers and both ends, without what only repeats [FLOP]."""
+        return _sum(block.number * block.model_flops for block in self.blocks)
+
+    @cached_property
+    def recomputed_flops(self) -> Num:
+        """Arithmetic of one micro-batch that only repeats what a forward pass has done [FLOP]."""
+        return _sum(block.number * block.recomputed_flops for block in self.blocks)
+
+
+def program_of(scenarios: Scenarios) -> Program:
+    """The program of a step.
+
+    Parameters
+    ----------
+    scenarios
+        Models, workloads, plans and stacks as columns that broadcast against each other.
+
+    Examples
+    --------
+    >>> import simulator
+    >>> found = program_of(simulator.resolve("bert-base", "rtx-3090", workload={"sequence_length": 128}).columns())
+    >>> float(found.together.parameters), len(found.groups), float(found.groups[0].number)
+    (110106428.0, 1, 12.0)
+    """
+    plans, stacks = scenarios.plans, scenarios.stacks
+    groups = []
+    for index, layers in enumerate(scenarios.models.layers):
+        operators = tuple(layer(layers, scenarios))
+        tokens = tokens_of_layers(layers, scenarios)
+        checkpoint = activations.tensor(tokens.shared, layers.hidden_size, element_bytes=stream_bytes(scenarios))
+        groups.append(
+            Block(
+                Place(PlaceKind.GROUP, index),
+                layers.count,
+                operators,
+                tally_of_layer(operators, plans, checkpoint=checkpoint),
+                tuple(repeats(operator, plans, stacks) for operator in operators),
+            )
+        )
+    return Program(
+        scenarios,
+        tuple(groups),
+        _end(EMBEDDING, embedding(scenarios)),
+        _end(HEAD, head(scenarios)),
+    )
+
+
+def _end(place: Place, operators: list[Operator]) -> Block:
+    """Embedding or head, which are never recomputed."""
+    return Block(place, 1.0, tuple(operators), tally(operators), (0.0,) * len(operators))
+
+
+def _tasks(operator: Operator, place: Place, again: Num) -> Iterable[Task]:
+    """Both passes of an operator, and the repeated forward pass where there is one."""
+    hiding = OPEN if _is(operator.hidden, 0.0) else Hiding(own=operator.hidden)
+    repeated = bool(np.any(np.asarray(again) > 0.0))
+
+    def task(call: Call, phase: Phase, times: Num = 1.0) -> Task:
+        once = _is(times, 1.0)
+        return Task(
+            name=operator.name,
+            part=operator.part,
+            request=call.request,
+            phase=phase,
+            place=place,
+            resource=resource_of(call.request),
+            count=call.count if once else times * call.count,
+            kernels=call.kernels if once else times * call.kernels,
+            efficiency=operator.efficiency,
+            hiding=hiding,
+        )
+
+    for call in operator.forward:
+        yield task(call, Phase.FORWARD)
+        if repeated:
+            yield task(call, Phase.RECOMPUTE, again)
+    for call in operator.backward:
+        yield task(call, Phase.BACKWARD)
+
+
+def resource_of(request: Request) -> Resource:
+    """What a request inside a layer occupies."""
+    if isinstance(request, Collective | Send):
+        return Resource.TENSOR_LINKS
+    return Resource.HOST if isinstance(request, HostCopy | HostWork) else Resource.DEVICE
+
+
+def _is(number: Num, value: float) -> bool:
+    """Whether something is a plain number of one value, so that a multiplication can be left out."""
+    return isinstance(number, float) and number == value
+
+
+def _flops(request: Request) -> Num:
+    return 0.0 if isinstance(request, Collective | Send | HostCopy | HostWork) else request.flops
+
+
+def _recomputed(request: Request) -> Num:
+    return 0.0 if isinstance(request, Collective | Send | HostCopy | HostWork) else request.recomputed_flops
+
+
+def _sum(numbers: Iterable[Num]) -> Num:
+    total: Num = sum(numbers, start=np.float64(0.0))
+    return total

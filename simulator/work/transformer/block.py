@@ -1,0 +1,69 @@
+"""What joins attention and feed-forward layer: additions to the residual stream, and the exchanges around both."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simulator.formulas import activations
+from simulator.formulas.typing import Num
+from simulator.pricing.requests import CollectiveKind, StreamKind
+from simulator.specs.parts import Block, Layers
+from simulator.work.operators import Kept, Operator, stream
+from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
+from simulator.work.transformer.part import operators_of
+from simulator.work.transformer.tokens import Scenarios, Tokens, last_output_unused
+
+
+@operators_of.register
+def block(part: Block, layers: Layers, scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
+    """Dropouts and additions, and with tensor parallelism the collectives of the layer."""
+    del part
+    return [_residuals(layers, scenarios, tokens), *_exchanges(layers, scenarios, tokens)]
+
+
+def _crossings(layers: Layers) -> float:
+    """Kinds of attention beside self-attention: one behind an encoder."""
+    return 0.0 if layers.cross_attention is None else 1.0
+
+
+def _residuals(layers: Layers, scenarios: Scenarios, tokens: Tokens) -> Operator:
+    """Dropouts and additions to the residual stream, one after each attention and one after the feed-forward layer."""
+    plans, eager, dropout = scenarios.plans, scenarios.stacks.eager, layers.dropout
+    additions = 2.0 + _crossings(layers)
+    size = additions * tokens.shared * layers.hidden_size * plans.element_bytes
+    kernels = additions * (1.0 + dropout * eager)
+    return stream(
+        "dropout and residual",
+        "elementwise",
+        StreamKind.RESIDUAL,
+        moved=(
+            size * (3.0 + 0.5 * dropout + 2.0 * dropout * eager),
+            size * (2.0 + 0.5 * dropout + eager),
+        ),
+        launches=(kernels, kernels),
+        drawn=additions * dropout * tokens.shared * layers.hidden_size,
+        kept=Kept(saved=additions * dropout * activations.dropout_mask(tokens.shared, layers.hidden_size)),
+    )
+
+
+def _exchanges(layers: Layers, scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
+    """Collectives around each pair of a column-parallel and a row-parallel product of the layer."""
+    if not splits(scenarios):
+        return []
+    # A parallel block adds up both outputs first; it reads one input unless each half normalises its own.
+    shares = layers.block.shares_input
+    outputs: Num = (1.0 if shares else 2.0) + _crossings(layers)
+    inputs = np.minimum(layers.norms.count, 2.0) if shares else outputs
+    message = tokens.all * layers.hidden_size * scenarios.plans.element_bytes
+    reduces, gathers = mode(scenarios)
+    regathered = inputs * gathers * scenarios.stacks.regathers_inputs
+    unused = last_output_unused(layers, scenarios) / outputs
+    numbers: tuple[tuple[CollectiveKind, Num, Num, Num], ...] = (
+        ("all_reduce", outputs * reduces, inputs * reduces, unused),
+        ("all_gather", inputs * gathers, outputs * gathers + regathered, 0.0),
+        ("reduce_scatter", outputs * gathers, inputs * gathers, unused),
+    )
+    return [
+        tensor_exchange(kind, "of a layer", message, scenarios, counts=(forward, backward), unused=share)
+        for kind, forward, backward, share in numbers
+    ]

@@ -1,0 +1,81 @@
+"""The feed-forward layer of experts: a router, tokens on their way to the experts and back, and the experts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simulator.formulas import activations, parameters
+from simulator.formulas.typing import Num
+from simulator.pricing.requests import StreamKind
+from simulator.specs.parts import ExpertFeedForward, Layers
+from simulator.work.operators import Kept, Operator, exchange, product, stream
+from simulator.work.transformer.feed_forward import kept_input, two_products
+from simulator.work.transformer.part import operators_of
+from simulator.work.transformer.tokens import Scenarios, Tokens
+
+
+@operators_of.register
+def expert_feed_forward(
+    part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, tokens: Tokens
+) -> list[Operator]:
+    """The experts of this rank with the tokens sent to them, evenly used, and those that every token meets."""
+    plans = scenarios.plans
+    local = part.experts / plans.ep
+    permuted = tokens.shared * part.experts_per_token * layers.hidden_size * plans.element_bytes
+    rows = tokens.all * (part.experts_per_token / local)
+    operators = [
+        _router(part, layers, scenarios, tokens),
+        *_dispatch(part, scenarios, permuted),
+        *two_products(part, layers, scenarios, rows=rows, kept=permuted, experts=local),
+    ]
+    if np.any(np.asarray(part.shared_experts) > 0.0):
+        shared = part.shared_experts
+        used = np.where(np.asarray(shared) > 0.0, 1.0, 0.0)
+        operators += two_products(part, layers, scenarios, rows=tokens.all, widen=shared, kept=0.0, used=used)
+    return operators
+
+
+def _router(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, tokens: Tokens) -> Operator:
+    """The product that chooses experts."""
+    element = scenarios.plans.element_bytes
+    chosen = activations.routing(tokens.all, part.experts, chosen=part.experts_per_token, element_bytes=element)
+    return product(
+        "router",
+        "feed_forward",
+        m=tokens.all,
+        k=layers.hidden_size,
+        n=part.experts,
+        element_bytes=element,
+        kept=Kept(
+            saved=kept_input(layers, scenarios, tokens) + chosen,
+            parameters=parameters.linear(layers.hidden_size, part.experts),
+        ),
+    )
+
+
+def _dispatch(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num) -> list[Operator]:
+    """Tokens on their way to the experts and back."""
+    plans, stacks = scenarios.plans, scenarios.stacks
+    trips = np.where(np.asarray(plans.ep) > 1.0, 2.0, 0.0)
+    return [
+        stream(
+            "dispatch and combination of tokens",
+            "feed_forward",
+            StreamKind.ROUTING,
+            moved=(4.0 * permuted, 4.0 * permuted),
+            launches=(4.0, 4.0),
+            kept=Kept(saved=permuted),
+        ),
+        exchange(
+            "all-to-all of experts",
+            "expert_parallel",
+            "all_to_all",
+            permuted,
+            degree=plans.ep,
+            stride=plans.dp_stride,
+            counts=(trips, trips),
+            launches=(1.0, 1.0),
+            hidden=stacks.expert_overlap,
+            copies=np.where(np.asarray(stacks.sends_once) > 0, part.experts_per_token, 1.0),
+        ),
+    ]

@@ -1,0 +1,32 @@
+"""All normalisations of a layer."""
+
+from __future__ import annotations
+
+from simulator.formulas import activations, parameters
+from simulator.pricing.requests import StreamKind
+from simulator.specs.parts import Layers, Normalisation
+from simulator.work.operators import Kept, Operator, stream
+from simulator.work.transformer.part import operators_of
+from simulator.work.transformer.tokens import Scenarios, Tokens, stream_bytes
+
+
+@operators_of.register
+def normalisation(part: Normalisation, layers: Layers, scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
+    """All normalisations of the layer; those of a parallel block read the same input, which is kept once."""
+    width, element, eager = layers.hidden_size, scenarios.plans.element_bytes, scenarios.stacks.eager
+    inputs = 1.0 if layers.block.shares_input else part.count
+    kept = activations.tensor(tokens.shared, width, element_bytes=stream_bytes(scenarios)) * inputs
+    statistics = activations.normalisation(tokens.shared, 0.0, element_bytes=element, statistics=part.statistics)
+    weights = part.count * parameters.normalisation(width, bias=part.bias)
+    size = part.count * tokens.shared * width * element
+    return [
+        stream(
+            "normalisation",
+            "normalisation",
+            StreamKind.NORMALISATION,
+            moved=(size * (2.0 + eager), size * (3.0 + eager)),
+            launches=(part.count, part.count * (1.0 + eager)),
+            reduces=True,
+            kept=Kept(saved=kept + part.count * statistics, parameters=weights, partial_parameters=weights),
+        )
+    ]

@@ -1,0 +1,67 @@
+"""Programs of small scenarios, and a backend whose answers are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+import simulator
+from simulator.formulas.typing import Num
+from simulator.pricing.requests import Collective, Request, Send
+from simulator.work.program import Program, program_of
+
+_FREE: dict[str, float] = {
+    "launch": 0.0,
+    "step_overhead": 0.0,
+    "gradient_overlap": 0.0,
+    "parameter_overlap": 0.0,
+    "tensor_overlap": 0.0,
+    "pipeline_overlap": 0.0,
+    "context_overlap": 0.0,
+    "expert_overlap": 0.0,
+    "reduction_efficiency": 1.0,
+    "attention_efficiency": 1.0,
+}
+"""Columns of a stack under which nothing hides and the host takes no time."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """A backend that says of each request what it was told to."""
+
+    of: Callable[[Request], float]
+    name: str = "told"
+
+    def time(self, request: Request) -> Num:
+        """What it was told [s]."""
+        return np.float64(self.of(request))
+
+
+def links(request: Request) -> float:
+    """A second for whatever links carry, and nothing for the rest."""
+    return float(isinstance(request, Collective | Send))
+
+
+def program(
+    model: Any = "bert-large",
+    plan: dict[str, Any] | None = None,
+    *,
+    devices: int = 16,
+    stack: str = "megatron-lm",
+    workload: dict[str, Any] | None = None,
+    **stacks: float,
+) -> Program:
+    """The program of a plan on A100s, under a stack that hides nothing unless told."""
+    given = {"micro_batch": 2, "recompute": "none", "precision": "bf16", "tp": 1, "pp": 1, **(plan or {})}
+    work = {"sequence_length": 512, "global_batch": 64, **(workload or {})}
+    scenario = simulator.resolve(model, "dgx-a100-640gb", devices=devices, stack=stack, plan=given, workload=work)
+    columns = scenario.columns()
+    return program_of(replace(columns, stacks=replace(columns.stacks, **{**_FREE, **stacks})))
+
+
+def plain(value: Any) -> float:
+    """The number that a column of one row holds."""
+    return float(np.asarray(value).reshape(-1)[0])
