@@ -10,7 +10,7 @@ from hardware.catalogue import load_profile
 from hardware.errors import InputError
 from hardware.profile import AttentionConstants, Precision, Profile
 from hardware.spec import Device, System
-from simulator.formulas import collectives, kernels
+from simulator.formulas import collectives, kernels, matmul
 from simulator.formulas.typing import Num
 from simulator.pricing.backend import CollectiveKind
 from simulator.pricing.wiring import Level, Wiring, wiring
@@ -155,7 +155,7 @@ class AnalyticBackend(Columns):
         systolic: Num = 0.0
         vector: Num = 0.0
         if np.any((np.asarray(d.systolic) == 0) & (np.asarray(d.vector) == 0)):
-            tiled = kernels.gemm_time(
+            tiled = matmul.gemm_time(
                 m,
                 n,
                 k=k,
@@ -172,7 +172,7 @@ class AnalyticBackend(Columns):
                 sustained=1.0,
             )
         if np.any(np.asarray(d.systolic) > 0):
-            systolic = kernels.systolic_gemm_time(
+            systolic = matmul.systolic_gemm_time(
                 m,
                 n,
                 k=k,
@@ -185,7 +185,7 @@ class AnalyticBackend(Columns):
                 launch=d.gemm_launch,
             )
         if np.any(np.asarray(d.vector) > 0):
-            vector = kernels.vector_gemm_time(
+            vector = matmul.vector_gemm_time(
                 m,
                 n,
                 k=k,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hardware.spec import NO_FLAG, Name, Sheet, Words
+from hardware.sheet import NO_FLAG, Name, Sheet, Words
 from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from simulator.formulas import flops, kernels, roofline
+from simulator.formulas import flops, matmul, roofline
 from simulator.formulas.typing import Num
 from simulator.pricing.backend import Backend, CollectiveKind
 
@@ -126,7 +126,7 @@ class Gemm(Operator):
     @property
     def _alignment(self) -> Num:
         """Share of the rate that the widths of a weight's rows leave."""
-        return 1.0 if self.padded or not self.has_weight else kernels.alignment_share(self.n, self.k)
+        return 1.0 if self.padded or not self.has_weight else matmul.alignment_share(self.n, self.k)
 
     def forward_time(self, backend: Backend) -> Num:
         """One product."""
