@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import simulator
-from simulator.commands import progress
+from simulator.commands.shared import progress
 from tests.commands.conftest import Capsim, Outcome, assert_one_sentence
 
 ROOT = Path(__file__).parents[2]

@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 import simulator
-from dashboard.scenario import arguments, fields
-from dashboard.state import Choices, Value
-from dashboard.theme import words
+from dashboard.choices.scenario import arguments, fields
+from dashboard.choices.state import Choices, Value
+from dashboard.content.glossary import words
 from hardware import catalogue, units
 from hardware.errors import InputError, shown, unknown
 from hardware.spec import System
