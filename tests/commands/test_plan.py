@@ -268,7 +268,7 @@ def _on_a_terminal(*arguments: object, interrupt: bool = False) -> tuple[int, st
     leader, follower = pty.openpty()
     program = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job of a shell may ignore it
-        "from simulator import cli; from simulator.commands import progress\n"
+        "from simulator import cli; from simulator.commands.shared import progress\n"
         f"progress._PATIENCE = progress._OFTEN = 0.0\ncli.main({list(map(str, arguments))!r})"
     )
     with subprocess.Popen(
