@@ -10,13 +10,13 @@ from typing import Any
 import streamlit as st
 
 from dashboard import session
-from dashboard.answers import Answer, answer, is_quick
-from dashboard.glossary import explain
-from dashboard.scenario import BEST, blamed, fields, offered
-from dashboard.scenario import field as scenario_field
+from dashboard.choices.scenario import BEST, blamed, fields, offered
+from dashboard.choices.scenario import field as scenario_field
+from dashboard.choices.state import Choices, Field, Value
+from dashboard.choices.uploaded import NOTE, is_uploaded
+from dashboard.content.answers import Answer, answer, is_quick
+from dashboard.content.glossary import explain
 from dashboard.showing import complain, plain, working
-from dashboard.state import Choices, Field, Value
-from dashboard.uploaded import NOTE, is_uploaded
 from hardware.errors import InputError
 from simulator import Estimate
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import streamlit as st
 
-from dashboard.answers import Tell
+from dashboard.content.answers import Tell
 from dashboard.showing import complain, working
 from hardware.errors import InputError
 

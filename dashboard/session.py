@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 import streamlit as st
 
-from dashboard import scenario
-from dashboard.state import Choices, Field, Value, from_query, is_of_session, opening, to_query
+from dashboard.choices import scenario
+from dashboard.choices.state import Choices, Field, Value, from_query, is_of_session, opening, to_query
 from simulator import MeasuredProfile
 
 _CHOICES, _DRAFTS, _PROBLEMS = "capsim.choices", "capsim.drafts", "capsim.problems"

@@ -9,9 +9,9 @@ from typing import NoReturn
 import streamlit as st
 
 from dashboard import session
-from dashboard.scenario import fields
+from dashboard.choices.scenario import fields
+from dashboard.choices.state import Choices, Value, opening, to_query
 from dashboard.showing import link_problems, sentences
-from dashboard.state import Choices, Value, opening, to_query
 from dashboard.views import View, views
 
 PAGES, _WANTED = "capsim.pages", "capsim.wanted"

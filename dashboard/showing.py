@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import scenario, session
+from dashboard import session
+from dashboard.choices import scenario
 from hardware.errors import InputError, one_line
 
 _LOG = logging.getLogger("capsim.dashboard")

@@ -13,7 +13,8 @@ from hardware.measured import VERSION as MEASURED_VERSION
 from hardware.measured import MeasuredProfile
 from hardware.profile import LinkProfile, Profile
 from hardware.reading import build, is_path, placed, read_mapping
-from hardware.spec import Device, Failures, Figure, Grid, Overhead, Price, Sheet, Site, System
+from hardware.sheet import Sheet
+from hardware.spec import Device, Failures, Figure, Grid, Overhead, Price, Site, System
 
 _ROOT = Path(__file__).parent
 

@@ -13,7 +13,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from hardware.profile import Precision, Profile
 from hardware.quantity import Bandwidth, Bytes, Seconds
-from hardware.spec import NO_FLAG, Count, Device, Name, Positive, Seen, Sheet, Words
+from hardware.sheet import NO_FLAG, Count, Name, Positive, Seen, Sheet, Words
+from hardware.spec import Device
 
 FORMAT: Literal["capsim-profile"] = "capsim-profile"
 VERSION: Literal[1] = 1

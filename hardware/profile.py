@@ -1,7 +1,7 @@
 """Constants of kernels and links: what share of its data sheet a device class or a wire reaches in practice.
 
 Each set belongs to a device class, since parts that share a chip, its clocks and its power limit share them. The
-constants of GEMM are those of the six-parameter form in ``simulator.formulas.kernels``.
+constants of GEMM are those of the six-parameter form in ``simulator.formulas.matmul``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hardware.quantity import Seconds
-from hardware.spec import NO_FLAG, Count, Fraction, Name, NotNegative, Positive, Seen, Sheet, Words
+from hardware.sheet import NO_FLAG, Count, Fraction, Name, NotNegative, Positive, Seen, Sheet, Words
 
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "fp8"]
 MatrixUnit = Literal["tensor-core", "systolic-array", "vector"]

@@ -53,7 +53,7 @@ def _run(words: list[str], program: str) -> int:
     _need_torch()
     if options.device == "cpu" and not (options.plan_only or tuning.is_tuned()):
         return tuning.restart(words)
-    from measure.clock import running
+    from measure.runs import running
 
     with _ended_by_signal():
         prepared = running.prepare(options.device, options.models, budget, phases=phases, tiny=options.tiny)
@@ -69,7 +69,7 @@ def _run(words: list[str], program: str) -> int:
 def _check(path: Path, models: str, *, reads: bool) -> None:
     """Refuse what cannot work, before torch is loaded."""
     from hardware.writing import check_output
-    from measure.clock.naming import models_of
+    from measure.device.naming import models_of
     from simulator.profiling.records.journal import read
 
     models_of(models)
@@ -90,7 +90,7 @@ def _collectives(words: list[str], program: str) -> int:
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         raise InputError("collectives need several processes: torchrun --nproc-per-node 8 -m measure collectives")
     _need_torch()
-    from measure.clock import ranks
+    from measure.runs import ranks
 
     wanted = ranks.Wanted(budget, phases, options.models, options.backend, smallest, largest, options.tiny)
     with _ended_by_signal():

@@ -10,8 +10,8 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from dashboard.axes import TIME, Measure, logarithmic
-from dashboard.theme import BLUE, GREY, ORANGE, laid_out
+from dashboard.figures.axes import TIME, Measure, logarithmic
+from dashboard.figures.theme import BLUE, GREY, ORANGE, laid_out
 from hardware import units
 from simulator.profiling.comparison import SIZES, WORDS, Part
 

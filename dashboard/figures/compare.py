@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from dashboard.theme import BAD, BLUE, GREY, OF_KIND, folded, laid_out
+from dashboard.figures.theme import BAD, BLUE, GREY, OF_KIND, folded, laid_out
 from hardware import units
 from simulator import Estimate
 

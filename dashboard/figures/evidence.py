@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from dashboard.evidence import OTHERS, GroupScore, told
-from dashboard.theme import BLUE, GREY, ORANGE, colour, folded, laid_out, marker
+from dashboard.content.evidence import OTHERS, GroupScore, told
+from dashboard.figures.theme import BLUE, GREY, ORANGE, colour, folded, laid_out, marker
 from hardware import units
 from simulator.corpus.runs import Run
 from simulator.evidence.scores import Outcome, Scheme, Score

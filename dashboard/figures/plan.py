@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from dashboard.glossary import explain
-from dashboard.theme import (
+from dashboard.content.glossary import explain, words
+from dashboard.figures.theme import (
     BAD,
     BLUE,
     DARK,
@@ -22,7 +22,6 @@ from dashboard.theme import (
     laid_out,
     log_axis,
     time_axis,
-    words,
 )
 from hardware import units
 from simulator import Estimate, Roofline, Sensitivity, Stage, Work

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard import axes
-from dashboard.theme import BAD, BLUE, GREEN, GREY, ORANGE, PURPLE, laid_out
+from dashboard.figures import axes
+from dashboard.figures.theme import BAD, BLUE, GREEN, GREY, ORANGE, PURPLE, laid_out
 from hardware import units
 from simulator import Option, Outlook
 from simulator.terminal.search import plan_words

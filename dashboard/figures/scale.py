@@ -6,8 +6,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from dashboard import axes
-from dashboard.theme import BAD, BLUE, GREY, OF_KIND, laid_out
+from dashboard.figures import axes
+from dashboard.figures.theme import BAD, BLUE, GREY, OF_KIND, laid_out
 from hardware import units
 from simulator import Scaling
 from simulator.renting.scaling import ScalePoint

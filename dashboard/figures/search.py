@@ -8,8 +8,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from dashboard import axes
-from dashboard.theme import BAD, BLUE, ORANGE, SCALE, laid_out, words
+from dashboard.content.glossary import words
+from dashboard.figures import axes
+from dashboard.figures.theme import BAD, BLUE, ORANGE, SCALE, laid_out
 from hardware import units
 from simulator import Estimate, Search
 from simulator.plan_search.table import Cell, Fastest

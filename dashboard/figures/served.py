@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from dashboard.theme import BLUE, GREEN, GREY, ORANGE, SKY, folded, laid_out
+from dashboard.figures.theme import BLUE, GREEN, GREY, ORANGE, SKY, folded, laid_out
 from hardware import units
 from simulator import Estimate
 from simulator.answers.basis import WORDS, Served

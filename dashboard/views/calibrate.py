@@ -7,16 +7,17 @@ from dataclasses import replace
 
 import streamlit as st
 
-from dashboard import calibrated, calibrating, exports, session, shell, showing
-from dashboard.calibrating import BY_NAME, FIELDS, Calibrated, Question
+from dashboard import session, shell, showing
+from dashboard.choices.scenario import fields
+from dashboard.choices.state import Choices, opening
+from dashboard.choices.uploaded import ENDINGS, NOTE, Upload, has
+from dashboard.content import calibrated, calibrating, exports
+from dashboard.content.calibrating import BY_NAME, FIELDS, Calibrated, Question
+from dashboard.content.glossary import explain
 from dashboard.controls import Said, control
 from dashboard.figures import calibrate as figures
-from dashboard.glossary import explain
 from dashboard.lasting import known, work
-from dashboard.scenario import fields
 from dashboard.showing import File, complain, plain
-from dashboard.state import Choices, opening
-from dashboard.uploaded import ENDINGS, NOTE, Upload, has
 from hardware import units
 from hardware.errors import InputError
 from hardware.measured import Score

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import streamlit as st
 
-from dashboard import browsing, exports, session, shell, showing
-from dashboard.browsing import PARTS
+from dashboard import session, shell, showing
+from dashboard.choices.state import Choices, Field, Value
+from dashboard.content import browsing, exports
+from dashboard.content.browsing import PARTS
+from dashboard.content.glossary import explain
 from dashboard.controls import Said, Scope, control
-from dashboard.glossary import explain
 from dashboard.showing import plain
-from dashboard.state import Choices, Field, Value
 from hardware.errors import InputError
 from simulator.terminal import catalogue as browse
 

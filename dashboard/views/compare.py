@@ -7,15 +7,16 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import comparing, exports, session, shell, showing
-from dashboard.answers import answer, is_quick
-from dashboard.comparing import Row
+from dashboard import session, shell, showing
+from dashboard.choices.scenario import BEST, fields, has_upload
+from dashboard.choices.state import Choices, Field, Value
+from dashboard.content import comparing, exports
+from dashboard.content.answers import answer, is_quick
+from dashboard.content.comparing import Row
+from dashboard.content.glossary import explain
 from dashboard.controls import Said, Scope, scenario_controls
 from dashboard.figures import compare as figures
-from dashboard.glossary import explain
-from dashboard.scenario import BEST, fields, has_upload
 from dashboard.showing import complain, plain, working
-from dashboard.state import Choices, Field, Value
 from hardware.errors import InputError
 
 _ROWS, _ROW = "compare_rows", "compare_row"

@@ -7,14 +7,15 @@ from typing import cast
 
 import streamlit as st
 
-from dashboard import evidence, exports, session, showing
-from dashboard.answers import Answer
+from dashboard import session, showing
+from dashboard.choices.state import Choices, Field
+from dashboard.content import evidence, exports
+from dashboard.content.answers import Answer
+from dashboard.content.evidence import GROUPINGS, SCHEMES, VALIDATION, GroupScore
+from dashboard.content.glossary import explain
 from dashboard.controls import Said, ask, control
-from dashboard.evidence import GROUPINGS, SCHEMES, VALIDATION, GroupScore
 from dashboard.figures import evidence as figures
-from dashboard.glossary import explain
 from dashboard.showing import plain, working
-from dashboard.state import Choices, Field
 from hardware import units
 from hardware.errors import InputError
 from simulator import Validation

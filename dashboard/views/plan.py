@@ -7,16 +7,17 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import answers, exports, session, showing
-from dashboard.answers import Answer
+from dashboard import session, showing
+from dashboard.choices.scenario import field, fields, has_upload
+from dashboard.choices.state import Choices, Field, opening
+from dashboard.choices.uploaded import NOTE, title_of
+from dashboard.content import answers, exports
+from dashboard.content.answers import Answer
+from dashboard.content.glossary import explain
 from dashboard.controls import ask
 from dashboard.figures import plan as figures
 from dashboard.figures.served import served
-from dashboard.glossary import explain
-from dashboard.scenario import field, fields, has_upload
 from dashboard.showing import plain
-from dashboard.state import Choices, Field, opening
-from dashboard.uploaded import NOTE, title_of
 from hardware import units
 from simulator import Estimate, Improvement
 from simulator.answers.long_run import matters

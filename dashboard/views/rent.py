@@ -9,15 +9,16 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import exports, renting, session, shell, showing
-from dashboard.answers import Tell
+from dashboard import session, shell, showing
+from dashboard.choices.state import Choices
+from dashboard.content import exports, renting
+from dashboard.content.answers import Tell
+from dashboard.content.glossary import explain
+from dashboard.content.renting import FIELDS as FIELDS
 from dashboard.controls import Said, control, plan_given, scenario_controls
 from dashboard.figures import rent as figures
-from dashboard.glossary import explain
 from dashboard.lasting import present
-from dashboard.renting import FIELDS as FIELDS
 from dashboard.showing import plain
-from dashboard.state import Choices
 from hardware import units
 from hardware.errors import InputError
 from simulator import Option, Outlook, Refused

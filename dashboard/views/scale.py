@@ -8,15 +8,16 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import exports, scaling, shell, showing
+from dashboard import shell, showing
+from dashboard.choices.scenario import BEST
+from dashboard.choices.state import Choices
+from dashboard.content import exports, scaling
+from dashboard.content.glossary import explain
+from dashboard.content.scaling import FIELDS
 from dashboard.controls import Said, control, plan_given, scenario_controls
 from dashboard.figures import scale as figures
-from dashboard.glossary import explain
 from dashboard.lasting import present
-from dashboard.scaling import FIELDS
-from dashboard.scenario import BEST
 from dashboard.showing import plain
-from dashboard.state import Choices
 from hardware import units
 from hardware.errors import InputError
 from simulator import Scaling

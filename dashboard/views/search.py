@@ -8,16 +8,17 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import exports, searching, shell, showing
-from dashboard.answers import answer
+from dashboard import shell, showing
+from dashboard.choices.scenario import BEST
+from dashboard.choices.state import Choices
+from dashboard.content import exports, searching
+from dashboard.content.answers import answer
+from dashboard.content.glossary import explain
+from dashboard.content.searching import FIELDS
 from dashboard.controls import Said, control, plan_given, scenario_controls
 from dashboard.figures import search as figures
-from dashboard.glossary import explain
 from dashboard.lasting import present
-from dashboard.scenario import BEST
-from dashboard.searching import FIELDS
 from dashboard.showing import complain, plain
-from dashboard.state import Choices
 from hardware import units
 from hardware.errors import InputError
 from simulator import Estimate, Search

@@ -13,10 +13,10 @@ from hardware.errors import one_line
 from measure.clock import timer
 from measure.clock.compiling import compiled
 from measure.clock.kernels import UnsupportedError, Work, prepare
-from measure.clock.machines import Machine, lost, out_of_memory
 from measure.clock.outcomes import beyond, without
 from measure.clock.steps import prepare_step, result_of, sample_steps
 from measure.clock.timer import Effort, TooFastError, sample, sustained, times_of
+from measure.device.machines import Machine, lost, out_of_memory
 from simulator.profiling.records.amounts import amounts
 from simulator.profiling.records.record import Case, Result
 from simulator.profiling.records.scenarios import step_amounts

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from measure.clock.kernels import UnsupportedError
-from measure.clock.machines import Machine, lost, out_of_memory
 from measure.clock.steps import Step
+from measure.device.machines import Machine, lost, out_of_memory
 
 _SWITCHES = ("TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE")
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from measure.clock.machines import DTYPES, Machine
 from measure.clock.timer import Call
+from measure.device.machines import DTYPES, Machine
 from simulator.profiling.records.amounts import Amounts, amounts
 from simulator.profiling.records.record import Case
 

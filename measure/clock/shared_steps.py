@@ -20,10 +20,10 @@ from torch.nn.parallel import DistributedDataParallel
 from measure.clock.cases import Scope, step_of, usual_attention
 from measure.clock.collectives import Group
 from measure.clock.kernels import UnsupportedError
-from measure.clock.machines import DTYPES, Machine, lost, out_of_memory
 from measure.clock.outcomes import beyond, without
 from measure.clock.steps import PARTS, StepSamples, Wrap, prepare_step, result_of, sample_steps
 from measure.clock.timer import Effort, TooFastError
+from measure.device.machines import DTYPES, Machine, lost, out_of_memory
 from measure.models import Batch, Transformer
 from simulator.profiling.records.record import Case, Outcome, Result
 from simulator.profiling.records.scenarios import step_amounts

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from measure.clock.kernels import UnsupportedError
-from measure.clock.machines import DTYPES, Machine
 from measure.clock.timer import Effort, times_of
+from measure.device.machines import DTYPES, Machine
 from measure.models import Batch, Setting, Transformer, build, random_batch
 from simulator.profiling.records.record import Case, Result, State
 from simulator.profiling.records.scenarios import StepAmounts, attention_of, cut, written

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from measure.clock.machines import Machine
+from measure.device.machines import Machine
 from simulator.profiling.records.record import State, Times
 
 Call = Callable[[int], object]

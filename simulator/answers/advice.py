@@ -8,7 +8,7 @@ import numpy as np
 
 from hardware import catalogue
 from hardware.catalogue import load_profile
-from hardware.spec import Sheet
+from hardware.sheet import Sheet
 from simulator.answers import long_run
 from simulator.scenario.scenario import Scenario
 from simulator.specs.plan import Plan, columns_of

@@ -10,7 +10,7 @@ import numpy as np
 
 from hardware import catalogue, units
 from hardware.quantity import show
-from hardware.spec import Sheet
+from hardware.sheet import Sheet
 from simulator.formulas import money, reliability
 from simulator.formulas.typing import Num
 from simulator.scenario.scenario import Scenario

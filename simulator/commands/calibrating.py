@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from simulator.commands.app import app
-from simulator.commands.options import Json, print_json
+from simulator.commands.shared.app import app
+from simulator.commands.shared.options import Json, print_json
 
 Files = Annotated[
     list[str] | None,

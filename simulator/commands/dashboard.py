@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from hardware.errors import InputError
-from simulator.commands.app import app
-from simulator.commands.options import number
+from simulator.commands.shared.app import app
+from simulator.commands.shared.options import number
 
 _FIRST_PORT = 8501
 _MOST_PORTS = 100

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from simulator.commands.app import app
-from simulator.commands.options import Given, Json, print_json, scenario_options
+from simulator.commands.shared.app import app
+from simulator.commands.shared.options import Given, Json, print_json, scenario_options
 
 Explain = Annotated[bool, typer.Option("--explain", help="Say how much of the step rests on measurements.")]
 Sources = Annotated[bool, typer.Option("--sources", help="List the source of every figure.")]

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from simulator.commands.app import app
-from simulator.commands.options import Constants, Json, print_json
+from simulator.commands.shared.app import app
+from simulator.commands.shared.options import Constants, Json, print_json
 
 Runs = Annotated[
     list[str] | None, typer.Argument(metavar="[PATH]...", help="Files or folders of runs; the shipped ones if none.")

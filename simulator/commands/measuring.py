@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from simulator.commands.app import app
+from simulator.commands.shared.app import app
 
 _AS_IT_IS: dict[str, Any] = {
     "allow_extra_args": True,

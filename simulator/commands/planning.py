@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simulator.commands.app import app
-from simulator.commands.options import (
+from simulator.commands.shared.app import app
+from simulator.commands.shared.options import (
     Given,
     GlobalBatch,
     Json,
@@ -21,7 +21,7 @@ from simulator.commands.options import (
     read_real,
     scenario_options,
 )
-from simulator.commands.progress import INTERRUPTED, progress_line
+from simulator.commands.shared.progress import INTERRUPTED, progress_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

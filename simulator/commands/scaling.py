@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from simulator.commands.app import app
-from simulator.commands.options import Given, Json, number, print_json, scenario_options
-from simulator.commands.progress import INTERRUPTED, progress_line
+from simulator.commands.shared.app import app
+from simulator.commands.shared.options import Given, Json, number, print_json, scenario_options
+from simulator.commands.shared.progress import INTERRUPTED, progress_line
 
 Weak = Annotated[bool, typer.Option("--weak", help="Let the batch grow with the devices instead of keeping it.")]
 Counts = Annotated[

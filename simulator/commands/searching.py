@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simulator.commands.app import app
-from simulator.commands.options import Given, Json, number, print_json, read_amount, scenario_options
-from simulator.commands.progress import INTERRUPTED, progress_line
+from simulator.commands.shared.app import app
+from simulator.commands.shared.options import Given, Json, number, print_json, read_amount, scenario_options
+from simulator.commands.shared.progress import INTERRUPTED, progress_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

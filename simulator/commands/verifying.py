@@ -7,8 +7,8 @@ from typing import Any
 import typer
 
 from hardware.errors import InputError
-from simulator.commands.app import app
-from simulator.commands.options import Given, Json, print_json, scenario_options
+from simulator.commands.shared.app import app
+from simulator.commands.shared.options import Given, Json, print_json, scenario_options
 
 _DIFFERS = 1
 """The status where a formula differs from what torch counts."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hardware.errors import InputError
-from simulator.commands.app import app
-from simulator.commands.options import Given, Json, number, print_json, read_real, scenario_options
+from simulator.commands.shared.app import app
+from simulator.commands.shared.options import Given, Json, number, print_json, read_real, scenario_options
 
 if TYPE_CHECKING:
     from simulator.specs.loading import ScenarioFile

@@ -10,7 +10,7 @@ from hardware.catalogue import load_profile
 from hardware.errors import InputError
 from hardware.profile import AttentionConstants, Precision, Profile
 from hardware.spec import Device, System
-from simulator.formulas import collectives, kernels
+from simulator.formulas import collectives, kernels, matmul
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import (
     Attention,
@@ -183,15 +183,15 @@ class AnalyticBackend(Columns):
         time: Num = 0.0
         if not np.all(systolic | vector):
             aligned = efficiency * np.where(np.asarray(d.aligned) > 0, asked.alignment, 1.0)
-            time = kernels.gemm_time(
+            time = matmul.gemm_time(
                 asked.m, asked.n, processors=d.processors, efficiency=aligned, **shared, **scheduled
             )
         if np.any(vector):
-            on_vector = kernels.vector_gemm_time(asked.m, asked.n, efficiency=efficiency, **shared, **scheduled)
+            on_vector = matmul.vector_gemm_time(asked.m, asked.n, efficiency=efficiency, **shared, **scheduled)
             time = np.where(vector, on_vector, time)
         if np.any(systolic):
             time = np.where(
-                systolic, kernels.systolic_gemm_time(asked.m, asked.n, efficiency=efficiency, **shared), time
+                systolic, matmul.systolic_gemm_time(asked.m, asked.n, efficiency=efficiency, **shared), time
             )
         return time
 

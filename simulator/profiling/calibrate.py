@@ -14,7 +14,8 @@ from hardware.catalogue import id_of, load_device, load_profile, names, plain_ho
 from hardware.errors import InputError
 from hardware.measured import CollectiveName, LinkConstants, MeasuredProfile, Score, Shapes
 from hardware.profile import AttentionConstants, Precision, Profile
-from hardware.spec import Device, Seen
+from hardware.sheet import Seen
+from hardware.spec import Device
 from simulator.pricing.analytic import PRECISIONS, AnalyticBackend, precisions_of
 from simulator.profiling.fit import attentions, links, products, streams
 from simulator.profiling.fit.sheet import DataSheet

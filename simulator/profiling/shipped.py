@@ -16,7 +16,8 @@ import hardware
 from hardware.catalogue import load_device
 from hardware.measured import MeasuredProfile
 from hardware.reading import build, read_mapping
-from hardware.spec import Name, Seconds, Seen, Words
+from hardware.sheet import Name, Seen, Words
+from hardware.spec import Seconds
 from simulator.profiling.calibrate import Origin
 from simulator.profiling.calibrate import fit as fit_to
 from simulator.profiling.records.rows import Measurements

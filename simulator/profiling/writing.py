@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from hardware.measured import MeasuredProfile, Shapes
-from hardware.spec import Device, Sheet
+from hardware.sheet import Sheet
+from hardware.spec import Device
 from hardware.writing import write_text
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from hardware.catalogue import id_of, locate
 from hardware.errors import InputError
 from hardware.reading import build, is_path, read_mapping
-from hardware.spec import NO_FLAG
+from hardware.sheet import NO_FLAG
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.running import Ownership, PriceKind, Reliability

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from hardware.spec import NO_FLAG, Name, Sheet, Words
+from hardware.sheet import NO_FLAG, Name, Sheet, Words
 from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
 from simulator.specs.parts import (

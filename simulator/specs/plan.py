@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from hardware.errors import InputError, shown
 from hardware.profile import Precision
-from hardware.spec import NO_FLAG, Sheet
+from hardware.sheet import NO_FLAG, Sheet
 from simulator.formulas.typing import Num
 from simulator.specs.model import Model
 from simulator.specs.plans import AXES, Plans, divisors, rules_of_replicas, rules_of_shape

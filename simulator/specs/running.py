@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from hardware.quantity import Bandwidth, EnergyPrice, EventRate, Lifetime, Money, Seconds
-from hardware.spec import Sheet
+from hardware.sheet import Sheet
 
 PriceKind = Literal["on-demand", "spot", "reserved", "owned"]
 

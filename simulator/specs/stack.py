@@ -9,7 +9,7 @@ from pydantic import Field
 
 from hardware.profile import Precision
 from hardware.quantity import Bytes, Seconds
-from hardware.spec import NO_FLAG, Name, NotNegative, Positive, Sheet, Words
+from hardware.sheet import NO_FLAG, Name, NotNegative, Positive, Sheet, Words
 from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
 

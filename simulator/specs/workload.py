@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from hardware.errors import InputError
-from hardware.spec import NO_FLAG, Sheet
+from hardware.sheet import NO_FLAG, Sheet
 from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
 from simulator.specs.model import Model, Size

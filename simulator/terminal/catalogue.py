@@ -6,20 +6,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from hardware import catalogue, units
+from hardware import catalogue
 from hardware.errors import unknown
-from hardware.measured import MeasuredProfile
 from hardware.reading import is_path
-from hardware.spec import Device, Failures, Figure, Grid, Overhead, Price, Sheet, Site, System
-from simulator.scenario.scenario import parameters_of
+from hardware.sheet import Sheet
+from hardware.spec import Figure
 from simulator.specs import loading
-from simulator.specs.model import Model
-from simulator.specs.stack import Stack
-from simulator.specs.workload import Workload
+from simulator.terminal import catalogue_rows as row
+from simulator.terminal.catalogue_rows import Row
 
-Row = dict[str, str]
-
-_YEAR = 365.25 * 86400.0
 _BROKEN = 8
 """Characters of the narrowest column of words."""
 
@@ -31,8 +26,6 @@ _REMARKS = {
 """What a list needs besides its rows."""
 _LISTED = 40
 """Values of one figure that are written out."""
-_ENOUGH = 5
-"""Measurements whose median error is told in a list."""
 _FILES = ("devices", "systems", "models", "stacks", "profiles", "measured")
 """Kinds whose entries are files."""
 
@@ -52,26 +45,34 @@ def _kinds() -> dict[str, _Kind]:
     prices = {price.id: price for price in catalogue.prices()}
     named = loading.names
     return {
-        "devices": _Kind("accelerators", lambda: catalogue.names("devices"), catalogue.load_device, _device),
-        "systems": _Kind("devices wired together", lambda: catalogue.names("systems"), catalogue.load_system, _system),
-        "models": _Kind("architectures", lambda: named("models"), loading.load_model, _model),
-        "stacks": _Kind("training software", lambda: named("stacks"), loading.load_stack, _stack),
-        "prices": _Kind("offers to rent one device", lambda: list(prices), prices.__getitem__, _price),
-        "profiles": _Kind("kernel constants", lambda: catalogue.names("profiles"), catalogue.load_profile, _profile),
-        "measured": _Kind("constants of one machine", catalogue.measured_names, catalogue.load_measured, _measured),
-        "links": _Kind("link constants", lambda: list(catalogue.link_profiles()), catalogue.link_profiles().get, _link),
-        "grids": _Kind("carbon of electricity", lambda: list(catalogue.grids()), catalogue.grids().get, _grid),
+        "devices": _Kind("accelerators", lambda: catalogue.names("devices"), catalogue.load_device, row.of_device),
+        "systems": _Kind(
+            "devices wired together", lambda: catalogue.names("systems"), catalogue.load_system, row.of_system
+        ),
+        "models": _Kind("architectures", lambda: named("models"), loading.load_model, row.of_model),
+        "stacks": _Kind("training software", lambda: named("stacks"), loading.load_stack, row.of_stack),
+        "prices": _Kind("offers to rent one device", lambda: list(prices), prices.__getitem__, row.of_price),
+        "profiles": _Kind(
+            "kernel constants", lambda: catalogue.names("profiles"), catalogue.load_profile, row.of_profile
+        ),
+        "measured": _Kind(
+            "constants of one machine", catalogue.measured_names, catalogue.load_measured, row.of_measured
+        ),
+        "links": _Kind(
+            "link constants", lambda: list(catalogue.link_profiles()), catalogue.link_profiles().get, row.of_link
+        ),
+        "grids": _Kind("carbon of electricity", lambda: list(catalogue.grids()), catalogue.grids().get, row.of_grid),
         "overheads": _Kind(
-            "power usage effectiveness", lambda: list(catalogue.overheads()), catalogue.overheads().get, _overhead
+            "power usage effectiveness", lambda: list(catalogue.overheads()), catalogue.overheads().get, row.of_overhead
         ),
         "failures": _Kind(
             "failures and spot offers taken back",
             lambda: list(catalogue.failures()),
             catalogue.failures().get,
-            _failures,
+            row.of_failures,
         ),
         "sites": _Kind(
-            "restarts, storage and electricity", lambda: list(catalogue.sites()), catalogue.sites().get, _site
+            "restarts, storage and electricity", lambda: list(catalogue.sites()), catalogue.sites().get, row.of_site
         ),
         "measurements": _facts("rates that somebody measured", catalogue.measurements),
         "reliability": _facts("failures of real runs", catalogue.reliability),
@@ -81,7 +82,7 @@ def _kinds() -> dict[str, _Kind]:
 
 def _facts(title: str, load: Callable[[], tuple[Figure, ...]]) -> _Kind:
     """A kind of loose figures, numbered."""
-    return _Kind(title, lambda: [str(i) for i in range(len(load()))], lambda name: load()[int(name)], _fact)
+    return _Kind(title, lambda: [str(i) for i in range(len(load()))], lambda name: load()[int(name)], row.of_fact)
 
 
 def _kind(word: str) -> _Kind:
@@ -239,8 +240,8 @@ def _table(rows: Iterable[Row], width: int) -> Any:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for column in longest:
         table.add_column(column, overflow="fold", no_wrap=column in solid and least <= width)
-    for row in found:
-        table.add_row(*(Text(cell) for cell in row.values()))
+    for cells in found:
+        table.add_row(*(Text(cell) for cell in cells.values()))
     return table
 
 
@@ -328,158 +329,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return f"{value:,.0f}"
     return str(value)
-
-
-def _marked(sheet: Sheet, name: str, text: str) -> str:
-    """A figure, with a mark where it is only recalled."""
-    provenance = sheet.provenance.get(name)
-    return f"{text}°" if provenance is not None and provenance.seen == "recalled" else text
-
-
-def _device(device: Device) -> Row:
-    def tera(name: str) -> str:
-        rate = getattr(device.peak, name)
-        return _marked(device.peak, name, f"{rate / 1e12:,.4g}") if rate else "-"
-
-    return {
-        "device": device.id,
-        "fp32": tera("fp32"),
-        "tf32": tera("tf32"),
-        "fp16": tera("fp16"),
-        "bf16": tera("bf16"),
-        "fp8": tera("fp8"),
-        "GiB": _marked(device.memory, "usable", f"{device.memory_capacity / 2**30:.1f}"),
-        "GB/s": _marked(device.memory, "bandwidth", f"{device.memory.bandwidth / 1e9:,.0f}"),
-        "W": _marked(device.power, "limit", f"{device.power.rated:.0f}"),
-    }
-
-
-def _system(system: System) -> Row:
-    links = []
-    for _, _, link in system.levels:
-        rate = f"{link.bandwidth_per_device / 1e9:.3g} {link.kind}"
-        links.append(_marked(link, "bandwidth", rate))
-    return {
-        "system": system.id,
-        "device": system.device.id,
-        "a node": str(system.devices_per_node),
-        "most": f"{system.most_devices:,}",
-        "GB/s a device, from the inside": ", ".join(links),
-    }
-
-
-def _model(model: Model) -> Row:
-    return {
-        "model": model.id,
-        "kind": model.kind,
-        "params": units.count(parameters_of(model, Workload().resolve(model))),
-        "stated": units.count(model.published_parameters) if model.published_parameters else "-",
-        "layers": f"{model.all_layers}",
-        "hidden": f"{model.hidden_size:,}",
-        "heads": f"{model.attention_heads}/{model.kv_heads}",
-        "experts": f"{model.experts}" if model.experts > 1 else "-",
-    }
-
-
-def _stack(stack: Stack) -> Row:
-    return {
-        "stack": stack.id,
-        "splits": " ".join(stack.axes),
-        "attention": stack.attention,
-        "precision": stack.defaults.precision,
-        "sharding": stack.defaults.sharding,
-        "recompute": stack.defaults.recompute,
-    }
-
-
-def _price(price: Price) -> Row:
-    rate = price.provenance.get("rate")
-    return {
-        "offer": price.id,
-        "device": price.device,
-        "USD/h": _marked(price, "rate", f"{price.rate * 3600:.2f}"),
-        "kind": price.kind,
-        "date": price.date,
-        "seen": rate.seen if rate else "unstated",
-    }
-
-
-def _profile(profile: Any) -> Row:
-    best = next(profile.gemm[name] for name in ("bf16", "fp16", "fp32") if name in profile.gemm)
-    return {
-        "class": profile.id,
-        "title": profile.title,
-        "formats": ", ".join(profile.gemm),
-        "share of peak": f"{best.efficiency:.2f}",
-        "sustained": f"{best.efficiency * best.sustained:.2f}",
-        "of bandwidth": f"{profile.memory.efficiency:.2f}",
-        "source": best.source,
-    }
-
-
-def _measured(profile: MeasuredProfile) -> Row:
-    ranks = sorted({number for by_ranks in profile.links.values() for number in by_ranks})
-    off = {score.what: units.percent(score.median) for score in profile.held_out if score.scored >= _ENOUGH}
-    best = (off.get(f"large {name} products", off.get(f"all {name} products", "-")) for name in profile.fitted)
-    steps = next((off.get(score.what, "-") for score in profile.held_out if score.phase == "step"), "-")
-    return {
-        "profile": profile.id,
-        "device": profile.device_id,
-        "products": ", ".join(profile.fitted) or "-",
-        "off": ", ".join(best) or "-",
-        "attention": ", ".join(profile.attentions) or "-",
-        "ranks": ", ".join(map(str, ranks)) or "-",
-        "steps off": steps,
-    }
-
-
-def _link(link: Any) -> Row:
-    return {
-        "link": link.id,
-        "title": link.title,
-        "share of rate": _marked(link, "efficiency", f"{link.efficiency:.2f}"),
-        "latency": units.duration(link.latency),
-        "a rank": units.duration(link.latency_per_rank),
-    }
-
-
-def _grid(grid: Grid) -> Row:
-    return {"grid": grid.id, "name": grid.name, "gCO2e/kWh": f"{grid.intensity * 3.6e9:.0f}"}
-
-
-def _overhead(overhead: Overhead) -> Row:
-    return {
-        "overhead": overhead.id,
-        "name": overhead.name,
-        "ratio": _marked(overhead, "ratio", f"{overhead.ratio:.2f}"),
-    }
-
-
-def _failures(family: Failures) -> Row:
-    return {
-        "family": family.id,
-        "name": family.name,
-        "failures a device-year": units.digits(family.failure_rate * _YEAR),
-        "spot losses a device-year": units.digits(family.preemption_rate * _YEAR),
-    }
-
-
-def _site(site: Site) -> Row:
-    return {
-        "site": site.id,
-        "name": site.name,
-        "restart": units.duration(site.restart),
-        "MB/s a device": f"{site.storage_bandwidth_per_device / 1e6:.0f}",
-        "life": units.duration(site.lifetime),
-        "USD/kWh": f"{site.electricity * 3.6e6:.3f}",
-    }
-
-
-def _fact(figure: Figure) -> Row:
-    return {
-        "subject": figure.subject,
-        "what": figure.what.replace("_", " "),
-        "value": f"{figure.value} {figure.unit}".strip(),
-        "seen": figure.seen,
-        "source": "; ".join(figure.source),
-    }

@@ -11,7 +11,8 @@ from hardware import catalogue
 from hardware.catalogue import link_profiles
 from hardware.errors import InputError, shown, unknown
 from hardware.quantity import parse, show
-from hardware.spec import Sheet, System
+from hardware.sheet import Sheet
+from hardware.spec import System
 from simulator.pricing.constants import find
 from simulator.scenario.prices import find_price
 from simulator.scenario.scenario import Named, Scenario, resolve, spec_of

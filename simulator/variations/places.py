@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from hardware.errors import InputError, nearest, sentence, shown, unknown
 from hardware.reading import field_names
-from hardware.spec import Sheet
+from hardware.sheet import Sheet
 from simulator.pricing.wiring import LEVELS
 from simulator.variations.expressions import Value, WrongValueError
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from simulator.formulas import kernels
+from simulator.formulas import matmul
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import (
     Attention,
@@ -138,7 +138,7 @@ def product(
     kept
         What it keeps and owns.
     """
-    alignment = 1.0 if padded or not of_weight else kernels.alignment_share(n, k)
+    alignment = 1.0 if padded or not of_weight else matmul.alignment_share(n, k)
 
     def one(m: Num, n: Num, k: Num, *, weight_gradient: bool = False) -> MatrixProduct:
         return MatrixProduct(

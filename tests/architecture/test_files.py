@@ -12,7 +12,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("hardware", "simulator", "measure", "dashboard")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-_MOST_LINES = 600
+FOLDERS = sorted({path.parent for path in SOURCES})
+_MOST_LINES = 400
+_MOST_MODULES = 14
+"""In one folder, beside its ``__init__``."""
 _MOST_FUNCTION_LINES = 40
 _FUNCTIONS_THAT_LIST = {"estimate", "gemm", "_attention_core", "answer"}
 """Functions that are one long list of named arguments."""
@@ -25,6 +28,11 @@ def test_there_are_sources() -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_is_too_long(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= _MOST_LINES
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT)))
+def test_no_folder_holds_too_many_modules(folder: Path) -> None:
+    assert len([path for path in SOURCES if path.parent == folder and path.stem != "__init__"]) <= _MOST_MODULES
 
 
 def _body_lines(function: ast.FunctionDef) -> int:

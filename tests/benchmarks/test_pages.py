@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dashboard.scenario import field
+from dashboard.choices.scenario import field
 from tests.dashboard.browser.driving import browsing, installed_browser, opened, serving, window
 from tests.dashboard.conftest import OpenPage, open_page
 from tests.dashboard.test_plan_page import control_of

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import simulator
-from simulator.commands import progress
+from simulator.commands.shared import progress
 from tests.commands.conftest import Capsim, Outcome, assert_one_sentence
 
 ROOT = Path(__file__).parents[2]
@@ -268,7 +268,7 @@ def _on_a_terminal(*arguments: object, interrupt: bool = False) -> tuple[int, st
     leader, follower = pty.openpty()
     program = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job of a shell may ignore it
-        "from simulator import cli; from simulator.commands import progress\n"
+        "from simulator import cli; from simulator.commands.shared import progress\n"
         f"progress._PATIENCE = progress._OFTEN = 0.0\ncli.main({list(map(str, arguments))!r})"
     )
     with subprocess.Popen(

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 import simulator
-from dashboard import answers
-from dashboard.answers import Kept
-from dashboard.scenario import BEST, fields
-from dashboard.state import Choices, opening
+from dashboard.choices.scenario import BEST, fields
+from dashboard.choices.state import Choices, opening
+from dashboard.content import answers
+from dashboard.content.answers import Kept
 
 
 def _with(**values: Any) -> Choices:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard import axes
+from dashboard.figures import axes
 
 _MEASURES = [axes.TIME, axes.MONEY, axes.ENERGY, axes.MEMORY, axes.COUNT]
 _AMOUNT = st.floats(min_value=1e-4, max_value=1e9)

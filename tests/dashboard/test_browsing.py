@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 import simulator
-from dashboard import browsing
-from dashboard.browsing import PARTS, RECALLED
-from dashboard.scenario import arguments, fields
-from dashboard.state import Choices, opening
+from dashboard.choices.scenario import arguments, fields
+from dashboard.choices.state import Choices, opening
+from dashboard.content import browsing
+from dashboard.content.browsing import PARTS, RECALLED
 from hardware import catalogue, units
 from hardware.errors import InputError
 from simulator.specs.loading import load_stack

@@ -11,11 +11,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import simulator
-from dashboard import calibrated, calibrating
-from dashboard.calibrating import FIELDS
-from dashboard.scenario import field
-from dashboard.state import opening
-from dashboard.uploaded import NOTE
+from dashboard.choices.scenario import field
+from dashboard.choices.state import opening
+from dashboard.choices.uploaded import NOTE
+from dashboard.content import calibrated, calibrating
+from dashboard.content.calibrating import FIELDS
 from hardware import units
 from tests.dashboard import records
 from tests.dashboard.conftest import OpenPage, link_of, plain, sentences

@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 import simulator
-from dashboard import calibrated as told
-from dashboard.calibrating import (
+from dashboard.choices.scenario import BEST, arguments, fields
+from dashboard.choices.state import Choices, opening
+from dashboard.choices.uploaded import Upload
+from dashboard.content import calibrated as told
+from dashboard.content.calibrating import (
     CHECK,
     DEVICE,
     DO,
@@ -34,9 +37,6 @@ from dashboard.calibrating import (
     sent,
     usual,
 )
-from dashboard.scenario import BEST, arguments, fields
-from dashboard.state import Choices, opening
-from dashboard.uploaded import Upload
 from hardware import units
 from hardware.errors import InputError
 from simulator.profiling.comparison import WORDS

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard import browsing
-from dashboard.browsing import PARTS
+from dashboard.content import browsing
+from dashboard.content.browsing import PARTS
 from hardware import catalogue
 from simulator.terminal import catalogue as browse
 from tests.dashboard.conftest import OpenPage, link_of, plain, sentences

@@ -9,10 +9,10 @@ import plotly.graph_objects as go
 import pytest
 
 import simulator
-from dashboard import comparing
-from dashboard.answers import answer
+from dashboard.content import comparing
+from dashboard.content.answers import answer
 from dashboard.figures import compare as figures
-from dashboard.theme import BAD, BLUE, OF_KIND, folded
+from dashboard.figures.theme import BAD, BLUE, OF_KIND, folded
 from hardware import units
 from simulator import Estimate
 

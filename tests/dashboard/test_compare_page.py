@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard import answers, comparing
-from dashboard.comparing import to_text
-from dashboard.scenario import BEST, field, fields
-from dashboard.state import Choices, opening
+from dashboard.choices.scenario import BEST, field, fields
+from dashboard.choices.state import Choices, opening
+from dashboard.content import answers, comparing
+from dashboard.content.comparing import to_text
 from hardware import units
 from tests.dashboard.conftest import OpenPage, link_of, plain, sentences
 

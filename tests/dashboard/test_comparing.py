@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import simulator
-from dashboard import comparing, theme
-from dashboard.answers import Answer, answer
-from dashboard.comparing import LONGEST, MOST, Row, from_text, to_text
-from dashboard.scenario import BEST, fields
-from dashboard.state import Choices, Field, opening
+from dashboard.choices.scenario import BEST, fields
+from dashboard.choices.state import Choices, Field, opening
+from dashboard.content import comparing
+from dashboard.content.answers import Answer, answer
+from dashboard.content.comparing import LONGEST, MOST, Row, from_text, to_text
+from dashboard.figures import theme
 from hardware import units
 from hardware.errors import InputError
 from simulator.specs.loading import ScenarioFile

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 import simulator
-from dashboard import evidence
-from dashboard.answers import Tell
-from dashboard.evidence import GROUPINGS, OTHERS, SCHEMES, Shared, StoppedError
+from dashboard.content import evidence
+from dashboard.content.answers import Tell
+from dashboard.content.evidence import GROUPINGS, OTHERS, SCHEMES, Shared, StoppedError
 from hardware import units
 from hardware.errors import InputError
 from simulator import Validation

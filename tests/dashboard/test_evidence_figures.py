@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from dashboard import evidence
-from dashboard.evidence import OTHERS, SCHEMES
+from dashboard.content import evidence
+from dashboard.content.evidence import OTHERS, SCHEMES
 from dashboard.figures import evidence as figures
-from dashboard.theme import GREY, folded
+from dashboard.figures.theme import GREY, folded
 from simulator.evidence import scores
 from simulator.evidence.scores import Scheme
 from tests.dashboard.published import small_validation

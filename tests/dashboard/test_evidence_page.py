@@ -8,9 +8,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import simulator
-from dashboard import evidence
-from dashboard.answers import Tell
-from dashboard.evidence import GROUPINGS, SCHEMES, Shared
+from dashboard.content import evidence
+from dashboard.content.answers import Tell
+from dashboard.content.evidence import GROUPINGS, SCHEMES, Shared
 from dashboard.views import evidence as view
 from hardware import units
 from simulator import Validation

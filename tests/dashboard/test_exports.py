@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 import simulator
-from dashboard import exports
-from dashboard.answers import answer
-from dashboard.scenario import BEST, fields
-from dashboard.state import Choices, opening
+from dashboard.choices.scenario import BEST, fields
+from dashboard.choices.state import Choices, opening
+from dashboard.content import exports
+from dashboard.content.answers import answer
 from tests.commands.conftest import Capsim, capsim
 
 __all__ = ["capsim"]

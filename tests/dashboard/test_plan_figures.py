@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 import simulator
+from dashboard.content.glossary import words
 from dashboard.figures import plan as figures
-from dashboard.theme import OF_KIND, OF_MEMORY, words
+from dashboard.figures.theme import OF_KIND, OF_MEMORY
 
 _CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "encoder": ("bert-large", "dgx-a100-640gb", {}),

@@ -9,9 +9,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import simulator
-from dashboard import answers
-from dashboard.scenario import BEST, field, fields
-from dashboard.state import Field
+from dashboard.choices.scenario import BEST, field, fields
+from dashboard.choices.state import Field
+from dashboard.content import answers
 from hardware import units
 from tests.dashboard.conftest import OpenPage, link_of, plain, refuses, sentences
 

@@ -10,10 +10,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import simulator
-from dashboard import renting
+from dashboard.choices.scenario import arguments, fields
+from dashboard.choices.state import Choices, Field, from_query
+from dashboard.content import renting
 from dashboard.figures.rent import groups, time_against_money
-from dashboard.scenario import arguments, fields
-from dashboard.state import Choices, Field, from_query
 from hardware import units
 from tests.dashboard.conftest import OpenPage, link_of, plain, refuses, says_beside, sentences
 

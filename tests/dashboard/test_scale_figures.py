@@ -9,7 +9,7 @@ import pytest
 
 import simulator
 from dashboard.figures import scale
-from dashboard.theme import OF_KIND
+from dashboard.figures.theme import OF_KIND
 from hardware import units
 from simulator import Scaling
 

@@ -8,9 +8,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import simulator
-from dashboard import scaling
-from dashboard.scenario import arguments, fields
-from dashboard.state import Field, from_query
+from dashboard.choices.scenario import arguments, fields
+from dashboard.choices.state import Field, from_query
+from dashboard.content import scaling
 from hardware import units
 from tests.dashboard.conftest import OpenPage, link_of, plain, refuses, sentences
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import simulator
-from dashboard.scenario import BEST, GROUPS, arguments, blamed, field, fields
-from dashboard.state import Choices, opening
+from dashboard.choices.scenario import BEST, GROUPS, arguments, blamed, field, fields
+from dashboard.choices.state import Choices, opening
 from simulator.commands.estimating import estimate
 from simulator.commands.verifying import verify
 

@@ -10,9 +10,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import simulator
-from dashboard import searching
-from dashboard.scenario import arguments, fields
-from dashboard.state import Field, from_query
+from dashboard.choices.scenario import arguments, fields
+from dashboard.choices.state import Field, from_query
+from dashboard.content import searching
 from hardware import units
 from simulator.terminal.search import plan_words
 from tests.dashboard.conftest import OpenPage, link_of, plain, refuses, says_beside, sentences

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import simulator
-from dashboard import renting, scaling, searching
-from dashboard.scenario import arguments, fields
-from dashboard.state import Choices, Field, opening
+from dashboard.choices.scenario import arguments, fields
+from dashboard.choices.state import Choices, Field, opening
+from dashboard.content import renting, scaling, searching
 from simulator import cli
 from simulator.terminal.search import plan_words
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.scenario import BEST, field, fields
-from dashboard.state import Choices, Field, Value, from_query, opening, to_query
+from dashboard.choices.scenario import BEST, field, fields
+from dashboard.choices.state import Choices, Field, Value, from_query, opening, to_query
 
 _EXTRAS = (
     Field("sorted_by", "Sorted by", "choice", ("time", "cost"), default="time"),

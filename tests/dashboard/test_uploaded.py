@@ -11,11 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import simulator
-from dashboard import uploaded
-from dashboard.exports import as_command, as_python, as_yaml, file_name
-from dashboard.scenario import arguments, field, fields, has_upload, offered
-from dashboard.state import from_query, opening, to_query
-from dashboard.uploaded import ENDINGS, Upload, file_of, has, is_uploaded, keep, profile_of, stored, system_of, title_of
+from dashboard.choices import uploaded
+from dashboard.choices.scenario import arguments, field, fields, has_upload, offered
+from dashboard.choices.state import from_query, opening, to_query
+from dashboard.choices.uploaded import (
+    ENDINGS,
+    Upload,
+    file_of,
+    has,
+    is_uploaded,
+    keep,
+    profile_of,
+    stored,
+    system_of,
+    title_of,
+)
+from dashboard.content.exports import as_command, as_python, as_yaml, file_name
 from hardware.errors import InputError
 from simulator import MeasuredProfile
 from tests.dashboard import records

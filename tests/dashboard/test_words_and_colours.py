@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 import simulator
-from dashboard import theme
-from dashboard.glossary import explain, terms
-from dashboard.scenario import fields
+from dashboard.choices.scenario import fields
+from dashboard.content.glossary import explain, terms
+from dashboard.figures import theme
 from dashboard.views import views
 
 _SOURCES = "\n".join(path.read_text() for path in (Path(__file__).parents[2] / "dashboard").rglob("*.py"))

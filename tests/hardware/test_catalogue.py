@@ -9,7 +9,8 @@ import pytest
 
 from hardware import catalogue
 from hardware.errors import InputError
-from hardware.spec import Device, Sheet, System
+from hardware.sheet import Sheet
+from hardware.spec import Device, System
 from simulator.pricing.analytic import precisions_of
 
 ROOT = Path(catalogue.__file__).parent

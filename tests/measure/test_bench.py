@@ -13,10 +13,10 @@ from measure.clock import bench as benches
 from measure.clock.bench import Bench, DeviceLostError
 from measure.clock.cases import plan_of, scope_of
 from measure.clock.kernels import Work, number_of_sets, prepare
-from measure.clock.machines import Cpu, machine_of
-from measure.clock.nvml import Nvml
 from measure.clock.steps import prepare_step
 from measure.clock.timer import TINY, Effort, TooFastError, sample, sustained, times_of
+from measure.device.machines import Cpu, machine_of
+from measure.device.nvml import Nvml
 from measure.models import parameters_of
 from simulator.profiling.records.amounts import amounts
 from simulator.profiling.records.record import Case

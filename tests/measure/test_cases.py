@@ -9,9 +9,9 @@ import pytest
 
 from hardware.errors import InputError
 from measure.clock.cases import PROBES, Scope, plan_of, scope_of
-from measure.clock.forecast import Forecast
-from measure.clock.naming import catalogued, models_of
 from measure.clock.timer import Effort
+from measure.device.naming import catalogued, models_of
+from measure.runs.forecast import Forecast
 from simulator.profiling.listing import Size, cases_of
 from simulator.profiling.records.amounts import amounts
 from simulator.profiling.records.record import Case

@@ -16,13 +16,13 @@ from measure.clock import bench as benches
 from measure.clock.bench import Bench
 from measure.clock.cases import plan_of, scope_of
 from measure.clock.compiling import compiled
-from measure.clock.forecast import Forecast
 from measure.clock.kernels import UnsupportedError
-from measure.clock.machines import Cpu
-from measure.clock.session import Session
 from measure.clock.steps import Step
 from measure.clock.timer import TINY, Effort
+from measure.device.machines import Cpu
 from measure.report import lines
+from measure.runs.forecast import Forecast
+from measure.runs.session import Session
 from simulator.profiling.records.record import Case, Result
 from simulator.profiling.records.scenarios import shrunk
 from simulator.specs.loading import load_model

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from measure.clock.bench import Bench
-from measure.clock.environment import environment_of
-from measure.clock.machines import Cuda, machine_of
 from measure.clock.timer import TINY
+from measure.device.environment import environment_of
+from measure.device.machines import Cuda, machine_of
 from simulator.profiling.records.record import Case, Environment, line_of
 from tests.measure.fakes import gemm
 

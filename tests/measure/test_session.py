@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from measure.clock.cases import Tier, plan_of, scope_of
-from measure.clock.progress import clock_words, line
-from measure.clock.session import Progress, Session, finished
+from measure.runs.progress import clock_words, line
+from measure.runs.session import Progress, Session, finished
 from simulator.profiling.records.record import Case, Result
 from simulator.specs.loading import load_model
 from tests.measure.fakes import gemm, measured

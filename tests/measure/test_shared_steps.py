@@ -19,15 +19,16 @@ import torch.distributed as dist
 import torch.multiprocessing as processes
 
 from measure import arguments
-from measure.clock import ranks, shared_steps
+from measure.clock import shared_steps
 from measure.clock.cases import scope_of
 from measure.clock.collectives import Group, cases_of
-from measure.clock.machines import SharedCpu
 from measure.clock.shared_steps import measure_shared, step_cases
 from measure.clock.steps import Step
 from measure.clock.timer import TINY
+from measure.device.machines import SharedCpu
 from measure.models.layer import Layer
 from measure.report import lines
+from measure.runs import ranks
 from simulator.profiling.records.journal import read
 from simulator.profiling.records.reading import steps_of
 from simulator.profiling.records.record import Case, Record

@@ -17,7 +17,7 @@ from hardware.errors import InputError
 from hardware.measured import MeasuredProfile, Shapes
 from hardware.spec import System
 from simulator.answers.basis import SERVED
-from simulator.formulas import kernels
+from simulator.formulas import matmul
 from simulator.pricing.analytic import AnalyticBackend, device_columns
 from simulator.pricing.constants import Constants, shipped
 from simulator.pricing.measured import TIERS, MeasuredBackend, Tier, device_of, suits
@@ -466,7 +466,7 @@ def test_cases_of_a_record_cost_what_was_measured(fit: Fit) -> None:
     _, first, counts = np.unique(products.sizes(rows), axis=0, return_index=True, return_counts=True)
     once = rows.where(np.isin(np.arange(len(rows)), first[counts == 1]))
     other = np.where(once.weight_gradient > 0, once.m, once.k)
-    shares = np.where(once.batch > 1, 1.0, kernels.alignment_share(once.n, other))
+    shares = np.where(once.batch > 1, 1.0, matmul.alignment_share(once.n, other))
     backend_of_it = MeasuredBackend.of(plain_host(made.device), 1, "bf16", found)
     sizes: dict[str, Any] = {"k": once.k, "batch": once.batch, "element_bytes": 2.0, "alignment": shares}
     ahead, back = (

@@ -15,7 +15,7 @@ import simulator
 from hardware.catalogue import load_device, load_measured, load_profile, measured_names, plain_host
 from hardware.errors import InputError
 from hardware.profile import Precision
-from simulator.formulas.kernels import alignment_share
+from simulator.formulas.matmul import alignment_share
 from simulator.pricing.analytic import AnalyticBackend, device_columns
 from simulator.pricing.measured import MeasuredBackend, device_of
 from simulator.pricing.wiring import wiring

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardware.catalogue import load_device, load_profile, plain_host
-from simulator.formulas import kernels
+from simulator.formulas import matmul
 from simulator.pricing.analytic import AnalyticBackend
 from simulator.profiling.fit import products as subject
 from simulator.profiling.fit.sheet import DataSheet
@@ -166,7 +166,7 @@ def test_the_analytic_backend_prices_vector_units() -> None:
     gemm, sheet = load_profile("cpu").gemm["fp32"], DataSheet.of(device, "fp32")
     assert sheet.matrix_unit == "vector"
     assert asking.gemm(cores, 512.0, 3072.0, **sizes) == pytest.approx(
-        kernels.vector_gemm_time(
+        matmul.vector_gemm_time(
             512.0,
             3072.0,
             k=768.0,
@@ -191,7 +191,7 @@ def test_the_form_prices_rows_as_the_backend_does() -> None:
     rows = products([4096.0, 1000.0], [3072.0, 1024.0], [1024.0, 4096.0], sustained=1.0)
     shared: dict[str, Any] = {"k": rows.k, "batch": 1.0, "element_bytes": 2.0}
     assert subject.seconds(rows, A100, START) == pytest.approx(
-        asking.gemm(backend, rows.m, rows.n, alignment=kernels.alignment_share(rows.n, rows.k), **shared)
+        asking.gemm(backend, rows.m, rows.n, alignment=matmul.alignment_share(rows.n, rows.k), **shared)
     )
 
 

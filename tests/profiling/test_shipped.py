@@ -10,7 +10,7 @@ import pytest
 
 from hardware.catalogue import load_device, load_measured, measured_names, plain_host
 from hardware.measured import MeasuredProfile, Score
-from simulator.formulas.kernels import alignment_share
+from simulator.formulas.matmul import alignment_share
 from simulator.pricing.analytic import AnalyticBackend
 from simulator.pricing.measured import device_of
 from simulator.profiling import shipped

@@ -9,7 +9,7 @@ import numpy as np
 
 from hardware.measured import Score, Shapes
 from hardware.profile import AttentionConstants
-from hardware.spec import Seen
+from hardware.sheet import Seen
 from simulator.formulas import kernels
 from simulator.profiling.fit import fitting
 from simulator.profiling.fit.robust import Constant

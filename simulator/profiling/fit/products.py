@@ -9,8 +9,8 @@ import numpy as np
 
 from hardware.measured import Score, Shapes
 from hardware.profile import GemmConstants
-from hardware.spec import Seen
-from simulator.formulas import kernels
+from hardware.sheet import Seen
+from simulator.formulas import matmul
 from simulator.profiling.fit import fitting
 from simulator.profiling.fit.robust import Constant
 from simulator.profiling.fit.sheet import DataSheet
@@ -81,19 +81,19 @@ def seconds(
         "launch": given["launch"],
     }
     if sheet.matrix_unit == "systolic-array":
-        return np.asarray(kernels.systolic_gemm_time(rows.m, rows.n, efficiency=efficiency, **shared))
+        return np.asarray(matmul.systolic_gemm_time(rows.m, rows.n, efficiency=efficiency, **shared))
     shared |= {name: given[name] for name in _STRUCTURE}
     shared["sustained"] = np.where(long, 1.0, given["sustained"])
     if sheet.matrix_unit == "vector":
-        return np.asarray(kernels.vector_gemm_time(rows.m, rows.n, efficiency=efficiency, **shared))
+        return np.asarray(matmul.vector_gemm_time(rows.m, rows.n, efficiency=efficiency, **shared))
     efficiency = efficiency * (_alignment(rows) if sheet.aligned else 1.0)
-    return np.asarray(kernels.gemm_time(rows.m, rows.n, efficiency=efficiency, processors=sheet.processors, **shared))
+    return np.asarray(matmul.gemm_time(rows.m, rows.n, efficiency=efficiency, processors=sheet.processors, **shared))
 
 
 def _alignment(rows: Products) -> Values:
     """Share of the rate that the widths of weights leave, as the simulator prices it; 1 for products of activations."""
     other = np.where(rows.weight_gradient > 0, rows.m, rows.k)
-    return np.where(rows.batch > 1, 1.0, kernels.alignment_share(rows.n, other))
+    return np.where(rows.batch > 1, 1.0, matmul.alignment_share(rows.n, other))
 
 
 def sizes(rows: Products) -> Values:

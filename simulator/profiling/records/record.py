@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from hardware.spec import NO_FLAG
+from hardware.sheet import NO_FLAG
 
 FORMAT: Literal["capsim-record"] = "capsim-record"
 VERSION: Literal[1] = 1

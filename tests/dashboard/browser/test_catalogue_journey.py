@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dashboard import browsing
+from dashboard.content import browsing
 from tests.dashboard.browser.conftest import Visit, settle
 from tests.dashboard.browser.looking import click_row, download_yaml, expect, look, reached_by_keyboard
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from dashboard import comparing
-from dashboard.comparing import to_text
-from dashboard.scenario import fields
-from dashboard.state import opening
+from dashboard.choices.scenario import fields
+from dashboard.choices.state import opening
+from dashboard.content import comparing
+from dashboard.content.comparing import to_text
 from tests.dashboard.browser.conftest import Visit, settle
 from tests.dashboard.browser.looking import click_row, download_yaml, expect, look, reached_by_keyboard
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import simulator
-from dashboard.exports import as_python
-from dashboard.scenario import fields
-from dashboard.state import opening
+from dashboard.choices.scenario import fields
+from dashboard.choices.state import opening
+from dashboard.content.exports import as_python
 from hardware import units
 from tests.dashboard.browser.conftest import Visit, settle
 from tests.dashboard.browser.looking import download, download_yaml, expect, look, reached_by_keyboard

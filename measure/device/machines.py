@@ -15,8 +15,8 @@ import torch
 
 from hardware.catalogue import load_device
 from hardware.errors import InputError, shown
-from measure.clock.naming import catalogued
-from measure.clock.nvml import Nvml
+from measure.device.naming import catalogued
+from measure.device.nvml import Nvml
 from simulator.profiling.records.record import Dtype, Method, State
 
 DTYPES: dict[Dtype, Any] = {

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from dashboard.content.glossary import words
+
 # Okabe and Ito's palette; its black is left out, which dark ground hides, and its yellow is darkened for white ground.
 BLUE, SKY, GREEN, ORANGE = "#0072B2", "#56B4E9", "#009E73", "#E69F00"
 RED, PURPLE, YELLOW, GREY = "#D55E00", "#CC79A7", "#C9B800", "#8C8C8C"
@@ -110,11 +112,6 @@ def colour(number: int) -> str:
 def marker(number: int) -> str:
     """The shape of one of several things."""
     return MARKERS[number % len(MARKERS)]
-
-
-def words(name: str) -> str:
-    """The name of a part as words, for labels."""
-    return name.replace("_", " ")
 
 
 def folded(label: str, width: int = 22) -> str:

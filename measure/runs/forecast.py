@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from hardware.catalogue import load_device
 from measure.clock.collectives import EFFORT, WARM_UPS
 from measure.clock.kernels import number_of_sets
-from measure.clock.machines import Machine
 from measure.clock.timer import Effort
+from measure.device.machines import Machine
 from simulator.profiling.records.amounts import amounts
 from simulator.profiling.records.record import Case
 from simulator.profiling.records.scenarios import step_amounts

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from measure.clock.machines import Cuda, Machine
+from measure.device.machines import Cuda, Machine
 from simulator.profiling.records.record import Device, Environment, Host, Software, World
 
 _PREFIXES = (

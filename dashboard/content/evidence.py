@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar, get_args
 import yaml
 
 import simulator
-from dashboard.answers import Tell
+from dashboard.content.answers import Tell
 from hardware import units
 from hardware.catalogue import load_device
 from hardware.errors import InputError, shown

@@ -9,12 +9,12 @@ from pathlib import PurePath
 from typing import Literal, cast
 
 import simulator
-from dashboard import exports
-from dashboard.answers import Kept, Tell, answer
-from dashboard.evidence import Shared
-from dashboard.scenario import BEST, field, offered
-from dashboard.state import Choices, Field, Value
-from dashboard.uploaded import Upload, is_uploaded, keep, stored, system_of
+from dashboard.choices.scenario import BEST, field, offered
+from dashboard.choices.state import Choices, Field, Value
+from dashboard.choices.uploaded import Upload, is_uploaded, keep, stored, system_of
+from dashboard.content import exports
+from dashboard.content.answers import Kept, Tell, answer
+from dashboard.content.evidence import Shared
 from hardware import catalogue
 from hardware.errors import InputError
 from hardware.measured import Phase

@@ -6,11 +6,11 @@ import shlex
 from typing import Any
 
 import simulator
-from dashboard import exports
-from dashboard.answers import Kept, Tell, in_words
-from dashboard.scenario import BEST, arguments, fields
-from dashboard.searching import sent
-from dashboard.state import Choices, Field, Value
+from dashboard.choices.scenario import BEST, arguments, fields
+from dashboard.choices.state import Choices, Field, Value
+from dashboard.content import exports
+from dashboard.content.answers import Kept, Tell, in_words
+from dashboard.content.searching import sent
 from simulator import Scaling
 from simulator.renting.scaling import ScalePoint
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from dashboard.answers import Answer, planned
-from dashboard.scenario import BEST, arguments, fields, is_host
-from dashboard.state import Choices
-from dashboard.uploaded import MARK, file_of, title_of
+from dashboard.choices.scenario import BEST, arguments, fields, is_host
+from dashboard.choices.state import Choices
+from dashboard.choices.uploaded import MARK, file_of, title_of
+from dashboard.content.answers import Answer, planned
 from simulator import Estimate, MeasuredProfile
 
 _OPTIONS = {"sequence_length": "seq-len", "target_length": "target-len"}
@@ -31,7 +31,7 @@ def as_call(function: str, given: Mapping[str, Any], *, indent: str = "") -> str
     function
         Such as ``simulator.estimate``.
     given
-        What `dashboard.scenario.arguments` says; model and system come first, without names.
+        What `dashboard.choices.scenario.arguments` says; model and system come first, without names.
     indent
         Before each line but the first.
     """

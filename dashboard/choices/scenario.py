@@ -10,8 +10,8 @@ from itertools import permutations
 from typing import Any, get_args
 
 import simulator
-from dashboard.state import Choices, Field
-from dashboard.uploaded import is_uploaded, profile_of, system_of, title_of
+from dashboard.choices.state import Choices, Field
+from dashboard.choices.uploaded import is_uploaded, profile_of, system_of, title_of
 from hardware import catalogue
 from hardware.errors import InputError
 from hardware.profile import Precision

@@ -24,3 +24,8 @@ def explain(term: str) -> str:
         Where the glossary lacks it; a test looks for words without an explanation.
     """
     return terms()[term]
+
+
+def words(name: str) -> str:
+    """The name of a part as words, for labels."""
+    return name.replace("_", " ")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 import simulator
-from dashboard import exports
-from dashboard.calibrating import Calibrated, Question, Rows
+from dashboard.content import exports
+from dashboard.content.calibrating import Calibrated, Question, Rows
 from hardware import units
 from hardware.measured import Score
 from simulator import MeasuredProfile

@@ -9,11 +9,11 @@ from functools import cache
 from typing import Any
 from urllib.parse import unquote
 
-from dashboard import exports
-from dashboard.answers import Answer
-from dashboard.scenario import BEST, arguments, fields
-from dashboard.state import Choices, Field, from_query, opening
-from dashboard.theme import words
+from dashboard.choices.scenario import BEST, arguments, fields
+from dashboard.choices.state import Choices, Field, from_query, opening
+from dashboard.content import exports
+from dashboard.content.answers import Answer
+from dashboard.content.glossary import words
 from hardware import units
 from hardware.errors import InputError, nearest, shown
 from simulator import Estimate

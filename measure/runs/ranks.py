@@ -21,16 +21,16 @@ import torch.distributed as dist
 from hardware.errors import InputError
 from measure.clock.cases import Tier, scope_of
 from measure.clock.collectives import EFFORT, Group, Stopwatch, caller, cases_of, groups_of, sample
-from measure.clock.environment import environment_of
-from measure.clock.forecast import Forecast
-from measure.clock.machines import Cuda, Machine, SharedCpu, knows_bf16
-from measure.clock.naming import models_of
 from measure.clock.outcomes import without
-from measure.clock.progress import Teller
-from measure.clock.running import told
-from measure.clock.session import Session, Summary, finished
 from measure.clock.shared_steps import measure_shared, step_cases
 from measure.clock.timer import TINY, Effort, TooFastError, times_of
+from measure.device.environment import environment_of
+from measure.device.machines import Cuda, Machine, SharedCpu, knows_bf16
+from measure.device.naming import models_of
+from measure.runs.forecast import Forecast
+from measure.runs.progress import Teller
+from measure.runs.running import told
+from measure.runs.session import Session, Summary, finished
 from simulator.profiling.records.journal import Journal
 from simulator.profiling.records.record import Case, Phase, Result, World
 from simulator.profiling.records.scenarios import shrunk

@@ -9,8 +9,8 @@ from threading import Lock
 from typing import Any, Generic, TypeVar
 
 import simulator
-from dashboard.scenario import BEST, arguments, fields
-from dashboard.state import Choices, Value
+from dashboard.choices.scenario import BEST, arguments, fields
+from dashboard.choices.state import Choices, Value
 from simulator import Estimate, Improvement, Roofline, Scenario, Sensitivity, Stage
 
 Found = TypeVar("Found")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 
-from measure.clock.session import Progress
+from measure.runs.session import Progress
 
 _BAR = 20
 

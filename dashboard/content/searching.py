@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import simulator
-from dashboard import exports
-from dashboard.answers import Kept, Tell, in_words
-from dashboard.scenario import BEST, arguments, fields
-from dashboard.state import Choices, Field, Value
+from dashboard.choices.scenario import BEST, arguments, fields
+from dashboard.choices.state import Choices, Field, Value
+from dashboard.content import exports
+from dashboard.content.answers import Kept, Tell, in_words
 from hardware import units
 from simulator import Estimate, Search
 from simulator.plan_search.searching import PLAN_FIELDS

@@ -11,15 +11,16 @@ from typing import Any
 import yaml
 
 import simulator
-from dashboard.scenario import arguments, fields
-from dashboard.state import Choices, Value
-from dashboard.theme import words
+from dashboard.choices.scenario import arguments, fields
+from dashboard.choices.state import Choices, Value
+from dashboard.content.glossary import words
 from hardware import catalogue, units
 from hardware.errors import InputError, shown, unknown
 from hardware.spec import System
 from simulator.specs.loading import load_stack
 from simulator.terminal import catalogue as browse
-from simulator.terminal.catalogue import Entry, Row
+from simulator.terminal.catalogue import Entry
+from simulator.terminal.catalogue_rows import Row
 
 PARTS = tuple(browse.parts())
 RECALLED = "only recalled"
@@ -309,9 +310,9 @@ def known_entry(part: str, name: str | None) -> str | None:
 def as_python(part: str, name: str) -> str:
     """A program that prints what the page shows."""
     return (
-        "from simulator import browse\n\n"
-        f'for row in browse.rows("{part}"):\n    print(row)\n\n'
-        f'found = browse.entry("{part}", "{name}")\n'
+        "from simulator.terminal import catalogue\n\n"
+        f'for row in catalogue.rows("{part}"):\n    print(row)\n\n'
+        f'found = catalogue.entry("{part}", "{name}")\n'
         "for line in found.lines:\n"
         "    print(line.figure, line.value, line.seen, [found.sources[number - 1] for number in line.sources])"
     )

@@ -12,13 +12,13 @@ from typing import get_args
 from hardware.errors import InputError
 from measure.clock.bench import Bench, DeviceLostError
 from measure.clock.cases import TIERS, Plan, plan_of, scope_of
-from measure.clock.environment import environment_of
-from measure.clock.forecast import Forecast
-from measure.clock.machines import Cuda, Machine, knows_bf16, machine_of
-from measure.clock.naming import models_of
-from measure.clock.progress import Teller, clock_words
-from measure.clock.session import Session, Summary, finished
 from measure.clock.timer import TINY, Effort
+from measure.device.environment import environment_of
+from measure.device.machines import Cuda, Machine, knows_bf16, machine_of
+from measure.device.naming import models_of
+from measure.runs.forecast import Forecast
+from measure.runs.progress import Teller, clock_words
+from measure.runs.session import Session, Summary, finished
 from simulator.profiling.records.journal import Journal
 from simulator.profiling.records.record import Phase
 from simulator.profiling.records.scenarios import shrunk

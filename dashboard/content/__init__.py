@@ -1,0 +1,1 @@
+"""What pages show, computed and put into words: no streamlit, no figures."""

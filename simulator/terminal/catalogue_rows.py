@@ -1,0 +1,189 @@
+"""The entries of the catalogue as rows of a list; ° marks a figure that is only recalled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hardware import units
+from hardware.measured import MeasuredProfile
+from hardware.sheet import Sheet
+from hardware.spec import Device, Failures, Figure, Grid, Overhead, Price, Site, System
+from simulator.scenario.scenario import parameters_of
+from simulator.specs.model import Model
+from simulator.specs.stack import Stack
+from simulator.specs.workload import Workload
+
+Row = dict[str, str]
+
+_YEAR = 365.25 * 86400.0
+_ENOUGH = 5
+"""Measurements whose median error is told in a list."""
+
+
+def _marked(sheet: Sheet, name: str, text: str) -> str:
+    """A figure, with a mark where it is only recalled."""
+    provenance = sheet.provenance.get(name)
+    return f"{text}°" if provenance is not None and provenance.seen == "recalled" else text
+
+
+def of_device(device: Device) -> Row:
+    """A device: dense TFLOP/s by format, memory and power."""
+
+    def tera(name: str) -> str:
+        rate = getattr(device.peak, name)
+        return _marked(device.peak, name, f"{rate / 1e12:,.4g}") if rate else "-"
+
+    return {
+        "device": device.id,
+        "fp32": tera("fp32"),
+        "tf32": tera("tf32"),
+        "fp16": tera("fp16"),
+        "bf16": tera("bf16"),
+        "fp8": tera("fp8"),
+        "GiB": _marked(device.memory, "usable", f"{device.memory_capacity / 2**30:.1f}"),
+        "GB/s": _marked(device.memory, "bandwidth", f"{device.memory.bandwidth / 1e9:,.0f}"),
+        "W": _marked(device.power, "limit", f"{device.power.rated:.0f}"),
+    }
+
+
+def of_system(system: System) -> Row:
+    """A system: its devices and links."""
+    links = []
+    for _, _, link in system.levels:
+        rate = f"{link.bandwidth_per_device / 1e9:.3g} {link.kind}"
+        links.append(_marked(link, "bandwidth", rate))
+    return {
+        "system": system.id,
+        "device": system.device.id,
+        "a node": str(system.devices_per_node),
+        "most": f"{system.most_devices:,}",
+        "GB/s a device, from the inside": ", ".join(links),
+    }
+
+
+def of_model(model: Model) -> Row:
+    """A model: what it is and its size; heads as query/key-value."""
+    return {
+        "model": model.id,
+        "kind": model.kind,
+        "params": units.count(parameters_of(model, Workload().resolve(model))),
+        "stated": units.count(model.published_parameters) if model.published_parameters else "-",
+        "layers": f"{model.all_layers}",
+        "hidden": f"{model.hidden_size:,}",
+        "heads": f"{model.attention_heads}/{model.kv_heads}",
+        "experts": f"{model.experts}" if model.experts > 1 else "-",
+    }
+
+
+def of_stack(stack: Stack) -> Row:
+    """A stack: what it splits by and what it does by default."""
+    return {
+        "stack": stack.id,
+        "splits": " ".join(stack.axes),
+        "attention": stack.attention,
+        "precision": stack.defaults.precision,
+        "sharding": stack.defaults.sharding,
+        "recompute": stack.defaults.recompute,
+    }
+
+
+def of_price(price: Price) -> Row:
+    """An offer to rent one device."""
+    rate = price.provenance.get("rate")
+    return {
+        "offer": price.id,
+        "device": price.device,
+        "USD/h": _marked(price, "rate", f"{price.rate * 3600:.2f}"),
+        "kind": price.kind,
+        "date": price.date,
+        "seen": rate.seen if rate else "unstated",
+    }
+
+
+def of_profile(profile: Any) -> Row:
+    """The constants of a class of devices, in its widest format."""
+    best = next(profile.gemm[name] for name in ("bf16", "fp16", "fp32") if name in profile.gemm)
+    return {
+        "class": profile.id,
+        "title": profile.title,
+        "formats": ", ".join(profile.gemm),
+        "share of peak": f"{best.efficiency:.2f}",
+        "sustained": f"{best.efficiency * best.sustained:.2f}",
+        "of bandwidth": f"{profile.memory.efficiency:.2f}",
+        "source": best.source,
+    }
+
+
+def of_measured(profile: MeasuredProfile) -> Row:
+    """The constants of one machine, with their median errors."""
+    ranks = sorted({number for by_ranks in profile.links.values() for number in by_ranks})
+    off = {score.what: units.percent(score.median) for score in profile.held_out if score.scored >= _ENOUGH}
+    best = (off.get(f"large {name} products", off.get(f"all {name} products", "-")) for name in profile.fitted)
+    steps = next((off.get(score.what, "-") for score in profile.held_out if score.phase == "step"), "-")
+    return {
+        "profile": profile.id,
+        "device": profile.device_id,
+        "products": ", ".join(profile.fitted) or "-",
+        "off": ", ".join(best) or "-",
+        "attention": ", ".join(profile.attentions) or "-",
+        "ranks": ", ".join(map(str, ranks)) or "-",
+        "steps off": steps,
+    }
+
+
+def of_link(link: Any) -> Row:
+    """The constants of one kind of link."""
+    return {
+        "link": link.id,
+        "title": link.title,
+        "share of rate": _marked(link, "efficiency", f"{link.efficiency:.2f}"),
+        "latency": units.duration(link.latency),
+        "a rank": units.duration(link.latency_per_rank),
+    }
+
+
+def of_grid(grid: Grid) -> Row:
+    """Emissions of electricity at one place."""
+    return {"grid": grid.id, "name": grid.name, "gCO2e/kWh": f"{grid.intensity * 3.6e9:.0f}"}
+
+
+def of_overhead(overhead: Overhead) -> Row:
+    """Power usage effectiveness of one kind of data centre."""
+    return {
+        "overhead": overhead.id,
+        "name": overhead.name,
+        "ratio": _marked(overhead, "ratio", f"{overhead.ratio:.2f}"),
+    }
+
+
+def of_failures(family: Failures) -> Row:
+    """How often devices of one family fail."""
+    return {
+        "family": family.id,
+        "name": family.name,
+        "failures a device-year": units.digits(family.failure_rate * _YEAR),
+        "spot losses a device-year": units.digits(family.preemption_rate * _YEAR),
+    }
+
+
+def of_site(site: Site) -> Row:
+    """What long runs find at one place."""
+    return {
+        "site": site.id,
+        "name": site.name,
+        "restart": units.duration(site.restart),
+        "MB/s a device": f"{site.storage_bandwidth_per_device / 1e6:.0f}",
+        "life": units.duration(site.lifetime),
+        "USD/kWh": f"{site.electricity * 3.6e6:.3f}",
+    }
+
+
+def of_fact(figure: Figure) -> Row:
+    """A figure that no specification holds."""
+    return {
+        "subject": figure.subject,
+        "what": figure.what.replace("_", " "),
+        "value": f"{figure.value} {figure.unit}".strip(),
+        "seen": figure.seen,
+        "source": "; ".join(figure.source),
+    }
