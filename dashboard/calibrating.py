@@ -32,7 +32,7 @@ MOST_FILES = 8
 """That are read at once."""
 BY_SIZE, HISTOGRAM = "by size", "histogram"
 FIELDS = (
-    Field(SHIPPED, "Profile", "choice", tuple(catalogue.measured_names())),
+    Field(SHIPPED, "Profile", "choice", tuple(catalogue.names("profiles"))),
     Field(
         DO,
         "What to do with the files",

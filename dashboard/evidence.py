@@ -119,7 +119,7 @@ VALIDATION = Shared(_validation)
 @cache
 def device_class(device: str) -> str:
     """The class of a device, whose constants are fitted together."""
-    return load_device(device).profile
+    return load_device(device).device_class
 
 
 def group_of(outcome: Outcome, grouping: str) -> str:

@@ -13,8 +13,8 @@ import simulator
 from dashboard.state import Choices, Field
 from dashboard.uploaded import is_uploaded, profile_of, system_of, title_of
 from hardware import catalogue
+from hardware.classes import Precision
 from hardware.errors import InputError
-from hardware.profile import Precision
 from simulator.pricing.measured import suits
 from simulator.specs.loading import names
 from simulator.specs.model import Objective
@@ -104,7 +104,7 @@ def _money() -> tuple[Field, ...]:
         Field("grid", "Grid", "choice", tuple(catalogue.grids())),
         Field("overhead", "Overhead", "choice", tuple(catalogue.overheads())),
         Field("constants", "Constants", "choice", ("none",)),
-        Field("profile", "Measured profile", "choice", tuple(catalogue.measured_names()), example="none"),
+        Field("profile", "Measured profile", "choice", tuple(catalogue.names("profiles")), example="none"),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from hardware.profile import Precision, Profile
+from hardware.classes import DeviceClass, Precision
 from hardware.quantity import Bandwidth, Bytes, Seconds
 from hardware.spec import NO_FLAG, Count, Device, Name, Positive, Seen, Sheet, Words
 
@@ -118,7 +118,8 @@ class MeasuredProfile(Sheet):
     seen: Seen
     device: Annotated[Annotated[Name, Tag("[name]")] | Annotated[Device, Tag("[sheet]")], Discriminator(_said)]
     """Its name in the catalogue, or the whole sheet of a device that is not there."""
-    constants: Profile
+    constants: DeviceClass
+    """Those of the device's class, with what was measured in their place."""
     fitted: tuple[Precision, ...] = ()
     """Number formats whose products were measured; the others' constants are borrowed."""
     links: dict[CollectiveName, dict[Count, LinkConstants]] = {}

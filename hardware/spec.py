@@ -230,8 +230,8 @@ class Device(Sheet):
     vendor: Words
     architecture: Words
     kind: Literal["gpu", "tpu", "cpu"]
-    profile: Name
-    """The set of kernel constants in profiles/ that prices work on this device."""
+    device_class: Name
+    """The set of kernel constants in classes/ that times work on this device: parts with one chip share it."""
     peak: Peak
     memory: Memory
     processors: Count
@@ -256,7 +256,7 @@ class Link(Sheet):
     """One level of wiring: what joins the devices of a pair, a node, a cluster or several pods."""
 
     kind: Name
-    """The technology; its constants (latency, achievable share of the rate) are in profiles/links.yaml."""
+    """The technology; its constants (latency, achievable share of the rate) are in links.yaml."""
     topology: Topology
     bandwidth: Bandwidth
     """In one direction, of `shared_by` devices together; for a torus of one link."""

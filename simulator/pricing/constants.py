@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from hardware.classes import Precision
 from hardware.errors import InputError
 from hardware.measured import MeasuredProfile
-from hardware.profile import Precision
 from hardware.reading import parse_yaml, read_text
 from hardware.spec import System
 from simulator.formulas.typing import Num
@@ -214,8 +214,8 @@ def names_of(stack: Stack, system: System, precision: str) -> dict[str, str]:
     inner, outer = system.intra_node, system.inter_node or system.intra_node
     return {
         "all": "all",
-        "class": system.device.profile,
-        "class and format": f"{system.device.profile} {_FORMATS.get(precision, precision)}",
+        "class": system.device.device_class,
+        "class and format": f"{system.device.device_class} {_FORMATS.get(precision, precision)}",
         "device": system.device.id,
         "family": stack.family,
         "stack": stack.timed_as or stack.id,

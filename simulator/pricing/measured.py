@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from hardware.catalogue import load_device, plain_host
+from hardware.classes import Precision
 from hardware.errors import InputError
 from hardware.measured import MeasuredProfile, Shapes, StackConstants
-from hardware.profile import Precision
 from hardware.spec import Device, System
 from simulator.formulas.typing import Num
 from simulator.pricing.analytic import AnalyticBackend, device_columns
@@ -244,7 +244,7 @@ def suits(profile: MeasuredProfile, system: System) -> bool:
 
 def serves(measured: Device, device: Device) -> bool:
     """Whether what was measured on one device speaks for another: the same one, or one of its class."""
-    return measured.id == device.id or measured.profile == device.profile
+    return measured.id == device.id or measured.device_class == device.device_class
 
 
 def check(profile: MeasuredProfile, system: System) -> None:

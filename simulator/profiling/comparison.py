@@ -8,9 +8,9 @@ from typing import Any, TypeVar, get_args
 
 import numpy as np
 
-from hardware.catalogue import load_profile, plain_host
+from hardware.catalogue import load_class, plain_host
+from hardware.classes import AttentionConstants, DeviceClass, Precision
 from hardware.measured import ATTENTION_SIZES, PRODUCT_SIZES, CollectiveName, MeasuredProfile, Phase, Shapes
-from hardware.profile import AttentionConstants, Precision, Profile
 from hardware.spec import Device
 from simulator.formulas.kernels import stream_time
 from simulator.pricing.analytic import AnalyticBackend, precisions_of
@@ -197,7 +197,7 @@ def _corrected(form: Values, shapes: Shapes | None, sizes: Values) -> Values:
     return np.asarray(form * nearest.correction(*sizes.T)[0])
 
 
-def _product_times(constants: Profile, rows: Products, sheet: DataSheet, precision: Precision) -> Values:
+def _product_times(constants: DeviceClass, rows: Products, sheet: DataSheet, precision: Precision) -> Values:
     """Times of products by the form [s]."""
     gradient = constants.weight_gradient_efficiency
     return products.seconds(rows, sheet, constants.gemm[precision], weight_gradient=gradient)
@@ -215,7 +215,7 @@ def _products(profile: MeasuredProfile, device: Device, rows: Products, left_out
             words=in_words.products(mine),
             size=mine.flops,
             measured_s=mine.seconds,
-            before_s=_product_times(load_profile(device.profile), mine, sheet, precision),
+            before_s=_product_times(load_class(device.device_class), mine, sheet, precision),
             form_s=form,
             after_s=_corrected(form, profile.products.get(precision), products.sizes(mine)),
         )
@@ -223,7 +223,7 @@ def _products(profile: MeasuredProfile, device: Device, rows: Products, left_out
     return found
 
 
-def _fused(constants: Profile, precision: Precision) -> AttentionConstants | None:
+def _fused(constants: DeviceClass, precision: Precision) -> AttentionConstants | None:
     """The constants of fused attention, or those of another number format where it was fitted in none of its own."""
     return constants.attention.get(precision) or next(iter(constants.attention.values()), None)
 
@@ -236,7 +236,7 @@ def _attentions(profile: MeasuredProfile, device: Device, rows: Attentions, left
         mine = mine.where(mine.kernel == attentions.fastest_kernel(mine))
         slower += int((rows.dtype == precision).sum()) - len(mine)
         mine = _believed(mine, attentions.flops(mine) / sheet.peak, "attention", left_out)
-        before, after = _fused(load_profile(device.profile), precision), _fused(profile.constants, precision)
+        before, after = _fused(load_class(device.device_class), precision), _fused(profile.constants, precision)
         if before is None or after is None:
             left_out["attention, which the catalogue has no constants for on this class"] = len(mine)
             continue
@@ -255,7 +255,7 @@ def _attentions(profile: MeasuredProfile, device: Device, rows: Attentions, left
     return found
 
 
-def _stream_times(constants: Profile, device: Device, rows: Streams) -> Values:
+def _stream_times(constants: DeviceClass, device: Device, rows: Streams) -> Values:
     """Times of kernels that are bound by memory [s]."""
     reduces = np.char.startswith(rows.operation, _REDUCING[0])
     for name in _REDUCING[1:]:
@@ -281,7 +281,7 @@ def _streams(profile: MeasuredProfile, device: Device, rows: Streams) -> Part:
         words=in_words.streams(rows),
         size=rows.moved_bytes,
         measured_s=rows.seconds,
-        before_s=_stream_times(load_profile(device.profile), device, rows),
+        before_s=_stream_times(load_class(device.device_class), device, rows),
         form_s=form,
         after_s=form,
     )

@@ -42,7 +42,7 @@ def load_profile(name: str | Path | MeasuredProfile) -> MeasuredProfile:
     >>> load_profile("h100-sxm").device
     'h100-sxm5-80gb'
     """
-    return catalogue.load_measured(name)
+    return catalogue.load_profile(name)
 
 
 def profile_text(profile: MeasuredProfile) -> str:
@@ -100,7 +100,7 @@ def _devices() -> dict[str, Device]:
     recipes = shipped.recipes()
     return {
         name: catalogue.load_device(recipes[name].device) if name in recipes else device_of(load_profile(name))
-        for name in catalogue.measured_names()
+        for name in catalogue.names("profiles")
     }
 
 

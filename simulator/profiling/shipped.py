@@ -23,7 +23,7 @@ from simulator.profiling.records.rows import Measurements
 from simulator.profiling.tables import reading as tables
 
 _HERE = Path(__file__).parent
-FOLDER = Path(hardware.__file__).parent / "profiles" / "measured"
+FOLDER = Path(hardware.__file__).parent / "profiles"
 
 
 class _Table(BaseModel):

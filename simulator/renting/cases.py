@@ -103,7 +103,7 @@ def _read(options: Mapping[str, Any]) -> dict[str, Any]:
     with about("constants"):
         read |= {"constants": find(read["constants"])} if "constants" in read else {}
     with about("profile"):
-        read |= {"profile": catalogue.load_measured(read["profile"])} if "profile" in read else {}
+        read |= {"profile": catalogue.load_profile(read["profile"])} if "profile" in read else {}
     return read
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hardware import catalogue, units
-from hardware.errors import unknown
+from hardware.classes import DeviceClass, Precision
+from hardware.errors import InputError, unknown
 from hardware.measured import MeasuredProfile
 from hardware.reading import is_path
 from hardware.spec import Device, Failures, Figure, Grid, Overhead, Price, Sheet, Site, System
@@ -26,14 +27,17 @@ _BROKEN = 8
 
 _REMARKS = {
     "devices": "Formats in dense TFLOP/s.",
-    "measured": "Off: median error on measurements that were not fitted. Each entry names its source.",
+    "profiles": "Off: median error on measurements that were not fitted. Each entry names its source.",
 }
 """What a list needs besides its rows."""
+_SINGULAR = {"classes": "device class"}
 _LISTED = 40
 """Values of one figure that are written out."""
 _ENOUGH = 5
 """Measurements whose median error is told in a list."""
-_FILES = ("devices", "systems", "models", "stacks", "profiles", "measured")
+_FORMATS: tuple[Precision, ...] = ("bf16", "fp16", "fp32")
+"""Whose constants stand for a class in a list: the first that it has."""
+_FILES = ("devices", "systems", "models", "stacks", "classes", "profiles")
 """Kinds whose entries are files."""
 
 
@@ -57,9 +61,11 @@ def _kinds() -> dict[str, _Kind]:
         "models": _Kind("architectures", lambda: named("models"), loading.load_model, _model),
         "stacks": _Kind("training software", lambda: named("stacks"), loading.load_stack, _stack),
         "prices": _Kind("offers to rent one device", lambda: list(prices), prices.__getitem__, _price),
-        "profiles": _Kind("kernel constants", lambda: catalogue.names("profiles"), catalogue.load_profile, _profile),
-        "measured": _Kind("constants of one machine", catalogue.measured_names, catalogue.load_measured, _measured),
-        "links": _Kind("link constants", lambda: list(catalogue.link_profiles()), catalogue.link_profiles().get, _link),
+        "classes": _Kind(
+            "constants of device classes", lambda: catalogue.names("classes"), catalogue.load_class, _class
+        ),
+        "profiles": _Kind("measured profiles", lambda: catalogue.names("profiles"), catalogue.load_profile, _profile),
+        "links": _Kind("link constants", lambda: list(catalogue.link_classes()), catalogue.link_classes().get, _link),
         "grids": _Kind("carbon of electricity", lambda: list(catalogue.grids()), catalogue.grids().get, _grid),
         "overheads": _Kind(
             "power usage effectiveness", lambda: list(catalogue.overheads()), catalogue.overheads().get, _overhead
@@ -87,6 +93,8 @@ def _facts(title: str, load: Callable[[], tuple[Figure, ...]]) -> _Kind:
 def _kind(word: str) -> _Kind:
     """The kind that a word asks for."""
     kinds = _kinds()
+    if word.lower() == "measured":
+        raise InputError("measured profiles are now listed by: capsim catalogue profiles")
     if word.lower() not in kinds:
         raise unknown("part of the catalogue", word, list(kinds))
     return kinds[word.lower()]
@@ -188,7 +196,9 @@ def data(kind: str | None, name: str | None) -> Any:
 def _load(kind: str, found: _Kind, name: str) -> Any:
     """Load one entry by name, or from a file of one's own."""
     if name not in found.names() and not (kind in _FILES and is_path(name)):
-        raise unknown(kind.removesuffix("s"), name, found.names())
+        if kind == "profiles" and name in catalogue.names("classes"):
+            raise InputError(f"{name} is a class of devices, not a measured profile: capsim catalogue classes {name}")
+        raise unknown(_SINGULAR.get(kind, kind.removesuffix("s")), name, found.names())
     return found.load(name)
 
 
@@ -404,20 +414,20 @@ def _price(price: Price) -> Row:
     }
 
 
-def _profile(profile: Any) -> Row:
-    best = next(profile.gemm[name] for name in ("bf16", "fp16", "fp32") if name in profile.gemm)
+def _class(known: DeviceClass) -> Row:
+    best = next(known.gemm[name] for name in _FORMATS if name in known.gemm)
     return {
-        "class": profile.id,
-        "title": profile.title,
-        "formats": ", ".join(profile.gemm),
+        "class": known.id,
+        "title": known.title,
+        "formats": ", ".join(known.gemm),
         "share of peak": f"{best.efficiency:.2f}",
         "sustained": f"{best.efficiency * best.sustained:.2f}",
-        "of bandwidth": f"{profile.memory.efficiency:.2f}",
+        "of bandwidth": f"{known.memory.efficiency:.2f}",
         "source": best.source,
     }
 
 
-def _measured(profile: MeasuredProfile) -> Row:
+def _profile(profile: MeasuredProfile) -> Row:
     ranks = sorted({number for by_ranks in profile.links.values() for number in by_ranks})
     off = {score.what: units.percent(score.median) for score in profile.held_out if score.scored >= _ENOUGH}
     best = (off.get(f"large {name} products", off.get(f"all {name} products", "-")) for name in profile.fitted)

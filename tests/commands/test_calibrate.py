@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hardware.catalogue import load_measured
+from hardware.catalogue import load_profile
 from simulator.profiling.records import journal
 from tests.commands.conftest import Capsim, assert_one_sentence
 from tests.profiling.made_up import graphics, processor
@@ -83,7 +83,7 @@ def test_from_a_record_to_an_estimate(capsim: Capsim, record: Path, check: Path,
     ):
         assert any(re.match(start, line) for line in lines), start
     assert _files(tmp_path) == ["mine.yaml"]
-    found = load_measured(profile)
+    found = load_profile(profile)
     assert (found.id, found.device, found.seen) == ("mine", "rtx-3090", "primary")
     answer = capsim(*_ESTIMATE, *_WORK, "--profile", profile, "--explain")
     assert (answer.status, answer.err) == (0, "")
@@ -156,7 +156,7 @@ def test_a_shipped_profile_is_shown(capsim: Capsim, wide: None) -> None:
 
 def test_a_profile_is_copied(capsim: Capsim, tmp_path: Path) -> None:
     assert capsim("calibrate", "--profile", "a40", "-o", tmp_path / "copy.yaml").status == 0
-    assert load_measured(tmp_path / "copy.yaml") == load_measured("a40")
+    assert load_profile(tmp_path / "copy.yaml") == load_profile("a40")
 
 
 def test_a_table_and_a_device(capsim: Capsim, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_table_and_a_device(capsim: Capsim, tmp_path: Path) -> None:
     outcome = capsim("calibrate", table, "--device", "rtx-3090", "--rows-of", "mine", "-o", profile)
     assert (outcome.status, outcome.err) == (0, "")
     assert "Too little was measured to hold any of it out, so that no error is known." in " ".join(outcome.out.split())
-    assert load_measured(profile).fitted == ("bf16",)
+    assert load_profile(profile).fitted == ("bf16",)
 
 
 def test_a_processor_brings_its_own_system(capsim: Capsim, tmp_path: Path, wide: None) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import simulator
 from hardware import catalogue
-from hardware.catalogue import load_system, measured_names
+from hardware.catalogue import load_system
 from hardware.errors import InputError
 from simulator.specs.loading import load_stack, names
 
@@ -90,7 +90,7 @@ def _asked() -> list[dict[str, Any]]:
         chosen.append(arguments)
         if len(chosen) == _SCENARIOS:
             break
-    return chosen + [{"model": "bert-large", "profile": name} for name in sorted(measured_names())]
+    return chosen + [{"model": "bert-large", "profile": name} for name in catalogue.names("profiles")]
 
 
 def _answered(arguments: dict[str, Any]) -> dict[str, Any]:

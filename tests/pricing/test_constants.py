@@ -228,13 +228,13 @@ def test_shipped_constants_are_moderate_and_say_where_they_come_from() -> None:
 def known() -> dict[str, set[str]]:
     """Names of the catalogue, by what constants belong to."""
     stacks = [load_stack(name) for name in names("stacks")]
-    links = {*catalogue.link_profiles(), "none"}
+    links = {*catalogue.link_classes(), "none"}
     formats = {"16-bit", "8-bit", "fp32", "tf32"}
-    profiles = catalogue.names("profiles")
+    classes = catalogue.names("classes")
     return {
         "all": {"all"},
-        "class": set(profiles),
-        "class and format": {f"{profile} {width}" for profile in profiles for width in formats},
+        "class": set(classes),
+        "class and format": {f"{name} {width}" for name in classes for width in formats},
         "device": set(catalogue.names("devices")),
         "family": {stack.family for stack in stacks},
         "stack": {stack.id for stack in stacks},

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import simulator
-from hardware.catalogue import load_device, load_measured, load_system, plain_host
+from hardware.catalogue import load_device, load_profile, load_system, plain_host
 from hardware.errors import InputError
 from hardware.measured import MeasuredProfile, Shapes
 from hardware.spec import System
@@ -48,7 +48,7 @@ def profile() -> MeasuredProfile:
     """Products under long load, and attention, of an A100."""
     multiplied = products.learn(PRODUCTS, _SHEET, START)
     attended = attentions.learn(ATTENTIONS, _SHEET, ATTENTION_START)
-    known = load_measured("a100-sxm")
+    known = load_profile("a100-sxm")
     gemm = {**known.constants.gemm, "bf16": multiplied.fitted.constants}
     fused = {**known.constants.attention, "bf16": attended.fitted.constants}
     return known.model_copy(
@@ -367,7 +367,7 @@ def test_a_profile_of_another_class_is_refused() -> None:
 
 
 def test_devices_of_the_same_class_are_alike() -> None:
-    known = load_measured("a100-sxm")
+    known = load_profile("a100-sxm")
     assert [suits(known, load_system(name)) for name in ("a100-sxm4-40gb", "superpod-a100", "a100-pcie-80gb")] == [
         True,
         True,

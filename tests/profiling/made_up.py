@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from hardware.catalogue import load_device, load_profile, plain_host
+from hardware.catalogue import load_class, load_device, plain_host
+from hardware.classes import DeviceClass, Precision
 from hardware.measured import CollectiveName, LinkConstants, MeasuredProfile, StackConstants, StreamConstants
-from hardware.profile import Precision, Profile
 from hardware.reading import build
 from hardware.spec import Device
 from measure.clock.cases import TIERS, Tier, plan_of, scope_of
@@ -274,9 +274,9 @@ def _elements(case: Case) -> float:
 _SOURCE = {"source": "made up", "seen": "recalled"}
 
 
-def _constants(name: str, **changes: Any) -> Profile:
+def _constants(name: str, **changes: Any) -> DeviceClass:
     """The constants of a device class, with others for all products, all attention and the memory."""
-    start = load_profile(name)
+    start = load_class(name)
     gemm = {each: known.model_copy(update=changes["gemm"]) for each, known in start.gemm.items()}
     attention = {each: known.model_copy(update=changes["attention"]) for each, known in start.attention.items()}
     memory = start.memory.model_copy(update=changes["memory"])
@@ -313,7 +313,7 @@ def graphics(**truth: Any) -> MadeUp:
     """An RTX 3090 that is slower than the catalogue's."""
     device = load_device("rtx-3090")
     constants = _constants(
-        device.profile,
+        device.device_class,
         gemm={
             "efficiency": 0.85,
             "bandwidth_efficiency": 0.75,
@@ -379,7 +379,7 @@ def processor() -> MadeUp:
             "vendor": "unknown",
             "architecture": "processor cores",
             "kind": "cpu",
-            "profile": "cpu",
+            "device_class": "cpu",
             "peak": {"fp32": {"value": "120 GFLOP/s", **measured}},
             "memory": {"kind": "host", "capacity": "64 GiB", "bandwidth": {"value": "12 GB/s", **measured}},
             "processors": 1,
@@ -389,7 +389,7 @@ def processor() -> MadeUp:
         },
     )
     constants = _constants(
-        device.profile,
+        device.device_class,
         gemm={
             "efficiency": 0.95,
             "bandwidth_efficiency": 0.7,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hardware.classes import AttentionConstants
 from hardware.measured import Score, Shapes
-from hardware.profile import AttentionConstants
 from hardware.spec import Seen
 from simulator.formulas import kernels
 from simulator.profiling.fit import fitting

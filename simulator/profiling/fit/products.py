@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hardware.classes import GemmConstants
 from hardware.measured import Score, Shapes
-from hardware.profile import GemmConstants
 from hardware.spec import Seen
 from simulator.formulas import kernels
 from simulator.profiling.fit import fitting

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.catalogue import plain_host
+from hardware.classes import AttentionConstants, GemmConstants, Precision
 from hardware.measured import MeasuredProfile, Score, StackConstants, StreamConstants
-from hardware.profile import AttentionConstants, GemmConstants, Precision
 from hardware.spec import Device
 from simulator.pricing.constants import Constants
 from simulator.pricing.measured import MeasuredBackend

@@ -16,9 +16,9 @@ from typing import Any, get_args
 
 import numpy as np
 
+from hardware.classes import Precision
 from hardware.errors import InputError, shown, unknown
 from hardware.measured import CollectiveName
-from hardware.profile import Precision
 from simulator.profiling.records.rows import (
     Attentions,
     Collectives,

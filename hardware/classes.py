@@ -65,8 +65,8 @@ class MemoryConstants(Constants):
     launch: Seconds
 
 
-class Profile(Sheet):
-    """The constants of one device class."""
+class DeviceClass(Sheet):
+    """The constants that all devices of one class share."""
 
     id: Name
     title: Words
@@ -93,7 +93,7 @@ class Profile(Sheet):
         return self.matrix_unit == "tensor-core" and precision != "fp32"
 
 
-class LinkProfile(Sheet):
+class LinkClass(Sheet):
     """The constants of one link technology, for collectives over n devices.
 
     ``time = latency + latency_per_rank (n - 1) + ramp sqrt(min(volume, 16 MiB)) + volume / (efficiency bandwidth)``
