@@ -27,7 +27,7 @@ from simulator.profiling.fit import attentions, products
 from simulator.profiling.fit.sheet import DataSheet
 from simulator.profiling.records.reading import measurements_of
 from simulator.profiling.records.record import Case
-from simulator.renting.planning import plan
+from simulator.renting.rent import rent
 from simulator.renting.sweeping import Option
 from simulator.specs.loading import load_stack
 from tests.profiling.conftest import Calibrated, Fit
@@ -423,7 +423,7 @@ def _options(found: list[Any]) -> list[Option]:
 
 
 def test_a_plan_uses_a_profile_where_it_suits() -> None:
-    outlook = plan(
+    outlook = rent(
         "bert-large",
         systems=["dgx-a100-640gb", "dgx-h100"],
         max_devices=8,

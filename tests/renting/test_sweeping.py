@@ -65,8 +65,8 @@ def test_a_cluster_finds_the_same_though_it_loses_a_worker(
     assert collected(cases, cluster=two.address, progress=tell) == here
     assert two.known() == 1
     wishes: dict[str, Any] = {"systems": SYSTEMS, "max_devices": 16, "deadline": 86400.0, **WORK}
-    found = simulator.plan("bert-large", cluster=two.address, **wishes)
-    alone = simulator.plan("bert-large", processes=1, **wishes)
+    found = simulator.rent("bert-large", cluster=two.address, **wishes)
+    alone = simulator.rent("bert-large", processes=1, **wishes)
     assert {**found.to_dict(), "seconds": 0.0} == {**alone.to_dict(), "seconds": 0.0}
 
 
