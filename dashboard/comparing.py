@@ -262,7 +262,7 @@ def _basis(found: Answer) -> dict[str, str]:
     """What one answer rests on."""
     estimate, known = found.estimate, found.estimate.evidence
     seen = Counter(told.seen for _, value, told in found.scenario.system.figures() if told and value is not None)
-    shares = sorted((estimate.served or {}).items(), key=lambda item: -item[1])
+    shares = sorted((estimate.basis or {}).items(), key=lambda item: -item[1])
     measured = [f"{units.percent(share)} {WORDS[tier]}" for tier, share in shares if share >= _SHARES]
     return {
         "spec sheet": ", ".join(f"{number} {how}" for how, number in seen.most_common()) or "no sources named",

@@ -126,7 +126,7 @@ def offered(each: Field, choices: Choices, held: Iterable[str] = ()) -> Field:
     own = (str(value),) if is_uploaded(value) else ()
     options = (*each.options, *own)
     if each.name == "profile":
-        options = (*_profiles(choices), *(name for name in held if name not in own and _serves(name, choices)), *own)
+        options = (*_profiles(choices), *(name for name in held if name not in own and _suits(name, choices)), *own)
         options = options if value is None or value in options else (*options, str(value))
     labels = tuple(map(title_of, options))
     return replace(each, options=options, labels=labels, example=each.example if options else "none for this device")
@@ -153,7 +153,7 @@ def _profiles(choices: Choices) -> tuple[str, ...]:
         return ()
 
 
-def _serves(name: str, choices: Choices) -> bool:
+def _suits(name: str, choices: Choices) -> bool:
     """Whether an uploaded profile speaks for the devices of the system."""
     found = simulator.load_profile(profile_of(name))
     if is_host(choices.text("system")):

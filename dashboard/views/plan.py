@@ -11,7 +11,7 @@ from dashboard import answers, exports, session, showing
 from dashboard.answers import Answer
 from dashboard.controls import ask
 from dashboard.figures import plan as figures
-from dashboard.figures.served import served
+from dashboard.figures.basis import basis
 from dashboard.glossary import explain
 from dashboard.scenario import field, fields, has_upload
 from dashboard.showing import plain
@@ -62,7 +62,7 @@ def page(choices: Choices) -> None:
     with right:
         _limits(estimate)
         _help(choices, found)
-        if estimate.served:
+        if estimate.basis:
             _rests_on(choices, estimate)
     left, right = st.columns(2, gap="medium")
     with left:
@@ -159,12 +159,12 @@ def _help(choices: Choices, found: Answer) -> None:
 
 def _rests_on(choices: Choices, estimate: Estimate) -> None:
     """What of the step was measured."""
-    st.markdown("##### What the step rests on", help=explain("served"))
+    st.markdown("##### What the step rests on", help=explain("basis"))
     showing.figure(
-        served(estimate),
-        name=exports.file_name(choices, "", kind="served"),
+        basis(estimate),
+        name=exports.file_name(choices, "", kind="basis"),
         alt="Share of the step by what it rests on",
-        key="served",
+        key="basis",
     )
     st.caption(plain(f"Measured profile: {title_of(choices.text('profile'))}."))
     if has_upload(choices):

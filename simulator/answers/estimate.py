@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from hardware.measured import MeasuredProfile
 from hardware.spec import Price, System
 from simulator.answers.advice import sources_of, warnings_of
-from simulator.answers.basis import Served, served
+from simulator.answers.basis import Basis, basis
 from simulator.answers.long_run import HOPELESS, LongRun, assumptions, long_run, matters, warnings
 from simulator.evidence.errors import Scheme, shipped_errors
 from simulator.evidence.intervals import LEVEL, Errors, Interval, traits_of
@@ -115,8 +115,8 @@ class Estimate:
     run: Run
     evidence: dict[str, Any] | None = None
     """On how many runs of how many sources the interval rests, which are nearest and how far the nearest is."""
-    served: dict[Served, float] | None = None
-    """Share of the step by what served it, where a measured profile does: see `simulator.answers.basis`."""
+    basis: dict[Basis, float] | None = None
+    """Share of the step by what it rests on, where a measured profile times it: see `simulator.answers.basis`."""
     assumed: tuple[str, ...] = ()
     """What was chosen because nobody said."""
     warnings: tuple[str, ...] = ()
@@ -279,7 +279,7 @@ def answer(scenario: Scenario) -> Estimate:
         fits=fits,
         run=run,
         evidence=_plain_interval(likely, scenario) if likely else None,
-        served=served(columns, found.counts, backend, seconds) or None,
+        basis=basis(columns, found.counts, backend, seconds) or None,
         assumed=(*scenario.assumed, *told),
         warnings=(
             *warnings_of(scenario, float(found.memory.total), capacity),

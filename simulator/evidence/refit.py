@@ -19,7 +19,7 @@ from simulator.corpus.runs import Run
 from simulator.evidence import held_out
 from simulator.evidence.batch import Mapped, mapped
 from simulator.evidence.fitting import Fit, Mask
-from simulator.pricing import constants as calibration
+from simulator.pricing import constants as pricing
 from simulator.pricing.constants import KINDS, Constants
 
 _MOST_PARTS = 10
@@ -78,7 +78,7 @@ def own(given: Iterable[Run], start: Constants | None = None) -> Fitted:
     InputError
         Where none of the runs can be priced.
     """
-    base = calibration.shipped() if start is None else start
+    base = pricing.shipped() if start is None else start
     found = timed(given)
     cases = tuple(case for case in found.cases if case.run.suspect is None)
     reasons = dict(Counter(error.reason for _, error in found.refused))

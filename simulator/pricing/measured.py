@@ -239,10 +239,10 @@ def host_of(profile: MeasuredProfile) -> System:
 
 def suits(profile: MeasuredProfile, system: System) -> bool:
     """Whether a profile speaks for the devices of a system: the same ones, or others of their class."""
-    return serves(device_of(profile), system.device)
+    return speaks_for(device_of(profile), system.device)
 
 
-def serves(measured: Device, device: Device) -> bool:
+def speaks_for(measured: Device, device: Device) -> bool:
     """Whether what was measured on one device speaks for another: the same one, or one of its class."""
     return measured.id == device.id or measured.device_class == device.device_class
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from hardware import catalogue
 from hardware.measured import MeasuredProfile
 from hardware.spec import Device, System
-from simulator.pricing.measured import device_of, serves
+from simulator.pricing.measured import device_of, speaks_for
 from simulator.profiling import shipped
 from simulator.profiling.calibrate import Gathered, gather
 from simulator.profiling.comparison import Comparison, compared, kept
@@ -78,7 +78,7 @@ def profiles_for(system: str | Path | System) -> tuple[str, ...]:
         As `simulator.estimate` takes it.
     """
     device = catalogue.load_system(system).device
-    return tuple(name for name, measured in _devices().items() if serves(measured, device))
+    return tuple(name for name, measured in _devices().items() if speaks_for(measured, device))
 
 
 @cache

@@ -165,9 +165,9 @@ def _step(answer: Estimate) -> Table:
 
 def _served(answer: Estimate) -> RenderableType:
     """What the time of a step rests on."""
-    if answer.served is None:
+    if answer.basis is None:
         return Text("The step rests on data sheets, and on constants fitted to published runs; see --profile.")
-    seconds = {WORDS[name]: share * answer.step_time_s for name, share in answer.served.items()}
+    seconds = {WORDS[name]: share * answer.step_time_s for name, share in answer.basis.items()}
     return _bars("What a step rests on", seconds, answer.step_time_s, units.duration)
 
 

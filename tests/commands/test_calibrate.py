@@ -124,10 +124,10 @@ def test_as_json(capsim: Capsim, record: Path, check: Path, tmp_path: Path) -> N
         assert abs(step["predicted_s"] - step["measured_s"]) < abs(step["catalogue_s"] - step["measured_s"])
     again = capsim("calibrate", "--profile", profile, "--check", check, "--json").json
     assert again == found
-    served = capsim(*_ESTIMATE, *_WORK, "--profile", profile, "--json").json["served"]
-    assert list(served) == ["measured", "near", "fitted", "catalogue", "stack"]
-    assert sum(served.values()) == pytest.approx(1.0)
-    assert capsim(*_ESTIMATE, *_WORK, "--json").json["served"] is None
+    basis = capsim(*_ESTIMATE, *_WORK, "--profile", profile, "--json").json["basis"]
+    assert list(basis) == ["measured", "near", "fitted", "catalogue", "stack"]
+    assert sum(basis.values()) == pytest.approx(1.0)
+    assert capsim(*_ESTIMATE, *_WORK, "--json").json["basis"] is None
 
 
 def test_explained_without_a_profile(capsim: Capsim, wide: None) -> None:
@@ -174,7 +174,7 @@ def test_a_processor_brings_its_own_system(capsim: Capsim, tmp_path: Path, wide:
     assert capsim("calibrate", record, "-o", profile).status == 0
     answer = capsim("estimate", "bert-base", "--profile", profile, "--seq-len", 128, "--global-batch", 4, "--json").json
     assert (answer["system"], answer["stack"]) == ("some-processor-1-thread", "pytorch-cpu")
-    assert answer["served"]["catalogue"] == 0.0
+    assert answer["basis"]["catalogue"] == 0.0
 
 
 def test_other_commands_take_a_profile(capsim: Capsim, small: Path, tmp_path: Path) -> None:

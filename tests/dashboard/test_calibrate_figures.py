@@ -10,7 +10,7 @@ import pytest
 
 import simulator
 from dashboard.figures import calibrate as figures
-from dashboard.figures.served import served
+from dashboard.figures.basis import basis
 from hardware import units
 from simulator.answers.basis import WORDS as TIERS
 from simulator.profiling.comparison import WORDS, Comparison, Part
@@ -123,10 +123,10 @@ def test_figures_are_told(part: Part) -> None:
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_what_a_step_rests_on(precision: str) -> None:
     estimate = simulator.estimate("bert-large", "dgx-a100-640gb", plan={"precision": precision}, profile="a100-sxm")
-    (bars,) = served(estimate).data
+    (bars,) = basis(estimate).data
     shown = dict(zip((text.replace("<br>", " ") for text in bars.y), bars.x, strict=True))
-    shares = {TIERS[tier]: 100.0 * share for tier, share in (estimate.served or {}).items() if share >= 0.0005}
+    shares = {TIERS[tier]: 100.0 * share for tier, share in (estimate.basis or {}).items() if share >= 0.0005}
     assert shown == pytest.approx(shares)
     assert sum(bars.x) == pytest.approx(100.0, abs=0.3)
     assert len(set(bars.marker.color)) == len(bars.x)
-    assert served(simulator.estimate("bert-large", "rtx-3090")).data[0].x == ()
+    assert basis(simulator.estimate("bert-large", "rtx-3090")).data[0].x == ()

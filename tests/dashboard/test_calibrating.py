@@ -309,5 +309,5 @@ def test_a_scenario_uses_a_profile_on_a_system_that_it_speaks_for(fitted: Calibr
     assert sent(fitted, _with(system="rtx-3090", profile=fitted.name)) == {"profile": fitted.name, BEST: False}
     for choices in (_with().change(moved), _with().change(sent(found(question(_with(), [_CORE])), _with()))):
         estimate = simulator.estimate(**arguments(choices))
-        assert estimate.served is not None
-        assert estimate.served["catalogue"] < 0.5
+        assert estimate.basis is not None
+        assert estimate.basis["catalogue"] < 0.5

@@ -180,8 +180,8 @@ def test_what_was_measured_on_the_device_is_told() -> None:
     scenario = simulator.resolve("bert-large", "dgx-a100-640gb", profile="a100-sxm", plan={"precision": "bf16"})
     estimate = simulator.answer(scenario)
     (told,) = comparing.rests_on([Row("1", opening(fields()), Answer(scenario, estimate))])
-    assert estimate.served is not None
-    first = max(estimate.served.values())
+    assert estimate.basis is not None
+    first = max(estimate.basis.values())
     assert told["measured"].startswith(units.percent(first))
     assert "shapes near measured ones" in told["measured"]
 

@@ -14,8 +14,7 @@ from simulator.corpus.runs import Run
 from simulator.evidence import refit
 from simulator.evidence.batch import Batch, Mapped, Values, mapped, shifts_of
 from simulator.evidence.fitting import Fit, Jacobian, Mask, Parameters
-from simulator.pricing import constants as calibration
-from simulator.pricing.constants import KINDS, Constants
+from simulator.pricing.constants import KINDS, Constants, shipped
 from tests.evidence.examples import fitted_to, made, timed_as
 
 _SOURCES = {"bigscience": 18, "megatron_sc21": 12, "mosaic_gpt_2022": 20, "internevo": 10}
@@ -177,7 +176,7 @@ def test_priors_keep_constants_moderate(fit: Fit, solution: Values) -> None:
 
 
 def test_a_fit_to_few_runs_keeps_the_constants_of_the_others(cases: list[Case]) -> None:
-    base, parameters = calibration.shipped(), Parameters.of(cases[:1])
+    base, parameters = shipped(), Parameters.of(cases[:1])
     found = dict(parameters.constants(np.full(len(parameters.names), 0.25), "few", base).items())
     felt = set(parameters.names)
     assert all(found[name] == 0.25 for name in felt)
@@ -190,7 +189,7 @@ def test_a_fit_to_few_runs_keeps_the_constants_of_the_others(cases: list[Case]) 
 def _own(number: int) -> tuple[list[Run], list[Case]]:
     """Runs of a stack whose products are 40 % slower, and more of them to judge by."""
     found = list(mapped(fitted_to("mosaic_gpt_2022", 12)).cases)
-    shifts = shifts_of(found, calibration.shipped())
+    shifts = shifts_of(found, shipped())
     times = Batch(found).price(type(shifts)(**{**vars(shifts), "products": shifts.products + _SLOWER})).time
     slower = _measured(found, times * _noise(len(found)))
     chosen = np.linspace(0, len(found) - 1, number).round().astype(int).tolist()
@@ -206,11 +205,11 @@ def _error(cases: list[Case], constants: Constants) -> float:
 def test_own_runs_improve_what_is_said_of_others() -> None:
     given, others = _own(3)
     found = refit.own(given)
-    before, after = _error(others, calibration.shipped()), _error(others, found.constants)
+    before, after = _error(others, shipped()), _error(others, found.constants)
     assert before > 0.12
     assert after < 0.5 * before
     assert found.after < found.before
-    assert found.before == pytest.approx(_error(list(found.cases), calibration.shipped()))
+    assert found.before == pytest.approx(_error(list(found.cases), shipped()))
     assert any(name.startswith("products") and shift < -0.05 for name, shift in found.moved.items())
     assert found.to_dict()["runs"] == 3
     assert "3 runs of 1 source" in found.constants.origin
@@ -218,7 +217,7 @@ def test_own_runs_improve_what_is_said_of_others() -> None:
 
 def test_own_runs_that_fit_already_move_nothing() -> None:
     found = list(mapped(fitted_to("mosaic_gpt_2022", 12)).cases)[:2]
-    exact = _measured(found, Batch(found).price(shifts_of(found, calibration.shipped())).time)
+    exact = _measured(found, Batch(found).price(shifts_of(found, shipped())).time)
     fitted = refit.own([case.run for case in exact])
     assert fitted.moved == {}
     assert fitted.before == pytest.approx(0.0, abs=1e-9)

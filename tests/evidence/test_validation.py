@@ -25,8 +25,7 @@ from simulator.evidence.batch import Batch, Values, mapped, shifts_of
 from simulator.evidence.intervals import traits_of
 from simulator.evidence.scores import Outcome
 from simulator.evidence.validation import Validation, validate
-from simulator.pricing import constants as calibration
-from simulator.pricing.constants import KINDS, UNFITTED, Constants, names_of
+from simulator.pricing.constants import KINDS, UNFITTED, Constants, names_of, shipped
 from simulator.terminal import evidence_page as page
 from tests.evidence.examples import fitted_to, made, timed, written
 
@@ -184,19 +183,19 @@ def test_a_save_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: py
 
 
 def test_no_run_is_priced_by_the_shipped_constants(validation: Validation, sample: list[Case]) -> None:
-    fitted = Batch(sample).price(shifts_of(sample, calibration.shipped())).time
+    fitted = Batch(sample).price(shifts_of(sample, shipped())).time
     for name in ("predicted_s", "known_stack_s"):
         same = np.isclose(_predicted(validation, sample, name), fitted, rtol=1e-9)
         assert np.mean(same) < 0.02
 
 
 def test_constants_of_cross_validation_differ_from_the_shipped() -> None:
-    stored, shipped = held_out.shipped(), dict(calibration.shipped().items())
+    stored, everywhere = held_out.shipped(), dict(shipped().items())
     every = [*stored.by_source.values(), *stored.by_fold]
     assert len(stored.by_fold) == held_out.FOLDS
     assert set(stored.by_source) == {run.collection for run in runs.shipped() if run.id in stored.ids}
     for constants in every:
-        assert dict(constants.items()) != shipped
+        assert dict(constants.items()) != everywhere
     assert len({json.dumps(constants.shifts, sort_keys=True) for constants in every}) == len(every)
 
 
@@ -260,7 +259,7 @@ def test_runs_of_a_file_are_priced_by_the_shipped_constants(tmp_path: Path) -> N
     given = _renamed(fitted_to("bigscience", 4) + fitted_to("maxtext_tpu", 3))
     found = validate(runs.load([_file(tmp_path / "mine.yaml", given)]))
     cases = mapped(given).cases
-    times = Batch(cases).price(shifts_of(cases, calibration.shipped())).time
+    times = Batch(cases).price(shifts_of(cases, shipped())).time
     assert [each.predicted_s for each in found.outcomes] == pytest.approx(times, rel=1e-9)
     assert [each.known_stack_s for each in found.outcomes] == pytest.approx(times, rel=1e-9)
     assert {each.source for each in found.outcomes} == {"mine"}

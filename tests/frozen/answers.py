@@ -26,6 +26,9 @@ from hardware.errors import InputError
 from simulator.specs.loading import load_stack, names
 
 _SCENARIOS = 300
+_WORDS = ("warnings", "sources", "assumed")
+_KEPT_AS = {"basis": "served"}
+"""What answers were called where they are kept."""
 _TOLERANCE = 1e-12
 _SEARCHES = (
     ("bert-large", "dgx-a100-640gb", 16),
@@ -100,7 +103,7 @@ def _answered(arguments: dict[str, Any]) -> dict[str, Any]:
     scenario = simulator.resolve(given.pop("model"), given.pop("system", None), **given)
     below = simulator.roofline(scenario).to_dict()["work"]
     return {
-        "estimate": {name: value for name, value in estimate.items() if name not in ("warnings", "sources", "assumed")},
+        "estimate": {_KEPT_AS.get(name, name): value for name, value in estimate.items() if name not in _WORDS},
         "roofline": sorted((work["time_s"], work["flops"], work["moved_bytes"], work["shortest_s"]) for work in below),
         "stages": [stage.to_dict() for stage in simulator.stages(scenario)[:8]],
     }

@@ -15,9 +15,8 @@ from hardware.errors import InputError
 from simulator.corpus.mapping import Case, case_of
 from simulator.evidence import refit
 from simulator.evidence.batch import Batch, mapped, shifts_of
-from simulator.pricing import constants as calibration
 from simulator.pricing.analytic import PRECISIONS, AnalyticBackend
-from simulator.pricing.constants import KINDS, UNFITTED, Constants, Shifts, find, load, names_of
+from simulator.pricing.constants import KINDS, SHIPPED, UNFITTED, Constants, Shifts, find, load, names_of, shipped
 from simulator.specs.columns import Columns
 from simulator.specs.loading import load_stack, names
 from simulator.specs.stack import Stacks
@@ -211,17 +210,17 @@ def test_without_constants_nothing_is_shifted() -> None:
 
 
 def test_constants_are_found() -> None:
-    assert find(None) is calibration.shipped()
+    assert find(None) is shipped()
     assert find(UNFITTED) is UNFITTED
-    assert dict(find(calibration.SHIPPED).items()) == dict(calibration.shipped().items())
+    assert dict(find(SHIPPED).items()) == dict(shipped().items())
 
 
 def test_shipped_constants_are_moderate_and_say_where_they_come_from() -> None:
-    shipped = calibration.shipped()
-    values = [shift for _, shift in shipped.items()]
+    constants = shipped()
+    values = [shift for _, shift in constants.items()]
     assert len(values) > 100
     assert max(map(abs, values)) < 2.0
-    assert "runs of" in shipped.origin
+    assert "runs of" in constants.origin
 
 
 @pytest.fixture(scope="module")
@@ -245,13 +244,13 @@ def known() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("level", sorted({level for kind in KINDS.values() for level in kind.levels}))
 def test_shipped_constants_name_what_the_catalogue_has(known: dict[str, set[str]], level: str) -> None:
-    named = {name for (_, at, name), _ in calibration.shipped().items() if at == level}
+    named = {name for (_, at, name), _ in shipped().items() if at == level}
     assert named
     assert named <= known[level]
 
 
 def test_shipped_constants_have_every_kind_and_level() -> None:
-    found = {(kind, level) for (kind, level, _), _ in calibration.shipped().items()}
+    found = {(kind, level) for (kind, level, _), _ in shipped().items()}
     assert found == {(kind, level) for kind, about in KINDS.items() for level in about.levels}
 
 
@@ -261,13 +260,13 @@ def test_shipped_constants_have_every_kind_and_level() -> None:
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_what_is_written_is_read(tmp_path: Path, newline: str) -> None:
     path, cases = tmp_path / "constants.yaml", mapped(timed()[::300]).cases
-    refit.write(calibration.shipped(), cases, path)
+    refit.write(shipped(), cases, path)
     path.write_bytes(path.read_bytes().replace(b"\n", newline.encode()))
     again = load(path)
-    assert dict(again.items()) == dict(calibration.shipped().items())
-    assert again.origin == calibration.shipped().origin
+    assert dict(again.items()) == dict(shipped().items())
+    assert again.origin == shipped().origin
     assert all(case.run.id in path.read_text() for case in cases)
-    shifts, other = shifts_of(cases, again), shifts_of(cases, calibration.shipped())
+    shifts, other = shifts_of(cases, again), shifts_of(cases, shipped())
     assert all(np.array_equal(getattr(shifts, kind), getattr(other, kind)) for kind in KINDS)
 
 
@@ -353,5 +352,5 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
 def test_many_own_runs_give_constants_that_can_be_read(tmp_path: Path) -> None:
     path, case = tmp_path / "constants.yaml", _case()
     named = replace(case, run=case.run.model_copy(update={"id": "a-run-of-our-own-" + "x" * 50}))
-    refit.write(calibration.shipped(), [named] * 20_000, path)
-    assert dict(load(path).items()) == dict(calibration.shipped().items())
+    refit.write(shipped(), [named] * 20_000, path)
+    assert dict(load(path).items()) == dict(shipped().items())

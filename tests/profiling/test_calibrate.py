@@ -196,8 +196,8 @@ def test_nothing_measured_leaves_the_catalogue_and_says_so(fit: Fit) -> None:
         assert found.borrowed[name].endswith("measured; as rtx-3090")
     with_it = simulator.estimate("bert-large", "rtx-3090", profile=found)
     assert with_it.step_time_s == simulator.estimate("bert-large", "rtx-3090").step_time_s
-    assert with_it.served is not None
-    assert with_it.served["catalogue"] > 0.9
+    assert with_it.basis is not None
+    assert with_it.basis["catalogue"] > 0.9
 
 
 def test_twelve_probes_fit_what_they_can_and_borrow_the_rest(fit: Fit) -> None:
