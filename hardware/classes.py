@@ -17,7 +17,7 @@ Precision = Literal["fp32", "tf32", "fp16", "bf16", "fp8"]
 MatrixUnit = Literal["tensor-core", "systolic-array", "vector"]
 
 
-class Constants(Sheet):
+class SourcedConstants(Sheet):
     """A set of constants that were fitted or taken together."""
 
     source: Words
@@ -25,7 +25,7 @@ class Constants(Sheet):
     note: Words | None = None
 
 
-class GemmConstants(Constants):
+class GemmConstants(SourcedConstants):
     """The six numbers of the matrix-multiplication model, for one number format."""
 
     efficiency: Positive
@@ -42,7 +42,7 @@ class GemmConstants(Constants):
     """Clock under long load over clock in short bursts."""
 
 
-class AttentionConstants(Constants):
+class AttentionConstants(SourcedConstants):
     """Fused (flash) attention, for one number format."""
 
     efficiency: Positive
@@ -55,7 +55,7 @@ class AttentionConstants(Constants):
     """Keys' worth of time spent to fill the pipeline of one block of queries."""
 
 
-class MemoryConstants(Constants):
+class MemoryConstants(SourcedConstants):
     """Kernels that are bound by memory."""
 
     efficiency: Positive

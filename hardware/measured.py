@@ -82,7 +82,7 @@ class StackConstants(Sheet):
     """Time of drawing one random number for dropout, where that is not hidden behind the memory's."""
 
 
-class Score(Sheet):
+class HeldOutScore(Sheet):
     """How far off times of one phase were, on rows that the fit had not seen."""
 
     phase: Phase
@@ -127,7 +127,7 @@ class MeasuredProfile(Sheet):
     stacks: dict[Name, StackConstants] = {}
     products: dict[Precision, Shapes] = {}
     attentions: dict[Precision, Shapes] = {}
-    held_out: Annotated[tuple[Score, ...], Field(max_length=100)] = ()
+    held_out: Annotated[tuple[HeldOutScore, ...], Field(max_length=100)] = ()
     borrowed: dict[Annotated[str, Field(max_length=80)], Words] = {}
     """Constants that the data could not determine, and where each comes from."""
 

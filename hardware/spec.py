@@ -153,7 +153,7 @@ class Peak(Sheet):
     bf16_without_tensor_cores: ComputeRate | None = None
 
 
-class Memory(Sheet):
+class DeviceMemory(Sheet):
     """Memory of one device."""
 
     kind: Words
@@ -233,7 +233,7 @@ class Device(Sheet):
     device_class: Name
     """The set of kernel constants in classes/ that times work on this device: parts with one chip share it."""
     peak: Peak
-    memory: Memory
+    memory: DeviceMemory
     processors: Count
     """Streaming multiprocessors, compute units, 128x128 matrix units, or the cores that compute."""
     cores: Count | None = None
@@ -410,13 +410,13 @@ class Figure(Provenance):
 
 __all__ = [
     "Device",
+    "DeviceMemory",
     "Failures",
     "Figure",
     "Grid",
     "Host",
     "Interconnect",
     "Link",
-    "Memory",
     "Overhead",
     "Peak",
     "Power",

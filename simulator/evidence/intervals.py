@@ -125,7 +125,7 @@ class _Seen(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Errors:
+class HeldOutErrors:
     """Errors on runs that were not fitted."""
 
     ids: NDArray[np.str_]

@@ -13,7 +13,7 @@ import numpy as np
 from hardware.catalogue import id_of, load_class, load_device, names, plain_host
 from hardware.classes import AttentionConstants, DeviceClass, Precision
 from hardware.errors import InputError
-from hardware.measured import CollectiveName, LinkConstants, MeasuredProfile, Score, Shapes
+from hardware.measured import CollectiveName, HeldOutScore, LinkConstants, MeasuredProfile, Shapes
 from hardware.spec import Device, Seen
 from simulator.pricing.analytic import PRECISIONS, AnalyticBackend, precisions_of
 from simulator.profiling.fit import attentions, links, products, streams
@@ -211,7 +211,7 @@ class _Draft:
 
     constants: DeviceClass
     borrowed: dict[str, str] = field(default_factory=dict)
-    scores: list[Score] = field(default_factory=list)
+    scores: list[HeldOutScore] = field(default_factory=list)
 
     def borrow(self, phase: str, found: dict[str, str], where: str) -> None:
         """Note constants that stay as they were, why so, and where they come from."""
@@ -329,7 +329,7 @@ def _attentions(draft: _Draft, rows: Attentions, device: Device, origin: Origin)
     return shapes
 
 
-def _no_better(scores: Sequence[Score]) -> str:
+def _no_better(scores: Sequence[HeldOutScore]) -> str:
     """Why a fit is not taken: on rows that it had not seen it is worse than what it started from."""
     whole = next((score for score in scores if score.what.startswith("all ")), None)
     if whole is None or whole.before is None:

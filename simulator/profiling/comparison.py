@@ -26,10 +26,10 @@ from simulator.profiling.records.reading import StepTime
 from simulator.profiling.records.rows import (
     Attentions,
     Collectives,
-    Columns,
     Measurements,
     Products,
     Streams,
+    TimedCalls,
     Values,
     Words,
 )
@@ -39,13 +39,13 @@ SIZES: dict[Phase, str] = {"gemm": "FLOP", "attention": "FLOP", "stream": "B", "
 """The kinds of work that are compared, and what their sizes are: arithmetic, bytes moved, or those of a message."""
 WORDS: dict[Phase, str] = {phase: in_words.PHASES[phase] for phase in SIZES}
 """The same kinds in words."""
-Rows = TypeVar("Rows", bound=Columns)
+Rows = TypeVar("Rows", bound=TimedCalls)
 _REDUCING = ("layer_norm", "rms_norm", "softmax", "cross_entropy")
 _KINDS: tuple[CollectiveName, ...] = get_args(CollectiveName)
 
 
 @dataclass(frozen=True)
-class Errors:
+class TimeErrors:
     """How far off predicted times are."""
 
     rows: int
@@ -57,7 +57,7 @@ class Errors:
 
 
 @dataclass(frozen=True)
-class Part:
+class PhaseRows:
     """The rows of one kind of work; columns of equal length, times in seconds."""
 
     phase: Phase
@@ -75,10 +75,10 @@ class Part:
     def __len__(self) -> int:
         return len(self.measured_s)
 
-    def errors(self, predicted: Values) -> Errors:
+    def errors(self, predicted: Values) -> TimeErrors:
         """How far off a column of predicted times is."""
         off = predicted / self.measured_s - 1.0
-        return Errors(
+        return TimeErrors(
             rows=len(self),
             median=float(np.median(np.abs(off))),
             p90=float(np.quantile(np.abs(off), 0.9)),
@@ -103,7 +103,7 @@ class Comparison:
     device: str
     rows_of: str
     """Where the rows come from."""
-    parts: dict[Phase, Part]
+    parts: dict[Phase, PhaseRows]
     """Without those of which nothing was measured."""
     left_out: dict[str, int] = field(default_factory=dict)
     """Rows that are not compared, by the reason."""
@@ -155,7 +155,7 @@ def compared(
         _collectives(profile, device, found.collectives, left_out),
         _steps(profile, device, steps),
     ]
-    together: dict[Phase, list[Part]] = {}
+    together: dict[Phase, list[PhaseRows]] = {}
     for part in parts:
         if len(part):
             together.setdefault(part.phase, []).append(part)
@@ -163,11 +163,11 @@ def compared(
     return Comparison(profile.id, device.id, rows_of, joined, {why: rows for why, rows in left_out.items() if rows})
 
 
-def _joined(parts: Sequence[Part]) -> Part:
+def _joined(parts: Sequence[PhaseRows]) -> PhaseRows:
     """The rows of several, one after the other."""
     columns = ("size", "measured_s", "before_s", "form_s", "after_s")
     words = tuple(each for part in parts for each in part.words)
-    return Part(
+    return PhaseRows(
         parts[0].phase, words, **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
     )
 
@@ -203,14 +203,14 @@ def _product_times(constants: DeviceClass, rows: Products, sheet: DataSheet, pre
     return products.seconds(rows, sheet, constants.gemm[precision], weight_gradient=gradient)
 
 
-def _products(profile: MeasuredProfile, device: Device, rows: Products, left_out: dict[str, int]) -> list[Part]:
+def _products(profile: MeasuredProfile, device: Device, rows: Products, left_out: dict[str, int]) -> list[PhaseRows]:
     """Matrix products, a part for each number format."""
     found = []
     for precision in _known_formats(device, rows.dtype, WORDS["gemm"], left_out):
         mine, sheet = rows.where(rows.dtype == precision), DataSheet.of(device, precision)
         mine = _believed(mine, mine.flops / sheet.peak, WORDS["gemm"], left_out)
         form = _product_times(profile.constants, mine, sheet, precision)
-        part = Part(
+        part = PhaseRows(
             phase="gemm",
             words=in_words.products(mine),
             size=mine.flops,
@@ -228,7 +228,9 @@ def _fused(constants: DeviceClass, precision: Precision) -> AttentionConstants |
     return constants.attention.get(precision) or next(iter(constants.attention.values()), None)
 
 
-def _attentions(profile: MeasuredProfile, device: Device, rows: Attentions, left_out: dict[str, int]) -> list[Part]:
+def _attentions(
+    profile: MeasuredProfile, device: Device, rows: Attentions, left_out: dict[str, int]
+) -> list[PhaseRows]:
     """Fused attention, by the fastest kernel of each number format, as a fit takes it."""
     found, slower = [], 0
     for precision in _known_formats(device, rows.dtype, "attention", left_out):
@@ -241,7 +243,7 @@ def _attentions(profile: MeasuredProfile, device: Device, rows: Attentions, left
             left_out["attention, which the catalogue has no constants for on this class"] = len(mine)
             continue
         form = attentions.seconds(mine, sheet, after)
-        part = Part(
+        part = PhaseRows(
             phase="attention",
             words=in_words.attentions(mine),
             size=attentions.flops(mine),
@@ -271,12 +273,12 @@ def _stream_times(constants: DeviceClass, device: Device, rows: Streams) -> Valu
     return np.asarray(time, dtype=np.float64)
 
 
-def _streams(profile: MeasuredProfile, device: Device, rows: Streams) -> Part:
+def _streams(profile: MeasuredProfile, device: Device, rows: Streams) -> PhaseRows:
     """Kernels that are bound by memory; random numbers take the time that steps say of them."""
     drawn = next((stack.drawn for stack in profile.stacks.values()), 0.0)
     draws = np.where(rows.operation == "dropout", drawn * rows.rows * rows.columns, 0.0)
     form = _stream_times(profile.constants, device, rows) + draws
-    return Part(
+    return PhaseRows(
         phase="stream",
         words=in_words.streams(rows),
         size=rows.moved_bytes,
@@ -287,7 +289,7 @@ def _streams(profile: MeasuredProfile, device: Device, rows: Streams) -> Part:
     )
 
 
-def _collectives(profile: MeasuredProfile, device: Device, rows: Collectives, left_out: dict[str, int]) -> Part:
+def _collectives(profile: MeasuredProfile, device: Device, rows: Collectives, left_out: dict[str, int]) -> PhaseRows:
     """Collectives inside a node."""
     inside = (rows.nodes <= 1.0) & (rows.degree > 1.0)
     left_out["collectives between nodes, of which a profile holds nothing"] = int((~inside).sum())
@@ -301,7 +303,7 @@ def _collectives(profile: MeasuredProfile, device: Device, rows: Collectives, le
         degree = np.where(kind == "send", 2.0, mine.degree[here])
         time, certain = links.time(kind, mine.message_bytes[here], degree)
         after[here] = np.where(certain, time, before[here])
-    return Part("collective", in_words.collectives(mine), mine.message_bytes, mine.seconds, before, after, after)
+    return PhaseRows("collective", in_words.collectives(mine), mine.message_bytes, mine.seconds, before, after, after)
 
 
 def _catalogued(device: Device, rows: Collectives) -> Values:
@@ -319,11 +321,11 @@ def _catalogued(device: Device, rows: Collectives) -> Values:
     return found
 
 
-def _steps(profile: MeasuredProfile, device: Device, steps: Sequence[StepTime]) -> Part:
+def _steps(profile: MeasuredProfile, device: Device, steps: Sequence[StepTime]) -> PhaseRows:
     """Training steps on one device."""
     found = stepping.compare(steps, profile, device)
     after = np.array([each.predicted_s for each in found], dtype=np.float64)
-    return Part(
+    return PhaseRows(
         phase="step",
         words=tuple(in_words.step(step) for step in steps),
         size=np.array([step_amounts(step.case, step.model).flops for step in steps], dtype=np.float64),

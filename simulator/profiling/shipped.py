@@ -26,7 +26,7 @@ _HERE = Path(__file__).parent
 FOLDER = Path(hardware.__file__).parent / "profiles"
 
 
-class _Table(BaseModel):
+class _RecipeTable(BaseModel):
     """Rows of one table."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,7 +48,7 @@ class Recipe(BaseModel):
     source: Words
     seen: Seen
     device: Name
-    tables: Annotated[tuple[_Table, ...], Field(max_length=20)] = ()
+    tables: Annotated[tuple[_RecipeTable, ...], Field(max_length=20)] = ()
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,6 @@ def measured(recipe: Recipe) -> Measurements:
     return Measurements.joined([_read(table) for table in recipe.tables])
 
 
-def _read(table: _Table) -> Measurements:
+def _read(table: _RecipeTable) -> Measurements:
     """The rows of one table."""
     return tables.read(table.file, table.device, where=table.where, shortest=table.shortest)

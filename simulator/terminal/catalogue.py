@@ -42,7 +42,7 @@ _FILES = ("devices", "systems", "models", "stacks", "classes", "profiles")
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _Part:
     """One kind of entry: its names, how one is loaded, and its row in a list."""
 
     title: str
@@ -51,32 +51,32 @@ class _Kind:
     row: Callable[[Any], Row]
 
 
-def _kinds() -> dict[str, _Kind]:
+def _kinds() -> dict[str, _Part]:
     """Every kind of entry, by the word that asks for it."""
     prices = {price.id: price for price in catalogue.prices()}
     named = loading.names
     return {
-        "devices": _Kind("accelerators", lambda: catalogue.names("devices"), catalogue.load_device, _device),
-        "systems": _Kind("devices wired together", lambda: catalogue.names("systems"), catalogue.load_system, _system),
-        "models": _Kind("architectures", lambda: named("models"), loading.load_model, _model),
-        "stacks": _Kind("training software", lambda: named("stacks"), loading.load_stack, _stack),
-        "prices": _Kind("offers to rent one device", lambda: list(prices), prices.__getitem__, _price),
-        "classes": _Kind(
+        "devices": _Part("accelerators", lambda: catalogue.names("devices"), catalogue.load_device, _device),
+        "systems": _Part("devices wired together", lambda: catalogue.names("systems"), catalogue.load_system, _system),
+        "models": _Part("architectures", lambda: named("models"), loading.load_model, _model),
+        "stacks": _Part("training software", lambda: named("stacks"), loading.load_stack, _stack),
+        "prices": _Part("offers to rent one device", lambda: list(prices), prices.__getitem__, _price),
+        "classes": _Part(
             "constants of device classes", lambda: catalogue.names("classes"), catalogue.load_class, _class
         ),
-        "profiles": _Kind("measured profiles", lambda: catalogue.names("profiles"), catalogue.load_profile, _profile),
-        "links": _Kind("link constants", lambda: list(catalogue.link_classes()), catalogue.link_classes().get, _link),
-        "grids": _Kind("carbon of electricity", lambda: list(catalogue.grids()), catalogue.grids().get, _grid),
-        "overheads": _Kind(
+        "profiles": _Part("measured profiles", lambda: catalogue.names("profiles"), catalogue.load_profile, _profile),
+        "links": _Part("link constants", lambda: list(catalogue.link_classes()), catalogue.link_classes().get, _link),
+        "grids": _Part("carbon of electricity", lambda: list(catalogue.grids()), catalogue.grids().get, _grid),
+        "overheads": _Part(
             "power usage effectiveness", lambda: list(catalogue.overheads()), catalogue.overheads().get, _overhead
         ),
-        "failures": _Kind(
+        "failures": _Part(
             "failures and spot offers taken back",
             lambda: list(catalogue.failures()),
             catalogue.failures().get,
             _failures,
         ),
-        "sites": _Kind(
+        "sites": _Part(
             "restarts, storage and electricity", lambda: list(catalogue.sites()), catalogue.sites().get, _site
         ),
         "measurements": _facts("rates that somebody measured", catalogue.measurements),
@@ -85,12 +85,12 @@ def _kinds() -> dict[str, _Kind]:
     }
 
 
-def _facts(title: str, load: Callable[[], tuple[Figure, ...]]) -> _Kind:
+def _facts(title: str, load: Callable[[], tuple[Figure, ...]]) -> _Part:
     """A kind of loose figures, numbered."""
-    return _Kind(title, lambda: [str(i) for i in range(len(load()))], lambda name: load()[int(name)], _fact)
+    return _Part(title, lambda: [str(i) for i in range(len(load()))], lambda name: load()[int(name)], _fact)
 
 
-def _kind(word: str) -> _Kind:
+def _kind(word: str) -> _Part:
     """The kind that a word asks for."""
     kinds = _kinds()
     if word.lower() == "measured":
@@ -193,7 +193,7 @@ def data(kind: str | None, name: str | None) -> Any:
     return [_entry(found.load(known)) for known in found.names()]
 
 
-def _load(kind: str, found: _Kind, name: str) -> Any:
+def _load(kind: str, found: _Part, name: str) -> Any:
     """Load one entry by name, or from a file of one's own."""
     if name not in found.names() and not (kind in _FILES and is_path(name)):
         if kind == "profiles" and name in catalogue.names("classes"):

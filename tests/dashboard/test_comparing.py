@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import simulator
 from dashboard import comparing, theme
 from dashboard.answers import Answer, answer
-from dashboard.comparing import LONGEST, MOST, Row, from_text, to_text
+from dashboard.comparing import LONGEST, MOST, ComparedRow, from_text, to_text
 from dashboard.scenario import BEST, fields
 from dashboard.state import Choices, Field, opening
 from hardware import units
@@ -45,14 +45,14 @@ def _scenarios(draw: st.DrawFn) -> Choices:
     return opening(fields()).change({each.name: draw(_value(each)) for each in chosen})
 
 
-def _rows(scenarios: list[Choices] | tuple[Choices, ...]) -> list[Row]:
+def _rows(scenarios: list[Choices] | tuple[Choices, ...]) -> list[ComparedRow]:
     """Scenarios with their answers, or with what is wrong with them."""
     found = []
     for label, row in zip(comparing.labels(scenarios), scenarios, strict=True):
         try:
-            found.append(Row(label, row, answer(row)))
+            found.append(ComparedRow(label, row, answer(row)))
         except InputError as error:
-            found.append(Row(label, row, problem=error))
+            found.append(ComparedRow(label, row, problem=error))
     return found
 
 
@@ -179,7 +179,7 @@ def test_the_basis_tells_read_from_fitted_and_measured() -> None:
 def test_what_was_measured_on_the_device_is_told() -> None:
     scenario = simulator.resolve("bert-large", "dgx-a100-640gb", profile="a100-sxm", plan={"precision": "bf16"})
     estimate = simulator.answer(scenario)
-    (told,) = comparing.rests_on([Row("1", opening(fields()), Answer(scenario, estimate))])
+    (told,) = comparing.rests_on([ComparedRow("1", opening(fields()), Answer(scenario, estimate))])
     assert estimate.basis is not None
     first = max(estimate.basis.values())
     assert told["measured"].startswith(units.percent(first))

@@ -12,9 +12,9 @@ import pytest
 
 from hardware import catalogue
 from hardware.errors import InputError
-from simulator.corpus.mapping import Case, case_of
+from simulator.corpus.mapping import MappedRun, case_of
 from simulator.evidence import refit
-from simulator.evidence.batch import Batch, mapped, shifts_of
+from simulator.evidence.batch import RunBatch, mapped, shifts_of
 from simulator.pricing.analytic import PRECISIONS, AnalyticBackend
 from simulator.pricing.constants import KINDS, SHIPPED, UNFITTED, Constants, Shifts, find, load, names_of, shipped
 from simulator.specs.columns import Columns
@@ -23,7 +23,7 @@ from simulator.specs.stack import Stacks
 from tests.evidence.examples import made, timed
 
 
-def _case() -> Case:
+def _case() -> MappedRun:
     return case_of(made())
 
 
@@ -64,7 +64,7 @@ def test_shifts_of_zero_change_nothing_in_arrays() -> None:
     zeros = Shifts.stack([Shifts()] * 3)
     assert _equal(stacks, zeros.on_stacks(stacks))
     assert _equal(backend, zeros.on_backend(backend))
-    batch = Batch(cases)
+    batch = RunBatch(cases)
     assert np.array_equal(batch.price(zeros).time, batch.price(Shifts()).time)
 
 
@@ -74,9 +74,9 @@ def _equal(left: Columns, right: Columns) -> bool:
 
 
 def test_an_array_of_shifts_is_a_shift_each() -> None:
-    batch, steps = Batch([_case()] * 3), [0.0, -0.2, 0.7]
+    batch, steps = RunBatch([_case()] * 3), [0.0, -0.2, 0.7]
     together = batch.price(Shifts(products=np.array(steps), launches=np.array(steps))).time
-    alone = [Batch([_case()]).price(Shifts(products=step, launches=step)).time[0] for step in steps]
+    alone = [RunBatch([_case()]).price(Shifts(products=step, launches=step)).time[0] for step in steps]
     assert together == pytest.approx(alone, rel=1e-12)
 
 
@@ -148,27 +148,27 @@ _SLOWER = {"host", "launches", "eager", "step_overhead", "optimizer"}
 
 
 @pytest.fixture(scope="module")
-def spread() -> Batch:
+def spread() -> RunBatch:
     """One in forty of the shipped runs."""
-    return Batch(mapped(timed()[::40]).cases)
+    return RunBatch(mapped(timed()[::40]).cases)
 
 
 @pytest.mark.parametrize("by", [-0.3, 0.3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_time_goes_the_physical_way(spread: Batch, kind: str, by: float) -> None:
+def test_time_goes_the_physical_way(spread: RunBatch, kind: str, by: float) -> None:
     longer = (by > 0.0) == (kind in _SLOWER)
     ratio = spread.price(Shifts(**{kind: by})).time / spread.price(Shifts()).time
     assert np.all(ratio >= 1.0 - 1e-12) if longer else np.all(ratio <= 1.0 + 1e-12)
     assert np.any(np.abs(ratio - 1.0) > 1e-3)
 
 
-def test_time_is_reciprocal_where_all_rates_and_times_change(spread: Batch) -> None:
+def test_time_is_reciprocal_where_all_rates_and_times_change(spread: RunBatch) -> None:
     shifts = Shifts(host=0.2, products=-0.2, streaming=-0.2, attention=-0.2, inner_links=-0.2, outer_links=-0.2)
     ratio = spread.price(shifts).time / spread.price(Shifts()).time
     assert np.all((ratio > 1.0) & (ratio < np.exp(0.2) * (1.0 + 1e-9)))
 
 
-def test_shifts_do_not_change_memory(spread: Batch) -> None:
+def test_shifts_do_not_change_memory(spread: RunBatch) -> None:
     moved = Shifts(**dict.fromkeys(KINDS, 0.3))
     assert np.array_equal(spread.price(moved).memory.total, spread.price(Shifts()).memory.total)
 

@@ -24,19 +24,19 @@ from simulator.profiling.fit.sheet import DataSheet
 from simulator.profiling.records.amounts import amounts
 from simulator.profiling.records.reading import measurements_of
 from simulator.profiling.records.record import (
+    CallTimes,
     Case,
     Environment,
-    Host,
+    HostReport,
     Method,
     Record,
     Result,
     Session,
     Software,
-    Times,
     World,
 )
 from simulator.profiling.records.record import (
-    Device as RecordedDevice,
+    DeviceReport as RecordedDevice,
 )
 from simulator.profiling.records.scenarios import attention_of, scenarios_of, written
 from simulator.specs.loading import load_model, load_stack
@@ -141,7 +141,7 @@ class MadeUp:
     def environment(self) -> Environment:
         """What a record says of where it was measured."""
         software = Software(python="3.12.1", torch="2.13.0", cuda=None if self.machine.kind == "cpu" else "13.0")
-        host = Host(cpu="Some Processor", cores=16, memory_bytes=64 * 2.0**30)
+        host = HostReport(cpu="Some Processor", cores=16, memory_bytes=64 * 2.0**30)
         return Environment(device=self.machine, software=software, host=host, started=STARTED)
 
     def _result(self, case: Case, models: dict[str, Model], random: Any, noise: float) -> Result | None:
@@ -252,15 +252,15 @@ class MadeUp:
         return Result(case=case, outcome="measured", method="wall", times=taken, bytes=float(sizes["bytes"]))
 
 
-def times_of(seconds: float, random: Any, noise: float) -> Times:
+def times_of(seconds: float, random: Any, noise: float) -> CallTimes:
     """Samples of a call about its true time; on a CPU only the lower quartile is used, so that it has the noise."""
     middle = seconds * float(np.exp(random.normal(0.0, noise)))
-    return Times(least=middle, lower_quartile=middle, median=middle, upper_quartile=middle * 1.01, samples=9)
+    return CallTimes(least=middle, lower_quartile=middle, median=middle, upper_quartile=middle * 1.01, samples=9)
 
 
-def exactly(seconds: float) -> Times:
+def exactly(seconds: float) -> CallTimes:
     """A call that always takes so long."""
-    return Times(least=seconds, lower_quartile=seconds, median=seconds, upper_quartile=seconds, samples=1)
+    return CallTimes(least=seconds, lower_quartile=seconds, median=seconds, upper_quartile=seconds, samples=1)
 
 
 def _plain(value: Any) -> float:

@@ -13,7 +13,7 @@ import pytest
 import simulator
 from hardware.catalogue import load_class, load_device, load_profile
 from hardware.errors import InputError
-from hardware.measured import MeasuredProfile, Score
+from hardware.measured import HeldOutScore, MeasuredProfile
 from hardware.spec import Device
 from simulator.pricing.measured import device_of
 from simulator.pricing.measured_links import MeasuredLinks
@@ -23,7 +23,7 @@ from simulator.profiling.fit.sheet import DataSheet
 from simulator.profiling.fit.steps import compare
 from simulator.profiling.records import journal
 from simulator.profiling.records.reading import measurements_of, steps_of
-from simulator.profiling.records.record import Case, Record, Result, Session, Times
+from simulator.profiling.records.record import CallTimes, Case, Record, Result, Session
 from simulator.profiling.records.rows import Products, Values
 from simulator.profiling.tables import reading as tables
 from simulator.specs.loading import load_stack
@@ -33,7 +33,7 @@ from tests.profiling.made_up import UNSEEN, graphics, processor
 _NOISE = 0.02
 
 
-def _scores(profile: MeasuredProfile) -> dict[str, Score]:
+def _scores(profile: MeasuredProfile) -> dict[str, HeldOutScore]:
     return {score.what: score for score in profile.held_out}
 
 
@@ -129,7 +129,7 @@ def test_steps_of_a_model_unlike_all_others_are_not_learned_from_themselves(fit:
     assert _scores(fit(changed))["steps of models left out"].p90 > 0.4
 
 
-def _doubled(times: Times | None) -> Times:
+def _doubled(times: CallTimes | None) -> CallTimes:
     assert times is not None
     doubled = {name: 2.0 * getattr(times, name) for name in ("least", "lower_quartile", "median", "upper_quartile")}
     return times.model_copy(update=doubled)

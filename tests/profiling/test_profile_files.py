@@ -21,9 +21,9 @@ from hardware.measured import (
     ATTENTION_SIZES,
     MOST_SHAPES,
     PRODUCT_SIZES,
+    HeldOutScore,
     LinkConstants,
     MeasuredProfile,
-    Score,
     Shapes,
     StackConstants,
     StreamConstants,
@@ -118,7 +118,7 @@ _LINKS = st.builds(
     rate=st.floats(1e3, 1e13).map(lambda value: show(value, "bandwidth")),
 )
 _SCORES = st.builds(
-    Score,
+    HeldOutScore,
     phase=st.sampled_from(["gemm", "step"]),
     what=_WORDS,
     fitted=st.integers(0, 1000),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hardware.catalogue import load_device, load_profile, names, plain_host
-from hardware.measured import MeasuredProfile, Score
+from hardware.measured import HeldOutScore, MeasuredProfile
 from simulator.formulas.kernels import alignment_share
 from simulator.pricing.analytic import AnalyticBackend
 from simulator.pricing.measured import device_of
@@ -25,7 +25,7 @@ STEPS = Path(__file__).parent / "records" / "cpu-amd-epyc-steps.jsonl"
 """Steps of models that the shipped record of the CPU does not have, timed in turns with it."""
 
 
-def _score(profile: MeasuredProfile, what: str) -> Score:
+def _score(profile: MeasuredProfile, what: str) -> HeldOutScore:
     return next(each for each in profile.held_out if each.what == what)
 
 

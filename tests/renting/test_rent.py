@@ -14,7 +14,7 @@ import simulator
 from hardware import catalogue
 from hardware.errors import InputError
 from simulator.plan_search.searching import search
-from simulator.renting.cases import Case
+from simulator.renting.cases import RentCase
 from simulator.renting.rent import rent
 from simulator.renting.sweeping import Option, Refused, best_of
 from simulator.renting.wishes import Outlook
@@ -134,7 +134,7 @@ def test_context_parallel_ranks_are_inside_the_node() -> None:
 
 
 def test_what_fits_only_in_an_unusual_way_is_found() -> None:
-    case = Case(simulator.load_model("gpt3-2.7b"), simulator.load_system("rtx-a6000"), 1)
+    case = RentCase(simulator.load_model("gpt3-2.7b"), simulator.load_system("rtx-a6000"), 1)
     option = best_of(case)
     assert isinstance(option, Option)
     assert option.estimate.fits
