@@ -1,4 +1,4 @@
-"""The catalogue: devices, systems, prices, profiles and sources, by name or from a file of one's own."""
+"""The catalogue: devices, their classes, systems, prices, profiles and sources, by name or from a file."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hardware.classes import DeviceClass, LinkClass
 from hardware.errors import InputError, about, shown, unknown
-from hardware.measured import FORMAT as MEASURED_FORMAT
-from hardware.measured import VERSION as MEASURED_VERSION
-from hardware.measured import MeasuredProfile
-from hardware.profile import LinkProfile, Profile
+from hardware.measured import FORMAT, VERSION, MeasuredProfile
 from hardware.reading import build, is_path, placed, read_mapping
 from hardware.sheet import Sheet
 from hardware.spec import Device, Failures, Figure, Grid, Overhead, Price, Site, System
@@ -22,12 +20,23 @@ Entry = TypeVar("Entry", bound=Sheet)
 
 
 def names(kind: str) -> list[str]:
-    """The names of the files of one kind: devices, systems or profiles."""
+    """The names of the files of one kind: devices, classes, systems or profiles."""
     return sorted(path.stem for path in (_ROOT / kind).glob("*.yaml"))
 
 
-def locate(root: Path, kind: str, name: str | Path) -> Path:
+def locate(root: Path, kind: str, name: str | Path, *, folder: str = "") -> Path:
     """The file that a name or a path means.
+
+    Parameters
+    ----------
+    root
+        What the folder of the files lies in.
+    kind
+        What is named, for the error.
+    name
+        A name without its suffix, in upper or lower case, or a path.
+    folder
+        Of the files; the plural of `kind` where none is given.
 
     Raises
     ------
@@ -38,10 +47,11 @@ def locate(root: Path, kind: str, name: str | Path) -> Path:
         return Path(name)
     if not isinstance(name, str) or not name:
         raise InputError(f"a {kind} is named by a word or a file, not by {shown(name)}")
-    known = sorted(file.stem for file in (root / f"{kind}s").glob("*.yaml"))
+    files = root / (folder or f"{kind}s")
+    known = sorted(file.stem for file in files.glob("*.yaml"))
     if name.lower() not in known:
         raise unknown(kind, name, known)
-    return root / f"{kind}s" / f"{name.lower()}.yaml"
+    return files / f"{name.lower()}.yaml"
 
 
 @cache
@@ -71,8 +81,8 @@ def load_device(name: str | Path | Device) -> Device:
     if path.parent == _ROOT / "devices":
         return _catalogued_device(path)
     device = _device(path)
-    with placed(path), about("profile"):
-        load_profile(device.profile)
+    with placed(path), about("device_class"):
+        load_class(device.device_class)
     return device
 
 
@@ -108,8 +118,8 @@ def load_system(name: str | Path | System) -> System:
 def _check_links(system: System) -> None:
     """Refuse links of a kind that nobody knows."""
     for name, _, link in system.levels:
-        if link.kind not in link_profiles():
-            raise unknown("kind of link", link.kind, sorted(link_profiles()), fields=[f"{name}.kind"])
+        if link.kind not in link_classes():
+            raise unknown("kind of link", link.kind, sorted(link_classes()), fields=[f"{name}.kind"])
 
 
 def plain_host(device: Device) -> System:
@@ -128,7 +138,7 @@ def plain_host(device: Device) -> System:
     if board is not None and board.topology in ("switch", "cube-mesh", "mesh"):
         rate = board.bandwidth_per_link if board.topology == "mesh" else board.bandwidth
         wiring: dict[str, object] = {"kind": board.kind, "topology": board.topology}
-        wiring["in_network_reduction"] = _link_profile(device, board.kind).reduction_gain > 1
+        wiring["in_network_reduction"] = _link_class(device, board.kind).reduction_gain > 1
     else:
         rate, wiring = device.host_link.bandwidth, {"kind": device.host_link.kind, "topology": "host-bridge"}
     if rate is None:
@@ -155,22 +165,22 @@ def _slice(device: Device) -> System:
     return pod.model_copy(update={"id": device.id, "name": f"Slice of a {pod.name}", "default_devices": 1})
 
 
-def _link_profile(device: Device, kind: str) -> LinkProfile:
+def _link_class(device: Device, kind: str) -> LinkClass:
     """The constants of a device's links."""
-    profiles = link_profiles()
-    if kind not in profiles:
-        raise unknown(f"kind of link of {device.id}", kind, sorted(profiles))
-    return profiles[kind]
+    classes = link_classes()
+    if kind not in classes:
+        raise unknown(f"kind of link of {device.id}", kind, sorted(classes))
+    return classes[kind]
 
 
 @cache
-def load_profile(name: str) -> Profile:
-    """Load the kernel constants of a device class."""
-    path = locate(_ROOT, "profile", name)
-    return build(Profile, {"id": path.stem, **read_mapping(path)}, path=path)
+def load_class(name: str) -> DeviceClass:
+    """Load the constants that all devices of a class share."""
+    path = locate(_ROOT, "device class", name, folder="classes")
+    return build(DeviceClass, {"id": path.stem, **read_mapping(path)}, path=path)
 
 
-def load_measured(name: str | Path | MeasuredProfile) -> MeasuredProfile:
+def load_profile(name: str | Path | MeasuredProfile) -> MeasuredProfile:
     """Load a measured profile by name, from a file that `capsim calibrate` wrote, or pass one through.
 
     Raises
@@ -181,48 +191,51 @@ def load_measured(name: str | Path | MeasuredProfile) -> MeasuredProfile:
     if isinstance(name, MeasuredProfile):
         return name
     if is_path(name):
-        return _measured(Path(name))
-    known = measured_names()
+        return _profile(Path(name))
+    known = names("profiles")
     if str(name).lower() not in known:
         raise unknown("profile", str(name), known, fields=["profile"])
-    return _shipped_measured(str(name).lower())
-
-
-def measured_names() -> list[str]:
-    """The measured profiles that come with the catalogue."""
-    return names("profiles/measured")
+    return _shipped_profile(str(name).lower())
 
 
 @cache
-def _shipped_measured(name: str) -> MeasuredProfile:
-    return _measured(_ROOT / "profiles" / "measured" / f"{name}.yaml")
+def _shipped_profile(name: str) -> MeasuredProfile:
+    return _profile(_ROOT / "profiles" / f"{name}.yaml")
 
 
-def _measured(path: Path) -> MeasuredProfile:
+def _profile(path: Path) -> MeasuredProfile:
     """Read a measured profile; what is of another format or version is refused before its fields are."""
     document = read_mapping(path)
-    if document.get("format") != MEASURED_FORMAT:
+    if document.get("format") != FORMAT:
         raise InputError(f"{path}: is no profile of capsim calibrate; its format does not say so")
     version = document.get("version")
-    if isinstance(version, int) and not isinstance(version, bool) and version > MEASURED_VERSION:
+    if isinstance(version, int) and not isinstance(version, bool) and version > VERSION:
         raise InputError(
-            f"{path}: is a profile of version {shown(version)}, and this capsim reads version {MEASURED_VERSION};"
-            " update capsim"
+            f"{path}: is a profile of version {shown(version)}, and this capsim reads version {VERSION}; update capsim"
         )
-    profile = build(MeasuredProfile, {"id": id_of(path), **document}, path=path)
+    profile = build(MeasuredProfile, {"id": id_of(path), **_renamed(document)}, path=path)
     device = profile.device
     with placed(path):
         if isinstance(device, str) and device not in names("devices"):
             raise unknown("device", device, names("devices"), fields=["device"])
-        if isinstance(device, Device) and device.profile not in names("profiles"):
-            raise unknown("profile", device.profile, names("profiles"), fields=["device.profile"])
+        if isinstance(device, Device) and device.device_class not in names("classes"):
+            raise unknown("device class", device.device_class, names("classes"), fields=["device.device_class"])
     return profile
 
 
+def _renamed(document: dict[str, Any]) -> dict[str, Any]:
+    """A profile whose sheet calls the class of its device by the name that earlier versions wrote."""
+    sheet = document.get("device")
+    if not isinstance(sheet, dict) or "profile" not in sheet or "device_class" in sheet:
+        return document
+    told = {"device_class" if name == "profile" else name: value for name, value in sheet.items()}
+    return {**document, "device": told}
+
+
 @cache
-def link_profiles() -> dict[str, LinkProfile]:
+def link_classes() -> dict[str, LinkClass]:
     """Load the constants of every link technology, by kind."""
-    return {entry.id: entry for entry in _entries(_ROOT / "links.yaml", LinkProfile)}
+    return {entry.id: entry for entry in _entries(_ROOT / "links.yaml", LinkClass)}
 
 
 def _entries(path: Path, kind: type[Entry]) -> list[Entry]:

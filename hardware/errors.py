@@ -149,9 +149,7 @@ def sentence(error: ValidationError, fields_beside: Callable[[Location], Sequenc
     path = ".".join(map(str, location))
     if kind == "extra_forbidden":
         fields = fields_beside(location)
-        close = nearest(str(location[-1]), fields, most=1)
-        hint = f"; did you mean {close[0]!r}?" if close else f"; valid: {', '.join(fields)}" if fields else ""
-        return f"unknown key {shown(path)}{hint}", location
+        return f"unknown key {shown(path)}{_hint(str(location[-1]), fields)}", location
     if kind == "missing":
         return f"{path!r} is missing", location
     branches = list(dict.fromkeys(_complaint(problem) for problem in problems if _place(problem) == location))
@@ -159,6 +157,18 @@ def sentence(error: ValidationError, fields_beside: Callable[[Location], Sequenc
     if not path or kind == "value_error":
         return (f"{path}: {text}" if path else text), location
     return f"{path}={shown(value)}: {text}", location
+
+
+_RENAMED = {"profile": "device_class"}
+"""Keys that had another name in earlier versions."""
+
+
+def _hint(key: str, fields: Sequence[str]) -> str:
+    """What to write in the place of an unknown key."""
+    if _RENAMED.get(key) in fields:
+        return f"; it is now called {_RENAMED[key]!r}"
+    close = nearest(key, fields, most=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; valid: {', '.join(fields)}" if fields else ""
 
 
 def _place(problem: ErrorDetails) -> Location:

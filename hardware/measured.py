@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from hardware.profile import Precision, Profile
+from hardware.classes import DeviceClass, Precision
 from hardware.quantity import Bandwidth, Bytes, Seconds
 from hardware.sheet import NO_FLAG, Count, Name, Positive, Seen, Sheet, Words
 from hardware.spec import Device
@@ -83,7 +83,7 @@ class StackConstants(Sheet):
     """Time of drawing one random number for dropout, where that is not hidden behind the memory's."""
 
 
-class Score(Sheet):
+class HeldOutScore(Sheet):
     """How far off times of one phase were, on rows that the fit had not seen."""
 
     phase: Phase
@@ -119,7 +119,8 @@ class MeasuredProfile(Sheet):
     seen: Seen
     device: Annotated[Annotated[Name, Tag("[name]")] | Annotated[Device, Tag("[sheet]")], Discriminator(_said)]
     """Its name in the catalogue, or the whole sheet of a device that is not there."""
-    constants: Profile
+    constants: DeviceClass
+    """Those of the device's class, with what was measured in their place."""
     fitted: tuple[Precision, ...] = ()
     """Number formats whose products were measured; the others' constants are borrowed."""
     links: dict[CollectiveName, dict[Count, LinkConstants]] = {}
@@ -127,7 +128,7 @@ class MeasuredProfile(Sheet):
     stacks: dict[Name, StackConstants] = {}
     products: dict[Precision, Shapes] = {}
     attentions: dict[Precision, Shapes] = {}
-    held_out: Annotated[tuple[Score, ...], Field(max_length=100)] = ()
+    held_out: Annotated[tuple[HeldOutScore, ...], Field(max_length=100)] = ()
     borrowed: dict[Annotated[str, Field(max_length=80)], Words] = {}
     """Constants that the data could not determine, and where each comes from."""
 

@@ -40,7 +40,7 @@ class Peak(Sheet):
     bf16_without_tensor_cores: ComputeRate | None = None
 
 
-class Memory(Sheet):
+class DeviceMemory(Sheet):
     """Memory of one device."""
 
     kind: Words
@@ -117,10 +117,10 @@ class Device(Sheet):
     vendor: Words
     architecture: Words
     kind: Literal["gpu", "tpu", "cpu"]
-    profile: Name
-    """The set of kernel constants in profiles/ that prices work on this device."""
+    device_class: Name
+    """The set of kernel constants in classes/ that times work on this device: parts with one chip share it."""
     peak: Peak
-    memory: Memory
+    memory: DeviceMemory
     processors: Count
     """Streaming multiprocessors, compute units, 128x128 matrix units, or the cores that compute."""
     cores: Count | None = None
@@ -143,7 +143,7 @@ class Link(Sheet):
     """One level of wiring: what joins the devices of a pair, a node, a cluster or several pods."""
 
     kind: Name
-    """The technology; its constants (latency, achievable share of the rate) are in profiles/links.yaml."""
+    """The technology; its constants (latency, achievable share of the rate) are in links.yaml."""
     topology: Topology
     bandwidth: Bandwidth
     """In one direction, of `shared_by` devices together; for a torus of one link."""
@@ -297,13 +297,13 @@ class Figure(Provenance):
 
 __all__ = [
     "Device",
+    "DeviceMemory",
     "Failures",
     "Figure",
     "Grid",
     "Host",
     "Interconnect",
     "Link",
-    "Memory",
     "Overhead",
     "Peak",
     "Power",

@@ -6,6 +6,7 @@
 True
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
         profile_text,
         profiles_for,
     )
-    from simulator.renting.planning import plan
+    from simulator.renting.rent import rent
     from simulator.renting.scaling import Scaling, scale
     from simulator.renting.sweeping import Option, Refused, sweep
     from simulator.renting.wishes import Outlook
@@ -79,11 +80,11 @@ _HOMES = {
     "load_profile": "simulator.profiling.profiles",
     "load_stack": "simulator.specs.loading",
     "load_system": "hardware.catalogue",
-    "plan": "simulator.renting.planning",
     "profile_constants": "simulator.profiling.profiles",
     "profile_hosts": "simulator.profiling.profiles",
     "profile_text": "simulator.profiling.profiles",
     "profiles_for": "simulator.profiling.profiles",
+    "rent": "simulator.renting.rent",
     "resolve": "simulator.scenario.scenario",
     "roofline": "simulator.answers.roofline",
     "scale": "simulator.renting.scaling",
@@ -133,11 +134,11 @@ __all__ = [
     "load_profile",
     "load_stack",
     "load_system",
-    "plan",
     "profile_constants",
     "profile_hosts",
     "profile_text",
     "profiles_for",
+    "rent",
     "resolve",
     "roofline",
     "scale",
@@ -150,8 +151,16 @@ __all__ = [
 ]
 
 
+_RENAMED = {"plan": "rent"}
+"""Public names of earlier versions, which still work."""
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name on its first use."""
+    if name in _RENAMED:
+        message = f"simulator.{name} is now called simulator.{_RENAMED[name]}"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return __getattr__(_RENAMED[name])
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

@@ -19,7 +19,7 @@ from simulator.commands import (
     estimating,
     evidence,
     measuring,
-    planning,
+    renting,
     scaling,
     searching,
     verifying,
@@ -31,7 +31,7 @@ _INTERRUPTED = 130
 _COMMANDS = (
     estimating,
     searching,
-    planning,
+    renting,
     scaling,
     whatif,
     dashboard,

@@ -13,8 +13,8 @@ import simulator
 from dashboard.choices.state import Choices, Field
 from dashboard.choices.uploaded import is_uploaded, profile_of, system_of, title_of
 from hardware import catalogue
+from hardware.classes import Precision
 from hardware.errors import InputError
-from hardware.profile import Precision
 from simulator.pricing.measured import suits
 from simulator.specs.loading import names
 from simulator.specs.model import Objective
@@ -104,7 +104,7 @@ def _money() -> tuple[Field, ...]:
         Field("grid", "Grid", "choice", tuple(catalogue.grids())),
         Field("overhead", "Overhead", "choice", tuple(catalogue.overheads())),
         Field("constants", "Constants", "choice", ("none",)),
-        Field("profile", "Measured profile", "choice", tuple(catalogue.measured_names()), example="none"),
+        Field("profile", "Measured profile", "choice", tuple(catalogue.names("profiles")), example="none"),
     )
 
 
@@ -126,7 +126,7 @@ def offered(each: Field, choices: Choices, held: Iterable[str] = ()) -> Field:
     own = (str(value),) if is_uploaded(value) else ()
     options = (*each.options, *own)
     if each.name == "profile":
-        options = (*_profiles(choices), *(name for name in held if name not in own and _serves(name, choices)), *own)
+        options = (*_profiles(choices), *(name for name in held if name not in own and _suits(name, choices)), *own)
         options = options if value is None or value in options else (*options, str(value))
     labels = tuple(map(title_of, options))
     return replace(each, options=options, labels=labels, example=each.example if options else "none for this device")
@@ -153,7 +153,7 @@ def _profiles(choices: Choices) -> tuple[str, ...]:
         return ()
 
 
-def _serves(name: str, choices: Choices) -> bool:
+def _suits(name: str, choices: Choices) -> bool:
     """Whether an uploaded profile speaks for the devices of the system."""
     found = simulator.load_profile(profile_of(name))
     if is_host(choices.text("system")):

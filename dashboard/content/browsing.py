@@ -177,18 +177,18 @@ def _at_hand(part: str, choices: Choices) -> str | None:
         return None
     if part == "prices":
         return next((price.id for price in catalogue.prices() if price.device == device.id), None)
-    if part == "measured":
+    if part == "profiles":
         chosen = choices["profile"]
         return str(chosen) if chosen else next(iter(simulator.profiles_for(choices.text("system"))), None)
-    return {"devices": device.id, "profiles": device.profile}.get(part)
+    return {"devices": device.id, "classes": device.device_class}.get(part)
 
 
 def usable(part: str, name: str) -> bool:
     """Whether a scenario can use an entry."""
     if part == "stacks":
         return any(known.device.kind == load_stack(name).platform for known in _systems())
-    if part == "measured":  # one of a device that the catalogue lacks has no system to run on
-        return isinstance(catalogue.load_measured(name).device, str)
+    if part == "profiles":  # one of a device that the catalogue lacks has no system to run on
+        return isinstance(catalogue.load_profile(name).device, str)
     return part in _USES
 
 
@@ -260,9 +260,9 @@ def _price(name: str, choices: Choices) -> Values:
     return {**({} if fits else _on(device)), "price": name, "price_kind": None}
 
 
-def _measured(name: str, choices: Choices) -> Values:
+def _profile(name: str, choices: Choices) -> Values:
     """A measured profile, on the system at hand or on a plain host of its device."""
-    known = catalogue.load_measured(name).device_id
+    known = catalogue.load_profile(name).device_id
     at_hand = next((system for system in _systems() if system.id == choices["system"]), None)
     fits = at_hand is not None and at_hand.device.id == known
     return {**({} if fits else _on(known)), "profile": name}
@@ -287,7 +287,7 @@ _USES: Mapping[str, Callable[[str, Choices], Values]] = {
     "models": _model,
     "stacks": _stack,
     "prices": _price,
-    "measured": _measured,
+    "profiles": _profile,
     "grids": lambda name, _: {"grid": name},
     "overheads": lambda name, _: {"overhead": name},
 }

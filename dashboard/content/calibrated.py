@@ -10,16 +10,16 @@ import numpy as np
 
 import simulator
 from dashboard.content import exports
-from dashboard.content.calibrating import Calibrated, Question, Rows
+from dashboard.content.calibrating import Calibrated, CalibrateQuestion, Rows
 from hardware import units
-from hardware.measured import Score
+from hardware.measured import HeldOutScore
 from simulator import MeasuredProfile
-from simulator.profiling.comparison import Part
+from simulator.profiling.comparison import PhaseRows
 from simulator.profiling.constants import in_words
 from simulator.profiling.in_words import PHASES
 
 
-def headlines(profile: MeasuredProfile) -> list[Score]:
+def headlines(profile: MeasuredProfile) -> list[HeldOutScore]:
     """How far off each kind of work is on rows that were held out: of each, the score of most rows."""
     phases = dict.fromkeys(score.phase for score in profile.held_out)
     return [
@@ -28,12 +28,12 @@ def headlines(profile: MeasuredProfile) -> list[Score]:
     ]
 
 
-def is_taken(profile: MeasuredProfile, score: Score) -> bool:
+def is_taken(profile: MeasuredProfile, score: HeldOutScore) -> bool:
     """Whether the fit that was scored stands in the profile, or the catalogue's constants do."""
     return not any(f"{score.phase}.{word}" in profile.borrowed for word in score.what.split())
 
 
-def error_of(score: Score) -> float:
+def error_of(score: HeldOutScore) -> float:
     """The median error of what estimates use: with the nearest shapes where a profile keeps them."""
     return score.median if score.with_residuals is None else score.with_residuals
 
@@ -91,7 +91,7 @@ _KNOWN: dict[Rows, str] = {
 _SAME = "The catalogue's constants stand for them: nothing that was measured gave better ones."
 
 
-def errors_in_words(part: Part, predicted: str, rows: Rows) -> str:
+def errors_in_words(part: PhaseRows, predicted: str, rows: Rows) -> str:
     """How far off all rows of a kind of work are."""
     before, after = part.errors(part.before_s), part.errors(getattr(part, predicted))
     told = (
@@ -114,7 +114,7 @@ def as_errors(calibrated: Calibrated) -> dict[str, Any]:
     return {**calibrated.comparison.to_dict(), "held_out": held_out, "borrowed": calibrated.profile.borrowed}
 
 
-def as_python(asked: Question) -> str:
+def as_python(asked: CalibrateQuestion) -> str:
     """A program that does the same."""
     files = [each.name for each in asked.rows]
     rows_of = {"rows_of": asked.rows_of} if asked.rows_of else {}
@@ -139,7 +139,7 @@ def as_python(asked: Question) -> str:
     )
 
 
-def as_command(asked: Question) -> str:
+def as_command(asked: CalibrateQuestion) -> str:
     """The command that prints the same, as far as it does."""
     files = [shlex.quote(each.name) for each in asked.rows]
     if asked.fits:

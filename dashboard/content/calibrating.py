@@ -19,7 +19,7 @@ from hardware import catalogue
 from hardware.errors import InputError
 from hardware.measured import Phase
 from simulator import Comparison, MeasuredProfile
-from simulator.profiling.comparison import WORDS, Part
+from simulator.profiling.comparison import WORDS, PhaseRows
 from simulator.profiling.constants import Told
 from simulator.profiling.tables import reading as tables
 
@@ -32,7 +32,7 @@ MOST_FILES = 8
 """That are read at once."""
 BY_SIZE, HISTOGRAM = "by size", "histogram"
 FIELDS = (
-    Field(SHIPPED, "Profile", "choice", tuple(catalogue.measured_names())),
+    Field(SHIPPED, "Profile", "choice", tuple(catalogue.names("profiles"))),
     Field(
         DO,
         "What to do with the files",
@@ -62,7 +62,7 @@ Rows = Literal["fitted", "kept", "others"]
 
 
 @dataclass(frozen=True)
-class Question:
+class CalibrateQuestion:
     """What is asked; equal files make equal questions."""
 
     profile: str
@@ -125,7 +125,7 @@ def usual(choices: Choices) -> str:
     return next(iter(suiting), OPENING)
 
 
-def question(choices: Choices, uploads: Sequence[Upload] = ()) -> Question:
+def question(choices: Choices, uploads: Sequence[Upload] = ()) -> CalibrateQuestion:
     """What is asked, without what has no part in it.
 
     Raises
@@ -135,7 +135,7 @@ def question(choices: Choices, uploads: Sequence[Upload] = ()) -> Question:
     """
     if len(uploads) > MOST_FILES:
         raise InputError(f"{len(uploads)} files were uploaded; remove some, {MOST_FILES} are the most")
-    asked = Question(_text(choices, SHIPPED) or usual(choices), tuple(uploads))
+    asked = CalibrateQuestion(_text(choices, SHIPPED) or usual(choices), tuple(uploads))
     if len(asked.profiles) > 1:
         one, other = asked.profiles[:2]
         raise InputError(f"{other.name}: is a second profile beside {one.name}; remove one of them")
@@ -145,7 +145,7 @@ def question(choices: Choices, uploads: Sequence[Upload] = ()) -> Question:
     return replace(asked, device=device, rows_of=_rows_of(choices, asked, device))
 
 
-def _rows_of(choices: Choices, asked: Question, device: str | None) -> str | None:
+def _rows_of(choices: Choices, asked: CalibrateQuestion, device: str | None) -> str | None:
     """The device as tables name it, where that has to be said."""
     tables_in = [each for each in asked.rows if each.kind == "table"]
     if not tables_in:
@@ -188,12 +188,12 @@ def _devices(upload: Upload) -> tuple[str, ...]:
     return _DEVICES.get(upload, read)
 
 
-def is_known(asked: Question) -> bool:
+def is_known(asked: CalibrateQuestion) -> bool:
     """Whether the answer takes no time."""
     return _FOUND.knows(asked)
 
 
-def found(asked: Question, tell: Tell | None = None) -> Calibrated:
+def found(asked: CalibrateQuestion, tell: Tell | None = None) -> Calibrated:
     """The profile that is asked for, beside what was measured.
 
     Parameters
@@ -222,7 +222,7 @@ def found(asked: Question, tell: Tell | None = None) -> Calibrated:
     return _FOUND.get(asked, compute)
 
 
-def _compute(asked: Question, say: Tell) -> Calibrated:
+def _compute(asked: CalibrateQuestion, say: Tell) -> Calibrated:
     """Ask the public API."""
     if not asked.uploads:
         say(asked.profile)
@@ -241,7 +241,7 @@ def _compute(asked: Question, say: Tell) -> Calibrated:
         return _described(profile, simulator.compare_profile(profile, files, rows_of=asked.rows_of), asked)
 
 
-def _described(profile: MeasuredProfile, comparison: Comparison, asked: Question) -> Calibrated:
+def _described(profile: MeasuredProfile, comparison: Comparison, asked: CalibrateQuestion) -> Calibrated:
     """A profile with all that is told of it."""
     name = asked.profile
     if not name:
@@ -251,7 +251,7 @@ def _described(profile: MeasuredProfile, comparison: Comparison, asked: Question
     return Calibrated(profile, comparison, constants, name, rows)
 
 
-def part_of(calibrated: Calibrated, choices: Choices) -> tuple[Phase, Part | None]:
+def part_of(calibrated: Calibrated, choices: Choices) -> tuple[Phase, PhaseRows | None]:
     """The kind of work that is drawn, and its rows, if anything was measured of it."""
     parts = calibrated.comparison.parts
     first: Phase = next(iter(parts), "gemm")

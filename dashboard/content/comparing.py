@@ -139,7 +139,7 @@ def _shortened(text: str, most: int = _WORD) -> str:
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparedRow:
     """One scenario with its answer, or with what is wrong with it."""
 
     label: str
@@ -148,12 +148,12 @@ class Row:
     problem: InputError | None = None
 
 
-def answered(rows: Sequence[Row]) -> list[tuple[str, Answer]]:
+def answered(rows: Sequence[ComparedRow]) -> list[tuple[str, Answer]]:
     """The scenarios that have an answer, with their labels."""
     return [(row.label, row.found) for row in rows if row.found is not None]
 
 
-def results(rows: Sequence[Row]) -> list[dict[str, str]]:
+def results(rows: Sequence[ComparedRow]) -> list[dict[str, str]]:
     """The answers as a table for reading."""
     known = [found.estimate.run for _, found in answered(rows)]
     long = any(matters(run.time_s, run.expected_time_s) for run in known)
@@ -253,7 +253,7 @@ def _plain(value: Any) -> str:
     return f"{value:,.0f}" if isinstance(value, int | float) else str(value)
 
 
-def rests_on(rows: Sequence[Row]) -> list[dict[str, str]]:
+def rests_on(rows: Sequence[ComparedRow]) -> list[dict[str, str]]:
     """What of each answer is from a spec sheet, what was fitted, and what was measured."""
     return [{"scenario": label, **_basis(found)} for label, found in answered(rows)]
 
@@ -262,7 +262,7 @@ def _basis(found: Answer) -> dict[str, str]:
     """What one answer rests on."""
     estimate, known = found.estimate, found.estimate.evidence
     seen = Counter(told.seen for _, value, told in found.scenario.system.figures() if told and value is not None)
-    shares = sorted((estimate.served or {}).items(), key=lambda item: -item[1])
+    shares = sorted((estimate.basis or {}).items(), key=lambda item: -item[1])
     measured = [f"{units.percent(share)} {WORDS[tier]}" for tier, share in shares if share >= _SHARES]
     return {
         "spec sheet": ", ".join(f"{number} {how}" for how, number in seen.most_common()) or "no sources named",
@@ -294,12 +294,12 @@ def as_command(rows: Sequence[Choices]) -> str:
     return "\n".join(map(exports.as_command, rows))
 
 
-def as_yaml(rows: Sequence[Row]) -> str:
+def as_yaml(rows: Sequence[ComparedRow]) -> str:
     """A file for each scenario that ``capsim estimate`` reads, one document after the other."""
     return "---\n".join(exports.as_yaml(row.choices, row.found) for row in rows if row.found is not None)
 
 
-def as_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def as_rows(rows: Sequence[ComparedRow]) -> list[dict[str, Any]]:
     """The answers as a table for a spreadsheet, in SI units."""
     return [{"scenario": label, **_figures(found.estimate)} for label, found in answered(rows)]
 

@@ -40,7 +40,7 @@ _PAUSE = 0.1
 Found = TypeVar("Found")
 
 
-class StoppedError(Exception):
+class WorkStoppedError(Exception):
     """Somebody wants the work no longer."""
 
 
@@ -77,7 +77,7 @@ class Shared(Generic[Found]):
                 return self._begun().result(timeout=_PAUSE)
             except TimeoutError:
                 tell(self._said)
-            except StoppedError:  # by somebody else who waited
+            except WorkStoppedError:  # by somebody else who waited
                 continue
 
     def stop(self) -> None:
@@ -104,7 +104,7 @@ class Shared(Generic[Found]):
     def _heard(self, words: str) -> None:
         """Keep how far it is."""
         if not self._wanted:
-            raise StoppedError
+            raise WorkStoppedError
         self._said = words
 
 
@@ -119,7 +119,7 @@ VALIDATION = Shared(_validation)
 @cache
 def device_class(device: str) -> str:
     """The class of a device, whose constants are fitted together."""
-    return load_device(device).profile
+    return load_device(device).device_class
 
 
 def group_of(outcome: Outcome, grouping: str) -> str:

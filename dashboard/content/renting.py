@@ -14,7 +14,7 @@ from dashboard.content.answers import Kept, Tell, in_words
 from dashboard.content.searching import sent
 from hardware import catalogue, units
 from simulator import Option, Outlook, Refused
-from simulator.renting.planning import KINDS, sources
+from simulator.renting.rent import KINDS, sources
 
 _DAYS = (1, 2, 3, 5, 7, 10, 14, 21, 30, 45, 60, 90, 120, 180)
 _ANY = "any"
@@ -60,7 +60,7 @@ def question(choices: Choices) -> Choices:
 
 
 def limits(choices: Choices) -> dict[str, Any]:
-    """Deadline, budget and chance, as `simulator.plan` takes them."""
+    """Deadline, budget and chance, as `simulator.rent` takes them."""
     deadline, budget = choices.text("rent_deadline"), choices.text("rent_budget")
     wanted = {
         "deadline": None if deadline == _ANY else deadline,
@@ -71,7 +71,7 @@ def limits(choices: Choices) -> dict[str, Any]:
 
 
 def given(choices: Choices) -> dict[str, Any]:
-    """What `simulator.plan` takes for the choices, without the limits."""
+    """What `simulator.rent` takes for the choices, without the limits."""
     inside = {"purchase_price": None, "lifetime": None, "electricity": None, "price": None, "price_kind": None}
     scenario = arguments(choices.change({**inside, "devices": None}))
     del scenario["system"]
@@ -89,7 +89,7 @@ def given(choices: Choices) -> dict[str, Any]:
 def found(
     choices: Choices, tell: Tell | None = None, seen: Callable[[Option | Refused], None] | None = None
 ) -> Outlook:
-    """What `simulator.plan` says under the limits that are chosen, or the `InputError` that it raises.
+    """What `simulator.rent` says under the limits that are chosen, or the `InputError` that it raises.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def found(
     """
     progress = in_words(tell, lambda done, of: f"{done:,} of {of:,} systems and numbers of devices")
     asked = question(choices)
-    every = _OUTLOOKS.get(asked, lambda: simulator.plan(**given(choices), progress=progress, seen=seen))
+    every = _OUTLOOKS.get(asked, lambda: simulator.rent(**given(choices), progress=progress, seen=seen))
     return _JUDGED.get((asked, choices.only(LIMITS)), lambda: every.within(**limits(choices)))
 
 
@@ -142,7 +142,7 @@ def opened(choices: Choices, option: Option) -> dict[str, Value | None]:
 def as_python(choices: Choices) -> str:
     """A program that says the same."""
     return exports.as_program(
-        f"found = {exports.as_call('simulator.plan', {**given(choices), **limits(choices)})}",
+        f"found = {exports.as_call('simulator.rent', {**given(choices), **limits(choices)})}",
         "for option in found.front:",
         "    print(option.system, option.devices, option.time_s, option.cost_usd, found.chances(option))",
     )
@@ -159,4 +159,4 @@ def as_command(choices: Choices) -> str:
             words.append(f"--{name.replace('_', '-')} {shlex.quote(text)}")
     words += ["--every-plan"] if "every_plan" in asked else []
     scenario = exports.scenario_words(choices.change(dict.fromkeys(WITHOUT)))
-    return f"capsim plan {scenario} {' '.join(words)}"
+    return f"capsim rent {scenario} {' '.join(words)}"

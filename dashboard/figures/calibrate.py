@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dashboard.figures.axes import TIME, Measure, logarithmic
 from dashboard.figures.theme import BLUE, GREY, ORANGE, laid_out
 from hardware import units
-from simulator.profiling.comparison import SIZES, WORDS, Part
+from simulator.profiling.comparison import SIZES, WORDS, PhaseRows
 
 MOST = 500
 """Rows that are drawn of one kind of work: more hide each other, and take time to send."""
@@ -39,7 +39,7 @@ _MEASURES = {
 """Of sizes, by their unit."""
 
 
-def drawn(part: Part, most: int = MOST) -> NDArray[np.intp]:
+def drawn(part: PhaseRows, most: int = MOST) -> NDArray[np.intp]:
     """Which rows are drawn: all, or every second, third, ... by their size."""
     order = np.argsort(part.size, kind="stable")
     if len(order) <= most:
@@ -47,7 +47,7 @@ def drawn(part: Part, most: int = MOST) -> NDArray[np.intp]:
     return np.asarray(order[np.unique(np.linspace(0, len(order) - 1, most).astype(np.intp))])
 
 
-def agreement(part: Part, predicted: str) -> go.Figure:
+def agreement(part: PhaseRows, predicted: str) -> go.Figure:
     """Predicted against measured times, by the catalogue and by the profile.
 
     Parameters
@@ -69,14 +69,14 @@ def agreement(part: Part, predicted: str) -> go.Figure:
     return laid_out(figure, height=_HEIGHT, legend=True, bottom=80)
 
 
-def _columns(part: Part, predicted: str) -> dict[str, NDArray[np.float64]]:
+def _columns(part: PhaseRows, predicted: str) -> dict[str, NDArray[np.float64]]:
     """Predicted times by who says them."""
     return {"catalogue": part.before_s, "profile": getattr(part, predicted)}
 
 
 def _add_points(
     figure: go.Figure,
-    part: Part,
+    part: PhaseRows,
     predicted: str,
     across: NDArray[np.float64],
     up: Mapping[str, NDArray[np.float64]],
@@ -108,7 +108,7 @@ def _marker(side: str, points: int) -> dict[str, object]:
     }
 
 
-def _told(part: Part, column: NDArray[np.float64], rows: NDArray[np.intp], side: str) -> list[str]:
+def _told(part: PhaseRows, column: NDArray[np.float64], rows: NDArray[np.intp], side: str) -> list[str]:
     """Rows in words."""
     return [
         f"<b>{escape(part.words[row])}</b><br>measured {units.duration(part.measured_s[row])}<br>{side}: "
@@ -117,7 +117,7 @@ def _told(part: Part, column: NDArray[np.float64], rows: NDArray[np.intp], side:
     ]
 
 
-def by_size(part: Part, predicted: str) -> go.Figure:
+def by_size(part: PhaseRows, predicted: str) -> go.Figure:
     """How far off each row is, by its size.
 
     Parameters
@@ -140,7 +140,7 @@ def by_size(part: Part, predicted: str) -> go.Figure:
     return laid_out(figure, height=_HEIGHT, legend=True, bottom=80)
 
 
-def _size_words(part: Part) -> str:
+def _size_words(part: PhaseRows) -> str:
     """What sizes are, for the axis."""
     if part.phase in ("gemm", "attention", "step"):
         return "FLOP of one call" if part.phase != "step" else "FLOP of one step"
@@ -155,7 +155,7 @@ def _ratio_axis(reach: float) -> dict[str, object]:
     return {"type": "log", "range": [-high, high], "tickvals": ticks, "ticktext": [f"x{tick:g}" for tick in ticks]}
 
 
-def histogram(part: Part, predicted: str) -> go.Figure:
+def histogram(part: PhaseRows, predicted: str) -> go.Figure:
     """How many rows are how far off.
 
     Parameters
@@ -195,7 +195,7 @@ def _bins(edges: NDArray[np.float64], counts: NDArray[np.intp], side: str) -> li
     return [f"<b>{bin_}</b><br>{side}: {count:,} rows" for bin_, count in zip(words, counts.tolist(), strict=True)]
 
 
-def alt(part: Part, predicted: str) -> str:
+def alt(part: PhaseRows, predicted: str) -> str:
     """What the figures show, for those who do not see them."""
     errors = (part.errors(column) for column in _columns(part, predicted).values())
     medians: Sequence[str] = [

@@ -19,7 +19,7 @@ _POINTS = 200
 _ENDLESS = float("inf")
 
 
-class Group(NamedTuple):
+class OptionGroup(NamedTuple):
     """Options that look alike in a figure."""
 
     name: str
@@ -27,15 +27,15 @@ class Group(NamedTuple):
     look: dict[str, Any]
 
 
-def groups(outlook: Outlook) -> list[Group]:
+def groups(outlook: Outlook) -> list[OptionGroup]:
     """Options with a price by what they are worth, as they are drawn; those on top last."""
     known = [option for option in outlook.options if option.cost_usd < _ENDLESS and option.time_s < _ENDLESS]
     kept = [option for option in known if outlook.keeps(option)]
     other = [option for option in known if not outlook.keeps(option)]
     found = [
-        Group("misses a limit", tuple(other), _marks(GREY, "x-thin-open", 6)),
-        Group("within the limits", tuple(kept), _marks(GREEN, "circle", 7)),
-        Group(
+        OptionGroup("misses a limit", tuple(other), _marks(GREY, "x-thin-open", 6)),
+        OptionGroup("within the limits", tuple(kept), _marks(GREEN, "circle", 7)),
+        OptionGroup(
             "not beaten in both",
             outlook.front,
             {
@@ -50,7 +50,7 @@ def groups(outlook: Outlook) -> list[Group]:
         ("fastest in the budget", outlook.fastest, PURPLE, "triangle-up"),
     ):
         if option is not None and option.cost_usd < _ENDLESS:
-            found.append(Group(name, (option,), _marks(colour, symbol, 16)))
+            found.append(OptionGroup(name, (option,), _marks(colour, symbol, 16)))
     return [group for group in found if group.options]
 
 

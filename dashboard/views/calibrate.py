@@ -12,7 +12,7 @@ from dashboard.choices.scenario import fields
 from dashboard.choices.state import Choices, opening
 from dashboard.choices.uploaded import ENDINGS, NOTE, Upload, has
 from dashboard.content import calibrated, calibrating, exports
-from dashboard.content.calibrating import BY_NAME, FIELDS, Calibrated, Question
+from dashboard.content.calibrating import BY_NAME, FIELDS, Calibrated, CalibrateQuestion
 from dashboard.content.glossary import explain
 from dashboard.controls import Said, control
 from dashboard.figures import calibrate as figures
@@ -20,9 +20,9 @@ from dashboard.lasting import known, work
 from dashboard.showing import File, complain, plain
 from hardware import units
 from hardware.errors import InputError
-from hardware.measured import Score
+from hardware.measured import HeldOutScore
 from simulator.pricing.measured import device_of
-from simulator.profiling.comparison import WORDS, Part
+from simulator.profiling.comparison import WORDS, PhaseRows
 from simulator.profiling.in_words import PHASES
 
 __all__ = ["FIELDS", "page", "prepare"]
@@ -60,7 +60,7 @@ def page(choices: Choices) -> None:
 
 def _answered(
     choices: Choices, uploads: Sequence[Upload]
-) -> tuple[Question | None, Calibrated | None, InputError | None]:
+) -> tuple[CalibrateQuestion | None, Calibrated | None, InputError | None]:
     """What is asked, the answer where it is known, and what is wrong."""
     try:
         asked = calibrating.question(choices, uploads)
@@ -144,7 +144,7 @@ def _about_files(choices: Choices, uploads: Sequence[Upload], said: Said) -> Non
         control(own, choices if chosen in named else choices.change({calibrating.ROWS: None}), said)
 
 
-def _shown(choices: Choices, asked: Question, found: Calibrated) -> None:
+def _shown(choices: Choices, asked: CalibrateQuestion, found: Calibrated) -> None:
     """What was found."""
     profile, comparison = found.profile, found.comparison
     st.subheader(plain(profile.title), anchor=False)
@@ -165,7 +165,7 @@ def _shown(choices: Choices, asked: Question, found: Calibrated) -> None:
     _share(asked, found)
 
 
-def _headlines(scores: Sequence[Score], found: Calibrated) -> None:
+def _headlines(scores: Sequence[HeldOutScore], found: Calibrated) -> None:
     """How far off each kind of work is on rows that were held out."""
     if not scores:
         st.info("Too little was measured to hold any of it out, so that no error of this profile is known.")
@@ -225,7 +225,7 @@ def _choose(choices: Choices, first: str) -> None:
             control(BY_NAME[name], choices, said)
 
 
-def _drawn(choices: Choices, found: Calibrated, part: Part) -> None:
+def _drawn(choices: Choices, found: Calibrated, part: PhaseRows) -> None:
     """Rows of one kind of work."""
     priced = choices.text(calibrating.PRICED)
     st.markdown(plain(calibrated.errors_in_words(part, priced, found.rows)))
@@ -307,7 +307,7 @@ def _profile_file(found: Calibrated) -> File:
     return File("YAML of the profile", found.file, lambda: calibrated.as_yaml(found), "application/yaml")
 
 
-def _share(asked: Question, found: Calibrated) -> None:
+def _share(asked: CalibrateQuestion, found: Calibrated) -> None:
     """What takes the answer elsewhere."""
     name = f"capsim-calibrate-{found.comparison.profile}"
     texts: tuple[tuple[str, str, Callable[[], str], str], ...] = (

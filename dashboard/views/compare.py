@@ -12,7 +12,7 @@ from dashboard.choices.scenario import BEST, fields, has_upload
 from dashboard.choices.state import Choices, Field, Value
 from dashboard.content import comparing, exports
 from dashboard.content.answers import answer, is_quick
-from dashboard.content.comparing import Row
+from dashboard.content.comparing import ComparedRow
 from dashboard.content.glossary import explain
 from dashboard.controls import Said, Scope, scenario_controls
 from dashboard.figures import compare as figures
@@ -92,23 +92,23 @@ def _prefix(number: int) -> str:
     return f"row{number}."
 
 
-def _answers(rows: Sequence[Choices], at: int) -> list[Row]:
+def _answers(rows: Sequence[Choices], at: int) -> list[ComparedRow]:
     """Every scenario with its answer."""
     named = zip(comparing.labels(rows), rows, strict=True)
     return [_answered(number, label, rows, at) for number, (label, _) in enumerate(named, start=1)]
 
 
-def _answered(number: int, label: str, rows: Sequence[Choices], at: int) -> Row:
+def _answered(number: int, label: str, rows: Sequence[Choices], at: int) -> ComparedRow:
     """One scenario with its answer, or with what is wrong with it."""
     row = rows[number - 1]
     try:
         if is_quick(row):
-            return Row(label, row, answer(row))
+            return ComparedRow(label, row, answer(row))
         stopped = _changed(rows, number, {BEST: False})
         with working(f"{label}: pricing every plan", lambda: _choose(stopped, at), key=f"stop.{number}") as tell:
-            return Row(label, row, answer(row, lambda _, considered: tell(f"{considered:,} plans")))
+            return ComparedRow(label, row, answer(row, lambda _, considered: tell(f"{considered:,} plans")))
     except InputError as error:
-        return Row(label, row, problem=error)
+        return ComparedRow(label, row, problem=error)
 
 
 def _changed(rows: Sequence[Choices], number: int, values: Mapping[str, Value | None]) -> list[Choices]:
@@ -116,7 +116,7 @@ def _changed(rows: Sequence[Choices], number: int, values: Mapping[str, Value | 
     return [row.change(values) if place == number else row for place, row in enumerate(rows, start=1)]
 
 
-def _edit(rows: Sequence[Choices], at: int, row: Row) -> None:
+def _edit(rows: Sequence[Choices], at: int, row: ComparedRow) -> None:
     """The controls of one scenario, in the side bar."""
     st.session_state[f"control.{_ROW}"] = at
     labels = comparing.labels(rows)
@@ -158,7 +158,7 @@ def _begin(rows: Sequence[Choices]) -> None:
         )
 
 
-def _table(rows: Sequence[Choices], at: int, found: Sequence[Row]) -> None:
+def _table(rows: Sequence[Choices], at: int, found: Sequence[ComparedRow]) -> None:
     """The answers in words; a click on a row edits its scenario."""
     st.session_state[_TABLE] = {"selection": {"rows": [at - 1], "columns": [], "cells": []}}
     st.dataframe(
@@ -180,7 +180,7 @@ def _picked(number: int) -> None:
         session.choose({_ROW: picked[0] + 1})
 
 
-def _buttons(rows: Sequence[Choices], at: int, row: Row) -> None:
+def _buttons(rows: Sequence[Choices], at: int, row: ComparedRow) -> None:
     """What can be done with the scenario that is edited."""
     chosen = list(rows)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -201,7 +201,7 @@ def _buttons(rows: Sequence[Choices], at: int, row: Row) -> None:
         st.button("Use in Plan", key="compare.plan", on_click=shell.send, args=("plan", whole))
 
 
-def _drawn(found: Sequence[Row]) -> None:
+def _drawn(found: Sequence[ComparedRow]) -> None:
     """Bars for time, money, energy and memory, and where the steps go."""
     named = [(label, each.estimate) for label, each in comparing.answered(found)]
     for pair in (_CHARTS[:2], _CHARTS[2:]):
@@ -215,13 +215,13 @@ def _drawn(found: Sequence[Row]) -> None:
     showing.figure(figures.steps(named), name="capsim-compare-steps", alt="Where each step goes", key="chart.steps")
 
 
-def _told(found: Sequence[Row], title: str) -> list[tuple[str, dict[str, str]]]:
+def _told(found: Sequence[ComparedRow], title: str) -> list[tuple[str, dict[str, str]]]:
     """The answers in words, for those who do not see a figure."""
     rows = comparing.results([row for row in found if row.found is not None])
     return [(row["scenario"], {title.lower(): row.get(title.lower(), row["memory"])}) for row in rows]
 
 
-def _differences(found: Sequence[Row]) -> None:
+def _differences(found: Sequence[ComparedRow]) -> None:
     """In what the scenarios differ from the first."""
     answered = comparing.answered(found)
     st.markdown("##### Where they differ", help=explain("compare_differences"))
@@ -240,7 +240,7 @@ def _differences(found: Sequence[Row]) -> None:
     st.caption("Bold on orange: not as in the first.")
 
 
-def _basis(found: Sequence[Row]) -> None:
+def _basis(found: Sequence[ComparedRow]) -> None:
     """What of each answer is read, fitted or measured."""
     st.markdown("##### What each answer rests on", help=explain("compare_basis"))
     st.dataframe(
@@ -252,7 +252,7 @@ def _basis(found: Sequence[Row]) -> None:
     )
 
 
-def _share(rows: Sequence[Choices], found: Sequence[Row]) -> None:
+def _share(rows: Sequence[Choices], found: Sequence[ComparedRow]) -> None:
     """What takes the answers elsewhere."""
     answered = comparing.answered(found)
     texts: tuple[tuple[str, str, Callable[[], str], str], ...] = (

@@ -16,7 +16,7 @@ from dashboard.content.answers import Answer
 from dashboard.content.glossary import explain
 from dashboard.controls import ask
 from dashboard.figures import plan as figures
-from dashboard.figures.served import served
+from dashboard.figures.basis import basis
 from dashboard.showing import plain
 from hardware import units
 from simulator import Estimate, Improvement
@@ -63,7 +63,7 @@ def page(choices: Choices) -> None:
     with right:
         _limits(estimate)
         _help(choices, found)
-        if estimate.served:
+        if estimate.basis:
             _rests_on(choices, estimate)
     left, right = st.columns(2, gap="medium")
     with left:
@@ -160,12 +160,12 @@ def _help(choices: Choices, found: Answer) -> None:
 
 def _rests_on(choices: Choices, estimate: Estimate) -> None:
     """What of the step was measured."""
-    st.markdown("##### What the step rests on", help=explain("served"))
+    st.markdown("##### What the step rests on", help=explain("basis"))
     showing.figure(
-        served(estimate),
-        name=exports.file_name(choices, "", kind="served"),
+        basis(estimate),
+        name=exports.file_name(choices, "", kind="basis"),
         alt="Share of the step by what it rests on",
-        key="served",
+        key="basis",
     )
     st.caption(plain(f"Measured profile: {title_of(choices.text('profile'))}."))
     if has_upload(choices):

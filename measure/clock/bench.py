@@ -12,7 +12,7 @@ import torch
 from hardware.errors import one_line
 from measure.clock import timer
 from measure.clock.compiling import compiled
-from measure.clock.kernels import UnsupportedError, Work, prepare
+from measure.clock.kernels import ReadyCase, UnsupportedError, prepare
 from measure.clock.outcomes import beyond, without
 from measure.clock.steps import prepare_step, result_of, sample_steps
 from measure.clock.timer import Effort, TooFastError, sample, sustained, times_of
@@ -102,7 +102,7 @@ class Bench:
             state=taken.state,
         )
 
-    def _replayed(self, work: Work, taken: timer.Samples) -> timer.Samples | None:
+    def _replayed(self, work: ReadyCase, taken: timer.Samples) -> timer.Samples | None:
         """Times of one call within a graph, where the device has graphs and the host would be in the way."""
         if not work.replayable or float(np.median(taken.device)) > _GRAPHED:
             return None
@@ -112,7 +112,7 @@ class Bench:
         many = sample(lambda _: replay(), self.machine, self.effort)
         return timer.Samples(tuple(time / _GRAPH_CALLS for time in many.device), many.host, many.repeats)
 
-    def _floor(self, case: Case, work: Work) -> float:
+    def _floor(self, case: Case, work: ReadyCase) -> float:
         """The least time that the device could take for a call [s]."""
         rate = self.machine.peak_flops(case.dtype) if work.amounts.flops else None
         bandwidth = self.machine.peak_bandwidth() if work.cold and case.phase != "host_copy" else None

@@ -45,7 +45,7 @@ _MIB = 2**20
 
 
 @dataclass(frozen=True)
-class Scope:
+class CaseScope:
     """How large cases may be on a device, and which kernels there are."""
 
     kind: Literal["cuda", "cpu"]
@@ -78,7 +78,7 @@ class Scope:
         return [Size(each, max(tokens // each, 1)) for tokens in (4096, 16384, 8192, 2048) for each in lengths]
 
 
-def scope_of(kind: str, *, bf16: bool = True, cache_bytes: float = 32.0 * _MIB, tiny: bool = False) -> Scope:
+def scope_of(kind: str, *, bf16: bool = True, cache_bytes: float = 32.0 * _MIB, tiny: bool = False) -> CaseScope:
     """The scope of a device.
 
     Parameters
@@ -93,15 +93,15 @@ def scope_of(kind: str, *, bf16: bool = True, cache_bytes: float = 32.0 * _MIB, 
         Whether the run is only to show that everything works.
     """
     if kind == "cpu":
-        return Scope("cpu", "fp32", ("bf16",), 32 if tiny else 8, cache_bytes=cache_bytes, tiny=tiny)
+        return CaseScope("cpu", "fp32", ("bf16",), 32 if tiny else 8, cache_bytes=cache_bytes, tiny=tiny)
     dtype: Dtype = "bf16" if bf16 else "fp16"
     others: tuple[Dtype, ...] = ("fp16", "tf32", "fp32") if bf16 else ("fp32",)
     backends = ("flash", "cudnn", "efficient", "math")
-    return Scope("cuda", dtype, others, 32 if tiny else 1, backends, cache_bytes, tiny)
+    return CaseScope("cuda", dtype, others, 32 if tiny else 1, backends, cache_bytes, tiny)
 
 
 @dataclass
-class Plan:
+class Agenda:
     """Cases in the order in which they are measured, each once."""
 
     cases: list[tuple[Tier, Case]] = field(default_factory=list)
@@ -115,10 +115,10 @@ class Plan:
                 self.cases.append((tier, case))
 
 
-def plan_of(scope: Scope, models: Sequence[Model]) -> Plan:
+def plan_of(scope: CaseScope, models: Sequence[Model]) -> Agenda:
     """All cases for a device and the named models, in order."""
     named = [shrunk(model) if scope.tiny else model for model in models]
-    plan = Plan()
+    plan = Agenda()
     plan.add("first", _first(scope))
     probes = [_gemm(scope, *shape) for shape in PROBES]
     plan.add("probe", probes)
@@ -134,16 +134,16 @@ def plan_of(scope: Scope, models: Sequence[Model]) -> Plan:
     ]
     for tier, case in _in_turn(labelled):
         plan.add(tier, [case])
-    return Plan(list(_watched(plan.cases, scope)))
+    return Agenda(list(_watched(plan.cases, scope)))
 
 
-def _gemm(scope: Scope, m: int, n: int, k: int, dtype: Dtype | None = None, operation: str = "linear") -> Case:
+def _gemm(scope: CaseScope, m: int, n: int, k: int, dtype: Dtype | None = None, operation: str = "linear") -> Case:
     """A matrix product of the device's size."""
     sizes = {"m": scope.size(m), "n": scope.size(n), "k": scope.size(k)}
     return Case(phase="gemm", operation=operation, dimensions=sizes, dtype=dtype or scope.dtype)
 
 
-def _first(scope: Scope) -> list[Case]:
+def _first(scope: CaseScope) -> list[Case]:
     """What a call costs at all, and both bandwidths."""
     small = max(int(scope.cache_bytes / 8) // 4 * 4, 4096)
     large = 4 * int(scope.cache_bytes) if not scope.graphics else 512 * _MIB
@@ -184,7 +184,7 @@ def _mixed(cases: Iterable[Case]) -> list[Case]:
     return found
 
 
-def _optimizers(scope: Scope, models: Sequence[Model]) -> list[Case]:
+def _optimizers(scope: CaseScope, models: Sequence[Model]) -> list[Case]:
     """Optimizer steps over some layers of each model, and copies to the host and back."""
     found = []
     for model in models:
@@ -206,7 +206,7 @@ def _optimizers(scope: Scope, models: Sequence[Model]) -> list[Case]:
     return found
 
 
-def _steps(scope: Scope, models: Sequence[Model]) -> list[Case]:
+def _steps(scope: CaseScope, models: Sequence[Model]) -> list[Case]:
     """Two and four layers of each model give the time of a layer and what is fixed; then another size.
 
     Then the first of them once more, compiled: that is dear, since compilers take their time.
@@ -227,12 +227,12 @@ def _steps(scope: Scope, models: Sequence[Model]) -> list[Case]:
     return found
 
 
-def usual_attention(scope: Scope, model: Model) -> str:
+def usual_attention(scope: CaseScope, model: Model) -> str:
     """Whether attention of a step is one kernel; CPUs have none that drops."""
     return "unfused" if model.dropout and not scope.graphics else "fused"
 
 
-def step_of(scope: Scope, model: Model, size: Size, layers: int, attention: str) -> Case:
+def step_of(scope: CaseScope, model: Model, size: Size, layers: int, attention: str) -> Case:
     """A training step of some layers of a model."""
     return Case(
         phase="step",
@@ -247,7 +247,7 @@ def step_of(scope: Scope, model: Model, size: Size, layers: int, attention: str)
     )
 
 
-def _divided(scope: Scope, model: Model) -> Iterator[Case]:
+def _divided(scope: CaseScope, model: Model) -> Iterator[Case]:
     """The shapes of tensor-parallel ranks."""
     size = scope.sizes_of(model)[0]
     for tp in () if scope.tiny else (2, 4, 8):
@@ -256,7 +256,7 @@ def _divided(scope: Scope, model: Model) -> Iterator[Case]:
             yield from (case for case in _by_arithmetic(cases) if case.phase in ("gemm", "attention"))
 
 
-def _spread(scope: Scope) -> Iterator[Case]:
+def _spread(scope: CaseScope) -> Iterator[Case]:
     """Every kind of kernel over the range of sizes that training has."""
     for dtype in scope.others:
         yield from (_gemm(scope, *shape, dtype=dtype) for shape in PROBES)
@@ -277,7 +277,7 @@ def _spread(scope: Scope) -> Iterator[Case]:
             yield Case(phase="optimizer", operation="adamw", dimensions=sizes, dtype="fp32", variant=variant)
 
 
-def _spread_products(scope: Scope) -> Iterator[Case]:
+def _spread_products(scope: CaseScope) -> Iterator[Case]:
     """Matrix products of every proportion; some sizes are no powers of two."""
     operations = ("linear", "input_gradient", "weight_gradient")
     number = 0
@@ -294,7 +294,7 @@ def _spread_products(scope: Scope) -> Iterator[Case]:
                 yield Case(phase="gemm", operation="batched", dimensions=sizes, dtype=scope.dtype)
 
 
-def _spread_attention(scope: Scope) -> Iterator[Case]:
+def _spread_attention(scope: CaseScope) -> Iterator[Case]:
     """Lengths, widths of heads, groups of keys, and all kernels that may be there."""
     for backend in scope.backends:
         for length in (128, 512, 2048, 8192) if scope.graphics else (128, 512):
@@ -316,7 +316,7 @@ def _spread_attention(scope: Scope) -> Iterator[Case]:
                     )
 
 
-def _spread_streams(scope: Scope) -> Iterator[Case]:
+def _spread_streams(scope: CaseScope) -> Iterator[Case]:
     """Kernels bound by memory, from what fits the cache to what does not."""
     for operation in ("layer_norm", "layer_norm_backward", "rms_norm", "rms_norm_backward", "softmax"):
         for columns in (768, 4096, 12288):
@@ -336,7 +336,7 @@ def _shuffled(cases: Iterable[Case]) -> list[Case]:
     return _mixed(found)
 
 
-def _watched(cases: Sequence[tuple[Tier, Case]], scope: Scope) -> Iterator[tuple[Tier, Case]]:
+def _watched(cases: Sequence[tuple[Tier, Case]], scope: CaseScope) -> Iterator[tuple[Tier, Case]]:
     """The same product again now and then, which shows whether the device changes."""
     shape = PROBES[1]
     for number, (tier, case) in enumerate(cases):

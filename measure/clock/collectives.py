@@ -27,7 +27,7 @@ EFFORT = Effort(warm_up_s=0.0, block_s=0.02, samples=9, most_s=2.0)
 
 
 @dataclass(frozen=True)
-class Group:
+class RankGroup:
     """Ranks that take part: so many, so far apart, from the first."""
 
     ranks: int
@@ -39,7 +39,7 @@ class Group:
         return [index * self.stride for index in range(self.ranks)]
 
 
-def groups_of(world: int, per_node: int) -> list[Group]:
+def groups_of(world: int, per_node: int) -> list[RankGroup]:
     """Every size of group: neighbours by powers of two, of a node and up to all, and one rank of each node.
 
     Parameters
@@ -55,10 +55,10 @@ def groups_of(world: int, per_node: int) -> list[Group]:
     [(2, 1), (4, 1), (8, 1), (16, 1), (2, 8)]
     """
     sizes = [2**exponent for exponent in range(1, world.bit_length()) if 2**exponent <= world]
-    near = [Group(size) for size in sorted({*sizes, per_node, world}) if 1 < size <= world]
+    near = [RankGroup(size) for size in sorted({*sizes, per_node, world}) if 1 < size <= world]
     nodes = world // max(per_node, 1)
     across = [size for size in dict.fromkeys([*sizes, nodes]) if 1 < size <= nodes] if 1 < per_node < world else []
-    return near + [Group(size, per_node) for size in across]
+    return near + [RankGroup(size, per_node) for size in across]
 
 
 def cases_of(world: int, per_node: int, backend: str, smallest: int, largest: int) -> list[Case]:
@@ -96,7 +96,7 @@ def cases_of(world: int, per_node: int, backend: str, smallest: int, largest: in
     return found
 
 
-def caller(case: Case, group: Group, handle: Any, target: str) -> Callable[[], object]:
+def caller(case: Case, group: RankGroup, handle: Any, target: str) -> Callable[[], object]:
     """Make the buffers of a collective on this rank, and its call.
 
     Parameters
@@ -136,7 +136,7 @@ def caller(case: Case, group: Group, handle: Any, target: str) -> Callable[[], o
     return lambda: dist.all_to_all_single(other, whole, group=handle)
 
 
-def _around(message: Tensor, group: Group, handle: Any) -> Callable[[], object]:
+def _around(message: Tensor, group: RankGroup, handle: Any) -> Callable[[], object]:
     """Each rank sends to the next and receives from the one before."""
     here = group.members.index(dist.get_rank())
     after, before = (group.members[(here + step) % group.ranks] for step in (1, -1))

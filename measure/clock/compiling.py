@@ -13,14 +13,16 @@ from typing import Any
 import torch
 
 from measure.clock.kernels import UnsupportedError
-from measure.clock.steps import Step
+from measure.clock.steps import TrainingStep
 from measure.device.machines import Machine, lost, out_of_memory
 
 _SWITCHES = ("TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE")
 
 
 @contextmanager
-def compiled(step: Step, machine: Machine, *, backend: str | Callable[..., Any] = "inductor") -> Iterator[Step]:
+def compiled(
+    step: TrainingStep, machine: Machine, *, backend: str | Callable[..., Any] = "inductor"
+) -> Iterator[TrainingStep]:
     """Compile the forward and backward pass of a step, without a break; what was compiled is forgotten at the end.
 
     The optimizer is the same fused kernel as without a compiler.

@@ -35,7 +35,7 @@ class UnsupportedError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Work:
+class ReadyCase:
     """A case made ready to run."""
 
     call: Call
@@ -51,7 +51,7 @@ class Work:
 Buffers = tuple[Tensor, ...]
 
 
-def prepare(case: Case, machine: Machine) -> Work:
+def prepare(case: Case, machine: Machine) -> ReadyCase:
     """Make the buffers of a case, and its call.
 
     Raises
@@ -67,7 +67,7 @@ def prepare(case: Case, machine: Machine) -> Work:
     make, run = known(case, machine)
     each = amounts(case)
     sets = [make() for _ in range(number_of_sets(case, machine))]
-    return Work(
+    return ReadyCase(
         call=lambda index: run(*sets[index % len(sets)]),
         amounts=each,
         cold=len(sets) * each.bytes > 2.0 * machine.cache_bytes,
@@ -293,7 +293,7 @@ def _embedding(case: Case, machine: Machine) -> Kernel:
     return make, _gradients_of(1) if backward else lambda table, ids: functional.embedding(ids, table)
 
 
-def _optimizer(case: Case, machine: Machine) -> Work:
+def _optimizer(case: Case, machine: Machine) -> ReadyCase:
     """A step of AdamW over parameters of equal size."""
     number = max(case.dimensions["tensors"], 1)
     size = max(case.dimensions["parameters"] // number, 1)
@@ -302,7 +302,7 @@ def _optimizer(case: Case, machine: Machine) -> Work:
         parameter.grad = torch.randn_like(parameter)
     optimizer = torch.optim.AdamW(parameters, lr=1e-6, **{case.variant: True} if case.variant != "single" else {})
     each = amounts(case)
-    return Work(lambda _: optimizer.step(), each, cold=each.bytes > 2.0 * machine.cache_bytes)
+    return ReadyCase(lambda _: optimizer.step(), each, cold=each.bytes > 2.0 * machine.cache_bytes)
 
 
 _KERNELS: dict[tuple[str, str], Callable[[Case, Machine], Kernel]] = {

@@ -17,8 +17,8 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 from torch.nn.parallel import DistributedDataParallel
 
-from measure.clock.cases import Scope, step_of, usual_attention
-from measure.clock.collectives import Group
+from measure.clock.cases import CaseScope, step_of, usual_attention
+from measure.clock.collectives import RankGroup
 from measure.clock.kernels import UnsupportedError
 from measure.clock.outcomes import beyond, without
 from measure.clock.steps import PARTS, StepSamples, Wrap, prepare_step, result_of, sample_steps
@@ -43,7 +43,7 @@ _WORDS = {
 _EXCHANGES = ("gloo", "NCCL", "ProcessGroup", "process group")
 
 
-def step_cases(scope: Scope, models: Sequence[Model], groups: Sequence[Group]) -> list[Case]:
+def step_cases(scope: CaseScope, models: Sequence[Model], groups: Sequence[RankGroup]) -> list[Case]:
     """A step of two layers of each model, in both ways, of each group.
 
     Parameters
@@ -65,7 +65,7 @@ def step_cases(scope: Scope, models: Sequence[Model], groups: Sequence[Group]) -
     return found
 
 
-class StoppedError(RuntimeError):
+class RankStoppedError(RuntimeError):
     """A rank has said that it cannot go on, and all have heard it."""
 
     def __init__(self, trouble: int) -> None:
@@ -102,7 +102,7 @@ class Members:
         """
         worst, heard = self._turn(0, numbers)
         if worst:
-            raise StoppedError(worst)
+            raise RankStoppedError(worst)
         return heard
 
     def stop(self, trouble: int) -> int:
@@ -120,7 +120,7 @@ class Members:
 def measure_shared(
     case: Case,
     model: Model,
-    group: Group,
+    group: RankGroup,
     handle: Any,
     machine: Machine,
     effort: Effort,
@@ -158,7 +158,7 @@ def measure_shared(
     members = Members(handle, machine.target, most=2 + effort.samples * (1 + len(PARTS)))
     try:
         found = _attempt(case, model, own, members, machine, effort)
-    except StoppedError as error:
+    except RankStoppedError as error:
         found = without(case, _outcome(error.trouble), error)
     except TooFastError as error:  # of times that all ranks have agreed on
         found = without(case, "rejected", error)

@@ -31,7 +31,7 @@ Wrap = Callable[[Transformer, Model], Callable[[Batch], Any]]
 
 
 @dataclass
-class Step:
+class TrainingStep:
     """A model, a batch and an optimizer, ready to run."""
 
     module: Transformer
@@ -55,7 +55,7 @@ class Step:
         return moments
 
 
-def prepare_step(case: Case, model: Model, machine: Machine, wrap: Wrap | None = None) -> Step:
+def prepare_step(case: Case, model: Model, machine: Machine, wrap: Wrap | None = None) -> TrainingStep:
     """Build the reference module of a step.
 
     Parameters
@@ -95,7 +95,7 @@ def prepare_step(case: Case, model: Model, machine: Machine, wrap: Wrap | None =
     loss = module.loss if wrap is None else wrap(module, few)
     together = {"fused": True} if machine.kind == "cuda" else {}
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-6, **together)
-    return Step(module, loss, batch, optimizer, machine, _casts(case, machine))
+    return TrainingStep(module, loss, batch, optimizer, machine, _casts(case, machine))
 
 
 def _casts(case: Case, machine: Machine) -> Callable[[], AbstractContextManager[Any]]:
@@ -118,7 +118,7 @@ class StepSamples:
 
 
 def sample_steps(
-    step: Step, machine: Machine, effort: Effort, together: Callable[[Sequence[float]], list[float]] = list
+    step: TrainingStep, machine: Machine, effort: Effort, together: Callable[[Sequence[float]], list[float]] = list
 ) -> StepSamples:
     """Time steps, a few in a row, so that the host may run ahead as it does in training.
 

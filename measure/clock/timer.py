@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from measure.device.machines import Machine
-from simulator.profiling.records.record import State, Times
+from simulator.profiling.records.record import CallTimes, State
 
 Call = Callable[[int], object]
 """Does the work once; the number picks one of the sets of buffers."""
@@ -134,7 +134,7 @@ def _block(call: Call, machine: Machine, first: int, repeats: int) -> tuple[floa
     return machine.elapsed(begin, end) / repeats, max(host / repeats, _FASTEST)
 
 
-def times_of(durations: Sequence[float], repeats: int, *, floor_s: float = 0.0) -> Times:
+def times_of(durations: Sequence[float], repeats: int, *, floor_s: float = 0.0) -> CallTimes:
     """Summarise samples; those below what the device could do are left out.
 
     Parameters
@@ -156,7 +156,7 @@ def times_of(durations: Sequence[float], repeats: int, *, floor_s: float = 0.0) 
     if 2 * len(possible) <= len(durations):
         raise TooFastError(f"{len(durations) - len(possible)} of {len(durations)} samples beat the device's peak")
     low, middle, high = (float(each) for each in np.quantile(possible, (0.25, 0.5, 0.75)))
-    return Times(
+    return CallTimes(
         median=middle,
         lower_quartile=min(low, middle),
         upper_quartile=max(high, middle),

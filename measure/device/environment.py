@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from measure.device.machines import Cuda, Machine
-from simulator.profiling.records.record import Device, Environment, Host, Software, World
+from simulator.profiling.records.record import DeviceReport, Environment, HostReport, Software, World
 
 _PREFIXES = (
     *("NCCL_", "CUDA_", "CUBLAS", "TORCH_", "TORCHDYNAMO_", "TORCHINDUCTOR_", "TRITON_", "PYTORCH_"),
@@ -39,7 +39,7 @@ def environment_of(machine: Machine, *, world: World | None = None) -> Environme
     return Environment(
         device=_gpu(machine) if isinstance(machine, Cuda) else _processor(machine),
         software=_software(nvml.driver() if nvml is not None else None, gpu=cuda),
-        host=Host(cpu=_short(_cpu_name()), cores=os.cpu_count() or 0, memory_bytes=_host_memory()),
+        host=HostReport(cpu=_short(_cpu_name()), cores=os.cpu_count() or 0, memory_bytes=_host_memory()),
         devices=torch.cuda.device_count() if cuda else 1,
         state=machine.state(),
         other_processes=_others(nvml.processes() if nvml is not None else None),
@@ -50,10 +50,10 @@ def environment_of(machine: Machine, *, world: World | None = None) -> Environme
     )
 
 
-def _gpu(machine: Cuda) -> Device:
+def _gpu(machine: Cuda) -> DeviceReport:
     """A GPU, as torch, its driver and the catalogue know it."""
     properties = machine.properties
-    return Device(
+    return DeviceReport(
         kind="cuda",
         name=_short(properties.name),
         memory_bytes=float(properties.total_memory),
@@ -65,9 +65,9 @@ def _gpu(machine: Cuda) -> Device:
     )
 
 
-def _processor(machine: Machine) -> Device:
+def _processor(machine: Machine) -> DeviceReport:
     """One thread of a CPU."""
-    return Device(
+    return DeviceReport(
         kind="cpu",
         name=_short(_cpu_name()),
         memory_bytes=_host_memory(),

@@ -20,7 +20,7 @@ import torch.distributed as dist
 
 from hardware.errors import InputError
 from measure.clock.cases import Tier, scope_of
-from measure.clock.collectives import EFFORT, Group, Stopwatch, caller, cases_of, groups_of, sample
+from measure.clock.collectives import EFFORT, RankGroup, Stopwatch, caller, cases_of, groups_of, sample
 from measure.clock.outcomes import without
 from measure.clock.shared_steps import measure_shared, step_cases
 from measure.clock.timer import TINY, Effort, TooFastError, times_of
@@ -30,7 +30,7 @@ from measure.device.naming import models_of
 from measure.runs.forecast import Forecast
 from measure.runs.progress import Teller
 from measure.runs.running import told
-from measure.runs.session import Session, Summary, finished
+from measure.runs.session import MeasuringSession, Summary, finished
 from simulator.profiling.records.journal import Journal
 from simulator.profiling.records.record import Case, Phase, Result, World
 from simulator.profiling.records.scenarios import shrunk
@@ -84,9 +84,9 @@ class _World:
         return SharedCpu(self.per_node)
 
     @property
-    def sharing(self) -> list[Group]:
+    def sharing(self) -> list[RankGroup]:
         """Groups that share training steps: all ranks, and where there are several nodes those of one."""
-        return [Group(self.ranks)] + ([Group(self.per_node)] if 1 < self.per_node < self.ranks else [])
+        return [RankGroup(self.ranks)] + ([RankGroup(self.per_node)] if 1 < self.per_node < self.ranks else [])
 
 
 def measure(path: Path, wanted: Wanted) -> int:
@@ -169,7 +169,7 @@ class _Ranks:
         machine: Machine,
         wanted: Wanted,
         models: Mapping[str, Model],
-        groups: Sequence[Group],
+        groups: Sequence[RankGroup],
         cases: Sequence[Case],
     ) -> None:
         self.machine, self.budget_s, self.models, self.cases = machine, wanted.budget_s, models, cases
@@ -187,7 +187,7 @@ class _Ranks:
             with Journal(path, environment_of(self.machine, world=about)) as journal:
                 done = finished(journal.found.results) if journal.found is not None else set()
                 forecast = Forecast(self.machine, self.step_effort, self.models, known)
-                session = Session(self, forecast, journal, self.budget_s, tell=teller)
+                session = MeasuringSession(self, forecast, journal, self.budget_s, tell=teller)
                 summary = session.run(plan, done=done, started=started)
         except KeyboardInterrupt:
             raise
@@ -235,7 +235,7 @@ class _Ranks:
             found = without(case, "unsupported", "this rank has no part in it")
         return found.model_copy(update={"at": time.time(), "took_s": time.monotonic() - start})
 
-    def _exchange(self, case: Case, group: Group, handle: Any) -> Result:
+    def _exchange(self, case: Case, group: RankGroup, handle: Any) -> Result:
         """A collective."""
         failure, call = "", None
         try:

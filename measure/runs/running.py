@@ -11,14 +11,14 @@ from typing import get_args
 
 from hardware.errors import InputError
 from measure.clock.bench import Bench, DeviceLostError
-from measure.clock.cases import TIERS, Plan, plan_of, scope_of
+from measure.clock.cases import TIERS, Agenda, plan_of, scope_of
 from measure.clock.timer import TINY, Effort
 from measure.device.environment import environment_of
 from measure.device.machines import Cuda, Machine, knows_bf16, machine_of
 from measure.device.naming import models_of
 from measure.runs.forecast import Forecast
 from measure.runs.progress import Teller, clock_words
-from measure.runs.session import Session, Summary, finished
+from measure.runs.session import MeasuringSession, Summary, finished
 from simulator.profiling.records.journal import Journal
 from simulator.profiling.records.record import Phase
 from simulator.profiling.records.scenarios import shrunk
@@ -39,7 +39,7 @@ class Prepared:
     """All that a run needs."""
 
     machine: Machine
-    plan: Plan
+    plan: Agenda
     effort: Effort
     models: dict[str, Model]
     forecast: Forecast
@@ -63,7 +63,7 @@ def prepare(
     chosen = {model.id: model for model in ([shrunk(model) for model in named] if tiny else named)}
     known = machine.known if isinstance(machine, Cuda) else None
     forecast = Forecast(machine, effort, chosen, known)
-    plan = Plan([(tier, case) for tier, case in plan_of(scope, named).cases if case.phase in phases])
+    plan = Agenda([(tier, case) for tier, case in plan_of(scope, named).cases if case.phase in phases])
     return Prepared(machine, plan, effort, chosen, forecast, budget_s)
 
 
@@ -97,7 +97,7 @@ def measure(prepared: Prepared, path: Path, started: float) -> Summary:
         before = journal.found
         if before is not None and before.dropped:
             sys.stderr.write(f"measure: {path}: {before.dropped}\n")
-        session = Session(
+        session = MeasuringSession(
             bench=Bench(prepared.machine, prepared.effort, prepared.models),
             forecast=prepared.forecast,
             keeper=journal,

@@ -15,14 +15,14 @@ _RESERVE = 0.02
 """Share of the budget that is kept for what a forecast misses."""
 
 
-class Bench(Protocol):
+class CaseRunner(Protocol):
     """What measures a case."""
 
     def run(self, case: Case) -> Result:
         """The outcome, whatever it is."""
 
 
-class Forecast(Protocol):
+class CostForecast(Protocol):
     """What knows how long cases take."""
 
     def cost(self, case: Case) -> float:
@@ -75,7 +75,7 @@ def finished(results: Iterable[Result]) -> set[str]:
 
 
 @dataclass
-class Session:
+class MeasuringSession:
     """One run.
 
     Parameters
@@ -94,8 +94,8 @@ class Session:
         Hears how far the run is.
     """
 
-    bench: Bench
-    forecast: Forecast
+    bench: CaseRunner
+    forecast: CostForecast
     keeper: Keeper
     budget_s: float
     clock: Callable[[], float] = time.monotonic

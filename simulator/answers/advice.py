@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from hardware import catalogue
-from hardware.catalogue import load_profile
+from hardware.catalogue import load_class
 from hardware.sheet import Sheet
 from simulator.answers import long_run
 from simulator.scenario.scenario import Scenario
@@ -101,8 +101,8 @@ def sources_of(scenario: Scenario) -> Iterator[str]:
     if measured is not None:
         yield f"measured profile {measured.id}: {measured.source} ({measured.seen})"
     else:
-        constants = load_profile(system.device.profile).gemm[scenario.plan.precision or "bf16"]
-        yield f"kernel constants of {system.device.profile}: {constants.source} ({constants.seen})"
+        constants = load_class(system.device.device_class).gemm[scenario.plan.precision or "bf16"]
+        yield f"kernel constants of {system.device.device_class}: {constants.source} ({constants.seen})"
     yield f"stack {scenario.stack.id}: {scenario.stack.source} ({scenario.stack.seen})"
     if scenario.price is not None:
         price = scenario.price

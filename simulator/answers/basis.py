@@ -11,9 +11,9 @@ from simulator.pricing.measured import TIERS, MeasuredBackend
 from simulator.step.time import step_time
 from simulator.work.program import Program
 
-Served = Literal["measured", "near", "fitted", "catalogue", "stack"]
-SERVED: tuple[Served, ...] = get_args(Served)
-WORDS: dict[Served, str] = {
+Basis = Literal["measured", "near", "fitted", "catalogue", "stack"]
+BASES: tuple[Basis, ...] = get_args(Basis)
+WORDS: dict[Basis, str] = {
     "measured": "shapes that were measured",
     "near": "shapes near measured ones",
     "fitted": "forms fitted to measurements",
@@ -23,8 +23,8 @@ WORDS: dict[Served, str] = {
 _NUDGE = 1e-4
 
 
-def served(program: Program, backend: Backend, seconds: float) -> dict[Served, float]:
-    """Share of a step that each tier serves; they add up to 1.
+def basis(program: Program, backend: Backend, seconds: float) -> dict[Basis, float]:
+    """Share of a step that rests on each tier; they add up to 1.
 
     A share is how much of the step grows with the times of a tier, so that what hides behind something else counts
     for nothing: ``d log(step) / d log(times of the tier)``. What grows with none of them is the host's.
@@ -45,7 +45,7 @@ def served(program: Program, backend: Backend, seconds: float) -> dict[Served, f
         found = step_time(program, backend.stressed(tier, 1.0 + _NUDGE), broken_down=False).time
         return max((float(np.asarray(found)) / seconds - 1.0) / _NUDGE, 0.0)
 
-    shares: dict[Served, float] = {tier: stressed(tier) for tier in TIERS}
+    shares: dict[Basis, float] = {tier: stressed(tier) for tier in TIERS}
     shares["stack"] = max(1.0 - sum(shares.values()), 0.0)
     whole = sum(shares.values())
     return {tier: share / whole for tier, share in shares.items()}

@@ -73,7 +73,7 @@ class Claims(BaseModel):
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedClaim:
     """A claim beside the prediction."""
 
     claim: str
@@ -112,7 +112,7 @@ _QUANTITIES: dict[str, Callable[[Scenario, Estimate], float]] = {
 }
 
 
-def compare() -> list[Compared]:
+def compare() -> list[ComparedClaim]:
     """Price the scenario of every claim and hold it against the published figure."""
     published = load()
     priced: dict[str, tuple[Scenario, Estimate]] = {}
@@ -132,14 +132,14 @@ def _unseen(scenario: Scenario, name: str, left_out: dict[str, str]) -> Scenario
     return scenario if source is None else replace(scenario, constants=held_out.shipped().by_source[source])
 
 
-def _compared(claim: Claim, value: Callable[[str, str], float]) -> Compared:
+def _compared(claim: Claim, value: Callable[[str, str], float]) -> ComparedClaim:
     """Hold one claim against the prediction."""
     predicted = value(claim.scenario, claim.quantity)
     if claim.against is not None:
         predicted = value(claim.against, claim.quantity) / predicted
     error = predicted / claim.claimed - 1.0
     kept = {"equal": abs(error) <= claim.tolerance, "at least": error >= 0.0, "at most": error <= 0.0}
-    return Compared(
+    return ComparedClaim(
         claim=claim.claim,
         quantity=claim.quantity,
         is_ratio=claim.against is not None,

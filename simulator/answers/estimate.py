@@ -15,10 +15,10 @@ from pydantic import BaseModel
 from hardware.measured import MeasuredProfile
 from hardware.spec import Price, System
 from simulator.answers.advice import sources_of, warnings_of
-from simulator.answers.basis import Served, served
+from simulator.answers.basis import Basis, basis
 from simulator.answers.long_run import HOPELESS, LongRun, assumptions, long_run, matters, warnings
 from simulator.evidence.errors import Scheme, shipped_errors
-from simulator.evidence.intervals import LEVEL, Errors, Interval, traits_of
+from simulator.evidence.intervals import LEVEL, HeldOutErrors, Interval, traits_of
 from simulator.formulas import flops, money
 from simulator.pricing.constants import Constants, shipped
 from simulator.scenario.scenario import Named, Scenario, resolve
@@ -51,7 +51,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """A whole training run: first if nothing happens, then as is to be expected, with failures and checkpoints.
 
     What is expected is unknown (None) of a run that would never end.
@@ -112,11 +112,11 @@ class Estimate:
     limited_by: str
     memory_bytes: dict[str, float]
     fits: bool
-    run: Run
+    run: TrainingRun
     evidence: dict[str, Any] | None = None
     """On how many runs of how many sources the interval rests, which are nearest and how far the nearest is."""
-    served: dict[Served, float] | None = None
-    """Share of the step by what served it, where a measured profile does: see `simulator.answers.basis`."""
+    basis: dict[Basis, float] | None = None
+    """Share of the step by what it rests on, where a measured profile times it: see `simulator.answers.basis`."""
     assumed: tuple[str, ...] = ()
     """What was chosen because nobody said."""
     warnings: tuple[str, ...] = ()
@@ -279,7 +279,7 @@ def answer(scenario: Scenario) -> Estimate:
         fits=fits,
         run=run,
         evidence=_plain_interval(likely, scenario) if likely else None,
-        served=served(found.program, backend, seconds) or None,
+        basis=basis(found.program, backend, seconds) or None,
         assumed=(*scenario.assumed, *told),
         warnings=(
             *warnings_of(scenario, float(found.memory.total), capacity),
@@ -311,7 +311,7 @@ def factors_of(scenario: Scenario, shares: NDArray[np.float64]) -> NDArray[np.fl
     return errors.factors(traits_of(scenario), shares) if errors is not None else None
 
 
-def _errors_of(constants: Constants) -> Errors | None:
+def _errors_of(constants: Constants) -> HeldOutErrors | None:
     """The errors that predictions by some constants are judged by.
 
     The shipped constants are judged on sources that they had not seen, since the user's cluster is one. Constants that
@@ -353,7 +353,7 @@ def _plain(spec: BaseModel) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in spec if value is not None}
 
 
-def _run(scenario: Scenario, step_seconds: float, expected: LongRun) -> Run:
+def _run(scenario: Scenario, step_seconds: float, expected: LongRun) -> TrainingRun:
     """From a step to the run: time, money, energy, carbon, if nothing happens and as is to be expected."""
     work, system = scenario.workload, scenario.system
     number = work.total_steps
@@ -364,7 +364,7 @@ def _run(scenario: Scenario, step_seconds: float, expected: LongRun) -> Run:
     if float(expected.goodput) < HOPELESS:
         kept = ("checkpoint_bytes", "checkpoint_write_s", "checkpoint_interval_s")
         plain = {name: plain[name] if name in kept else None for name in plain} | {"goodput": 0.0}
-    return Run(
+    return TrainingRun(
         steps=number,
         tokens=number * work.tokens_per_step,
         time_s=seconds,

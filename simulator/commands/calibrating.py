@@ -44,7 +44,7 @@ def calibrate(
     """
     from pathlib import Path
 
-    from hardware.catalogue import load_measured
+    from hardware.catalogue import load_profile
     from hardware.errors import InputError
     from hardware.writing import check_output
     from simulator.pricing.measured import device_of
@@ -62,7 +62,7 @@ def calibrate(
             raise InputError(
                 "--device and --rows-of say what is fitted, and --profile is shown as it is; leave them out"
             )
-        found = load_measured(profile)
+        found = load_profile(profile)
     else:
         found = fitting.calibrate(files or [], device=device, rows_of=rows_of, name=output)
     measured = device_of(found)

@@ -33,7 +33,7 @@ _BIN = 64
 
 
 @dataclass(frozen=True)
-class Case:
+class MappedRun:
     """A run with the scenario that stands for it."""
 
     run: Run
@@ -57,7 +57,7 @@ class Case:
         return AnalyticBackend.of(self.system, self.devices, self.plan.precision or "bf16")
 
 
-def case_of(run: Run) -> Case:
+def case_of(run: Run) -> MappedRun:
     """Make a scenario of a run.
 
     Raises
@@ -92,7 +92,7 @@ def _refuse_other_work(run: Run) -> None:
         raise RefusedError("a layer, not a model")
 
 
-def _case_of(run: Run, *, habits: bool) -> Case:
+def _case_of(run: Run, *, habits: bool) -> MappedRun:
     """Make a scenario of a run, with what a stack's users do by habit or without, or fail with a sentence."""
     assumed: list[str] = []
     device = device_of(run.hardware.device, assumed)
@@ -105,7 +105,7 @@ def _case_of(run: Run, *, habits: bool) -> Case:
     stack = inputs_of(run, stack)
     plan = _complete(with_precision(plan, system), run, model, workload, system, stack, devices, assumed)
     check(plan, model, workload, stack)
-    case = Case(run, model, workload, system, devices, plan, stack, tuple(assumed))
+    case = MappedRun(run, model, workload, system, devices, plan, stack, tuple(assumed))
     case.backend()  # not every number of devices is a slice of a torus
     return case
 

@@ -6,7 +6,7 @@ import re
 from functools import cache
 from typing import Any
 
-from hardware.catalogue import link_profiles, load_system
+from hardware.catalogue import link_classes, load_system
 from hardware.reading import build
 from hardware.spec import Device, System
 from simulator.corpus.rates import node_rate
@@ -95,14 +95,14 @@ def _inside(run: Run, device: Device) -> dict[str, Any]:
     on_bus = _ON_BUS.search(words) and not _CERTAIN_LINK.search(words)
     if board is None or board.topology not in ("switch", "cube-mesh", "mesh") or on_bus:
         kind = device.host_link.kind
-        if _GEFORCE.search(device.id) and f"{kind}-no-p2p" in link_profiles():
+        if _GEFORCE.search(device.id) and f"{kind}-no-p2p" in link_classes():
             kind = f"{kind}-no-p2p"
         return {"kind": kind, "topology": "host-bridge", "bandwidth": f"{device.host_link.bandwidth} B/s"}
     topology = board.topology
     if topology == "cube-mesh" and ("switch" in words or (run.hardware.devices_per_node or 8) <= 4):
         topology = "switch"
     rate = board.bandwidth_per_link if topology == "mesh" else board.bandwidth
-    reduces = link_profiles()[board.kind].reduction_gain > 1.0
+    reduces = link_classes()[board.kind].reduction_gain > 1.0
     return {
         "kind": board.kind,
         "topology": topology,

@@ -93,7 +93,7 @@ NumberOrWords = Annotated[float | str | None, BeforeValidator(_as_number)]
 """A number where one was published, or words."""
 
 
-class Part(BaseModel):
+class RunPart(BaseModel):
     """A part of a run; unknown keys are kept, and reported."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -105,7 +105,7 @@ class Part(BaseModel):
         return {name: part for name, part in value.items() if part is not None} if isinstance(value, dict) else value
 
 
-class RunModel(Part):
+class RunModel(RunPart):
     """The architecture, as far as it was published; names as in the schema of runs."""
 
     name: Words = ""
@@ -130,7 +130,7 @@ class RunModel(Part):
     experts_per_token: Given = None
 
 
-class RunHardware(Part):
+class RunHardware(RunPart):
     """What it ran on; the two kinds of link are free words."""
 
     device: Words = ""
@@ -143,7 +143,7 @@ class RunHardware(Part):
     form_factor_stated: Flag = None
 
 
-class RunPlan(Part):
+class RunPlan(RunPart):
     """How it was split, and by which software."""
 
     framework: Free = None
@@ -173,7 +173,7 @@ class RunPlan(Part):
     amp: Free = None
 
 
-class Measured(Part):
+class Measured(RunPart):
     """What was measured."""
 
     step_time_s: Duration = None
@@ -190,7 +190,7 @@ class Measured(Part):
     step_std_s: Given = None
 
 
-class Extra(Part):
+class Extra(RunPart):
     """What only some sources tell."""
 
     effective_tokens_per_seq: NumberOrWords = None
@@ -199,7 +199,7 @@ class Extra(Part):
     container: Free = None
 
 
-class RunSource(Part):
+class RunSource(RunPart):
     """Where it was published."""
 
     title: Words = ""
@@ -207,7 +207,7 @@ class RunSource(Part):
     seen: Words = "unstated"
 
 
-class Run(Part):
+class Run(RunPart):
     """One published or locally measured run."""
 
     id: Words

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.corpus.mapping import Case, case_of
+from simulator.corpus.mapping import MappedRun, case_of
 from simulator.corpus.runs import RefusedError, Run
 from simulator.pricing.analytic import AnalyticBackend
 from simulator.pricing.constants import Constants, Shifts
@@ -27,13 +27,13 @@ Rows = NDArray[np.intp]
 class Mapped:
     """Runs as scenarios, and those that are not."""
 
-    cases: tuple[Case, ...]
+    cases: tuple[MappedRun, ...]
     refused: tuple[tuple[Run, RefusedError], ...]
 
 
 def mapped(runs: Iterable[Run]) -> Mapped:
     """Make scenarios of runs; each that cannot be one is kept with its reason."""
-    cases: list[Case] = []
+    cases: list[MappedRun] = []
     refused: list[tuple[Run, RefusedError]] = []
     for run in runs:
         try:
@@ -64,7 +64,7 @@ class _Group:
     backend: AnalyticBackend
 
 
-class Batch:
+class RunBatch:
     """Scenarios as arrays, in groups of equal structure.
 
     Parameters
@@ -73,7 +73,7 @@ class Batch:
         The scenarios, at least one.
     """
 
-    def __init__(self, cases: Sequence[Case]) -> None:
+    def __init__(self, cases: Sequence[MappedRun]) -> None:
         by_structure: defaultdict[Hashable, list[int]] = defaultdict(list)
         columns = [case.columns() for case in cases]
         for row, one in enumerate(columns):
@@ -122,6 +122,6 @@ def _shifted(group: _Group, shifts: Shifts) -> tuple[Scenarios, AnalyticBackend]
     return replace(group.scenarios, stacks=stacks), moved.on_backend(group.backend)
 
 
-def shifts_of(cases: Sequence[Case], constants: Constants) -> Shifts:
+def shifts_of(cases: Sequence[MappedRun], constants: Constants) -> Shifts:
     """The shifts of every case, as arrays."""
     return Shifts.stack([constants.of(case.stack, case.system, case.plan.precision or "bf16") for case in cases])

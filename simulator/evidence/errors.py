@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from simulator.evidence.intervals import Errors
+from simulator.evidence.intervals import HeldOutErrors
 
 SHIPPED = Path(__file__).with_name("held_out.json.gz")
 Scheme = Literal["new source", "known stack"]
@@ -26,10 +26,10 @@ def document() -> dict[str, Any]:
 
 
 @cache
-def shipped_errors(scheme: Scheme) -> Errors:
+def shipped_errors(scheme: Scheme) -> HeldOutErrors:
     """The errors of one scheme."""
     plain = document()["errors"][scheme]
-    return Errors(
+    return HeldOutErrors(
         ids=np.array(plain["ids"]),
         sources=np.array(plain["sources"]),
         groups=np.array(plain["groups"]),

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.corpus.mapping import Case
-from simulator.evidence.batch import Batch, Rows, Values
+from simulator.corpus.mapping import MappedRun
+from simulator.evidence.batch import Rows, RunBatch, Values
 from simulator.pricing.constants import KINDS, Constants, Shifts, names_of
 
 _SCALE = 0.15
@@ -45,7 +45,7 @@ class Parameters:
     """For each kind the parameters of every run, level by level."""
 
     @classmethod
-    def of(cls, cases: Sequence[Case]) -> Parameters:
+    def of(cls, cases: Sequence[MappedRun]) -> Parameters:
         """Every constant that some of the runs feel."""
         belongs = [names_of(case.stack, case.system, case.plan.precision or "bf16") for case in cases]
         names: list[tuple[str, str, str]] = []
@@ -84,7 +84,7 @@ class Parameters:
         return Constants(shifts, origin)
 
 
-class Fit:
+class ConstantsFit:
     """A fit of constants to runs.
 
     Parameters
@@ -97,8 +97,8 @@ class Fit:
         How much more than the catalogue's these are to be believed.
     """
 
-    def __init__(self, cases: Sequence[Case], start: Constants | None = None, trust: float = 1.0) -> None:
-        self.batch = Batch(cases)
+    def __init__(self, cases: Sequence[MappedRun], start: Constants | None = None, trust: float = 1.0) -> None:
+        self.batch = RunBatch(cases)
         self.parameters = Parameters.of(cases)
         self.measured = np.array([case.run.measured.step_time_s for case in cases], dtype=np.float64)
         self.sources = [case.run.collection for case in cases]

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from hardware.writing import write_bytes
-from simulator.corpus.mapping import Case
+from simulator.corpus.mapping import MappedRun
 from simulator.corpus.runs import Run
 from simulator.evidence import errors as errors_of
 from simulator.evidence.batch import Values
 from simulator.evidence.errors import Scheme
-from simulator.evidence.fitting import Fit, Mask
-from simulator.evidence.intervals import LEVEL, Errors, traits_of, widening
+from simulator.evidence.fitting import ConstantsFit, Mask
+from simulator.evidence.intervals import LEVEL, HeldOutErrors, traits_of, widening
 from simulator.pricing.constants import Constants
 
 FOLDS = 5
@@ -40,7 +40,7 @@ class HeldOut:
 
     by_source: dict[str, Constants]
     by_fold: tuple[Constants, ...]
-    errors: dict[Scheme, Errors]
+    errors: dict[Scheme, HeldOutErrors]
 
     @property
     def ids(self) -> frozenset[str]:
@@ -67,7 +67,7 @@ class HeldOut:
         return self.by_source[group] if scheme == "new source" else self.by_fold[int(group)]
 
 
-def cross_validate(fit: Fit, cases: Sequence[Case], used: Mask) -> HeldOut:
+def cross_validate(fit: ConstantsFit, cases: Sequence[MappedRun], used: Mask) -> HeldOut:
     """Fit without every source and without every fold in turn, each time from the catalogue's constants.
 
     A start at the solution for all runs would remember those that are left out.
@@ -101,11 +101,11 @@ def cross_validate(fit: Fit, cases: Sequence[Case], used: Mask) -> HeldOut:
     )
 
 
-_FITS: list[Fit] = []
+_FITS: list[ConstantsFit] = []
 """The fit that a process of the cross-validation works on."""
 
 
-def _remember(fit: Fit) -> None:
+def _remember(fit: ConstantsFit) -> None:
     """Keep what all parts share."""
     _FITS[:] = [fit]
 
@@ -115,10 +115,10 @@ def _solve(used: Mask) -> Values:
     return _FITS[0].solve(used)
 
 
-def _errors(cases: Sequence[Case], logarithms: Values, groups: Any) -> Errors:
+def _errors(cases: Sequence[MappedRun], logarithms: Values, groups: Any) -> HeldOutErrors:
     """Scores of runs, and the factor with which the intervals around each cover it often enough."""
     listed = [traits_of(case) for case in cases]
-    errors = Errors(
+    errors = HeldOutErrors(
         ids=np.array([case.run.id for case in cases]),
         sources=np.array([case.run.collection for case in cases]),
         groups=groups,
@@ -157,7 +157,7 @@ def save(held_out: HeldOut, path: Path) -> None:
     write_bytes(path, packed)
 
 
-def _plain(errors: Errors) -> dict[str, Any]:
+def _plain(errors: HeldOutErrors) -> dict[str, Any]:
     """Errors as lists."""
     return {
         "ids": errors.ids.tolist(),

@@ -86,7 +86,7 @@ def traits_of(scenario: Described) -> dict[str, Any]:
     """What decides how alike two scenarios are; sizes as logarithms to the base of two."""
     tokens = (scenario.plan.micro_batch or 1) * (scenario.workload.sequence_length or 1)
     return {
-        "class": scenario.system.device.profile,
+        "class": scenario.system.device.device_class,
         "kind": scenario.system.device.kind,
         "family": scenario.stack.family,
         "stack": scenario.stack.timed_as or scenario.stack.id,
@@ -125,7 +125,7 @@ class _Seen(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Errors:
+class HeldOutErrors:
     """Errors on runs that were not fitted."""
 
     ids: NDArray[np.str_]

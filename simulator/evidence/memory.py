@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.corpus.mapping import Case
+from simulator.corpus.mapping import MappedRun
 from simulator.corpus.runs import Run
 from simulator.formulas.typing import Num
 from simulator.step.memory import Memory
@@ -44,7 +44,7 @@ def measured_bytes(run: Run) -> float | None:
     return (float(told[1]) if told else run.measured.memory_gb) * _GIB
 
 
-def predicted_bytes(case: Case, memory: Memory) -> Num:
+def predicted_bytes(case: MappedRun, memory: Memory) -> Num:
     """The predicted figure that the run's measurement is compared with [B]."""
     figure = figure_of(case.run)
     if figure == "allocated":
@@ -61,7 +61,7 @@ def fitted(run: Run) -> bool | None:
     return True if any(rate is not None for rate in rates) else None
 
 
-def is_suspect(case: Case) -> bool:
+def is_suspect(case: MappedRun) -> bool:
     """Whether a run contradicts itself or its neighbours, or tells more memory than its device has."""
     found = measured_bytes(case.run)
     beyond = found is not None and found > _MOST_OF_CAPACITY * case.system.device.memory_capacity
@@ -69,7 +69,7 @@ def is_suspect(case: Case) -> bool:
 
 
 @dataclass(frozen=True)
-class Errors:
+class BytesErrors:
     """Errors of predicted bytes, as shares of the measured ones."""
 
     rows: int
@@ -97,14 +97,14 @@ class Fits:
 class MemoryScore:
     """How far predicted memory is from published runs."""
 
-    bytes: Errors | None
+    bytes: BytesErrors | None
     """Runs that tell their memory; nothing where none does."""
-    bytes_by_source: dict[str, Errors]
+    bytes_by_source: dict[str, BytesErrors]
     pairs: Fits | None
     """Runs of sources that say what fitted and what did not."""
     all_fits: Fits | None
     """Those, and every run that has a rate and so evidently fitted."""
-    suspect_bytes: Errors | None
+    suspect_bytes: BytesErrors | None
     suspect_fits: Fits | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class MemoryScore:
         }
 
 
-def _plain(score: Errors | Fits | None) -> dict[str, Any]:
+def _plain(score: BytesErrors | Fits | None) -> dict[str, Any]:
     """A score as plain numbers."""
     return {} if score is None else dict(vars(score))
 
@@ -137,7 +137,7 @@ class _Row:
     """Whether it was predicted to fit, whether it did, and whether the source itself says so."""
 
 
-def compare(cases: Sequence[Case], memory: Memory) -> MemoryScore:
+def compare(cases: Sequence[MappedRun], memory: Memory) -> MemoryScore:
     """Score predicted memory; suspect runs apart.
 
     Parameters
@@ -161,7 +161,7 @@ def compare(cases: Sequence[Case], memory: Memory) -> MemoryScore:
     )
 
 
-def _row(case: Case, memory: Memory) -> _Row:
+def _row(case: MappedRun, memory: Memory) -> _Row:
     """Compare one run with its prediction."""
     run, measured = case.run, measured_bytes(case.run)
     return _Row(
@@ -174,14 +174,14 @@ def _row(case: Case, memory: Memory) -> _Row:
     )
 
 
-def _errors(rows: Iterable[_Row]) -> Errors | None:
+def _errors(rows: Iterable[_Row]) -> BytesErrors | None:
     """Sum up errors of bytes."""
     errors: NDArray[np.float64] = np.array([row.error for row in rows if row.error is not None], dtype=np.float64)
     if not errors.size:
         return None
     sizes = np.abs(errors)
     median, mean, p90, bias = np.median(sizes), np.mean(sizes), np.quantile(sizes, 0.9), np.median(errors)
-    return Errors(errors.size, float(median), float(mean), float(p90), float(bias))
+    return BytesErrors(errors.size, float(median), float(mean), float(p90), float(bias))
 
 
 def _fits(rows: Iterable[_Row]) -> Fits | None:

@@ -14,12 +14,12 @@ import yaml
 from hardware.errors import InputError
 from hardware.writing import write_text
 from simulator.corpus import runs
-from simulator.corpus.mapping import Case
+from simulator.corpus.mapping import MappedRun
 from simulator.corpus.runs import Run
 from simulator.evidence import held_out
 from simulator.evidence.batch import Mapped, mapped
-from simulator.evidence.fitting import Fit, Mask
-from simulator.pricing import constants as calibration
+from simulator.evidence.fitting import ConstantsFit, Mask
+from simulator.pricing import constants as pricing
 from simulator.pricing.constants import KINDS, Constants
 
 _MOST_PARTS = 10
@@ -31,11 +31,11 @@ _NOTABLE = 0.02
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedConstants:
     """Constants, the runs they were fitted to, and what they are good for."""
 
     constants: Constants
-    cases: tuple[Case, ...]
+    cases: tuple[MappedRun, ...]
     refused: dict[str, int]
     """Why other runs were not used."""
     before: float
@@ -63,7 +63,7 @@ def timed(given: Iterable[Run]) -> Mapped:
     return mapped(run for run in given if run.measured.step_time_s is not None and run.task != "forward")
 
 
-def own(given: Iterable[Run], start: Constants | None = None) -> Fitted:
+def own(given: Iterable[Run], start: Constants | None = None) -> FittedConstants:
     """Fit constants to a user's runs, drawn to those from which it starts.
 
     Parameters
@@ -78,21 +78,21 @@ def own(given: Iterable[Run], start: Constants | None = None) -> Fitted:
     InputError
         Where none of the runs can be priced.
     """
-    base = calibration.shipped() if start is None else start
+    base = pricing.shipped() if start is None else start
     found = timed(given)
     cases = tuple(case for case in found.cases if case.run.suspect is None)
     reasons = dict(Counter(error.reason for _, error in found.refused))
     if not cases:
         why = "; ".join(f"{reason} ({number})" for reason, number in reasons.items()) or "none trained with a step time"
         raise InputError(f"no run to fit to: {why}; a run needs a step time and a plan that can be priced")
-    fit, every = Fit(cases, base, _TRUST), np.ones(len(cases), dtype=bool)
+    fit, every = ConstantsFit(cases, base, _TRUST), np.ones(len(cases), dtype=bool)
     solution = fit.solve(every)
     moved = {
         " ".join(name): round(float(to - start_at), 3)
         for name, to, start_at in zip(fit.parameters.names, solution, fit.centre, strict=True)
         if abs(to - start_at) >= _NOTABLE
     }
-    return Fitted(
+    return FittedConstants(
         constants=fit.parameters.constants(solution, _origin(cases), base),
         cases=cases,
         refused=reasons,
@@ -102,7 +102,7 @@ def own(given: Iterable[Run], start: Constants | None = None) -> Fitted:
     )
 
 
-def _left_out(fit: Fit, every: Mask) -> float:
+def _left_out(fit: ConstantsFit, every: Mask) -> float:
     """Median error on runs that a fit to the others predicts; with one run, that of the start."""
     parts = np.arange(len(every)) % min(len(every), _MOST_PARTS)
     errors = np.empty(len(every))
@@ -117,16 +117,16 @@ def _median(residuals: Any) -> float:
     return float(np.median(np.abs(np.exp(residuals) - 1.0)))
 
 
-def shipped() -> tuple[Fitted, held_out.HeldOut]:
+def shipped() -> tuple[FittedConstants, held_out.HeldOut]:
     """Fit the package's constants to its runs, and cross-validate them."""
     found = timed(runs.shipped())
     used = np.array([case.run.suspect is None for case in found.cases])
-    fit = Fit(found.cases)
+    fit = ConstantsFit(found.cases)
     solution = fit.solve(used)
     seen = tuple(case for case, use in zip(found.cases, used, strict=True) if use)
     checked = held_out.cross_validate(fit, found.cases, used)
     known = checked.errors["known stack"]
-    fitted = Fitted(
+    fitted = FittedConstants(
         constants=fit.parameters.constants(solution, _origin(seen)),
         cases=seen,
         refused=dict(Counter(error.reason for _, error in found.refused)),
@@ -137,13 +137,13 @@ def shipped() -> tuple[Fitted, held_out.HeldOut]:
     return fitted, checked
 
 
-def _origin(cases: Sequence[Case]) -> str:
+def _origin(cases: Sequence[MappedRun]) -> str:
     """Where constants come from, in words."""
     sources = len({case.run.collection for case in cases})
     return f"capsim fit: {len(cases):,} runs of {sources} source{'s' if sources > 1 else ''}"
 
 
-def write(constants: Constants, cases: Sequence[Case], path: Path) -> None:
+def write(constants: Constants, cases: Sequence[MappedRun], path: Path) -> None:
     """Write constants with the runs that they were fitted to.
 
     The runs stand in a second document of the file, so that reading the constants stays quick.

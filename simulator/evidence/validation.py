@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from simulator.corpus import runs
-from simulator.corpus.mapping import Case
+from simulator.corpus.mapping import MappedRun
 from simulator.corpus.runs import Run
 from simulator.evidence import held_out, memory, scores
-from simulator.evidence.batch import Batch, Values, mapped
+from simulator.evidence.batch import RunBatch, Values, mapped
 from simulator.evidence.intervals import traits_of
 from simulator.evidence.memory import MemoryScore
 from simulator.evidence.scores import Outcome
@@ -137,14 +137,14 @@ def _tells_memory(run: Run) -> bool:
     return run.measured.memory_gb is not None or run.measured.oom is not None
 
 
-def _memory(cases: Sequence[Case]) -> MemoryScore | None:
+def _memory(cases: Sequence[MappedRun]) -> MemoryScore | None:
     """Score memory, to which no constant is fitted."""
-    return memory.compare(cases, Batch(cases).price(Shifts()).memory) if cases else None
+    return memory.compare(cases, RunBatch(cases).price(Shifts()).memory) if cases else None
 
 
-def _outcomes(cases: Sequence[Case], constants: Constants, tell: Progress) -> list[Outcome]:
+def _outcomes(cases: Sequence[MappedRun], constants: Constants, tell: Progress) -> list[Outcome]:
     """Price cases by constants that never saw them."""
-    batch, evidence = Batch(cases), held_out.shipped()
+    batch, evidence = RunBatch(cases), held_out.shipped()
     predicted: dict[held_out.Scheme, Values] = {}
     limits: dict[held_out.Scheme, tuple[Values, Values]] = {}
     for scheme in evidence.errors:
@@ -174,7 +174,7 @@ def _outcomes(cases: Sequence[Case], constants: Constants, tell: Progress) -> li
     ]
 
 
-def _shifts(cases: Sequence[Case], constants: Sequence[Constants]) -> Shifts:
+def _shifts(cases: Sequence[MappedRun], constants: Sequence[Constants]) -> Shifts:
     """The shifts of every case by its own constants."""
     return Shifts.stack(
         [
@@ -185,7 +185,7 @@ def _shifts(cases: Sequence[Case], constants: Sequence[Constants]) -> Shifts:
 
 
 def _limits(
-    cases: Sequence[Case], evidence: held_out.HeldOut, scheme: held_out.Scheme, tell: Progress
+    cases: Sequence[MappedRun], evidence: held_out.HeldOut, scheme: held_out.Scheme, tell: Progress
 ) -> tuple[Values, Values]:
     """Factors of the interval around each case, by errors on other sources or other folds than its own."""
     errors = evidence.errors[scheme]

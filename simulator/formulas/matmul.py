@@ -26,7 +26,7 @@ _SYSTOLIC = 128.0
 def alignment_share(n: Num, k: Num) -> Num:
     """Share of the rate of matrix products that rows of such widths leave on tensor cores.
 
-    Products in fp32, which other units compute, keep all of it: `hardware.profile.Profile.is_aligned`.
+    Products in fp32, which other units compute, keep all of it: `hardware.classes.DeviceClass.is_aligned`.
 
     Parameters
     ----------

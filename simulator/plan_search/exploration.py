@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from simulator.plan_search.pricing import Setting, Weighed, cut, number, step_times, weigh
+from simulator.plan_search.pricing import SearchSetting, Weighed, cut, number, step_times, weigh
 from simulator.plan_search.ranking import Best, Front
 from simulator.plan_search.space import Space
 from simulator.plan_search.table import Table
@@ -43,7 +43,7 @@ class Exploration:
 
 def explore(
     space: Space,
-    setting: Setting,
+    setting: SearchSetting,
     *,
     by_memory: bool = False,
     top: int = 1,
@@ -96,7 +96,7 @@ def explore(
 
 
 def _rank(
-    found: Exploration, part: Weighed, setting: Setting, slowest: float, table: Table | None, *, by_memory: bool
+    found: Exploration, part: Weighed, setting: SearchSetting, slowest: float, table: Table | None, *, by_memory: bool
 ) -> None:
     """Take the best of plans that fit."""
     time = np.asarray(step_times(part, setting))

@@ -20,7 +20,7 @@ _ORDERS: dict[tuple[str, ...], int] = {order: index for index, order in enumerat
 """Placements, from the one that is usual."""
 
 
-class Split(NamedTuple):
+class Degrees(NamedTuple):
     """Degrees; all but ep multiply to the devices."""
 
     tp: int
@@ -30,7 +30,7 @@ class Split(NamedTuple):
     ep: int = 1
 
 
-class Pass(NamedTuple):
+class PassChoice(NamedTuple):
     """What decides the work of one forward and backward pass beside the split."""
 
     micro_batch: int
@@ -39,17 +39,17 @@ class Pass(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Grid:
+class PlanGrid:
     """All combinations of what its six axes hold."""
 
-    splits: Sequence[Split]
+    splits: Sequence[Degrees]
     placements: Sequence[tuple[Axis, ...]]
     shardings: Sequence[tuple[Sharding, int]]
     """With the ranks that share; 0 for all replicas."""
     schedules: Sequence[tuple[Schedule, int]]
     """With the virtual stages."""
     offloads: Sequence[bool]
-    passes: Sequence[Pass]
+    passes: Sequence[PassChoice]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,7 +71,7 @@ class Grid:
         global_batch
             Sequences of a step.
         """
-        degrees: dict[str, Num] = {name: _along(0, [getattr(s, name) for s in self.splits]) for name in Split._fields}
+        degrees: dict[str, Num] = {name: _along(0, [getattr(s, name) for s in self.splits]) for name in Degrees._fields}
         placed: dict[str, Num] = {axis: _along(1, [order.index(axis) for order in self.placements]) for axis in AXES}
         shards = tuple(_along(2, [SHARDS[name][i] for name, _ in self.shardings]) for i in range(3))
         return Plans.split(
@@ -134,12 +134,12 @@ class Grid:
             axis=1,
         )
 
-    def narrowed(self, kept: Sequence[Indices]) -> Grid:
+    def narrowed(self, kept: Sequence[Indices]) -> PlanGrid:
         """The grid of some entries of each axis."""
         axes = zip(vars(self).items(), kept, strict=True)
-        return Grid(**{name: [axis[i] for i in index] for (name, axis), index in axes})
+        return PlanGrid(**{name: [axis[i] for i in index] for (name, axis), index in axes})
 
-    def pieces(self, most: int) -> Iterator[Grid]:
+    def pieces(self, most: int) -> Iterator[PlanGrid]:
         """Grids of no more plans than `most` that make up this one, cut along splits and then placements."""
         beside = max(1, self.size // max(1, len(self.splits)))
         for splits in _cut(self.splits, max(1, most // beside)):

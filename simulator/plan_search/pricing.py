@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.formulas.typing import Num
-from simulator.plan_search.grid import Grid
+from simulator.plan_search.grid import PlanGrid
 from simulator.pricing.backend import Backend
 from simulator.specs.model import Models
 from simulator.specs.plan import Plan
@@ -29,7 +29,7 @@ _WORTH = 0.75
 
 
 @dataclass(frozen=True)
-class Setting:
+class SearchSetting:
     """What all plans of a search share, as numbers."""
 
     models: Models
@@ -41,7 +41,7 @@ class Setting:
     base: Plan
     batch: int
 
-    def scenarios(self, grid: Grid) -> Scenarios:
+    def scenarios(self, grid: PlanGrid) -> Scenarios:
         """The plans of a grid as scenarios."""
         return Scenarios(self.models, self.workloads, grid.columns(self.base, self.batch), self.stacks)
 
@@ -50,7 +50,7 @@ class Setting:
 class Weighed:
     """A grid of plans with what each needs; arrays have the grid's shape, or 1 where an axis changes nothing."""
 
-    grid: Grid
+    grid: PlanGrid
     kept: Mask
     """Whether the plan keeps all rules."""
     memory: Values
@@ -61,7 +61,7 @@ class Weighed:
     """What time follows from as memory did."""
 
 
-def weigh(grid: Grid, setting: Setting, rejected: Counter[str]) -> Weighed:
+def weigh(grid: PlanGrid, setting: SearchSetting, rejected: Counter[str]) -> Weighed:
     """Memory of all plans of a grid, and which of them can be.
 
     Parameters
@@ -83,7 +83,7 @@ def weigh(grid: Grid, setting: Setting, rejected: Counter[str]) -> Weighed:
     return Weighed(grid, kept, total, fits, program)
 
 
-def _kept(scenarios: Scenarios, setting: Setting, grid: Grid, rejected: Counter[str]) -> Mask:
+def _kept(scenarios: Scenarios, setting: SearchSetting, grid: PlanGrid, rejected: Counter[str]) -> Mask:
     """Which plans keep all rules."""
     plans = scenarios.plans
     alive = _differs(plans, grid, setting.base.sharding_group)
@@ -99,7 +99,7 @@ def _kept(scenarios: Scenarios, setting: Setting, grid: Grid, rejected: Counter[
     return alive
 
 
-def _differs(plans: Plans, grid: Grid, asked: int | None) -> Mask:
+def _differs(plans: Plans, grid: PlanGrid, asked: int | None) -> Mask:
     """Whether sharding is not another one in disguise: of a single replica none, of a group of all of them ZeRO-3.
 
     A group that all plans are to have stays.
@@ -111,12 +111,12 @@ def _differs(plans: Plans, grid: Grid, asked: int | None) -> Mask:
     return np.asarray((~shares | (replicas > 1.0)) & differs)
 
 
-def number(mask: Mask, grid: Grid) -> int:
+def number(mask: Mask, grid: PlanGrid) -> int:
     """Plans of a grid that a mask holds, which may be short along axes that change nothing."""
     return int(np.count_nonzero(mask)) * (grid.size // mask.size)
 
 
-def cut(weighed: Weighed, setting: Setting) -> Weighed:
+def cut(weighed: Weighed, setting: SearchSetting) -> Weighed:
     """The part of a grid that holds all plans which fit, where that is notably smaller."""
     fits = np.broadcast_to(weighed.fits, weighed.grid.shape)
     axes = range(fits.ndim)
@@ -135,6 +135,6 @@ def cut(weighed: Weighed, setting: Setting) -> Weighed:
     return Weighed(grid, part(weighed.kept), part(weighed.memory), part(weighed.fits), program)
 
 
-def step_times(weighed: Weighed, setting: Setting) -> Num:
+def step_times(weighed: Weighed, setting: SearchSetting) -> Num:
     """Step time of all plans of a grid [s]; it broadcasts to the grid's shape."""
     return step_time(weighed.program, setting.backend, broken_down=False).time

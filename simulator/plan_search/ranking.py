@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.plan_search.grid import Grid
+from simulator.plan_search.grid import PlanGrid
 
 Entry = TypeVar("Entry")
 Values = NDArray[np.float64]
@@ -24,7 +24,7 @@ _ALIKE = 16
 class Place:
     """A plan of a grid, with what it was ranked by."""
 
-    grid: Grid
+    grid: PlanGrid
     index: int
     key: tuple[float, ...]
     """Value, rounded so that equal ones are equal, then time where that is another, and the complexity of the plan."""
@@ -66,7 +66,7 @@ class Best:
         """Value that a plan must not exceed to be among the best."""
         return float(np.exp(self.places[-1].key[0] * _TIE)) if len(self.places) == self.number else np.inf
 
-    def offer(self, grid: Grid, values: Values, fits: Mask, time: Values, memory: Values) -> None:
+    def offer(self, grid: PlanGrid, values: Values, fits: Mask, time: Values, memory: Values) -> None:
         """Take what is good enough of a grid; arrays broadcast to its shape."""
         most = self.worst * (1.0 + 2.0 * _TIE)
         ranked = np.where(fits, values, np.inf)
@@ -87,7 +87,7 @@ class Best:
         self.places = sorted(known.values(), key=lambda one: one.key)[: self.number]
 
     def _distinct(
-        self, grid: Grid, chosen: NDArray[np.intp], flat: Values, time: Values, memory: Values
+        self, grid: PlanGrid, chosen: NDArray[np.intp], flat: Values, time: Values, memory: Values
     ) -> list[Place]:
         """The simplest plan of each value and memory, as many as are wanted."""
         place = np.unravel_index(chosen, grid.shape)
@@ -113,7 +113,7 @@ class Front:
     def __init__(self) -> None:
         self.places: list[Place] = []
 
-    def offer(self, grid: Grid, fits: Mask, time: Values, memory: Values) -> None:
+    def offer(self, grid: PlanGrid, fits: Mask, time: Values, memory: Values) -> None:
         """Take what no plan of a grid or before beats; arrays broadcast to the grid's shape."""
         ranked = np.where(fits, time, np.inf)
         # Placements change time only, so that one of them is enough for each memory.
@@ -136,7 +136,7 @@ class Front:
         before = np.searchsorted(fronts[:, 0], times, side="right") - 1
         return np.where(before < 0, np.inf, fronts[np.maximum(before, 0), 1]) > sizes
 
-    def _merge(self, grid: Grid, ranked: Values, chosen: NDArray[np.intp], sizes: Values) -> None:
+    def _merge(self, grid: PlanGrid, ranked: Values, chosen: NDArray[np.intp], sizes: Values) -> None:
         """Join new plans to the front and drop those that they beat."""
         shape = tuple(1 if axis == 1 else length for axis, length in enumerate(grid.shape))
         whole = np.broadcast_to(ranked, grid.shape)

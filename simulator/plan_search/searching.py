@@ -14,7 +14,7 @@ from simulator.plan_search import conditions
 from simulator.plan_search.exploration import Exploration, Objective, Progress, explore
 from simulator.plan_search.impossible import refuse_impossible
 from simulator.plan_search.limits import Limits
-from simulator.plan_search.pricing import Setting
+from simulator.plan_search.pricing import SearchSetting
 from simulator.plan_search.ranking import Place, spread
 from simulator.plan_search.space import Space
 from simulator.plan_search.table import Fastest, Table, read_by
@@ -229,9 +229,9 @@ def space_of(scenario: Scenario, wanted: tuple[conditions.Condition, ...], *, an
     )
 
 
-def setting_of(scenario: Scenario) -> Setting:
+def setting_of(scenario: Scenario) -> SearchSetting:
     """What all plans of a scenario share."""
-    return Setting(
+    return SearchSetting(
         scenario.model.columns(),
         scenario.workload.columns(),
         scenario.columns().stacks,

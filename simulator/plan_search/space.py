@@ -13,7 +13,7 @@ import numpy as np
 
 from hardware.spec import System
 from simulator.plan_search.conditions import Condition
-from simulator.plan_search.grid import Grid, Pass, Split
+from simulator.plan_search.grid import Degrees, PassChoice, PlanGrid
 from simulator.specs.model import Model
 from simulator.specs.plan import Axis, Plan, Schedule
 from simulator.specs.plans import AXES, divisors, rules_of_replicas, rules_of_shape
@@ -53,12 +53,12 @@ class Space:
         """Sequences of a step."""
         return self.workload.global_batch or 1
 
-    def grids(self) -> Iterator[Grid]:
+    def grids(self) -> Iterator[PlanGrid]:
         """Grids of plans that together are all of them; what their degrees forbid is counted and left out."""
         for splits in self._groups():
             used = {axis: any(getattr(split, axis) > 1 for split in splits) for axis in AXES}
             shares = self.usual or used["tp"]  # which means nothing for a rank that is alone
-            grid = Grid(
+            grid = PlanGrid(
                 splits=splits,
                 placements=self.placements(used),
                 shardings=self.shardings(max(split.dp * split.cp for split in splits)),
@@ -69,12 +69,12 @@ class Space:
             if grid.size:
                 yield grid
 
-    def _groups(self) -> list[list[Split]]:
+    def _groups(self) -> list[list[Degrees]]:
         """Splits that keep the rules, parted by what decides which schedules, passes and placements they can have."""
         splits = list(self.splits())
         if not splits:
             return []
-        one = Grid(splits, (AXES,), (("none", 0),), (("1f1b", 1),), (False,), (Pass(1, False, "none"),))  # type: ignore[arg-type]
+        one = PlanGrid(splits, (AXES,), (("none", 0),), (("1f1b", 1),), (False,), (PassChoice(1, False, "none"),))  # type: ignore[arg-type]
         columns = one.columns(self.base, self.batch), self.model.columns(), self.workload.columns()
         alive = np.ones(len(splits), dtype=bool)
         for rule in (*rules_of_shape(*columns, self.stack.columns()), *rules_of_replicas(columns[0], columns[2])):
@@ -84,14 +84,14 @@ class Space:
                 if broken:
                     self.rejected[rule.name] += len(broken) if self.usual else sum(map(self._plans_of, broken))
                 alive &= kept
-        groups: dict[tuple[int, ...], list[Split]] = defaultdict(list)
+        groups: dict[tuple[int, ...], list[Degrees]] = defaultdict(list)
         for split in (splits[i] for i in np.flatnonzero(alive)):
             kind = () if self.usual else (split.pp, split.tp > 1, split.dp > 1, split.cp > 1)
             limited = (split.dp,) if self._says("micro_batches") else ()
             groups[*kind, *limited].append(split)
         return list(groups.values())
 
-    def _plans_of(self, split: Split) -> int:
+    def _plans_of(self, split: Degrees) -> int:
         """Plans that a split would have if it kept the rules."""
         used = {axis: getattr(split, axis) > 1 for axis in AXES}
         lists: tuple[Sequence[Any], ...] = (
@@ -103,7 +103,7 @@ class Space:
         )
         return math.prod(map(len, lists))
 
-    def splits(self) -> Iterator[Split]:
+    def splits(self) -> Iterator[Degrees]:
         """All degrees that multiply to the devices, and the groups of experts."""
         several = {
             axis: self.any_axis or axis in self.stack.axes or self._says(axis) for axis in ("tp", "pp", "cp", "ep")
@@ -117,7 +117,7 @@ class Space:
             if self._says("ep"):
                 shared = divisors(max(self.model.experts, dp))
             for ep in self._allowed("ep", shared):
-                yield Split(tp, pp, cp, dp, ep)
+                yield Degrees(tp, pp, cp, dp, ep)
 
     def placements(self, used: dict[str, bool]) -> list[tuple[Axis, ...]]:
         """Orders of the axes; those that differ in axes of one rank only are the same."""
@@ -167,7 +167,7 @@ class Space:
         layers = self.model.all_layers
         return [v for v in range(2, layers // pp + 2) if layers % (pp * v) == 0 or (layers + 2) % (pp * v) == 0]
 
-    def passes(self, replicas: set[int], *, shares: bool) -> list[Pass]:
+    def passes(self, replicas: set[int], *, shares: bool) -> list[PassChoice]:
         """Micro-batches of some numbers of replicas, with and without shared tokens and recomputation."""
         sizes = {
             size
@@ -182,7 +182,7 @@ class Space:
         if self._only_usual("recompute") and self.stack.attention == "fused":
             repeats.remove("selective")  # which fused attention does anyway
         return [
-            Pass(size, shared, repeated)
+            PassChoice(size, shared, repeated)
             for size in self._allowed("micro_batch", sorted(sizes))
             for shared in self._allowed("sequence_parallel", sharing)
             for repeated in self._allowed("recompute", repeats)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.errors import InputError, shown
-from simulator.plan_search.grid import Grid
+from simulator.plan_search.grid import PlanGrid
 from simulator.plan_search.ranking import Best, Mask, Place, Values
 from simulator.specs.stack import RECOMPUTES, SHARDINGS
 
@@ -27,7 +27,7 @@ class _Field(NamedTuple):
 
     axis: int
     """Of the grids, where it lies."""
-    values: Callable[[Grid], Sequence[Value]]
+    values: Callable[[PlanGrid], Sequence[Value]]
     """Of a grid, along that axis."""
     order: Sequence[str] = ()
     """Of its names; numbers are in order."""
@@ -100,13 +100,13 @@ class Table:
         self.by = by
         self.found: dict[tuple[Value, Value], Best] = {}
 
-    def note(self, grid: Grid, kept: Mask) -> None:
+    def note(self, grid: PlanGrid, kept: Mask) -> None:
         """Remember which pairs can be at all; the mask broadcasts to the grid's shape."""
         for pair, index in self._pairs(grid):
             if pair not in self.found and _part(kept, index).any():
                 self.found[pair] = Best(1)
 
-    def offer(self, grid: Grid, fits: Mask, time: Values, memory: Values) -> None:
+    def offer(self, grid: PlanGrid, fits: Mask, time: Values, memory: Values) -> None:
         """Take the best of each pair; arrays broadcast to the grid's shape."""
         ranked = np.where(fits, time, np.inf)
         for pair, index in self._pairs(grid):
@@ -136,7 +136,7 @@ class Table:
                 told = (place.time, place.memory, shown(place)) if place is not None else (None, None, None)
                 yield Cell(pair, *told)
 
-    def _pairs(self, grid: Grid) -> Iterator[tuple[tuple[Value, Value], Index]]:
+    def _pairs(self, grid: PlanGrid) -> Iterator[tuple[tuple[Value, Value], Index]]:
         """Pairs of values in a grid, and where they lie along its axes."""
         first, second = (_FIELDS[name] for name in self.by)
         left, right = first.values(grid), second.values(grid)
@@ -163,6 +163,6 @@ def _part(values: NDArray[Any], index: Index) -> NDArray[Any]:
     return values
 
 
-def _narrowed(grid: Grid, index: Index) -> Grid:
+def _narrowed(grid: PlanGrid, index: Index) -> PlanGrid:
     """The same part of a grid."""
     return grid.narrowed([index.get(axis, np.arange(length)) for axis, length in enumerate(grid.shape)])

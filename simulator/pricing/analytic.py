@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hardware.catalogue import load_profile
+from hardware.catalogue import load_class
+from hardware.classes import AttentionConstants, DeviceClass, Precision
 from hardware.errors import InputError
-from hardware.profile import AttentionConstants, Precision, Profile
 from hardware.spec import Device, System
 from simulator.formulas import collectives, kernels, matmul
 from simulator.formulas.typing import Num
@@ -61,13 +61,13 @@ class Devices(Columns):
     memory_capacity: Num
 
 
-def precisions_of(device: Device, constants: Profile | None = None) -> tuple[Precision, ...]:
+def precisions_of(device: Device, constants: DeviceClass | None = None) -> tuple[Precision, ...]:
     """The precisions that a device has units and constants for."""
-    known = (constants or load_profile(device.profile)).gemm
+    known = (constants or load_class(device.device_class)).gemm
     return tuple(name for name in PRECISIONS if getattr(device.peak, name) and name in known)
 
 
-def device_columns(device: Device, precision: Precision, *, constants: Profile | None = None) -> Devices:
+def device_columns(device: Device, precision: Precision, *, constants: DeviceClass | None = None) -> Devices:
     """Turn a device at a precision into numbers, with the constants of its class unless others are given.
 
     Raises
@@ -81,32 +81,32 @@ def device_columns(device: Device, precision: Precision, *, constants: Profile |
             f"precision={precision}: {device.id} has no units for it; valid: {', '.join(valid)}",
             fields=["plan.precision"],
         )
-    profile = constants or load_profile(device.profile)
-    gemm, memory = profile.gemm[precision], profile.memory
+    constants = constants or load_class(device.device_class)
+    gemm, memory = constants.gemm[precision], constants.memory
     attended = "bf16" if precision == "fp8" else precision  # products of attention stay in 16 bits
-    fused = profile.attention.get(attended) or _unmeasured_attention(gemm.efficiency)
+    fused = constants.attention.get(attended) or _unmeasured_attention(gemm.efficiency)
     return Devices(
         peak=float(getattr(device.peak, precision)),
         bandwidth=device.memory.bandwidth,
         processors=float(device.processors),
-        systolic=float(profile.matrix_unit == "systolic-array"),
-        vector=float(profile.matrix_unit == "vector"),
-        aligned=float(profile.is_aligned(precision)),
+        systolic=float(constants.matrix_unit == "systolic-array"),
+        vector=float(constants.matrix_unit == "vector"),
+        aligned=float(constants.is_aligned(precision)),
         efficiency=gemm.efficiency,
         bandwidth_efficiency=gemm.bandwidth_efficiency,
         gemm_launch=gemm.launch,
         fill=gemm.fill,
         small_tile=gemm.small_tile,
         sustained=gemm.sustained,
-        weight_gradient_efficiency=profile.weight_gradient_efficiency,
+        weight_gradient_efficiency=constants.weight_gradient_efficiency,
         attention_peak=float(getattr(device.peak, attended)),
         attention_efficiency=fused.efficiency,
         attention_backward_efficiency=fused.backward_efficiency,
         attention_bandwidth_efficiency=fused.bandwidth_efficiency,
         attention_launch=fused.launch,
         attention_fill=fused.fill,
-        causal_block=profile.causal_block,
-        portable_attention=profile.portable_attention,
+        causal_block=constants.causal_block,
+        portable_attention=constants.portable_attention,
         stream_efficiency=memory.efficiency,
         reduce_efficiency=memory.normalisation_efficiency,
         stream_launch=memory.launch,

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from hardware.classes import Precision
 from hardware.errors import InputError
 from hardware.measured import MeasuredProfile
-from hardware.profile import Precision
 from hardware.reading import parse_yaml, read_text
 from hardware.spec import System
 from simulator.formulas.typing import Num
@@ -31,7 +31,7 @@ _WIDEST = 5.0
 
 
 @dataclass(frozen=True)
-class Kind:
+class ShiftKind:
     """A kind of constant that is fitted."""
 
     what: str
@@ -40,33 +40,37 @@ class Kind:
 
 
 _BY_STACK = {"family": 0.4, "stack": 0.4}
-KINDS: dict[str, Kind] = {
-    "products": Kind(
+KINDS: dict[str, ShiftKind] = {
+    "products": ShiftKind(
         "logarithm of a factor on the efficiency of matrix products",
         {"all": 0.15, "class and format": 0.15, "device": 0.08},
     ),
-    "streaming": Kind("logarithm of a factor on the efficiency of memory-bound kernels", {"all": 0.12, "class": 0.12}),
-    "attention": Kind(
+    "streaming": ShiftKind(
+        "logarithm of a factor on the efficiency of memory-bound kernels", {"all": 0.12, "class": 0.12}
+    ),
+    "attention": ShiftKind(
         "logarithm of a factor on the efficiency of fused attention on a device", {"all": 0.15, "class": 0.15}
     ),
-    "host": Kind("logarithm of a factor on host times: the processors that come with a device", {"class": 0.25}),
-    "inner_links": Kind(
+    "host": ShiftKind("logarithm of a factor on host times: the processors that come with a device", {"class": 0.25}),
+    "inner_links": ShiftKind(
         "logarithm of a factor on the efficiency of links inside a node", {"all": 0.2, "inner link": 0.2}
     ),
-    "outer_links": Kind(
+    "outer_links": ShiftKind(
         "logarithm of a factor on the efficiency of links between nodes", {"all": 0.2, "outer link": 0.3}
     ),
-    "launches": Kind("logarithm of a factor on the host time of a launch", {"family": 0.5, "stack": 0.4}),
-    "eager": Kind("added to the share of avoidable memory traffic that is done", {"family": 0.4, "stack": 0.3}),
-    "attention_kernels": Kind(
+    "launches": ShiftKind("logarithm of a factor on the host time of a launch", {"family": 0.5, "stack": 0.4}),
+    "eager": ShiftKind("added to the share of avoidable memory traffic that is done", {"family": 0.4, "stack": 0.3}),
+    "attention_kernels": ShiftKind(
         "logarithm of a factor on the rate of a stack's attention kernels", {"family": 0.2, "stack": 0.2}
     ),
-    "reductions": Kind("logarithm of a factor on the rate of gradient reductions", {"family": 0.3, "stack": 0.3}),
-    "gradient_overlap": Kind("added to the log-odds of hiding gradient reductions", {"family": 0.8, "stack": 0.6}),
-    "parameter_overlap": Kind("added to the log-odds of hiding parameter gathers", {"family": 0.8, "stack": 0.6}),
-    "tensor_overlap": Kind("added to the log-odds of hiding tensor-parallel exchanges", {"family": 0.8, "stack": 0.6}),
-    "step_overhead": Kind("logarithm of a factor on the fixed time of a step", {"family": 0.6, "stack": 0.6}),
-    "optimizer": Kind("logarithm of a factor on the memory traffic of the optimizer", _BY_STACK),
+    "reductions": ShiftKind("logarithm of a factor on the rate of gradient reductions", {"family": 0.3, "stack": 0.3}),
+    "gradient_overlap": ShiftKind("added to the log-odds of hiding gradient reductions", {"family": 0.8, "stack": 0.6}),
+    "parameter_overlap": ShiftKind("added to the log-odds of hiding parameter gathers", {"family": 0.8, "stack": 0.6}),
+    "tensor_overlap": ShiftKind(
+        "added to the log-odds of hiding tensor-parallel exchanges", {"family": 0.8, "stack": 0.6}
+    ),
+    "step_overhead": ShiftKind("logarithm of a factor on the fixed time of a step", {"family": 0.6, "stack": 0.6}),
+    "optimizer": ShiftKind("logarithm of a factor on the memory traffic of the optimizer", _BY_STACK),
 }
 """What is fitted: few numbers for each device class, link and stack, and none for a single source or run."""
 
@@ -214,8 +218,8 @@ def names_of(stack: Stack, system: System, precision: str) -> dict[str, str]:
     inner, outer = system.intra_node, system.inter_node or system.intra_node
     return {
         "all": "all",
-        "class": system.device.profile,
-        "class and format": f"{system.device.profile} {_FORMATS.get(precision, precision)}",
+        "class": system.device.device_class,
+        "class and format": f"{system.device.device_class} {_FORMATS.get(precision, precision)}",
         "device": system.device.id,
         "family": stack.family,
         "stack": stack.timed_as or stack.id,

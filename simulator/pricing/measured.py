@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from hardware.catalogue import load_device, plain_host
+from hardware.classes import Precision
 from hardware.errors import InputError
 from hardware.measured import MeasuredProfile, Shapes, StackConstants
-from hardware.profile import Precision
 from hardware.spec import Device, System
 from simulator.formulas.typing import Num
 from simulator.pricing.analytic import AnalyticBackend, device_columns
@@ -202,12 +202,12 @@ def host_of(profile: MeasuredProfile) -> System:
 
 def suits(profile: MeasuredProfile, system: System) -> bool:
     """Whether a profile speaks for the devices of a system: the same ones, or others of their class."""
-    return serves(device_of(profile), system.device)
+    return speaks_for(device_of(profile), system.device)
 
 
-def serves(measured: Device, device: Device) -> bool:
+def speaks_for(measured: Device, device: Device) -> bool:
     """Whether what was measured on one device speaks for another: the same one, or one of its class."""
-    return measured.id == device.id or measured.profile == device.profile
+    return measured.id == device.id or measured.device_class == device.device_class
 
 
 def check(profile: MeasuredProfile, system: System) -> None:

@@ -31,14 +31,14 @@ def volume(kind: str, message_bytes: Num, degree: Num) -> Num:
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _ByRanks:
     """Constants of one kind of collective, by rising number of ranks."""
 
     ranks: NDArray[np.float64]
     constants: dict[str, NDArray[np.float64]]
 
     @classmethod
-    def of(cls, by_ranks: Mapping[int, LinkConstants]) -> _Kind:
+    def of(cls, by_ranks: Mapping[int, LinkConstants]) -> _ByRanks:
         """The constants as arrays."""
         counts = sorted(by_ranks)
         constants = {
@@ -67,7 +67,9 @@ class MeasuredLinks:
     """
 
     def __init__(self, constants: Mapping[CollectiveName, Mapping[int, LinkConstants]]) -> None:
-        self._kinds: dict[str, _Kind] = {kind: _Kind.of(by_ranks) for kind, by_ranks in constants.items() if by_ranks}
+        self._kinds: dict[str, _ByRanks] = {
+            kind: _ByRanks.of(by_ranks) for kind, by_ranks in constants.items() if by_ranks
+        }
 
     def time(self, kind: str, message_bytes: Num, degree: Num) -> tuple[Num, Num]:
         """Time of a collective, and whether it is known.

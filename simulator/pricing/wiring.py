@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from hardware.catalogue import link_profiles
+from hardware.catalogue import link_classes
 from hardware.errors import InputError, unknown
 from hardware.spec import Link, System
 from simulator.formulas import collectives
@@ -113,10 +113,10 @@ def _absent() -> Level:
 
 def _level(name: str, reach: float, link: Link, devices: int) -> Level:
     """Turn one link into numbers."""
-    profiles = link_profiles()
-    if link.kind not in profiles:
-        raise unknown(f"kind of link ({name})", link.kind, sorted(profiles), fields=["system"])
-    constants = profiles[link.kind]
+    classes = link_classes()
+    if link.kind not in classes:
+        raise unknown(f"kind of link ({name})", link.kind, sorted(classes), fields=["system"])
+    constants = classes[link.kind]
     extents, wraps = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
     if link.dimensions is not None:
         shape = slice_shape(link.dimensions, min(devices, int(reach)), link.wrap_multiple or 1)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hardware.catalogue import id_of, load_device, load_profile, names, plain_host
+from hardware.catalogue import id_of, load_class, load_device, names, plain_host
+from hardware.classes import AttentionConstants, DeviceClass, Precision
 from hardware.errors import InputError
-from hardware.measured import CollectiveName, LinkConstants, MeasuredProfile, Score, Shapes
-from hardware.profile import AttentionConstants, Precision, Profile
+from hardware.measured import CollectiveName, HeldOutScore, LinkConstants, MeasuredProfile, Shapes
 from hardware.sheet import Seen
 from hardware.spec import Device
 from simulator.pricing.analytic import PRECISIONS, AnalyticBackend, precisions_of
@@ -210,9 +210,9 @@ def _record_words(record: Record) -> str:
 class _Draft:
     """A profile that is being written."""
 
-    constants: Profile
+    constants: DeviceClass
     borrowed: dict[str, str] = field(default_factory=dict)
-    scores: list[Score] = field(default_factory=list)
+    scores: list[HeldOutScore] = field(default_factory=list)
 
     def borrow(self, phase: str, found: dict[str, str], where: str) -> None:
         """Note constants that stay as they were, why so, and where they come from."""
@@ -246,7 +246,7 @@ def fit(
         Called with words on what is fitted next; what it raises ends the fit.
     """
     tell = progress or _silent
-    draft = _Draft(load_profile(device.profile))
+    draft = _Draft(load_class(device.device_class))
     tell(f"{len(found.products):,} matrix products")
     multiplied = _products(draft, found.products, device, origin)
     tell(f"{len(found.attentions):,} attention kernels")
@@ -286,7 +286,7 @@ def _products(draft: _Draft, rows: Products, device: Device, origin: Origin) -> 
         if precision not in gemm or not getattr(device.peak, precision):
             continue
         if not len(mine):
-            draft.borrowed[f"gemm.{precision}"] = f"no product was measured; as {device.profile}"
+            draft.borrowed[f"gemm.{precision}"] = f"no product was measured; as {device.device_class}"
             continue
         sheet = DataSheet.of(device, precision)
         learned = products.learn(
@@ -294,13 +294,13 @@ def _products(draft: _Draft, rows: Products, device: Device, origin: Origin) -> 
         )
         draft.scores += learned.scores
         if words := _no_better(learned.scores):
-            draft.borrowed[f"gemm.{precision}"] = f"{words}; as {device.profile}"
+            draft.borrowed[f"gemm.{precision}"] = f"{words}; as {device.device_class}"
             continue
         gemm[precision] = learned.fitted.constants
         if np.any(mine.weight_gradient > 0):
             gradient = learned.fitted.weight_gradient
         shapes[precision] = learned.shapes
-        draft.borrow(f"gemm.{precision}", learned.fitted.borrowed, device.profile)
+        draft.borrow(f"gemm.{precision}", learned.fitted.borrowed, device.device_class)
     draft.constants = draft.constants.model_copy(update={"gemm": gemm, "weight_gradient_efficiency": gradient})
     return shapes
 
@@ -318,19 +318,19 @@ def _attentions(draft: _Draft, rows: Attentions, device: Device, origin: Origin)
         learned = attentions.learn(mine, DataSheet.of(device, precision), start, source=origin.source, seen=origin.seen)
         draft.scores += learned.scores
         if words := _no_better(learned.scores):
-            draft.borrowed[f"attention.{precision}"] = f"{words}; as {device.profile}"
+            draft.borrowed[f"attention.{precision}"] = f"{words}; as {device.device_class}"
             continue
         known[precision] = learned.fitted.constants
         shapes[precision] = learned.shapes
-        draft.borrow(f"attention.{precision}", learned.fitted.borrowed, device.profile)
+        draft.borrow(f"attention.{precision}", learned.fitted.borrowed, device.device_class)
     if not shapes:
-        draft.borrowed["attention"] = f"no fused attention was measured; as {device.profile}"
+        draft.borrowed["attention"] = f"no fused attention was measured; as {device.device_class}"
     measured: dict[Precision, AttentionConstants] = known
     draft.constants = draft.constants.model_copy(update={"attention": measured})
     return shapes
 
 
-def _no_better(scores: Sequence[Score]) -> str:
+def _no_better(scores: Sequence[HeldOutScore]) -> str:
     """Why a fit is not taken: on rows that it had not seen it is worse than what it started from."""
     whole = next((score for score in scores if score.what.startswith("all ")), None)
     if whole is None or whole.before is None:
@@ -350,12 +350,12 @@ def _memory(draft: _Draft, rows: Streams, device: Device, origin: Origin) -> Non
         "normalisation_efficiency": streams.efficiency_of(rows, bandwidth, reduces=True),
     }
     if not any(said.values()):
-        draft.borrowed["memory"] = f"too few large kernels were measured; as {device.profile}"
+        draft.borrowed["memory"] = f"too few large kernels were measured; as {device.device_class}"
         return
     said["launch"] = streams.launch_of(rows, bandwidth)
     for name in [name for name, value in said.items() if value is None]:
         size = "small" if name == "launch" else "large"
-        draft.borrowed[f"memory.{name}"] = f"too few {size} kernels were measured; as {device.profile}"
+        draft.borrowed[f"memory.{name}"] = f"too few {size} kernels were measured; as {device.device_class}"
     changes = {name: float(f"{value:.4g}") for name, value in said.items() if value is not None}
     memory = start.model_copy(update={**changes, "source": origin.source, "seen": origin.seen})
     draft.constants = draft.constants.model_copy(update={"memory": memory})

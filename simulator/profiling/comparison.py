@@ -8,9 +8,9 @@ from typing import Any, TypeVar, get_args
 
 import numpy as np
 
-from hardware.catalogue import load_profile, plain_host
+from hardware.catalogue import load_class, plain_host
+from hardware.classes import AttentionConstants, DeviceClass, Precision
 from hardware.measured import ATTENTION_SIZES, PRODUCT_SIZES, CollectiveName, MeasuredProfile, Phase, Shapes
-from hardware.profile import AttentionConstants, Precision, Profile
 from hardware.spec import Device
 from simulator.formulas.kernels import stream_time
 from simulator.pricing.analytic import AnalyticBackend, precisions_of
@@ -27,10 +27,10 @@ from simulator.profiling.records.reading import StepTime
 from simulator.profiling.records.rows import (
     Attentions,
     Collectives,
-    Columns,
     Measurements,
     Products,
     Streams,
+    TimedCalls,
     Values,
     Words,
 )
@@ -40,13 +40,13 @@ SIZES: dict[Phase, str] = {"gemm": "FLOP", "attention": "FLOP", "stream": "B", "
 """The kinds of work that are compared, and what their sizes are: arithmetic, bytes moved, or those of a message."""
 WORDS: dict[Phase, str] = {phase: in_words.PHASES[phase] for phase in SIZES}
 """The same kinds in words."""
-Rows = TypeVar("Rows", bound=Columns)
+Rows = TypeVar("Rows", bound=TimedCalls)
 _REDUCING = ("layer_norm", "rms_norm", "softmax", "cross_entropy")
 _KINDS: tuple[CollectiveName, ...] = get_args(CollectiveName)
 
 
 @dataclass(frozen=True)
-class Errors:
+class TimeErrors:
     """How far off predicted times are."""
 
     rows: int
@@ -58,7 +58,7 @@ class Errors:
 
 
 @dataclass(frozen=True)
-class Part:
+class PhaseRows:
     """The rows of one kind of work; columns of equal length, times in seconds."""
 
     phase: Phase
@@ -76,10 +76,10 @@ class Part:
     def __len__(self) -> int:
         return len(self.measured_s)
 
-    def errors(self, predicted: Values) -> Errors:
+    def errors(self, predicted: Values) -> TimeErrors:
         """How far off a column of predicted times is."""
         off = predicted / self.measured_s - 1.0
-        return Errors(
+        return TimeErrors(
             rows=len(self),
             median=float(np.median(np.abs(off))),
             p90=float(np.quantile(np.abs(off), 0.9)),
@@ -104,7 +104,7 @@ class Comparison:
     device: str
     rows_of: str
     """Where the rows come from."""
-    parts: dict[Phase, Part]
+    parts: dict[Phase, PhaseRows]
     """Without those of which nothing was measured."""
     left_out: dict[str, int] = field(default_factory=dict)
     """Rows that are not compared, by the reason."""
@@ -156,7 +156,7 @@ def compared(
         _collectives(profile, device, found.collectives, left_out),
         _steps(profile, device, steps),
     ]
-    together: dict[Phase, list[Part]] = {}
+    together: dict[Phase, list[PhaseRows]] = {}
     for part in parts:
         if len(part):
             together.setdefault(part.phase, []).append(part)
@@ -164,11 +164,11 @@ def compared(
     return Comparison(profile.id, device.id, rows_of, joined, {why: rows for why, rows in left_out.items() if rows})
 
 
-def _joined(parts: Sequence[Part]) -> Part:
+def _joined(parts: Sequence[PhaseRows]) -> PhaseRows:
     """The rows of several, one after the other."""
     columns = ("size", "measured_s", "before_s", "form_s", "after_s")
     words = tuple(each for part in parts for each in part.words)
-    return Part(
+    return PhaseRows(
         parts[0].phase, words, **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
     )
 
@@ -198,25 +198,25 @@ def _corrected(form: Values, shapes: Shapes | None, sizes: Values) -> Values:
     return np.asarray(form * nearest.correction(*sizes.T)[0])
 
 
-def _product_times(constants: Profile, rows: Products, sheet: DataSheet, precision: Precision) -> Values:
+def _product_times(constants: DeviceClass, rows: Products, sheet: DataSheet, precision: Precision) -> Values:
     """Times of products by the form [s]."""
     gradient = constants.weight_gradient_efficiency
     return products.seconds(rows, sheet, constants.gemm[precision], weight_gradient=gradient)
 
 
-def _products(profile: MeasuredProfile, device: Device, rows: Products, left_out: dict[str, int]) -> list[Part]:
+def _products(profile: MeasuredProfile, device: Device, rows: Products, left_out: dict[str, int]) -> list[PhaseRows]:
     """Matrix products, a part for each number format."""
     found = []
     for precision in _known_formats(device, rows.dtype, WORDS["gemm"], left_out):
         mine, sheet = rows.where(rows.dtype == precision), DataSheet.of(device, precision)
         mine = _believed(mine, mine.flops / sheet.peak, WORDS["gemm"], left_out)
         form = _product_times(profile.constants, mine, sheet, precision)
-        part = Part(
+        part = PhaseRows(
             phase="gemm",
             words=in_words.products(mine),
             size=mine.flops,
             measured_s=mine.seconds,
-            before_s=_product_times(load_profile(device.profile), mine, sheet, precision),
+            before_s=_product_times(load_class(device.device_class), mine, sheet, precision),
             form_s=form,
             after_s=_corrected(form, profile.products.get(precision), products.sizes(mine)),
         )
@@ -224,12 +224,14 @@ def _products(profile: MeasuredProfile, device: Device, rows: Products, left_out
     return found
 
 
-def _fused(constants: Profile, precision: Precision) -> AttentionConstants | None:
+def _fused(constants: DeviceClass, precision: Precision) -> AttentionConstants | None:
     """The constants of fused attention, or those of another number format where it was fitted in none of its own."""
     return constants.attention.get(precision) or next(iter(constants.attention.values()), None)
 
 
-def _attentions(profile: MeasuredProfile, device: Device, rows: Attentions, left_out: dict[str, int]) -> list[Part]:
+def _attentions(
+    profile: MeasuredProfile, device: Device, rows: Attentions, left_out: dict[str, int]
+) -> list[PhaseRows]:
     """Fused attention, by the fastest kernel of each number format, as a fit takes it."""
     found, slower = [], 0
     for precision in _known_formats(device, rows.dtype, "attention", left_out):
@@ -237,12 +239,12 @@ def _attentions(profile: MeasuredProfile, device: Device, rows: Attentions, left
         mine = mine.where(mine.kernel == attentions.fastest_kernel(mine))
         slower += int((rows.dtype == precision).sum()) - len(mine)
         mine = _believed(mine, attentions.flops(mine) / sheet.peak, "attention", left_out)
-        before, after = _fused(load_profile(device.profile), precision), _fused(profile.constants, precision)
+        before, after = _fused(load_class(device.device_class), precision), _fused(profile.constants, precision)
         if before is None or after is None:
             left_out["attention, which the catalogue has no constants for on this class"] = len(mine)
             continue
         form = attentions.seconds(mine, sheet, after)
-        part = Part(
+        part = PhaseRows(
             phase="attention",
             words=in_words.attentions(mine),
             size=attentions.flops(mine),
@@ -256,7 +258,7 @@ def _attentions(profile: MeasuredProfile, device: Device, rows: Attentions, left
     return found
 
 
-def _stream_times(constants: Profile, device: Device, rows: Streams) -> Values:
+def _stream_times(constants: DeviceClass, device: Device, rows: Streams) -> Values:
     """Times of kernels that are bound by memory [s]."""
     reduces = np.char.startswith(rows.operation, _REDUCING[0])
     for name in _REDUCING[1:]:
@@ -272,23 +274,23 @@ def _stream_times(constants: Profile, device: Device, rows: Streams) -> Values:
     return np.asarray(time, dtype=np.float64)
 
 
-def _streams(profile: MeasuredProfile, device: Device, rows: Streams) -> Part:
+def _streams(profile: MeasuredProfile, device: Device, rows: Streams) -> PhaseRows:
     """Kernels that are bound by memory; random numbers take the time that steps say of them."""
     drawn = next((stack.drawn for stack in profile.stacks.values()), 0.0)
     draws = np.where(rows.operation == "dropout", drawn * rows.rows * rows.columns, 0.0)
     form = _stream_times(profile.constants, device, rows) + draws
-    return Part(
+    return PhaseRows(
         phase="stream",
         words=in_words.streams(rows),
         size=rows.moved_bytes,
         measured_s=rows.seconds,
-        before_s=_stream_times(load_profile(device.profile), device, rows),
+        before_s=_stream_times(load_class(device.device_class), device, rows),
         form_s=form,
         after_s=form,
     )
 
 
-def _collectives(profile: MeasuredProfile, device: Device, rows: Collectives, left_out: dict[str, int]) -> Part:
+def _collectives(profile: MeasuredProfile, device: Device, rows: Collectives, left_out: dict[str, int]) -> PhaseRows:
     """Collectives inside a node."""
     inside = (rows.nodes <= 1.0) & (rows.degree > 1.0)
     left_out["collectives between nodes, of which a profile holds nothing"] = int((~inside).sum())
@@ -302,7 +304,7 @@ def _collectives(profile: MeasuredProfile, device: Device, rows: Collectives, le
         degree = np.where(kind == "send", 2.0, mine.degree[here])
         time, certain = links.time(kind, mine.message_bytes[here], degree)
         after[here] = np.where(certain, time, before[here])
-    return Part("collective", in_words.collectives(mine), mine.message_bytes, mine.seconds, before, after, after)
+    return PhaseRows("collective", in_words.collectives(mine), mine.message_bytes, mine.seconds, before, after, after)
 
 
 def _catalogued(device: Device, rows: Collectives) -> Values:
@@ -317,11 +319,11 @@ def _catalogued(device: Device, rows: Collectives) -> Values:
     return found
 
 
-def _steps(profile: MeasuredProfile, device: Device, steps: Sequence[StepTime]) -> Part:
+def _steps(profile: MeasuredProfile, device: Device, steps: Sequence[StepTime]) -> PhaseRows:
     """Training steps on one device."""
     found = stepping.compare(steps, profile, device)
     after = np.array([each.predicted_s for each in found], dtype=np.float64)
-    return Part(
+    return PhaseRows(
         phase="step",
         words=tuple(in_words.step(step) for step in steps),
         size=np.array([step_amounts(step.case, step.model).flops for step in steps], dtype=np.float64),

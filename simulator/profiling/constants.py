@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from hardware import units
-from hardware.catalogue import load_profile
+from hardware.catalogue import load_class
+from hardware.classes import AttentionConstants, DeviceClass, GemmConstants, MemoryConstants
 from hardware.errors import InputError
 from hardware.measured import MeasuredProfile
-from hardware.profile import AttentionConstants, GemmConstants, MemoryConstants, Profile
 from simulator.pricing.measured import device_of
 from simulator.specs.loading import load_stack
 
@@ -59,7 +59,7 @@ class Told:
 
 def constants_of(profile: MeasuredProfile) -> tuple[Told, ...]:
     """The constants of what was measured at all: products and attention of each number format, memory, links, steps."""
-    known = load_profile(device_of(profile).profile)
+    known = load_class(device_of(profile).device_class)
     found = [*_of_products(profile, known), *_of_attention(profile, known)]
     found += _listed(profile, "memory", "memory-bound kernels", _MEMORY, profile.constants.memory, known.memory)
     return (*found, *_of_links(profile), *_of_steps(profile))
@@ -114,7 +114,7 @@ def _listed(
     ]
 
 
-def _of_products(profile: MeasuredProfile, known: Profile) -> Iterator[Told]:
+def _of_products(profile: MeasuredProfile, known: DeviceClass) -> Iterator[Told]:
     """Those of products that were measured."""
     for precision in profile.fitted:
         place, of = f"gemm.{precision}", f"products, {precision}"
@@ -125,7 +125,7 @@ def _of_products(profile: MeasuredProfile, known: Profile) -> Iterator[Told]:
             yield Told(f"{place}.weight_gradient", of, "rate of weight gradients over others", value, before, "")
 
 
-def _of_attention(profile: MeasuredProfile, known: Profile) -> Iterator[Told]:
+def _of_attention(profile: MeasuredProfile, known: DeviceClass) -> Iterator[Told]:
     """Those of attention that was measured."""
     for precision in profile.attentions:
         found, before = profile.constants.attention[precision], known.attention.get(precision)

@@ -13,7 +13,7 @@ from pathlib import Path
 from hardware import catalogue
 from hardware.measured import MeasuredProfile
 from hardware.spec import Device, System
-from simulator.pricing.measured import device_of, serves
+from simulator.pricing.measured import device_of, speaks_for
 from simulator.profiling import shipped
 from simulator.profiling.calibrate import Gathered, gather
 from simulator.profiling.comparison import Comparison, compared, kept
@@ -42,7 +42,7 @@ def load_profile(name: str | Path | MeasuredProfile) -> MeasuredProfile:
     >>> load_profile("h100-sxm").device
     'h100-sxm5-80gb'
     """
-    return catalogue.load_measured(name)
+    return catalogue.load_profile(name)
 
 
 def profile_text(profile: MeasuredProfile) -> str:
@@ -78,7 +78,7 @@ def profiles_for(system: str | Path | System) -> tuple[str, ...]:
         As `simulator.estimate` takes it.
     """
     device = catalogue.load_system(system).device
-    return tuple(name for name, measured in _devices().items() if serves(measured, device))
+    return tuple(name for name, measured in _devices().items() if speaks_for(measured, device))
 
 
 @cache
@@ -100,7 +100,7 @@ def _devices() -> dict[str, Device]:
     recipes = shipped.recipes()
     return {
         name: catalogue.load_device(recipes[name].device) if name in recipes else device_of(load_profile(name))
-        for name in catalogue.measured_names()
+        for name in catalogue.names("profiles")
     }
 
 

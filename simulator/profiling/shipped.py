@@ -24,10 +24,10 @@ from simulator.profiling.records.rows import Measurements
 from simulator.profiling.tables import reading as tables
 
 _HERE = Path(__file__).parent
-FOLDER = Path(hardware.__file__).parent / "profiles" / "measured"
+FOLDER = Path(hardware.__file__).parent / "profiles"
 
 
-class _Table(BaseModel):
+class _RecipeTable(BaseModel):
     """Rows of one table."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,7 +49,7 @@ class Recipe(BaseModel):
     source: Words
     seen: Seen
     device: Name
-    tables: Annotated[tuple[_Table, ...], Field(max_length=20)] = ()
+    tables: Annotated[tuple[_RecipeTable, ...], Field(max_length=20)] = ()
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,6 @@ def measured(recipe: Recipe) -> Measurements:
     return Measurements.joined([_read(table) for table in recipe.tables])
 
 
-def _read(table: _Table) -> Measurements:
+def _read(table: _RecipeTable) -> Measurements:
     """The rows of one table."""
     return tables.read(table.file, table.device, where=table.where, shortest=table.shortest)

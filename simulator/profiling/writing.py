@@ -24,12 +24,12 @@ _Dumper.add_implicit_resolver(
 
 
 def text_of(profile: MeasuredProfile) -> str:
-    """A profile as YAML that `hardware.catalogue.load_measured` reads.
+    """A profile as YAML that `hardware.catalogue.load_profile` reads.
 
     Examples
     --------
-    >>> from hardware.catalogue import load_measured, measured_names
-    >>> all(text_of(load_measured(name)).startswith("format: capsim-profile") for name in measured_names())
+    >>> from hardware.catalogue import load_profile, names
+    >>> all(text_of(load_profile(name)).startswith("format: capsim-profile") for name in names("profiles"))
     True
     """
     plain = profile.model_dump(mode="json", exclude_none=True, exclude={"products", "attentions"})

@@ -27,7 +27,7 @@ _MOST_DEVICES = 1_000_000
 
 
 @dataclass(frozen=True)
-class Case:
+class RentCase:
     """A model on a number of devices of a system."""
 
     model: Model
@@ -51,7 +51,7 @@ def cases_of(
     where: str | None = None,
     every_plan: bool = False,
     **options: Any,
-) -> list[Case]:
+) -> list[RentCase]:
     """All cases of a sweep, the long ones first, so that no core waits for one at the end.
 
     All files are read here: other machines may not have them.
@@ -71,7 +71,7 @@ def cases_of(
     if "profile" in read and not any(suits(read["profile"], system) for system in the_systems):
         check(read["profile"], the_systems[0])
     cases = [
-        Case(model, system, number, the_plan, _on(system, read), where, every_plan)
+        RentCase(model, system, number, the_plan, _on(system, read), where, every_plan)
         for system in the_systems
         for number in devices or counts_of(system, max_devices)
         for model in the_models
@@ -103,7 +103,7 @@ def _read(options: Mapping[str, Any]) -> dict[str, Any]:
     with about("constants"):
         read |= {"constants": find(read["constants"])} if "constants" in read else {}
     with about("profile"):
-        read |= {"profile": catalogue.load_measured(read["profile"])} if "profile" in read else {}
+        read |= {"profile": catalogue.load_profile(read["profile"])} if "profile" in read else {}
     return read
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from hardware.errors import InputError, shown
 from simulator.answers.estimate import Estimate
-from simulator.renting.cases import Case, can_be_had, cases_of, check_most, doubled_of
+from simulator.renting.cases import RentCase, can_be_had, cases_of, check_most, doubled_of
 from simulator.renting.sweeping import Option, Refused, collected
 from simulator.scenario.scenario import Scenario, resolve, spec_of
 from simulator.specs.workload import Workload
@@ -146,7 +146,7 @@ def scale(
         raise InputError(f"kind={shown(kind)}: choose one of {', '.join(get_args(Kind))}")
     base = resolve(model, system, devices=devices, workload=workload, plan=plan, open_plan=True, **options)
     shared = {"plan": plan, "where": where, "every_plan": every_plan, **options, "max_devices": max_devices}
-    cases, refused = list[Case](), list[Refused]()
+    cases, refused = list[RentCase](), list[Refused]()
     for number in counts or _counts(base, kind, max_devices):
         batch = (base.workload.global_batch or 1) * (number / base.devices if kind == "weak" else 1)
         if batch != int(batch):

@@ -18,7 +18,7 @@ from simulator.plan_search.ranking import Place
 from simulator.plan_search.searching import setting_of, space_of
 from simulator.plan_search.space import Space
 from simulator.renting import workers
-from simulator.renting.cases import Case, cases_of
+from simulator.renting.cases import RentCase, cases_of
 from simulator.scenario.scenario import Scenario, resolve
 from simulator.specs.plan import Plan
 from simulator.specs.plans import AXES
@@ -187,7 +187,7 @@ def sweep(
 
 
 def collected(
-    cases: Sequence[Case],
+    cases: Sequence[RentCase],
     *,
     cluster: str | None = None,
     processes: int | None = None,
@@ -237,7 +237,7 @@ def ordered(found: Iterable[Option], refused: Iterable[Refused]) -> tuple[list[O
     return options, sorted(refused, key=lambda each: (each.system, each.devices, each.model))
 
 
-def best_of(case: Case) -> Option | Refused:
+def best_of(case: RentCase) -> Option | Refused:
     """The best plan of a case, out of the first of its spaces where something fits.
 
     Raises
@@ -268,7 +268,7 @@ def best_of(case: Case) -> Option | Refused:
     return Option(scenario.model.id, scenario.system.id, case.devices, answer(complete), known)
 
 
-def _spaces(scenario: Scenario, wanted: Sequence[Condition], case: Case) -> Iterator[Space]:
+def _spaces(scenario: Scenario, wanted: Sequence[Condition], case: RentCase) -> Iterator[Space]:
     """Where to look, one after the other until something fits: with the axes of the stack, then with all of them.
 
     Nothing that is not usual needs less memory than full sharding, recomputation and offloading do.

@@ -64,14 +64,14 @@ class Outlook:
         budget: float | None = None,
         confidence: float = CONFIDENCE,
     ) -> Outlook:
-        """What to make of the cases that `simulator.plan` or `simulator.sweep` has seen until now, all of one model.
+        """What to make of the cases that `simulator.rent` or `simulator.sweep` has seen until now, all of one model.
 
         Parameters
         ----------
         found
             One at least.
         deadline, budget, confidence
-            As in `simulator.plan`.
+            As in `simulator.rent`.
 
         Raises
         ------
@@ -109,7 +109,7 @@ class Outlook:
         Parameters
         ----------
         deadline, budget, confidence
-            As in `simulator.plan`.
+            As in `simulator.rent`.
 
         Raises
         ------
@@ -118,8 +118,8 @@ class Outlook:
 
         Examples
         --------
-        >>> from simulator.renting.planning import plan
-        >>> found = plan("bert-large", deadline="60d", systems="workstation-rtx-3090", max_devices=2)
+        >>> from simulator.renting.rent import rent
+        >>> found = rent("bert-large", deadline="60d", systems="workstation-rtx-3090", max_devices=2)
         >>> found.within(budget=1e6).fastest.devices, found.within(budget=1.0).fastest
         (2, None)
         """

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from hardware import catalogue
+from hardware.classes import Precision
 from hardware.errors import InputError, about, shown, unknown
 from hardware.measured import MeasuredProfile
-from hardware.profile import Precision
 from hardware.reading import build, placed, read_mapping
 from hardware.spec import Grid, Overhead, Price, System
 from simulator.pricing.backend import Backend
@@ -113,7 +113,7 @@ def resolve(
         with about("constants"):
             fitted = find(constants)
         with about("profile"):
-            fitted = fitted if profile is None else replace(fitted, profile=catalogue.load_measured(profile))
+            fitted = fitted if profile is None else replace(fitted, profile=catalogue.load_profile(profile))
         with about("system"):
             the_system = _system(system, fitted)
         number = _devices(devices, the_system, assumed)

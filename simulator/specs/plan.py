@@ -9,8 +9,8 @@ from typing import Annotated, Literal, get_args
 import numpy as np
 from pydantic import Field, field_validator
 
+from hardware.classes import Precision
 from hardware.errors import InputError, shown
-from hardware.profile import Precision
 from hardware.sheet import NO_FLAG, Sheet
 from simulator.formulas.typing import Num
 from simulator.specs.model import Model

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from hardware.profile import Precision
+from hardware.classes import Precision
 from hardware.quantity import Bytes, Seconds
 from hardware.sheet import NO_FLAG, Name, NotNegative, Positive, Sheet, Words
 from simulator.formulas.typing import Num

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hardware import catalogue
-from hardware.errors import unknown
+from hardware.errors import InputError, unknown
 from hardware.reading import is_path
 from hardware.sheet import Sheet
 from hardware.spec import Figure
@@ -21,17 +21,18 @@ _BROKEN = 8
 
 _REMARKS = {
     "devices": "Formats in dense TFLOP/s.",
-    "measured": "Off: median error on measurements that were not fitted. Each entry names its source.",
+    "profiles": "Off: median error on measurements that were not fitted. Each entry names its source.",
 }
 """What a list needs besides its rows."""
+_SINGULAR = {"classes": "device class"}
 _LISTED = 40
 """Values of one figure that are written out."""
-_FILES = ("devices", "systems", "models", "stacks", "profiles", "measured")
+_FILES = ("devices", "systems", "models", "stacks", "classes", "profiles")
 """Kinds whose entries are files."""
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _Part:
     """One kind of entry: its names, how one is loaded, and its row in a list."""
 
     title: str
@@ -40,38 +41,38 @@ class _Kind:
     row: Callable[[Any], Row]
 
 
-def _kinds() -> dict[str, _Kind]:
+def _kinds() -> dict[str, _Part]:
     """Every kind of entry, by the word that asks for it."""
     prices = {price.id: price for price in catalogue.prices()}
     named = loading.names
     return {
-        "devices": _Kind("accelerators", lambda: catalogue.names("devices"), catalogue.load_device, row.of_device),
-        "systems": _Kind(
+        "devices": _Part("accelerators", lambda: catalogue.names("devices"), catalogue.load_device, row.of_device),
+        "systems": _Part(
             "devices wired together", lambda: catalogue.names("systems"), catalogue.load_system, row.of_system
         ),
-        "models": _Kind("architectures", lambda: named("models"), loading.load_model, row.of_model),
-        "stacks": _Kind("training software", lambda: named("stacks"), loading.load_stack, row.of_stack),
-        "prices": _Kind("offers to rent one device", lambda: list(prices), prices.__getitem__, row.of_price),
-        "profiles": _Kind(
-            "kernel constants", lambda: catalogue.names("profiles"), catalogue.load_profile, row.of_profile
+        "models": _Part("architectures", lambda: named("models"), loading.load_model, row.of_model),
+        "stacks": _Part("training software", lambda: named("stacks"), loading.load_stack, row.of_stack),
+        "prices": _Part("offers to rent one device", lambda: list(prices), prices.__getitem__, row.of_price),
+        "classes": _Part(
+            "constants of device classes", lambda: catalogue.names("classes"), catalogue.load_class, row.of_class
         ),
-        "measured": _Kind(
-            "constants of one machine", catalogue.measured_names, catalogue.load_measured, row.of_measured
+        "profiles": _Part(
+            "measured profiles", lambda: catalogue.names("profiles"), catalogue.load_profile, row.of_profile
         ),
-        "links": _Kind(
-            "link constants", lambda: list(catalogue.link_profiles()), catalogue.link_profiles().get, row.of_link
+        "links": _Part(
+            "link constants", lambda: list(catalogue.link_classes()), catalogue.link_classes().get, row.of_link
         ),
-        "grids": _Kind("carbon of electricity", lambda: list(catalogue.grids()), catalogue.grids().get, row.of_grid),
-        "overheads": _Kind(
+        "grids": _Part("carbon of electricity", lambda: list(catalogue.grids()), catalogue.grids().get, row.of_grid),
+        "overheads": _Part(
             "power usage effectiveness", lambda: list(catalogue.overheads()), catalogue.overheads().get, row.of_overhead
         ),
-        "failures": _Kind(
+        "failures": _Part(
             "failures and spot offers taken back",
             lambda: list(catalogue.failures()),
             catalogue.failures().get,
             row.of_failures,
         ),
-        "sites": _Kind(
+        "sites": _Part(
             "restarts, storage and electricity", lambda: list(catalogue.sites()), catalogue.sites().get, row.of_site
         ),
         "measurements": _facts("rates that somebody measured", catalogue.measurements),
@@ -80,14 +81,16 @@ def _kinds() -> dict[str, _Kind]:
     }
 
 
-def _facts(title: str, load: Callable[[], tuple[Figure, ...]]) -> _Kind:
+def _facts(title: str, load: Callable[[], tuple[Figure, ...]]) -> _Part:
     """A kind of loose figures, numbered."""
-    return _Kind(title, lambda: [str(i) for i in range(len(load()))], lambda name: load()[int(name)], row.of_fact)
+    return _Part(title, lambda: [str(i) for i in range(len(load()))], lambda name: load()[int(name)], row.of_fact)
 
 
-def _kind(word: str) -> _Kind:
+def _kind(word: str) -> _Part:
     """The kind that a word asks for."""
     kinds = _kinds()
+    if word.lower() == "measured":
+        raise InputError("measured profiles are now listed by: capsim catalogue profiles")
     if word.lower() not in kinds:
         raise unknown("part of the catalogue", word, list(kinds))
     return kinds[word.lower()]
@@ -186,10 +189,12 @@ def data(kind: str | None, name: str | None) -> Any:
     return [_entry(found.load(known)) for known in found.names()]
 
 
-def _load(kind: str, found: _Kind, name: str) -> Any:
+def _load(kind: str, found: _Part, name: str) -> Any:
     """Load one entry by name, or from a file of one's own."""
     if name not in found.names() and not (kind in _FILES and is_path(name)):
-        raise unknown(kind.removesuffix("s"), name, found.names())
+        if kind == "profiles" and name in catalogue.names("classes"):
+            raise InputError(f"{name} is a class of devices, not a measured profile: capsim catalogue classes {name}")
+        raise unknown(_SINGULAR.get(kind, kind.removesuffix("s")), name, found.names())
     return found.load(name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hardware import units
+from hardware.classes import DeviceClass, Precision
 from hardware.measured import MeasuredProfile
 from hardware.sheet import Sheet
 from hardware.spec import Device, Failures, Figure, Grid, Overhead, Price, Site, System
@@ -16,6 +17,8 @@ from simulator.specs.workload import Workload
 Row = dict[str, str]
 
 _YEAR = 365.25 * 86400.0
+_FORMATS: tuple[Precision, ...] = ("bf16", "fp16", "fp32")
+"""Whose constants stand for a class in a list: the first that it has."""
 _ENOUGH = 5
 """Measurements whose median error is told in a list."""
 
@@ -100,21 +103,21 @@ def of_price(price: Price) -> Row:
     }
 
 
-def of_profile(profile: Any) -> Row:
+def of_class(known: DeviceClass) -> Row:
     """The constants of a class of devices, in its widest format."""
-    best = next(profile.gemm[name] for name in ("bf16", "fp16", "fp32") if name in profile.gemm)
+    best = next(known.gemm[name] for name in _FORMATS if name in known.gemm)
     return {
-        "class": profile.id,
-        "title": profile.title,
-        "formats": ", ".join(profile.gemm),
+        "class": known.id,
+        "title": known.title,
+        "formats": ", ".join(known.gemm),
         "share of peak": f"{best.efficiency:.2f}",
         "sustained": f"{best.efficiency * best.sustained:.2f}",
-        "of bandwidth": f"{profile.memory.efficiency:.2f}",
+        "of bandwidth": f"{known.memory.efficiency:.2f}",
         "source": best.source,
     }
 
 
-def of_measured(profile: MeasuredProfile) -> Row:
+def of_profile(profile: MeasuredProfile) -> Row:
     """The constants of one machine, with their median errors."""
     ranks = sorted({number for by_ranks in profile.links.values() for number in by_ranks})
     off = {score.what: units.percent(score.median) for score in profile.held_out if score.scored >= _ENOUGH}

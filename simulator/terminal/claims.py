@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hardware import units
-from simulator.answers.claims import Compared, Ranking, load, rank
+from simulator.answers.claims import ComparedClaim, Ranking, load, rank
 from simulator.answers.estimate import Estimate
 
 _SHOWN = {
@@ -40,7 +40,7 @@ def _ratio(value: float) -> str:
     return f"{value:.3f}x"
 
 
-def claims_table(rows: list[Compared]) -> Table:
+def claims_table(rows: list[ComparedClaim]) -> Table:
     """Claimed beside predicted."""
     table = _table("claim", "claimed", "predicted", "error", "", first_width=32)
     for row in rows:
@@ -76,7 +76,7 @@ def ranking_table(ranking: Ranking, answers: list[Estimate]) -> Table:
     return table
 
 
-def show(rows: list[Compared]) -> None:
+def show(rows: list[ComparedClaim]) -> None:
     """Print claims and rankings as tables."""
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(claims_table(rows))

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from hardware import units
 from simulator.answers.basis import WORDS
-from simulator.answers.estimate import Estimate, Run
+from simulator.answers.estimate import Estimate, TrainingRun
 from simulator.answers.long_run import matters
 
 _DEGREES = ("dp", "tp", "pp", "virtual_stages", "cp", "ep")
@@ -110,7 +110,7 @@ def _answer(answer: Estimate) -> Table:
     return table
 
 
-def _expected(run: Run) -> list[tuple[str, str, str]]:
+def _expected(run: TrainingRun) -> list[tuple[str, str, str]]:
     """What becomes of the run with failures and checkpoints, where that makes a difference."""
     if not matters(run.time_s, run.expected_time_s):
         return []
@@ -165,9 +165,9 @@ def _step(answer: Estimate) -> Table:
 
 def _served(answer: Estimate) -> RenderableType:
     """What the time of a step rests on."""
-    if answer.served is None:
+    if answer.basis is None:
         return Text("The step rests on data sheets, and on constants fitted to published runs; see --profile.")
-    seconds = {WORDS[name]: share * answer.step_time_s for name, share in answer.served.items()}
+    seconds = {WORDS[name]: share * answer.step_time_s for name, share in answer.basis.items()}
     return _bars("What a step rests on", seconds, answer.step_time_s, units.duration)
 
 

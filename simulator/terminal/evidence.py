@@ -12,7 +12,7 @@ from rich.text import Text
 from hardware import units
 from hardware.errors import one_line
 from simulator.evidence import scores
-from simulator.evidence.refit import Fitted
+from simulator.evidence.refit import FittedConstants
 from simulator.evidence.scores import Outcome, Score
 from simulator.evidence.validation import Validation
 
@@ -129,7 +129,7 @@ def markdown(found: Validation) -> str:
     return "\n".join(lines)
 
 
-def show_fit(fitted: Fitted, file: str) -> None:
+def show_fit(fitted: FittedConstants, file: str) -> None:
     """Print what a fit found, and where it was written."""
     lines = [
         f"{fitted.constants.origin}, written to {file}",

@@ -10,19 +10,21 @@ from rich.table import Table
 from rich.text import Text
 
 from hardware import units
-from hardware.measured import MeasuredProfile, Score
+from hardware.measured import HeldOutScore, MeasuredProfile
 from simulator.pricing.measured import device_of
 from simulator.profiling.constants import in_words
-from simulator.profiling.fit.steps import Compared
+from simulator.profiling.fit.steps import ComparedStep
 from simulator.profiling.in_words import PHASES
 
 
-def show(profile: MeasuredProfile, *, file: str | None = None, compared: Sequence[Compared] = ()) -> None:
+def show(profile: MeasuredProfile, *, file: str | None = None, compared: Sequence[ComparedStep] = ()) -> None:
     """Print a profile to the terminal."""
     Console(highlight=False, markup=False, emoji=False).print(render(profile, file=file, compared=compared))
 
 
-def render(profile: MeasuredProfile, *, file: str | None = None, compared: Sequence[Compared] = ()) -> RenderableType:
+def render(
+    profile: MeasuredProfile, *, file: str | None = None, compared: Sequence[ComparedStep] = ()
+) -> RenderableType:
     """Lay a profile out: how good it is first, then what it says, then what it could not say."""
     device = device_of(profile)
     parts: list[RenderableType] = [Text(f"{profile.title}: {device.name}", style="bold"), Text(profile.source, "dim")]
@@ -55,10 +57,10 @@ def markdown(profiles: Sequence[MeasuredProfile]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _telling(scores: Sequence[Score]) -> list[Score]:
+def _telling(scores: Sequence[HeldOutScore]) -> list[HeldOutScore]:
     """One row of each phase, or of each number format where large products of it were held out."""
     large = [each for each in scores if each.phase == "gemm" and each.what.startswith("large ")]
-    found: dict[str, Score] = {}
+    found: dict[str, HeldOutScore] = {}
     for each in scores:
         if each.phase != "gemm" or not large:
             found.setdefault(each.phase, each)
@@ -77,7 +79,7 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{100.0 * share:.1f} %"
 
 
-def _scores(scores: Sequence[Score]) -> RenderableType:
+def _scores(scores: Sequence[HeldOutScore]) -> RenderableType:
     """Errors on rows that the fit had not seen."""
     if not scores:
         return Text("Too little was measured to hold any of it out, so that no error is known.")
@@ -99,7 +101,7 @@ def _scores(scores: Sequence[Score]) -> RenderableType:
     return table
 
 
-def _nested(scores: Sequence[Score]) -> Iterator[tuple[str, Score]]:
+def _nested(scores: Sequence[HeldOutScore]) -> Iterator[tuple[str, HeldOutScore]]:
     """The scores of a phase, parts of another ("all-reduce over 8 ranks") below it and without its name."""
     order = {each.what: number for number, each in enumerate(scores)}
     wholes = {each.what: each.what.partition(" over ")[0] for each in scores}
@@ -148,7 +150,7 @@ def _borrowed(profile: MeasuredProfile) -> RenderableType:
     return Group(Text("Not measured", style="bold"), Padding(table, (0, 0, 0, 2)))
 
 
-def _steps(compared: Sequence[Compared]) -> RenderableType:
+def _steps(compared: Sequence[ComparedStep]) -> RenderableType:
     """Steps of another record beside what the profile and the catalogue say."""
     table = _table("Step", "measured", "predicted", "off", "catalogue\noff")
     for each in compared:

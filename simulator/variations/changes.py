@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from hardware import catalogue
-from hardware.catalogue import link_profiles
+from hardware.catalogue import link_classes
 from hardware.errors import InputError, shown, unknown
 from hardware.quantity import parse, show
 from hardware.sheet import Sheet
@@ -155,8 +155,8 @@ def _other(given: dict[str, Any], path: str, value: Value, sheets: Mapping[str, 
 
 def _check_technologies(system: System) -> None:
     """Refuse kinds of devices and links that nobody knows the constants of."""
-    found = [(link.kind, sorted(link_profiles()), f"kind of link of {name}") for name, _, link in system.levels]
-    for name, known, kind in [(system.device.profile, catalogue.names("profiles"), "profile"), *found]:
+    found = [(link.kind, sorted(link_classes()), f"kind of link of {name}") for name, _, link in system.levels]
+    for name, known, kind in [(system.device.device_class, catalogue.names("classes"), "device class"), *found]:
         if name not in known:
             raise WrongValueError(str(unknown(kind, name, known)))
 
@@ -267,7 +267,7 @@ def _latency(given: dict[str, Any], path: str, value: Value, sheets: Mapping[str
     factor = value.factor
     if factor is None and path == EVERY_LATENCY:
         raise WrongValueError(f"{path}={shown(value.text)}: levels differ in latency; give multiples of it")
-    before = link_profiles()[getattr(system, levels[0]).kind].latency if levels else 0.0
+    before = link_classes()[getattr(system, levels[0]).kind].latency if levels else 0.0
     if factor is None:
         factor = _time(path, value.text) / before if before else None
     if factor is None:

@@ -13,7 +13,7 @@ import simulator
 from hardware import catalogue
 from hardware.errors import InputError
 from hardware.spec import Price
-from simulator.answers.estimate import Run
+from simulator.answers.estimate import TrainingRun
 from simulator.answers.long_run import Circumstances, checkpoint_bytes_of, circumstances_of, expect, matters
 from simulator.scenario.prices import find_price
 from tests.commands.conftest import Capsim, assert_one_sentence, capsim
@@ -33,7 +33,7 @@ BERT = ("estimate", "bert-large", "--system", "dgx-a100-640gb", "--seq-len", "12
 SPOT = ("estimate", "llama-2-70b", "--system", "gcp-a3-highgpu-8g", "--devices", "512", "--price-kind", "spot")
 
 
-def _run(*arguments: Any, **options: Any) -> Run:
+def _run(*arguments: Any, **options: Any) -> TrainingRun:
     return simulator.estimate(*arguments, **options).run
 
 

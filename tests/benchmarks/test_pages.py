@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from dashboard.choices.scenario import field
-from tests.dashboard.browser.driving import browsing, installed_browser, opened, serving, window
+from tests.dashboard.browser.driving import browsing, installed_browser, opened, running_dashboard, window
 from tests.dashboard.conftest import OpenPage, open_page
 from tests.dashboard.test_plan_page import control_of
 
@@ -34,7 +34,7 @@ def visits() -> Iterator[list[float]]:
     """When the first figure stood on the page, of five visits of a server [ms]."""
     path = installed_browser()
     assert path is not None, "no Chromium is installed, which opens the pages"
-    with serving() as address, browsing(path) as browser:
+    with running_dashboard() as address, browsing(path) as browser:
         taken = []
         for _ in range(5):
             context = window(browser, width=1280, height=900, dark=False)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hardware.catalogue import load_measured
+from hardware.catalogue import load_profile
 from simulator.profiling.records import journal
 from tests.commands.conftest import Capsim, assert_one_sentence
 from tests.profiling.made_up import graphics, processor
@@ -83,7 +83,7 @@ def test_from_a_record_to_an_estimate(capsim: Capsim, record: Path, check: Path,
     ):
         assert any(re.match(start, line) for line in lines), start
     assert _files(tmp_path) == ["mine.yaml"]
-    found = load_measured(profile)
+    found = load_profile(profile)
     assert (found.id, found.device, found.seen) == ("mine", "rtx-3090", "primary")
     answer = capsim(*_ESTIMATE, *_WORK, "--profile", profile, "--explain")
     assert (answer.status, answer.err) == (0, "")
@@ -124,10 +124,10 @@ def test_as_json(capsim: Capsim, record: Path, check: Path, tmp_path: Path) -> N
         assert abs(step["predicted_s"] - step["measured_s"]) < abs(step["catalogue_s"] - step["measured_s"])
     again = capsim("calibrate", "--profile", profile, "--check", check, "--json").json
     assert again == found
-    served = capsim(*_ESTIMATE, *_WORK, "--profile", profile, "--json").json["served"]
-    assert list(served) == ["measured", "near", "fitted", "catalogue", "stack"]
-    assert sum(served.values()) == pytest.approx(1.0)
-    assert capsim(*_ESTIMATE, *_WORK, "--json").json["served"] is None
+    basis = capsim(*_ESTIMATE, *_WORK, "--profile", profile, "--json").json["basis"]
+    assert list(basis) == ["measured", "near", "fitted", "catalogue", "stack"]
+    assert sum(basis.values()) == pytest.approx(1.0)
+    assert capsim(*_ESTIMATE, *_WORK, "--json").json["basis"] is None
 
 
 def test_explained_without_a_profile(capsim: Capsim, wide: None) -> None:
@@ -156,7 +156,7 @@ def test_a_shipped_profile_is_shown(capsim: Capsim, wide: None) -> None:
 
 def test_a_profile_is_copied(capsim: Capsim, tmp_path: Path) -> None:
     assert capsim("calibrate", "--profile", "a40", "-o", tmp_path / "copy.yaml").status == 0
-    assert load_measured(tmp_path / "copy.yaml") == load_measured("a40")
+    assert load_profile(tmp_path / "copy.yaml") == load_profile("a40")
 
 
 def test_a_table_and_a_device(capsim: Capsim, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_table_and_a_device(capsim: Capsim, tmp_path: Path) -> None:
     outcome = capsim("calibrate", table, "--device", "rtx-3090", "--rows-of", "mine", "-o", profile)
     assert (outcome.status, outcome.err) == (0, "")
     assert "Too little was measured to hold any of it out, so that no error is known." in " ".join(outcome.out.split())
-    assert load_measured(profile).fitted == ("bf16",)
+    assert load_profile(profile).fitted == ("bf16",)
 
 
 def test_a_processor_brings_its_own_system(capsim: Capsim, tmp_path: Path, wide: None) -> None:
@@ -174,7 +174,7 @@ def test_a_processor_brings_its_own_system(capsim: Capsim, tmp_path: Path, wide:
     assert capsim("calibrate", record, "-o", profile).status == 0
     answer = capsim("estimate", "bert-base", "--profile", profile, "--seq-len", 128, "--global-batch", 4, "--json").json
     assert (answer["system"], answer["stack"]) == ("some-processor-1-thread", "pytorch-cpu")
-    assert answer["served"]["catalogue"] == 0.0
+    assert answer["basis"]["catalogue"] == 0.0
 
 
 def test_other_commands_take_a_profile(capsim: Capsim, small: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hardware import catalogue
 from hardware.quantity import parse
 from simulator.specs.loading import load_model, names
 from simulator.terminal import catalogue as browse
-from tests.commands.conftest import Capsim
+from tests.commands.conftest import Capsim, assert_one_sentence
 
 ROOT = Path(__file__).parents[2]
 _PARTS = {
@@ -23,8 +23,8 @@ _PARTS = {
     "models": "bert-large",
     "stacks": "megatron-lm",
     "prices": "aws-p4d.24xlarge",
+    "classes": "a100-sxm",
     "profiles": "a100-sxm",
-    "measured": "a100-sxm",
     "links": "nvlink3",
     "grids": "world",
     "overheads": "default",
@@ -175,6 +175,12 @@ def test_numbers_stay_whole_in_a_usual_terminal(capsim: Capsim, monkeypatch: pyt
         assert f"{load_model(name).hidden_size:,}" in rows[name]
 
 
+def test_what_was_called_a_profile_is_found(capsim: Capsim) -> None:
+    assert_one_sentence(capsim("catalogue", "measured"), "capsim: ", "listed by: capsim catalogue profiles")
+    assert_one_sentence(capsim("catalogue", "profiles", "ga102"), "capsim: ", "capsim catalogue classes ga102")
+    assert_one_sentence(capsim("catalogue", "classes", "ga201"), "capsim: ", "unknown device class 'ga201'")
+
+
 def test_what_other_programs_read_is_what_is_printed(capsim: Capsim) -> None:
     assert doctest.testmod(browse).failed == 0
     assert list(browse.parts()) == list(_PARTS)
@@ -183,7 +189,7 @@ def test_what_other_programs_read_is_what_is_printed(capsim: Capsim) -> None:
 
 
 def test_a_large_entry_is_told_part_by_part() -> None:
-    lines = {line.figure: line.value for line in browse.entry("measured", "a100-sxm").lines}
+    lines = {line.figure: line.value for line in browse.entry("profiles", "a100-sxm").lines}
     assert re.fullmatch(r"[\d.]+ us", lines["links.all_reduce.8.latency"])
     assert re.fullmatch(r"[\d,]+ values", lines["products.bf16.sizes"])
     assert lines["held_out.1"].startswith("phase gemm, ")

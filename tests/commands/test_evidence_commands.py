@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from simulator.corpus import runs
-from simulator.evidence.fitting import Fit
+from simulator.evidence.fitting import ConstantsFit
 from tests.commands.conftest import Capsim, assert_one_sentence
 from tests.evidence.examples import fitted_to, timed, written
 from tests.platforms import on_linux
@@ -55,7 +55,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fits that find what they start from."""
-    monkeypatch.setattr(Fit, "solve", lambda self, *_: self.centre)
+    monkeypatch.setattr(ConstantsFit, "solve", lambda self, *_: self.centre)
 
 
 # validate

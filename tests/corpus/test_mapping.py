@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from simulator.corpus.devices import device_of
-from simulator.corpus.mapping import Case, case_of
+from simulator.corpus.mapping import MappedRun, case_of
 from simulator.corpus.runs import RefusedError, Run, shipped
 from simulator.corpus.words import meaning
 from simulator.step.evaluation import evaluate
@@ -27,7 +27,7 @@ def _refusal(run: Run) -> str:
     return caught.value.reason
 
 
-def _case_or_reason(run: Run) -> Case | str:
+def _case_or_reason(run: Run) -> MappedRun | str:
     try:
         return case_of(run)
     except RefusedError as error:
@@ -359,13 +359,13 @@ def test_other_work_is_refused(run: Run, reason: str) -> None:
 @pytest.mark.parametrize("task", ["pretrain", "finetune", "train_step", "forward+backward", "sft"])
 @pytest.mark.parametrize("peft", [None, False, "none", "full"])
 def test_training_of_all_parameters_is_priced(task: str, peft: str | bool | None) -> None:
-    assert isinstance(case_of(made(task, plan__peft=peft)), Case)
+    assert isinstance(case_of(made(task, plan__peft=peft)), MappedRun)
 
 
 # Padding and masked positions
 
 
-def _bert(length: int = 512, **extra: Any) -> Case:
+def _bert(length: int = 512, **extra: Any) -> MappedRun:
     sizes: dict[str, Any] = {
         "layers": 24,
         "hidden": 1024,

@@ -94,14 +94,14 @@ def test_what_the_scenario_uses_is_shown_first() -> None:
         "models": "gpt2-1.5b",
         "stacks": "nemo",
         "prices": next(price.id for price in catalogue.prices() if price.device == "rtx-3090"),
-        "profiles": "rtx-3090",
+        "classes": "rtx-3090",
         "grids": "world",
         "overheads": "default",
     }
     assert browsing.at_hand("systems", _OPENING) == "dgx-a100-640gb"
-    assert browsing.at_hand("measured", _OPENING) == "a100-sxm"
-    assert browsing.at_hand("measured", _OPENING.change({"profile": "h100-sxm"})) == "h100-sxm"
-    assert not browsing.usable("measured", "cpu-amd-epyc"), "the catalogue has no system of this device"
+    assert browsing.at_hand("profiles", _OPENING) == "a100-sxm"
+    assert browsing.at_hand("profiles", _OPENING.change({"profile": "h100-sxm"})) == "h100-sxm"
+    assert not browsing.usable("profiles", "cpu-amd-epyc"), "the catalogue has no system of this device"
     assert browsing.at_hand("devices", _OPENING.change({"system": "gaudi"})) is None
 
 
@@ -161,13 +161,13 @@ def test_every_price_can_be_used(name: str) -> None:
 def test_places_can_be_used_and_figures_cannot() -> None:
     assert _used("grids", "fr", _BUSY).grid.id == "fr"
     assert _used("overheads", "google", _BUSY).overhead.id == "google"
-    for part in ("profiles", "links", "failures", "sites", "measurements", "reliability", "differences"):
+    for part in ("classes", "links", "failures", "sites", "measurements", "reliability", "differences"):
         assert not browsing.usable(part, browsing.names(part)[0])
 
 
-@pytest.mark.parametrize("name", [name for name in browsing.names("measured") if browsing.usable("measured", name)])
+@pytest.mark.parametrize("name", [name for name in browsing.names("profiles") if browsing.usable("profiles", name)])
 def test_every_measured_profile_can_be_used(name: str) -> None:
-    scenario = _used("measured", name, _OPENING)
+    scenario = _used("profiles", name, _OPENING)
     assert scenario.constants.profile is not None
     assert scenario.constants.profile.id == name
 

@@ -10,10 +10,10 @@ import pytest
 
 import simulator
 from dashboard.figures import calibrate as figures
-from dashboard.figures.served import served
+from dashboard.figures.basis import basis
 from hardware import units
 from simulator.answers.basis import WORDS as TIERS
-from simulator.profiling.comparison import WORDS, Comparison, Part
+from simulator.profiling.comparison import WORDS, Comparison, PhaseRows
 from tests.dashboard import records
 
 _SIDES = {"catalogue": "before_s", "profile": "after_s"}
@@ -28,12 +28,12 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
 
 
 @pytest.fixture(params=WORDS)
-def part(request: pytest.FixtureRequest, comparison: Comparison) -> Part:
+def part(request: pytest.FixtureRequest, comparison: Comparison) -> PhaseRows:
     """Each kind of work."""
     return comparison.parts[request.param]
 
 
-def test_points_are_the_rows(part: Part) -> None:
+def test_points_are_the_rows(part: PhaseRows) -> None:
     line, *sides = figures.agreement(part, "after_s").data
     assert list(line.x) == list(line.y)
     rows = figures.drawn(part)
@@ -46,7 +46,7 @@ def test_points_are_the_rows(part: Part) -> None:
     assert sides[0].marker.symbol != sides[1].marker.symbol
 
 
-def test_the_axes_hold_all_of_them(part: Part) -> None:
+def test_the_axes_hold_all_of_them(part: PhaseRows) -> None:
     figure = figures.agreement(part, "after_s")
     low, high = (10.0**end for end in figure.layout.xaxis.range)
     assert low < part.measured_s.min()
@@ -62,7 +62,7 @@ def test_the_form_alone_is_another_column(comparison: Comparison) -> None:
     assert list(figures.by_size(part, "form_s").data[1].y) != list(figures.by_size(part, "after_s").data[1].y)
 
 
-def test_errors_stand_over_sizes(part: Part) -> None:
+def test_errors_stand_over_sizes(part: PhaseRows) -> None:
     figure = figures.by_size(part, "after_s")
     rows = figures.drawn(part)
     reach = 10.0 ** figure.layout.yaxis.range[1]
@@ -83,7 +83,7 @@ def test_errors_far_off_are_drawn_at_the_edge(comparison: Comparison) -> None:
     assert any("(+9" in text for text in figure.data[1].hovertext)
 
 
-def test_a_histogram_counts_every_row(part: Part) -> None:
+def test_a_histogram_counts_every_row(part: PhaseRows) -> None:
     figure = figures.histogram(part, "after_s")
     for trace in figure.data:
         assert sum(trace.y) == pytest.approx(100.0)
@@ -114,7 +114,7 @@ def test_words_of_files_become_no_marks(comparison: Comparison) -> None:
         assert not any("<a " in text for text in texts)
 
 
-def test_figures_are_told(part: Part) -> None:
+def test_figures_are_told(part: PhaseRows) -> None:
     text = figures.alt(part, "after_s")
     assert text.startswith(WORDS[part.phase])
     assert units.percent(part.errors(part.before_s).median) in text
@@ -123,10 +123,10 @@ def test_figures_are_told(part: Part) -> None:
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_what_a_step_rests_on(precision: str) -> None:
     estimate = simulator.estimate("bert-large", "dgx-a100-640gb", plan={"precision": precision}, profile="a100-sxm")
-    (bars,) = served(estimate).data
+    (bars,) = basis(estimate).data
     shown = dict(zip((text.replace("<br>", " ") for text in bars.y), bars.x, strict=True))
-    shares = {TIERS[tier]: 100.0 * share for tier, share in (estimate.served or {}).items() if share >= 0.0005}
+    shares = {TIERS[tier]: 100.0 * share for tier, share in (estimate.basis or {}).items() if share >= 0.0005}
     assert shown == pytest.approx(shares)
     assert sum(bars.x) == pytest.approx(100.0, abs=0.3)
     assert len(set(bars.marker.color)) == len(bars.x)
-    assert served(simulator.estimate("bert-large", "rtx-3090")).data[0].x == ()
+    assert basis(simulator.estimate("bert-large", "rtx-3090")).data[0].x == ()

@@ -28,7 +28,7 @@ from dashboard.content.calibrating import (
     ROWS,
     SHIPPED,
     Calibrated,
-    Question,
+    CalibrateQuestion,
     devices_of,
     found,
     is_known,
@@ -60,22 +60,22 @@ def fitted() -> Calibrated:
 
 
 def test_it_opens_on_a_profile_for_the_system_at_hand() -> None:
-    assert question(_with()) == Question("a100-sxm")
-    assert question(_with(system="dgx-h100")) == Question("h100-sxm")
-    assert question(_with(system="rtx-3090")) == Question(OPENING)
-    assert question(_with(system="tpu-v4")) == Question(OPENING)
+    assert question(_with()) == CalibrateQuestion("a100-sxm")
+    assert question(_with(system="dgx-h100")) == CalibrateQuestion("h100-sxm")
+    assert question(_with(system="rtx-3090")) == CalibrateQuestion(OPENING)
+    assert question(_with(system="tpu-v4")) == CalibrateQuestion(OPENING)
     assert usual(_with(system="some-host@123456789012")) == OPENING
-    assert question(_with(**{SHIPPED: "l40s"})) == Question("l40s")
+    assert question(_with(**{SHIPPED: "l40s"})) == CalibrateQuestion("l40s")
 
 
 def test_what_has_no_part_in_a_question_is_not_in_it() -> None:
     """So that an answer that is known is found again."""
     chosen = _with(**{SHIPPED: "l40s", DEVICE: "rtx-3090", ROWS: "b200", PHASE: "step"})
-    assert question(chosen) == Question("l40s")
-    assert question(chosen, [_PROFILE]) == Question("", (_PROFILE,))
-    assert question(chosen, [_RECORD]) == Question("", (_RECORD,), "rtx-3090")
-    assert question(chosen.change({DO: CHECK}), [_RECORD]) == Question("l40s", (_RECORD,))
-    assert question(_with(), [_RECORD, _PROFILE]) == Question("", (_RECORD, _PROFILE))
+    assert question(chosen) == CalibrateQuestion("l40s")
+    assert question(chosen, [_PROFILE]) == CalibrateQuestion("", (_PROFILE,))
+    assert question(chosen, [_RECORD]) == CalibrateQuestion("", (_RECORD,), "rtx-3090")
+    assert question(chosen.change({DO: CHECK}), [_RECORD]) == CalibrateQuestion("l40s", (_RECORD,))
+    assert question(_with(), [_RECORD, _PROFILE]) == CalibrateQuestion("", (_RECORD, _PROFILE))
     assert question(_with(), [_RECORD]).fits
     assert not question(_with(), [_RECORD, _PROFILE]).fits
 
@@ -309,5 +309,5 @@ def test_a_scenario_uses_a_profile_on_a_system_that_it_speaks_for(fitted: Calibr
     assert sent(fitted, _with(system="rtx-3090", profile=fitted.name)) == {"profile": fitted.name, BEST: False}
     for choices in (_with().change(moved), _with().change(sent(found(question(_with(), [_CORE])), _with()))):
         estimate = simulator.estimate(**arguments(choices))
-        assert estimate.served is not None
-        assert estimate.served["catalogue"] < 0.5
+        assert estimate.basis is not None
+        assert estimate.basis["catalogue"] < 0.5

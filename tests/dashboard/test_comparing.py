@@ -18,7 +18,7 @@ from dashboard.choices.scenario import BEST, fields
 from dashboard.choices.state import Choices, Field, opening
 from dashboard.content import comparing
 from dashboard.content.answers import Answer, answer
-from dashboard.content.comparing import LONGEST, MOST, Row, from_text, to_text
+from dashboard.content.comparing import LONGEST, MOST, ComparedRow, from_text, to_text
 from dashboard.figures import theme
 from hardware import units
 from hardware.errors import InputError
@@ -46,14 +46,14 @@ def _scenarios(draw: st.DrawFn) -> Choices:
     return opening(fields()).change({each.name: draw(_value(each)) for each in chosen})
 
 
-def _rows(scenarios: list[Choices] | tuple[Choices, ...]) -> list[Row]:
+def _rows(scenarios: list[Choices] | tuple[Choices, ...]) -> list[ComparedRow]:
     """Scenarios with their answers, or with what is wrong with them."""
     found = []
     for label, row in zip(comparing.labels(scenarios), scenarios, strict=True):
         try:
-            found.append(Row(label, row, answer(row)))
+            found.append(ComparedRow(label, row, answer(row)))
         except InputError as error:
-            found.append(Row(label, row, problem=error))
+            found.append(ComparedRow(label, row, problem=error))
     return found
 
 
@@ -180,9 +180,9 @@ def test_the_basis_tells_read_from_fitted_and_measured() -> None:
 def test_what_was_measured_on_the_device_is_told() -> None:
     scenario = simulator.resolve("bert-large", "dgx-a100-640gb", profile="a100-sxm", plan={"precision": "bf16"})
     estimate = simulator.answer(scenario)
-    (told,) = comparing.rests_on([Row("1", opening(fields()), Answer(scenario, estimate))])
-    assert estimate.served is not None
-    first = max(estimate.served.values())
+    (told,) = comparing.rests_on([ComparedRow("1", opening(fields()), Answer(scenario, estimate))])
+    assert estimate.basis is not None
+    first = max(estimate.basis.values())
     assert told["measured"].startswith(units.percent(first))
     assert "shapes near measured ones" in told["measured"]
 

@@ -11,7 +11,7 @@ import yaml
 import simulator
 from dashboard.content import evidence
 from dashboard.content.answers import Tell
-from dashboard.content.evidence import GROUPINGS, OTHERS, SCHEMES, Shared, StoppedError
+from dashboard.content.evidence import GROUPINGS, OTHERS, SCHEMES, Shared, WorkStoppedError
 from hardware import units
 from hardware.errors import InputError
 from simulator import Validation
@@ -73,7 +73,7 @@ def test_stopped_work_ends_and_begins_anew_for_whoever_still_waits() -> None:
             try:
                 while True:
                     tell("working")
-            except StoppedError:
+            except WorkStoppedError:
                 calls.append(0)
                 raise
         return "done"
@@ -103,9 +103,9 @@ def test_validation_says_how_far_it_is_and_can_be_ended() -> None:
     def heard(words: str) -> None:
         told.append(words)
         if len(told) == 20:
-            raise StoppedError
+            raise WorkStoppedError
 
-    with pytest.raises(StoppedError):
+    with pytest.raises(WorkStoppedError):
         evidence.VALIDATION._compute(heard)
     assert told[0].endswith(" runs read")
     assert told[19].startswith("19 of ")

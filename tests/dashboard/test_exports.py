@@ -88,9 +88,9 @@ def test_long_calls_are_broken_into_lines() -> None:
     short = exports.as_call("simulator.estimate", {"model": "bert-base", "system": "rtx-3090"})
     assert short == 'simulator.estimate("bert-base", "rtx-3090")'
     long = exports.as_call(
-        "simulator.plan", {"model": "m", "deadline": "60d", "workload": {"tokens": 1e9}, "x": "y" * 80}
+        "simulator.rent", {"model": "m", "deadline": "60d", "workload": {"tokens": 1e9}, "x": "y" * 80}
     )
-    assert long.splitlines()[0] == "simulator.plan("
+    assert long.splitlines()[0] == "simulator.rent("
     assert '    workload={"tokens": 1000000000.0},' in long.splitlines()
 
 

@@ -15,7 +15,7 @@ from simulator import Outlook
 
 @cache
 def _outlook(**limits: Any) -> Outlook:
-    found = simulator.plan("bert-large", systems="workstation-rtx-3090,dgx-2", max_devices=4, processes=1)
+    found = simulator.rent("bert-large", systems="workstation-rtx-3090,dgx-2", max_devices=4, processes=1)
     return found.within(**limits)
 
 

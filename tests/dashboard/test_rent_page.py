@@ -56,7 +56,7 @@ def _sent(page: AppTest) -> simulator.Estimate:
 
 def test_it_says_what_to_take(open_page: OpenPage) -> None:
     page = open_page("rent", _FEW)
-    found = simulator.plan("bert-large", systems=["workstation-rtx-3090"], max_devices=4, deadline="30d", budget=1500.0)
+    found = simulator.rent("bert-large", systems=["workstation-rtx-3090"], max_devices=4, deadline="30d", budget=1500.0)
     assert found.cheapest is not None
     shown = [(metric.label, metric.value) for metric in page.metric]
     assert shown[:2] == [
@@ -90,7 +90,7 @@ def test_every_control_changes_the_answer_and_the_link(open_page: OpenPage, each
 
 def test_sliders_search_nothing(open_page: OpenPage) -> None:
     page = open_page("rent", _FEW)
-    with mock.patch("simulator.plan", side_effect=AssertionError("searched again")):
+    with mock.patch("simulator.rent", side_effect=AssertionError("searched again")):
         for name, text in (
             ("rent_deadline", "any"),
             ("rent_budget", "10"),
@@ -284,6 +284,6 @@ def test_more_is_shown_when_it_is_opened(open_page: OpenPage) -> None:
     page.session_state["share"] = True
     page.run()
     python, command = page.code
-    assert "simulator.plan(" in python.value
-    assert command.value.startswith("capsim plan bert-large --systems workstation-rtx-3090 --max-devices 4")
+    assert "simulator.rent(" in python.value
+    assert command.value.startswith("capsim rent bert-large --systems workstation-rtx-3090 --max-devices 4")
     assert [button.label for button in page.download_button] == ["CSV", "JSON"]

@@ -133,8 +133,8 @@ def test_a_scenario_runs_on_a_device_that_only_the_profile_knows() -> None:
     choices = usual.change({"profile": name, "system": system_of(name, held)})
     estimate = simulator.estimate(**arguments(choices))
     assert estimate.system == "some-processor-1-thread"
-    assert estimate.served is not None
-    assert estimate.served["fitted"] > 0.5
+    assert estimate.basis is not None
+    assert estimate.basis["fitted"] > 0.5
     assert as_python(choices).splitlines()[2] == 'answer = simulator.estimate("bert-base", None, profile="core.yaml")'
     assert as_command(choices) == "capsim estimate bert-base --profile core.yaml"
     assert file_name(choices, ".csv") == "capsim-bert-base-some-processor-1-thread.csv"

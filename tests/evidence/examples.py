@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from simulator.corpus.mapping import Case
+from simulator.corpus.mapping import MappedRun
 from simulator.corpus.runs import Run, shipped
 
 _PARTS: dict[str, dict[str, Any]] = {
@@ -50,7 +50,7 @@ def written(run: Run, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in plain.items() if name != "collection"} | changes
 
 
-def timed_as(case: Case, seconds: float) -> Case:
+def timed_as(case: MappedRun, seconds: float) -> MappedRun:
     """A case with another measured step time."""
     measured = case.run.measured.model_copy(update={"step_time_s": seconds})
     return replace(case, run=case.run.model_copy(update={"measured": measured}))

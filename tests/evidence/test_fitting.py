@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from hardware.errors import InputError
-from simulator.corpus.mapping import Case
+from simulator.corpus.mapping import MappedRun
 from simulator.corpus.runs import Run
 from simulator.evidence import refit
-from simulator.evidence.batch import Batch, Mapped, Values, mapped, shifts_of
-from simulator.evidence.fitting import Fit, Jacobian, Mask, Parameters
-from simulator.pricing import constants as calibration
-from simulator.pricing.constants import KINDS, Constants
+from simulator.evidence.batch import Mapped, RunBatch, Values, mapped, shifts_of
+from simulator.evidence.fitting import ConstantsFit, Jacobian, Mask, Parameters
+from simulator.pricing.constants import KINDS, Constants, shipped
 from tests.evidence.examples import fitted_to, made, timed_as
 
 _SOURCES = {"bigscience": 18, "megatron_sc21": 12, "mosaic_gpt_2022": 20, "internevo": 10}
@@ -26,7 +25,7 @@ def _cases() -> Mapped:
     return mapped(run for source, most in _SOURCES.items() for run in fitted_to(source, most))
 
 
-def _truth(cases: Sequence[Case]) -> Constants:
+def _truth(cases: Sequence[MappedRun]) -> Constants:
     """Made-up constants for everything that the cases feel, each within its prior."""
     parameters = Parameters.of(cases)
     random = np.random.default_rng(11)
@@ -37,65 +36,65 @@ def _noise(size: int, width: float = 0.004) -> Values:
     return np.asarray(np.exp(width * np.sin(2.3 * np.arange(size))), dtype=np.float64)
 
 
-def _measured(cases: Sequence[Case], times: Values) -> list[Case]:
+def _measured(cases: Sequence[MappedRun], times: Values) -> list[MappedRun]:
     """Cases that took as long as said."""
     return [timed_as(case, float(seconds)) for case, seconds in zip(cases, times, strict=True)]
 
 
 @pytest.fixture(scope="module")
-def cases() -> list[Case]:
+def cases() -> list[MappedRun]:
     """Shipped cases that took what known constants say, nearly."""
     found = list(_cases().cases)
-    times = Batch(found).price(shifts_of(found, _truth(found))).time
+    times = RunBatch(found).price(shifts_of(found, _truth(found))).time
     return _measured(found, times * _noise(len(found)))
 
 
 @pytest.fixture(scope="module")
-def fit(cases: list[Case]) -> Fit:
-    return Fit(cases)
+def fit(cases: list[MappedRun]) -> ConstantsFit:
+    return ConstantsFit(cases)
 
 
 @pytest.fixture(scope="module")
-def solution(fit: Fit) -> Values:
+def solution(fit: ConstantsFit) -> Values:
     return fit.solve(_every(fit))
 
 
 @pytest.fixture(scope="module")
-def slopes(fit: Fit) -> Jacobian:
+def slopes(fit: ConstantsFit) -> Jacobian:
     """Derivatives at the centre."""
     return fit.jacobian(fit.centre)
 
 
-def _every(fit: Fit) -> Mask:
+def _every(fit: ConstantsFit) -> Mask:
     return np.ones(len(fit.measured), dtype=bool)
 
 
 # Recovery
 
 
-def test_there_is_something_to_find(fit: Fit) -> None:
+def test_there_is_something_to_find(fit: ConstantsFit) -> None:
     assert len(fit.measured) >= 50
     assert np.median(np.abs(fit.residuals(fit.centre))) > 0.04
 
 
-def test_a_fit_recovers_what_is_predicted(fit: Fit, solution: Values) -> None:
+def test_a_fit_recovers_what_is_predicted(fit: ConstantsFit, solution: Values) -> None:
     errors = np.abs(fit.residuals(solution))
     assert np.median(errors) < 0.01
     assert np.quantile(errors, 0.9) < 0.02
 
 
-def test_gross_outliers_change_little(cases: list[Case], fit: Fit, solution: Values) -> None:
+def test_gross_outliers_change_little(cases: list[MappedRun], fit: ConstantsFit, solution: Values) -> None:
     times = fit.measured.copy()
     times[::10] *= np.where(np.arange(len(times[::10])) % 2, 4.0, 0.2)
-    spoilt = Fit(_measured(cases, times))
+    spoilt = ConstantsFit(_measured(cases, times))
     found = spoilt.solve(_every(spoilt))
     changed = np.abs(fit.residuals(found) - fit.residuals(solution))
     assert np.median(changed) < 0.01
     assert np.median(np.abs(fit.residuals(found))) < 0.015
 
 
-def test_a_fit_repeats_exactly(cases: list[Case], fit: Fit, slopes: Jacobian) -> None:
-    other = Fit(cases)
+def test_a_fit_repeats_exactly(cases: list[MappedRun], fit: ConstantsFit, slopes: Jacobian) -> None:
+    other = ConstantsFit(cases)
     again = other.jacobian(other.centre)
     assert all(np.array_equal(again[kind], slopes[kind]) for kind in KINDS)
     found = [each.solve(_every(each)) for each in (fit, fit, other)]
@@ -107,14 +106,14 @@ def test_a_fit_repeats_exactly(cases: list[Case], fit: Fit, slopes: Jacobian) ->
 
 
 @pytest.fixture(scope="module")
-def tilted(fit: Fit) -> tuple[Values, Jacobian]:
+def tilted(fit: ConstantsFit) -> tuple[Values, Jacobian]:
     """Parameters beside the centre, where no share of time is 0 or 1, and the derivatives there."""
     vector = 0.05 * np.cos(np.arange(len(fit.centre)))
     return vector, fit.jacobian(vector)
 
 
 @pytest.mark.parametrize("kind", ["products", "launches", "eager", "tensor_overlap", "outer_links", "optimizer"])
-def test_the_jacobian_is_a_finite_difference(fit: Fit, tilted: tuple[Values, Jacobian], kind: str) -> None:
+def test_the_jacobian_is_a_finite_difference(fit: ConstantsFit, tilted: tuple[Values, Jacobian], kind: str) -> None:
     vector, slopes, step = tilted[0], tilted[1][kind], 0.01
     for level, at in zip(KINDS[kind].levels, fit.parameters.felt[kind], strict=True):
         number = int(np.bincount(at).argmax())
@@ -125,7 +124,7 @@ def test_the_jacobian_is_a_finite_difference(fit: Fit, tilted: tuple[Values, Jac
         assert difference == pytest.approx(np.where(at == number, slopes, 0.0), abs=2e-2)
 
 
-def test_a_run_feels_one_parameter_a_level(cases: list[Case], fit: Fit) -> None:
+def test_a_run_feels_one_parameter_a_level(cases: list[MappedRun], fit: ConstantsFit) -> None:
     parameters = fit.parameters
     assert len(set(parameters.names)) == len(parameters.names) == len(parameters.deviation)
     vector = np.arange(len(parameters.names), dtype=np.float64) / 1000.0
@@ -139,19 +138,21 @@ def test_a_run_feels_one_parameter_a_level(cases: list[Case], fit: Fit) -> None:
 # What does not count
 
 
-def test_runs_that_are_not_used_have_no_influence(cases: list[Case], fit: Fit) -> None:
+def test_runs_that_are_not_used_have_no_influence(cases: list[MappedRun], fit: ConstantsFit) -> None:
     used = np.arange(len(cases)) % 3 > 0
-    other = Fit(_measured(cases, np.where(used, fit.measured, 7.0 * fit.measured)))
+    other = ConstantsFit(_measured(cases, np.where(used, fit.measured, 7.0 * fit.measured)))
     before, after = (each.solve(used) for each in (fit, other))
     assert np.array_equal(before, after)
     assert not np.array_equal(before, fit.centre)
 
 
-def test_without_used_runs_nothing_moves(fit: Fit) -> None:
+def test_without_used_runs_nothing_moves(fit: ConstantsFit) -> None:
     assert np.array_equal(fit.solve(~_every(fit)), fit.centre)
 
 
-def test_parameters_that_nothing_tells_of_stay_where_they_are(fit: Fit, solution: Values, slopes: Jacobian) -> None:
+def test_parameters_that_nothing_tells_of_stay_where_they_are(
+    fit: ConstantsFit, solution: Values, slopes: Jacobian
+) -> None:
     told = np.zeros(len(fit.centre), dtype=bool)
     for kind, levels in fit.parameters.felt.items():
         for at in levels:
@@ -160,24 +161,24 @@ def test_parameters_that_nothing_tells_of_stay_where_they_are(fit: Fit, solution
     assert np.all(solution[~told] == 0.0)
 
 
-def test_trust_draws_to_the_centre(cases: list[Case], fit: Fit) -> None:
+def test_trust_draws_to_the_centre(cases: list[MappedRun], fit: ConstantsFit) -> None:
     start = _truth(cases)
     slower = _measured(cases, 1.3 * fit.measured)
     away = []
     for trust in (0.1, 1.0, 10.0, 1e5):
-        one = Fit(slower, start, trust)
+        one = ConstantsFit(slower, start, trust)
         moved = one.solve(_every(one)) - one.centre
         away.append(float(np.linalg.norm(moved / one.parameters.deviation)))
     assert all(more > less for more, less in pairwise(away))
     assert away[-1] < 0.01 * away[1]
 
 
-def test_priors_keep_constants_moderate(fit: Fit, solution: Values) -> None:
+def test_priors_keep_constants_moderate(fit: ConstantsFit, solution: Values) -> None:
     assert np.max(np.abs(solution) / fit.parameters.deviation) < 3.0
 
 
-def test_a_fit_to_few_runs_keeps_the_constants_of_the_others(cases: list[Case]) -> None:
-    base, parameters = calibration.shipped(), Parameters.of(cases[:1])
+def test_a_fit_to_few_runs_keeps_the_constants_of_the_others(cases: list[MappedRun]) -> None:
+    base, parameters = shipped(), Parameters.of(cases[:1])
     found = dict(parameters.constants(np.full(len(parameters.names), 0.25), "few", base).items())
     felt = set(parameters.names)
     assert all(found[name] == 0.25 for name in felt)
@@ -187,30 +188,30 @@ def test_a_fit_to_few_runs_keeps_the_constants_of_the_others(cases: list[Case]) 
 # Own runs
 
 
-def _own(number: int) -> tuple[list[Run], list[Case]]:
+def _own(number: int) -> tuple[list[Run], list[MappedRun]]:
     """Runs of a stack whose products are 40 % slower, and more of them to judge by."""
     found = list(mapped(fitted_to("mosaic_gpt_2022", 12)).cases)
-    shifts = shifts_of(found, calibration.shipped())
-    times = Batch(found).price(type(shifts)(**{**vars(shifts), "products": shifts.products + _SLOWER})).time
+    shifts = shifts_of(found, shipped())
+    times = RunBatch(found).price(type(shifts)(**{**vars(shifts), "products": shifts.products + _SLOWER})).time
     slower = _measured(found, times * _noise(len(found)))
     chosen = np.linspace(0, len(found) - 1, number).round().astype(int).tolist()
     return [slower[row].run for row in chosen], [case for row, case in enumerate(slower) if row not in chosen]
 
 
-def _error(cases: list[Case], constants: Constants) -> float:
+def _error(cases: list[MappedRun], constants: Constants) -> float:
     """Median error of constants."""
     measured = np.array([case.run.measured.step_time_s for case in cases], dtype=np.float64)
-    return float(np.median(np.abs(Batch(cases).price(shifts_of(cases, constants)).time / measured - 1.0)))
+    return float(np.median(np.abs(RunBatch(cases).price(shifts_of(cases, constants)).time / measured - 1.0)))
 
 
 def test_own_runs_improve_what_is_said_of_others() -> None:
     given, others = _own(3)
     found = refit.own(given)
-    before, after = _error(others, calibration.shipped()), _error(others, found.constants)
+    before, after = _error(others, shipped()), _error(others, found.constants)
     assert before > 0.12
     assert after < 0.5 * before
     assert found.after < found.before
-    assert found.before == pytest.approx(_error(list(found.cases), calibration.shipped()))
+    assert found.before == pytest.approx(_error(list(found.cases), shipped()))
     assert any(name.startswith("products") and shift < -0.05 for name, shift in found.moved.items())
     assert found.to_dict()["runs"] == 3
     assert "3 runs of 1 source" in found.constants.origin
@@ -218,14 +219,14 @@ def test_own_runs_improve_what_is_said_of_others() -> None:
 
 def test_own_runs_that_fit_already_move_nothing() -> None:
     found = list(mapped(fitted_to("mosaic_gpt_2022", 12)).cases)[:2]
-    exact = _measured(found, Batch(found).price(shifts_of(found, calibration.shipped())).time)
+    exact = _measured(found, RunBatch(found).price(shifts_of(found, shipped())).time)
     fitted = refit.own([case.run for case in exact])
     assert fitted.moved == {}
     assert fitted.before == pytest.approx(0.0, abs=1e-9)
 
 
 def test_suspect_runs_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Fit, "solve", lambda self, *_: self.centre)
+    monkeypatch.setattr(ConstantsFit, "solve", lambda self, *_: self.centre)
     suspect = made().model_copy(update={"suspect": "contradicts itself"})
     assert len(refit.own([made(), suspect]).cases) == 1
     assert _refusal([suspect]) == _refusal([])

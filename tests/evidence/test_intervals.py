@@ -11,7 +11,7 @@ import pytest
 
 from simulator.evidence.batch import mapped
 from simulator.evidence.errors import SCHEMES, Scheme, shipped_errors
-from simulator.evidence.intervals import LEVEL, Errors, Values, quantiles, traits_of, widening
+from simulator.evidence.intervals import LEVEL, HeldOutErrors, Values, quantiles, traits_of, widening
 from simulator.evidence.validation import Validation
 from tests.evidence.examples import fitted_to, timed
 
@@ -31,10 +31,10 @@ _TAILS = np.array([0.05, 0.95])
 _OTHER = {"class": "v100", "family": "huggingface", "stack": "huggingface", "objective": "mlm"}
 
 
-def _errors(scores: Values, traits: list[dict[str, Any]], sources: list[str] | None = None) -> Errors:
+def _errors(scores: Values, traits: list[dict[str, Any]], sources: list[str] | None = None) -> HeldOutErrors:
     """Errors of made-up runs, each a source of its own unless told."""
     names = sources or [f"source {row}" for row in range(len(scores))]
-    return Errors(
+    return HeldOutErrors(
         ids=np.array([f"run {row}" for row in range(len(scores))]),
         sources=np.array(names),
         groups=np.array(names),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulator.corpus.mapping import Case, case_of
+from simulator.corpus.mapping import MappedRun, case_of
 from simulator.corpus.runs import Run
 from simulator.evidence.memory import compare, figure_of, fitted, is_suspect, measured_bytes, predicted_bytes
 from simulator.step.memory import Memory, peak
@@ -40,7 +40,7 @@ def _memory(*totals: float, reserved: float = 0.0) -> Memory:
     return Memory(kept, nothing, nothing, nothing, nothing, nothing + reserved * _GIB)
 
 
-def _cases(*runs: Run) -> list[Case]:
+def _cases(*runs: Run) -> list[MappedRun]:
     return [case_of(run) for run in runs]
 
 

@@ -18,15 +18,14 @@ import yaml
 
 from hardware.errors import InputError
 from simulator.corpus import runs
-from simulator.corpus.mapping import Case
+from simulator.corpus.mapping import MappedRun
 from simulator.corpus.runs import Run
 from simulator.evidence import errors, held_out, scores
-from simulator.evidence.batch import Batch, Values, mapped, shifts_of
+from simulator.evidence.batch import RunBatch, Values, mapped, shifts_of
 from simulator.evidence.intervals import traits_of
 from simulator.evidence.scores import Outcome
 from simulator.evidence.validation import Validation, validate
-from simulator.pricing import constants as calibration
-from simulator.pricing.constants import KINDS, UNFITTED, Constants, names_of
+from simulator.pricing.constants import KINDS, UNFITTED, Constants, names_of, shipped
 from simulator.terminal import evidence_page as page
 from tests.evidence.examples import fitted_to, made, timed, written
 
@@ -129,36 +128,36 @@ def test_suspect_runs_are_apart(validation: Validation, document: dict[str, Any]
 # No run is judged by its own fit
 
 
-def _times(cases: Sequence[Case], of: Callable[[Run], Constants]) -> Values:
+def _times(cases: Sequence[MappedRun], of: Callable[[Run], Constants]) -> Values:
     """Step times, each case by the constants of its run."""
     shifts = [of(case.run).of(case.stack, case.system, case.plan.precision or "bf16") for case in cases]
-    return Batch(cases).price(type(shifts[0]).stack(shifts)).time
+    return RunBatch(cases).price(type(shifts[0]).stack(shifts)).time
 
 
 @pytest.fixture(scope="module")
-def counted() -> list[Case]:
+def counted() -> list[MappedRun]:
     """The runs that count."""
     return list(mapped(run for run in timed() if run.suspect is None).cases)
 
 
 @pytest.fixture(scope="module")
-def sample(counted: list[Case]) -> list[Case]:
+def sample(counted: list[MappedRun]) -> list[MappedRun]:
     """One in twenty of them."""
     return counted[3::20]
 
 
-def _predicted(validation: Validation, cases: list[Case], name: str) -> list[float]:
+def _predicted(validation: Validation, cases: list[MappedRun], name: str) -> list[float]:
     rows = {each.id: each for each in validation.outcomes}
     return [getattr(rows[case.run.id], name) for case in cases]
 
 
-def test_a_run_is_priced_without_its_source(validation: Validation, sample: list[Case]) -> None:
+def test_a_run_is_priced_without_its_source(validation: Validation, sample: list[MappedRun]) -> None:
     stored = held_out.shipped()
     expected = _times(sample, lambda run: stored.by_source[run.collection])
     assert _predicted(validation, sample, "predicted_s") == pytest.approx(expected, rel=1e-9)
 
 
-def test_a_known_stack_is_priced_without_its_configuration(validation: Validation, sample: list[Case]) -> None:
+def test_a_known_stack_is_priced_without_its_configuration(validation: Validation, sample: list[MappedRun]) -> None:
     stored = held_out.shipped()
     expected = _times(sample, lambda run: stored.by_fold[held_out.fold_of(run)])
     assert _predicted(validation, sample, "known_stack_s") == pytest.approx(expected, rel=1e-9)
@@ -183,24 +182,24 @@ def test_a_save_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: py
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_no_run_is_priced_by_the_shipped_constants(validation: Validation, sample: list[Case]) -> None:
-    fitted = Batch(sample).price(shifts_of(sample, calibration.shipped())).time
+def test_no_run_is_priced_by_the_shipped_constants(validation: Validation, sample: list[MappedRun]) -> None:
+    fitted = RunBatch(sample).price(shifts_of(sample, shipped())).time
     for name in ("predicted_s", "known_stack_s"):
         same = np.isclose(_predicted(validation, sample, name), fitted, rtol=1e-9)
         assert np.mean(same) < 0.02
 
 
 def test_constants_of_cross_validation_differ_from_the_shipped() -> None:
-    stored, shipped = held_out.shipped(), dict(calibration.shipped().items())
+    stored, everywhere = held_out.shipped(), dict(shipped().items())
     every = [*stored.by_source.values(), *stored.by_fold]
     assert len(stored.by_fold) == held_out.FOLDS
     assert set(stored.by_source) == {run.collection for run in runs.shipped() if run.id in stored.ids}
     for constants in every:
-        assert dict(constants.items()) != shipped
+        assert dict(constants.items()) != everywhere
     assert len({json.dumps(constants.shifts, sort_keys=True) for constants in every}) == len(every)
 
 
-def _sources_of_names(cases: list[Case]) -> dict[tuple[str, str, str], set[str]]:
+def _sources_of_names(cases: list[MappedRun]) -> dict[tuple[str, str, str], set[str]]:
     """Every constant, and the sources whose runs feel it."""
     found: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for case in cases:
@@ -211,7 +210,7 @@ def _sources_of_names(cases: list[Case]) -> dict[tuple[str, str, str], set[str]]
     return found
 
 
-def test_what_only_one_source_tells_is_unknown_without_it(counted: list[Case]) -> None:
+def test_what_only_one_source_tells_is_unknown_without_it(counted: list[MappedRun]) -> None:
     stored, alone = held_out.shipped(), 0
     without = {source: dict(constants.items()) for source, constants in stored.by_source.items()}
     told = set()
@@ -224,7 +223,7 @@ def test_what_only_one_source_tells_is_unknown_without_it(counted: list[Case]) -
     assert told == set()
 
 
-def test_intervals_of_a_run_rest_on_other_sources(validation: Validation, sample: list[Case]) -> None:
+def test_intervals_of_a_run_rest_on_other_sources(validation: Validation, sample: list[MappedRun]) -> None:
     errors = held_out.shipped().errors["new source"]
     rows = {each.id: each for each in validation.outcomes}
     for case in sample[::10]:
@@ -234,7 +233,7 @@ def test_intervals_of_a_run_rest_on_other_sources(validation: Validation, sample
         assert row.high_s == pytest.approx(row.predicted_s * found.high, rel=1e-9)
 
 
-def test_stored_runs_are_the_shipped_ones_that_count(counted: list[Case]) -> None:
+def test_stored_runs_are_the_shipped_ones_that_count(counted: list[MappedRun]) -> None:
     assert held_out.shipped().ids == {case.run.id for case in counted}
 
 
@@ -260,7 +259,7 @@ def test_runs_of_a_file_are_priced_by_the_shipped_constants(tmp_path: Path) -> N
     given = _renamed(fitted_to("bigscience", 4) + fitted_to("maxtext_tpu", 3))
     found = validate(runs.load([_file(tmp_path / "mine.yaml", given)]))
     cases = mapped(given).cases
-    times = Batch(cases).price(shifts_of(cases, calibration.shipped())).time
+    times = RunBatch(cases).price(shifts_of(cases, shipped())).time
     assert [each.predicted_s for each in found.outcomes] == pytest.approx(times, rel=1e-9)
     assert [each.known_stack_s for each in found.outcomes] == pytest.approx(times, rel=1e-9)
     assert {each.source for each in found.outcomes} == {"mine"}

@@ -23,11 +23,14 @@ from typing import Any
 
 import simulator
 from hardware import catalogue
-from hardware.catalogue import load_system, measured_names
+from hardware.catalogue import load_system
 from hardware.errors import InputError
 from simulator.specs.loading import load_stack, names
 
 _SCENARIOS = 300
+_WORDS = ("warnings", "sources", "assumed")
+_KEPT_AS = {"basis": "served"}
+"""What answers were called where they are kept."""
 _TOLERANCE = 1e-12
 _SEARCHES = (
     ("bert-large", "dgx-a100-640gb", 16),
@@ -92,7 +95,7 @@ def _asked() -> list[dict[str, Any]]:
         chosen.append(arguments)
         if len(chosen) == _SCENARIOS:
             break
-    return chosen + [{"model": "bert-large", "profile": name} for name in sorted(measured_names())]
+    return chosen + [{"model": "bert-large", "profile": name} for name in catalogue.names("profiles")]
 
 
 def _answered(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +105,7 @@ def _answered(arguments: dict[str, Any]) -> dict[str, Any]:
     scenario = simulator.resolve(given.pop("model"), given.pop("system", None), **given)
     below = simulator.roofline(scenario).to_dict()["work"]
     return {
-        "estimate": {name: value for name, value in estimate.items() if name not in ("warnings", "sources", "assumed")},
+        "estimate": {_KEPT_AS.get(name, name): value for name, value in estimate.items() if name not in _WORDS},
         "roofline": sorted((work["time_s"], work["flops"], work["moved_bytes"], work["shortest_s"]) for work in below),
         "stages": [stage.to_dict() for stage in simulator.stages(scenario)[:8]],
     }

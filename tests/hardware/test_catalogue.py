@@ -14,7 +14,7 @@ from hardware.spec import Device, System
 from simulator.pricing.analytic import precisions_of
 
 ROOT = Path(catalogue.__file__).parent
-DEVICES, SYSTEMS, PROFILES = (catalogue.names(kind) for kind in ("devices", "systems", "profiles"))
+DEVICES, SYSTEMS, CLASSES = (catalogue.names(kind) for kind in ("devices", "systems", "classes"))
 _WANTED_DEVICES = [
     "a100-sxm4-40gb",
     "a100-sxm4-80gb",
@@ -88,7 +88,7 @@ def test_every_device_loads_under_its_name(name: str) -> None:
 @pytest.mark.parametrize("name", DEVICES)
 def test_every_device_has_constants_for_what_training_uses(name: str) -> None:
     device = catalogue.load_device(name)
-    constants = catalogue.load_profile(device.profile).gemm
+    constants = catalogue.load_class(device.device_class).gemm
     peaks = {format_ for format_ in _FORMATS if getattr(device.peak, format_)}
     assert peaks <= set(constants)
 
@@ -99,20 +99,20 @@ def test_every_system_loads_and_its_links_are_known(name: str) -> None:
     assert system.id == name
     assert system.device.id in DEVICES
     assert 1 <= system.default_devices <= system.most_devices
-    assert all(link.kind in catalogue.link_profiles() for _, _, link in system.levels)
+    assert all(link.kind in catalogue.link_classes() for _, _, link in system.levels)
     reaches = [reach for _, reach, _ in system.levels]
     assert reaches == sorted(reaches)
     assert all(reach > 1 for reach in reaches)
     assert system.price is None or system.price in {price.id for price in catalogue.prices()}
 
 
-@pytest.mark.parametrize("name", PROFILES)
-def test_every_profile_loads_and_some_device_uses_it(name: str) -> None:
-    assert catalogue.load_profile(name).id == name
-    measured = {catalogue.load_measured(each).device for each in catalogue.measured_names()}
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_class_loads_and_some_device_is_of_it(name: str) -> None:
+    assert catalogue.load_class(name).id == name
+    measured = {catalogue.load_profile(each).device for each in catalogue.names("profiles")}
     sheets = [each for each in measured if isinstance(each, Device)]
     devices = [*(catalogue.load_device(device) for device in DEVICES), *sheets]
-    assert name in {device.profile for device in devices}
+    assert name in {device.device_class for device in devices}
 
 
 @pytest.mark.parametrize("name", DEVICES)
@@ -188,14 +188,14 @@ def _sheets() -> Iterator[tuple[str, Sheet]]:
         yield f"devices/{name}", catalogue.load_device(name)
     for name in SYSTEMS:
         yield f"systems/{name}", catalogue.load_system(name)
-    for name in PROFILES:
-        yield f"profiles/{name}", catalogue.load_profile(name)
+    for name in CLASSES:
+        yield f"classes/{name}", catalogue.load_class(name)
     for price in catalogue.prices():
         yield f"prices/{price.id}", price
     for entries in (
         catalogue.grids(),
         catalogue.overheads(),
-        catalogue.link_profiles(),
+        catalogue.link_classes(),
         catalogue.failures(),
         catalogue.sites(),
     ):
@@ -419,8 +419,8 @@ def test_a_wrong_system_names_file_and_line(tmp_path: Path, old: str, new: str, 
 def test_a_wrong_device_names_file_and_line(tmp_path: Path) -> None:
     text = (ROOT / "devices" / "a100-sxm4-80gb.yaml").read_text()
     path = tmp_path / "mine.yaml"
-    path.write_text(text.replace("profile: a100-sxm", "profile: a100-smx"))
-    with pytest.raises(InputError, match=r"mine\.yaml:5: unknown profile 'a100-smx'; did you mean a100-sxm"):
+    path.write_text(text.replace("device_class: a100-sxm", "device_class: a100-smx"))
+    with pytest.raises(InputError, match=r"mine\.yaml:5: unknown device class 'a100-smx'; did you mean a100-sxm"):
         catalogue.load_device(path)
     path.write_text(text.replace("kind: nvlink3", "kind: nvlink9"))
     with pytest.raises(InputError, match="unknown kind of link of mine 'nvlink9'; did you mean nvlink"):

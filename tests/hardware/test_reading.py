@@ -23,7 +23,7 @@ from hardware.reading import (
     read_mapping,
     read_text,
 )
-from hardware.spec import Device, Memory, System
+from hardware.spec import Device, DeviceMemory, System
 from tests.platforms import on_linux
 from tests.rights import open_folder, without_rights
 
@@ -243,7 +243,7 @@ def test_not_a_number_is_read_as_that_and_refused_where_it_is_used() -> None:
     assert math.isnan(parse_yaml("a: .nan", "text")["a"])
     memory = {"kind": "HBM", "capacity": math.nan, "bandwidth": "1 GB/s"}
     with pytest.raises(InputError, match="capacity: 'nan' is not a memory size"):
-        build(Memory, memory)
+        build(DeviceMemory, memory)
 
 
 def test_no_merging_of_mappings() -> None:
@@ -340,7 +340,7 @@ def test_an_error_of_a_file_has_its_line(tmp_path: Path) -> None:
 
 def test_an_error_of_a_file_that_is_gone_still_has_its_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.yaml: 'kind' is missing"):
-        build(Memory, {}, path=tmp_path / "gone.yaml")
+        build(DeviceMemory, {}, path=tmp_path / "gone.yaml")
 
 
 class _Inner(BaseModel):

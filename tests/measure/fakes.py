@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from simulator.profiling.records.record import Case, Device, Dtype, Environment, Method, Result, Software, State, Times
+from simulator.profiling.records.record import (
+    CallTimes,
+    Case,
+    DeviceReport,
+    Dtype,
+    Environment,
+    Method,
+    Result,
+    Software,
+    State,
+)
 
 
 def environment(name: str = "Some GPU", *, torch: str = "2.13.0", started: float = 1.0) -> Environment:
-    device = Device(kind="cuda", name=name, memory_bytes=80e9, processors=132)
+    device = DeviceReport(kind="cuda", name=name, memory_bytes=80e9, processors=132)
     return Environment(device=device, software=Software(python="3.12", torch=torch), started=started)
 
 
@@ -18,7 +28,7 @@ def gemm(m: int = 64, n: int = 64, k: int = 64) -> Case:
 
 
 def measured(case: Case, *, median: float = 1e-3, samples: int = 9) -> Result:
-    times = Times(median=median, lower_quartile=median, upper_quartile=median, least=median, samples=samples)
+    times = CallTimes(median=median, lower_quartile=median, upper_quartile=median, least=median, samples=samples)
     return Result(case=case, outcome="measured", method="events", times=times, took_s=0.5)
 
 

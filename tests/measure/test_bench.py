@@ -12,7 +12,7 @@ import torch
 from measure.clock import bench as benches
 from measure.clock.bench import Bench, DeviceLostError
 from measure.clock.cases import plan_of, scope_of
-from measure.clock.kernels import Work, number_of_sets, prepare
+from measure.clock.kernels import ReadyCase, number_of_sets, prepare
 from measure.clock.steps import prepare_step
 from measure.clock.timer import TINY, Effort, TooFastError, sample, sustained, times_of
 from measure.device.machines import Cpu, machine_of
@@ -32,7 +32,7 @@ EFFORT = Effort(warm_up_s=0.001, block_s=0.002, samples=9, most_s=1.0, sustained
 def timed(machine: FakeMachine, monkeypatch: pytest.MonkeyPatch) -> FakeMachine:
     """Let prepared kernels take the machine's time."""
 
-    def prepared(case: Case, _: object) -> Work:
+    def prepared(case: Case, _: object) -> ReadyCase:
         work = prepare(case, machine)
         return replace(work, call=machine.counted(work.call))
 
@@ -107,7 +107,7 @@ def test_bandwidth_bounds_only_what_does_not_fit_the_cache(monkeypatch: pytest.M
     ],
 )
 def test_errors_are_results(error: Exception, outcome: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object) -> Work:
+    def fails(*_: object) -> ReadyCase:
         raise error
 
     monkeypatch.setattr(benches, "prepare", fails)
@@ -120,7 +120,7 @@ def test_errors_are_results(error: Exception, outcome: str, monkeypatch: pytest.
 
 
 def test_a_device_that_is_lost_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object) -> Work:
+    def fails(*_: object) -> ReadyCase:
         raise RuntimeError("CUDA error: an illegal memory access was encountered\nmore")
 
     monkeypatch.setattr(benches, "prepare", fails)

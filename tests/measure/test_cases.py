@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hardware.errors import InputError
-from measure.clock.cases import PROBES, Scope, plan_of, scope_of
+from measure.clock.cases import PROBES, CaseScope, plan_of, scope_of
 from measure.clock.timer import Effort
 from measure.device.naming import catalogued, models_of
 from measure.runs.forecast import Forecast
@@ -27,7 +27,7 @@ SCOPES = [GPU, scope_of("cpu"), scope_of("cpu", tiny=True), scope_of("cuda", tin
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-def test_probes_come_first(scope: Scope) -> None:
+def test_probes_come_first(scope: CaseScope) -> None:
     cases = plan_of(scope, [BERT, PALM]).cases
     tiers = [tier for tier, _ in cases]
     assert tiers[:4] == ["first"] * 4
@@ -40,7 +40,7 @@ def test_probes_come_first(scope: Scope) -> None:
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-def test_every_phase_is_planned_and_no_case_twice(scope: Scope) -> None:
+def test_every_phase_is_planned_and_no_case_twice(scope: CaseScope) -> None:
     cases = [case for _, case in plan_of(scope, [BERT, PALM]).cases]
     assert len({case.key for case in cases}) == len(cases)
     phases = Counter(case.phase for case in cases)

@@ -17,12 +17,12 @@ from measure.clock.bench import Bench
 from measure.clock.cases import plan_of, scope_of
 from measure.clock.compiling import compiled
 from measure.clock.kernels import UnsupportedError
-from measure.clock.steps import Step
+from measure.clock.steps import TrainingStep
 from measure.clock.timer import TINY, Effort
 from measure.device.machines import Cpu
 from measure.report import lines
 from measure.runs.forecast import Forecast
-from measure.runs.session import Session
+from measure.runs.session import MeasuringSession
 from simulator.profiling.records.record import Case, Result
 from simulator.profiling.records.scenarios import shrunk
 from simulator.specs.loading import load_model
@@ -52,10 +52,10 @@ class Small(nn.Module):
         return self.function(batch * self.weight).sum()
 
 
-def step_with(function: Callable[[Tensor], Tensor]) -> Step:
+def step_with(function: Callable[[Tensor], Tensor]) -> TrainingStep:
     module: Any = Small(function)
     batch: Any = torch.randn(8, 64)
-    return Step(module, module, batch, torch.optim.SGD(module.parameters(), lr=0.0), Cpu(), nullcontext)
+    return TrainingStep(module, module, batch, torch.optim.SGD(module.parameters(), lr=0.0), Cpu(), nullcontext)
 
 
 def run(case: Case = CASE) -> Result:
@@ -158,5 +158,5 @@ def test_they_come_after_the_eager_steps_and_only_where_there_is_time(kind: str)
                 found.append(result)  # noqa: B023
 
         tiers = [entry for entry in plan if entry[1].operation == "compiled"]
-        Session(Lab(), forecast, Lab(), budget, clock=lambda: 0.0).run(tiers)
+        MeasuringSession(Lab(), forecast, Lab(), budget, clock=lambda: 0.0).run(tiers)
         assert len(found) == number

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hardware.errors import InputError
 from simulator.profiling.records import journal
 from simulator.profiling.records.journal import Journal, merge, read, write
-from simulator.profiling.records.record import Case, Record, Result, Session, State, Times, first_line
+from simulator.profiling.records.record import CallTimes, Case, Record, Result, Session, State, first_line
 from tests.measure.fakes import environment, gemm, measured
 
 ROOT = Path(__file__).parents[2]
@@ -32,9 +32,9 @@ _AMOUNTS = st.floats(0, 1e20)
 
 
 @st.composite
-def times(draw: st.DrawFn) -> Times:
+def times(draw: st.DrawFn) -> CallTimes:
     least, low, middle, high = sorted(draw(st.tuples(_SECONDS, _SECONDS, _SECONDS, _SECONDS)))
-    return Times(
+    return CallTimes(
         least=least,
         lower_quartile=low,
         median=middle,

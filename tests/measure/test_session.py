@@ -6,7 +6,7 @@ import pytest
 
 from measure.clock.cases import Tier, plan_of, scope_of
 from measure.runs.progress import clock_words, line
-from measure.runs.session import Progress, Session, finished
+from measure.runs.session import MeasuringSession, Progress, finished
 from simulator.profiling.records.record import Case, Result
 from simulator.specs.loading import load_model
 from tests.measure.fakes import gemm, measured
@@ -40,8 +40,8 @@ class Lab:
     def add(self, result: Result) -> None:
         self.kept.append(result)
 
-    def session(self, budget_s: float) -> Session:
-        return Session(self, self, self, budget_s, clock=lambda: self.time, tell=self.told.append)
+    def session(self, budget_s: float) -> MeasuringSession:
+        return MeasuringSession(self, self, self, budget_s, clock=lambda: self.time, tell=self.told.append)
 
 
 def test_a_minute_holds_the_probes_and_keeps_its_budget() -> None:

@@ -21,9 +21,9 @@ import torch.multiprocessing as processes
 from measure import arguments
 from measure.clock import shared_steps
 from measure.clock.cases import scope_of
-from measure.clock.collectives import Group, cases_of
+from measure.clock.collectives import RankGroup, cases_of
 from measure.clock.shared_steps import measure_shared, step_cases
-from measure.clock.steps import Step
+from measure.clock.steps import TrainingStep
 from measure.clock.timer import TINY
 from measure.device.machines import SharedCpu
 from measure.models.layer import Layer
@@ -41,7 +41,7 @@ PATIENCE, SHORT = timedelta(seconds=60), timedelta(seconds=8)
 PALM = shrunk(load_model("palm-8b"))
 STEPS = arguments.phases("--phases", "step", arguments.SHARED_PHASES)
 WANTED = ranks.Wanted(600.0, STEPS, "palm-8b", "gloo", 1024, None, True)
-CASES = {case.operation: case for case in step_cases(scope_of("cpu", tiny=True), [PALM], [Group(NODE)])}
+CASES = {case.operation: case for case in step_cases(scope_of("cpu", tiny=True), [PALM], [RankGroup(NODE)])}
 
 
 def work(rank: int, folder: Path, ports: list[int]) -> None:
@@ -61,7 +61,7 @@ def work(rank: int, folder: Path, ports: list[int]) -> None:
         for operation, case in CASES.items():
             start, patience = time.monotonic(), SHORT if trouble is fails_within else PATIENCE
             with trouble(rank):
-                result = measure_shared(case, PALM, Group(NODE), node, SharedCpu(1), TINY, patience=patience)
+                result = measure_shared(case, PALM, RankGroup(NODE), node, SharedCpu(1), TINY, patience=patience)
             found[f"{operation} {name}"] = [result.outcome, result.reason, time.monotonic() - start]
     (folder / f"{rank}.json").write_text(json.dumps(found))
     dist.destroy_process_group()
@@ -99,15 +99,15 @@ def fails_within(rank: int) -> Any:
 
 def fails_at_the_end(rank: int) -> Any:
     """The second rank has an error of its own after its first step, where nobody waits for it."""
-    run = Step.run
+    run = TrainingStep.run
 
-    def failing(self: Step) -> list[Any]:
+    def failing(self: TrainingStep) -> list[Any]:
         moments = run(self)
         if rank == 1:
             raise NotImplementedError("no such kernel here\nand more")
         return moments
 
-    return replaced(Step, "run", failing)
+    return replaced(TrainingStep, "run", failing)
 
 
 def fails_to_build(rank: int) -> Any:
@@ -129,7 +129,7 @@ def is_exact(rank: int) -> Any:
     """Replicas and shards have the gradients that a device alone has of the batches of both ranks."""
     prepare = shared_steps.prepare_step
 
-    def compared(case: Case, model: Any, machine: Any, wrap: Any) -> Step:
+    def compared(case: Case, model: Any, machine: Any, wrap: Any) -> TrainingStep:
         steps = []
         for kind in (None, wrap):
             torch.manual_seed(1)
@@ -237,20 +237,22 @@ def test_they_are_shown(ran: tuple[Record, Any]) -> None:
 def test_they_come_as_soon_as_their_links_are_known() -> None:
     """After a few sizes of the same ranks, before those of smaller groups and before the sizes between."""
     scope, models = scope_of("cuda"), [load_model("bert-large"), load_model("palm-8b")]
-    plan = list(ranks.in_turns(cases_of(16, 8, "nccl", 1024, 2**30), step_cases(scope, models, [Group(16), Group(8)])))
+    plan = list(
+        ranks.in_turns(cases_of(16, 8, "nccl", 1024, 2**30), step_cases(scope, models, [RankGroup(16), RankGroup(8)]))
+    )
     cases = [case for _, case in plan]
     assert len({case.key for case in cases}) == len(cases)
     turns = [(case.phase, case.dimensions["ranks"]) for case in cases]
     order = [turn for at, turn in enumerate(turns) if at == 0 or turns[at - 1] != turn]
     assert order[:5] == [("collective", 16), ("step", 16), ("collective", 8), ("step", 8), ("collective", 4)]
     assert turns.count(("step", 16)) == turns.count(("step", 8)) == 4
-    alone = list(ranks.in_turns([], step_cases(scope, models, [Group(16)])))
+    alone = list(ranks.in_turns([], step_cases(scope, models, [RankGroup(16)])))
     assert [tier for tier, _ in alone] == ["step"] * 4
 
 
 def test_shards_need_less_memory_than_replicas_and_both_more_than_their_share() -> None:
     model = load_model("palm-8b")
-    cases = step_cases(scope_of("cuda"), [model], [Group(8)])
+    cases = step_cases(scope_of("cuda"), [model], [RankGroup(8)])
     replica, shard = (step_amounts(case, model) for case in cases)
     alone = step_amounts(cases[0].model_copy(update={"operation": "train"}), model)
     assert shard.parameters == replica.parameters == alone.parameters

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import simulator
-from simulator.plan_search.grid import Grid
+from simulator.plan_search.grid import PlanGrid
 from simulator.plan_search.pricing import step_times, weigh
 from simulator.plan_search.searching import setting_of
 from simulator.scenario.scenario import Scenario, resolve
@@ -52,7 +52,7 @@ def _sample(scenario: Scenario, generator: np.random.Generator) -> tuple[list[Pl
     return plans[:_PLANS], times[:_PLANS], memories[:_PLANS]
 
 
-def _part(grid: Grid, generator: np.random.Generator) -> Grid:
+def _part(grid: PlanGrid, generator: np.random.Generator) -> PlanGrid:
     """A few entries of each axis of a grid."""
     return grid.narrowed([np.sort(generator.permutation(length)[:4]) for length in grid.shape])
 

@@ -12,19 +12,18 @@ import pytest
 
 from hardware import catalogue
 from hardware.errors import InputError
-from simulator.corpus.mapping import Case, case_of
+from simulator.corpus.mapping import MappedRun, case_of
 from simulator.evidence import refit
-from simulator.evidence.batch import Batch, mapped, shifts_of
-from simulator.pricing import constants as calibration
+from simulator.evidence.batch import RunBatch, mapped, shifts_of
 from simulator.pricing.analytic import PRECISIONS, AnalyticBackend
-from simulator.pricing.constants import KINDS, UNFITTED, Constants, Shifts, find, load, names_of
+from simulator.pricing.constants import KINDS, SHIPPED, UNFITTED, Constants, Shifts, find, load, names_of, shipped
 from simulator.specs.columns import Columns
 from simulator.specs.loading import load_stack, names
 from simulator.specs.stack import Stacks
 from tests.evidence.examples import made, timed
 
 
-def _case() -> Case:
+def _case() -> MappedRun:
     return case_of(made())
 
 
@@ -65,7 +64,7 @@ def test_shifts_of_zero_change_nothing_in_arrays() -> None:
     zeros = Shifts.stack([Shifts()] * 3)
     assert _equal(stacks, zeros.on_stacks(stacks))
     assert _equal(backend, zeros.on_backend(backend))
-    batch = Batch(cases)
+    batch = RunBatch(cases)
     assert np.array_equal(batch.price(zeros).time, batch.price(Shifts()).time)
 
 
@@ -75,9 +74,9 @@ def _equal(left: Columns, right: Columns) -> bool:
 
 
 def test_an_array_of_shifts_is_a_shift_each() -> None:
-    batch, steps = Batch([_case()] * 3), [0.0, -0.2, 0.7]
+    batch, steps = RunBatch([_case()] * 3), [0.0, -0.2, 0.7]
     together = batch.price(Shifts(products=np.array(steps), launches=np.array(steps))).time
-    alone = [Batch([_case()]).price(Shifts(products=step, launches=step)).time[0] for step in steps]
+    alone = [RunBatch([_case()]).price(Shifts(products=step, launches=step)).time[0] for step in steps]
     assert together == pytest.approx(alone, rel=1e-12)
 
 
@@ -149,27 +148,27 @@ _SLOWER = {"host", "launches", "eager", "step_overhead", "optimizer"}
 
 
 @pytest.fixture(scope="module")
-def spread() -> Batch:
+def spread() -> RunBatch:
     """One in forty of the shipped runs."""
-    return Batch(mapped(timed()[::40]).cases)
+    return RunBatch(mapped(timed()[::40]).cases)
 
 
 @pytest.mark.parametrize("by", [-0.3, 0.3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_time_goes_the_physical_way(spread: Batch, kind: str, by: float) -> None:
+def test_time_goes_the_physical_way(spread: RunBatch, kind: str, by: float) -> None:
     longer = (by > 0.0) == (kind in _SLOWER)
     ratio = spread.price(Shifts(**{kind: by})).time / spread.price(Shifts()).time
     assert np.all(ratio >= 1.0 - 1e-12) if longer else np.all(ratio <= 1.0 + 1e-12)
     assert np.any(np.abs(ratio - 1.0) > 1e-3)
 
 
-def test_time_is_reciprocal_where_all_rates_and_times_change(spread: Batch) -> None:
+def test_time_is_reciprocal_where_all_rates_and_times_change(spread: RunBatch) -> None:
     shifts = Shifts(host=0.2, products=-0.2, streaming=-0.2, attention=-0.2, inner_links=-0.2, outer_links=-0.2)
     ratio = spread.price(shifts).time / spread.price(Shifts()).time
     assert np.all((ratio > 1.0) & (ratio < np.exp(0.2) * (1.0 + 1e-9)))
 
 
-def test_shifts_do_not_change_memory(spread: Batch) -> None:
+def test_shifts_do_not_change_memory(spread: RunBatch) -> None:
     moved = Shifts(**dict.fromkeys(KINDS, 0.3))
     assert np.array_equal(spread.price(moved).memory.total, spread.price(Shifts()).memory.total)
 
@@ -211,30 +210,30 @@ def test_without_constants_nothing_is_shifted() -> None:
 
 
 def test_constants_are_found() -> None:
-    assert find(None) is calibration.shipped()
+    assert find(None) is shipped()
     assert find(UNFITTED) is UNFITTED
-    assert dict(find(calibration.SHIPPED).items()) == dict(calibration.shipped().items())
+    assert dict(find(SHIPPED).items()) == dict(shipped().items())
 
 
 def test_shipped_constants_are_moderate_and_say_where_they_come_from() -> None:
-    shipped = calibration.shipped()
-    values = [shift for _, shift in shipped.items()]
+    constants = shipped()
+    values = [shift for _, shift in constants.items()]
     assert len(values) > 100
     assert max(map(abs, values)) < 2.0
-    assert "runs of" in shipped.origin
+    assert "runs of" in constants.origin
 
 
 @pytest.fixture(scope="module")
 def known() -> dict[str, set[str]]:
     """Names of the catalogue, by what constants belong to."""
     stacks = [load_stack(name) for name in names("stacks")]
-    links = {*catalogue.link_profiles(), "none"}
+    links = {*catalogue.link_classes(), "none"}
     formats = {"16-bit", "8-bit", "fp32", "tf32"}
-    profiles = catalogue.names("profiles")
+    classes = catalogue.names("classes")
     return {
         "all": {"all"},
-        "class": set(profiles),
-        "class and format": {f"{profile} {width}" for profile in profiles for width in formats},
+        "class": set(classes),
+        "class and format": {f"{name} {width}" for name in classes for width in formats},
         "device": set(catalogue.names("devices")),
         "family": {stack.family for stack in stacks},
         "stack": {stack.id for stack in stacks},
@@ -245,13 +244,13 @@ def known() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("level", sorted({level for kind in KINDS.values() for level in kind.levels}))
 def test_shipped_constants_name_what_the_catalogue_has(known: dict[str, set[str]], level: str) -> None:
-    named = {name for (_, at, name), _ in calibration.shipped().items() if at == level}
+    named = {name for (_, at, name), _ in shipped().items() if at == level}
     assert named
     assert named <= known[level]
 
 
 def test_shipped_constants_have_every_kind_and_level() -> None:
-    found = {(kind, level) for (kind, level, _), _ in calibration.shipped().items()}
+    found = {(kind, level) for (kind, level, _), _ in shipped().items()}
     assert found == {(kind, level) for kind, about in KINDS.items() for level in about.levels}
 
 
@@ -261,13 +260,13 @@ def test_shipped_constants_have_every_kind_and_level() -> None:
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_what_is_written_is_read(tmp_path: Path, newline: str) -> None:
     path, cases = tmp_path / "constants.yaml", mapped(timed()[::300]).cases
-    refit.write(calibration.shipped(), cases, path)
+    refit.write(shipped(), cases, path)
     path.write_bytes(path.read_bytes().replace(b"\n", newline.encode()))
     again = load(path)
-    assert dict(again.items()) == dict(calibration.shipped().items())
-    assert again.origin == calibration.shipped().origin
+    assert dict(again.items()) == dict(shipped().items())
+    assert again.origin == shipped().origin
     assert all(case.run.id in path.read_text() for case in cases)
-    shifts, other = shifts_of(cases, again), shifts_of(cases, calibration.shipped())
+    shifts, other = shifts_of(cases, again), shifts_of(cases, shipped())
     assert all(np.array_equal(getattr(shifts, kind), getattr(other, kind)) for kind in KINDS)
 
 
@@ -353,5 +352,5 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
 def test_many_own_runs_give_constants_that_can_be_read(tmp_path: Path) -> None:
     path, case = tmp_path / "constants.yaml", _case()
     named = replace(case, run=case.run.model_copy(update={"id": "a-run-of-our-own-" + "x" * 50}))
-    refit.write(calibration.shipped(), [named] * 20_000, path)
-    assert dict(load(path).items()) == dict(calibration.shipped().items())
+    refit.write(shipped(), [named] * 20_000, path)
+    assert dict(load(path).items()) == dict(shipped().items())

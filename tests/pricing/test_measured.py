@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import simulator
-from hardware.catalogue import load_device, load_measured, load_system, plain_host
+from hardware.catalogue import load_device, load_profile, load_system, plain_host
 from hardware.errors import InputError
 from hardware.measured import MeasuredProfile, Shapes
 from hardware.spec import System
-from simulator.answers.basis import SERVED
+from simulator.answers.basis import BASES
 from simulator.formulas import matmul
 from simulator.pricing.analytic import AnalyticBackend, device_columns
 from simulator.pricing.constants import Constants, shipped
@@ -28,7 +28,7 @@ from simulator.profiling.fit import attentions, products
 from simulator.profiling.fit.sheet import DataSheet
 from simulator.profiling.records.reading import measurements_of
 from simulator.profiling.records.record import Case
-from simulator.renting.planning import plan
+from simulator.renting.rent import rent
 from simulator.renting.sweeping import Option
 from simulator.specs.loading import load_stack
 from tests.pricing import asking
@@ -50,7 +50,7 @@ def profile() -> MeasuredProfile:
     """Products under long load, and attention, of an A100."""
     multiplied = products.learn(PRODUCTS, _SHEET, START)
     attended = attentions.learn(ATTENTIONS, _SHEET, ATTENTION_START)
-    known = load_measured("a100-sxm")
+    known = load_profile("a100-sxm")
     gemm = {**known.constants.gemm, "bf16": multiplied.fitted.constants}
     fused = {**known.constants.attention, "bf16": attended.fitted.constants}
     return known.model_copy(
@@ -181,19 +181,19 @@ _ASKED: dict[str, Any] = {
 }
 
 
-def _served(**asked: Any) -> dict[str, float]:
+def _basis(**asked: Any) -> dict[str, float]:
     found = simulator.estimate(**{**_ASKED, **asked})
-    assert found.served is not None
-    assert set(found.served) == set(SERVED)
-    assert sum(found.served.values()) == pytest.approx(1.0, abs=1e-9)
-    assert min(found.served.values()) >= 0.0
-    return {str(tier): share for tier, share in found.served.items()}
+    assert found.basis is not None
+    assert set(found.basis) == set(BASES)
+    assert sum(found.basis.values()) == pytest.approx(1.0, abs=1e-9)
+    assert min(found.basis.values()) >= 0.0
+    return {str(tier): share for tier, share in found.basis.items()}
 
 
 def test_a_step_of_measured_shapes_says_measured(on_graphics: Calibrated) -> None:
     """Of a model as it was measured nothing is near or the catalogue's; memory-bound kernels are always a form."""
     model = {"base": "bert-base", "vocabulary_size": 30528}  # as frameworks pad it
-    found = _served(model=model, profile=on_graphics.profile)
+    found = _basis(model=model, profile=on_graphics.profile)
     assert found["measured"] > 0.5
     assert (found["near"], found["catalogue"]) == (0.0, 0.0)
     assert found["measured"] + found["fitted"] + found["stack"] == pytest.approx(1.0)
@@ -202,32 +202,32 @@ def test_a_step_of_measured_shapes_says_measured(on_graphics: Calibrated) -> Non
 def test_a_step_near_measured_shapes_says_near(on_graphics: Calibrated) -> None:
     # as many tokens, of narrower layers
     model = {"base": "bert-base", "hidden_size": 720, "feed_forward_size": 2880, "attention_heads": 12}
-    found = _served(model=model, profile=on_graphics.profile)
+    found = _basis(model=model, profile=on_graphics.profile)
     assert found["measured"] == 0.0
     assert found["near"] > 0.5
 
 
 def test_a_step_far_from_measured_shapes_says_fitted(on_graphics: Calibrated, fit: Fit) -> None:
-    found = _served(model="bert-base", profile=on_graphics.made.truth)
+    found = _basis(model="bert-base", profile=on_graphics.made.truth)
     assert (found["measured"], found["near"]) == (0.0, 0.0)
     assert found["fitted"] > 0.9
 
 
 def test_a_step_of_a_format_that_was_not_measured_says_catalogue(fit: Fit) -> None:
     products_only = fit(graphics().record(tiers=("probe",)))
-    found = _served(model="bert-base", profile=products_only, plan={**_ASKED["plan"], "precision": "fp16"})
+    found = _basis(model="bert-base", profile=products_only, plan={**_ASKED["plan"], "precision": "fp16"})
     assert found["catalogue"] + found["stack"] == pytest.approx(1.0)
     assert found["stack"] > 0.0
 
 
 def test_without_a_profile_nothing_is_said() -> None:
-    assert simulator.estimate("bert-base", **_ASKED).served is None
+    assert simulator.estimate("bert-base", **_ASKED).basis is None
 
 
 def test_a_share_is_what_the_step_gains_when_a_tier_is_faster(on_graphics: Calibrated) -> None:
     """Ten per cent off all measured products: as much as their share says."""
     model = {"base": "bert-base", "vocabulary_size": 30528}
-    share = _served(model=model, profile=on_graphics.profile)["measured"]
+    share = _basis(model=model, profile=on_graphics.profile)["measured"]
     shapes = on_graphics.profile.products["bf16"]
     faster = shapes.model_copy(update={"residuals": tuple(each - 0.01 for each in shapes.residuals)})
     quick = on_graphics.profile.model_copy(update={"products": {"bf16": faster}})
@@ -376,7 +376,7 @@ def test_a_profile_of_another_class_is_refused() -> None:
 
 
 def test_devices_of_the_same_class_are_alike() -> None:
-    known = load_measured("a100-sxm")
+    known = load_profile("a100-sxm")
     assert [suits(known, load_system(name)) for name in ("a100-sxm4-40gb", "superpod-a100", "a100-pcie-80gb")] == [
         True,
         True,
@@ -432,7 +432,7 @@ def _options(found: list[Any]) -> list[Option]:
 
 
 def test_a_plan_uses_a_profile_where_it_suits() -> None:
-    outlook = plan(
+    outlook = rent(
         "bert-large",
         systems=["dgx-a100-640gb", "dgx-h100"],
         max_devices=8,

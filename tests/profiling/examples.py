@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from hardware.catalogue import load_device, load_profile
-from hardware.profile import AttentionConstants, GemmConstants
+from hardware.catalogue import load_class, load_device
+from hardware.classes import AttentionConstants, GemmConstants
 from simulator.profiling.fit.sheet import DataSheet
 from simulator.profiling.records.rows import Attentions, Products, Values
 
 A100 = DataSheet.of(load_device("a100-sxm4-80gb"), "bf16")
-PROFILE = load_profile("a100-sxm")
+PROFILE = load_class("a100-sxm")
 START = PROFILE.gemm["bf16"]
 ATTENTION_START = PROFILE.attention["bf16"]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from hardware.catalogue import load_device, load_profile, plain_host
+from hardware.catalogue import load_class, load_device, plain_host
+from hardware.classes import DeviceClass, Precision
 from hardware.measured import CollectiveName, LinkConstants, MeasuredProfile, StackConstants, StreamConstants
-from hardware.profile import Precision, Profile
 from hardware.reading import build
 from hardware.spec import Device
 from measure.clock.cases import TIERS, Tier, plan_of, scope_of
@@ -24,19 +24,19 @@ from simulator.profiling.fit.sheet import DataSheet
 from simulator.profiling.records.amounts import amounts
 from simulator.profiling.records.reading import measurements_of
 from simulator.profiling.records.record import (
+    CallTimes,
     Case,
     Environment,
-    Host,
+    HostReport,
     Method,
     Record,
     Result,
     Session,
     Software,
-    Times,
     World,
 )
 from simulator.profiling.records.record import (
-    Device as RecordedDevice,
+    DeviceReport as RecordedDevice,
 )
 from simulator.profiling.records.scenarios import attention_of, scenarios_of, written
 from simulator.specs.loading import load_model, load_stack
@@ -141,7 +141,7 @@ class MadeUp:
     def environment(self) -> Environment:
         """What a record says of where it was measured."""
         software = Software(python="3.12.1", torch="2.13.0", cuda=None if self.machine.kind == "cpu" else "13.0")
-        host = Host(cpu="Some Processor", cores=16, memory_bytes=64 * 2.0**30)
+        host = HostReport(cpu="Some Processor", cores=16, memory_bytes=64 * 2.0**30)
         return Environment(device=self.machine, software=software, host=host, started=STARTED)
 
     def _result(self, case: Case, models: dict[str, Model], random: Any, noise: float) -> Result | None:
@@ -254,15 +254,15 @@ class MadeUp:
         return Result(case=case, outcome="measured", method="wall", times=taken, bytes=float(sizes["bytes"]))
 
 
-def times_of(seconds: float, random: Any, noise: float) -> Times:
+def times_of(seconds: float, random: Any, noise: float) -> CallTimes:
     """Samples of a call about its true time; on a CPU only the lower quartile is used, so that it has the noise."""
     middle = seconds * float(np.exp(random.normal(0.0, noise)))
-    return Times(least=middle, lower_quartile=middle, median=middle, upper_quartile=middle * 1.01, samples=9)
+    return CallTimes(least=middle, lower_quartile=middle, median=middle, upper_quartile=middle * 1.01, samples=9)
 
 
-def exactly(seconds: float) -> Times:
+def exactly(seconds: float) -> CallTimes:
     """A call that always takes so long."""
-    return Times(least=seconds, lower_quartile=seconds, median=seconds, upper_quartile=seconds, samples=1)
+    return CallTimes(least=seconds, lower_quartile=seconds, median=seconds, upper_quartile=seconds, samples=1)
 
 
 def _plain(value: Any) -> float:
@@ -276,9 +276,9 @@ def _elements(case: Case) -> float:
 _SOURCE = {"source": "made up", "seen": "recalled"}
 
 
-def _constants(name: str, **changes: Any) -> Profile:
+def _constants(name: str, **changes: Any) -> DeviceClass:
     """The constants of a device class, with others for all products, all attention and the memory."""
-    start = load_profile(name)
+    start = load_class(name)
     gemm = {each: known.model_copy(update=changes["gemm"]) for each, known in start.gemm.items()}
     attention = {each: known.model_copy(update=changes["attention"]) for each, known in start.attention.items()}
     memory = start.memory.model_copy(update=changes["memory"])
@@ -315,7 +315,7 @@ def graphics(**truth: Any) -> MadeUp:
     """An RTX 3090 that is slower than the catalogue's."""
     device = load_device("rtx-3090")
     constants = _constants(
-        device.profile,
+        device.device_class,
         gemm={
             "efficiency": 0.85,
             "bandwidth_efficiency": 0.75,
@@ -381,7 +381,7 @@ def processor() -> MadeUp:
             "vendor": "unknown",
             "architecture": "processor cores",
             "kind": "cpu",
-            "profile": "cpu",
+            "device_class": "cpu",
             "peak": {"fp32": {"value": "120 GFLOP/s", **measured}},
             "memory": {"kind": "host", "capacity": "64 GiB", "bandwidth": {"value": "12 GB/s", **measured}},
             "processors": 1,
@@ -391,7 +391,7 @@ def processor() -> MadeUp:
         },
     )
     constants = _constants(
-        device.profile,
+        device.device_class,
         gemm={
             "efficiency": 0.95,
             "bandwidth_efficiency": 0.7,

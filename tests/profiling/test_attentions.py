@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hardware.catalogue import load_device, load_measured, load_profile, plain_host
+from hardware.catalogue import load_class, load_device, load_profile, plain_host
 from simulator.pricing.analytic import AnalyticBackend
 from simulator.pricing.measured import device_of
 from simulator.profiling.fit import attentions as subject
@@ -119,7 +119,7 @@ def test_tables_are_met_on_heads_that_were_held_out(
     device: str, kernel: str, most: float, with_residuals: float
 ) -> None:
     rows = tables.read("attention_aic_fwd_a100_h100.csv.gz", device, where={"kernel": kernel}).attentions
-    start = load_profile(load_device(device).profile).attention["bf16"]
+    start = load_class(load_device(device).device_class).attention["bf16"]
     learned = subject.learn(rows, DataSheet.of(load_device(device), "bf16"), start)
     every = next(score for score in learned.scores if score.what == "all bf16 attention")
     assert every.scored > 800
@@ -132,14 +132,14 @@ def test_tables_are_met_on_heads_that_were_held_out(
 def test_backward_passes_of_a_table_are_slower_than_their_arithmetic() -> None:
     rows = tables.read("attention_simumax_fwd_bwd.csv.gz", "a100-pcie-80gb").attentions
     sheet = DataSheet.of(load_device("a100-pcie-80gb"), "bf16")
-    fitted = subject.fit(rows, sheet, load_profile("a100-pcie").attention["bf16"])
+    fitted = subject.fit(rows, sheet, load_class("a100-pcie").attention["bf16"])
     assert "backward_efficiency" not in fitted.borrowed
     assert 0.75 <= fitted.constants.backward_efficiency / fitted.constants.efficiency <= 0.9
 
 
 def test_a_mask_saves_nothing_within_a_block_of_keys() -> None:
     """Kernels for CPUs take 512 keys at a time, those for GPUs 128."""
-    cores = AnalyticBackend.of(plain_host(device_of(load_measured("cpu-amd-epyc"))), 1, "fp32")
+    cores = AnalyticBackend.of(plain_host(device_of(load_profile("cpu-amd-epyc"))), 1, "fp32")
     graphics = AnalyticBackend.of(plain_host(load_device("a100-sxm4-80gb")), 1, "bf16")
 
     def left(backend: AnalyticBackend, keys: float) -> float:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import simulator
-from hardware.catalogue import load_device, load_measured, load_profile
+from hardware.catalogue import load_class, load_device, load_profile
 from hardware.errors import InputError
-from hardware.measured import MeasuredProfile, Score
+from hardware.measured import HeldOutScore, MeasuredProfile
 from hardware.spec import Device
 from simulator.pricing.measured import device_of
 from simulator.pricing.measured_links import MeasuredLinks
@@ -23,7 +23,7 @@ from simulator.profiling.fit.sheet import DataSheet
 from simulator.profiling.fit.steps import compare
 from simulator.profiling.records import journal
 from simulator.profiling.records.reading import measurements_of, steps_of
-from simulator.profiling.records.record import Case, Record, Result, Session, Times
+from simulator.profiling.records.record import CallTimes, Case, Record, Result, Session
 from simulator.profiling.records.rows import Products, Values
 from simulator.profiling.tables import reading as tables
 from simulator.specs.loading import load_stack
@@ -33,7 +33,7 @@ from tests.profiling.made_up import UNSEEN, graphics, processor
 _NOISE = 0.02
 
 
-def _scores(profile: MeasuredProfile) -> dict[str, Score]:
+def _scores(profile: MeasuredProfile) -> dict[str, HeldOutScore]:
     return {score.what: score for score in profile.held_out}
 
 
@@ -129,7 +129,7 @@ def test_steps_of_a_model_unlike_all_others_are_not_learned_from_themselves(fit:
     assert _scores(fit(changed))["steps of models left out"].p90 > 0.4
 
 
-def _doubled(times: Times | None) -> Times:
+def _doubled(times: CallTimes | None) -> CallTimes:
     assert times is not None
     doubled = {name: 2.0 * getattr(times, name) for name in ("least", "lower_quartile", "median", "upper_quartile")}
     return times.model_copy(update=doubled)
@@ -189,21 +189,21 @@ def _error(asked: Products, profile: MeasuredProfile) -> float:
 
 def test_nothing_measured_leaves_the_catalogue_and_says_so(fit: Fit) -> None:
     found = fit(graphics().record(tiers=()))
-    assert found.constants == load_profile("rtx-3090")
+    assert found.constants == load_class("rtx-3090")
     assert (found.fitted, found.held_out, found.stacks, found.links) == ((), (), {}, {})
     assert found.borrowed["steps"] == "0 training steps were measured, and 3 are needed"
     for name in ("gemm.bf16", "gemm.fp32", "attention", "memory"):
         assert found.borrowed[name].endswith("measured; as rtx-3090")
     with_it = simulator.estimate("bert-large", "rtx-3090", profile=found)
     assert with_it.step_time_s == simulator.estimate("bert-large", "rtx-3090").step_time_s
-    assert with_it.served is not None
-    assert with_it.served["catalogue"] > 0.9
+    assert with_it.basis is not None
+    assert with_it.basis["catalogue"] > 0.9
 
 
 def test_twelve_probes_fit_what_they_can_and_borrow_the_rest(fit: Fit) -> None:
     made = graphics()
     found = fit(made.record(tiers=("probe",), keep=lambda case: case.phase == "gemm"))
-    start = load_profile("rtx-3090").gemm["bf16"]
+    start = load_class("rtx-3090").gemm["bf16"]
     fitted, truth = found.constants.gemm["bf16"], made.truth.constants.gemm["bf16"]
     assert found.fitted == ("bf16",)
     assert fitted.efficiency == pytest.approx(truth.efficiency, rel=0.05)
@@ -260,12 +260,12 @@ def test_host_times_that_no_step_tells_are_borrowed(on_graphics: Calibrated, fit
 def test_a_fit_that_is_worse_on_other_rows_is_not_taken(fit: Fit) -> None:
     """The device is as the catalogue says, and its times are mostly noise."""
     made = graphics()
-    as_catalogued = replace(made, truth=made.truth.model_copy(update={"constants": load_profile("rtx-3090")}))
+    as_catalogued = replace(made, truth=made.truth.model_copy(update={"constants": load_class("rtx-3090")}))
     words = []
     for seed in range(3):
         probes = as_catalogued.record(tiers=("probe",), noise=0.6, seed=seed, keep=lambda case: case.phase == "gemm")
         found = fit(probes)
-        before, whole = load_profile("rtx-3090").gemm["bf16"], _scores(found)["all bf16 products"]
+        before, whole = load_class("rtx-3090").gemm["bf16"], _scores(found)["all bf16 products"]
         assert whole.before is not None
         refused = min(whole.median, whole.with_residuals or whole.median) > 1.05 * whole.before
         assert refused == (found.constants.gemm["bf16"] == before) == ("gemm.bf16" in found.borrowed)
@@ -409,7 +409,7 @@ def test_shipped_profiles_are_what_their_recipes_give() -> None:
     """All of them would take minutes; this is the smallest."""
     assert set(shipped.recipes()) >= {"a100-pcie", "h100-sxm"}
     again = shipped.fit("a100-pcie", shipped.recipes()["a100-pcie"])
-    known = load_measured("a100-pcie")
+    known = load_profile("a100-pcie")
     assert again.borrowed == known.borrowed
     assert again.held_out == known.held_out
     assert again.constants == known.constants

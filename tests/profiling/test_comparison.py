@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import simulator
-from hardware.catalogue import load_device, load_measured, load_profile, measured_names, plain_host
+from hardware.catalogue import load_class, load_device, load_profile, names, plain_host
+from hardware.classes import Precision
 from hardware.errors import InputError
-from hardware.profile import Precision
 from simulator.formulas.matmul import alignment_share
 from simulator.pricing.analytic import AnalyticBackend, device_columns
 from simulator.pricing.measured import MeasuredBackend, device_of
@@ -90,7 +90,7 @@ def test_errors_are_those_of_the_rows(of_record: Comparison) -> None:
 )
 def test_kernels_are_priced_as_estimates_price_them(name: str, precision: Precision) -> None:
     """At the clocks of long load, which is what estimates assume of all products."""
-    profile, rows = load_measured(name), _rows(name)
+    profile, rows = load_profile(name), _rows(name)
     device = device_of(profile)
     backend = MeasuredBackend.of(plain_host(device), 1, precision, profile)
     mine = rows.products.where(rows.products.dtype == precision)
@@ -107,7 +107,7 @@ def test_kernels_are_priced_as_estimates_price_them(name: str, precision: Precis
 
 
 def test_attention_is_priced_as_estimates_price_it() -> None:
-    profile, rows = load_measured("a100-sxm"), _rows("a100-sxm")
+    profile, rows = load_profile("a100-sxm"), _rows("a100-sxm")
     part = compared(profile, rows).parts["attention"]
     fastest = rows.attentions.where(rows.attentions.kernel == attentions.fastest_kernel(rows.attentions))
     backend = MeasuredBackend.of(plain_host(device_of(profile)), 1, "bf16", profile)
@@ -131,7 +131,7 @@ def test_attention_is_priced_as_estimates_price_it() -> None:
 def test_streams_are_priced_as_estimates_price_them(on_graphics: Calibrated, of_record: Comparison) -> None:
     part, rows = of_record.parts["stream"], measurements_of(on_graphics.record).streams
     device = load_device("rtx-3090")
-    for column, constants in (("before_s", load_profile("rtx-3090")), ("after_s", on_graphics.profile.constants)):
+    for column, constants in (("before_s", load_class("rtx-3090")), ("after_s", on_graphics.profile.constants)):
         columns = device_columns(device, "bf16", constants=constants)
         backend = AnalyticBackend(columns, wiring(plain_host(device), 1))
         for reduces, operations in ((True, ("layer_norm", "softmax_backward", "cross_entropy")), (False, ("add",))):
@@ -185,7 +185,7 @@ def test_rows_without_constants_are_counted() -> None:
     rows = _rows(_TABLE)
     eight = replace(rows.products, dtype=np.full(len(rows.products), "fp8"))
     between = replace(_rows("l40s").collectives, nodes=np.full(len(_rows("l40s").collectives), 2.0))
-    found = compared(load_measured(_TABLE), replace(rows, products=eight, collectives=between))
+    found = compared(load_profile(_TABLE), replace(rows, products=eight, collectives=between))
     assert set(found.parts) == {"attention", "stream"}
     assert found.left_out == {
         "matrix products in fp8, for which the data sheet has no peak rate": len(eight),
@@ -196,13 +196,13 @@ def test_rows_without_constants_are_counted() -> None:
 def test_rows_that_beat_the_data_sheet_are_counted() -> None:
     rows = _rows(_TABLE).products
     fast = replace(rows, seconds=np.where(np.arange(len(rows)) < 5, 1e-7, rows.seconds))
-    found = compared(load_measured(_TABLE), replace(_rows(_TABLE), products=fast))
+    found = compared(load_profile(_TABLE), replace(_rows(_TABLE), products=fast))
     assert len(found.parts["gemm"]) == len(rows) - 5
     assert found.left_out == {"matrix products that beat the data sheet": 5}
 
 
 def test_what_a_profile_keeps_stands_for_its_rows(tmp_path: Path, of_table: Comparison) -> None:
-    profile = load_measured(_TABLE)
+    profile = load_profile(_TABLE)
     found = simulator.compare_profile(profile)
     part, whole = found.parts["gemm"], of_table.parts["gemm"]
     np.testing.assert_allclose(part.after_s, part.measured_s, rtol=1e-12)
@@ -215,11 +215,11 @@ def test_what_a_profile_keeps_stands_for_its_rows(tmp_path: Path, of_table: Comp
 
 
 def test_a_profile_without_shapes_has_nothing_to_compare() -> None:
-    bare = load_measured(_TABLE).model_copy(update={"products": {}, "attentions": {}})
+    bare = load_profile(_TABLE).model_copy(update={"products": {}, "attentions": {}})
     assert compared(bare, kept(bare)).parts == {}
 
 
-@pytest.mark.parametrize("name", measured_names())
+@pytest.mark.parametrize("name", names("profiles"))
 def test_every_profile_that_is_shipped_is_compared_with_its_files(name: str) -> None:
     found = simulator.compare_profile(name)
     part = found.parts["gemm"]
@@ -246,11 +246,11 @@ def test_profiles_are_offered_for_the_devices_that_they_suit() -> None:
     assert simulator.profiles_for("dgx-h100") == ("h100-sxm",)
     assert simulator.profiles_for("rtx-3060") == ()
     hosts = simulator.profile_hosts()
-    for name in measured_names():
-        device = device_of(load_measured(name)).id
+    for name in names("profiles"):
+        device = device_of(load_profile(name)).id
         assert name in (hosts[device] if device in hosts else simulator.profiles_for(device))
-    for device, names in hosts.items():
-        assert simulator.estimate("bert-base", profile=names[0]).system == device
+    for device, own in hosts.items():
+        assert simulator.estimate("bert-base", profile=own[0]).system == device
 
 
 def test_a_fit_tells_how_far_it_is_and_can_be_ended(on_graphics: Calibrated) -> None:

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 import simulator
 from hardware import units
-from hardware.catalogue import load_profile, measured_names
+from hardware.catalogue import load_class, names
 from simulator.cli import app
 from simulator.pricing.measured import device_of
 from simulator.profiling.constants import constants_of, in_words
@@ -15,7 +15,7 @@ from tests.profiling.conftest import Calibrated
 
 
 def test_constants_are_those_of_the_profile(on_graphics: Calibrated) -> None:
-    profile, known = on_graphics.profile, load_profile("rtx-3090")
+    profile, known = on_graphics.profile, load_class("rtx-3090")
     told = {each.place: each for each in constants_of(profile)}
     efficiency = told["gemm.bf16.efficiency"]
     assert efficiency.value == units.percent(profile.constants.gemm["bf16"].efficiency)
@@ -38,7 +38,7 @@ def test_what_is_borrowed_says_why(calibrated: Calibrated) -> None:
     assert any(told.fitted for told in constants_of(calibrated.profile))
 
 
-@pytest.mark.parametrize("name", measured_names())
+@pytest.mark.parametrize("name", names("profiles"))
 def test_every_profile_that_is_shipped_is_told(name: str) -> None:
     profile = simulator.load_profile(name)
     told = simulator.profile_constants(name)

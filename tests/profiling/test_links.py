@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardware.catalogue import load_device, plain_host
-from hardware.measured import CollectiveName, LinkConstants, Score
+from hardware.measured import CollectiveName, HeldOutScore, LinkConstants
 from hardware.quantity import show
 from simulator.pricing.analytic import AnalyticBackend
 from simulator.pricing.measured_links import MeasuredLinks, volume
@@ -80,7 +80,7 @@ def disturbed(rows: Collectives, factors: np.ndarray) -> Collectives:
     return Collectives(rows.seconds * factors, rows.kind, rows.degree, rows.nodes, rows.message_bytes)
 
 
-def of(scores: tuple[Score, ...], what: str) -> Score:
+def of(scores: tuple[HeldOutScore, ...], what: str) -> HeldOutScore:
     return next(each for each in scores if each.what == what)
 
 
@@ -105,7 +105,7 @@ def test_known_constants_are_found_again_in_noise_and_outliers(seed: int) -> Non
 
 
 @functools.cache
-def scores_of(device: str, start: str) -> tuple[Score, ...]:
+def scores_of(device: str, start: str) -> tuple[HeldOutScore, ...]:
     return links.fit(tables.read(TABLE, device).collectives, catalogue(start)).scores
 
 

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardware.catalogue import load_device, load_profile, plain_host
+from hardware.catalogue import load_class, load_device, plain_host
 from simulator.formulas import matmul
 from simulator.pricing.analytic import AnalyticBackend
 from simulator.profiling.fit import products as subject
@@ -159,11 +159,11 @@ def test_other_units_are_fitted_too(unit: Any, known: set[str]) -> None:
 
 
 def test_the_analytic_backend_prices_vector_units() -> None:
-    device = load_device("a100-sxm4-80gb").model_copy(update={"profile": "cpu"})
+    device = load_device("a100-sxm4-80gb").model_copy(update={"device_class": "cpu"})
     graphics = AnalyticBackend.of(plain_host(load_device("a100-sxm4-80gb")), 1, "fp32")
     cores = AnalyticBackend.of(plain_host(device), 1, "fp32")
     sizes = {"k": 768.0, "batch": 1.0, "element_bytes": 4.0}
-    gemm, sheet = load_profile("cpu").gemm["fp32"], DataSheet.of(device, "fp32")
+    gemm, sheet = load_class("cpu").gemm["fp32"], DataSheet.of(device, "fp32")
     assert sheet.matrix_unit == "vector"
     assert asking.gemm(cores, 512.0, 3072.0, **sizes) == pytest.approx(
         matmul.vector_gemm_time(
@@ -243,7 +243,7 @@ def _table(name: str, device: str, **where: str) -> Products:
 def test_tables_are_met_on_weights_that_were_held_out(
     table: str, device: str, where: dict[str, str], most: tuple[float, float, float]
 ) -> None:
-    profile = load_profile(load_device(device).profile)
+    profile = load_class(load_device(device).device_class)
     sheet = DataSheet.of(load_device(device), "bf16")
     learned = subject.learn(_table(table, device, **where), sheet, profile.gemm["bf16"])
     scores = {score.what: score for score in learned.scores}
@@ -275,6 +275,6 @@ def test_another_generation_is_met_from_far_constants(device: str, sheet: str, m
 def test_training_passes_of_a_table_give_the_weight_gradient() -> None:
     sheet = DataSheet.of(load_device("a100-pcie-80gb"), "bf16")
     rows = _table("gemm_simumax_bf16_passes", "a100-pcie-80gb")
-    learned = subject.learn(rows, sheet, load_profile("a100-pcie").gemm["bf16"])
+    learned = subject.learn(rows, sheet, load_class("a100-pcie").gemm["bf16"])
     assert learned.fitted.weight_gradient == pytest.approx(0.95, abs=0.02)
     assert learned.scores[0].median <= 0.03

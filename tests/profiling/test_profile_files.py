@@ -15,21 +15,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import simulator
-from hardware.catalogue import load_device, load_measured, measured_names, names
+from hardware.catalogue import load_device, load_profile, names
 from hardware.errors import InputError
 from hardware.measured import (
     ATTENTION_SIZES,
     MOST_SHAPES,
     PRODUCT_SIZES,
+    HeldOutScore,
     LinkConstants,
     MeasuredProfile,
-    Score,
     Shapes,
     StackConstants,
     StreamConstants,
 )
 from hardware.quantity import show
 from hardware.reading import MOST_BYTES
+from simulator.pricing.measured import device_of
 from simulator.profiling import calibrate
 from simulator.profiling.records import journal
 from simulator.profiling.records.record import Case, Record, Result, Session
@@ -46,16 +47,16 @@ _ASKED = ("estimate", "bert-large", "--system", "rtx-3090", "--seq-len", "128")
 # what is written is read back
 
 
-@pytest.mark.parametrize("name", measured_names())
+@pytest.mark.parametrize("name", names("profiles"))
 def test_shipped_profiles_are_read_back(tmp_path: Path, name: str) -> None:
-    known = load_measured(name)
+    known = load_profile(name)
     write(tmp_path / "mine.yaml", known)
-    assert load_measured(tmp_path / "mine.yaml") == known
+    assert load_profile(tmp_path / "mine.yaml") == known
 
 
 def test_fitted_profiles_are_read_back(tmp_path: Path, calibrated: Calibrated) -> None:
     write(tmp_path / "mine.yaml", calibrated.profile)
-    again = load_measured(tmp_path / "mine.yaml")
+    again = load_profile(tmp_path / "mine.yaml")
     assert again == calibrated.profile
     asked: dict[str, Any] = {"workload": {"sequence_length": 128, "global_batch": 8}}
     times = {
@@ -69,7 +70,7 @@ def test_sheets_of_devices_are_read_back_with_their_sources(tmp_path: Path, name
     device = load_device(name)
     profile = graphics().truth.model_copy(update={"device": device})
     write(tmp_path / "mine.yaml", profile)
-    again = load_measured(tmp_path / "mine.yaml")
+    again = load_profile(tmp_path / "mine.yaml")
     assert again == profile
     assert isinstance(again.device, type(device))
     assert {n: o for n, _, o in again.device.figures()} == {n: o for n, _, o in device.figures()}
@@ -117,7 +118,7 @@ _LINKS = st.builds(
     rate=st.floats(1e3, 1e13).map(lambda value: show(value, "bandwidth")),
 )
 _SCORES = st.builds(
-    Score,
+    HeldOutScore,
     phase=st.sampled_from(["gemm", "step"]),
     what=_WORDS,
     fitted=st.integers(0, 1000),
@@ -151,12 +152,12 @@ _PROFILES = st.builds(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_profile_is_read_back(tmp_path: Path, profile: MeasuredProfile) -> None:
     write(tmp_path / "mine.yaml", profile)
-    assert load_measured(tmp_path / "mine.yaml") == profile
+    assert load_profile(tmp_path / "mine.yaml") == profile
 
 
 def test_a_profile_of_most_shapes_stays_within_what_is_read(tmp_path: Path) -> None:
     """Four number formats, each with all the shapes that a fit keeps."""
-    known = load_measured("h100-sxm")
+    known = load_profile("h100-sxm")
     shapes, fused = known.products["bf16"], known.attentions["bf16"]
     assert len(shapes.sizes) >= 1500
     formats: tuple[Any, ...] = ("fp32", "tf32", "fp16", "bf16")
@@ -165,7 +166,7 @@ def test_a_profile_of_most_shapes_stays_within_what_is_read(tmp_path: Path) -> N
     )
     write(tmp_path / "mine.yaml", full)
     assert (tmp_path / "mine.yaml").stat().st_size < MOST_BYTES
-    assert load_measured(tmp_path / "mine.yaml") == full
+    assert load_profile(tmp_path / "mine.yaml") == full
 
 
 # what is no profile
@@ -277,7 +278,7 @@ def test_what_is_no_profile_is_one_sentence(
 def test_the_text_that_is_made_bad_is_good(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(TEXT)
-    assert load_measured(path).products["bf16"].residuals == (0.1,)
+    assert load_profile(path).products["bf16"].residuals == (0.1,)
 
 
 def test_the_line_of_a_mistake_inside_a_sheet_is_named(capsim: Capsim, tmp_path: Path) -> None:
@@ -286,12 +287,22 @@ def test_the_line_of_a_mistake_inside_a_sheet_is_named(capsim: Capsim, tmp_path:
     for old, new, fragment in (
         ("clock: 3 GHz", "clock: 3 GHzz", "device.clock"),
         ("kind: host", "kinds: host", "unknown key 'device.memory.kinds'; did you mean 'kind'?"),
-        ("profile: cpu", "profile: gpu", "unknown profile 'gpu'"),
+        ("device_class: cpu", "device_class: gpu", "unknown device class 'gpu'"),
     ):
         assert old in text
         path.write_text(text.replace(old, new, 1))
         line = 1 + text[: text.index(old)].count("\n")
         assert_one_sentence(capsim("calibrate", "--profile", path), f"capsim: {path}:{line}: ", fragment)
+
+
+def test_a_profile_of_an_earlier_version_names_the_class_of_its_device(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    text = text_of(processor().truth)
+    path.write_text(text.replace("device_class: cpu", "profile: cpu"))
+    earlier = load_profile(path)
+    path.write_text(text)
+    assert earlier == load_profile(path)
+    assert device_of(earlier).device_class == "cpu"
 
 
 def test_places_that_hold_no_profile(capsim: Capsim, tmp_path: Path) -> None:
@@ -317,7 +328,7 @@ def test_places_that_hold_no_profile(capsim: Capsim, tmp_path: Path) -> None:
 def test_a_link_to_a_profile_is_followed(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(TEXT)
     (tmp_path / "link.yaml").symlink_to(tmp_path / "mine.yaml")
-    assert load_measured(tmp_path / "link.yaml") == load_measured(tmp_path / "mine.yaml")
+    assert load_profile(tmp_path / "link.yaml") == load_profile(tmp_path / "mine.yaml")
 
 
 def test_huge_files_are_refused(capsim: Capsim, tmp_path: Path) -> None:
@@ -339,7 +350,7 @@ def test_damaged_bytes_never_crash(tmp_path: Path, position: int, byte: int, len
     path = tmp_path / "mine.yaml"
     path.write_bytes(raw)
     with suppress(InputError):
-        found = load_measured(path)
+        found = load_profile(path)
         asked: dict[str, Any] = {"plan": {"precision": "bf16"}, "workload": {"sequence_length": 128, "global_batch": 8}}
         assert simulator.estimate("bert-base", "rtx-3090", profile=found, **asked).step_time_s > 0.0
 
@@ -348,7 +359,7 @@ def test_the_same_as_json(tmp_path: Path) -> None:
     """JSON is YAML too."""
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(yaml.safe_load(TEXT)))
-    assert load_measured(path) == graphics().truth.model_copy(update={"products": load_measured(path).products})
+    assert load_profile(path) == graphics().truth.model_copy(update={"products": load_profile(path).products})
 
 
 # records
@@ -437,7 +448,7 @@ def test_a_record_with_another_number_never_crashes(tmp_path: Path, line: int, a
     path.write_text("\n".join(lines) + "\n")
     with suppress(InputError):
         found = calibrate.calibrate([path])
-        assert load_measured(found) == found
+        assert load_profile(found) == found
 
 
 def _numbers(document: Any) -> list[tuple[Any, Any]]:

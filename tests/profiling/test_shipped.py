@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hardware.catalogue import load_device, load_measured, measured_names, plain_host
-from hardware.measured import MeasuredProfile, Score
+from hardware.catalogue import load_device, load_profile, names, plain_host
+from hardware.measured import HeldOutScore, MeasuredProfile
 from simulator.formulas.matmul import alignment_share
 from simulator.pricing.analytic import AnalyticBackend
 from simulator.pricing.measured import device_of
@@ -26,27 +26,27 @@ STEPS = Path(__file__).parent / "records" / "cpu-amd-epyc-steps.jsonl"
 """Steps of models that the shipped record of the CPU does not have, timed in turns with it."""
 
 
-def _score(profile: MeasuredProfile, what: str) -> Score:
+def _score(profile: MeasuredProfile, what: str) -> HeldOutScore:
     return next(each for each in profile.held_out if each.what == what)
 
 
 def test_all_that_is_shipped_has_a_recipe_or_a_record() -> None:
-    assert set(measured_names()) == {*shipped.recipes(), *(each.id for each in shipped.records())}
+    assert set(names("profiles")) == {*shipped.recipes(), *(each.id for each in shipped.records())}
 
 
 def test_a_profile_is_what_its_recipe_makes_of_the_tables() -> None:
     found = shipped.fit("a100-pcie", shipped.recipes()["a100-pcie"])
-    assert text_of(found) == text_of(load_measured("a100-pcie"))
+    assert text_of(found) == text_of(load_profile("a100-pcie"))
 
 
 def test_a_profile_is_what_is_made_of_its_record() -> None:
     (record,) = shipped.records()
-    assert text_of(calibrate([record.file], name=record.id)) == text_of(load_measured(record.id))
+    assert text_of(calibrate([record.file], name=record.id)) == text_of(load_profile(record.id))
 
 
 @pytest.mark.parametrize("name", ["a100-sxm", "h100-sxm"])
 def test_large_products_are_within_five_per_cent(name: str) -> None:
-    score = _score(load_measured(name), "large bf16 products")
+    score = _score(load_profile(name), "large bf16 products")
     assert score.scored > 400
     assert score.median <= 0.05
     assert score.with_residuals is not None
@@ -55,7 +55,7 @@ def test_large_products_are_within_five_per_cent(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["v100-pcie", "a100-pcie-40gb", "a100-pcie"])
 def test_large_products_of_plain_cores_are_within_five_per_cent(name: str) -> None:
-    score = _score(load_measured(name), "large fp32 products")
+    score = _score(load_profile(name), "large fp32 products")
     assert score.scored > 200
     assert score.median <= 0.05
 
@@ -77,14 +77,14 @@ def test_odd_widths_do_not_slow_products_of_plain_cores_down(device: str) -> Non
 
 @pytest.mark.parametrize("name", ["a100-sxm", "h100-sxm", "h200-sxm", "b200-sxm", "b300", "gb200", "gb300"])
 def test_collectives_on_nvlink_are_within_six_per_cent(name: str) -> None:
-    score = _score(load_measured(name), "all")
+    score = _score(load_profile(name), "all")
     assert score.phase == "collective"
     assert score.scored > 50
     assert score.median <= 0.06
 
 
 def test_steps_on_a_cpu_that_were_not_fitted_are_within_five_per_cent() -> None:
-    profile = load_measured("cpu-amd-epyc")
+    profile = load_profile("cpu-amd-epyc")
     steps = steps_of(read(STEPS))
     fitted = {step.model.id for record in shipped.records() for step in steps_of(read(record.file))}
     assert not fitted & {step.model.id for step in steps}

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hardware.catalogue import load_measured, measured_names
+from hardware.catalogue import load_profile, names
 from simulator.evidence.validation import validate
 from simulator.terminal.evidence import markdown
 from simulator.terminal.profile import markdown as of_profiles
@@ -48,7 +48,7 @@ def _with_table(text: str, name: str, table: str) -> str:
 
 def with_profiles(text: str) -> str:
     """The page on calibration with the errors of the profiles that come with capsim."""
-    return _with_table(text, "profiles", of_profiles([load_measured(name) for name in measured_names()]))
+    return _with_table(text, "profiles", of_profiles([load_profile(name) for name in names("profiles")]))
 
 
 def rewritten(text: str) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from simulator.answers.claims import Compared, compare, load, rank
+from simulator.answers.claims import ComparedClaim, compare, load, rank
 
 ROWS = compare()
 
 
-def _row(start: str) -> Compared:
+def _row(start: str) -> ComparedClaim:
     return next(row for row in ROWS if row.claim.startswith(start))
 
 
@@ -27,7 +27,7 @@ def test_every_prediction_is_within_a_factor_of_two() -> None:
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.relation != "equal"], ids=lambda row: row.claim[:40])
-def test_what_is_said_to_be_more_or_less_is(row: Compared) -> None:
+def test_what_is_said_to_be_more_or_less_is(row: ComparedClaim) -> None:
     assert row.reproduced
 
 

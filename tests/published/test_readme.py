@@ -27,6 +27,6 @@ def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_folders_it_names_exist() -> None:
-    for folder in ("hardware/profiles", "simulator/specs/stacks", "simulator/specs/scenarios", "tests/against_torch"):
+    for folder in ("hardware/classes", "simulator/specs/stacks", "simulator/specs/scenarios", "tests/against_torch"):
         assert folder in README.read_text()
         assert (ROOT / folder).is_dir()

@@ -15,7 +15,7 @@ from hardware.errors import InputError
 from simulator.plan_search.exploration import Exploration
 from simulator.plan_search.ranking import Best
 from simulator.renting import sweeping
-from simulator.renting.cases import Case, cases_of, counts_from, counts_of
+from simulator.renting.cases import RentCase, cases_of, counts_from, counts_of
 from simulator.renting.sweeping import Option, Refused, best_of, collected, sweep
 from tests.renting.clusters import Cluster, cluster
 
@@ -25,13 +25,13 @@ WORK: dict[str, Any] = {"workload": {"sequence_length": 128, "global_batch": 512
 
 
 @pytest.fixture(scope="module")
-def cases() -> list[Case]:
+def cases() -> list[RentCase]:
     """Two models on two systems that hold both of them."""
     return cases_of(MODELS, SYSTEMS, max_devices=16, **WORK)
 
 
 @pytest.fixture(scope="module")
-def here(cases: list[Case]) -> sweeping.Swept:
+def here(cases: list[RentCase]) -> sweeping.Swept:
     """What this process finds."""
     return collected(cases, processes=1)
 
@@ -46,14 +46,14 @@ def two(tmp_path: Path) -> Iterator[Cluster]:
 # where it is computed
 
 
-def test_processes_find_the_same(cases: list[Case], here: sweeping.Swept) -> None:
+def test_processes_find_the_same(cases: list[RentCase], here: sweeping.Swept) -> None:
     assert collected(cases, processes=2) == here
     assert here.whole
     assert len(here.options) == len(cases)
 
 
 def test_a_cluster_finds_the_same_though_it_loses_a_worker(
-    two: Cluster, cases: list[Case], here: sweeping.Swept
+    two: Cluster, cases: list[RentCase], here: sweeping.Swept
 ) -> None:
     assert collected(cases, cluster=two.address) == here
 
@@ -65,12 +65,12 @@ def test_a_cluster_finds_the_same_though_it_loses_a_worker(
     assert collected(cases, cluster=two.address, progress=tell) == here
     assert two.known() == 1
     wishes: dict[str, Any] = {"systems": SYSTEMS, "max_devices": 16, "deadline": 86400.0, **WORK}
-    found = simulator.plan("bert-large", cluster=two.address, **wishes)
-    alone = simulator.plan("bert-large", processes=1, **wishes)
+    found = simulator.rent("bert-large", cluster=two.address, **wishes)
+    alone = simulator.rent("bert-large", processes=1, **wishes)
     assert {**found.to_dict(), "seconds": 0.0} == {**alone.to_dict(), "seconds": 0.0}
 
 
-def test_results_come_as_they_are_ready(cases: list[Case], here: sweeping.Swept) -> None:
+def test_results_come_as_they_are_ready(cases: list[RentCase], here: sweeping.Swept) -> None:
     results = sweep(MODELS, SYSTEMS, max_devices=16, processes=1, **WORK)
     first = next(results)
     assert isinstance(first, Option)
@@ -100,7 +100,7 @@ def test_cases_hold_all_that_other_machines_need(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_an_interruption_keeps_what_was_found(cases: list[Case], processes: int) -> None:
+def test_an_interruption_keeps_what_was_found(cases: list[RentCase], processes: int) -> None:
     def interrupt(done: int, of: int) -> None:
         if done == 3:
             raise KeyboardInterrupt
@@ -110,7 +110,7 @@ def test_an_interruption_keeps_what_was_found(cases: list[Case], processes: int)
     assert len(found.options) == 3
 
 
-def test_an_interruption_on_a_cluster(two: Cluster, cases: list[Case]) -> None:
+def test_an_interruption_on_a_cluster(two: Cluster, cases: list[RentCase]) -> None:
     def interrupt(done: int, of: int) -> None:
         raise KeyboardInterrupt
 
@@ -119,8 +119,8 @@ def test_an_interruption_on_a_cluster(two: Cluster, cases: list[Case]) -> None:
     assert two.known() == 2
 
 
-def test_half_a_search_is_no_option(cases: list[Case], monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Case] = []
+def test_half_a_search_is_no_option(cases: list[RentCase], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[RentCase] = []
 
     def explore(*arguments: Any, **options: Any) -> Exploration:
         seen.append(cases[0])

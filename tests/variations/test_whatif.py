@@ -363,7 +363,7 @@ def test_values(text: str, factor: float | None) -> None:
         ("system.inter_node.kind=token-ring", "unknown kind of link of inter_node 'token-ring'"),
         ("system.inter_node.latency=5", "'5' has no unit; a time is written like '5 s'"),
         ("system.latency=5 us", "levels differ in latency; give multiples"),
-        ("system.device.profile=abacus", "unknown profile 'abacus'; known: a100"),
+        ("system.device.device_class=abacus", "unknown device class 'abacus'; known: a100"),
         ("system.device.processors=0.3x", "0.3x of 108 is 32.4, not a whole number"),
         ("system=dgx", "unknown system 'dgx'; did you mean"),
         ("system=2x", "name another system"),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hardware.measured import Score, Shapes
-from hardware.profile import AttentionConstants
+from hardware.classes import AttentionConstants
+from hardware.measured import HeldOutScore, Shapes
 from hardware.sheet import Seen
 from simulator.formulas import kernels
 from simulator.profiling.fit import fitting
@@ -30,7 +30,7 @@ MOST_SHAPES = 1000
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedAttention:
     """Constants of fused attention."""
 
     constants: AttentionConstants
@@ -43,12 +43,12 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearnedAttention:
     """All that the attention kernels of one number format say."""
 
-    fitted: Fitted
+    fitted: FittedAttention
     shapes: Shapes
-    scores: tuple[Score, ...]
+    scores: tuple[HeldOutScore, ...]
 
 
 def seconds(rows: Attentions, sheet: DataSheet, constants: AttentionConstants | Mapping[str, float]) -> Values:
@@ -101,7 +101,7 @@ def fit(
     *,
     source: str = "measured attention",
     seen: Seen = "primary",
-) -> Fitted:
+) -> FittedAttention:
     """Fit the constants to fused attention of one number format.
 
     Parameters
@@ -134,7 +134,7 @@ def learn(
     source: str = "measured attention",
     seen: Seen = "primary",
     most_shapes: int = MOST_SHAPES,
-) -> Learned:
+) -> LearnedAttention:
     """Fit the constants to all rows, keep a spread of residuals, and score both on heads that were held out.
 
     Parameters are those of `fit`, and
@@ -145,7 +145,7 @@ def learn(
         Shapes to keep.
     """
     learned = fitting.learn(_form(rows, sheet, start), rows, most_shapes=most_shapes)
-    return Learned(_fitted(learned.fit, source, seen), learned.shapes, learned.scores)
+    return LearnedAttention(_fitted(learned.fit, source, seen), learned.shapes, learned.scores)
 
 
 def fastest_kernel(rows: Attentions) -> str:
@@ -176,12 +176,12 @@ def fastest_kernel(rows: Attentions) -> str:
     return str(names[min(range(len(names)), key=place)])
 
 
-def _fitted(found: fitting.Fit, source: str, seen: Seen) -> Fitted:
+def _fitted(found: fitting.FormFit, source: str, seen: Seen) -> FittedAttention:
     values = _named(found.values)
     borrowed = {_PROFILE_NAMES.get(name, name): why for name, why in found.borrowed.items()}
     launch = f"{values.pop('launch')} s"
     constants = AttentionConstants.model_validate({**values, "launch": launch, "source": source, "seen": seen})
-    return Fitted(constants, borrowed, found.used, found.dropped)
+    return FittedAttention(constants, borrowed, found.used, found.dropped)
 
 
 _PROFILE_NAMES = {"ratio": "backward_efficiency"}

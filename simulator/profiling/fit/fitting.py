@@ -8,11 +8,11 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from hardware.measured import Phase, Score, Shapes
+from hardware.measured import HeldOutScore, Phase, Shapes
 from simulator.pricing.nearest import Nearest
 from simulator.profiling.fit.held_out import halves, order_of, score, spread
 from simulator.profiling.fit.robust import Constant, solve
-from simulator.profiling.records.rows import Columns, Mask, Values, Words
+from simulator.profiling.records.rows import Mask, TimedCalls, Values, Words
 
 MOST_SHAPES = 2000
 _MOST_ROWS = 4000
@@ -25,7 +25,7 @@ _ODD = 5.0
 """Factor between measured and fitted time, either way, beyond which a row is not believed."""
 _SMALLEST_RESIDUAL = 5e-5
 
-Rows = TypeVar("Rows", bound=Columns)
+Rows = TypeVar("Rows", bound=TimedCalls)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Form(Generic[Rows]):
 
 
 @dataclass(frozen=True)
-class Fit:
+class FormFit:
     """Constants that were fitted to some rows."""
 
     values: dict[str, float]
@@ -64,12 +64,12 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearnedForm:
     """All that some rows say of a form."""
 
-    fit: Fit
+    fit: FormFit
     shapes: Shapes
-    scores: tuple[Score, ...]
+    scores: tuple[HeldOutScore, ...]
 
 
 def format_of(dtypes: Words) -> str:
@@ -86,10 +86,10 @@ def format_of(dtypes: Words) -> str:
     return found[0] if found else "no"
 
 
-def fit(form: Form[Rows], rows: Rows) -> Fit:
+def fit(form: Form[Rows], rows: Rows) -> FormFit:
     """Fit the constants of a form; with no rows they are as they were."""
     believed, found, borrowed = _fit(form, rows)
-    return Fit(found, borrowed, used=int(believed.sum()), dropped=len(rows) - int(believed.sum()))
+    return FormFit(found, borrowed, used=int(believed.sum()), dropped=len(rows) - int(believed.sum()))
 
 
 def is_possible(seconds: Values, fastest: Values) -> Mask:
@@ -135,7 +135,7 @@ def _residuals(form: Form[Rows], rows: Rows, values: Mapping[str, float]) -> Val
     return np.log(rows.seconds / form.seconds(rows, values))
 
 
-def learn(form: Form[Rows], rows: Rows, *, most_shapes: int = MOST_SHAPES) -> Learned:
+def learn(form: Form[Rows], rows: Rows, *, most_shapes: int = MOST_SHAPES) -> LearnedForm:
     """Fit a form to all rows, keep a spread of residuals, and score it on rows that a fit to the others did not see.
 
     Parameters
@@ -149,8 +149,8 @@ def learn(form: Form[Rows], rows: Rows, *, most_shapes: int = MOST_SHAPES) -> Le
     """
     believed, values, borrowed = _fit(form, rows)
     kept = rows.where(believed)
-    return Learned(
-        fit=Fit(values, borrowed, used=len(kept), dropped=len(rows) - len(kept)),
+    return LearnedForm(
+        fit=FormFit(values, borrowed, used=len(kept), dropped=len(rows) - len(kept)),
         shapes=_shapes(form, kept, values, most_shapes),
         scores=_scores(form, rows, most_shapes),
     )
@@ -174,7 +174,7 @@ def _rounded(residual: float) -> float:
     return 0.0 if abs(residual) < _SMALLEST_RESIDUAL else round(float(residual), 4)
 
 
-def _scores(form: Form[Rows], rows: Rows, most_shapes: int) -> tuple[Score, ...]:
+def _scores(form: Form[Rows], rows: Rows, most_shapes: int) -> tuple[HeldOutScore, ...]:
     """Fit one half of the layers and score the other; rows that were fitted and scored never mix."""
     if len(rows) < _LEAST_ROWS:
         return ()

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.measured import Phase, Score
+from hardware.measured import HeldOutScore, Phase
 from simulator.profiling.records.rows import Mask, Values
 
 _MOST_CANDIDATES = 20_000
@@ -79,7 +79,7 @@ def score(
     predicted: Values,
     before: Values,
     corrected: Values | None = None,
-) -> Score:
+) -> HeldOutScore:
     """How far off times were, of rows that no fit had seen.
 
     Parameters
@@ -100,7 +100,7 @@ def score(
         Times of the fitted form with the residuals of the nearest shapes, where it keeps them [s].
     """
     off = np.abs(predicted / measured - 1.0)
-    return Score(
+    return HeldOutScore(
         phase=phase,
         what=what,
         fitted=fitted,

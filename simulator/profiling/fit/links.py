@@ -14,7 +14,7 @@ from typing import get_args
 
 import numpy as np
 
-from hardware.measured import CollectiveName, LinkConstants, Score
+from hardware.measured import CollectiveName, HeldOutScore, LinkConstants
 from hardware.quantity import show
 from simulator.formulas.collectives import measured_link_time
 from simulator.pricing.backend import Backend
@@ -59,7 +59,7 @@ class FittedLinks:
     """What rows say of the links inside a node."""
 
     constants: dict[CollectiveName, dict[int, LinkConstants]]
-    scores: tuple[Score, ...]
+    scores: tuple[HeldOutScore, ...]
     borrowed: dict[str, str]
     """What the rows could not determine, and where it comes from."""
     used: int
@@ -261,7 +261,7 @@ def _catalogued(rows: Collectives, catalogue: Backend) -> Values:
     return found
 
 
-def _scores(rows: Collectives, catalogue: Backend) -> list[Score]:
+def _scores(rows: Collectives, catalogue: Backend) -> list[HeldOutScore]:
     """How far off times are: of every second size of message by a fit to the others, and of ranks left out."""
     before = _catalogued(rows, catalogue)
     odd = np.round(np.log2(rows.message_bytes)) % 2 == 1
@@ -295,7 +295,7 @@ def _held_out(rows: Collectives, catalogue: Backend, folds: Sequence[Mask]) -> _
     return _HeldOut(seconds, min(fitted, default=0))
 
 
-def _score(what: str, rows: Collectives, part: Mask, held_out: _HeldOut, before: Values) -> Score | None:
+def _score(what: str, rows: Collectives, part: Mask, held_out: _HeldOut, before: Values) -> HeldOutScore | None:
     """The score of some rows, or none where no fit tells of them."""
     scored = part & np.isfinite(held_out.seconds)
     if not np.any(scored):

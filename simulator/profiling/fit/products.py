@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hardware.measured import Score, Shapes
-from hardware.profile import GemmConstants
+from hardware.classes import GemmConstants
+from hardware.measured import HeldOutScore, Shapes
 from hardware.sheet import Seen
 from simulator.formulas import matmul
 from simulator.profiling.fit import fitting
@@ -29,7 +29,7 @@ _LONG_WEIGHT = 4.0
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedProducts:
     """Constants of matrix products."""
 
     constants: GemmConstants
@@ -43,12 +43,12 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearnedProducts:
     """All that the products of one number format say."""
 
-    fitted: Fitted
+    fitted: FittedProducts
     shapes: Shapes
-    scores: tuple[Score, ...]
+    scores: tuple[HeldOutScore, ...]
 
 
 def seconds(
@@ -109,7 +109,7 @@ def fit(
     weight_gradient: float = 1.0,
     source: str = "measured products",
     seen: Seen = "primary",
-) -> Fitted:
+) -> FittedProducts:
     """Fit the six constants, and that of weight gradients, to products of one number format.
 
     Parameters
@@ -144,7 +144,7 @@ def learn(
     source: str = "measured products",
     seen: Seen = "primary",
     most_shapes: int = fitting.MOST_SHAPES,
-) -> Learned:
+) -> LearnedProducts:
     """Fit the constants to all rows, keep a spread of residuals, and score both on weights that were held out.
 
     Parameters are those of `fit`, and
@@ -155,14 +155,14 @@ def learn(
         Shapes to keep.
     """
     learned = fitting.learn(_form(rows, sheet, start, weight_gradient), rows, most_shapes=most_shapes)
-    return Learned(_fitted(learned.fit, source, seen), learned.shapes, learned.scores)
+    return LearnedProducts(_fitted(learned.fit, source, seen), learned.shapes, learned.scores)
 
 
-def _fitted(found: fitting.Fit, source: str, seen: Seen) -> Fitted:
+def _fitted(found: fitting.FormFit, source: str, seen: Seen) -> FittedProducts:
     values = dict(found.values)
     weight_gradient, launch = values.pop("weight_gradient"), values.pop("launch")
     constants = GemmConstants.model_validate({**values, "launch": f"{launch} s", "source": source, "seen": seen})
-    return Fitted(constants, weight_gradient, found.borrowed, found.used, found.dropped)
+    return FittedProducts(constants, weight_gradient, found.borrowed, found.used, found.dropped)
 
 
 def _form(rows: Products, sheet: DataSheet, start: GemmConstants, weight_gradient: float) -> fitting.Form[Products]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hardware.catalogue import load_profile
+from hardware.catalogue import load_class
+from hardware.classes import MatrixUnit, Precision
 from hardware.errors import InputError
-from hardware.profile import MatrixUnit, Precision
 from hardware.spec import Device
 
 ELEMENT_BYTES: dict[Precision, float] = {"fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0}
@@ -42,13 +42,13 @@ class DataSheet:
         peak = getattr(device.peak, precision)
         if not peak:
             raise InputError(f"precision={precision}: {device.id} has no peak rate for it; add it under peak")
-        profile = load_profile(device.profile)
+        known = load_class(device.device_class)
         return cls(
             peak=float(peak),
             bandwidth=float(device.memory.bandwidth),
             processors=float(device.processors),
             element_bytes=ELEMENT_BYTES[precision],
-            matrix_unit=profile.matrix_unit,
-            aligned=profile.is_aligned(precision),
-            causal_block=profile.causal_block,
+            matrix_unit=known.matrix_unit,
+            aligned=known.is_aligned(precision),
+            causal_block=known.causal_block,
         )

@@ -100,7 +100,7 @@ class Prior:
 
 
 @dataclass(frozen=True)
-class Fit:
+class StepRatesFit:
     """Prices that were fitted."""
 
     prices: Prices
@@ -110,7 +110,7 @@ class Fit:
     """Those that nothing was known of before, and that the steps do not determine."""
 
 
-def fit(steps: Sequence[StepTime], parts: Sequence[Anatomy], prior: Prior, *, host: bool) -> Fit:
+def fit(steps: Sequence[StepTime], parts: Sequence[Anatomy], prior: Prior, *, host: bool) -> StepRatesFit:
     """Fit prices to steps, by a robust loss of logarithms with a prior.
 
     Parameters
@@ -125,7 +125,7 @@ def fit(steps: Sequence[StepTime], parts: Sequence[Anatomy], prior: Prior, *, ho
         Whether the host starts kernels while the device works, as for a GPU.
     """
     if not steps:
-        return Fit(prior.prices)
+        return StepRatesFit(prior.prices)
     names = _names(parts, prior.prices, host=host)
     start = np.array([_get(prior.prices, name) for name in names])
     deviations = np.array([prior.deviation(name) for name in names])
@@ -146,7 +146,7 @@ def fit(steps: Sequence[StepTime], parts: Sequence[Anatomy], prior: Prior, *, ho
     prices = _with(prior.prices, dict(zip(names, start * np.exp(solved.x), strict=True)))
     left = np.sqrt(np.diag(np.linalg.inv(solved.jac.T @ solved.jac))) / deviations
     told = frozenset(name for name, share in zip(names, left, strict=True) if share <= _HARDLY)
-    return Fit(prices, told, tuple(name for name in names if name not in told and name not in prior.sure))
+    return StepRatesFit(prices, told, tuple(name for name in names if name not in told and name not in prior.sure))
 
 
 def _beginning(names: Sequence[str], residuals: Callable[[Values], Values]) -> Values:

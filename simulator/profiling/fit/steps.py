@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.catalogue import plain_host
-from hardware.measured import MeasuredProfile, Score, StackConstants, StreamConstants
-from hardware.profile import AttentionConstants, GemmConstants, Precision
+from hardware.classes import AttentionConstants, GemmConstants, Precision
+from hardware.measured import HeldOutScore, MeasuredProfile, StackConstants, StreamConstants
 from hardware.spec import Device
 from simulator.pricing.constants import Constants
 from simulator.pricing.measured import MeasuredBackend
@@ -44,7 +44,7 @@ _TIMED_ALONE = 0.3
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedStep:
     """A step that was timed, and what was said of it."""
 
     step: StepTime
@@ -115,12 +115,12 @@ def _guessed(names: Sequence[str], stack: str) -> dict[str, str]:
     return found
 
 
-def compare(steps: Sequence[StepTime], profile: MeasuredProfile, device: Device) -> list[Compared]:
+def compare(steps: Sequence[StepTime], profile: MeasuredProfile, device: Device) -> list[ComparedStep]:
     """Steps beside what a profile and the catalogue say of them."""
-    return [Compared(step, predict(step, profile, device), _catalogued(step, device)) for step in steps]
+    return [ComparedStep(step, predict(step, profile, device), _catalogued(step, device)) for step in steps]
 
 
-def _score(predicted: Values, measured: Values, before: Values, fitted: int) -> Score:
+def _score(predicted: Values, measured: Values, before: Values, fitted: int) -> HeldOutScore:
     """How far off the steps of models were that the fit had not seen."""
     return score("step", "steps of models left out", measured, fitted=fitted, predicted=predicted, before=before)
 

@@ -69,7 +69,7 @@ def _processor(record: Record, found: Measurements) -> Device:
         "vendor": "unknown",
         "architecture": "processor cores",
         "kind": "cpu",
-        "profile": "cpu",
+        "device_class": "cpu",
         "peak": {"fp32": {"value": f"{rate:.6g} FLOP/s", **measured}},
         "memory": {
             "kind": "host memory",

@@ -10,7 +10,7 @@ import numpy as np
 from hardware.errors import InputError, shown
 from hardware.reading import build
 from simulator.profiling.records.amounts import STREAMS, amounts
-from simulator.profiling.records.record import Case, Phase, Record, Result, Times
+from simulator.profiling.records.record import CallTimes, Case, Phase, Record, Result
 from simulator.profiling.records.rows import Attentions, Collectives, Measurements, Products, Streams
 from simulator.specs.model import Model
 
@@ -61,7 +61,7 @@ def check(record: Record) -> None:
             _model(result)
 
 
-def seconds_of(times: Times, method: str | None) -> float:
+def seconds_of(times: CallTimes, method: str | None) -> float:
     """The figure to use [s]: on a CPU, where neighbours only ever slow it, the lower quartile, else the median."""
     return times.lower_quartile if method == "process_time" else times.median
 

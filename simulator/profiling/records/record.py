@@ -82,7 +82,7 @@ class Case(Plain):
         return " ".join(word for word in (self.phase, self.operation, sizes, *manner) if word)
 
 
-class Times(Plain):
+class CallTimes(Plain):
     """Times of one call [s] over repeated samples."""
 
     median: Duration
@@ -120,13 +120,13 @@ class Result(Plain):
     case: Case
     outcome: Outcome
     method: Method | None = None
-    times: Times | None = None
+    times: CallTimes | None = None
     """Of one call on the device, without the host's share where a graph could be replayed."""
-    eager: Times | None = None
+    eager: CallTimes | None = None
     """Of one call as the host makes it, where `times` are of a graph."""
     host_s: Duration | None = None
     """Time the host needs to start one call."""
-    parts: Annotated[dict[Key, Times], Field(max_length=8)] = {}
+    parts: Annotated[dict[Key, CallTimes], Field(max_length=8)] = {}
     """Forward pass, backward pass and optimizer of a step."""
     model: dict[str, Any] | None = None
     """Architecture of the model of a step, as a model file has it, so that the record explains itself."""
@@ -164,7 +164,7 @@ class Result(Plain):
         return True, -self.times.lower_quartile if self.method == "process_time" else float(self.times.samples)
 
 
-class Device(Plain):
+class DeviceReport(Plain):
     """The device that ran."""
 
     kind: Literal["cuda", "cpu"]
@@ -187,7 +187,7 @@ class Device(Plain):
     partitioned: bool | None = None
     """Whether it is cut into instances."""
 
-    def same(self, other: Device) -> bool:
+    def same(self, other: DeviceReport) -> bool:
         """Whether results of both may stand in one record: the same kind of device, not the same card."""
         mine = (self.kind, self.name, self.processors, self.threads, self.partitioned or False)
         theirs = (other.kind, other.name, other.processors, other.threads, other.partitioned or False)
@@ -206,7 +206,7 @@ class Software(Plain):
     nccl: Short | None = None
 
 
-class Host(Plain):
+class HostReport(Plain):
     """The machine around the device."""
 
     cpu: Short = ""
@@ -225,9 +225,9 @@ class World(Plain):
 class Environment(Plain):
     """What results were measured on and with."""
 
-    device: Device
+    device: DeviceReport
     software: Software
-    host: Host = Host()
+    host: HostReport = HostReport()
     devices: Whole = 1
     """Devices that could be seen."""
     state: State | None = None

@@ -15,7 +15,7 @@ Words = NDArray[np.str_]
 
 
 @dataclass(frozen=True)
-class Columns:
+class TimedCalls:
     """Columns of equal length; `seconds` is the time of one call."""
 
     seconds: Values
@@ -34,7 +34,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Products(Columns):
+class Products(TimedCalls):
     """Matrix products C[m, n] = A[m, k] B[k, n]."""
 
     dtype: Words
@@ -59,7 +59,7 @@ class Products(Columns):
 
 
 @dataclass(frozen=True)
-class Attentions(Columns):
+class Attentions(TimedCalls):
     """Fused attention."""
 
     dtype: Words
@@ -75,7 +75,7 @@ class Attentions(Columns):
 
 
 @dataclass(frozen=True)
-class Streams(Columns):
+class Streams(TimedCalls):
     """Kernels bound by memory."""
 
     operation: Words
@@ -87,7 +87,7 @@ class Streams(Columns):
 
 
 @dataclass(frozen=True)
-class Collectives(Columns):
+class Collectives(TimedCalls):
     """Collectives; `message_bytes` is the whole reduced, gathered, scattered or exchanged tensor."""
 
     kind: Words

@@ -16,16 +16,16 @@ from typing import Any, get_args
 
 import numpy as np
 
+from hardware.classes import Precision
 from hardware.errors import InputError, shown, unknown
 from hardware.measured import CollectiveName
-from hardware.profile import Precision
 from simulator.profiling.records.rows import (
     Attentions,
     Collectives,
-    Columns,
     Measurements,
     Products,
     Streams,
+    TimedCalls,
     Values,
     Words,
 )
@@ -286,20 +286,20 @@ def _collectives(table: _Table) -> Measurements:
     return _only(found)
 
 
-_EMPTY: tuple[type[Columns], ...] = (Products, Attentions, Streams, Collectives)
+_EMPTY: tuple[type[TimedCalls], ...] = (Products, Attentions, Streams, Collectives)
 
 
-def _only(found: Columns) -> Measurements:
+def _only(found: TimedCalls) -> Measurements:
     """Measurements of one kind."""
 
-    def part(kind: type[Columns]) -> Columns:
+    def part(kind: type[TimedCalls]) -> TimedCalls:
         return found if isinstance(found, kind) else _empty(kind)
 
     names = [each.name for each in fields(Measurements)]
     return Measurements(**{name: part(kind) for name, kind in zip(names, _EMPTY, strict=True)})  # type: ignore[arg-type]
 
 
-def _empty(kind: type[Columns]) -> Columns:
+def _empty(kind: type[TimedCalls]) -> TimedCalls:
     columns: dict[str, Any] = {
         each.name: np.zeros(0, np.str_ if each.type == "Words" else np.float64) for each in fields(kind)
     }
@@ -307,17 +307,17 @@ def _empty(kind: type[Columns]) -> Columns:
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _TableKind:
     needed: tuple[str, ...]
     read: Callable[[_Table], Measurements]
 
 
 _KINDS = {
-    "products": _Kind(("device", "dtype", "m", "n", "k", "us"), _products),
-    "attention": _Kind(
+    "products": _TableKind(("device", "dtype", "m", "n", "k", "us"), _products),
+    "attention": _TableKind(
         ("device", "dtype", "batch", "heads", "kv_heads", "head_dim", "seq_q", "seq_k", "causal", "pass", "us"),
         _attentions,
     ),
-    "memory-bound kernels": _Kind(("device", "dtype", "op", "rows", "cols", "bytes", "us"), _streams),
-    "collectives": _Kind(("device", "op", "n_devices", "bytes", "us"), _collectives),
+    "memory-bound kernels": _TableKind(("device", "dtype", "op", "rows", "cols", "bytes", "us"), _streams),
+    "collectives": _TableKind(("device", "op", "n_devices", "bytes", "us"), _collectives),
 }

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.dashboard.browser.driving import SECONDS, browsing, installed_browser, opened, serving, settle, window
+from tests.dashboard.browser.driving import (
+    SECONDS,
+    browsing,
+    installed_browser,
+    opened,
+    running_dashboard,
+    settle,
+    window,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -20,7 +28,7 @@ Visit = Callable[..., "Page"]
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
     """Where a server of the pages listens."""
-    with serving() as found:
+    with running_dashboard() as found:
         yield found
 
 

@@ -52,7 +52,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving() -> Iterator[str]:
+def running_dashboard() -> Iterator[str]:
     """The address of a server that runs meanwhile."""
     port = free_port()
     command = [sys.executable, "-m", "simulator.cli", "dashboard", "--headless", "--port", str(port)]

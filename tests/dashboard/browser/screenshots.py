@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from dashboard.views import views
-from tests.dashboard.browser.driving import ROOT, browsing, installed_browser, opened, serving, settle, window
+from tests.dashboard.browser.driving import ROOT, browsing, installed_browser, opened, running_dashboard, settle, window
 
 FOLDER = ROOT / "docs" / "images"
 PATHS: dict[str, str] = {"plan": "/"}
@@ -26,7 +26,7 @@ def take(names: list[str], *, dark: bool = False) -> list[Path]:
         sys.exit("no Chromium is installed, which takes the pictures; apt-get install chromium")
     FOLDER.mkdir(parents=True, exist_ok=True)
     taken = []
-    with serving() as address, browsing(path) as browser:
+    with running_dashboard() as address, browsing(path) as browser:
         for name in names:
             for width, height in WIDTHS.items():
                 context = window(browser, width=width, height=height, dark=dark)

@@ -76,6 +76,6 @@ def test_everything_is_reached_by_the_keyboard(visit: Visit) -> None:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("part", ["systems", "measured"])
+@pytest.mark.parametrize("part", ["systems", "profiles"])
 def test_it_is_legible_at_every_width_and_in_both_themes(visit: Visit, width: int, dark: bool, part: str) -> None:
     look(visit(f"/catalogue?catalogue_part={part}", width=width, dark=dark), width=width, dark=dark)

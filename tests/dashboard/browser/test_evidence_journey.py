@@ -11,7 +11,7 @@ import yaml
 
 from simulator.evidence import held_out
 from tests.dashboard.browser.conftest import Visit, settle
-from tests.dashboard.browser.driving import SECONDS, serving, window
+from tests.dashboard.browser.driving import SECONDS, running_dashboard, window
 from tests.dashboard.browser.looking import download_yaml, expect, look, reached_by_keyboard
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def test_it_prices_every_published_run_and_asks_nobody_else(visit: Visit) -> Non
 
 
 def test_the_first_visit_shows_how_far_it_is_and_can_be_stopped(chromium: Browser) -> None:
-    with serving() as address:
+    with running_dashboard() as address:
         context = window(chromium, width=1280, height=900, dark=False)
         page: Any = context.new_page()
         page.set_default_timeout(SECONDS * 1000)

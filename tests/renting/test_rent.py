@@ -1,4 +1,4 @@
-"""Inverse planning: what is listed is what estimates say, and what is recommended is the best of it."""
+"""What to rent: what is listed is what estimates say, and what is recommended is the best of it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import simulator
 from hardware import catalogue
 from hardware.errors import InputError
 from simulator.plan_search.searching import search
-from simulator.renting.cases import Case
-from simulator.renting.planning import plan
+from simulator.renting.cases import RentCase
+from simulator.renting.rent import rent
 from simulator.renting.sweeping import Option, Refused, best_of
 from simulator.renting.wishes import Outlook
 
@@ -29,19 +29,19 @@ PHASE_ONE = {"sequence_length": 128, "global_batch": 512, "tokens": 20e9}
 @cache
 def _bert(**wishes: Any) -> Outlook:
     """BERT-large on consumer cards."""
-    return plan("bert-large", systems=CARDS, processes=1, workload=PHASE_ONE, **wishes)
+    return rent("bert-large", systems=CARDS, processes=1, workload=PHASE_ONE, **wishes)
 
 
 @cache
 def _palm() -> Outlook:
     """PaLM 540B on pods."""
     wishes: dict[str, Any] = {"deadline": "90d", "budget": 3e7, "max_devices": 8192}
-    return plan("palm-540b", systems=PODS, processes=1, workload={"tokens": 780e9}, **wishes)
+    return rent("palm-540b", systems=PODS, processes=1, workload={"tokens": 780e9}, **wishes)
 
 
 def _planned(**wishes: Any) -> Outlook:
     usual: dict[str, Any] = {"systems": FEW, "max_devices": 16, "processes": 1}
-    return plan("bert-large", workload=PHASE_ONE, **{**usual, **wishes})
+    return rent("bert-large", workload=PHASE_ONE, **{**usual, **wishes})
 
 
 def _cost(option: Option | None) -> float:
@@ -88,7 +88,7 @@ def test_every_option_is_the_estimate_of_its_plan(found: Any) -> None:
 def test_a_search_finds_nothing_worse(model: str, system: str, devices: int, options: dict[str, Any]) -> None:
     best = search(model, system, devices=devices, top=1, **options).best[0]
     for every_plan in (False, True):
-        outlook = plan(model, systems=system, max_devices=devices, processes=1, every_plan=every_plan, **options)
+        outlook = rent(model, systems=system, max_devices=devices, processes=1, every_plan=every_plan, **options)
         option = next(option for option in outlook.options if option.devices == devices)
         assert best.step_time_s <= option.estimate.step_time_s <= 1.08 * best.step_time_s
         if every_plan:
@@ -101,7 +101,7 @@ def test_a_search_among_the_usual_plans_finds_the_same() -> None:
         "schedule=1f1b|interleaved,offload_optimizer=no,placement=tp-cp-dp-pp,"
         "sharding=none|zero1|zero3,recompute=none|full,tp=1"
     )
-    outlook = plan("palm-8b", systems="dgx-h100", max_devices=16, processes=1, where=usual)
+    outlook = rent("palm-8b", systems="dgx-h100", max_devices=16, processes=1, where=usual)
     assert [option.devices for option in outlook.options][:2] == [16, 8]
     for option in outlook.options[:2]:
         best = search("palm-8b", "dgx-h100", devices=option.devices, where=usual, top=1).best[0]
@@ -110,7 +110,7 @@ def test_a_search_among_the_usual_plans_finds_the_same() -> None:
 
 
 def test_axes_that_a_given_stack_lacks_are_not_tried() -> None:
-    outlook = plan("gpt2-1.5b", systems="dgx-1-v100", max_devices=8, processes=1, stack="pytorch-ddp")
+    outlook = rent("gpt2-1.5b", systems="dgx-1-v100", max_devices=8, processes=1, stack="pytorch-ddp")
     assert {option.estimate.stack for option in outlook.options} == {"pytorch-ddp"}
     assert all(option.estimate.plan["tp"] == option.estimate.plan["pp"] == 1 for option in outlook.options)
 
@@ -128,13 +128,13 @@ def test_placements(options: dict[str, Any], placements: set[tuple[str, ...]]) -
 
 
 def test_context_parallel_ranks_are_inside_the_node() -> None:
-    option = plan("palm-62b", systems="superpod-h100", max_devices=64, processes=1).options[0]
+    option = rent("palm-62b", systems="superpod-h100", max_devices=64, processes=1).options[0]
     assert option.estimate.plan["cp"] > 1
     assert option.estimate.plan["placement"] == ["cp", "tp", "dp", "pp"]
 
 
 def test_what_fits_only_in_an_unusual_way_is_found() -> None:
-    case = Case(simulator.load_model("gpt3-2.7b"), simulator.load_system("rtx-a6000"), 1)
+    case = RentCase(simulator.load_model("gpt3-2.7b"), simulator.load_system("rtx-a6000"), 1)
     option = best_of(case)
     assert isinstance(option, Option)
     assert option.estimate.fits
@@ -506,7 +506,7 @@ def test_what_cannot_be_is_one_sentence(wishes: dict[str, Any], sentence: str) -
 
 def test_a_model_that_cannot_be() -> None:
     with pytest.raises(InputError, match="unknown model 'bert-larg'; did you mean bert-large"):
-        plan("bert-larg", systems="rtx-3090")
+        rent("bert-larg", systems="rtx-3090")
 
 
 def test_impossible_wishes_for_plans_are_an_answer() -> None:

@@ -1,4 +1,4 @@
-"""`simulator.plan`: the question asked backwards. What to rent, to finish by a date or within a budget."""
+"""`simulator.rent`: the question asked backwards. What to rent, to finish by a date or within a budget."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from simulator.specs.loading import load_model
 KINDS = ("on-demand", "spot", "reserved")
 
 
-def plan(
+def rent(
     model: Any,
     *,
     deadline: float | str | None = None,
@@ -74,7 +74,7 @@ def plan(
 
     Examples
     --------
-    >>> found = plan("bert-large", deadline="60d", systems="workstation-rtx-3090,dgx-h100", max_devices=2)
+    >>> found = rent("bert-large", deadline="60d", systems="workstation-rtx-3090,dgx-h100", max_devices=2)
     >>> found.cheapest.chance(60 * 86400.0) >= 0.8, found.cheapest in found.options
     (True, True)
     """

@@ -7,9 +7,9 @@ import plotly.graph_objects as go
 from dashboard.figures.theme import BLUE, GREEN, GREY, ORANGE, SKY, folded, laid_out
 from hardware import units
 from simulator import Estimate
-from simulator.answers.basis import WORDS, Served
+from simulator.answers.basis import WORDS, Basis
 
-_COLOURS: dict[Served, str] = {"measured": BLUE, "near": SKY, "fitted": GREEN, "catalogue": GREY, "stack": ORANGE}
+_COLOURS: dict[Basis, str] = {"measured": BLUE, "near": SKY, "fitted": GREEN, "catalogue": GREY, "stack": ORANGE}
 _ROW, _AROUND = 34, 62
 """Height of one bar, and of what is around all of them [pixels]."""
 _ROOM = 1.25
@@ -17,9 +17,9 @@ _ROOM = 1.25
 _LEAST = 0.0005
 
 
-def served(estimate: Estimate) -> go.Figure:
+def basis(estimate: Estimate) -> go.Figure:
     """Share of the step by what it rests on: measured shapes, forms fitted to measurements, or the catalogue."""
-    shares = {tier: share for tier, share in (estimate.served or {}).items() if share >= _LEAST}
+    shares = {tier: share for tier, share in (estimate.basis or {}).items() if share >= _LEAST}
     figure = go.Figure()
     figure.add_bar(
         y=[folded(WORDS[tier], 18) for tier in shares],

@@ -17,7 +17,7 @@ Precision = Literal["fp32", "tf32", "fp16", "bf16", "fp8"]
 MatrixUnit = Literal["tensor-core", "systolic-array", "vector"]
 
 
-class Constants(Sheet):
+class SourcedConstants(Sheet):
     """A set of constants that were fitted or taken together."""
 
     source: Words
@@ -25,7 +25,7 @@ class Constants(Sheet):
     note: Words | None = None
 
 
-class GemmConstants(Constants):
+class GemmConstants(SourcedConstants):
     """The six numbers of the matrix-multiplication model, for one number format."""
 
     efficiency: Positive
@@ -42,7 +42,7 @@ class GemmConstants(Constants):
     """Clock under long load over clock in short bursts."""
 
 
-class AttentionConstants(Constants):
+class AttentionConstants(SourcedConstants):
     """Fused (flash) attention, for one number format."""
 
     efficiency: Positive
@@ -55,7 +55,7 @@ class AttentionConstants(Constants):
     """Keys' worth of time spent to fill the pipeline of one block of queries."""
 
 
-class MemoryConstants(Constants):
+class MemoryConstants(SourcedConstants):
     """Kernels that are bound by memory."""
 
     efficiency: Positive
@@ -65,8 +65,8 @@ class MemoryConstants(Constants):
     launch: Seconds
 
 
-class Profile(Sheet):
-    """The constants of one device class."""
+class DeviceClass(Sheet):
+    """The constants that all devices of one class share."""
 
     id: Name
     title: Words
@@ -93,7 +93,7 @@ class Profile(Sheet):
         return self.matrix_unit == "tensor-core" and precision != "fp32"
 
 
-class LinkProfile(Sheet):
+class LinkClass(Sheet):
     """The constants of one link technology, for collectives over n devices.
 
     ``time = latency + latency_per_rank (n - 1) + ramp sqrt(min(volume, 16 MiB)) + volume / (efficiency bandwidth)``

@@ -1,4 +1,4 @@
-"""``capsim plan`` and ``capsim sweep``: what they print, write and refuse."""
+"""``capsim rent`` and ``capsim sweep``: what they print, write and refuse."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DAY = 86400.0
 WORK = {"sequence_length": 128, "global_batch": 512, "tokens": 20e9}
 SYSTEMS = "workstation-rtx-3090,workstation-rtx-a6000"
 SAID = ("--seq-len", 128, "--global-batch", 512, "--tokens", "20e9", "--processes", 1)
-BERT = ("plan", "bert-large", "--systems", SYSTEMS, *SAID)
+BERT = ("rent", "bert-large", "--systems", SYSTEMS, *SAID)
 LIMITS = ("--deadline", "12d", "--budget", 400)
 SWEEP = ("sweep", "bert-large", "bert-base", "--systems", SYSTEMS, *SAID)
 
@@ -53,7 +53,7 @@ def test_the_answer(capsim: Capsim, monkeypatch: pytest.MonkeyPatch, width: int)
     assert max(map(len, lines)) <= width
     assert lines[0] == "bert-large: 6 options; within 12.0 days, for $400"
     assert "limits count as kept from a chance of 80 %" in " ".join(lines[1:4])
-    found = simulator.plan("bert-large", systems=SYSTEMS, deadline="12d", budget=400, workload=WORK, processes=1)
+    found = simulator.rent("bert-large", systems=SYSTEMS, deadline="12d", budget=400, workload=WORK, processes=1)
     assert found.cheapest is not None
     for title in ("Cheapest in time", "Fastest within the budget"):
         first = _table(lines, title)[0]
@@ -85,25 +85,34 @@ def test_nothing_keeps_the_limits(capsim: Capsim) -> None:
 
 
 def test_what_fits_nowhere(capsim: Capsim) -> None:
-    lines = _lines(capsim("plan", "palm-540b", "--systems", SYSTEMS, "--deadline", "1 year"))
+    lines = _lines(capsim("rent", "palm-540b", "--systems", SYSTEMS, "--deadline", "1 year"))
     assert lines[0] == "palm-540b: 0 options; within 365 days"
     assert any(re.match(r" +6  too much memory, as 1 x workstation-rtx-", line) for line in lines)
 
 
 def test_no_price_is_known(capsim: Capsim) -> None:
-    lines = _lines(capsim("plan", "bert-large", *SAID, "--systems", "workstation-l40s", *LIMITS))
+    lines = _lines(capsim("rent", "bert-large", *SAID, "--systems", "workstation-l40s", *LIMITS))
     rows = _table(lines, "Fastest (no price is known)")
     assert all(re.search(r" \? +[<>]?\d+ % +\?$", row) for row in rows)
 
 
 def test_json(capsim: Capsim) -> None:
     answer = capsim(*BERT, *LIMITS, "--json").json
-    found = simulator.plan("bert-large", systems=SYSTEMS, deadline=12 * DAY, budget=400, workload=WORK, processes=1)
+    found = simulator.rent("bert-large", systems=SYSTEMS, deadline=12 * DAY, budget=400, workload=WORK, processes=1)
     assert {**answer, "seconds": 0.0} == {**found.to_dict(), "seconds": 0.0}
-    lacking = capsim("plan", "bert-large", *SAID, "--systems", "workstation-l40s", *LIMITS, "--json").json
+    lacking = capsim("rent", "bert-large", *SAID, "--systems", "workstation-l40s", *LIMITS, "--json").json
     assert lacking["front"] == []
     assert {option["cost_usd"] for option in lacking["options"]} == {None}
     assert {option["chance_of_budget"] for option in lacking["options"]} == {None}
+
+
+def test_the_name_that_it_had_at_first(capsim: Capsim) -> None:
+    now, before = capsim(*BERT, *LIMITS, "--json"), capsim("plan", *BERT[1:], *LIMITS, "--json")
+    assert (before.status, before.err) == (now.status, "capsim: capsim plan is now called capsim rent\n")
+    assert {**before.json, "seconds": 0.0} == {**now.json, "seconds": 0.0}
+    assert not re.search(r"^ +plan ", capsim("--help").out, re.MULTILINE)
+    with pytest.warns(DeprecationWarning, match=r"simulator\.plan is now called simulator\.rent"):
+        assert simulator.plan is simulator.rent
 
 
 def test_a_table_in_a_file(capsim: Capsim, tmp_path: Path) -> None:
@@ -138,7 +147,7 @@ def test_a_scenario_file_says_all_but_the_system(capsim: Capsim, tmp_path: Path)
         "model: bert-large\nsystem: dgx-h100\ndevices: 64\nplan: {micro_batch: 8}\n"
         "workload: {sequence_length: 128, global_batch: 512, tokens: 1.0e+9}\n"
     )
-    answer = capsim("plan", path, "--systems", SYSTEMS, "--processes", 1, "--json").json
+    answer = capsim("rent", path, "--systems", SYSTEMS, "--processes", 1, "--json").json
     assert {option["system"] for option in answer["options"]} == set(SYSTEMS.split(","))
     assert {option["plan"]["micro_batch"] for option in answer["options"]} == {8}
     one = simulator.estimate(
@@ -211,8 +220,8 @@ def test_a_sweep_as_json_and_in_a_file(capsim: Capsim, tmp_path: Path) -> None:
         ("--price-source nobody", ["price_source='nobody': valid: on-demand, spot, reserved, aws"]),
         ("--price-source=", ["price_source='': valid: "]),
         ("--price-source owned", ["price_source='owned': valid: "]),
-        ("--price 2", ["--price", "see capsim plan --help"]),
-        ("--system dgx-h100", ["--system", "see capsim plan --help"]),
+        ("--price 2", ["--price", "see capsim rent --help"]),
+        ("--system dgx-h100", ["--system", "see capsim rent --help"]),
         ("--confidence 2", ["confidence=2.0: give a probability from 0.01 to 0.99, such as 0.8"]),
         ("--confidence 0", ["confidence=0.0: give a probability"]),
         ("--confidence sure", ["--confidence='sure': write a number"]),
@@ -241,9 +250,9 @@ def test_what_cannot_be_planned(capsim: Capsim, tmp_path: Path, options: str, fr
 @pytest.mark.parametrize(
     ("arguments", "fragments"),
     [
-        (["plan"], ["model", "see capsim plan --help"]),
-        (["plan", "bert-larg"], ["unknown model 'bert-larg'; did you mean bert-large"]),
-        (["plan", "none.yaml"], ["none.yaml: cannot be read"]),
+        (["rent"], ["model", "see capsim rent --help"]),
+        (["rent", "bert-larg"], ["unknown model 'bert-larg'; did you mean bert-large"]),
+        (["rent", "none.yaml"], ["none.yaml: cannot be read"]),
         (["sweep"], ["see capsim sweep --help"]),
         (["sweep", "bert-large", "bert-larg"], ["unknown model 'bert-larg'; did you mean bert-large"]),
         (["sweep", "bert-large", "--systems", "qqq"], ["unknown system 'qqq'"]),
@@ -304,7 +313,7 @@ def test_progress_leaves_a_clean_line() -> None:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_an_interruption_shows_the_best_so_far(processes: int) -> None:
-    given = ("plan", "palm-8b", "--systems", "superpod-h100,tpu-v4-pod", "--processes", processes)
+    given = ("rent", "palm-8b", "--systems", "superpod-h100,tpu-v4-pod", "--processes", processes)
     status, out, terminal = _on_a_terminal(*given, interrupt=True)
     assert status == 130
     assert "interrupted: the best of what was seen until then" in out

@@ -1,7 +1,8 @@
-"""The question asked backwards: `capsim plan`, and the best plans for many cases: `capsim sweep`."""
+"""The question asked backwards: `capsim rent`, and the best plans for many cases: `capsim sweep`."""
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -51,7 +52,7 @@ Counts = Annotated[
 
 @app.command()
 @scenario_options(without=("system", "devices", "price", "price_kind"))
-def plan(
+def rent(
     given: Given,
     deadline: Deadline = None,
     budget: Budget = None,
@@ -68,12 +69,12 @@ def plan(
 ) -> None:
     """What to rent for a run, to finish by a date or within a budget: every system, every number of devices.
 
-    capsim plan palm-62b --tokens 780e9 --deadline 60d --budget 5e6
+    capsim rent palm-62b --tokens 780e9 --deadline 60d --budget 5e6
     """
     from pathlib import Path
 
     from hardware.writing import check_output, write_table
-    from simulator.renting import planning
+    from simulator.renting.rent import rent as what_to_rent
 
     if csv is not None:
         check_output(Path(csv))
@@ -81,7 +82,7 @@ def plan(
     names = ("stack", "workload", "grid", "overhead", "constants", "profile", "ownership", "reliability")
     shared: dict[str, Any] = {name: getattr(file, name) for name in names if getattr(file, name) is not None}
     with given.placed(), progress_line(shown=not json) as tell:
-        found = planning.plan(
+        found = what_to_rent(
             file.model,
             deadline=deadline,
             budget=budget,  # type: ignore[arg-type]
@@ -109,6 +110,16 @@ def plan(
         show(found)
     if not found.whole:
         raise typer.Exit(INTERRUPTED)
+
+
+@functools.wraps(rent)
+def _plan(**given: Any) -> None:
+    """The same under the name that it had at first."""
+    typer.echo("capsim: capsim plan is now called capsim rent", err=True)
+    rent(**given)
+
+
+app.command("plan", hidden=True)(_plan)
 
 
 @app.command()
