@@ -24,7 +24,7 @@ Kind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broa
 
 
 @dataclass(frozen=True)
-class Collective:
+class LoggedCollective:
     """One collective, as far as its cost depends on it."""
 
     kind: Kind
@@ -38,7 +38,7 @@ class Collective:
 class Traffic:
     """How often each collective was issued."""
 
-    count: Counter[Collective]
+    count: Counter[LoggedCollective]
 
     def bytes(self, kind: Kind, degree: int | None = None) -> int:
         """Bytes of all collectives of a kind, of groups of one size or of any."""
@@ -77,7 +77,7 @@ class _Log(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.count: Counter[Collective] = Counter()
+        self.count: Counter[LoggedCollective] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if any(issubclass(kind, DTensor) for kind in types):
@@ -88,7 +88,7 @@ class _Log(TorchDispatchMode):
             kind, whole = _KINDS[name]
             degree = _degree(args, kwargs or {})
             size = _bytes(args[max(whole, 0)]) * (degree if whole < 0 else 1)
-            self.count[Collective(kind, size, degree)] += 1
+            self.count[LoggedCollective(kind, size, degree)] += 1
         return func(*args, **(kwargs or {}))
 
 

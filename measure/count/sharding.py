@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from measure.count.collectives import Collective, Traffic, buckets, collectives
+from measure.count.collectives import LoggedCollective, Traffic, buckets, collectives
 from measure.models import Batch, Transformer
 
 with warnings.catch_warnings():
@@ -56,7 +56,7 @@ class Sharded:
             most: list[Any] = [parameter.to_local() for parameter in group]
             padded, exact = self.ranks * sum(part.numel() for part in most), sum(part.numel() for part in group)
             true.update({padded * size: exact * size for size in sizes})
-        found: Counter[Collective] = Counter()
+        found: Counter[LoggedCollective] = Counter()
         for one, number in traffic.count.items():
             size = one.bytes * (self.ranks if one.kind == "all_reduce" else 1)
             found[replace(one, bytes=true.get(size, size))] += number

@@ -13,7 +13,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import set_checkpoint_early_stop
 
-from measure.count.collectives import Collective, Kind, Traffic, collectives, fake_ranks
+from measure.count.collectives import Kind, LoggedCollective, Traffic, collectives, fake_ranks
 from measure.count.sharding import mesh_of, replicated_step, sharded, sharded_step, updated_parameters
 from measure.models import build
 from measure.verification.kinds import by_kind
@@ -31,7 +31,7 @@ _FEW = 2
 """Micro-batches of a step that is counted: enough to tell what happens for each from what happens once."""
 
 
-def traffic_of(program: Program) -> Counter[Collective]:
+def traffic_of(program: Program) -> Counter[LoggedCollective]:
     """The simulator's collectives as torch's would be logged.
 
     Raises
@@ -39,12 +39,12 @@ def traffic_of(program: Program) -> Counter[Collective]:
     ValueError
         Where a size or a number is not whole, or a device sends something to a neighbour only.
     """
-    found: Counter[Collective] = Counter()
+    found: Counter[LoggedCollective] = Counter()
     for message in _sent(messages(program)):
         size, degree, times = (number(value) for value in (message.message_bytes, message.degree, message.count))
         if message.kind == "send" or (size, degree, times) != (int(size), int(degree), int(times)):
             raise ValueError(f"{message.name}: {times:g} of {size:g} bytes among {degree:g} ranks is no collective")
-        found[Collective(message.kind, int(size), int(degree))] += int(times)
+        found[LoggedCollective(message.kind, int(size), int(degree))] += int(times)
     return found
 
 

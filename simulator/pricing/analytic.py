@@ -13,8 +13,8 @@ from hardware.spec import Device, System
 from simulator.formulas import collectives, kernels, matmul
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import (
-    Attention,
     Collective,
+    FusedAttention,
     HostCopy,
     HostWork,
     MatrixProduct,
@@ -150,7 +150,7 @@ class AnalyticBackend(Columns):
         match request:
             case MatrixProduct():
                 return self._product(request)
-            case Attention():
+            case FusedAttention():
                 return self._attention(request)
             case Stream():
                 return self._stream(request)
@@ -195,7 +195,7 @@ class AnalyticBackend(Columns):
             )
         return time
 
-    def _attention(self, asked: Attention) -> Num:
+    def _attention(self, asked: FusedAttention) -> Num:
         """Fused attention."""
         d = self.device
         share = np.where(np.asarray(asked.portable) > 0, d.portable_attention, 1.0)

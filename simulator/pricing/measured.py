@@ -21,7 +21,7 @@ from hardware.spec import Device, System
 from simulator.formulas.typing import Num
 from simulator.pricing.analytic import AnalyticBackend, device_columns
 from simulator.pricing.nearest import NEAR, Nearest
-from simulator.pricing.requests import Attention, Collective, HostCopy, MatrixProduct, Request, Send, Stream
+from simulator.pricing.requests import Collective, FusedAttention, HostCopy, MatrixProduct, Request, Send, Stream
 from simulator.pricing.wiring import wiring
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class MeasuredBackend:
         match request:
             case MatrixProduct():
                 return self._product(request)
-            case Attention():
+            case FusedAttention():
                 return self._attention(request)
             case Stream():
                 return self._stream(request)
@@ -136,7 +136,7 @@ class MeasuredBackend:
         known = self.precision in self.profile.fitted
         return self._corrected(self.analytic.time(asked), self._products, sizes, known=known)
 
-    def _attention(self, asked: Attention) -> Num:
+    def _attention(self, asked: FusedAttention) -> Num:
         """Fused attention, forward or backward."""
         sizes = (
             asked.queries,

@@ -79,7 +79,7 @@ class MatrixProduct:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attention:
+class FusedAttention:
     """Softmax(Q K^T) V in one kernel, or its backward pass, which recomputes the scores."""
 
     queries: Num
@@ -194,11 +194,11 @@ class HostWork:
     seconds: Num
 
 
-DeviceRequest = MatrixProduct | Attention | Stream
+DeviceRequest = MatrixProduct | FusedAttention | Stream
 """What a device computes."""
 LinkRequest = Collective | Send
 """What links carry."""
-Request = MatrixProduct | Attention | Stream | Collective | Send | HostCopy | HostWork
+Request = MatrixProduct | FusedAttention | Stream | Collective | Send | HostCopy | HostWork
 """All kinds."""
 
 

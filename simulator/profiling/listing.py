@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from simulator.formulas.typing import Num
-from simulator.pricing.requests import Attention, MatrixProduct, Stream, StreamKind
+from simulator.pricing.requests import FusedAttention, MatrixProduct, Stream, StreamKind
 from simulator.profiling.records.record import Case, Dtype
 from simulator.specs.loading import load_stack
 from simulator.specs.model import Model
@@ -74,7 +74,7 @@ def _cases(task: Task, model: Model, scenarios: Scenarios, size: Size, dtype: Dt
     match task.request:
         case MatrixProduct() as asked:
             yield _product(asked, task.phase, model, size, dtype)
-        case Attention() as asked:
+        case FusedAttention() as asked:
             operation = "backward" if asked.backward else "forward"
             yield Case(phase="attention", operation=operation, dimensions=_sizes(asked), dtype=dtype, variant=backend)
         case Stream() as asked if not asked.backward and np.any(np.asarray(asked.moved_bytes) > 0.0):
@@ -88,7 +88,7 @@ def _cases(task: Task, model: Model, scenarios: Scenarios, size: Size, dtype: Dt
                     yield Case(phase=phase, operation=f"{operation}_backward", dimensions=sizes, dtype=dtype)
 
 
-def _sizes(asked: Attention) -> dict[str, int]:
+def _sizes(asked: FusedAttention) -> dict[str, int]:
     """Dimensions of a case of attention."""
     sizes = {
         "batch": asked.batch,

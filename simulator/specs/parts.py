@@ -87,7 +87,7 @@ class ExpertFeedForward(DenseFeedForward):
 
 
 @dataclass(frozen=True)
-class Block(Part):
+class BlockForm(Part):
     """How attention and feed-forward layer are joined."""
 
     @property
@@ -97,7 +97,7 @@ class Block(Part):
 
 
 @dataclass(frozen=True)
-class SerialBlock(Block):
+class SerialBlock(BlockForm):
     """The feed-forward layer reads what attention has added to."""
 
     @property
@@ -107,7 +107,7 @@ class SerialBlock(Block):
 
 
 @dataclass(frozen=True)
-class ParallelBlock(Block):
+class ParallelBlock(BlockForm):
     """Both read the same input."""
 
     @property
@@ -124,7 +124,7 @@ class Layers(Columns):
     hidden_size: Num
     dropout: Num
     """1 where what is added to the residual stream is dropped, else 0."""
-    block: Block
+    block: BlockForm
     norms: Normalisation
     attention: MultiHeadAttention
     cross_attention: CrossAttention | None

@@ -10,11 +10,11 @@ import numpy as np
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import Collective, Request, Send, Stream, StreamKind
 from simulator.work.program import EMBEDDING, HEAD, Program
-from simulator.work.tasks import Hiding, Phase, Place, PlaceKind, Resource, Task
+from simulator.work.tasks import Hiding, Phase, PlaceKind, Resource, Task, TaskPlace
 from simulator.work.transformer import Scenarios, tokens_of
 
-LAYERS, STAGE = Place(PlaceKind.LAYERS), Place(PlaceKind.STAGE)
-_NEXT, _PREVIOUS = Place(PlaceKind.NEXT), Place(PlaceKind.PREVIOUS)
+LAYERS, STAGE = TaskPlace(PlaceKind.LAYERS), TaskPlace(PlaceKind.STAGE)
+_NEXT, _PREVIOUS = TaskPlace(PlaceKind.NEXT), TaskPlace(PlaceKind.PREVIOUS)
 _GRADIENT_SUMS = 2.0
 """Times that gradients cross the memory bus when a micro-batch adds to them: read and written."""
 
@@ -131,7 +131,7 @@ def _scatter(scenarios: Scenarios, size: Num) -> Collective:
     )
 
 
-def _shard(name: str, request: Request, phase: Phase, place: Place, count: Num, hiding: Hiding) -> Task:
+def _shard(name: str, request: Request, phase: Phase, place: TaskPlace, count: Num, hiding: Hiding) -> Task:
     """One of these collectives."""
     return Task(
         name=name,
@@ -157,7 +157,7 @@ def _transfers(scenarios: Scenarios) -> list[Task]:
     within = piped * (plans.virtual_stages - 1.0)
     hiding = Hiding(own=stacks.pipeline_overlap)
 
-    def transfer(name: str, phase: Phase, place: Place, count: Num) -> Task:
+    def transfer(name: str, phase: Phase, place: TaskPlace, count: Num) -> Task:
         return Task(
             name=name,
             part="pipeline_transfer",

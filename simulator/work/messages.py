@@ -13,7 +13,7 @@ from simulator.pricing.requests import Collective, CollectiveKind, Send
 from simulator.work.exchanges import each_micro_batch
 from simulator.work.once import on_stage, once_a_step
 from simulator.work.program import Program
-from simulator.work.tasks import Part, Place, PlaceKind, Resource, Task
+from simulator.work.tasks import Part, PlaceKind, Resource, Task, TaskPlace
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def tasks_of_stage(program: Program, *, first: Num, last: Num) -> Iterator[tuple
         yield task, 1.0
 
 
-def _number(program: Program, place: Place, *, first: Num, last: Num) -> Num:
+def _number(program: Program, place: TaskPlace, *, first: Num, last: Num) -> Num:
     """How many of a place a stage has."""
     match place.kind:
         case PlaceKind.GROUP:

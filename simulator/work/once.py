@@ -10,11 +10,11 @@ from simulator.formulas import parameters, states
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import Collective, CollectiveKind, HostCopy, HostWork, Request, Stream, StreamKind
 from simulator.work.program import Program
-from simulator.work.tasks import OPEN, Hiding, Part, Phase, Place, PlaceKind, Resource, Task
+from simulator.work.tasks import OPEN, Hiding, Part, Phase, PlaceKind, Resource, Task, TaskPlace
 from simulator.work.transformer import Scenarios
 from simulator.work.transformer.exchanges import splits
 
-STEP = Place(PlaceKind.STEP)
+STEP = TaskPlace(PlaceKind.STEP)
 
 
 @dataclass(frozen=True)

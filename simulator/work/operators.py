@@ -12,9 +12,9 @@ from typing import Literal
 from simulator.formulas import matmul
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import (
-    Attention,
     Collective,
     CollectiveKind,
+    FusedAttention,
     MatrixProduct,
     Request,
     Send,
@@ -49,7 +49,7 @@ class Call:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class Holding:
     """What an operator keeps and owns, and what recomputation does to it."""
 
     saved: Num = 0.0
@@ -81,7 +81,7 @@ class Operator:
     part: OperatorPart
     forward: tuple[Call, ...]
     backward: tuple[Call, ...]
-    kept: Kept = Kept()
+    kept: Holding = Holding()
     efficiency: Num = 1.0
     """Rate of the stack's kernels over the device class's."""
     hidden: Num = 0.0
@@ -110,7 +110,7 @@ def product(
     padded: bool = False,
     efficiency: Num = 1.0,
     launches: tuple[Num, Num] = (1.0, 1.0),
-    kept: Kept = Kept(),
+    kept: Holding = Holding(),
 ) -> Operator:
     """Products C[m, n] = A[m, k] B[k, n], `count` calls of `batch` each.
 
@@ -172,7 +172,7 @@ def stream(
     reduces: bool = False,
     drawn: Num = 0.0,
     efficiency: Num = 1.0,
-    kept: Kept = Kept(),
+    kept: Holding = Holding(),
 ) -> Operator:
     """Kernels bound by memory.
 
@@ -206,9 +206,9 @@ def stream(
 
 
 def fused_attention(
-    name: str, forward: Attention, backward: Attention, *, used: Num, efficiency: Num, kept: Kept
+    name: str, forward: FusedAttention, backward: FusedAttention, *, used: Num, efficiency: Num, kept: Holding
 ) -> Operator:
-    """Attention in one kernel, where a stack fuses it: `used` is 1 or 0."""
+    """FusedAttention in one kernel, where a stack fuses it: `used` is 1 or 0."""
     return Operator(
         name=name,
         part="attention",
@@ -258,7 +258,7 @@ def exchange(
         part=part,
         forward=(Call(request, counts[0], launches[0]),),
         backward=(Call(request, counts[1], launches[1]),),
-        kept=Kept(output_unused=unused),
+        kept=Holding(output_unused=unused),
         hidden=hidden,
     )
 

@@ -17,17 +17,17 @@ from simulator.formulas.typing import Num
 from simulator.pricing.requests import Collective, HostCopy, HostWork, Request, Send
 from simulator.work.operators import Call, Operator
 from simulator.work.tallies import Tally, repeats, tally, tally_of_layer
-from simulator.work.tasks import OPEN, Hiding, Phase, Place, PlaceKind, Resource, Task
+from simulator.work.tasks import OPEN, Hiding, Phase, PlaceKind, Resource, Task, TaskPlace
 from simulator.work.transformer import Scenarios, embedding, head, layer, stream_bytes, tokens_of_layers
 
-EMBEDDING, HEAD = Place(PlaceKind.EMBEDDING), Place(PlaceKind.HEAD)
+EMBEDDING, HEAD = TaskPlace(PlaceKind.EMBEDDING), TaskPlace(PlaceKind.HEAD)
 
 
 @dataclass(frozen=True)
 class Block:
     """One layer of a group, the embedding, or the head."""
 
-    place: Place
+    place: TaskPlace
     number: Num
     """How many of it the model has [1]."""
     operators: tuple[Operator, ...]
@@ -130,7 +130,7 @@ def program_of(scenarios: Scenarios) -> Program:
         checkpoint = activations.tensor(tokens.shared, layers.hidden_size, element_bytes=stream_bytes(scenarios))
         groups.append(
             Block(
-                Place(PlaceKind.GROUP, index),
+                TaskPlace(PlaceKind.GROUP, index),
                 layers.count,
                 operators,
                 tally_of_layer(operators, plans, checkpoint=checkpoint),
@@ -145,12 +145,12 @@ def program_of(scenarios: Scenarios) -> Program:
     )
 
 
-def _end(place: Place, operators: list[Operator]) -> Block:
+def _end(place: TaskPlace, operators: list[Operator]) -> Block:
     """Embedding or head, which are never recomputed."""
     return Block(place, 1.0, tuple(operators), tally(operators), (0.0,) * len(operators))
 
 
-def _tasks(operator: Operator, place: Place, again: Num) -> Iterable[Task]:
+def _tasks(operator: Operator, place: TaskPlace, again: Num) -> Iterable[Task]:
     """Both passes of an operator, and the repeated forward pass where there is one."""
     hiding = OPEN if _is(operator.hidden, 0.0) else Hiding(own=operator.hidden)
     repeated = bool(np.any(np.asarray(again) > 0.0))

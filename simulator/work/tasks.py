@@ -61,7 +61,7 @@ class PlaceKind(Enum):
 
 
 @dataclass(frozen=True)
-class Place:
+class TaskPlace:
     """Where a task belongs."""
 
     kind: PlaceKind
@@ -101,7 +101,7 @@ class Task:
     part: Part
     request: Request
     phase: Phase
-    place: Place
+    place: TaskPlace
     resource: Resource
     count: Num = 1.0
     """Calls for each micro-batch of one such place, or of a step [1]."""

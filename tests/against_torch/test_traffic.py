@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.device_mesh import DeviceMesh
 from torch.utils.checkpoint import set_checkpoint_early_stop
 
-from measure.count.collectives import Collective, Traffic, collectives, fake_ranks
+from measure.count.collectives import LoggedCollective, Traffic, collectives, fake_ranks
 from measure.count.sharding import Sharded, mesh_of, replicated_step, sharded, sharded_step, updated_parameters
 from measure.models import Batch, Setting, Split, Transformer, build, random_batch
 from measure.verification.exchanges import traffic_of
@@ -174,7 +174,7 @@ def test_hybrid(degree: int, across: int, micro_batches: int) -> None:
     assert Traffic(said).bytes("all_reduce", across) == found.bytes("all_reduce", across)
 
 
-def _without(found: Counter[Collective], kind: str) -> Counter[Collective]:
+def _without(found: Counter[LoggedCollective], kind: str) -> Counter[LoggedCollective]:
     return Counter({one: number for one, number in found.items() if one.kind != kind})
 
 
@@ -209,7 +209,7 @@ def test_data_parallel(model: Model, degree: int) -> None:
         module, batch = module_and_batch(model, setting)
         sent = replicated_step(module, batch, 1)
     scenarios = scenarios_of(model, setting, dp=degree)
-    assert traffic_of(program_of(scenarios)) == Counter([Collective("all_reduce", sent, degree)])
+    assert traffic_of(program_of(scenarios)) == Counter([LoggedCollective("all_reduce", sent, degree)])
 
 
 @pytest.mark.parametrize("degree", [2, 4])
@@ -223,7 +223,7 @@ def test_sharded_optimizer(degree: int) -> None:
     scenarios = scenarios_of(GPT, setting, dp=degree, sharding="zero1")
     whole = int(program_of(scenarios).together.parameters) * 4
     assert traffic_of(program_of(scenarios)) == Counter(
-        [Collective("reduce_scatter", whole, degree), Collective("all_gather", whole, degree)]
+        [LoggedCollective("reduce_scatter", whole, degree), LoggedCollective("all_gather", whole, degree)]
     )
     assert found.bytes("broadcast", degree) == whole
 
@@ -233,7 +233,7 @@ def test_two_normalisations_of_a_parallel_block_are_two_inputs(model: Model, deg
     """Sums of both outputs are joined, gradients of both inputs are not."""
     setting = setting_of(model, split=Split(degree))
     module, batch = module_and_batch(model, setting)
-    message = Collective("all_reduce", MICRO_BATCH * setting.sequence_length * model.hidden_size * 2, degree)
+    message = LoggedCollective("all_reduce", MICRO_BATCH * setting.sequence_length * model.hidden_size * 2, degree)
     found = collectives(lambda: module.loss(batch).backward()).count[message]
     assert found == 3 * model.layers + 2
 

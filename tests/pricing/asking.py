@@ -6,7 +6,7 @@ from typing import Any
 
 from simulator.formulas.typing import Num
 from simulator.pricing.backend import Backend
-from simulator.pricing.requests import Attention, MatrixProduct, Stream, StreamKind, link_request
+from simulator.pricing.requests import FusedAttention, MatrixProduct, Stream, StreamKind, link_request
 
 
 def gemm(backend: Backend, m: Num, n: Num, **sizes: Any) -> Num:
@@ -16,7 +16,7 @@ def gemm(backend: Backend, m: Num, n: Num, **sizes: Any) -> Num:
 
 def attention(backend: Backend, queries: Num, keys: Num, **sizes: Any) -> Num:
     """Time of fused attention [s]."""
-    return backend.time(Attention(queries=queries, keys=keys, **sizes))
+    return backend.time(FusedAttention(queries=queries, keys=keys, **sizes))
 
 
 def stream(backend: Backend, moved_bytes: Num, kernels: Num, kind: StreamKind = StreamKind.RESIDUAL, **how: Any) -> Num:

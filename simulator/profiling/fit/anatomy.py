@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from simulator.pricing.backend import Backend
-from simulator.pricing.requests import Attention, MatrixProduct, Stream, StreamKind
+from simulator.pricing.requests import FusedAttention, MatrixProduct, Stream, StreamKind
 from simulator.profiling.records.reading import StepTime
 from simulator.profiling.records.scenarios import scenarios_of
 from simulator.work.messages import tasks_of_stage
@@ -24,7 +24,7 @@ _IN_BLOCKS = (PlaceKind.GROUP, PlaceKind.EMBEDDING, PlaceKind.HEAD)
 
 
 @dataclass(frozen=True)
-class Pass:
+class PassWork:
     """Work of one pass."""
 
     products: float
@@ -43,8 +43,8 @@ class Pass:
 class Anatomy:
     """Work of a whole step on one device."""
 
-    forward: Pass
-    backward: Pass
+    forward: PassWork
+    backward: PassWork
     optimizer: float
     """Time of the least traffic of the optimizer [s]."""
     optimizer_kernels: float
@@ -104,13 +104,13 @@ class _Sum:
                 self.stream_kernels += kernels
             case MatrixProduct():
                 self.products += calls * _plain(backend.time(asked) / task.efficiency)
-            case Attention():
+            case FusedAttention():
                 self.attention += calls * _plain(backend.time(asked) / task.efficiency)
 
-    def total(self) -> Pass:
+    def total(self) -> PassWork:
         """All of it."""
         used = {kind: seconds for kind, seconds in self.streams.items() if seconds > 0.0}
-        return Pass(self.products, self.attention, used, self.drawn, self.stream_kernels, self.kernels)
+        return PassWork(self.products, self.attention, used, self.drawn, self.stream_kernels, self.kernels)
 
 
 def _plain(value: Any) -> float:

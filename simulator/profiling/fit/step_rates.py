@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.pricing.requests import StreamKind
-from simulator.profiling.fit.anatomy import Anatomy, Pass
+from simulator.profiling.fit.anatomy import Anatomy, PassWork
 from simulator.profiling.records.reading import StepTime
 from simulator.step.time import BACKWARD_LAUNCH, slower
 
@@ -56,7 +56,7 @@ class Prices:
     """Of a step, beside its parts [s]."""
 
 
-def seconds_of_pass(work: Pass, prices: Prices, *, backward: bool) -> tuple[float, float]:
+def seconds_of_pass(work: PassWork, prices: Prices, *, backward: bool) -> tuple[float, float]:
     """Time of one pass on the device and on the host [s]."""
     rates = prices.backward if backward else prices.forward
     moved = sum(seconds * rates.get(kind, USUAL_PRICE) for kind, seconds in work.streams.items())

@@ -8,16 +8,16 @@ import numpy as np
 
 from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
-from simulator.pricing.requests import Attention, StreamKind
+from simulator.pricing.requests import FusedAttention, StreamKind
 from simulator.specs.parts import AttentionPart, Layers
 from simulator.specs.plans import Plans
-from simulator.work.operators import Kept, Operator, fused_attention, product, stream
+from simulator.work.operators import Holding, Operator, fused_attention, product, stream
 from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Attention heads of one rank and the widths they make."""
+    """FusedAttention heads of one rank and the widths they make."""
 
     query: Num
     key_value: Num
@@ -44,7 +44,7 @@ def output_projection(
         k=heads.query_width,
         n=width,
         element_bytes=element,
-        kept=Kept(
+        kept=Holding(
             saved=activations.tensor(tokens.all, heads.query_width, element_bytes=element),
             parameters=parameters.linear(heads.query_width, width, bias=part.output_bias),
             partial_parameters=part.output_bias * width,
@@ -103,7 +103,7 @@ def _layout(part: AttentionPart, scenarios: Scenarios, tokens: Tokens, keys: Num
         StreamKind.HEAD_LAYOUT,
         moved=(moved, moved),
         launches=(kernels, kernels),
-        kept=Kept(saved=operands),
+        kept=Holding(saved=operands),
     )
 
 
@@ -114,8 +114,8 @@ def _fused(
     stacks, heads = scenarios.stacks, heads_of(part, scenarios.plans)
     fused, batch = np.asarray(stacks.fused_attention), scenarios.plans.micro_batch
 
-    def kernel(*, backward: bool) -> Attention:
-        return Attention(
+    def kernel(*, backward: bool) -> FusedAttention:
+        return FusedAttention(
             queries=tokens.queries,
             keys=np.where(fused > 0, np.minimum(keys, window), keys),
             batch=batch,
@@ -133,7 +133,7 @@ def _fused(
         kernel(backward=True),
         used=fused,
         efficiency=stacks.attention_efficiency,
-        kept=Kept(saved=fused * activations.attention_statistics(tokens.queries, batch, heads=heads.query)),
+        kept=Holding(saved=fused * activations.attention_statistics(tokens.queries, batch, heads=heads.query)),
     )
 
 
@@ -161,7 +161,9 @@ def _softmax(part: AttentionPart, scenarios: Scenarios, tokens: Tokens, keys: Nu
         reduces=True,
         drawn=eager * scores * dropout,
         efficiency=stacks.attention_efficiency,
-        kept=Kept(saved=eager * (saved + _cast_softmax(scores, scenarios, dropout)), widest=matrix, in_attention=True),
+        kept=Holding(
+            saved=eager * (saved + _cast_softmax(scores, scenarios, dropout)), widest=matrix, in_attention=True
+        ),
     )
 
 
@@ -194,5 +196,5 @@ def _score_product(
         efficiency=scenarios.stacks.attention_efficiency,
         of_weight=False,
         launches=(count, count * 2.0),
-        kept=Kept(in_attention=True, output_kept=not into_keys),
+        kept=Holding(in_attention=True, output_kept=not into_keys),
     )

@@ -7,15 +7,15 @@ import numpy as np
 from simulator.formulas import activations
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import CollectiveKind, StreamKind
-from simulator.specs.parts import Block, Layers
-from simulator.work.operators import Kept, Operator, stream
+from simulator.specs.parts import BlockForm, Layers
+from simulator.work.operators import Holding, Operator, stream
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens, last_output_unused
 
 
 @operators_of.register
-def block(part: Block, layers: Layers, scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
+def block(part: BlockForm, layers: Layers, scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
     """Dropouts and additions, and with tensor parallelism the collectives of the layer."""
     del part
     return [_residuals(layers, scenarios, tokens), *_exchanges(layers, scenarios, tokens)]
@@ -42,7 +42,7 @@ def _residuals(layers: Layers, scenarios: Scenarios, tokens: Tokens) -> Operator
         ),
         launches=(kernels, kernels),
         drawn=additions * dropout * tokens.shared * layers.hidden_size,
-        kept=Kept(saved=additions * dropout * activations.dropout_mask(tokens.shared, layers.hidden_size)),
+        kept=Holding(saved=additions * dropout * activations.dropout_mask(tokens.shared, layers.hidden_size)),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from simulator.formulas import activations, parameters
 from simulator.specs.parts import CrossAttention, Layers
-from simulator.work.operators import Kept, Operator, product
+from simulator.work.operators import Holding, Operator, product
 from simulator.work.transformer.attention import attention_core, heads_of, output_projection
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
 from simulator.work.transformer.part import operators_of
@@ -38,7 +38,7 @@ def _projections(
             k=width,
             n=heads.query_width,
             element_bytes=element,
-            kept=Kept(saved=kept, parameters=parameters.linear(width, heads.query_width, bias=part.qkv_bias)),
+            kept=Holding(saved=kept, parameters=parameters.linear(width, heads.query_width, bias=part.qkv_bias)),
         ),
         product(
             "key and value projection of the encoder",
@@ -49,7 +49,7 @@ def _projections(
             count=2.0,
             element_bytes=element,
             launches=(2.0, 2.0),
-            kept=Kept(
+            kept=Holding(
                 saved=autocasts(scenarios) * 2.0 * encoded,
                 parameters=2.0 * parameters.linear(width, heads.key_value_width, bias=part.qkv_bias),
             ),

@@ -7,7 +7,7 @@ import numpy as np
 from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
-from simulator.work.operators import Kept, Operator, product, stream
+from simulator.work.operators import Holding, Operator, product, stream
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
 from simulator.work.transformer.tokens import Scenarios, Tokens, stream_bytes, tokens_of
 
@@ -46,7 +46,7 @@ def _tables(scenarios: Scenarios, tokens: Tokens) -> Operator:
         ),
         launches=(2.0 + 3.0 * eager, 3.0 + 3.0 * eager),
         drawn=models.dropout * tokens.shared * width,
-        kept=Kept(
+        kept=Holding(
             parameters=table + models.bucket_tables * models.heads / plans.tp + beside,
             partial_parameters=beside,
             saved=models.embedding_norm * norm + models.dropout * activations.dropout_mask(tokens.shared, width),
@@ -68,7 +68,7 @@ def _map(scenarios: Scenarios, tokens: Tokens) -> Operator:
         count=used,
         element_bytes=element,
         launches=(used, used),
-        kept=Kept(
+        kept=Holding(
             saved=used * activations.tensor(tokens.shared, width, element_bytes=element),
             parameters=weights,
             partial_parameters=weights,

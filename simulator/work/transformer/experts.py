@@ -8,7 +8,7 @@ from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
 from simulator.specs.parts import ExpertFeedForward, Layers
-from simulator.work.operators import Kept, Operator, exchange, product, stream
+from simulator.work.operators import Holding, Operator, exchange, product, stream
 from simulator.work.transformer.feed_forward import kept_input, two_products
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens
@@ -46,7 +46,7 @@ def _router(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, token
         k=layers.hidden_size,
         n=part.experts,
         element_bytes=element,
-        kept=Kept(
+        kept=Holding(
             saved=kept_input(layers, scenarios, tokens) + chosen,
             parameters=parameters.linear(layers.hidden_size, part.experts),
         ),
@@ -64,7 +64,7 @@ def _dispatch(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num) -> l
             StreamKind.ROUTING,
             moved=(4.0 * permuted, 4.0 * permuted),
             launches=(4.0, 4.0),
-            kept=Kept(saved=permuted),
+            kept=Holding(saved=permuted),
         ),
         exchange(
             "all-to-all of experts",

@@ -10,7 +10,7 @@ from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
 from simulator.specs.parts import DenseFeedForward, Layers
-from simulator.work.operators import Kept, Operator, product, stream
+from simulator.work.operators import Holding, Operator, product, stream
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens, last_output_unused, linear_input
 
@@ -73,7 +73,7 @@ def two_products(
             count=used,
             element_bytes=element,
             launches=(used, used),
-            kept=_owned(Kept(saved=kept), into, of_experts=experts is not None),
+            kept=_owned(Holding(saved=kept), into, of_experts=experts is not None),
         ),
         _activation(part, scenarios, batch * rows, width, used),
         product(
@@ -87,7 +87,7 @@ def two_products(
             element_bytes=element,
             launches=(used, used),
             kept=_owned(
-                Kept(saved=between, partial_parameters=batch * part.bias * layers.hidden_size, output_unused=unused),
+                Holding(saved=between, partial_parameters=batch * part.bias * layers.hidden_size, output_unused=unused),
                 out_of,
                 of_experts=experts is not None,
             ),
@@ -95,7 +95,7 @@ def two_products(
     ]
 
 
-def _owned(kept: Kept, weights: Num, *, of_experts: bool) -> Kept:
+def _owned(kept: Holding, weights: Num, *, of_experts: bool) -> Holding:
     """The same with parameters, which expert parallelism divides where they are of experts."""
     return replace(kept, expert_parameters=weights) if of_experts else replace(kept, parameters=weights)
 
@@ -116,5 +116,5 @@ def _activation(part: DenseFeedForward, scenarios: Scenarios, rows: Num, width: 
             size * (3.0 + 2.0 * gated + (1.0 + 3.0 * gated) * eager),
         ),
         launches=(used * (1.0 + gated * eager), used * (1.0 + (1.0 + gated) * eager)),
-        kept=Kept(saved=saved + more * size, widest=inputs * size),
+        kept=Holding(saved=saved + more * size, widest=inputs * size),
     )

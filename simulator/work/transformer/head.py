@@ -7,7 +7,7 @@ import numpy as np
 from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
-from simulator.work.operators import Kept, Operator, product, stream
+from simulator.work.operators import Holding, Operator, product, stream
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
 from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, linear_input, stream_bytes, tokens_of
 
@@ -38,7 +38,7 @@ def head(scenarios: Scenarios) -> list[Operator]:
         moved=(size * (2.0 + stacks.eager), size * (3.0 + stacks.eager)),
         launches=(finals, 2.0 * finals),
         reduces=True,
-        kept=Kept(saved=kept + models.encoder_decoder * memory, parameters=weights, partial_parameters=weights),
+        kept=Holding(saved=kept + models.encoder_decoder * memory, parameters=weights, partial_parameters=weights),
     )
     return [
         final_norm,
@@ -77,7 +77,7 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
             count=used,
             element_bytes=element,
             launches=(used, used),
-            kept=Kept(saved=used * kept, parameters=used * parameters.linear(models.hidden_size, width, bias=1.0)),
+            kept=Holding(saved=used * kept, parameters=used * parameters.linear(models.hidden_size, width, bias=1.0)),
         ),
         stream(
             "activation and normalisation of the head",
@@ -85,7 +85,7 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
             StreamKind.HEAD_TRANSFORM,
             moved=(4.0 * size, 6.0 * size),
             launches=(2.0 * used, 3.0 * used),
-            kept=Kept(saved=used * (gate + norm), parameters=used * parameters.normalisation(width, bias=1.0)),
+            kept=Holding(saved=used * (gate + norm), parameters=used * parameters.normalisation(width, bias=1.0)),
         ),
     ]
 
@@ -112,7 +112,7 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Op
             padded=True,
             element_bytes=element,
             launches=(used, used * 2.0),
-            kept=Kept(
+            kept=Holding(
                 saved=used * activations.tensor(kept, models.embedding_size, element_bytes=element),
                 parameters=used * (own * models.embedding_size * words + models.head_bias * words),
                 tied_parameters=used * (1.0 - own) * models.embedding_size * words,
@@ -125,7 +125,7 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Op
             moved=(logits * (element + 2.0 * passes + 4.0), logits * (4.0 + element + 2.0 * passes)),
             launches=(kernels, kernels),
             reduces=True,
-            kept=Kept(saved=loss, widest=loss),
+            kept=Holding(saved=loss, widest=loss),
         ),
     ]
 
@@ -148,7 +148,7 @@ def _classes(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
             count=used,
             element_bytes=element,
             launches=(used, used * 2.0),
-            kept=Kept(saved=used * kept, parameters=used * parameters.linear(width, outputs, bias=bias)),
+            kept=Holding(saved=used * kept, parameters=used * parameters.linear(width, outputs, bias=bias)),
         )
 
     classified = np.minimum(models.sequence_classes, 1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from simulator.formulas import activations, parameters
 from simulator.pricing.requests import StreamKind
 from simulator.specs.parts import Layers, Normalisation
-from simulator.work.operators import Kept, Operator, stream
+from simulator.work.operators import Holding, Operator, stream
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens, stream_bytes
 
@@ -27,6 +27,6 @@ def normalisation(part: Normalisation, layers: Layers, scenarios: Scenarios, tok
             moved=(size * (2.0 + eager), size * (3.0 + eager)),
             launches=(part.count, part.count * (1.0 + eager)),
             reduces=True,
-            kept=Kept(saved=kept + part.count * statistics, parameters=weights, partial_parameters=weights),
+            kept=Holding(saved=kept + part.count * statistics, parameters=weights, partial_parameters=weights),
         )
     ]

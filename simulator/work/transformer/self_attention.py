@@ -1,4 +1,4 @@
-"""Attention of tokens to each other: multi-head, grouped-query or multi-query, and Transformer-XL's."""
+"""FusedAttention of tokens to each other: multi-head, grouped-query or multi-query, and Transformer-XL's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
 from simulator.specs.parts import Layers, MultiHeadAttention, RelativeAttention
-from simulator.work.operators import Kept, Operator, product, ring, stream
+from simulator.work.operators import Holding, Operator, product, ring, stream
 from simulator.work.transformer.attention import Heads, attention_core, heads_of, output_projection
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, last_output_unused, linear_input
@@ -35,7 +35,7 @@ def relative_attention(part: RelativeAttention, layers: Layers, scenarios: Scena
         n=heads.query_width,
         element_bytes=element,
         has_input_gradient=False,
-        kept=Kept(
+        kept=Holding(
             saved=activations.tensor(tokens.keys, heads.query_width, element_bytes=element),
             parameters=parameters.linear(layers.hidden_size, heads.query_width),
         ),
@@ -89,7 +89,7 @@ def _projections(
             k=width,
             n=heads.query_width + np.where(fused, both, 0.0),
             element_bytes=element,
-            kept=Kept(saved=kept, parameters=parameters.linear(width, heads.query_width + both, bias=part.qkv_bias)),
+            kept=Holding(saved=kept, parameters=parameters.linear(width, heads.query_width + both, bias=part.qkv_bias)),
         ),
         product(
             "key and value projection",
