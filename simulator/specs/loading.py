@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hardware.catalogue import id_of, locate
 from hardware.errors import InputError
+from hardware.fields import Unit
 from hardware.reading import build, is_path, read_mapping
 from hardware.spec import NO_FLAG
 from simulator.specs.model import Model
@@ -99,21 +100,37 @@ class ScenarioFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     title: str | None = None
+    """What the answer is headed with."""
     model: str | dict[str, Any]
+    """A model's name or file, or fields that change one: `{base: bert-large, objective: span}`."""
     system: str | None = None
-    """A plain host of the profile's device where a profile is given, else it must be."""
-    devices: Annotated[int, NO_FLAG] | None = None
+    """A system's name or file, or a device's, which means a plain host of it; it may be left out where a profile is
+    given, which means a plain host of the profile's device."""
+    devices: Annotated[int, NO_FLAG, Unit("device")] | None = None
+    """Number of devices; what the system usually has unless given."""
     stack: str | None = None
+    """The software: a stack's name or file; the usual one for the model and the system unless given."""
     plan: Plan = Plan()
+    """How the run is split; what is left open is chosen."""
     workload: Workload = Workload()
-    price: Annotated[float, NO_FLAG] | str | None = None
+    """What is trained on; what is left open is as the model was published."""
+    price: Annotated[float, NO_FLAG, Unit("USD/h")] | str | None = None
+    """Price of one device: a number of USD an hour, a provider, or an offer of the catalogue; the system's own offer or
+    the cheapest unless given."""
     grid: str | None = None
+    """Whose electricity: a grid of the catalogue; the world's unless given."""
     overhead: str | None = None
+    """Power usage effectiveness: a kind of data centre of the catalogue; the default one unless given."""
     constants: str | None = None
+    """A file that capsim fit wrote, or none for the constants of the catalogue alone."""
     profile: str | None = None
+    """A measured profile: its name, or a file that capsim calibrate wrote."""
     price_kind: PriceKind | None = None
+    """On which terms devices are had; any unless given."""
     ownership: Ownership = Ownership()
+    """What an owned device costs."""
     reliability: Reliability = Reliability()
+    """How often a run is interrupted, and what it does about it."""
 
 
 def load_scenario(name: str | Path) -> ScenarioFile:
