@@ -309,7 +309,7 @@ def known_entry(part: str, name: str | None) -> str | None:
 def as_python(part: str, name: str) -> str:
     """A program that prints what the page shows."""
     return (
-        "from simulator import browse\n\n"
+        "from simulator.terminal import catalogue as browse\n\n"
         f'for row in browse.rows("{part}"):\n    print(row)\n\n'
         f'found = browse.entry("{part}", "{name}")\n'
         "for line in found.lines:\n"

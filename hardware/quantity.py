@@ -122,7 +122,7 @@ _SHOWN = {
     "energy price": "USD/kWh",
     "carbon intensity": "kgCO2e/kWh",
 }
-"""Dimensions that are always written in one unit."""
+"""Dimensions that are written in one unit wherever that means the same value."""
 _NUMBER = r"[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _QUANTITY = re.compile(rf"\s*(?P<number>{_NUMBER})\s*(?P<unit>[A-Za-z/0-9]*)\s*\Z", re.ASCII)
 
@@ -214,8 +214,10 @@ def show(value: float, dimension: str) -> str:
     '0.53 USD/h'
     """
     if dimension in _SHOWN:
-        unit = _SHOWN[dimension]
-        return f"{_digits(value, UNITS[dimension][unit])} {unit}"
+        usual, units = _SHOWN[dimension], UNITS[dimension]
+        exact = (unit for unit in (usual, *units) if _times(_digits(value, units[unit]), units[unit]) == value)
+        unit = next(exact, usual)
+        return f"{_digits(value, units[unit])} {unit}"
     if dimension == "time":
         prefix = next((u for u in ("s", "ms", "us") if value >= UNITS["time"][u]), "ns" if value else "s")
         return f"{_digits(value, UNITS['time'][prefix])} {prefix}"

@@ -128,10 +128,37 @@ class Sheet(BaseModel):
             else:
                 yield f"{prefix}{name}", value, self._provenance.get(name)
 
+    def written(self, *, given: bool = False) -> dict[str, Any]:
+        """The sheet as a file holds it: quantities with their unit, and each figure with its source, if it names one.
+
+        Parameters
+        ----------
+        given
+            Whether to leave out what has its value by default.
+        """
+        plain = self.model_dump(mode="json", exclude_unset=given)
+        document = {name: _as_written(getattr(self, name), part, given=given) for name, part in plain.items()}
+        for name in self._provenance.keys() & document.keys():
+            source = self._provenance[name].model_dump(mode="json", exclude_defaults=True)
+            document[name] = {"value": document[name], **source}
+        return document
+
     def shown(self, prefix: str = "") -> dict[str, Any]:
         """The figures as `figures` names them, quantities with their unit."""
         written = self.model_dump(mode="json")
         return {name: _at(written, name.removeprefix(prefix)) for name, _, _ in self.figures(prefix)}
+
+
+def _as_written(value: Any, plain: Any, *, given: bool) -> Any:
+    """A value as a file holds it, with the sources of the sheets inside it."""
+    if isinstance(value, Sheet):
+        return value.written(given=given)
+    if isinstance(value, dict):
+        parts = zip(plain.items(), value.values(), strict=True)
+        return {key: _as_written(part, told, given=given) for (key, told), part in parts}
+    if isinstance(value, tuple):
+        return [_as_written(part, told, given=given) for part, told in zip(value, plain, strict=True)]
+    return plain
 
 
 def _at(written: Any, dotted: str) -> Any:

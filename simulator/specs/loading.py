@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from hardware.catalogue import id_of, locate
 from hardware.errors import InputError
 from hardware.fields import Unit
-from hardware.reading import build, is_path, read_mapping
+from hardware.reading import build, is_document, is_path, read_mapping
 from hardware.spec import NO_FLAG
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
@@ -49,7 +49,8 @@ def _shipped_stack(path: Path) -> Stack:
 def load_model(name: str | Path | Mapping[str, Any] | Model) -> Model:
     """Load an architecture: by name, from a file of ours or a Hugging Face ``config.json``, or pass one through.
 
-    A mapping with the key ``base`` changes fields of a known model.
+    A JSON file that gives `layers` is one of ours, as the catalogue prints it. A mapping with the key ``base`` changes
+    fields of a known model.
 
     Raises
     ------
@@ -70,10 +71,10 @@ def load_model(name: str | Path | Mapping[str, Any] | Model) -> Model:
         base = load_model(changes.pop("base")).model_dump(exclude_unset=True) if "base" in changes else {}
         return build(Model, {**base, **changes})
     path = locate(_ROOT, "model", name)
-    if path.suffix == ".json":
+    if path.suffix == ".json" and "layers" not in (config := read_mapping(path)):
         from simulator.specs.huggingface import from_config
 
-        return from_config(read_mapping(path), path)
+        return from_config(config, path)
     return _shipped_model(path) if path.parent == _ROOT / "models" else _model(path)
 
 
@@ -115,8 +116,8 @@ class ScenarioFile(BaseModel):
     workload: Workload = Workload()
     """What is trained on; what is left open is as the model was published."""
     price: Annotated[float, NO_FLAG, Unit("USD/h")] | str | None = None
-    """Price of one device: a number of USD an hour, a provider, or an offer of the catalogue; the system's own offer or
-    the cheapest unless given."""
+    """Price of one device: a number of USD an hour, a provider, an offer of the catalogue, or a file of offers; the
+    system's own offer or the cheapest unless given."""
     grid: str | None = None
     """Whose electricity: a grid of the catalogue; the world's unless given."""
     overhead: str | None = None
@@ -159,6 +160,8 @@ def _relative(scenario: ScenarioFile, path: Path) -> ScenarioFile:
         model = {key: near(value) if key == "base" else value for key, value in model.items()}
     named = ("system", "stack", "constants", "profile")
     moved = {name: near(getattr(scenario, name)) for name in named} | {"model": near(model)}
+    if is_document(scenario.price):
+        moved["price"] = near(scenario.price)
     return scenario.model_copy(update={field: name for field, name in moved.items() if name is not None})
 
 
