@@ -119,7 +119,6 @@ def of(kind: type[BaseModel], *, sourced: bool = True) -> JsonSchemaValue:
     return found
 
 
-@cache
 def meanings(kind: type[BaseModel]) -> dict[str, str]:
     """What each field of a sheet means: the docstring below it, in one paragraph.
 

@@ -365,7 +365,7 @@ class System(Sheet):
     """The word that names the system."""
     name: Words
     """Name in full."""
-    device: Annotated[Device, Also(str, "a device's name, or a file of one's own")]
+    device: Annotated[Device, Also(str, "a device's name or file")]
     """The accelerator that it consists of."""
     devices_per_node: Annotated[Count, Unit("device")]
     """How many devices one node has."""

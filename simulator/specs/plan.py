@@ -83,7 +83,7 @@ class Plan(Sheet):
     """Optimizer; its states go into memory, its passes into time."""
     offload_optimizer: bool | None = None
     """Whether optimizer states live in the host's memory."""
-    placement: Annotated[tuple[Axis, ...] | None, Also(str, "the same with hyphens, such as tp-cp-dp-pp")] = None
+    placement: Annotated[tuple[Axis, ...] | None, Also(str, "words with hyphens, such as tp-cp-dp-pp")] = None
     """Axes from the innermost, whose ranks are neighbours, to the outermost; each once."""
 
     @field_validator("placement", mode="before")

@@ -27,10 +27,8 @@ def _below(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 def _sheets() -> list[type[BaseModel]]:
-    found = [ScenarioFile, *_below(Provenance), *_below(Sheet), *_below(Part)]
-    return sorted(
-        {kind for kind in found if not kind.__module__.startswith("tests")}, key=lambda kind: str(kind.__qualname__)
-    )
+    found: set[type[BaseModel]] = {ScenarioFile, *_below(Provenance), *_below(Sheet), *_below(Part)}
+    return sorted((kind for kind in found if not kind.__module__.startswith("tests")), key=lambda kind: kind.__name__)
 
 
 def _has_number(annotation: Any) -> bool:

@@ -62,9 +62,9 @@ def test_a_kind_of_price_chooses_among_them(offers: Path) -> None:
 
 
 def test_what_the_file_does_not_offer_is_said(offers: Path) -> None:
-    with pytest.raises(InputError, match="ours.yaml: has no offer of rtx-3090, only of a100-sxm4-80gb, h100"):
+    with pytest.raises(InputError, match=r"ours\.yaml: has no offer of rtx-3090, only of a100-sxm4-80gb, h100"):
         find_price(str(offers), load_system("rtx-3090"))
-    with pytest.raises(InputError, match="price_kind=reserved: .*ours.yaml has no such offer of a100.*demand, spot"):
+    with pytest.raises(InputError, match=r"price_kind=reserved: .*ours.yaml has no such offer of a100.*demand, spot"):
         find_price(str(offers), load_system("dgx-a100-640gb"), kind="reserved")
 
 
