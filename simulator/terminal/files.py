@@ -14,7 +14,7 @@ from hardware.measured import MeasuredProfile
 from hardware.profile import Profile
 from hardware.quantity import EXAMPLES, UNITS
 from hardware.spec import Device, Price, Sheet, System
-from simulator.corpus.runs import Run
+from simulator.corpus.schema import Run
 from simulator.specs.loading import ScenarioFile
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan

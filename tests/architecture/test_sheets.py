@@ -9,13 +9,13 @@ import pytest
 from pydantic import BaseModel, Field
 
 import hardware.measured
-import simulator.corpus.runs
+import simulator.corpus.schema
 import simulator.specs.loading
 from hardware.fields import BESIDE, COUNTED, PHYSICAL, Unit, unit_of
 from hardware.quantity import SI, UNITS
 from hardware.schema import meanings, summary
 from hardware.spec import Provenance, Sheet
-from simulator.corpus.runs import Part
+from simulator.corpus.schema import Part
 from simulator.specs.loading import ScenarioFile
 
 
@@ -103,5 +103,5 @@ def test_the_nearest_unit_counts() -> None:
 
 
 def test_words_below_fields_are_read_as_they_stand() -> None:
-    assert meanings(simulator.corpus.runs.Measured)["mfu"].startswith("Model FLOPs utilisation, by")
+    assert meanings(simulator.corpus.schema.Measured)["mfu"].startswith("Model FLOPs utilisation, by")
     assert summary(hardware.measured.LinkConstants).startswith("One collective over so many ranks")
