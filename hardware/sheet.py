@@ -42,7 +42,8 @@ Fraction = Annotated[float, Field(ge=1e-6, le=1, allow_inf_nan=False), NO_FLAG, 
 Positive = Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False), NO_FLAG]
 NotNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False), NO_FLAG]
 Ratio = Annotated[Positive, Unit("1")]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$", max_length=80)]
+NAME = r"^[a-z0-9][a-z0-9.+-]*$"
+Name = Annotated[str, Field(pattern=NAME, max_length=80)]
 Words = Annotated[str, Field(min_length=1, max_length=600)]
 
 

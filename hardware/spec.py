@@ -292,7 +292,7 @@ class Price(Sheet):
     rate_high: PriceRate | None = None
     """Highest price of one device, where there is a range."""
     date: Words
-    """When the price was seen, such as 2026-09; in quotes."""
+    """When the price was seen, such as 2026-09."""
 
 
 class Grid(Sheet):

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hardware.measured import MeasuredProfile, Shapes
 from hardware.spec import Device
-from hardware.writing import write_text
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes words that a reader of YAML 1.2 would take for numbers, such as 1e5."""
-
-
-_Dumper.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9._]+(?:[eE][-+]?[0-9]+)?\Z"), list("-+0123456789.")
-)
+from hardware.writing import write_text, yaml_text
 
 
 def text_of(profile: MeasuredProfile) -> str:
@@ -35,8 +23,7 @@ def text_of(profile: MeasuredProfile) -> str:
     if isinstance(profile.device, Device):
         plain["device"] = profile.device.written(given=True)
     plain = {name: value for name, value in plain.items() if value not in ({}, [], ())}
-    text = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, width=118, default_flow_style=None, allow_unicode=True)
-    return text + _tables("products", profile.products) + _tables("attentions", profile.attentions)
+    return yaml_text(plain) + _tables("products", profile.products) + _tables("attentions", profile.attentions)
 
 
 def write(path: Path, profile: MeasuredProfile) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from simulator.terminal.files import KINDS, sections
+from simulator.terminal.files.kinds import KINDS, sections
 from tests.commands.conftest import Capsim, assert_one_sentence
 
 

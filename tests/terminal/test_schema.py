@@ -16,8 +16,8 @@ from hardware.schema import UNIT, of
 from hardware.spec import Device
 from simulator.corpus.runs import shipped
 from simulator.terminal import catalogue as browse
-from simulator.terminal.files import KINDS, FileKind, form_of, json_schema, kind_of, sections
-from simulator.terminal.schema import lines, markdown
+from simulator.terminal.files.kinds import KINDS, FileKind, form_of, json_schema, kind_of, sections
+from simulator.terminal.files.tables import lines, markdown
 
 ROOT = Path(__file__).parents[2]
 _HAS_VALIDATOR = find_spec("jsonschema") is not None

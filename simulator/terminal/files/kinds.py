@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -156,7 +157,7 @@ def sections(kind: FileKind) -> list[Section]:
     ['', 'overlap', 'defaults']
     """
     whole = schema.of(kind.sheet, sourced=False)
-    known, others = whole.pop("$defs", {}), _kinds_by_title(kind)
+    known, others = whole.pop("$defs", {}), kinds_inside(kind)
     found: dict[str, Section] = {}
     waiting = [("", "", whole)]
     while waiting:
@@ -173,7 +174,7 @@ def sections(kind: FileKind) -> list[Section]:
     return list(found.values())
 
 
-def _kinds_by_title(besides: FileKind) -> dict[str, str]:
+def kinds_inside(besides: FileKind) -> dict[str, str]:
     """The kinds of file that a sheet inside another may be, by the name of their class."""
     return {kind.sheet.__name__: kind.word for kind in _KINDS if kind is not besides and kind.form == "sheet"}
 
@@ -272,7 +273,7 @@ def _plain_form(part: dict[str, Any]) -> str:
 def quantities(found: Iterable[Section]) -> dict[str, tuple[str, list[str]]]:
     """How the quantities among some fields are written, by dimension: an example, and the usual units."""
     forms = {row.form for section in found for row in section.rows}
-    met = [name for name in UNITS if any(f"{name}{_WITH_UNIT}" in form for form in forms)]
+    met = [name for name in UNITS if any(re.search(rf"\b{name}{_WITH_UNIT}", form) for form in forms)]
     return {name: (EXAMPLES[name], [unit for unit in UNITS[name] if unit[0] not in _RARE]) for name in met}
 
 

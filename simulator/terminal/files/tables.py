@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from simulator.terminal.files import FileKind, Row, Section, names_sources, quantities, sections
+from simulator.terminal.files.kinds import FileKind, Row, Section, names_sources, quantities, sections
 
 _NARROWEST = 72
 _GAP = 2
@@ -14,6 +14,7 @@ _INDENT = " " * 4
 _SHORTEST = 12
 """Characters of the narrowest column of forms."""
 _HEADS = ("field", "type or values", "unit", "default")
+SOURCED = "A figure may name its source: {value: 80 GB, source: [data sheet], seen: primary, note: as labelled}"
 _FORMS = {
     "sheet": "",
     "list": "The file is a list; each entry has these fields.",
@@ -57,10 +58,14 @@ def notes(kind: FileKind, found: Sequence[Section]) -> Iterator[str]:
         yield _FORMS[kind.form]
     yield "A field whose default is a hyphen may be left out; its meaning says what holds then."
     for dimension, (example, units) in quantities(found).items():
-        article = "An" if dimension[0] in "aeiou" else "A"
-        yield f"{article} {dimension} is written like {example}; units: {', '.join(units)}."
+        yield f"{with_article(dimension)} is written like {example}; units: {', '.join(units)}."
     if names_sources(kind):
-        yield "A figure may name its source: {value: 80 GB, source: [data sheet], seen: primary, note: as labelled}."
+        yield f"{SOURCED}."
+
+
+def with_article(dimension: str) -> str:
+    """A dimension at the beginning of a sentence."""
+    return f"{'An' if dimension[0] in 'aeiou' else 'A'} {dimension}"
 
 
 def _widths(rows: Sequence[Row], width: int) -> tuple[int, int, int, int]:
