@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from simulator.terminal.files.kinds import FileKind, Row, Section, names_sources, quantities, sections
+from simulator.terminal.files.kinds import KINDS, FileKind, Row, Section, names_sources, quantities, sections
 
 _NARROWEST = 72
 _GAP = 2
@@ -97,6 +97,22 @@ def _columns(cells: Sequence[str], widths: Sequence[int]) -> str:
 def _wrapped(words: str, width: int) -> list[str]:
     """A sentence in lines."""
     return textwrap.wrap(words, width, break_long_words=False, break_on_hyphens=False)
+
+
+def overview() -> str:
+    """Every kind of file as a table of a page: what it describes, and where it is given."""
+    rows = (f"| `{kind.word}` | {kind.title} | {kind.use} |" for kind in KINDS.values())
+    return "\n".join(["| kind | describes | given as |", "|---|---|---|", *rows, ""])
+
+
+def page() -> str:
+    """The fields of every kind of file as a page of documentation."""
+    parts = [
+        "# Fields of files\n",
+        "Every field of every file that capsim reads, as `capsim schema KIND` prints it. This page is generated from",
+        "the code: `python -m tests.published.readme`. [files.md](files.md) tells how to write such files.\n",
+    ]
+    return "\n".join([*parts, *(f"## {kind.word}: {kind.title}\n\n{markdown(kind)}" for kind in KINDS.values())])
 
 
 def markdown(kind: FileKind) -> str:
