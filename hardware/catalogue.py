@@ -239,9 +239,14 @@ def link_classes() -> dict[str, LinkClass]:
 
 
 def _entries(path: Path, kind: type[Entry]) -> list[Entry]:
-    """Read a file that maps the id of each entry to its fields."""
+    """Read a file that maps the id of each entry to its fields, or that holds one entry with its id among them."""
     document: dict[str, Any] = read_mapping(path)
-    return [build(kind, {"id": key, **fields}, path=path) for key, fields in document.items()]
+    if isinstance(document.get("id"), str):
+        return [build(kind, document, path=path)]
+    return [
+        build(kind, {"id": key, **fields} if isinstance(fields, dict) else fields, path=path, under=(key,))
+        for key, fields in document.items()
+    ]
 
 
 @cache
@@ -249,6 +254,23 @@ def prices() -> tuple[Price, ...]:
     """Every price of the catalogue, dearest provider last within a device."""
     found = [price for path in sorted((_ROOT / "prices").glob("*.yaml")) for price in _entries(path, Price)]
     return tuple(sorted(found, key=lambda price: (price.device, price.rate)))
+
+
+def load_prices(path: str | Path) -> tuple[Price, ...]:
+    """Read offers of one's own: a file that maps a word for each offer to its fields, or one offer with its id.
+
+    Raises
+    ------
+    InputError
+        One sentence with file, line and field, also where the device of an offer is not known.
+    """
+    offers = _entries(Path(path), Price)
+    for offer in offers:
+        if offer.device not in names("devices"):
+            with placed(path):
+                problem = unknown("device", offer.device, names("devices"))
+                raise InputError(f"{offer.id}: {problem}", fields=[f"{offer.id}.device", "device"])
+    return tuple(sorted(offers, key=lambda offer: offer.rate))
 
 
 @cache

@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from hardware.fields import Unit
 from hardware.quantity import Seconds
-from hardware.sheet import NO_FLAG, Count, Fraction, Name, NotNegative, Positive, Seen, Sheet, Words
+from hardware.sheet import NO_FLAG, Count, Fraction, Name, NotNegative, Positive, Ratio, Seen, Sheet, Words
 
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "fp8"]
 MatrixUnit = Literal["tensor-core", "systolic-array", "vector"]
@@ -21,23 +22,26 @@ class SourcedConstants(Sheet):
     """A set of constants that were fitted or taken together."""
 
     source: Words
+    """Where the constants come from, in words."""
     seen: Seen
+    """How they were seen: fitted to figures of the author's own, to quoted ones, derived from others, or recalled."""
     note: Words | None = None
+    """Anything a reader should know of them."""
 
 
 class GemmConstants(SourcedConstants):
     """The six numbers of the matrix-multiplication model, for one number format."""
 
-    efficiency: Positive
+    efficiency: Ratio
     """Share of the peak rate inside the main loop; above 1 where a card clocks above its nominal boost."""
-    bandwidth_efficiency: Positive
+    bandwidth_efficiency: Ratio
     """Share of the memory bandwidth while streaming operands."""
     launch: Seconds
     """Time of an empty kernel as the device sees it."""
-    fill: NotNegative
-    """Depth of the inner dimension that is lost to filling the pipeline [elements]."""
-    small_tile: NotNegative
-    """Extra traffic of small output tiles [elements]."""
+    fill: Annotated[NotNegative, Unit("element")]
+    """Depth of the inner dimension that is lost to filling the pipeline."""
+    small_tile: Annotated[NotNegative, Unit("element")]
+    """Extra traffic of small output tiles."""
     sustained: Fraction
     """Clock under long load over clock in short bursts."""
 
@@ -45,45 +49,54 @@ class GemmConstants(SourcedConstants):
 class AttentionConstants(SourcedConstants):
     """Fused (flash) attention, for one number format."""
 
-    efficiency: Positive
+    efficiency: Ratio
     """Share of the peak rate in the forward pass at head size 128."""
-    backward_efficiency: Positive
+    backward_efficiency: Ratio
     """The same for the backward pass, whose arithmetic is 2.5 times the forward's."""
-    bandwidth_efficiency: Positive
+    bandwidth_efficiency: Ratio
+    """Share of the memory bandwidth while streaming queries, keys and values."""
     launch: Seconds
-    fill: NotNegative
+    """Time of an empty kernel as the device sees it."""
+    fill: Annotated[NotNegative, Unit("position")]
     """Keys' worth of time spent to fill the pipeline of one block of queries."""
 
 
 class MemoryConstants(SourcedConstants):
     """Kernels that are bound by memory."""
 
-    efficiency: Positive
+    efficiency: Ratio
     """Share of the memory bandwidth that element-wise kernels reach."""
-    normalisation_efficiency: Positive
+    normalisation_efficiency: Ratio
     """The same for normalisation and softmax, which reduce over rows."""
     launch: Seconds
+    """Time of an empty kernel as the device sees it."""
 
 
 class DeviceClass(Sheet):
     """The constants that all devices of one class share."""
 
     id: Name
+    """The word that names the class."""
     title: Words
+    """The devices that belong to it."""
     matrix_unit: MatrixUnit
     """Which model of tiles applies: output tiles over multiprocessors, 128x128 systolic arrays, or none, as in the
     vector units of processor cores."""
-    weight_gradient_efficiency: Positive = 1.0
+    weight_gradient_efficiency: Ratio = 1.0
     """Efficiency of the weight-gradient product over that of the forward product."""
     gemm: dict[Precision, GemmConstants]
+    """Matrix products, by number format; a format without constants cannot be used."""
     attention: dict[Precision, AttentionConstants] = {}
-    causal_block: Positive = 128.0
+    """Fused attention, by number format."""
+    causal_block: Annotated[Positive, Unit("position")] = 128.0
     """Keys that fused attention leaves out at a time, where all of them come after a block of queries."""
     portable_attention: Fraction = 1.0
     """Rate of attention kernels written for the generation before (FlashAttention-2 on Hopper) over that of those
     above."""
     memory: MemoryConstants
+    """Kernels that are bound by memory."""
     note: Words | None = None
+    """Anything a reader should know of the class."""
 
     def is_aligned(self, precision: Precision) -> bool:
         """Whether odd widths of rows slow its products down: tensor cores load whole lines, and fp32 does not use them.
@@ -100,20 +113,25 @@ class LinkClass(Sheet):
     """
 
     id: Name
+    """The word that names the technology."""
     title: Words
+    """Name in full."""
     latency: Seconds
+    """Fixed time of a collective."""
     latency_per_rank: Seconds
-    ramp: NotNegative
-    """Time lost while the rate rises with message size [s / sqrt(B)]."""
-    efficiency: Positive
+    """Time that each device but the first adds to it."""
+    ramp: Annotated[NotNegative, Unit("s/sqrt(B)")]
+    """Time lost while the rate rises with message size."""
+    efficiency: Ratio
     """Share of the nominal rate of one direction that a long collective over many devices reaches."""
-    pair_loss: Annotated[float, Field(ge=-2, le=1), NO_FLAG] = 0.0
+    pair_loss: Annotated[float, Field(ge=-2, le=1), NO_FLAG, Unit("1")] = 0.0
     """Lost share of the rate for n devices, times n: a group of 2 loses half of this. Negative where a shared bridge
     serves few devices better than many."""
-    reduction_gain: Positive = 1.0
+    reduction_gain: Ratio = 1.0
     """Rate of an all-reduce added up in the switch over that of one among the devices."""
-    reduction_ranks: Count = 2
+    reduction_ranks: Annotated[Count, Unit("device")] = 2
     """Fewest devices for which the switch adds up."""
-    send_efficiency: Positive = 0.8
+    send_efficiency: Ratio = 0.8
     """Share of the nominal rate of one direction that a point-to-point transfer reaches."""
     note: Words | None = None
+    """Anything a reader should know of the technology."""

@@ -12,16 +12,17 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from hardware.classes import DeviceClass, Precision
+from hardware.fields import Unit
 from hardware.quantity import Bandwidth, Bytes, Seconds
-from hardware.sheet import NO_FLAG, Count, Name, Positive, Seen, Sheet, Words
+from hardware.sheet import NO_FLAG, Count, Name, Ratio, Seen, Sheet, Words
 from hardware.spec import Device
 
 FORMAT: Literal["capsim-profile"] = "capsim-profile"
 VERSION: Literal[1] = 1
 
-Residual = Annotated[float, Field(ge=-5.0, le=5.0, allow_inf_nan=False), NO_FLAG]
-Number = Annotated[float, Field(ge=0.0, le=1e12, allow_inf_nan=False), NO_FLAG]
-Share = Annotated[float, Field(ge=-10.0, le=1e3, allow_inf_nan=False), NO_FLAG]
+Residual = Annotated[float, Field(ge=-5.0, le=5.0, allow_inf_nan=False), NO_FLAG, Unit("1")]
+Number = Annotated[float, Field(ge=0.0, le=1e12, allow_inf_nan=False), NO_FLAG, Unit("element")]
+Share = Annotated[float, Field(ge=-10.0, le=1e3, allow_inf_nan=False), NO_FLAG, Unit("1")]
 CollectiveName = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send"]
 Phase = Literal["gemm", "attention", "stream", "optimizer", "collective", "step"]
 
@@ -34,8 +35,9 @@ class Shapes(Sheet):
     """Shapes that were measured, and what the fitted form leaves of each: log(measured / fitted)."""
 
     sizes: Annotated[tuple[tuple[Number, ...], ...], Field(max_length=MOST_SHAPES)]
-    """In the order of `PRODUCT_SIZES` or `ATTENTION_SIZES`."""
+    """Sizes of each shape, in the order of `PRODUCT_SIZES` or `ATTENTION_SIZES`."""
     residuals: Annotated[tuple[Residual, ...], Field(max_length=MOST_SHAPES)]
+    """log(measured / fitted) of each shape."""
 
     @model_validator(mode="after")
     def _match(self) -> Self:
@@ -49,8 +51,10 @@ class Shapes(Sheet):
 class StreamConstants(Sheet):
     """Rates of one kind of kernel that is bound by memory, over the device's bandwidth."""
 
-    forward: Positive
-    backward: Positive
+    forward: Ratio
+    """Share of the bandwidth in the forward pass."""
+    backward: Ratio
+    """Share of the bandwidth in the backward pass."""
 
 
 class LinkConstants(Sheet):
@@ -62,13 +66,17 @@ class LinkConstants(Sheet):
     """
 
     latency: Seconds
+    """Time of an empty message."""
     medium_cost: Seconds
     """What a message far beyond `medium_size` takes beyond an empty one."""
     medium_size: Bytes
+    """Message at which half of `medium_cost` is reached."""
     large_cost: Seconds
     """What a message far beyond `large_size` takes beyond a medium one."""
     large_size: Bytes
+    """Message at which half of `large_cost` is reached."""
     rate: Bandwidth
+    """Volume over time of a long message."""
 
 
 class StackConstants(Sheet):
@@ -77,8 +85,9 @@ class StackConstants(Sheet):
     launch: Seconds
     """Host time of starting one kernel."""
     step_overhead: Seconds
+    """Host time of a step beside launches."""
     streams: dict[Name, StreamConstants] = {}
-    """By the simulator's names of streams, with hyphens for spaces."""
+    """Rates of kernels that are bound by memory, by the simulator's names of streams, with hyphens for spaces."""
     drawn: Seconds = 0.0
     """Time of drawing one random number for dropout, where that is not hidden behind the memory's."""
 
@@ -87,13 +96,17 @@ class HeldOutScore(Sheet):
     """How far off times of one phase were, on rows that the fit had not seen."""
 
     phase: Phase
+    """Kind of work that was timed."""
     what: Words
     """Which rows: all, large products, steps, ..."""
-    fitted: Annotated[int, Field(ge=0), NO_FLAG]
-    scored: Annotated[int, Field(ge=1), NO_FLAG]
+    fitted: Annotated[int, Field(ge=0), NO_FLAG, Unit("measurement")]
+    """Rows that were fitted."""
+    scored: Annotated[int, Field(ge=1), NO_FLAG, Unit("measurement")]
+    """Rows that were scored."""
     median: Share
     """Median of |predicted / measured - 1|."""
     p90: Share
+    """90th percentile of |predicted / measured - 1|."""
     bias: Share
     """Sum of predicted over sum of measured times, minus 1."""
     with_residuals: Share | None = None
@@ -111,24 +124,33 @@ class MeasuredProfile(Sheet):
     """All that was learned from one record, or from one set of tables."""
 
     format: Literal["capsim-profile"] = FORMAT
-    version: Annotated[Literal[1], NO_FLAG] = VERSION
+    """What kind of file it is."""
+    version: Annotated[Literal[1], NO_FLAG, Unit("version")] = VERSION
+    """Version of the format."""
     id: Name
+    """The word that names the profile."""
     title: Words
+    """The machine or the table in full."""
     source: Words
     """Record or table, its date and the versions of the software."""
     seen: Seen
+    """How the measurements were seen: made here or read in their author's text, quoted, derived, or recalled."""
     device: Annotated[Annotated[Name, Tag("[name]")] | Annotated[Device, Tag("[sheet]")], Discriminator(_said)]
     """Its name in the catalogue, or the whole sheet of a device that is not there."""
     constants: DeviceClass
-    """Those of the device's class, with what was measured in their place."""
+    """Kernel constants of the device's class, with what was measured in their place."""
     fitted: tuple[Precision, ...] = ()
     """Number formats whose products were measured; the others' constants are borrowed."""
     links: dict[CollectiveName, dict[Count, LinkConstants]] = {}
     """Collectives inside a node, by number of ranks."""
     stacks: dict[Name, StackConstants] = {}
+    """What training steps say of the software, by stack."""
     products: dict[Precision, Shapes] = {}
+    """Matrix products that were measured, by number format."""
     attentions: dict[Precision, Shapes] = {}
+    """Attention kernels that were measured, by number format."""
     held_out: Annotated[tuple[HeldOutScore, ...], Field(max_length=100)] = ()
+    """How far off times were on rows that the fit had not seen."""
     borrowed: dict[Annotated[str, Field(max_length=80)], Words] = {}
     """Constants that the data could not determine, and where each comes from."""
 

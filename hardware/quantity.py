@@ -82,6 +82,38 @@ _WRITTEN = {
     "energy price": "an energy price is written like '{} USD/kWh'",
     "carbon intensity": "a carbon intensity is written like '{} kgCO2e/kWh'",
 }
+SI = {
+    "memory size": "B",
+    "bandwidth": "B/s",
+    "compute rate": "FLOP/s",
+    "integer rate": "OP/s",
+    "time": "s",
+    "power": "W",
+    "frequency": "Hz",
+    "event rate": "1/s",
+    "lifetime": "s",
+    "price": "USD/s",
+    "sum of money": "USD",
+    "energy price": "USD/J",
+    "carbon intensity": "kgCO2e/J",
+}
+"""The unit in which a figure of each dimension is held."""
+EXAMPLES = {
+    "memory size": "80 GB",
+    "bandwidth": "300 GB/s",
+    "compute rate": "312 TFLOP/s",
+    "integer rate": "624 TOP/s",
+    "time": "10 us",
+    "power": "400 W",
+    "frequency": "1410 MHz",
+    "event rate": "0.0005 /d",
+    "lifetime": "5 years",
+    "price": "1.79 USD/h",
+    "sum of money": "30000 USD",
+    "energy price": "0.08 USD/kWh",
+    "carbon intensity": "0.4 kgCO2e/kWh",
+}
+"""A figure of each dimension, as files have it."""
 _SHOWN = {
     "event rate": "/d",
     "lifetime": "years",
@@ -90,13 +122,12 @@ _SHOWN = {
     "energy price": "USD/kWh",
     "carbon intensity": "kgCO2e/kWh",
 }
-"""Dimensions that are always written in one unit."""
-_QUANTITY = re.compile(
-    r"\s*(?P<number>[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<unit>[A-Za-z/0-9]*)\s*\Z", re.ASCII
-)
+"""Dimensions that are written in one unit wherever that means the same value."""
+_NUMBER = r"[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_QUANTITY = re.compile(rf"\s*(?P<number>{_NUMBER})\s*(?P<unit>[A-Za-z/0-9]*)\s*\Z", re.ASCII)
 
 
-def parse(text: Any, dimension: str) -> float:
+def parse(text: Any, dimension: str, *, none: bool = False) -> float:
     """Read a quantity with its unit and return it in SI.
 
     Parameters
@@ -105,6 +136,8 @@ def parse(text: Any, dimension: str) -> float:
         Such as ``"80 GiB"``.
     dimension
         A key of `UNITS`, such as ``"memory size"``.
+    none
+        Whether zero is valid where the dimension begins above it.
 
     Returns
     -------
@@ -141,7 +174,7 @@ def parse(text: Any, dimension: str) -> float:
         raise ValueError(f"{text!r}: {unit!r} is not a unit of {dimension}; valid: {_examples(dimension)}")
     value = _times(number, scale)
     least, most = _limits(dimension)
-    if not least <= value <= most:
+    if not least <= value <= most and not (none and value == 0.0):
         raise ValueError(f"{text!r} is out of range; valid: {' to '.join(_RANGES[dimension])}")
     return value
 
@@ -180,22 +213,16 @@ def show(value: float, dimension: str) -> str:
     >>> show(parse("0.53 USD/h", "price"), "price")
     '0.53 USD/h'
     """
-    bases = {
-        "memory size": "B",
-        "bandwidth": "B/s",
-        "compute rate": "FLOP/s",
-        "integer rate": "OP/s",
-        "power": "W",
-        "frequency": "Hz",
-    }
     if dimension in _SHOWN:
-        unit = _SHOWN[dimension]
-        return f"{_digits(value, UNITS[dimension][unit])} {unit}"
+        usual, units = _SHOWN[dimension], UNITS[dimension]
+        exact = (unit for unit in (usual, *units) if _times(_digits(value, units[unit]), units[unit]) == value)
+        unit = next(exact, usual)
+        return f"{_digits(value, units[unit])} {unit}"
     if dimension == "time":
-        prefix = next((u for u in ("s", "ms", "us") if value >= UNITS["time"][u]), "ns")
+        prefix = next((u for u in ("s", "ms", "us") if value >= UNITS["time"][u]), "ns" if value else "s")
         return f"{_digits(value, UNITS['time'][prefix])} {prefix}"
     decimal = next((p for p in ("E", "P", "T", "G", "M", "k") if value >= _METRIC[p]), "")
-    metric = f"{value / _METRIC[decimal]:.15g} {decimal}{bases[dimension]}"
+    metric = f"{value / _METRIC[decimal]:.15g} {decimal}{SI[dimension]}"
     if dimension != "memory size":
         return metric
     binary = next((p for p in ("Ti", "Gi", "Mi", "Ki") if value >= _BINARY[p]), "Ki")
@@ -213,22 +240,49 @@ def _digits(value: float, unit: float) -> str:
 
 @dataclass(frozen=True)
 class Quantity:
-    """Annotation of a float field that is written with a unit of one dimension and held in SI."""
+    """Annotation of a float field that is written with a unit of one dimension and held in SI.
+
+    Parameters
+    ----------
+    dimension
+        A key of `UNITS`.
+    none
+        Whether nothing of it, such as "0 B", is meant where the dimension begins above zero.
+    """
 
     dimension: str
+    none: bool = False
+
+    @property
+    def unit(self) -> str:
+        """The unit in which the figure is held."""
+        return SI[self.dimension]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         """Validate from a string with a unit; write one back to JSON."""
         return core_schema.no_info_plain_validator_function(
-            partial(parse, dimension=self.dimension),
+            partial(parse, dimension=self.dimension, none=self.none),
             serialization=core_schema.plain_serializer_function_ser_schema(
                 partial(show, dimension=self.dimension), when_used="json"
             ),
         )
 
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        """Describe the text that it is written as."""
+        units = "|".join(map(re.escape, UNITS[self.dimension]))
+        return {
+            "type": "string",
+            "pattern": rf"^\s*{_NUMBER}\s*({units})\s*$",
+            "examples": [EXAMPLES[self.dimension]],
+            "x-dimension": self.dimension,
+            "x-units": list(UNITS[self.dimension]),
+        }
+
 
 Bytes = Annotated[float, Quantity("memory size")]
 """A memory size [B]."""
+BytesOrNone = Annotated[float, Quantity("memory size", none=True)]
+"""A memory size, or none of it [B]."""
 Bandwidth = Annotated[float, Quantity("bandwidth")]
 """A transfer rate [B/s]."""
 ComputeRate = Annotated[float, Quantity("compute rate")]

@@ -22,6 +22,8 @@ MOST_LEVELS = 30
 """The deepest nesting that is read; the deepest of the catalogue has four levels."""
 
 _FILE_LIKE = re.compile(r"[/\\]|\.ya?ml\Z|\.json\Z")
+_DOCUMENTS = (".yaml", ".yml", ".json")
+"""Endings of files that are read."""
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CORE_SCHEMA = [
     ("tag:yaml.org,2002:bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -236,6 +238,15 @@ def is_path(name: Any) -> bool:
     return isinstance(name, Path) or (isinstance(name, str) and bool(_FILE_LIKE.search(name)))
 
 
+def is_document(name: Any) -> bool:
+    """Whether a text ends like a file that is read; "2.79 USD/h", which has a slash, does not.
+
+    >>> is_document("mine.yaml"), is_document("2.79 USD/h"), is_document(2.79)
+    (True, False, False)
+    """
+    return isinstance(name, str | Path) and str(name).endswith(_DOCUMENTS)
+
+
 Spec = TypeVar("Spec", bound=BaseModel)
 
 
@@ -264,7 +275,7 @@ def _parts(annotation: Any) -> Iterator[Any]:
         yield from _parts(argument)
 
 
-def build(kind: type[Spec], document: Any, *, path: Path | None = None) -> Spec:
+def build(kind: type[Spec], document: Any, *, path: Path | None = None, under: Location = ()) -> Spec:
     """Validate a document as a specification.
 
     Parameters
@@ -275,6 +286,8 @@ def build(kind: type[Spec], document: Any, *, path: Path | None = None) -> Spec:
         Parsed YAML or JSON, or keyword arguments.
     path
         The file it came from, for the place in an error.
+    under
+        Where the document stands in the file, unless it is the whole of it.
 
     Raises
     ------
@@ -287,7 +300,8 @@ def build(kind: type[Spec], document: Any, *, path: Path | None = None) -> Spec:
         text, location = sentence(error, partial(_fields_beside, kind))
         if path is None:
             raise InputError(text) from None
-        line = _line(path, location)
-        raise InputError(f"{path}{f':{line}' if line else ''}: {text}") from None
+        line = _line(path, (*under, *location))
+        place = "".join(f"{part}: " for part in under)
+        raise InputError(f"{path}{f':{line}' if line else ''}: {place}{text}") from None
     except RecursionError:
         raise InputError(f"{path or kind.__name__}: is nested too deeply") from None

@@ -22,6 +22,8 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticKnownError
 
+from hardware.fields import Unit
+
 Seen = Literal["primary", "secondary", "derived", "recalled", "unstated"]
 """How a figure was seen: in the vendor's or author's own text, in a quotation of it, by arithmetic on such figures,
 from memory only, or without any statement."""
@@ -36,10 +38,12 @@ def _not_a_flag(value: Any) -> Any:
 
 NO_FLAG = BeforeValidator(_not_a_flag)
 Count = Annotated[int, Field(ge=1, le=10_000_000), NO_FLAG]
-Fraction = Annotated[float, Field(ge=1e-6, le=1, allow_inf_nan=False), NO_FLAG]
+Fraction = Annotated[float, Field(ge=1e-6, le=1, allow_inf_nan=False), NO_FLAG, Unit("1")]
 Positive = Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False), NO_FLAG]
 NotNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False), NO_FLAG]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$", max_length=80)]
+Ratio = Annotated[Positive, Unit("1")]
+NAME = r"^[a-z0-9][a-z0-9.+-]*$"
+Name = Annotated[str, Field(pattern=NAME, max_length=80)]
 Words = Annotated[str, Field(min_length=1, max_length=600)]
 
 
@@ -49,9 +53,12 @@ class Provenance(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: tuple[str, ...] = ()
-    """Keys of sources.yaml, or a citation in words."""
+    """Where the figure comes from: keys of sources.yaml, or citations in words."""
     seen: Seen = "unstated"
+    """How the figure was seen: in the author's own text, in a quotation of it, by arithmetic on such figures, or from
+    memory only."""
     note: Words | None = None
+    """Anything a reader should know of the figure."""
 
 
 def _provenance(name: str, given: dict[str, Any]) -> Provenance:
@@ -108,10 +115,37 @@ class Sheet(BaseModel):
             else:
                 yield f"{prefix}{name}", value, self._provenance.get(name)
 
+    def written(self, *, given: bool = False) -> dict[str, Any]:
+        """The sheet as a file holds it: quantities with their unit, and each figure with its source, if it names one.
+
+        Parameters
+        ----------
+        given
+            Whether to leave out what has its value by default.
+        """
+        plain = self.model_dump(mode="json", exclude_unset=given)
+        document = {name: _as_written(getattr(self, name), part, given=given) for name, part in plain.items()}
+        for name in self._provenance.keys() & document.keys():
+            source = self._provenance[name].model_dump(mode="json", exclude_defaults=True)
+            document[name] = {"value": document[name], **source}
+        return document
+
     def shown(self, prefix: str = "") -> dict[str, Any]:
         """The figures as `figures` names them, quantities with their unit."""
         written = self.model_dump(mode="json")
         return {name: _at(written, name.removeprefix(prefix)) for name, _, _ in self.figures(prefix)}
+
+
+def _as_written(value: Any, plain: Any, *, given: bool) -> Any:
+    """A value as a file holds it, with the sources of the sheets inside it."""
+    if isinstance(value, Sheet):
+        return value.written(given=given)
+    if isinstance(value, dict):
+        parts = zip(plain.items(), value.values(), strict=True)
+        return {key: _as_written(part, told, given=given) for (key, told), part in parts}
+    if isinstance(value, tuple):
+        return [_as_written(part, told, given=given) for part, told in zip(value, plain, strict=True)]
+    return plain
 
 
 def _at(written: Any, dotted: str) -> Any:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +78,45 @@ def _replace(path: Path, content: bytes) -> None:
             with suppress(OSError):
                 temporary.unlink()
             raise
+
+
+def yaml_text(document: Any) -> str:
+    """Write a document as YAML that `hardware.reading` reads back; what holds no further parts is in one line.
+
+    >>> print(yaml_text({"id": "1e5", "plan": {"tp": 8, "pp": 2}}), end="")
+    id: '1e5'
+    plan: {tp: 8, pp: 2}
+    """
+    import yaml
+
+    style: dict[str, Any] = {"sort_keys": False, "width": 118, "default_flow_style": None, "allow_unicode": True}
+    return str(yaml.dump(document, Dumper=_dumper(), **style))
+
+
+def yaml_value(value: Any) -> str:
+    """Write one value as YAML in one line.
+
+    >>> yaml_value("1e5"), yaml_value(["dp", "tp"]), yaml_value(True)
+    ("'1e5'", '[dp, tp]', 'true')
+    """
+    import yaml
+
+    style: dict[str, Any] = {"sort_keys": False, "width": math.inf, "default_flow_style": True, "allow_unicode": True}
+    return str(yaml.dump([value], Dumper=_dumper(), **style))[1:-2]
+
+
+@cache
+def _dumper() -> Any:
+    """A writer of YAML that quotes words which a reader of YAML 1.2 would take for numbers, such as 1e5."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    Dumper.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9._]+(?:[eE][-+]?[0-9]+)?\Z"), list("-+0123456789.")
+    )
+    return Dumper
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

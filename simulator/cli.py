@@ -18,6 +18,7 @@ from simulator.commands import (
     dashboard,
     estimating,
     evidence,
+    files,
     measuring,
     renting,
     scaling,
@@ -40,6 +41,7 @@ _COMMANDS = (
     evidence,
     verifying,
     catalogue,
+    files,
 )
 """Modules whose import adds their commands, in the order of the help."""
 app.registered_commands.sort(key=lambda each: [m.__name__ for m in _COMMANDS].index(each.callback.__module__))

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-import yaml
-
 import simulator
 from dashboard.choices.scenario import arguments, fields
 from dashboard.choices.state import Choices, Value
@@ -17,6 +15,7 @@ from dashboard.content.glossary import words
 from hardware import catalogue, units
 from hardware.errors import InputError, shown, unknown
 from hardware.spec import System
+from hardware.writing import yaml_text
 from simulator.specs.loading import load_stack
 from simulator.terminal import catalogue as browse
 from simulator.terminal.catalogue import Entry
@@ -320,4 +319,4 @@ def as_python(part: str, name: str) -> str:
 
 def as_yaml(part: str, name: str) -> str:
     """One entry, every figure with its sources."""
-    return yaml.safe_dump(browse.data(part, name), sort_keys=False, allow_unicode=True)
+    return yaml_text(browse.data(part, name))

@@ -185,7 +185,8 @@ def estimate(
     workload
         What is trained on; what it leaves open comes from the model's published training.
     price
-        Of one device: USD an hour, a provider, or an offer of the catalogue; the cheapest on-demand offer unless given.
+        Of one device: USD an hour, a provider, an offer of the catalogue, or a file of offers; the cheapest on-demand
+        offer unless given.
     grid
         Whose electricity, a name of ``grids.yaml``.
     overhead

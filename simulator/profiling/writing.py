@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hardware.measured import MeasuredProfile, Shapes
-from hardware.sheet import Sheet
 from hardware.spec import Device
-from hardware.writing import write_text
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes words that a reader of YAML 1.2 would take for numbers, such as 1e5."""
-
-
-_Dumper.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9._]+(?:[eE][-+]?[0-9]+)?\Z"), list("-+0123456789.")
-)
+from hardware.writing import write_text, yaml_text
 
 
 def text_of(profile: MeasuredProfile) -> str:
@@ -34,10 +21,9 @@ def text_of(profile: MeasuredProfile) -> str:
     """
     plain = profile.model_dump(mode="json", exclude_none=True, exclude={"products", "attentions"})
     if isinstance(profile.device, Device):
-        plain["device"] = _sheet(profile.device)
+        plain["device"] = profile.device.written(given=True)
     plain = {name: value for name, value in plain.items() if value not in ({}, [], ())}
-    text = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, width=118, default_flow_style=None, allow_unicode=True)
-    return text + _tables("products", profile.products) + _tables("attentions", profile.attentions)
+    return yaml_text(plain) + _tables("products", profile.products) + _tables("attentions", profile.attentions)
 
 
 def write(path: Path, profile: MeasuredProfile) -> None:
@@ -49,17 +35,6 @@ def write(path: Path, profile: MeasuredProfile) -> None:
         Where the file cannot be written.
     """
     write_text(path, text_of(profile))
-
-
-def _sheet(sheet: Sheet) -> dict[str, Any]:
-    """A data sheet as device files have it: each figure with its source."""
-    plain: dict[str, Any] = sheet.model_dump(mode="json")
-    for name, value in sheet:
-        if isinstance(value, Sheet):
-            plain[name] = _sheet(value)
-    for name, origin in sheet.provenance.items():
-        plain[name] = {"value": plain[name], **origin.model_dump(mode="json", exclude_defaults=True)}
-    return {name: value for name, value in plain.items() if value is not None}
 
 
 def _tables(name: str, tables: Any) -> str:

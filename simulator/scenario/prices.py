@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 from hardware import catalogue
 from hardware.errors import InputError, about, shown
 from hardware.quantity import parse, show
-from hardware.reading import build
+from hardware.reading import build, is_document
 from hardware.spec import Overhead, Price, System
 from simulator.formulas import money
 from simulator.specs.running import Ownership, PriceKind
@@ -22,7 +23,7 @@ _OFFERS: dict[str, tuple[str, ...]] = {
 
 
 def find_price(
-    price: float | str | Price | None,
+    price: float | str | Path | Price | None,
     system: System,
     *,
     kind: str | None = None,
@@ -34,8 +35,8 @@ def find_price(
     Parameters
     ----------
     price
-        USD an hour, an offer or a provider of the catalogue, or nothing for the system's own offer or else the
-        cheapest that can be had on demand.
+        USD an hour, an offer or a provider of the catalogue, a file of offers, or nothing for the system's own offer or
+        else the cheapest that can be had on demand.
     system
         What is rented or owned.
     kind
@@ -64,10 +65,11 @@ def find_price(
         )
     if isinstance(price, Price):
         return _of_kind(price, kind)
-    offers = [offer for offer in catalogue.prices() if offer.device == system.device.id]
+    file = price if is_document(price) else None
+    offers = _offers(file, system)
     fitting = [offer for offer in offers if kind is None or offer.kind in _OFFERS[kind]]
-    if price is None:
-        return _usual(fitting, system) if kind is None else _cheapest(fitting, offers, system, kind)
+    if price is None or file is not None:
+        return _usual(fitting, system) if kind is None else _cheapest(fitting, offers, system, kind, file)
     text = str(price).strip()
     if text[:1].isdecimal() or text[:1] in tuple("+-."):
         return _given(text, system, kind)
@@ -118,6 +120,16 @@ def _of_kind(price: Price, kind: str | None) -> Price:
     return price
 
 
+def _offers(file: Any, system: System) -> list[Price]:
+    """The offers of a file of one's own, or of the catalogue, that rent the system's device."""
+    offers = catalogue.prices() if file is None else catalogue.load_prices(file)
+    fitting = [offer for offer in offers if offer.device == system.device.id]
+    if file is not None and not fitting:
+        known = ", ".join(dict.fromkeys(offer.device for offer in offers)) or "no device at all"
+        raise InputError(f"{file}: has no offer of {system.device.id}, only of {known}")
+    return fitting
+
+
 def _usual(offers: Sequence[Price], system: System) -> Price | None:
     """The system's own offer, or else the cheapest on demand, or else the cheapest."""
     own = [offer for offer in offers if offer.id == system.price]
@@ -125,13 +137,13 @@ def _usual(offers: Sequence[Price], system: System) -> Price | None:
     return next(iter(own or on_demand or offers), None)
 
 
-def _cheapest(fitting: Sequence[Price], offers: Sequence[Price], system: System, kind: str) -> Price:
+def _cheapest(fitting: Sequence[Price], offers: Sequence[Price], system: System, kind: str, file: Any = None) -> Price:
     """The system's own offer of a kind, or else the cheapest."""
     if not fitting:
         named = [name for name, kinds in _OFFERS.items() if any(offer.kind in kinds for offer in offers)]
         raise InputError(
-            f"price_kind={kind}: the catalogue has no such offer of {system.device.id}; give its USD an hour as price"
-            + (f", or a kind that it has: {', '.join(named)}" if named else ""),
+            f"price_kind={kind}: {'the catalogue' if file is None else file} has no such offer of {system.device.id}; "
+            "give its USD an hour as price" + (f", or a kind that it has: {', '.join(named)}" if named else ""),
             fields=["price_kind"],
         )
     return next((offer for offer in fitting if offer.id == system.price), fitting[0])

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from hardware.catalogue import id_of, locate
 from hardware.errors import InputError
-from hardware.reading import build, is_path, read_mapping
+from hardware.fields import Unit
+from hardware.reading import build, is_document, is_path, read_mapping
 from hardware.sheet import NO_FLAG
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
@@ -48,7 +49,8 @@ def _shipped_stack(path: Path) -> Stack:
 def load_model(name: str | Path | Mapping[str, Any] | Model) -> Model:
     """Load an architecture: by name, from a file of ours or a Hugging Face ``config.json``, or pass one through.
 
-    A mapping with the key ``base`` changes fields of a known model.
+    A JSON file that gives `layers` is one of ours, as the catalogue prints it. A mapping with the key ``base`` changes
+    fields of a known model.
 
     Raises
     ------
@@ -69,10 +71,10 @@ def load_model(name: str | Path | Mapping[str, Any] | Model) -> Model:
         base = load_model(changes.pop("base")).model_dump(exclude_unset=True) if "base" in changes else {}
         return build(Model, {**base, **changes})
     path = locate(_ROOT, "model", name)
-    if path.suffix == ".json":
+    if path.suffix == ".json" and "layers" not in (config := read_mapping(path)):
         from simulator.specs.huggingface import from_config
 
-        return from_config(read_mapping(path), path)
+        return from_config(config, path)
     return _shipped_model(path) if path.parent == _ROOT / "models" else _model(path)
 
 
@@ -99,21 +101,37 @@ class ScenarioFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     title: str | None = None
+    """What the answer is headed with."""
     model: str | dict[str, Any]
+    """A model's name or file, or fields that change one: `{base: bert-large, objective: span}`."""
     system: str | None = None
-    """A plain host of the profile's device where a profile is given, else it must be."""
-    devices: Annotated[int, NO_FLAG] | None = None
+    """A system's name or file, or a device's, which means a plain host of it; it may be left out where a profile is
+    given, which means a plain host of the profile's device."""
+    devices: Annotated[int, NO_FLAG, Unit("device")] | None = None
+    """Number of devices; what the system usually has unless given."""
     stack: str | None = None
+    """The software: a stack's name or file; the usual one for the model and the system unless given."""
     plan: Plan = Plan()
+    """How the run is split; what is left open is chosen."""
     workload: Workload = Workload()
-    price: Annotated[float, NO_FLAG] | str | None = None
+    """What is trained on; what is left open is as the model was published."""
+    price: Annotated[float, NO_FLAG, Unit("USD/h")] | str | None = None
+    """Price of one device: a number of USD an hour, a provider, an offer of the catalogue, or a file of offers; the
+    system's own offer or the cheapest unless given."""
     grid: str | None = None
+    """Whose electricity: a grid of the catalogue; the world's unless given."""
     overhead: str | None = None
+    """Power usage effectiveness: a kind of data centre of the catalogue; the default one unless given."""
     constants: str | None = None
+    """A file that capsim fit wrote, or none for the constants of the catalogue alone."""
     profile: str | None = None
+    """A measured profile: its name, or a file that capsim calibrate wrote."""
     price_kind: PriceKind | None = None
+    """On which terms devices are had; any unless given."""
     ownership: Ownership = Ownership()
+    """What an owned device costs."""
     reliability: Reliability = Reliability()
+    """How often a run is interrupted, and what it does about it."""
 
 
 def load_scenario(name: str | Path) -> ScenarioFile:
@@ -142,6 +160,8 @@ def _relative(scenario: ScenarioFile, path: Path) -> ScenarioFile:
         model = {key: near(value) if key == "base" else value for key, value in model.items()}
     named = ("system", "stack", "constants", "profile")
     moved = {name: near(getattr(scenario, name)) for name in named} | {"model": near(model)}
+    if is_document(scenario.price):
+        moved["price"] = near(scenario.price)
     return scenario.model_copy(update={field: name for field, name in moved.items() if name is not None})
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from hardware.fields import Unit
 from hardware.sheet import NO_FLAG, Name, Sheet, Words
 from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
@@ -27,6 +28,10 @@ from simulator.specs.parts import (
 
 Size = Annotated[int, Field(ge=1, le=10_000_000), NO_FLAG]
 Few = Annotated[int, Field(ge=0, le=100_000), NO_FLAG]
+Tokens = Annotated[Size, Unit("token")]
+Width = Annotated[Size, Unit("element")]
+Heads = Annotated[Size, Unit("head")]
+Experts = Annotated[Size, Unit("expert")]
 Bias = Literal["qkv", "attention_output", "feed_forward", "normalisation", "head"]
 FeedForward = Literal["plain", "gated"]
 Objective = Literal["causal", "mlm", "seq2seq", "classification", "span"]
@@ -35,12 +40,16 @@ Objective = Literal["causal", "mlm", "seq2seq", "classification", "span"]
 class Training(Sheet):
     """The workload that the model was published with; the default where a user gives none."""
 
-    sequence_length: Size
-    target_length: Size | None = None
+    sequence_length: Tokens
+    """Tokens of a sequence."""
+    target_length: Tokens | None = None
     """Tokens of a target sequence, of encoder-decoder models."""
-    global_batch: Size
-    tokens: Annotated[float, Field(gt=0, le=1e18), NO_FLAG] | None = None
-    steps: Size | None = None
+    global_batch: Annotated[Size, Unit("sequence")]
+    """Sequences of one optimizer step."""
+    tokens: Annotated[float, Field(gt=0, le=1e18), NO_FLAG, Unit("token")] | None = None
+    """Tokens of the whole run, padding included."""
+    steps: Annotated[Size, Unit("step")] | None = None
+    """Optimizer steps of the whole run, where tokens are not given."""
 
 
 class LayerKind(NamedTuple):
@@ -55,67 +64,97 @@ class Model(Sheet):
     """A transformer architecture."""
 
     id: Name
+    """The word that names the model."""
     name: Words
+    """Name in full."""
     family: Name
+    """Models of one family share their form, such as bert, gpt or llama."""
     kind: Literal["encoder", "decoder", "encoder-decoder"]
+    """Which towers it has; a decoder's attention is causal."""
     objective: Objective
     """What the head does: predict masked tokens, the next token, a target sequence, a class, or a span."""
-    layers: Size
-    """Of the encoder where there are two towers."""
-    decoder_layers: Size | None = None
-    hidden_size: Size
-    attention_heads: Size
-    key_value_heads: Size | None = None
-    head_size: Size | None = None
-    feed_forward_size: Size
+    layers: Annotated[Size, Unit("layer")]
+    """Transformer layers; of the encoder where there are two towers."""
+    decoder_layers: Annotated[Size, Unit("layer")] | None = None
+    """Layers of the decoder of an encoder-decoder, which needs it."""
+    hidden_size: Width
+    """Width of the residual stream."""
+    attention_heads: Heads
+    """Query heads of a layer."""
+    key_value_heads: Heads | None = None
+    """Key and value heads of a layer (grouped-query attention); as many as query heads unless given."""
+    head_size: Width | None = None
+    """Width of one attention head; hidden_size / attention_heads unless given."""
+    feed_forward_size: Width
+    """Width of the feed-forward layer."""
     feed_forward: FeedForward = "plain"
+    """Whether the feed-forward layer has one projection into it, or a second one that gates the first (SwiGLU)."""
     activation: Literal["gelu", "relu", "silu"] = "gelu"
+    """Activation function of the feed-forward layer."""
     block: Literal["serial", "parallel"] = "serial"
     """Whether attention and feed-forward layer follow each other or read the same normalised input."""
     normalisation: Literal["layernorm", "rmsnorm"] = "layernorm"
+    """Kind of normalisation."""
     norm_position: Literal["pre", "post"] = "pre"
-    norms_per_layer: Annotated[int, Field(ge=1, le=4), NO_FLAG] | None = None
-    """Two in a serial and one in a parallel block, unless given."""
+    """Whether attention and feed-forward layer normalise their input, or the sum after them (BERT)."""
+    norms_per_layer: Annotated[int, Field(ge=1, le=4), NO_FLAG, Unit("norm")] | None = None
+    """Normalisations of a layer; two in a serial and one in a parallel block, unless given."""
     biases: tuple[Bias, ...] = ()
+    """Which parts have biases."""
     dropout: bool = False
     """Whether training drops activations and attention probabilities."""
     positions: Literal["learned", "rotary", "alibi", "relative-buckets", "transformer-xl", "none"] = "learned"
-    position_rows: Few = 0
+    """How positions are encoded."""
+    position_rows: Annotated[Few, Unit("row")] = 0
     """Rows of a learned position table, or buckets of relative positions."""
-    sliding_window: Size | None = None
+    sliding_window: Annotated[Size, Unit("position")] | None = None
     """Keys that a query sees at most; all unless given."""
-    window_pattern: tuple[Size | None, ...] = ()
+    window_pattern: tuple[Annotated[Size, Unit("position")] | None, ...] = ()
     """Windows of successive layers, repeated to the last layer, where they differ: null for one that sees all keys."""
-    token_types: Few = 0
-    vocabulary_size: Size
-    embedding_size: Size | None = None
+    token_types: Annotated[Few, Unit("row")] = 0
+    """Rows of the token-type table (BERT has two)."""
+    vocabulary_size: Annotated[Size, Unit("row")]
+    """Rows of the embedding table."""
+    embedding_size: Width | None = None
     """Width of the embedding table, where a linear map leads from it to the hidden size (ALBERT)."""
     embedding_norm: bool = False
+    """Whether the embedding is normalised (BERT, BLOOM)."""
     tied_head: bool = True
+    """Whether the vocabulary head uses the embedding table instead of one of its own."""
     head_transform: bool = False
     """Whether a linear map, an activation and a normalisation stand before the vocabulary head (BERT)."""
     pooler: bool = False
     """Whether pretraining also classifies the pooled first token (next sentence, sentence order)."""
-    classes: Size = 2
-    mask_rate: Annotated[float, Field(gt=0, le=1), NO_FLAG] = 0.15
+    classes: Annotated[Size, Unit("label")] = 2
+    """Classes that a classification tells apart."""
+    mask_rate: Annotated[float, Field(gt=0, le=1), NO_FLAG, Unit("1")] = 0.15
     """Share of tokens that masked-language modelling predicts."""
     shared_layers: bool = False
     """Whether all layers use one set of parameters (ALBERT)."""
-    experts: Size = 1
-    experts_per_token: Size = 1
-    shared_experts: Few = 0
-    expert_feed_forward_size: Size | None = None
+    experts: Experts = 1
+    """Experts of a layer that has them; 1 means none."""
+    experts_per_token: Experts = 1
+    """Experts that a token is routed to."""
+    shared_experts: Annotated[Few, Unit("expert")] = 0
+    """Experts that every token passes besides."""
+    expert_feed_forward_size: Width | None = None
+    """Width of an expert; feed_forward_size unless given."""
     expert_feed_forward: FeedForward | None = None
-    expert_period: Size = 1
+    """Whether experts are plain or gated; as feed_forward unless given."""
+    expert_period: Annotated[Size, Unit("layer")] = 1
     """Every how many layers one has experts."""
-    dense_layers_first: Few = 0
+    dense_layers_first: Annotated[Few, Unit("layer")] = 0
     """Layers at the beginning that have no experts, whatever the period."""
     training: Training
-    published_parameters: Annotated[float, Field(gt=0, le=1e16), NO_FLAG] | None = None
-    published_parameters_tolerance: Annotated[float, Field(gt=0, le=0.2), NO_FLAG] = 0.01
-    """Relative; wide where a source rounds or counts without embeddings."""
+    """The workload that the model was published with; the default where a user gives none."""
+    published_parameters: Annotated[float, Field(gt=0, le=1e16), NO_FLAG, Unit("parameter")] | None = None
+    """Parameters as published; a test compares those that capsim counts."""
+    published_parameters_tolerance: Annotated[float, Field(gt=0, le=0.2), NO_FLAG, Unit("1")] = 0.01
+    """Relative tolerance of that comparison; wide where a source rounds or counts without embeddings."""
     source: Words | None = None
+    """Where the sizes come from, in words."""
     note: Words | None = None
+    """Anything a reader should know of the model."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

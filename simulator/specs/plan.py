@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from hardware.classes import Precision
 from hardware.errors import InputError, shown
+from hardware.fields import Also, Unit
 from hardware.sheet import NO_FLAG, Sheet
 from simulator.formulas.typing import Num
 from simulator.specs.model import Model
@@ -19,6 +20,8 @@ from simulator.specs.stack import Optimizer, Recompute, Sharding, Stack
 from simulator.specs.workload import Workload
 
 Degree = Annotated[int, Field(ge=1, le=1_000_000), NO_FLAG]
+Ranks = Annotated[Degree, Unit("rank")]
+Stages = Annotated[Degree, Unit("stage")]
 Schedule = Literal["1f1b", "gpipe", "interleaved", "zero-bubble"]
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 """The simplest first."""
@@ -43,36 +46,45 @@ SHARDS: dict[str, tuple[float, float, float]] = {
 class Plan(Sheet):
     """A split of the run. What is not given is chosen, and the answer says so."""
 
-    dp: Degree | None = None
+    dp: Ranks | None = None
     """Data-parallel replicas."""
-    tp: Degree | None = None
+    tp: Ranks | None = None
     """Tensor-parallel ranks."""
-    pp: Degree | None = None
+    pp: Stages | None = None
     """Pipeline stages."""
-    virtual_stages: Degree | None = None
+    virtual_stages: Stages | None = None
     """Chunks of layers of one device in an interleaved pipeline."""
-    cp: Degree | None = None
+    cp: Ranks | None = None
     """Context-parallel ranks, which share a sequence."""
-    ep: Degree | None = None
+    ep: Ranks | None = None
     """Expert-parallel ranks, out of the data-parallel ones."""
     sequence_parallel: bool | None = None
     """Whether tensor-parallel ranks also share the tokens of normalisations and dropouts."""
     sharding: Sharding | None = None
-    sharding_group: Degree | None = None
+    """What replicas share: nothing, optimizer states (zero1), gradients too (zero2), parameters too (zero3), or all of
+    it inside groups (hybrid)."""
+    sharding_group: Ranks | None = None
     """Ranks that share parameters under hybrid sharding, or optimizer states under ZeRO-1; all unless given."""
-    micro_batch: Degree | None = None
+    micro_batch: Annotated[Degree, Unit("sequence")] | None = None
     """Sequences of one forward pass."""
     schedule: Schedule | None = None
+    """Order of the micro-batches in a pipeline."""
     recompute: Recompute | None = None
+    """What the backward pass computes again instead of keeping: nothing, attention (selective), or layers (full)."""
     precision: Precision | None = None
+    """Number format of matrix products."""
     parameters_in_fp32: bool | None = None
+    """Whether the model holds its parameters in fp32 and casts them for each product (autocast)."""
     gradients_in_fp32: bool | None = None
+    """Whether gradients are kept and summed in fp32."""
     master_weights: bool | None = None
+    """Whether the optimizer holds an fp32 copy of 16-bit parameters."""
     optimizer: Optimizer | None = None
+    """Optimizer; its states go into memory, its passes into time."""
     offload_optimizer: bool | None = None
     """Whether optimizer states live in the host's memory."""
-    placement: tuple[Axis, ...] | None = None
-    """Axes from the innermost, whose ranks are neighbours, to the outermost."""
+    placement: Annotated[tuple[Axis, ...] | None, Also(str, "words with hyphens, such as tp-cp-dp-pp")] = None
+    """Axes from the innermost, whose ranks are neighbours, to the outermost; each once."""
 
     @field_validator("placement", mode="before")
     @classmethod

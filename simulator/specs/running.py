@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
+from hardware.fields import Also
 from hardware.quantity import Bandwidth, EnergyPrice, EventRate, Lifetime, Money, Seconds
 from hardware.sheet import Sheet
 
@@ -27,21 +28,22 @@ class Reliability(Sheet):
     preemption_rate: EventRate | None = None
     """How often a spot offer of one device is taken back."""
     restart: Seconds | None = None
-    """From an interruption to the first new step."""
+    """Time from an interruption to the first new step."""
     checkpoint_every: Seconds | None = None
     """Work between checkpoints; Daly's optimum unless given."""
     storage_bandwidth: Bandwidth | None = None
-    """At which all devices together write a checkpoint."""
+    """Rate at which all devices together write a checkpoint."""
 
 
 class Ownership(Sheet):
     """What an owned device costs; what is not given comes from the catalogue, but for the price."""
 
-    purchase_price: Annotated[Money | None, BeforeValidator(_in_dollars)] = None
-    """Of one device with its share of host and network."""
+    purchase_price: Annotated[Money | None, BeforeValidator(_in_dollars), Also(float, "a number of USD")] = None
+    """Price of one device with its share of host and network."""
     lifetime: Lifetime | None = None
-    """Over which that price is spread."""
+    """Time over which that price is spread."""
     electricity: EnergyPrice | None = None
+    """Price of electricity."""
 
     @property
     def given(self) -> dict[str, float]:

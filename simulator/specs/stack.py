@@ -8,12 +8,13 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field
 
 from hardware.classes import Precision
-from hardware.quantity import Bytes, Seconds
-from hardware.sheet import NO_FLAG, Name, NotNegative, Positive, Sheet, Words
+from hardware.fields import Unit
+from hardware.quantity import Bytes, BytesOrNone, Seconds
+from hardware.sheet import NO_FLAG, Name, NotNegative, Ratio, Sheet, Words
 from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
 
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NO_FLAG]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NO_FLAG, Unit("1")]
 Sharding = Literal["none", "zero1", "zero2", "zero3", "hybrid"]
 Recompute = Literal["none", "selective", "full"]
 Optimizer = Literal["adamw", "lamb", "sgd", "adafactor", "adam-8bit"]
@@ -26,13 +27,20 @@ class Defaults(Sheet):
     """What a plan is under this stack where the user leaves it open."""
 
     precision: Precision
+    """Number format of matrix products."""
     sharding: Sharding = "none"
+    """What replicas share: nothing, optimizer states (zero1), gradients too (zero2), parameters too (zero3), or all of
+    it inside groups (hybrid)."""
     recompute: Recompute = "none"
+    """What the backward pass computes again instead of keeping: nothing, attention (selective), or layers (full)."""
     sequence_parallel: bool = False
+    """Whether tensor-parallel ranks also share the tokens of normalisations and dropouts."""
     optimizer: Optimizer = "adamw"
+    """Optimizer."""
     parameters_in_fp32: bool = False
     """Whether the model holds its parameters in fp32 and casts them for each product (autocast)."""
     gradients_in_fp32: bool = False
+    """Whether gradients are kept and summed in fp32."""
     master_weights: bool = True
     """Whether the optimizer holds an fp32 copy of 16-bit parameters."""
 
@@ -58,32 +66,38 @@ class Stack(Sheet):
     """A training framework with its kernels."""
 
     id: Name
+    """The word that names the stack."""
     name: Words
+    """Name in full."""
     family: Name = "other"
     """Stacks of one family share code and habits; a fit lets them share what it learns."""
     timed_as: Name | None = None
     """The stack whose fitted constants it shares, where the two differ in memory only."""
     platform: Literal["gpu", "tpu", "cpu"]
+    """Kind of device that it runs on."""
     axes: tuple[Literal["dp", "tp", "pp", "cp", "ep"], ...]
     """Kinds of parallelism that it offers."""
     attention: Literal["unfused", "fused"]
-    attention_efficiency: Positive = 1.0
+    """Whether attention writes its scores to memory, or is one kernel (FlashAttention)."""
+    attention_efficiency: Ratio = 1.0
     """Rate of its attention kernel over the device class's."""
     portable_attention: bool = False
     """Whether its attention kernel was written for the generation before Hopper (FlashAttention-2)."""
-    eager: NotNegative = 1.0
+    eager: Annotated[NotNegative, Unit("1")] = 1.0
     """How much of the memory traffic and of the kernels that fusion avoids is nevertheless done: 0 fused, 1 eager."""
     fused_softmax: bool = False
     """Whether scaling, mask and softmax of unfused attention are one kernel, however eager the rest is."""
-    loss_passes: NotNegative = 5.0
+    loss_passes: Annotated[NotNegative, Unit("pass")] = 5.0
     """Times that logits cross memory in fp32 beside those of a fused cross-entropy, forward and backward."""
     fused_qkv: bool = True
+    """Whether queries, keys and values are one product instead of three."""
     launch: Seconds
     """Host time of one kernel launch."""
     step_overhead: Seconds = 0.0
     """Host time of a step beside launches: data, logging, loss scaling."""
     overlap: Overlap = Overlap()
-    reduction_efficiency: Positive = 1.0
+    """What communication hides behind compute."""
+    reduction_efficiency: Ratio = 1.0
     """Rate of its reduction of gradients over that of the collective alone: buckets, copies, coordination of ranks."""
     reduces_each_micro_batch: bool = False
     """Whether gradients are reduced after every micro-batch instead of once a step."""
@@ -101,14 +115,14 @@ class Stack(Sheet):
     """Whether padding is taken out before the model runs."""
     drops_unused_recompute: bool = False
     """Whether the compiler leaves out of a recomputation the products whose result the backward pass does not need."""
-    optimizer_passes: Positive = 1.0
+    optimizer_passes: Ratio = 1.0
     """Memory traffic of the optimizer over that of one fused kernel."""
-    optimizer_kernels: NotNegative = 4.0
+    optimizer_kernels: Annotated[NotNegative, Unit("kernel")] = 4.0
     """Kernels of an optimizer step for each layer: few where tensors are updated together, hundreds where not."""
     autocast: bool = False
     """Whether, where the model holds fp32 and computes in 16 bits, residual stream, normalisations and softmax stay in
     fp32 and every weight is kept in 16 bits besides (torch.autocast)."""
-    activation_copies: NotNegative = 0.0
+    activation_copies: Annotated[NotNegative, Unit("copy")] = 0.0
     """Tensors as wide as the feed-forward layer that its activation function keeps beside its input where it is written
     in single operations: both factors of its product instead of the input alone."""
     fused_gate: bool = False
@@ -123,20 +137,24 @@ class Stack(Sheet):
     layers."""
     keeps_logits: bool = True
     """Whether all logits exist at once; not so where the loss is computed from hidden states piece by piece."""
-    logit_copies: NotNegative = 2.0
+    logit_copies: Annotated[NotNegative, Unit("copy")] = 2.0
     """Copies of the logits in fp32 that exist beside the kept one while the loss runs backward."""
-    optimizer_copies: NotNegative = 0.0
+    optimizer_copies: Annotated[NotNegative, Unit("copy")] = 0.0
     """Copies in fp32 that an optimizer step makes of what it updates: gradients cast, results between kernels."""
-    communication_buffers: Bytes = 0.0
+    communication_buffers: BytesOrNone = 0.0
     """Buckets through which gradients are reduced and parameters gathered, held for the whole run."""
     runtime_memory: Bytes
     """What driver, runtime and libraries hold on a device."""
     fragmentation: Share = 0.05
     """Share of allocated memory that the allocator reserves beyond it."""
     defaults: Defaults
+    """What a plan is under this stack where the user leaves it open."""
     source: Words
+    """Where the constants come from, in words."""
     seen: Literal["primary", "secondary", "derived", "recalled"]
+    """How they were seen: in the author's own text, in a quotation of it, by arithmetic, or from memory only."""
     note: Words | None = None
+    """Anything a reader should know of the stack."""
 
     def columns(self) -> Stacks:
         """The stack as numbers."""

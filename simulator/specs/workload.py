@@ -9,29 +9,32 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from hardware.errors import InputError
+from hardware.fields import Unit
 from hardware.sheet import NO_FLAG, Sheet
 from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
-from simulator.specs.model import Model, Size
+from simulator.specs.model import Model, Size, Tokens
 
-Amount = Annotated[float, Field(ge=1, le=1e18, allow_inf_nan=False), NO_FLAG]
+Amount = Annotated[float, Field(ge=1, le=1e18, allow_inf_nan=False), NO_FLAG, Unit("token")]
 
 
 class Workload(Sheet):
     """The data of a training run; what is not given comes from the model's published training."""
 
-    sequence_length: Size | None = None
-    target_length: Size | None = None
+    sequence_length: Tokens | None = None
+    """Tokens of a sequence, padding included."""
+    target_length: Tokens | None = None
     """Tokens of a target sequence, of encoder-decoder models."""
-    effective_tokens: Annotated[float, Field(ge=1, le=10_000_000), NO_FLAG] | None = None
+    effective_tokens: Annotated[float, Field(ge=1, le=10_000_000), NO_FLAG, Unit("token")] | None = None
     """Mean number of real tokens a sequence, where sequences are padded; all of them unless given."""
-    predictions: Size | None = None
+    predictions: Annotated[Size, Unit("position")] | None = None
     """Masked positions of a sequence that the head predicts; the model's mask rate unless given."""
-    global_batch: Size | None = None
+    global_batch: Annotated[Size, Unit("sequence")] | None = None
     """Sequences of one optimizer step."""
     tokens: Amount | None = None
     """Tokens of the whole run, padding included."""
-    steps: Size | None = None
+    steps: Annotated[Size, Unit("step")] | None = None
+    """Optimizer steps of the whole run; give this or tokens."""
 
     @model_validator(mode="after")
     def _one_total(self) -> Self:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hardware import catalogue
 from hardware.errors import InputError, unknown
-from hardware.reading import is_path
+from hardware.reading import is_document, is_path
 from hardware.sheet import Sheet
 from hardware.spec import Figure
 from simulator.specs import loading
@@ -184,9 +184,16 @@ def data(kind: str | None, name: str | None) -> Any:
     if kind is None:
         return {word: len(found.names()) for word, found in _kinds().items()}
     found = _kind(kind)
+    if _is_offers(kind.lower(), name):
+        return [_entry(offer) for offer in catalogue.load_prices(str(name))]
     if name is not None:
         return _entry(_load(kind.lower(), found, name))
     return [_entry(found.load(known)) for known in found.names()]
+
+
+def _is_offers(kind: str, name: str | None) -> bool:
+    """Whether a name means a file of offers of one's own, which may hold several."""
+    return kind == "prices" and is_document(name)
 
 
 def _load(kind: str, found: _Part, name: str) -> Any:
@@ -199,15 +206,8 @@ def _load(kind: str, found: _Part, name: str) -> Any:
 
 
 def _entry(entry: Any) -> dict[str, Any]:
-    """One entry as plain data: each figure with its source where it names one."""
-    if not isinstance(entry, Sheet):
-        return dict(entry.model_dump(mode="json"))
-    shown = entry.shown()
-    figures: dict[str, Any] = {}
-    for name, _, provenance in entry.figures():
-        plain = shown[name]
-        figures[name] = plain if provenance is None else {"value": plain, **provenance.model_dump(exclude_none=True)}
-    return figures
+    """One entry as its file holds it: quantities with their unit, each figure with its source where it names one."""
+    return entry.written() if isinstance(entry, Sheet) else dict(entry.model_dump(mode="json"))
 
 
 def show(kind: str | None, name: str | None) -> None:
@@ -222,8 +222,8 @@ def show(kind: str | None, name: str | None) -> None:
         )
         console.print(_table(listed, console.width))
         console.print("capsim catalogue PART lists one, capsim catalogue PART NAME shows the source of every figure.")
-    elif name is None:
-        found = rows(kind)
+    elif name is None or _is_offers(kind, name):
+        found = rows(kind) if name is None else [row.of_price(offer) for offer in catalogue.load_prices(name)]
         console.print(_table(found, console.width))
         recalled = any("°" in cell for row in found for cell in row.values())
         told = "A figure with ° is only recalled; the others were read or derived." if recalled else ""

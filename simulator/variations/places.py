@@ -163,7 +163,7 @@ def _with(root: str, sheet: Sheet, figures: Mapping[str, Any]) -> Sheet:
     changed = {name: figure for name, figure in figures.items() if figure != before[name]}
     if not changed:
         return sheet
-    document = _document(sheet, sheet.model_dump(mode="json", exclude_unset=True))
+    document = sheet.written(given=True)
     for name, figure in changed.items():
         _put(document, name, figure)
     try:
@@ -172,17 +172,6 @@ def _with(root: str, sheet: Sheet, figures: Mapping[str, Any]) -> Sheet:
         text, location = sentence(error, lambda _: field_names(type(sheet)))
         raised = WrongValueError if ".".join(map(str, location)) in changed else InputError
         raise raised(f"{root}.{text}" if location else text) from None
-
-
-def _document(sheet: Sheet, written: dict[str, Any]) -> dict[str, Any]:
-    """A sheet as a file would hold it, each figure with its source."""
-    for name, value in written.items():
-        inner = getattr(sheet, name)
-        if isinstance(inner, Sheet):
-            written[name] = _document(inner, value)
-        elif name in sheet.provenance:
-            written[name] = {"value": value, **sheet.provenance[name].model_dump()}
-    return written
 
 
 def _put(document: dict[str, Any], name: str, figure: Any) -> None:

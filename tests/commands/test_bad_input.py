@@ -194,7 +194,7 @@ def test_what_is_no_number(capsim: Capsim, option: str, value: str) -> None:
         (["catalogue", ""], ["unknown part of the catalogue ''; known: devices, systems"]),
         (["catalogue", "devices", "a100"], ["unknown device 'a100'; did you mean a100-"]),
         (["catalogue", "devices", "none.yaml"], ["none.yaml: cannot be read"]),
-        (["catalogue", "prices", "none.yaml"], ["unknown price 'none.yaml'"]),
+        (["catalogue", "prices", "none.yaml"], ["none.yaml: cannot be read"]),
         (["catalogue", "grids", "a/b"], ["unknown grid 'a/b'"]),
         (["catalogue", "measurements", "100000"], ["unknown measurement '100000'"]),
         (["catalogue", "measurements", "x.yaml"], ["unknown measurement 'x.yaml'"]),

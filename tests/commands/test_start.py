@@ -43,10 +43,12 @@ def _command(*arguments: str) -> str:
         _command(*_ESTIMATE, "--json"),
         _command("catalogue", "devices"),
         _command("claims"),
+        _command("schema", "system"),
+        _command("schema", "runs", "--json"),
         _command("rent", "bert-large", "--systems", "rtx-3090"),
         "import simulator; simulator.rent, simulator.search, simulator.sweep",
     ],
-    ids=["package", "catalogue", "table", "json", "devices", "claims", "rent", "searches"],
+    ids=["package", "catalogue", "table", "json", "devices", "claims", "schema", "json schema", "rent", "searches"],
 )
 def test_nothing_heavy_is_loaded(program: str) -> None:
     assert not _loaded_by(program) & _HEAVY

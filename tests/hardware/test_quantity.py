@@ -166,7 +166,7 @@ def test_a_wrong_quantity_says_what_would_be_valid(text: Any, dimension: str, fr
         (80 * 2.0**30, "memory size", "80 GiB"),
         (312e12, "compute rate", "312 TFLOP/s"),
         (1.1e18, "compute rate", "1.1 EFLOP/s"),
-        (0.0, "time", "0 ns"),
+        (0.0, "time", "0 s"),
         (2.5e-6, "time", "2.5 us"),
         (0.004, "time", "4 ms"),
         (350.0, "power", "350 W"),

@@ -11,10 +11,13 @@ from pathlib import Path
 from hardware.catalogue import load_profile, names
 from simulator.evidence.validation import validate
 from simulator.terminal.evidence import markdown
+from simulator.terminal.files.tables import overview, page
 from simulator.terminal.profile import markdown as of_profiles
 
 README = Path(__file__).parents[2] / "README.md"
 CALIBRATION = README.parent / "docs" / "calibration.md"
+FILES = README.parent / "docs" / "files.md"
+FIELDS = README.parent / "docs" / "fields.md"
 _BLOCK = r"(?P<head><!-- example: {name} -->\n```\n).*?(?P<tail>```\n<!-- end -->)"
 _COMMANDS = {
     "cli": ["estimate", "bert-large", "--system", "dgx-a100-640gb", "--seq-len", "128", "--global-batch", "512"],
@@ -51,6 +54,11 @@ def with_profiles(text: str) -> str:
     return _with_table(text, "profiles", of_profiles([load_profile(name) for name in names("profiles")]))
 
 
+def with_kinds(text: str) -> str:
+    """The page on files with the kinds that there are."""
+    return _with_table(text, "kinds", overview())
+
+
 def rewritten(text: str) -> str:
     """The page with what the commands print now, and the table of errors."""
     text = _with_table(text, "evidence", markdown(validate()) + "\n")
@@ -71,3 +79,5 @@ def python_example() -> str:
 if __name__ == "__main__":
     README.write_text(rewritten(README.read_text()))
     CALIBRATION.write_text(with_profiles(CALIBRATION.read_text()))
+    FILES.write_text(with_kinds(FILES.read_text()))
+    FIELDS.write_text(page())

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.published.readme import CALIBRATION, README, python_example, rewritten, with_profiles
+from hardware.catalogue import load_prices, load_system
+from simulator.corpus import runs
+from simulator.specs.loading import load_model, load_scenario
+from simulator.terminal.files.tables import page
+from tests.published.readme import (
+    CALIBRATION,
+    FIELDS,
+    FILES,
+    README,
+    python_example,
+    rewritten,
+    with_kinds,
+    with_profiles,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,6 +33,31 @@ def test_what_commands_print_is_what_the_page_shows() -> None:
 def test_errors_of_profiles_are_those_that_the_profiles_hold() -> None:
     text = CALIBRATION.read_text()
     assert with_profiles(text) == text, "run: python -m tests.published.readme"
+
+
+def test_the_kinds_of_files_are_those_that_there_are() -> None:
+    text = FILES.read_text()
+    assert with_kinds(text) == text, "run: python -m tests.published.readme"
+
+
+def test_the_page_of_fields_is_what_the_schema_says() -> None:
+    assert FIELDS.read_text() == page(), "run: python -m tests.published.readme"
+
+
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", FILES.read_text(), re.S))
+def test_files_of_the_documentation_are_read(block: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(block)
+    if block.startswith("- "):
+        assert runs.load([path])
+    elif "provider:" in block:
+        assert load_prices(path)
+    elif "hidden_size:" in block:
+        assert load_model(path)
+    elif "devices_per_node:" in block:
+        assert load_system(path)
+    else:
+        assert load_scenario(path)
 
 
 def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -110,7 +110,7 @@ _PLAN: dict[str, Any] = {
     "placement": _text("--placement", "Axes from the innermost, such as tp-cp-dp-pp."),
 }
 _MONEY: dict[str, Any] = {
-    "price": _text("--price", "USD an hour of a device, a provider, or an offer."),
+    "price": _text("--price", "USD an hour, a provider, an offer, or a file of offers."),
     "price_kind": _text("--price-kind", "on-demand, spot, reserved or owned."),
     "grid": _text("--grid", "Whose electricity."),
     "overhead": _text("--overhead", "Power usage effectiveness of the site."),
