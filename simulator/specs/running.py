@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-
-from pydantic import BeforeValidator
+from typing import Literal
 
 from hardware.quantity import Bandwidth, EnergyPrice, EventRate, Lifetime, Money, Seconds
 from hardware.spec import Sheet
 
 PriceKind = Literal["on-demand", "spot", "reserved", "owned"]
-
-
-def _in_dollars(value: Any) -> Any:
-    """Read a bare number as USD; there is no other currency to confuse it with."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    is_digits = isinstance(value, str) and value.strip()[-1:].isdecimal()
-    return f"{value} USD" if is_number or is_digits else value
 
 
 class Reliability(Sheet):
@@ -37,7 +28,7 @@ class Reliability(Sheet):
 class Ownership(Sheet):
     """What an owned device costs; what is not given comes from the catalogue, but for the price."""
 
-    purchase_price: Annotated[Money | None, BeforeValidator(_in_dollars)] = None
+    purchase_price: Money | None = None
     """Of one device with its share of host and network."""
     lifetime: Lifetime | None = None
     """Over which that price is spread."""
