@@ -366,6 +366,7 @@ _WIDGETS = {
     "several": _several,
     "whole": _type,
     "amount": _type,
+    "money": _type,
     "text": _type,
     "flag": _flag,
 }

@@ -1,7 +1,8 @@
 """Quantities written with their unit, "80 GiB" or "312 TFLOP/s", parsed to SI floats.
 
 A figure without a unit, or with the unit of something else, is refused: a factor of 8 between bit and byte or of
-1.07 between GB and GiB is the commonest silent error of capacity planning.
+1.07 between GB and GiB is the commonest silent error of capacity planning. Only money may do without: it is in USD.
+The numbers themselves are those of `hardware.amounts`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Annotated, Any
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import core_schema
 
+from hardware.amounts import LONGEST, SCALES, UNSIGNED, times
 from hardware.errors import shown
 
 _METRIC = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
@@ -46,11 +48,49 @@ UNITS: dict[str, dict[str, float]] = {
     "frequency": _scaled("Hz", _METRIC),
     "event rate": {"/h": 1 / 3600.0, "/d": 1 / 86400.0, "/year": 1 / 31557600.0},
     "lifetime": {"years": 31557600.0, "months": 2629800.0},
+    "deadline": {
+        "d": 86400.0,
+        "weeks": 604800.0,
+        "months": 2629800.0,
+        "years": 31557600.0,
+        "h": 3600.0,
+        "min": 60.0,
+        "s": 1.0,
+    },
     "price": {"USD/h": 1 / 3600.0},
     "sum of money": {"USD": 1.0, "kUSD": 1e3},
     "energy price": {"USD/kWh": 1 / 3.6e6, "USD/MWh": 1 / 3.6e9},
     "carbon intensity": {"kgCO2e/kWh": 1 / 3.6e6, "gCO2e/kWh": 1e-3 / 3.6e6},
 }
+_TIMES = {
+    "second": 1.0,
+    "minute": 60.0,
+    "hour": 3600.0,
+    "day": 86400.0,
+    "week": 604800.0,
+    "month": 2629800.0,
+    "year": 31557600.0,
+}
+_LONG_TIMES = UNITS["deadline"] | _TIMES | {f"{name}s": seconds for name, seconds in _TIMES.items()}
+_OTHER_UNITS: dict[str, dict[str, float]] = {
+    "memory size": {"KB": 1e3},
+    "bandwidth": {"KB/s": 1e3},
+    "time": {**_LONG_TIMES, "sec": 1.0, "m": 60.0},
+    "deadline": _LONG_TIMES,
+    "lifetime": _LONG_TIMES,
+    "event rate": {f"/{name}": 1 / seconds for name, seconds in _TIMES.items()},
+    "price": {"USD/hour": 1 / 3600.0},
+    "sum of money": {
+        f"{name}{dollars}": scale
+        for word, scale in SCALES.items()
+        for name in (word, word.upper())
+        for dollars in ("", "USD")
+    },
+}
+"""Other names of units, which are read like those above; m is no unit of a deadline, where it could be a month."""
+_BARE = {"sum of money": "USD", "price": "USD/h"}
+"""The unit of a figure that has none; there is no other currency to confuse it with."""
+_IN_DOLLARS = ("sum of money", "price", "energy price")
 _RANGES: dict[str, tuple[str, str]] = {
     "memory size": ("1 B", "1 EB"),
     "bandwidth": ("1 B/s", "1 EB/s"),
@@ -60,6 +100,7 @@ _RANGES: dict[str, tuple[str, str]] = {
     "power": ("0.001 W", "1 GW"),
     "frequency": ("1 Hz", "1 THz"),
     "event rate": ("0 /d", "1000 /d"),
+    "deadline": ("1 s", "100 years"),
     "lifetime": ("1 months", "50 years"),
     "price": ("0.000001 USD/h", "1000000 USD/h"),
     "sum of money": ("0.01 USD", "1000000 kUSD"),
@@ -76,6 +117,7 @@ _WRITTEN = {
     "power": "a power is written like '{} W'",
     "frequency": "a frequency is written like '{} MHz'",
     "event rate": "an event rate is written like '{} /d'",
+    "deadline": "a deadline is written like '{} d'",
     "lifetime": "a lifetime is written like '{} years'",
     "price": "a price is written like '{} USD/h'",
     "sum of money": "a sum of money is written like '{} USD'",
@@ -116,6 +158,7 @@ EXAMPLES = {
 """A figure of each dimension, as files have it."""
 _SHOWN = {
     "event rate": "/d",
+    "deadline": "d",
     "lifetime": "years",
     "price": "USD/h",
     "sum of money": "USD",
@@ -123,8 +166,9 @@ _SHOWN = {
     "carbon intensity": "kgCO2e/kWh",
 }
 """Dimensions that are written in one unit wherever that means the same value."""
-_NUMBER = r"[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_QUANTITY = re.compile(rf"\s*(?P<number>{_NUMBER})\s*(?P<unit>[A-Za-z/0-9]*)\s*\Z", re.ASCII)
+_QUANTITY = re.compile(
+    rf"\s*(?P<dollar>\$?)\s*(?P<number>[-+]?{UNSIGNED})\s*(?P<unit>[A-Za-z/0-9$]*(?: USD)?)\s*\Z", re.ASCII
+)
 
 
 def parse(text: Any, dimension: str, *, none: bool = False) -> float:
@@ -155,28 +199,48 @@ def parse(text: Any, dimension: str, *, none: bool = False) -> float:
     85899345920.0
     >>> parse("200 Gb/s", "bandwidth") == parse("25 GB/s", "bandwidth")
     True
+    >>> parse("$12k", "sum of money") == parse("12,000 USD", "sum of money") == parse("0.012M", "sum of money")
+    True
     >>> parse("80", "memory size")
     Traceback (most recent call last):
     ValueError: '80' has no unit; a memory size is written like '80 GB' (B, kB, MB, GB, TB, KiB, MiB, GiB)
     """
-    if isinstance(text, int | float) and not isinstance(text, bool):
-        text = shown(text)
-    match = _QUANTITY.match(text) if isinstance(text, str) and len(text) < 80 else None
-    if match is None:
-        given = "a mapping without 'value'" if isinstance(text, Mapping) else shown(text)
-        article = "an" if dimension[0] in "aeiou" else "a"
-        raise ValueError(f"{given} is not {article} {dimension}; {_form(dimension, '80')}")
-    number, unit = match["number"], match["unit"]
-    if not unit:
-        raise ValueError(f"{number!r} has no unit; {_form(dimension, number)}")
-    scale = UNITS[dimension].get(unit)
-    if scale is None:
-        raise ValueError(f"{text!r}: {unit!r} is not a unit of {dimension}; valid: {_examples(dimension)}")
-    value = _times(number, scale)
+    value = read_amount(text, dimension)
     least, most = _limits(dimension)
     if not least <= value <= most and not (none and value == 0.0):
         raise ValueError(f"{text!r} is out of range; valid: {' to '.join(_RANGES[dimension])}")
     return value
+
+
+def read_amount(text: Any, dimension: str) -> float:
+    """Read a quantity as `parse` does, however small or large it is.
+
+    Raises
+    ------
+    ValueError
+        Where the number or the unit is wrong.
+    """
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        text = shown(text)
+    match = _QUANTITY.match(text) if isinstance(text, str) and len(text) < LONGEST else None
+    if match is None or (match["dollar"] and dimension not in _IN_DOLLARS):
+        given = "a mapping without 'value'" if isinstance(text, Mapping) else shown(text)
+        article = "an" if dimension[0] in "aeiou" else "a"
+        raise ValueError(f"{given} is not {article} {dimension}; {_form(dimension, '80')}")
+    number, unit = match["number"], match["unit"].replace("$", "USD").replace(" ", "") or _BARE.get(dimension, "")
+    if not unit:
+        raise ValueError(f"{number!r} has no unit; {_form(dimension, number)}")
+    units = _units(dimension)
+    scale = units.get(f"USD{unit}" if match["dollar"] else unit) or units.get(unit)
+    if scale is None:
+        raise ValueError(f"{text!r}: {unit!r} is not a unit of {dimension}; valid: {_examples(dimension)}")
+    return times(number, scale)
+
+
+@cache
+def _units(dimension: str) -> dict[str, float]:
+    """Every name of a unit of a dimension."""
+    return _OTHER_UNITS.get(dimension, {}) | UNITS[dimension]
 
 
 @cache
@@ -184,12 +248,7 @@ def _limits(dimension: str) -> tuple[float, float]:
     """The smallest and the largest figure of a dimension in SI."""
     least, most = (limit.split() for limit in _RANGES[dimension])
     units = UNITS[dimension]
-    return _times(least[0], units[least[1]]), _times(most[0], units[most[1]])
-
-
-def _times(number: str, scale: float) -> float:
-    """A written number of units; 66.9 tera is 6.69e13, not 66900000000000.01."""
-    return float(f"{float(number.replace('_', '')) * scale:.15g}")
+    return times(least[0], units[least[1]]), times(most[0], units[most[1]])
 
 
 def _form(dimension: str, number: str) -> str:
@@ -215,7 +274,7 @@ def show(value: float, dimension: str) -> str:
     """
     if dimension in _SHOWN:
         usual, units = _SHOWN[dimension], UNITS[dimension]
-        exact = (unit for unit in (usual, *units) if _times(_digits(value, units[unit]), units[unit]) == value)
+        exact = (unit for unit in (usual, *units) if times(_digits(value, units[unit]), units[unit]) == value)
         unit = next(exact, usual)
         return f"{_digits(value, units[unit])} {unit}"
     if dimension == "time":
@@ -233,7 +292,7 @@ def _digits(value: float, unit: float) -> str:
     """A value in a unit, by the fewest digits that mean the same value."""
     for digits in (6, 9, 12):
         text = f"{value / unit:.{digits}g}"
-        if "e" not in text and _times(text, unit) == value:
+        if "e" not in text and times(text, unit) == value:
             return text
     return f"{value / unit:.15g}"
 
@@ -272,7 +331,7 @@ class Quantity:
         units = "|".join(map(re.escape, UNITS[self.dimension]))
         return {
             "type": "string",
-            "pattern": rf"^\s*{_NUMBER}\s*({units})\s*$",
+            "pattern": rf"^\s*[-+]?{UNSIGNED}\s*({units})\s*$",
             "examples": [EXAMPLES[self.dimension]],
             "x-dimension": self.dimension,
             "x-units": list(UNITS[self.dimension]),

@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticKnownError
 
+from hardware.amounts import read_number
 from hardware.fields import Unit
 
 Seen = Literal["primary", "secondary", "derived", "recalled", "unstated"]
@@ -30,10 +31,11 @@ from memory only, or without any statement."""
 
 
 def _not_a_flag(value: Any) -> Any:
-    """Refuse true and false where a number is meant: Python would take them for 1 and 0."""
+    """Refuse true and false where a number is meant: Python would take them for 1 and 0. Text is read, as 780B is."""
     if isinstance(value, bool):
         raise PydanticKnownError("float_type")
-    return value
+    read = read_number(value) if isinstance(value, str) else None
+    return value if read is None else read
 
 
 NO_FLAG = BeforeValidator(_not_a_flag)

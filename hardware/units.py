@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 _TIMES = ((86400.0 * 365.25, "years"), (86400.0, "days"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"))
 _LARGE = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
-_SUFFIXES = {"k": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
 _BINARY = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"))
 
 
@@ -57,20 +54,6 @@ def count(number: float) -> str:
         if number >= scale * 0.9995:
             return f"{digits(number / scale)}{name}"
     return digits(number)
-
-
-def read_count(text: str) -> float | None:
-    """Read a large count as people write it, the reverse of `count`; nothing where the text is no finite number.
-
-    >>> read_count("780B"), read_count("2.5e6"), read_count("1,024"), read_count("many")
-    (780000000000.0, 2500000.0, 1024.0, None)
-    """
-    scale = _SUFFIXES.get(text[-1:], 1.0)
-    try:
-        number = float((text if scale == 1.0 else text[:-1]).replace(",", "")) * scale
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def size(number: float) -> str:

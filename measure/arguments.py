@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import re
-from typing import NoReturn, get_args
+from typing import Literal, NoReturn, get_args
 
 from hardware.errors import InputError, shown
+from hardware.quantity import read_amount
 from simulator.profiling.records.record import Phase
 
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _SHORTEST, _LONGEST = 1.0, 7 * 86400.0
-_SIZES = {"": 1.0, "B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 DEFAULT_MODELS = "bert-large,palm-8b"
 PHASES: tuple[Phase, ...] = tuple(phase for phase in get_args(Phase) if phase != "collective")
 SHARED_PHASES: tuple[Phase, ...] = ("collective", "step")
@@ -114,10 +112,10 @@ def phases(option: str, text: str | None, known: tuple[Phase, ...] = PHASES) -> 
 def seconds(option: str, text: str) -> float:
     """Read a time.
 
-    >>> seconds("--budget", "10m"), seconds("--budget", "1.5h"), seconds("--budget", "90")
+    >>> seconds("--budget", "10m"), seconds("--budget", "1.5 h"), seconds("--budget", "90s")
     (600.0, 5400.0, 90.0)
     """
-    value = _read(option, text, _UNITS, "write a time such as 90s, 10m or 2h")
+    value = _read(option, text, "time", "90s, 10m or 2h")
     if not _SHORTEST <= value <= _LONGEST:
         raise InputError(f"{option}={shown(text)}: must be 1 s to 7 days")
     return value
@@ -129,15 +127,15 @@ def size(option: str, text: str) -> int:
     >>> size("--largest", "1GB"), size("--largest", "64MiB")
     (1000000000, 67108864)
     """
-    value = _read(option, text, _SIZES, "write a size such as 64MB")
+    value = _read(option, text, "memory size", "64MB")
     if not 1 <= value <= 64e9:
         raise InputError(f"{option}={shown(text)}: must be 1B to 64GB")
     return int(value)
 
 
-def _read(option: str, text: str, units: dict[str, float], hint: str) -> float:
+def _read(option: str, text: str, dimension: Literal["time", "memory size"], example: str) -> float:
     """A number and its unit."""
-    found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,12})?) ?([A-Za-z]{0,3})", text.strip(), re.ASCII)
-    if found is None or found[2] not in units:
-        raise InputError(f"{option}={shown(text)}: {hint}")
-    return float(found[1]) * units[found[2]]
+    try:
+        return read_amount(text, dimension)
+    except ValueError:
+        raise InputError(f"{option}={shown(text)}: write a {dimension} such as {example}") from None

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from hardware import units
+from hardware.amounts import read_number
 from hardware.errors import nearest, shown
+from hardware.quantity import read_amount
 
 Value = str | int | float | bool
-Kind = Literal["choice", "level", "several", "whole", "amount", "flag", "text"]
-"""One of the options; the same on a slider; several of them, separated by commas; numbers, yes or no, anything."""
+Kind = Literal["choice", "level", "several", "whole", "amount", "money", "flag", "text"]
+"""One of the options; the same on a slider; several of them, separated by commas; numbers, USD, yes or no, anything."""
 
 _MOST = 10**15
 """No whole number that somebody means is larger."""
@@ -71,6 +73,7 @@ class Field:
         words = {
             "whole": "write a whole number from 1",
             "amount": f"write a number such as {self.example or '780B'}",
+            "money": f"write an amount of USD such as {self.example or '$50k'}",
             "flag": "write yes or no",
             "text": f"write at most {self.longest:,} characters, such as {self.example}",
         }
@@ -79,17 +82,23 @@ class Field:
 
 def _whole(_: Field, text: str) -> Value | None:
     """A whole number from 1, also written as 1e6 or 4k."""
-    if text.isascii() and text.isdecimal():  # exact, however many digits
-        number: float | None = int(text[:20])
-    else:
-        number = units.read_count(text)
-    return int(number) if number is not None and 1 <= number <= _MOST and float(number).is_integer() else None
+    number = read_number(text)
+    return number if isinstance(number, int) and 1 <= number <= _MOST else None
 
 
 def _amount(_: Field, text: str) -> Value | None:
     """A positive number, also written as 780B."""
-    number = units.read_count(text)
-    return number if number is not None and number > 0 else None
+    number = read_number(text)
+    return float(number) if number is not None and number > 0 else None
+
+
+def _money(_: Field, text: str) -> Value | None:
+    """A positive amount of USD, also written as $50k."""
+    try:
+        dollars = read_amount(text, "sum of money")
+    except ValueError:
+        return None
+    return dollars if 0 < dollars < math.inf else None
 
 
 def _text(field: Field, text: str) -> Value | None:
@@ -109,6 +118,7 @@ _READERS: dict[Kind, Callable[[Field, str], Value | None]] = {
     "several": _several,
     "whole": _whole,
     "amount": _amount,
+    "money": _money,
     "flag": lambda _, text: _FLAGS.get(text.lower()),
     "text": _text,
 }

@@ -12,7 +12,8 @@ import simulator
 from dashboard.choices.scenario import arguments, fields
 from dashboard.choices.state import Choices, Value
 from dashboard.content.glossary import words
-from hardware import catalogue, units
+from hardware import catalogue
+from hardware.amounts import read_number
 from hardware.errors import InputError, shown, unknown
 from hardware.spec import System
 from hardware.writing import yaml_text
@@ -118,7 +119,7 @@ def _cells(row: Row, numeric: set[str], *, recalled: bool) -> dict[str, Any]:
     cells: dict[str, Any] = {}
     for name, cell in row.items():
         plain = cell.replace(_MARK, "")
-        cells[name] = plain if name not in numeric else None if plain == _UNSTATED else units.read_count(plain)
+        cells[name] = plain if name not in numeric else None if plain == _UNSTATED else read_number(plain)
     if recalled:
         cells[RECALLED] = "; ".join(name for name, cell in row.items() if _MARK in cell)
     return cells

@@ -18,7 +18,7 @@ from simulator.commands.shared.options import (
     Tokens,
     number,
     print_json,
-    read_amount,
+    read_money,
     read_real,
     scenario_options,
 )
@@ -27,8 +27,10 @@ from simulator.commands.shared.progress import INTERRUPTED, progress_line
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Deadline = Annotated[str | None, typer.Option("--deadline", metavar="TIME", help="When the run has to end, as 60d.")]
-Budget = Annotated[str | None, number("--budget", "USD that the run may cost, such as 5e6 or 5M.", read_amount)]
+Deadline = Annotated[
+    str | None, typer.Option("--deadline", metavar="TIME", help="When the run has to end, as 60d or 2027-03-31.")
+]
+Budget = Annotated[str | None, number("--budget", "USD that the run may cost, such as 5e6, 5M or '$5M'.", read_money)]
 Systems = Annotated[str, typer.Option("--systems", metavar="NAMES", help="all, or names separated by commas.")]
 Most = Annotated[str, number("--max-devices", "Devices at most.")]
 Source = Annotated[
@@ -85,11 +87,11 @@ def rent(
         found = what_to_rent(
             file.model,
             deadline=deadline,
-            budget=budget,  # type: ignore[arg-type]
+            budget=budget,
             systems=systems,
             max_devices=max_devices,  # type: ignore[arg-type]
             price_source=price_source,
-            confidence=confidence,  # type: ignore[arg-type]
+            confidence=confidence,
             plan=file.plan,
             where=where,
             every_plan=every_plan,

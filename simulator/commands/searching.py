@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simulator.commands.shared.app import app
-from simulator.commands.shared.options import Given, Json, number, print_json, read_amount, scenario_options
+from simulator.commands.shared.options import Given, Json, number, print_json, read_money, scenario_options
 from simulator.commands.shared.progress import INTERRUPTED, progress_line
 
 if TYPE_CHECKING:
@@ -26,8 +26,10 @@ Pareto = Annotated[
 Headroom = Annotated[
     str, typer.Option("--headroom", metavar="SHARE", help="Share of the memory that stays free, as 10%.")
 ]
-Deadline = Annotated[str | None, typer.Option("--deadline", metavar="TIME", help="How long the run may take, as 60d.")]
-Budget = Annotated[str | None, number("--budget", "USD that the run may cost, such as 5e6 or 5M.", read_amount)]
+Deadline = Annotated[
+    str | None, typer.Option("--deadline", metavar="TIME", help="How long the run may take, as 60d or 2027-03-31.")
+]
+Budget = Annotated[str | None, number("--budget", "USD that the run may cost, such as 5e6, 5M or '$5M'.", read_money)]
 By = Annotated[
     str | None, typer.Option("--by", metavar="X,Y", help="Also the fastest plan for each pair of values, as tp,pp.")
 ]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hardware.amounts import read_number
 from hardware.errors import InputError, shown, unknown
 from simulator.specs.plan import SCHEDULES, Plan
 from simulator.specs.stack import RECOMPUTES, SHARDINGS
@@ -98,13 +99,10 @@ def _value(name: str, text: str, whole: str) -> Any:
         if value not in _NAMES[name]:
             raise InputError(f"where={shown(whole)}: {name} is one of {', '.join(_NAMES[name])}")
         return value == "yes" if "yes" in _NAMES[name] else value
-    try:
-        number = float(text)
-    except ValueError:
-        number = float("nan")
-    if not abs(number) < 1e15:
+    read = read_number(text)
+    if read is None or not abs(read) < 1e15:
         raise InputError(f"where={shown(whole)}: {name} is compared with a number")
-    return number
+    return float(read)
 
 
 def given(plan: Plan) -> tuple[Condition, ...]:

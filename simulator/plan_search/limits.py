@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
+from hardware.amounts import is_number, read_number
 from hardware.errors import InputError, shown
-from hardware.quantity import UNITS
+from hardware.quantity import read_amount
 from simulator.formulas import money
 from simulator.scenario.scenario import Scenario
 
 _LONGEST = 100 * 365.25 * 86400.0
 """Deadlines beyond a hundred years are mistakes [s]."""
-_UNITS = {**UNITS["time"], **UNITS["lifetime"]}
-_UNITS |= {"days": _UNITS["d"]} | {name.removesuffix("s"): _UNITS[name] for name in ("weeks", "months", "years")}
+_DATE = re.compile(r"\s*(\d{4}-\d\d-\d\d)\s*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -66,25 +66,28 @@ class Limits:
 
 
 def read_headroom(headroom: Any) -> float:
-    """A share of the memory, from a number or text such as ``10 %``.
+    """A share of the memory, from a number or text such as ``10%``.
 
     Raises
     ------
     InputError
         Where it is no share that leaves something.
     """
-    share = headroom
-    if isinstance(headroom, str):
-        written = re.fullmatch(r"\s*([\d._eE+-]+)\s*(%?)\s*", headroom)
-        with suppress(ValueError):
-            share = float(written[1]) / (100.0 if written[2] else 1.0) if written else headroom
+    share = read_number(headroom) if isinstance(headroom, str) else headroom
     if not (is_number(share) and 0.0 <= share < 1.0):
         raise InputError(f"headroom={shown(headroom)}: give a share of the memory from 0 to below 1, such as 10%")
     return float(share)
 
 
-def read_deadline(deadline: Any) -> float | None:
-    """A deadline as seconds, from a number or text such as ``60d``.
+def read_deadline(deadline: Any, *, today: date | None = None) -> float | None:
+    """A deadline as seconds, from a number, or text such as ``60d`` or the date until which a run may take.
+
+    Parameters
+    ----------
+    deadline
+        Seconds, text, or nothing.
+    today
+        From when a run goes on until a date; today unless given.
 
     Raises
     ------
@@ -92,31 +95,46 @@ def read_deadline(deadline: Any) -> float | None:
         Where it is no time, or none that a run could have.
     """
     seconds = deadline
-    if isinstance(deadline, str):
-        written = re.fullmatch(r"\s*([-+\d._eE]+)\s*([a-z]+)\s*", deadline)
-        if written is not None and written[2] in _UNITS:
-            with suppress(ValueError):
-                seconds = float(written[1]) * _UNITS[written[2]]
-    if isinstance(seconds, str):
-        raise InputError(f"deadline={shown(deadline)}: write a time with its unit, such as 60d, '8 weeks' or '1 years'")
+    if isinstance(deadline, str) and (written := _DATE.fullmatch(deadline)):
+        seconds = _seconds_until(written[1], today or date.today())
+    elif isinstance(deadline, str):
+        try:
+            seconds = read_amount(deadline, "deadline")
+        except ValueError:
+            raise InputError(
+                f"deadline={shown(deadline)}: write a time with its unit, such as 60d, '8 weeks' or '1 year', or a date"
+                " such as 2027-03-31"
+            ) from None
     if seconds is not None and not (is_number(seconds) and 0.0 < seconds <= _LONGEST):
         raise InputError(f"deadline={shown(deadline)}: give a time between zero and 100 years, such as 60d")
     return None if seconds is None else float(seconds)
 
 
+def _seconds_until(text: str, today: date) -> float:
+    """Time from today until the same hour of a later day [s]."""
+    try:
+        days = (date.fromisoformat(text) - today).days
+    except ValueError:
+        raise InputError(f"deadline={shown(text)}: there is no such day; write year-month-day") from None
+    if days < 1:
+        raise InputError(f"deadline={shown(text)}: is not after today, {today.isoformat()}; give a later date")
+    return days * 86400.0
+
+
 def read_budget(budget: Any) -> float | None:
-    """An amount of money.
+    """An amount of money as USD, from a number or text such as ``$12k``.
 
     Raises
     ------
     InputError
         Where it is none, or none that a run could cost.
     """
-    if budget is not None and not (is_number(budget) and 0.0 < budget < 1e15):
-        raise InputError(f"budget={shown(budget)}: give a positive amount of USD, such as 5e6")
-    return None if budget is None else float(budget)
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a number, which truth is not."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    dollars = budget
+    if isinstance(budget, str):
+        try:
+            dollars = read_amount(budget, "sum of money")
+        except ValueError as error:
+            raise InputError(f"budget={shown(budget)}: {error}") from None
+    if dollars is not None and not (is_number(dollars) and 0.0 < dollars < 1e15):
+        raise InputError(f"budget={shown(budget)}: give a positive amount of USD, such as 5e6 or $12k")
+    return None if dollars is None else float(dollars)

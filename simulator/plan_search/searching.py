@@ -124,7 +124,7 @@ def search(
     pareto: str | None = None,
     headroom: float | str = 0.0,
     deadline: float | str | None = None,
-    budget: float | None = None,
+    budget: float | str | None = None,
     by: str | None = None,
     progress: Progress | None = None,
     **scenario: Any,
@@ -150,7 +150,7 @@ def search(
     headroom
         Share of the memory that stays free, such as 0.1 or ``10%``.
     deadline, budget
-        How long the run may take, if nothing interrupts it, as ``60d``, and what it may cost [USD].
+        How long the run may take, if nothing interrupts it, and what it may cost, as `simulator.rent` takes them.
     by
         Two fields of the plan, such as ``tp,pp``, for a table of the fastest plan for each pair of their values.
     progress
@@ -185,7 +185,7 @@ class _Wishes:
     pareto: str | None = None
     headroom: float | str = 0.0
     deadline: float | str | None = None
-    budget: float | None = None
+    budget: float | str | None = None
     by: str | None = None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hardware import catalogue
+from hardware.amounts import read_number, split_values
 from hardware.errors import InputError, about, shown
 from hardware.reading import placed
 from hardware.spec import System
@@ -145,10 +146,11 @@ def counts_from(text: str | None) -> list[int] | None:
     """
     if text is None:
         return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and 0 < int(part) <= 1_000_000 for part in parts):
+    numbers = [read_number(part) for part in split_values(text)]
+    counts = {each for each in numbers if isinstance(each, int) and 0 < each <= 1_000_000}
+    if len(counts) < len(set(numbers)):
         raise InputError(f"devices={shown(text)}: write whole numbers separated by commas, such as 8,64,512")
-    return sorted({int(part) for part in parts})
+    return sorted(counts)
 
 
 def counts_of(system: System, most: int) -> list[int]:

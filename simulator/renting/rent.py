@@ -20,11 +20,11 @@ def rent(
     model: Any,
     *,
     deadline: float | str | None = None,
-    budget: float | None = None,
+    budget: float | str | None = None,
     systems: str | Sequence[Any] = "all",
     max_devices: int = 8192,
     price_source: str | None = None,
-    confidence: float = CONFIDENCE,
+    confidence: float | str = CONFIDENCE,
     plan: Any = None,
     where: str | None = None,
     every_plan: bool = False,
@@ -41,9 +41,10 @@ def rent(
     model
         As `simulator.estimate` takes it.
     deadline
-        Time in which the run has to end: seconds, or text with a unit such as ``60d``, ``8 weeks`` or ``1 years``.
+        Time in which the run has to end: seconds, text with a unit such as ``60d``, ``8 weeks`` or ``1 year``, or the
+        date until which it may take, from today, such as ``2027-03-31``.
     budget
-        Money that it may cost [USD].
+        Money that it may cost: USD, or text such as ``$12k`` or ``1.5M``.
     systems
         Names or systems; ``all`` of the catalogue unless given.
     max_devices
@@ -51,7 +52,7 @@ def rent(
     price_source
         A provider or a kind of price (on-demand, spot, reserved); the cheapest on-demand offers unless given.
     confidence
-        Probability with which deadline and budget are to be kept.
+        Probability with which deadline and budget are to be kept, such as 0.8 or ``80%``.
     plan, where
         What holds for all plans, as in `simulator.search`.
     every_plan

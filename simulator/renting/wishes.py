@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hardware.amounts import is_number, read_number
 from hardware.errors import InputError, shown
-from simulator.plan_search.limits import is_number, read_budget, read_deadline
+from simulator.plan_search.limits import read_budget, read_deadline
 from simulator.renting.sweeping import SHARES, Option, Refused, Swept, ordered
 
 CONFIDENCE = 0.8
@@ -61,8 +62,8 @@ class Outlook:
         found: Sequence[Option | Refused],
         *,
         deadline: float | str | None = None,
-        budget: float | None = None,
-        confidence: float = CONFIDENCE,
+        budget: float | str | None = None,
+        confidence: float | str = CONFIDENCE,
     ) -> Outlook:
         """What to make of the cases that `simulator.rent` or `simulator.sweep` has seen until now, all of one model.
 
@@ -102,7 +103,11 @@ class Outlook:
         )
 
     def within(
-        self, *, deadline: float | str | None = None, budget: float | None = None, confidence: float = CONFIDENCE
+        self,
+        *,
+        deadline: float | str | None = None,
+        budget: float | str | None = None,
+        confidence: float | str = CONFIDENCE,
     ) -> Outlook:
         """The same options under other limits, without looking for them again.
 
@@ -172,7 +177,7 @@ class Wish:
     confidence: float
 
     @classmethod
-    def read(cls, deadline: float | str | None, budget: float | None, confidence: float) -> Wish:
+    def read(cls, deadline: float | str | None, budget: float | str | None, confidence: float | str) -> Wish:
         """Check what somebody wishes.
 
         Raises
@@ -180,10 +185,11 @@ class Wish:
         InputError
             Where nothing could meet it.
         """
-        if not (is_number(confidence) and SHARES[0] <= confidence <= SHARES[-1]):
+        share = read_number(confidence) if isinstance(confidence, str) else confidence
+        if not (is_number(share) and SHARES[0] <= share <= SHARES[-1]):
             most = f"{SHARES[0]:g} to {SHARES[-1]:g}"
             raise InputError(f"confidence={shown(confidence)}: give a probability from {most}, such as {CONFIDENCE}")
-        return cls(read_deadline(deadline), read_budget(budget), confidence)
+        return cls(read_deadline(deadline), read_budget(budget), float(share))
 
     def answers(self, found: Sequence[Option]) -> dict[str, Any]:
         """The fields of an `Outlook` that follow from the wish."""

@@ -71,7 +71,7 @@ def find_price(
     if price is None or file is not None:
         return _usual(fitting, system) if kind is None else _cheapest(fitting, offers, system, kind, file)
     text = str(price).strip()
-    if text[:1].isdecimal() or text[:1] in tuple("+-."):
+    if text[:1].isdecimal() or text[:1] in tuple("+-.$"):
         return _given(text, system, kind)
     found = [offer for offer in fitting if text.lower() in (offer.id, offer.provider.lower())]
     if not found:
@@ -151,13 +151,12 @@ def _cheapest(fitting: Sequence[Price], offers: Sequence[Price], system: System,
 
 def _given(text: str, system: System, kind: str | None) -> Price:
     """A price that somebody wrote, in USD an hour unless with its unit."""
-    rate = text if text[-1:].isalpha() else f"{text} USD/h"
     try:
-        parse(rate, "price")
+        parse(text, "price")
     except ValueError as error:
         raise InputError(f"price={shown(text)}: {error}") from None
     given = {"id": "given", "provider": "given", "offer": "given price", "device": system.device.id}
-    return build(Price, {**given, "kind": kind or "reserved", "rate": rate, "date": "as given"})
+    return build(Price, {**given, "kind": kind or "reserved", "rate": text, "date": "as given"})
 
 
 def _owned(price: Any, system: System, ownership: Ownership, overhead: Overhead | None) -> Price:

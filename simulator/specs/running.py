@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-
-from pydantic import BeforeValidator
+from typing import Annotated, Literal
 
 from hardware.fields import Also
 from hardware.quantity import Bandwidth, EnergyPrice, EventRate, Lifetime, Money, Seconds
 from hardware.sheet import Sheet
 
 PriceKind = Literal["on-demand", "spot", "reserved", "owned"]
-
-
-def _in_dollars(value: Any) -> Any:
-    """Read a bare number as USD; there is no other currency to confuse it with."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    is_digits = isinstance(value, str) and value.strip()[-1:].isdecimal()
-    return f"{value} USD" if is_number or is_digits else value
 
 
 class Reliability(Sheet):
@@ -38,7 +29,7 @@ class Reliability(Sheet):
 class Ownership(Sheet):
     """What an owned device costs; what is not given comes from the catalogue, but for the price."""
 
-    purchase_price: Annotated[Money | None, BeforeValidator(_in_dollars), Also(float, "a number of USD")] = None
+    purchase_price: Annotated[Money | None, Also(float, "a number of USD")] = None
     """Price of one device with its share of host and network."""
     lifetime: Lifetime | None = None
     """Time over which that price is spread."""

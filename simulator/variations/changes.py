@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from hardware import catalogue
+from hardware.amounts import read_number
 from hardware.catalogue import link_classes
 from hardware.errors import InputError, shown, unknown
 from hardware.quantity import parse, show
@@ -253,9 +254,10 @@ def _devices(given: dict[str, Any], value: Value) -> Edit:
 
 def _whole(text: str) -> int:
     """A whole number of devices."""
-    if not text.isascii() or not text.isdecimal():
+    read = read_number(text)
+    if not isinstance(read, int):
         raise WrongValueError(f"devices={shown(text)}: must be a whole number")
-    return int(text)
+    return read
 
 
 def _latency(given: dict[str, Any], path: str, value: Value, sheets: Mapping[str, Sheet]) -> Edit:

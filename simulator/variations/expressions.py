@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from hardware.amounts import UNSIGNED, split_values, strip_thousands
 from hardware.errors import InputError, shown
 
 _FORM = "write PATH=VALUE,VALUE such as system.inter_node.bandwidth=0.5x,2x"
-_NUMBER = r"(\d[\d_]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)"
-_MULTIPLE = re.compile(rf"{_NUMBER}\s*x", re.ASCII)
-_DIFFERENCE = re.compile(rf"([-+]?){_NUMBER}\s*%", re.ASCII)
+_MULTIPLE = re.compile(rf"({UNSIGNED})\s*x", re.ASCII)
+_DIFFERENCE = re.compile(rf"([-+]?)({UNSIGNED})\s*%", re.ASCII)
 _LONGEST = 200
 """Characters of the longest value."""
 
@@ -75,13 +75,13 @@ def _expression(text: str) -> Varied:
     path, sign, values = str(text).partition("=")
     if not sign:
         raise WrongValueError(f"vary={shown(text)} has no values; {_FORM}")
-    return _varied(path, values.split(","), text)
+    return _varied(path, split_values(values), text)
 
 
 def _texts(values: object) -> list[str]:
     """The values of a mapping's entry as texts."""
     if isinstance(values, str):
-        return values.split(",")
+        return split_values(values)
     return [str(value) for value in values] if isinstance(values, Iterable) else [str(values)]
 
 
@@ -111,7 +111,7 @@ def _value(path: str, text: str) -> Value:
 
 def _number(text: str) -> float:
     """A written number."""
-    return float(text.replace("_", ""))
+    return float(strip_thousands(text))
 
 
 def _positive(path: str, text: str, factor: float) -> float:

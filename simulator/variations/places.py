@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from hardware.amounts import is_number, read_number
 from hardware.errors import InputError, nearest, sentence, shown, unknown
 from hardware.reading import field_names
 from hardware.sheet import Sheet
@@ -33,9 +34,6 @@ _SHORT = {
     "device.memory_capacity": "device.memory.capacity",
 }
 """Shorter names of often varied figures."""
-_WHOLE_NUMBER = re.compile(r"[-+]?\d+", re.ASCII)
-_REAL_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
-_AMOUNTS = {"k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
 @dataclass(frozen=True)
@@ -186,18 +184,19 @@ def _new(path: str, value: Value, before: Any) -> Any:
     """What is to stand at a place."""
     if value.factor is not None:
         return _scaled(path, value, before)
-    return value.text if isinstance(before, str) else _scalar(value.text)
+    read = read_number(value.text) if is_number(before) else None
+    return {"true": True, "false": False}.get(value.text, value.text) if read is None else read
 
 
 def _scaled(path: str, value: Value, before: Any) -> Any:
     """A multiple of what stands at a place."""
     if isinstance(before, int | float) and not isinstance(before, bool):
         return multiple(path, value, before)
-    number, _, unit = before.partition(" ") if isinstance(before, str) else ("", "", "")
-    if value.factor is None or not unit or not _REAL_NUMBER.fullmatch(number):
+    digits, _, unit = before.partition(" ") if isinstance(before, str) else ("", "", "")
+    if value.factor is None or not unit or read_number(digits) is None:
         what = "is not set" if before is None else f"is {_written(before)}"
         raise WrongValueError(f"{path}={shown(value.text)}: {path} {what}; give the values themselves")
-    return before if value.factor == 1.0 else f"{float(number) * value.factor:.15g} {unit}"
+    return before if value.factor == 1.0 else f"{float(digits) * value.factor:.15g} {unit}"
 
 
 def multiple(path: str, value: Value, before: float) -> float:
@@ -216,17 +215,6 @@ def multiple(path: str, value: Value, before: float) -> float:
             f"{path}={shown(value.text)}: {value.text} of {before} is {after:.15g}, not a whole number"
         )
     return int(after)
-
-
-def _scalar(text: str) -> Any:
-    """What a text means: a number, true or false, or a word."""
-    if _WHOLE_NUMBER.fullmatch(text):
-        return int(text)
-    if _REAL_NUMBER.fullmatch(text):
-        return float(text)
-    if text[-1] in _AMOUNTS and _REAL_NUMBER.fullmatch(text[:-1]):
-        return float(text[:-1]) * _AMOUNTS[text[-1]]
-    return {"true": True, "false": False}.get(text, text)
 
 
 def _ratio(before: Any, after: Any) -> float | None:

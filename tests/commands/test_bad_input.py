@@ -50,13 +50,13 @@ BERT = ("estimate", "bert-large", "--system", "dgx-a100-640gb")
         ("--placement tp-dp", ["placement: 'tp-dp' must name tp, cp, dp and pp once each"]),
         ("--placement tp-tp-dp-pp", ["'tp-tp-dp-pp' must name"]),
         ("--price lamda", ["price='lamda': no such offer of a100-sxm4-80gb", "lambda-a100-sxm4-80gb"]),
-        ("--price -1", ["price='-1'", "'-1 USD/h' is out of range"]),
+        ("--price -1", ["price='-1'", "'-1' is out of range"]),
         ("--price 0", ["price='0'", "out of range"]),
         ("--price nan", ["price='nan': no such offer"]),
         ("--price inf", ["price='inf': no such offer"]),
         ("--price=", ["price='': no such offer"]),
         ("--price 1e400", ["out of range"]),
-        ("--price 2,50", ["'2,50 USD/h' is not a price"]),
+        ("--price 2,50", ["'2,50' is not a price"]),
         ("--price '5 EUR/h'", ["'EUR/h' is not a unit of price; valid: USD/h"]),
         ("--grid mars", ["unknown grid 'mars'; known: au, br"]),
         ("--grid=", ["unknown grid ''"]),
@@ -68,15 +68,15 @@ BERT = ("estimate", "bert-large", "--system", "dgx-a100-640gb")
         ("--seq-len 0", ["sequence_length=0: must be at least 1"]),
         ("--seq-len 128 --effective-tokens 129", ["effective_tokens=129 exceeds sequence_length=128"]),
         ("--effective-tokens 600", ["effective_tokens=600 exceeds sequence_length=512"]),
-        ("--effective-tokens nan", ["effective_tokens=nan: must be a finite number"]),
-        ("--effective-tokens inf", ["effective_tokens=inf: must be a finite number"]),
+        ("--effective-tokens nan", ["--effective-tokens='nan': write a number"]),
+        ("--effective-tokens inf", ["--effective-tokens='inf': write a number"]),
         ("--predictions 513", ["predictions=513 exceeds sequence_length=512"]),
         ("--objective causal --predictions 5", ["predictions=5 belongs to objective=mlm"]),
         ("--target-len 64", ["target_length=64 belongs to an encoder-decoder; bert-large is encoder only"]),
         ("--tokens many", ["--tokens='many': write a number such as 780e9 or 780B"]),
         ("--tokens B", ["--tokens='B': write a number"]),
         ("--tokens 1e19", ["tokens=1e+19: must be at most 1e+18"]),
-        ("--tokens inf", ["tokens=inf: must be a finite number"]),
+        ("--tokens 1e400", ["--tokens='1e400': write a number"]),
         ("--tp 7", ["tp=7 does not divide 16 attention heads; valid: 1, 2, 4, 8, 16"]),
         ("--tp 3 --dp 2", ["tp=3 does not divide 16 attention heads; valid: 1, 2, 4, 8, 16"]),
         ("--tp 16", ["tp=16 x pp=1 x cp=1 = 16 does not divide devices=8; valid products: 1, 2, 4, 8"]),
@@ -138,13 +138,13 @@ def test_numbers_out_of_range(capsim: Capsim, option: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("option", _WHOLE)
-@pytest.mark.parametrize("value", ["abc", "1.5", "nan", "inf", "", " ", "0x10", "1;2", "1,000", "true", "two"])
+@pytest.mark.parametrize("value", ["abc", "1.5", "nan", "inf", "", " ", "0x10", "1;2", "1,00", "true", "two"])
 def test_what_is_no_whole_number(capsim: Capsim, option: str, value: str) -> None:
     assert_one_sentence(capsim(*BERT, f"{option}={value}"), f"{option}={value!r}: write a whole number")
 
 
 @pytest.mark.parametrize("option", _REAL)
-@pytest.mark.parametrize("value", ["abc", "", " ", "0x10", "1;2", "1,000", "true"])
+@pytest.mark.parametrize("value", ["abc", "", " ", "0x10", "1;2", "1,00", "true"])
 def test_what_is_no_number(capsim: Capsim, option: str, value: str) -> None:
     assert_one_sentence(capsim(*BERT, f"{option}={value}"), f"{option}={value!r}: write a number")
 

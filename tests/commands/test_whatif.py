@@ -193,7 +193,7 @@ def test_a_wrong_value_leaves_the_old_table(capsim: Capsim, tmp_path: Path) -> N
         (("--vary", "x" * 5000 + "=1"), ["unknown place"]),
         (("--vary", "plan.recompute=" + "," * 50), ["has an empty value"]),
         (("--vary", "devices=8", "--vary", "devices=16"), ["devices is varied twice"]),
-        (("--tornado", "--factor", "nan"), ["give a number above 1"]),
+        (("--tornado", "--factor", "nan"), ["--factor='nan': write a number"]),
         (("--tornado", "--factor", "0"), ["give a number above 1"]),
         (("--tornado", "--factor", "two"), ["--factor='two': write a number"]),
         (("--factor", "2", "--vary", "devices=16"), ["--factor moves the levers of --tornado"]),

@@ -15,7 +15,8 @@ from dashboard.choices.scenario import arguments, fields
 from dashboard.choices.state import Choices, opening
 from dashboard.content import browsing
 from dashboard.content.browsing import PARTS, RECALLED
-from hardware import catalogue, units
+from hardware import catalogue
+from hardware.amounts import read_number
 from hardware.errors import InputError
 from simulator.specs.loading import load_stack
 from simulator.terminal import catalogue as browse
@@ -38,7 +39,7 @@ def test_tables_say_what_lists_say(part: str) -> None:
             elif plain == "-":
                 assert cell is None
             else:
-                assert cell == units.read_count(plain)
+                assert cell == read_number(plain)
 
 
 def test_numbers_are_written_as_they_were() -> None:

@@ -120,7 +120,7 @@ def test_what_cannot_be_is_said_beside_its_control(open_page: OpenPage, name: st
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("search_budget", "much", "search_budget='much': write a number such as 50k"),
+        ("search_budget", "much", "search_budget='much': write an amount of USD such as $50k"),
         ("search_top", "0", "search_top='0'"),
     ],
 )

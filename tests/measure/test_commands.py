@@ -156,7 +156,8 @@ def capsim(*arguments: object) -> int:
     [
         (["--budget", "soon"], "--budget='soon': write a time such as 90s, 10m or 2h"),
         (["--budget", "0s"], "must be 1 s to 7 days"),
-        (["--budget", "1e400m"], "write a time"),
+        (["--budget", "1e400m"], "must be 1 s to 7 days"),
+        (["--budget", "90"], "--budget='90': write a time such as 90s, 10m or 2h"),
         (["--device", "tpu"], "--device='tpu': write cpu, cuda or cuda:N"),
         (["--device", "cuda:-1"], "write cpu, cuda or cuda:N"),
         (["--device", "cuda:99"], "torch sees no such device here; valid: cpu"),
@@ -173,7 +174,7 @@ def capsim(*arguments: object) -> int:
         (["collectives"], "collectives need several processes: torchrun"),
         (["collectives", "--models", "bert-lrge"], "unknown model 'bert-lrge'; did you mean bert-large"),
         (["collectives", "--phases", "gemm"], "--phases='gemm': is no phase; valid: collective, step"),
-        (["collectives", "--largest", "huge"], "--largest='huge': write a size such as 64MB"),
+        (["collectives", "--largest", "huge"], "--largest='huge': write a memory size such as 64MB"),
     ],
 )
 def test_mistakes_are_one_sentence(

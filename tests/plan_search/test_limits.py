@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from functools import cache
 from typing import Any
 
@@ -118,9 +119,44 @@ def test_no_shares_of_memory(given: Any) -> None:
         read_headroom(given)
 
 
-@pytest.mark.parametrize(("given", "seconds"), [(None, None), (60, 60.0), ("2d", 2 * DAY), ("8 weeks", 56 * DAY)])
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        *(
+            (None, None),
+            (60, 60.0),
+            ("2d", 2 * DAY),
+            ("8 weeks", 56 * DAY),
+            ("1 year", 365.25 * DAY),
+            ("48 h", 2 * DAY),
+        ),
+        *(("1,000 days", 1000 * DAY), ("2026-03-01", 2 * DAY), (" 2027-02-27 ", 365 * DAY)),
+    ],
+)
 def test_deadlines(given: Any, seconds: float | None) -> None:
-    assert read_deadline(given) == seconds
+    assert read_deadline(given, today=date(2026, 2, 27)) == seconds
+
+
+def test_a_date_counts_from_today() -> None:
+    in_a_week = date.today() + timedelta(days=7)
+    assert read_deadline(in_a_week.isoformat()) in (6 * DAY, 7 * DAY)  # it may be midnight
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("2026-02-26", "is not after today, 2026-02-27; give a later date"),
+        ("2026-02-27", "is not after today"),
+        ("2026-02-30", "there is no such day; write year-month-day"),
+        ("0000-01-01", "there is no such day"),
+        ("2126-03-01", "give a time between zero and 100 years"),
+        ("27-02-2027", "write a time with its unit, such as 60d, '8 weeks' or '1 year', or a date such as 2027-03-31"),
+        ("6m", "write a time with its unit"),  # minutes or months
+    ],
+)
+def test_dates_that_are_no_deadlines(given: str, words: str) -> None:
+    with pytest.raises(InputError, match=rf"^deadline='{given}': {words}"):
+        read_deadline(given, today=date(2026, 2, 27))
 
 
 @pytest.mark.parametrize("given", ["soon", "d", -1, "0 s", "200 years", True, "5"])
@@ -129,9 +165,23 @@ def test_no_deadlines(given: Any) -> None:
         read_deadline(given)
 
 
-@pytest.mark.parametrize("given", [0, -5.0, "1e6", True, 1e15, float("nan")])
+@pytest.mark.parametrize(
+    ("given", "dollars"),
+    [(None, None), (5e6, 5e6), ("5e6", 5e6), ("$12k", 12e3), ("12,000 USD", 12e3), ("1.5M", 1.5e6)],
+)
+def test_budgets(given: Any, dollars: float | None) -> None:
+    assert read_budget(given) == dollars
+
+
+@pytest.mark.parametrize("given", ["lots", "$", "5 EUR", "nan", "--5", "9" * 10_000, ""])
+def test_texts_that_are_no_budgets(given: str) -> None:
+    with pytest.raises(InputError, match=r"^budget=.* is not a (sum of money|unit of sum of money)"):
+        read_budget(given)
+
+
+@pytest.mark.parametrize("given", [0, -5.0, "$-5", True, 1e15, float("nan")])
 def test_no_budgets(given: Any) -> None:
-    with pytest.raises(InputError, match=r"^budget=.*: give a positive amount of USD, such as 5e6$"):
+    with pytest.raises(InputError, match=r"^budget=.*: give a positive amount of USD, such as 5e6 or \$12k$"):
         read_budget(given)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hardware.amounts import read_number
 from hardware.errors import InputError, shown
 
 if TYPE_CHECKING:
@@ -19,41 +20,38 @@ if TYPE_CHECKING:
 
 def read_whole(option: typer.CallbackParam, value: str | None) -> Any:
     """Read a whole number such as 8 or 1e6."""
-    if value is None:
-        return None
-    try:
-        return int(value)
-    except ValueError:
-        number = _float(value)
-    if number is None or not number.is_integer():
+    number = None if value is None else read_number(value)
+    if value is not None and not isinstance(number, int):
         raise InputError(f"{option.opts[0]}={shown(value)}: write a whole number")
-    return int(number)
+    return number
 
 
 def read_real(option: typer.CallbackParam, value: str | None) -> Any:
-    """Read a number."""
-    if value is not None and _float(value) is None:
-        raise InputError(f"{option.opts[0]}={shown(value)}: write a number")
-    return None if value is None else _float(value)
+    """Read a number such as 0.8, 80% or 1.5."""
+    number = None if value is None else read_number(value)
+    if value is not None and number is None:
+        raise InputError(f"{option.opts[0]}={shown(value)}: write a number such as 1.5")
+    return number
 
 
-def read_amount(option: typer.CallbackParam, value: str | None) -> Any:
-    """Read a count such as 780e9 or 780B."""
+def read_count(option: typer.CallbackParam, value: str | None) -> Any:
+    """Read a large number such as 780e9 or 780B."""
+    number = None if value is None else read_number(value)
+    if value is not None and number is None:
+        raise InputError(f"{option.opts[0]}={shown(value)}: write a number such as 780e9 or 780B")
+    return number
+
+
+def read_money(option: typer.CallbackParam, value: str | None) -> Any:
+    """Read an amount of USD such as 5e6, $12k or 12,000 USD."""
     if value is None:
         return None
-    scale = {"k": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}.get(value[-1:], 1.0)
-    number = _float(value if scale == 1.0 else value[:-1])
-    if number is None:
-        raise InputError(f"{option.opts[0]}={shown(value)}: write a number such as 780e9 or 780B")
-    return number * scale
+    from hardware.quantity import read_amount
 
-
-def _float(text: str) -> float | None:
-    """A number, or nothing where the text is none."""
     try:
-        return float(text)
-    except ValueError:
-        return None
+        return read_amount(value, "sum of money")
+    except ValueError as error:
+        raise InputError(f"{option.opts[0]}={shown(value)}: {error}") from None
 
 
 def number(name: str, words: str, read: Callable[..., Any] = read_whole) -> Any:
@@ -88,7 +86,7 @@ _WORKLOAD: dict[str, Any] = {
     "effective_tokens": _count("--effective-tokens", "Mean real tokens a sequence.", read_real),
     "predictions": _count("--predictions", "Masked positions a sequence."),
     "global_batch": _count("--global-batch", "Sequences of an optimizer step."),
-    "tokens": _count("--tokens", "Tokens of the run, such as 780e9 or 780B.", read_amount),
+    "tokens": _count("--tokens", "Tokens of the run, such as 780e9 or 780B.", read_count),
     "steps": _count("--steps", "Steps of the run, instead of tokens."),
 }
 _PLAN: dict[str, Any] = {
