@@ -11,9 +11,10 @@ from hardware.errors import InputError, about, shown, unknown
 from hardware.measured import FORMAT as MEASURED_FORMAT
 from hardware.measured import VERSION as MEASURED_VERSION
 from hardware.measured import MeasuredProfile
+from hardware.price import Price
 from hardware.profile import LinkProfile, Profile
 from hardware.reading import build, is_path, placed, read_mapping
-from hardware.spec import Device, Failures, Figure, Grid, Overhead, Price, Sheet, Site, System
+from hardware.spec import Device, Failures, Figure, Grid, Overhead, Sheet, Site, System
 
 _ROOT = Path(__file__).parent
 

@@ -32,10 +32,10 @@ from hardware.quantity import (
     Hertz,
     IntegerRate,
     Lifetime,
-    PriceRate,
     Seconds,
     Watts,
 )
+from hardware.rates import OwnPrice
 
 Seen = Literal["primary", "secondary", "derived", "recalled", "unstated"]
 """How a figure was seen: in the vendor's or author's own text, in a quotation of it, by arithmetic on such figures,
@@ -310,8 +310,8 @@ class System(Sheet):
     devices_per_pod: Count | None = None
     cross_pod: Link | None = None
     host: Host = Host()
-    price: Name | None = None
-    """The offer in prices/ that rents this system, where it is one."""
+    price: OwnPrice | None = None
+    """What one of its devices was negotiated to cost, or the offer in prices/ that rents this system."""
     note: Words | None = None
 
     @model_validator(mode="after")
@@ -338,21 +338,6 @@ class System(Sheet):
     def power_per_device(self) -> float:
         """Rated draw of one device with its share of the node [W]; of the device alone where the node's is unknown."""
         return self.host.power / self.devices_per_node if self.host.power else self.device.power.rated
-
-
-class Price(Sheet):
-    """What one device costs over time, by whom and when."""
-
-    id: Name
-    provider: Words
-    offer: Words
-    device: Name
-    kind: Literal["on-demand", "spot", "capacity-block", "marketplace", "reserved", "owned"]
-    rate: PriceRate
-    """Of one device."""
-    rate_low: PriceRate | None = None
-    rate_high: PriceRate | None = None
-    date: Words
 
 
 class Grid(Sheet):
@@ -420,7 +405,6 @@ __all__ = [
     "Overhead",
     "Peak",
     "Power",
-    "Price",
     "Provenance",
     "Seconds",
     "Sheet",

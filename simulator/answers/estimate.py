@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from hardware.measured import MeasuredProfile
-from hardware.spec import Price, System
+from hardware.price import Price
+from hardware.spec import System
 from simulator.answers.advice import sources_of, warnings_of
 from simulator.answers.basis import Served, served
+from simulator.answers.costs import plain_price
 from simulator.answers.long_run import HOPELESS, LongRun, assumptions, long_run, matters, warnings
 from simulator.evidence.errors import Scheme, shipped_errors
 from simulator.evidence.intervals import LEVEL, Errors, Interval, traits_of
 from simulator.formulas import flops, money
 from simulator.pricing.constants import Constants, shipped
+from simulator.scenario.prices import Prices
 from simulator.scenario.scenario import Named, Scenario, resolve
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
@@ -65,6 +68,8 @@ class Run:
     energy_kwh: float
     co2_kg: float
     price_kind: str | None
+    price: dict[str, Any] | None
+    """What a device costs an hour, by which rule that was found, and what is offered beside it."""
     checkpoint_bytes: float
     checkpoint_write_s: float
     checkpoint_interval_s: float
@@ -165,6 +170,7 @@ def estimate(
     constants: str | Path | Constants | None = None,
     profile: str | Path | MeasuredProfile | None = None,
     price_kind: str | None = None,
+    prices: Prices | None = None,
     ownership: Named | Ownership | None = None,
     reliability: Named | Reliability | None = None,
 ) -> Estimate:
@@ -185,7 +191,8 @@ def estimate(
     workload
         What is trained on; what it leaves open comes from the model's published training.
     price
-        Of one device: USD an hour, a provider, or an offer of the catalogue; the cheapest on-demand offer unless given.
+        Of one device: USD an hour, a provider, or an offer of the catalogue; unless given what the system's file says,
+        else the cheapest on-demand offer that can run the job, else the median of providers.
     grid
         Whose electricity, a name of ``grids.yaml``.
     overhead
@@ -196,7 +203,9 @@ def estimate(
         What was measured on the device: a name or a file of ``capsim calibrate``; without a system it is a plain host
         of that device.
     price_kind
-        on-demand, spot (which may be taken back), reserved or owned.
+        on-demand, spot (which may be taken back), reserved, marketplace or owned.
+    prices
+        Negotiated prices, USD an hour of one device, by the system or device that they are of.
     ownership
         What an owned device costs: ``purchase_price``, ``lifetime``, ``electricity``.
     reliability
@@ -228,6 +237,7 @@ def estimate(
             constants=constants,
             profile=profile,
             price_kind=price_kind,
+            prices=prices,
             ownership=ownership,
             reliability=reliability,
         )
@@ -373,6 +383,7 @@ def _run(scenario: Scenario, step_seconds: float, expected: LongRun) -> Run:
         energy_kwh=joules / 3.6e6,
         co2_kg=float(money.emissions(joules, scenario.grid.intensity)),
         price_kind=expected.price_kind,
+        price=plain_price(scenario.priced),
         **plain,  # type: ignore[arg-type]
     )
 

@@ -76,6 +76,44 @@ def _flag(name: str, words: str) -> Any:
     return Annotated[bool | None, typer.Option(f"--{name}/--no-{name}", help=words)]
 
 
+Price = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--price",
+        metavar="PRICE",
+        help="USD an hour of a device, a provider or an offer; or SYSTEM=USD, for each that was negotiated.",
+    ),
+]
+
+
+def read_prices(given: list[str] | None) -> dict[str, Any]:
+    """What `--price` says: one price for all, and those of systems that are named with theirs.
+
+    Raises
+    ------
+    InputError
+        Where one is said twice.
+
+    Examples
+    --------
+    >>> read_prices(["dgx-h100=2.10", "lambda"])
+    {'prices': {'dgx-h100': '2.10'}, 'price': 'lambda'}
+    """
+    said: dict[str, Any] = {}
+    prices: dict[str, str] = {}
+    for text in given or []:
+        name, named, rate = text.rpartition("=")
+        if not named and "price" in said:
+            raise InputError(f"--price={shown(text)}: there is one already; name systems, as in --price dgx-h100=2.10")
+        if named and name in prices:
+            raise InputError(f"--price={shown(text)}: {name} has a price already")
+        if named:
+            prices[name] = rate
+        else:
+            said["price"] = text
+    return {"prices": prices, **said} if prices else said
+
+
 _OTHERS: dict[str, Any] = {
     "system": _text("--system", "A system's name or file; a device's name means a host."),
     "devices": _count("--devices", "Number of devices."),
@@ -110,8 +148,8 @@ _PLAN: dict[str, Any] = {
     "placement": _text("--placement", "Axes from the innermost, such as tp-cp-dp-pp."),
 }
 _MONEY: dict[str, Any] = {
-    "price": _text("--price", "USD an hour of a device, a provider, or an offer."),
-    "price_kind": _text("--price-kind", "on-demand, spot, reserved or owned."),
+    "price": Price,
+    "price_kind": _text("--price-kind", "on-demand, spot, reserved, marketplace or owned."),
     "grid": _text("--grid", "Whose electricity."),
     "overhead": _text("--overhead", "Power usage effectiveness of the site."),
     "constants": _text("--constants", "Constants that capsim fit wrote, or none for the catalogue's own."),
@@ -193,6 +231,7 @@ def scenario_options(*, without: tuple[str, ...] = ()) -> Callable[[Callable[...
         def run(model: str, **options: Any) -> None:
             said = {name: options.pop(name) for name in offered}
             told = {name: value for name, value in said.items() if value is not None}
+            told |= read_prices(told.pop("price", None))
             groups = {
                 group: {name: told.pop(name) for name in kinds if name in told} for group, kinds in _GROUPS.items()
             }

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from hardware.errors import InputError, shown
 from simulator.commands.app import app
 from simulator.commands.options import (
     Given,
     GlobalBatch,
     Json,
+    Price,
     Profile,
     SequenceLength,
     Stack,
@@ -18,6 +20,7 @@ from simulator.commands.options import (
     number,
     print_json,
     read_amount,
+    read_prices,
     read_real,
     scenario_options,
 )
@@ -31,7 +34,7 @@ Budget = Annotated[str | None, number("--budget", "USD that the run may cost, su
 Systems = Annotated[str, typer.Option("--systems", metavar="NAMES", help="all, or names separated by commas.")]
 Most = Annotated[str, number("--max-devices", "Devices at most.")]
 Source = Annotated[
-    str | None, typer.Option("--price-source", help="A provider, or on-demand, spot or reserved; the cheapest if none.")
+    str | None, typer.Option("--price-source", help="A provider or a kind of price; the cheapest that count if none.")
 ]
 Confidence = Annotated[str, number("--confidence", "Probability with which limits are kept.", read_real)]
 Where = Annotated[str | None, typer.Option("--where", metavar="CONDITIONS", help='On plans, such as "tp<=8".')]
@@ -50,7 +53,7 @@ Counts = Annotated[
 
 
 @app.command()
-@scenario_options(without=("system", "devices", "price", "price_kind"))
+@scenario_options(without=("system", "devices", "price_kind"))
 def plan(
     given: Given,
     deadline: Deadline = None,
@@ -77,8 +80,10 @@ def plan(
 
     if csv is not None:
         check_output(Path(csv))
+    if "price" in given.others:
+        _refuse_price(given.others["price"])
     file = given.file(system="dgx-h100")  # a scenario needs one; the systems of the plan replace it
-    names = ("stack", "workload", "grid", "overhead", "constants", "profile", "ownership", "reliability")
+    names = ("stack", "workload", "grid", "overhead", "constants", "profile", "prices", "ownership", "reliability")
     shared: dict[str, Any] = {name: getattr(file, name) for name in names if getattr(file, name) is not None}
     with given.placed(), progress_line(shown=not json) as tell:
         found = planning.plan(
@@ -122,6 +127,7 @@ def sweep(
     global_batch: GlobalBatch = None,
     stack: Stack = None,
     profile: Profile = None,
+    price: Price = None,
     where: Where = None,
     every_plan: EveryPlan = False,
     cluster: Cluster = None,
@@ -142,6 +148,9 @@ def sweep(
     if csv is not None:
         check_output(Path(csv))
     said = {"tokens": tokens, "sequence_length": sequence_length, "global_batch": global_batch}
+    paid = read_prices(price)
+    if "price" in paid:
+        _refuse_price(paid["price"])
     with progress_line(shown=not json) as tell:
         listed = cases_of(
             models,
@@ -152,6 +161,7 @@ def sweep(
             every_plan=every_plan,
             stack=stack,
             profile=profile,
+            prices=paid.get("prices"),
             workload={name: value for name, value in said.items() if value is not None},
         )
         found = collected(listed, cluster=cluster, processes=processes, progress=_teller(tell))  # type: ignore[arg-type]
@@ -167,6 +177,11 @@ def sweep(
         show_sweep(found)
     if not found.whole:
         raise typer.Exit(INTERRUPTED)
+
+
+def _refuse_price(price: str) -> NoReturn:
+    """Refuse one price for systems of all kinds."""
+    raise InputError(f"--price={shown(price)}: name the system that it is of, as in --price dgx-h100=2.10")
 
 
 def _teller(tell: Callable[[str], None] | None) -> Callable[[int, int], None] | None:

@@ -92,6 +92,7 @@ class Option:
             "expected_time_s": run.expected_time_s,
             "cost_usd": run.cost_usd,
             "expected_cost_usd": run.expected_cost_usd,
+            "price": run.price,
             "goodput": run.goodput,
             "energy_kwh": run.energy_kwh,
             "co2_kg": run.co2_kg,
@@ -168,7 +169,7 @@ def sweep(
     processes
         How many processes here; one a core unless given.
     options
-        ``stack``, ``workload`` and all else that `simulator.estimate` takes.
+        ``stack``, ``workload``, ``prices`` and all else that `simulator.estimate` takes.
 
     Raises
     ------

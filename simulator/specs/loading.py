@@ -112,6 +112,8 @@ class ScenarioFile(BaseModel):
     constants: str | None = None
     profile: str | None = None
     price_kind: PriceKind | None = None
+    prices: dict[str, Annotated[float, NO_FLAG] | str] | None = None
+    """Negotiated prices, by system or device; for a scenario that is tried on several."""
     ownership: Ownership = Ownership()
     reliability: Reliability = Reliability()
 

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator
 from hardware.quantity import Bandwidth, EnergyPrice, EventRate, Lifetime, Money, Seconds
 from hardware.spec import Sheet
 
-PriceKind = Literal["on-demand", "spot", "reserved", "owned"]
+PriceKind = Literal["on-demand", "spot", "reserved", "marketplace", "owned"]
 
 
 def _in_dollars(value: Any) -> Any:

@@ -9,8 +9,9 @@ from typing import Any
 from hardware import catalogue, units
 from hardware.errors import unknown
 from hardware.measured import MeasuredProfile
+from hardware.price import Price
 from hardware.reading import is_path
-from hardware.spec import Device, Failures, Figure, Grid, Overhead, Price, Sheet, Site, System
+from hardware.spec import Device, Failures, Figure, Grid, Overhead, Sheet, Site, System
 from simulator.scenario.scenario import parameters_of
 from simulator.specs import loading
 from simulator.specs.model import Model

@@ -12,7 +12,7 @@ import pytest
 import simulator
 from hardware import catalogue
 from hardware.errors import InputError
-from hardware.spec import Price
+from hardware.price import Price
 from simulator.answers.estimate import Run
 from simulator.answers.long_run import Circumstances, checkpoint_bytes_of, circumstances_of, expect, matters
 from simulator.scenario.prices import find_price
