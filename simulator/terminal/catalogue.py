@@ -27,6 +27,7 @@ _BROKEN = 8
 
 _REMARKS = {
     "devices": "Formats in dense TFLOP/s.",
+    "prices": "Of one device; an entry has what an instance holds, its network, region and source.",
     "measured": "Off: median error on measurements that were not fitted. Each entry names its source.",
 }
 """What a list needs besides its rows."""
@@ -394,14 +395,12 @@ def _stack(stack: Stack) -> Row:
 
 
 def _price(price: Price) -> Row:
-    rate = price.provenance.get("rate")
     return {
         "offer": price.id,
         "device": price.device,
         "USD/h": _marked(price, "rate", f"{price.rate * 3600:.2f}"),
-        "kind": price.kind,
+        "kind": price.kind.removeprefix("capacity-"),
         "date": price.date,
-        "seen": rate.seen if rate else "unstated",
     }
 
 
