@@ -366,7 +366,7 @@ class Failures(Sheet):
     failure_rate: EventRate
     """Of one device with its share of hosts, network and software."""
     preemption_rate: EventRate
-    """How often a spot offer of one device is taken back."""
+    """How often one spot instance that is held alone is taken back."""
 
 
 class Site(Sheet):
@@ -376,6 +376,10 @@ class Site(Sheet):
     name: Words
     restart: Seconds
     """From an interruption to the first new step: noticing, replacing, starting, reading the checkpoint."""
+    preemption_grouping: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NO_FLAG]
+    """How much spot instances share their fate: 0 if each is taken back by itself, 1 if all are together."""
+    capacity_wait: Seconds
+    """From a pre-emption until capacity is back."""
     storage_bandwidth_per_device: Bandwidth
     """At which all devices together write a checkpoint, over their number."""
     lifetime: Lifetime

@@ -75,13 +75,18 @@ class Run:
     checkpoint_interval_s: float
     """Work between two checkpoints."""
     goodput: float
-    """Share of the expected time that is lasting work."""
+    """Share of the time that is paid that is lasting work."""
     failures: float | None
     preemptions: float | None
+    """Events, in each of which one instance or many are taken back."""
     checkpoint_time_s: float | None
     restart_time_s: float | None
     replay_time_s: float | None
     """Work and checkpoints that were lost and are done again."""
+    absent_time_s: float | None
+    """Without capacity after pre-emptions; it is not paid."""
+    capacity_share: float | None
+    """Share of the expected time in which there is capacity."""
     expected_time_s: float | None
     expected_cost_usd: float | None
     expected_energy_kwh: float | None
@@ -210,7 +215,7 @@ def estimate(
         What an owned device costs: ``purchase_price``, ``lifetime``, ``electricity``.
     reliability
         How often the run is interrupted and what it does about it: ``failure_rate``, ``preemption_rate``, ``restart``,
-        ``checkpoint_every``, ``storage_bandwidth``.
+        ``capacity_wait``, ``checkpoint_every``, ``storage_bandwidth``.
 
     Raises
     ------

@@ -162,7 +162,8 @@ _OWNERSHIP: dict[str, Any] = {
 }
 _RELIABILITY: dict[str, Any] = {
     "failure_rate": _text("--failure-rate", "Failures of one device, such as '5e-4 /d'."),
-    "preemption_rate": _text("--preemption-rate", "How often a spot device is taken back, such as '0.01 /h'."),
+    "preemption_rate": _text("--preemption-rate", "How often one spot instance is taken back, such as '0.01 /h'."),
+    "capacity_wait": _text("--capacity-wait", "Time from a pre-emption until capacity is back, such as '2 h'."),
     "restart": _text("--restart", "Time from an interruption to the next step, such as '10 min'."),
     "checkpoint_every": _text("--checkpoint-every", "Work between checkpoints; the optimum unless given."),
     "storage_bandwidth": _text("--storage-bandwidth", "At which checkpoints are written, such as '50 GB/s'."),

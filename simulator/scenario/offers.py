@@ -73,10 +73,10 @@ class Job:
 
     def fills(self, offer: Price) -> bool:
         """Whether it leaves no device of its last instance idle."""
-        return offer.devices is None or _is_slice(offer) or self.devices % offer.devices == 0
+        return offer.devices is None or is_slice(offer) or self.devices % offer.devices == 0
 
 
-def _is_slice(offer: Price) -> bool:
+def is_slice(offer: Price) -> bool:
     """Whether an instance is cut to any size from a torus."""
     return offer.network is not None and offer.network.kind == "ici"
 

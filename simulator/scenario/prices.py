@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from hardware import catalogue
-from hardware.errors import InputError, about, shown, unknown
+from hardware.errors import InputError, about, nearest, shown, unknown
 from hardware.price import Price
 from hardware.quantity import show
 from hardware.rates import dollars_an_hour, is_rate
@@ -19,6 +19,10 @@ from simulator.specs.running import Ownership, PriceKind
 
 Prices = Mapping[str, float | str]
 """Negotiated prices, USD an hour of one device, by the system or the device that they are of."""
+
+
+_NAMED = 5
+"""Offers or providers that an error names."""
 
 
 def find_price(
@@ -162,10 +166,11 @@ def _named(text: str, job: Job, offers: Sequence[Price], kind: str | None, writt
     found = exact or preferred([offer for offer in its if job.can_use(offer)] or its, job)
     best = cheapest(found)
     if best is None:
-        known = [offer.id for offer in fitting]
+        providers = sorted({offer.provider.lower() for offer in fitting})
+        known = nearest(text, [*providers, *(offer.id for offer in fitting)]) or providers
         raise InputError(
             f"price={written}: no such {f'{kind} ' if kind else ''}offer of {job.system.device.id}; give USD an hour"
-            + (f" or one of {', '.join(known)}" if known else "")
+            + (f", or one of capsim catalogue prices, such as {', '.join(known[:_NAMED])}" if known else "")
         )
     return Chosen(best, "named")
 

@@ -25,7 +25,9 @@ class Reliability(Sheet):
     failure_rate: EventRate | None = None
     """Failures of one device."""
     preemption_rate: EventRate | None = None
-    """How often a spot offer of one device is taken back."""
+    """How often one spot instance that is held alone is taken back."""
+    capacity_wait: Seconds | None = None
+    """From a pre-emption until capacity is back; it is not paid."""
     restart: Seconds | None = None
     """From an interruption to the first new step."""
     checkpoint_every: Seconds | None = None

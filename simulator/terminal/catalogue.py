@@ -460,7 +460,7 @@ def _failures(family: Failures) -> Row:
         "family": family.id,
         "name": family.name,
         "failures a device-year": units.digits(family.failure_rate * _YEAR),
-        "spot losses a device-year": units.digits(family.preemption_rate * _YEAR),
+        "spot losses an instance-year": units.digits(family.preemption_rate * _YEAR),
     }
 
 

@@ -120,6 +120,7 @@ def _expected(run: Run) -> list[tuple[str, str, str]]:
         return [("  expected", "never ends", written)]
     events = [f"{units.digits(run.failures or 0.0)} failures"]
     events += [f"{units.digits(run.preemptions)} pre-emptions"] if run.preemptions else []
+    events += [f"{units.duration(run.absent_time_s)} without capacity"] if run.absent_time_s else []
     lost = f"{units.percent(run.goodput)} goodput, {', '.join(events)}, {written}"
     return [("  expected", units.duration(run.expected_time_s), lost)]
 

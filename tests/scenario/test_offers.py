@@ -178,7 +178,7 @@ def test_nothing_is_known() -> None:
 
 
 def test_more_offers_never_make_a_job_dearer_unless_they_are_newer() -> None:
-    """Of offers of one day, of whatever kind and network, another one never raises the price of a job that it can run."""
+    """Of offers of one day another one never raises the price of a job that it can run."""
     rates, networks = (1.0, 2.0, 4.0), (None, FAST)
     pool = [_offer(rate, f"P{rate}{n}", network=net) for rate in rates for n, net in enumerate(networks)]
     for devices in (8, 64):
