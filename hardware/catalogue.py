@@ -102,7 +102,14 @@ def load_system(name: str | Path | System) -> System:
     system = build(System, document, path=path)
     with placed(path):
         _check_links(system)
+        _check_offer(system)
     return system
+
+
+def _check_offer(system: System) -> None:
+    """Refuse the price of an offer that nobody makes."""
+    if isinstance(system.price, str) and system.price not in {offer.id for offer in prices()}:
+        raise unknown("offer", system.price, [offer.id for offer in prices()], fields=["price"])
 
 
 def _check_links(system: System) -> None:

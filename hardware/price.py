@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dates
 import re
-from datetime import date, timedelta
 from typing import Literal, Self
 
 from pydantic import model_validator
@@ -79,15 +79,15 @@ class Price(Sheet):
         return self
 
     @property
-    def day(self) -> date | None:
+    def day(self) -> dates.date | None:
         """The day of the figure, or the first of its month; nothing where not even that is known."""
         found = _DAY.search(self.date)
         try:
-            return date(int(found[1]), int(found[2]), int(found[3] or 1)) if found else None
+            return dates.date(int(found[1]), int(found[2]), int(found[3] or 1)) if found else None
         except ValueError:
             return None
 
-    def age(self, today: date) -> timedelta | None:
+    def age(self, today: dates.date) -> dates.timedelta | None:
         """How old the figure is; nothing where its day is not known."""
         return None if self.day is None else today - self.day
 

@@ -17,6 +17,7 @@ from dashboard.scenario import BEST, fields, has_upload
 from dashboard.showing import complain, plain, working
 from dashboard.state import Choices, Field, Value
 from hardware.errors import InputError
+from simulator.answers.costs import mixed
 
 _ROWS, _ROW = "compare_rows", "compare_row"
 FIELDS: tuple[Field, ...] = (
@@ -210,6 +211,8 @@ def _drawn(found: Sequence[Row]) -> None:
                 alt = "; ".join(f"{label}: {row[title.lower()]}" for label, row in _told(found, title))
                 showing.figure(draw(named), name=f"capsim-compare-{term}", alt=f"{title}. {alt}", key=f"chart.{term}")
     st.caption(explain("compare_bars"))
+    if words := mixed(answer for _, answer in named):
+        st.caption(plain(f"{words[0].upper()}{words[1:]}."))
     st.markdown("##### Where a step goes", help=explain("limited_by"))
     showing.figure(figures.steps(named), name="capsim-compare-steps", alt="Where each step goes", key="chart.steps")
 

@@ -64,8 +64,19 @@ def price_words(price: dict[str, Any] | None) -> str:
     return _kind(price) + ("" if price is None else how.get(price["rule"], ""))
 
 
-def mixed(answers: Iterable[Estimate]) -> str | None:
-    """One sentence where answers that are compared are priced by different kinds of prices, else nothing.
+def rate_words(price: dict[str, Any] | None) -> str:
+    """A price of one device and how it came about.
+
+    Parameters
+    ----------
+    price
+        As `plain_price` gives it.
+    """
+    return "no price" if price is None else f"${price['usd_per_device_hour']:.2f} a device-hour, {price_words(price)}"
+
+
+def kinds_of(answers: Iterable[Estimate]) -> dict[str, list[str]]:
+    """The kinds of prices that answers rest on, with the systems that are priced so.
 
     Parameters
     ----------
@@ -75,10 +86,35 @@ def mixed(answers: Iterable[Estimate]) -> str | None:
     found: dict[str, dict[str, None]] = {}
     for answer in answers:
         found.setdefault(_kind(answer.run.price), {})[answer.system] = None
+    return {kind: list(systems) for kind, systems in found.items()}
+
+
+def mixed(answers: Iterable[Estimate]) -> str | None:
+    """One sentence where answers that are compared are priced by different kinds of prices, else nothing.
+
+    Parameters
+    ----------
+    answers
+        That stand side by side.
+    """
+    found = kinds_of(answers)
     if len(found) < 2:
         return None
-    parts = [f"{kind} ({_listed(list(systems))})" for kind, systems in found.items()]
+    parts = [f"{kind} ({_listed(systems)})" for kind, systems in found.items()]
     return f"costs rest on different kinds of prices: {'; '.join(parts)}"
+
+
+def flat(price: dict[str, Any] | None) -> dict[str, Any]:
+    """A price as columns of a table.
+
+    Parameters
+    ----------
+    price
+        As `plain_price` gives it.
+    """
+    names = {"usd_per_device_hour": "usd_per_device_hour", "kind": "price_kind", "rule": "price_rule"}
+    names |= {"provider": "price_provider", "offer": "price_offer", "date": "price_date"}
+    return {column: None if price is None else price[name] for name, column in names.items()}
 
 
 def _listed(names: list[str]) -> str:

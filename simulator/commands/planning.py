@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +28,8 @@ from simulator.commands.progress import INTERRUPTED, progress_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from simulator.specs.loading import ScenarioFile
 
 Deadline = Annotated[str | None, typer.Option("--deadline", metavar="TIME", help="When the run has to end, as 60d.")]
 Budget = Annotated[str | None, number("--budget", "USD that the run may cost, such as 5e6 or 5M.", read_amount)]
@@ -80,11 +82,8 @@ def plan(
 
     if csv is not None:
         check_output(Path(csv))
-    if "price" in given.others:
-        _refuse_price(given.others["price"])
     file = given.file(system="dgx-h100")  # a scenario needs one; the systems of the plan replace it
-    names = ("stack", "workload", "grid", "overhead", "constants", "profile", "prices", "ownership", "reliability")
-    shared: dict[str, Any] = {name: getattr(file, name) for name in names if getattr(file, name) is not None}
+    _refuse_price(given.others.get("price"))
     with given.placed(), progress_line(shown=not json) as tell:
         found = planning.plan(
             file.model,
@@ -100,7 +99,7 @@ def plan(
             cluster=cluster,
             processes=processes,  # type: ignore[arg-type]
             progress=_teller(tell),
-            **shared,
+            **_shared(file),
         )
     if csv is not None:
         from simulator.terminal.renting import rows
@@ -149,8 +148,7 @@ def sweep(
         check_output(Path(csv))
     said = {"tokens": tokens, "sequence_length": sequence_length, "global_batch": global_batch}
     paid = read_prices(price)
-    if "price" in paid:
-        _refuse_price(paid["price"])
+    _refuse_price(paid.get("price"))
     with progress_line(shown=not json) as tell:
         listed = cases_of(
             models,
@@ -179,9 +177,16 @@ def sweep(
         raise typer.Exit(INTERRUPTED)
 
 
-def _refuse_price(price: str) -> NoReturn:
+def _shared(file: ScenarioFile) -> dict[str, Any]:
+    """What a scenario says that holds for all systems."""
+    names = ("stack", "workload", "grid", "overhead", "constants", "profile", "prices", "ownership", "reliability")
+    return {name: getattr(file, name) for name in names if getattr(file, name) is not None}
+
+
+def _refuse_price(price: str | None) -> None:
     """Refuse one price for systems of all kinds."""
-    raise InputError(f"--price={shown(price)}: name the system that it is of, as in --price dgx-h100=2.10")
+    if price is not None:
+        raise InputError(f"--price={shown(price)}: name the system that it is of, as in --price dgx-h100=2.10")
 
 
 def _teller(tell: Callable[[str], None] | None) -> Callable[[int, int], None] | None:

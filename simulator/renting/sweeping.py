@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hardware.errors import InputError
+from simulator.answers.costs import kinds_of
 from simulator.answers.estimate import Estimate, answer, factors_of
 from simulator.plan_search import conditions
 from simulator.plan_search.conditions import Condition
@@ -130,6 +131,7 @@ class Swept(NamedTuple):
         """Everything as plain numbers, strings, lists and dictionaries."""
         return {
             "whole": self.whole,
+            "price_kinds": kinds_of(option.estimate for option in self.options),
             "options": [option.to_dict() for option in self.options],
             "refused": [vars(each) for each in self.refused],
         }

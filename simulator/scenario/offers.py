@@ -122,7 +122,8 @@ def cheapest(offers: Iterable[Price]) -> Price | None:
 
 def newest(offers: Iterable[Price]) -> date | None:
     """The day of the newest of some offers, where one of them has a day."""
-    return max((offer.day for offer in offers if offer.day is not None), default=None)
+    days = [offer.day for offer in offers if offer.day is not None]
+    return max(days) if days else None
 
 
 def usual(job: Job, offers: Sequence[Price]) -> Chosen | None:
@@ -153,7 +154,7 @@ def _median(job: Job, offers: Sequence[Price]) -> Chosen:
     each = _by_provider(current if enough else asked)
     rates = {provider: offer.rate for provider, offer in each.items()}
     days = sorted(offer.day.isoformat() for offer in each.values() if offer.day is not None)
-    dates = f"{days[0]} to {days[-1]}" if len(days) == len(each) else "2026, some undated"
+    dates = " to ".join(dict.fromkeys((days[0], days[-1]))) if len(days) == len(each) else "partly undated"
     price = _derived(
         offers[0],
         "median",

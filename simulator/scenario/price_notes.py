@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 
 from hardware.price import Price
 from hardware.spec import System
 from simulator.scenario.offers import LASTS, Chosen, Job
 
+_DIGITS = 11
+"""Of the longest number of seconds that is a date."""
+
 
 def today() -> date:
-    """The day on which prices are judged to be old; tests put another in its place."""
-    return date.today()
+    """The day on which prices are judged to be old: that of the clock, or of SOURCE_DATE_EPOCH where that is set.
+
+    Only what is said depends on it, no number does.
+    """
+    said = os.environ.get("SOURCE_DATE_EPOCH", "")
+    seconds = float(said) if said.isdecimal() and len(said) <= _DIGITS else time.time()
+    return datetime.fromtimestamp(seconds, tz=UTC).date()
 
 
 def told(found: Chosen, job: Job, kind: str | None) -> Iterator[str]:
-    """How a price was found that nobody said, and what is offered beside it."""
+    """How a price was found that nobody wrote, how old it is, and what is offered beside it.
+
+    An offer that was named is told where it is old.
+
+    Parameters
+    ----------
+    found
+        The price of a job.
+    job
+        What is to run.
+    kind
+        Of price that was asked for, if one was.
+    """
     price = found.price
-    words = f"{price.kind} " if price.kind == "on-demand" or kind else ""
-    size = f"{job.devices:,} device{'s' if job.devices > 1 else ''}"
-    if found.rule == "given":
+    if price.id in ("given", "owned"):
+        if found.rule == "own":
+            yield f"price: {rate_words(price)}, as the file of {job.system.id} says"
         return
-    if found.rule == "own":
-        why = "which rents this system" if price.id != "given" else "as the system's file says"
-    elif found.rule == "median":
-        why = f"since no {words}offer is stated to run {size} of {job.system.id}"
-    elif found.rule == "discount":
-        why = f"the median discount of {', '.join(found.providers)}, since none of their offers is stated to run {size}"
-    else:
-        inside = price.devices is None or price.devices >= job.devices
-        fits = "" if inside else f" and joins its instances as {job.system.id} does ({network_words(price)})"
-        why = f"the cheapest {words}offer that can run {size}{fits}"
-    yield f"price: {offer_words(price)}, {why}"
+    old = _age(price)
+    if found.rule != "named" or old:
+        yield f"price: {offer_words(price)}, {_why(found, job, kind)}{old}"
     if price.devices is not None and not job.fills(price):
         idle = -job.devices % price.devices
         yield f"price: instances of {price.devices} are rented whole; {idle} more devices are paid for than counted"
@@ -41,9 +55,37 @@ def told(found: Chosen, job: Job, kind: str | None) -> Iterator[str]:
         yield f"price: beside it {'; '.join(listed)}"
 
 
+def _why(found: Chosen, job: Job, kind: str | None) -> str:
+    """The rule by which a price was found."""
+    price = found.price
+    words = f"{price.kind} " if price.kind == "on-demand" or kind else ""
+    size = f"{job.devices:,} device{'s' if job.devices > 1 else ''}"
+    if found.rule == "own":
+        return "which rents this system"
+    if found.rule == "named":
+        return "as named"
+    if found.rule == "median":
+        return f"since no {words}offer is stated to run {size} of {job.system.id}"
+    if found.rule == "discount":
+        return (
+            f"the median discount of {', '.join(found.providers)}, since none of their offers is stated to run {size}"
+        )
+    inside = price.devices is None or price.devices >= job.devices
+    joined = "" if inside else f" and joins its instances as {job.system.id} does ({network_words(price)})"
+    return f"the cheapest {words}offer that can run {size}{joined}"
+
+
+def _age(price: Price) -> str:
+    """That a price is old, where it is."""
+    age = price.age(today())
+    if age is None:
+        return "; its day is not known, give today's with --price"
+    return f"; {age.days} days old, give today's with --price" if age > LASTS else ""
+
+
 def offer_words(price: Price) -> str:
     """An offer by its name, provider and date."""
-    floor = ", a list's lowest" if price.is_floor else ""
+    floor = ', a "from" price' if price.is_floor else ""
     return f"{price.offer} of {price.provider} ({price.date}{floor})"
 
 
@@ -67,7 +109,7 @@ def network_words(price: Price) -> str:
 
 
 def warnings(found: Chosen | None, system: System, devices: int, *, kind: str | None) -> Iterator[str]:
-    """What a cost should be read with: another kind of price than one thinks, or an old one.
+    """What a cost should be read with: another kind of price than one thinks, or one that few pay.
 
     Parameters
     ----------
@@ -94,7 +136,3 @@ def warnings(found: Chosen | None, system: System, devices: int, *, kind: str | 
         )
     if price.is_floor:
         yield f"price: {rate_words(price)} is what the list of {price.provider} begins from, and few pay so little"
-    age = price.age(today())
-    if age is None or age > LASTS:
-        old = "of unknown age" if age is None else f"{age.days} days old"
-        yield f"price: {rate_words(price)} of {price.date} is {old}, and prices move; give today's with --price"

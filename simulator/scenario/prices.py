@@ -14,7 +14,7 @@ from hardware.reading import build
 from hardware.spec import Overhead, System
 from simulator.formulas import money
 from simulator.scenario.offers import GROUPS, Chosen, Job, cheapest, discounted, newest, preferred, usual
-from simulator.scenario.price_notes import offer_words, rate_words, told
+from simulator.scenario.price_notes import told
 from simulator.specs.running import Ownership, PriceKind
 
 Prices = Mapping[str, float | str]
@@ -90,12 +90,12 @@ def find_price(
 def chosen_price(
     price: float | str | Price | None,
     system: System,
-    *,
     devices: int,
     kind: str | None,
+    prices: Prices | None,
+    *,
     ownership: Ownership,
     overhead: Overhead,
-    prices: Prices | None,
     assumed: list[str],
 ) -> Chosen | None:
     """What `find_price` finds, and a note of what it was that nobody said."""
@@ -109,7 +109,7 @@ def chosen_price(
         site = catalogue.sites()["default"].model_dump(mode="json")
         open_ones = [f"{name}={site[name]}" for name in ("lifetime", "electricity") if name not in ownership.given]
         assumed += [f"{', '.join(open_ones)}: usual for owned hardware"] if open_ones else []
-    elif found is not None and price is None:
+    elif found is not None:
         assumed += told(found, Job(system, devices), kind)
     return found
 
@@ -188,11 +188,9 @@ def _kind_of(job: Job, offers: Sequence[Price], kind: str) -> Chosen:
     listed = kind in ("on-demand", "marketplace")
     found = usual(job, of_kind) if listed else discounted(job, offers, kind)
     if found is None:
-        normal = usual(job, offers)
-        limit = "" if normal is None else f" cheaper than {rate_words(normal.price)}, {offer_words(normal.price)}"
         raise InputError(
-            f"price_kind={kind}: no such offer for {job.devices:,} x {job.system.id} is{limit or ' known'}; "
-            "give its USD an hour as price, or leave the kind out",
+            f"price_kind={kind}: no such offer of {device} that can run it is cheaper than on demand; give its USD an "
+            "hour as price, or leave the kind out",
             fields=["price_kind"],
         )
     return found

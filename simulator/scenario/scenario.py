@@ -132,7 +132,7 @@ def resolve(
         _note(assumed, given_work, work, ("sequence_length", "target_length", "global_batch"), "as published")
         with about("stack"):
             the_stack = _stack(stack, the_system, number, the_model, work, assumed)
-        the_overhead = _named(catalogue.overheads(), overhead, "overhead")
+        the_overhead, owned = _named(catalogue.overheads(), overhead, "overhead"), spec_of(Ownership, ownership)
         return Scenario(
             model=the_model,
             workload=work,
@@ -141,14 +141,7 @@ def resolve(
             plan=_plan(given, the_model, work, the_system, the_stack, number, fitted, assumed, open_plan=open_plan),
             stack=the_stack,
             priced=chosen_price(
-                price,
-                the_system,
-                devices=number,
-                kind=price_kind,
-                ownership=spec_of(Ownership, ownership),
-                overhead=the_overhead,
-                prices=prices,
-                assumed=assumed,
+                price, the_system, number, price_kind, prices, ownership=owned, overhead=the_overhead, assumed=assumed
             ),
             price_kind=price_kind,
             grid=_named(catalogue.grids(), grid, "grid"),

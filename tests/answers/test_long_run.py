@@ -175,7 +175,7 @@ def test_owned_hardware_costs_its_price_over_its_life_and_electricity() -> None:
         ("reserved", "price_kind=reserved: the catalogue has no such offer of rtx-3090; give its USD an hour as price"),
         (
             "spot",
-            "price_kind=spot: no such offer for 1 x rtx-3090 is cheaper than 0.18 USD/h, RTX 3090 24GB of OpenRelay",
+            "price_kind=spot: no such offer of rtx-3090 that can run it is cheaper than on demand; give",
         ),
     ],
 )
