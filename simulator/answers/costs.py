@@ -11,6 +11,7 @@ from simulator.scenario.offers import Chosen
 if TYPE_CHECKING:
     from simulator.answers.estimate import Estimate
 
+_UNKNOWN = "no price"
 _EXAMPLES = 3
 """Systems that are named for each kind of price."""
 
@@ -47,7 +48,7 @@ def _plain(price: Price) -> dict[str, Any]:
 def _kind(price: dict[str, Any] | None) -> str:
     """What a price is: of a kind of offers, given, owned, or not known."""
     if price is None:
-        return "no price"
+        return _UNKNOWN
     return str(price["rule"] if price["rule"] in ("given", "owned") else price["kind"])
 
 
@@ -72,7 +73,7 @@ def rate_words(price: dict[str, Any] | None) -> str:
     price
         As `plain_price` gives it.
     """
-    return "no price" if price is None else f"${price['usd_per_device_hour']:.2f} a device-hour, {price_words(price)}"
+    return _UNKNOWN if price is None else f"${price['usd_per_device_hour']:.2f} a device-hour, {price_words(price)}"
 
 
 def kinds_of(answers: Iterable[Estimate]) -> dict[str, list[str]]:
@@ -92,12 +93,14 @@ def kinds_of(answers: Iterable[Estimate]) -> dict[str, list[str]]:
 def mixed(answers: Iterable[Estimate]) -> str | None:
     """One sentence where answers that are compared are priced by different kinds of prices, else nothing.
 
+    Those without a price show that beside them.
+
     Parameters
     ----------
     answers
         That stand side by side.
     """
-    found = kinds_of(answers)
+    found = {kind: systems for kind, systems in kinds_of(answers).items() if kind != _UNKNOWN}
     if len(found) < 2:
         return None
     parts = [f"{kind} ({_listed(systems)})" for kind, systems in found.items()]
