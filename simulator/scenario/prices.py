@@ -63,8 +63,10 @@ def find_price(
     """
     owns = ownership or Ownership()
     _check_kind(kind)
-    if kind == "owned" or (kind is None and price is None and owns.purchase_price is not None):
-        return Chosen(_owned(price, system, owns, overhead), "owned")
+    agreed = agreed_price(prices, system)
+    said = price if agreed is None else agreed
+    if kind == "owned" or (kind is None and said is None and owns.purchase_price is not None):
+        return Chosen(_owned(said, system, owns, overhead), "owned")
     if owns.given:
         name = next(iter(owns.given))
         written = owns.model_dump(mode="json")[name]
@@ -72,10 +74,9 @@ def find_price(
             f"{name}={shown(written)} belongs to price_kind=owned; give that kind and no price, or leave it out",
             fields=[f"ownership.{name}"],
         )
-    if isinstance(price, Price):
-        return Chosen(_of_kind(price, kind), "given")
-    agreed = agreed_price(prices, system)
-    text = agreed if agreed is not None or price is None else str(price).strip()
+    if isinstance(said, Price):
+        return Chosen(_of_kind(said, kind), "given")
+    text = None if said is None else str(said).strip()
     if text is not None and is_rate(text):
         return Chosen(_given(text, system, kind), "given")
     offers = [offer for offer in catalogue.prices() if offer.device == system.device.id]
