@@ -278,6 +278,7 @@ def test_recalled_figures_say_so() -> None:
         ("tpu-v5e", "peak.bf16", 197e12),
         ("tpu-v5p", "peak.bf16", 459e12),
         ("mi300x", "memory.capacity", 192 * 2.0**30),
+        ("a30", "peak.int8", 330e12),
     ],
 )
 def test_values_are_the_vendors(device: str, figure: str, value: float | None) -> None:

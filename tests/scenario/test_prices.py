@@ -261,7 +261,7 @@ def test_a_negotiated_price_that_cannot_be(prices: dict[str, Any], words: str) -
 
 def test_rent_and_purchase_exclude_each_other() -> None:
     agreed, bought = {"dgx-h100": 2.0}, {"purchase_price": "30 kUSD"}
-    with pytest.raises(InputError, match="price='2.0' is rent, which price_kind=owned does not pay"):
+    with pytest.raises(InputError, match=r"price='2\.0' is rent, which price_kind=owned does not pay"):
         _estimate("dgx-h100", 8, prices=agreed, price_kind="owned", ownership=bought)
     with pytest.raises(InputError, match="purchase_price='30000 USD' belongs to price_kind=owned"):
         _estimate("dgx-h100", 8, prices=agreed, ownership=bought)
