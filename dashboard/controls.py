@@ -54,7 +54,11 @@ _SECTIONS: dict[str, tuple[str, _Rows]] = {
     ),
     "failures": (
         "Failures and checkpoints",
-        (("failure_rate", "preemption_rate"), ("restart", "checkpoint_every"), ("storage_bandwidth",)),
+        (
+            ("failure_rate", "preemption_rate"),
+            ("restart", "capacity_wait"),
+            ("checkpoint_every", "storage_bandwidth"),
+        ),
     ),
 }
 """What is folded away: title and rows of fields by the end of the key of its box, ``section.plan`` and so on."""

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 from hardware.classes import DeviceClass, LinkClass
 from hardware.errors import InputError, about, shown, unknown
 from hardware.measured import FORMAT, VERSION, MeasuredProfile
+from hardware.price import Price
 from hardware.reading import build, is_path, placed, read_mapping
 from hardware.sheet import Sheet
-from hardware.spec import Device, Failures, Figure, Grid, Overhead, Price, Site, System
+from hardware.spec import Device, Failures, Figure, Grid, Overhead, Site, System
 
 _ROOT = Path(__file__).parent
 
@@ -112,7 +113,14 @@ def load_system(name: str | Path | System) -> System:
     system = build(System, document, path=path)
     with placed(path):
         _check_links(system)
+        _check_offer(system)
     return system
+
+
+def _check_offer(system: System) -> None:
+    """Refuse the price of an offer that nobody makes."""
+    if isinstance(system.price, str) and system.price not in {offer.id for offer in prices()}:
+        raise unknown("offer", system.price, [offer.id for offer in prices()], fields=["price"])
 
 
 def _check_links(system: System) -> None:

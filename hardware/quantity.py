@@ -133,6 +133,7 @@ SI = {
     "power": "W",
     "frequency": "Hz",
     "event rate": "1/s",
+    "deadline": "s",
     "lifetime": "s",
     "price": "USD/s",
     "sum of money": "USD",

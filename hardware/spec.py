@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from hardware.fields import BESIDE, Also, Unit
+from hardware.price import OwnPrice
 from hardware.quantity import (
     Bandwidth,
     Bytes,
@@ -17,7 +18,6 @@ from hardware.quantity import (
     Hertz,
     IntegerRate,
     Lifetime,
-    PriceRate,
     Seconds,
     Watts,
 )
@@ -241,8 +241,8 @@ class System(Sheet):
     """Between pods."""
     host: Host = Host()
     """The machine around the devices of one node."""
-    price: Name | None = None
-    """The offer in prices/ that rents this system, where it is one."""
+    price: OwnPrice | None = None
+    """What one of its devices was negotiated to cost, or the offer in prices/ that rents this system."""
     note: Words | None = None
     """Anything a reader should know of the system."""
 
@@ -270,29 +270,6 @@ class System(Sheet):
     def power_per_device(self) -> float:
         """Rated draw of one device with its share of the node [W]; of the device alone where the node's is unknown."""
         return self.host.power / self.devices_per_node if self.host.power else self.device.power.rated
-
-
-class Price(Sheet):
-    """What one device costs over time, by whom and when."""
-
-    id: Name
-    """The word that names the offer; in a file of offers its key."""
-    provider: Words
-    """Who rents it out."""
-    offer: Words
-    """What the provider calls it."""
-    device: Name
-    """The device that is rented, as the catalogue calls it."""
-    kind: Literal["on-demand", "spot", "capacity-block", "marketplace", "reserved", "owned"]
-    """Terms: for as long as wanted, until taken back, or for a fixed term."""
-    rate: PriceRate
-    """Price of one device, with its share of the host."""
-    rate_low: PriceRate | None = None
-    """Lowest price of one device, where there is a range."""
-    rate_high: PriceRate | None = None
-    """Highest price of one device, where there is a range."""
-    date: Words
-    """When the price was seen, such as 2026-09."""
 
 
 class Grid(Sheet):
@@ -329,7 +306,7 @@ class Failures(Sheet):
     failure_rate: EventRate
     """Failures of one device with its share of hosts, network and software."""
     preemption_rate: EventRate
-    """How often a spot offer of one device is taken back."""
+    """How often one spot instance that is held alone is taken back."""
 
 
 class Site(Sheet):
@@ -341,6 +318,10 @@ class Site(Sheet):
     """Name in full."""
     restart: Seconds
     """Time from an interruption to the first new step: noticing, replacing, starting, reading the checkpoint."""
+    preemption_grouping: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NO_FLAG, Unit("1")]
+    """How much spot instances share their fate: 0 if each is taken back by itself, 1 if all are together."""
+    capacity_wait: Seconds
+    """Time from a pre-emption until capacity is back."""
     storage_bandwidth_per_device: Bandwidth
     """Rate at which all devices together write a checkpoint, over their number."""
     lifetime: Lifetime
@@ -376,7 +357,7 @@ __all__ = [
     "Overhead",
     "Peak",
     "Power",
-    "Price",
+    "Provenance",
     "Seconds",
     "Site",
     "System",

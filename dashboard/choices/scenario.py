@@ -170,6 +170,7 @@ def _reliability() -> tuple[Field, ...]:
     return (
         Field("failure_rate", "Failure rate", "text", group=group, example="5e-4 /d"),
         Field("preemption_rate", "Pre-emption rate", "text", group=group, example="0.01 /h"),
+        Field("capacity_wait", "Capacity back after", "text", group=group, example="2 h"),
         Field("restart", "Restart", "text", group=group, example="10 min"),
         Field("checkpoint_every", "Checkpoint every", "text", group=group, example="30 min"),
         Field("storage_bandwidth", "Storage bandwidth", "text", group=group, example="50 GB/s"),

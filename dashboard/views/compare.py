@@ -18,6 +18,7 @@ from dashboard.controls import Said, Scope, scenario_controls
 from dashboard.figures import compare as figures
 from dashboard.showing import complain, plain, working
 from hardware.errors import InputError
+from simulator.answers.costs import mixed
 
 _ROWS, _ROW = "compare_rows", "compare_row"
 FIELDS: tuple[Field, ...] = (
@@ -211,6 +212,8 @@ def _drawn(found: Sequence[ComparedRow]) -> None:
                 alt = "; ".join(f"{label}: {row[title.lower()]}" for label, row in _told(found, title))
                 showing.figure(draw(named), name=f"capsim-compare-{term}", alt=f"{title}. {alt}", key=f"chart.{term}")
     st.caption(explain("compare_bars"))
+    if words := mixed(answer for _, answer in named):
+        st.caption(plain(f"{words[0].upper()}{words[1:]}."))
     st.markdown("##### Where a step goes", help=explain("limited_by"))
     showing.figure(figures.steps(named), name="capsim-compare-steps", alt="Where each step goes", key="chart.steps")
 

@@ -22,6 +22,7 @@ from dashboard.showing import plain
 from hardware import units
 from hardware.errors import InputError
 from simulator import Option, Outlook, Refused
+from simulator.answers.costs import mixed
 from simulator.plan_search.searching import PLAN_FIELDS
 from simulator.terminal.renting import left_out
 from simulator.terminal.renting import rows as rows_of
@@ -106,6 +107,8 @@ def _shown(choices: Choices, found: Outlook) -> None:
     took = f", priced in {found.seconds:.1f} s" if found.whole else ""
     counted = f"{len(found.options):,} systems and numbers of devices{unknown}{took}"
     st.caption(plain(f"{counted}. Times and costs are those to expect, with failures and checkpoints."))
+    if words := mixed(option.estimate for option in found.options):
+        st.caption(plain(f"{words[0].upper()}{words[1:]}."))
     plan_given(choices)
     _answers(choices, found)
     if found.options:

@@ -10,6 +10,7 @@ from hardware import catalogue
 from hardware.catalogue import load_class
 from hardware.sheet import Sheet
 from simulator.answers import long_run
+from simulator.scenario import price_notes
 from simulator.scenario.scenario import Scenario
 from simulator.specs.plan import Plan, columns_of
 from simulator.specs.plans import constraints
@@ -49,8 +50,7 @@ def warnings_of(scenario: Scenario, total: float, capacity: float) -> Iterator[s
         yield f"{stack.id} does not offer {', '.join(missing)}; the estimate assumes that it did"
     if (plan.tp or 1) > system.devices_per_node and system.intra_node is not None:
         yield f"tp={plan.tp} crosses nodes of {system.devices_per_node} devices, over the slower network"
-    if scenario.price is None:
-        yield f"no price of {system.device.id} is known; give one with --price"
+    yield from price_notes.warnings(scenario.priced, system, scenario.devices, kind=scenario.price_kind)
     recalled = [f"{sheet.id}: {name}" for sheet in (system.device, system) for name, _, seen in _seen(sheet) if seen]
     if recalled:
         yield f"figures only recalled, check before relying on them: {'; '.join(recalled)}"

@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from hardware.measured import MeasuredProfile
-from hardware.spec import Price, System
+from hardware.price import Price
+from hardware.spec import System
 from simulator.answers.advice import sources_of, warnings_of
 from simulator.answers.basis import Basis, basis
+from simulator.answers.costs import plain_price
 from simulator.answers.long_run import HOPELESS, LongRun, assumptions, long_run, matters, warnings
 from simulator.evidence.errors import Scheme, shipped_errors
 from simulator.evidence.intervals import LEVEL, HeldOutErrors, Interval, traits_of
 from simulator.formulas import flops, money
 from simulator.pricing.constants import Constants, shipped
+from simulator.scenario.prices import Prices
 from simulator.scenario.scenario import Named, Scenario, resolve
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
@@ -65,18 +68,25 @@ class TrainingRun:
     energy_kwh: float
     co2_kg: float
     price_kind: str | None
+    price: dict[str, Any] | None
+    """What a device costs an hour, by which rule that was found, and what is offered beside it."""
     checkpoint_bytes: float
     checkpoint_write_s: float
     checkpoint_interval_s: float
     """Work between two checkpoints."""
     goodput: float
-    """Share of the expected time that is lasting work."""
+    """Share of the time that is paid that is lasting work."""
     failures: float | None
     preemptions: float | None
+    """Events, in each of which one instance or many are taken back."""
     checkpoint_time_s: float | None
     restart_time_s: float | None
     replay_time_s: float | None
     """Work and checkpoints that were lost and are done again."""
+    absent_time_s: float | None
+    """Without capacity after pre-emptions; it is not paid."""
+    capacity_share: float | None
+    """Share of the expected time in which there is capacity."""
     expected_time_s: float | None
     expected_cost_usd: float | None
     expected_energy_kwh: float | None
@@ -165,6 +175,7 @@ def estimate(
     constants: str | Path | Constants | None = None,
     profile: str | Path | MeasuredProfile | None = None,
     price_kind: str | None = None,
+    prices: Prices | None = None,
     ownership: Named | Ownership | None = None,
     reliability: Named | Reliability | None = None,
 ) -> Estimate:
@@ -185,8 +196,8 @@ def estimate(
     workload
         What is trained on; what it leaves open comes from the model's published training.
     price
-        Of one device: USD an hour, a provider, an offer of the catalogue, or a file of offers; the cheapest on-demand
-        offer unless given.
+        Of one device: USD an hour, a provider, an offer of the catalogue, or a file of offers; unless given what the
+        system's file says, else the cheapest on-demand offer that can run the job, else the median of providers.
     grid
         Whose electricity, a name of ``grids.yaml``.
     overhead
@@ -197,12 +208,14 @@ def estimate(
         What was measured on the device: a name or a file of ``capsim calibrate``; without a system it is a plain host
         of that device.
     price_kind
-        on-demand, spot (which may be taken back), reserved or owned.
+        on-demand, spot (which may be taken back), reserved, marketplace or owned.
+    prices
+        Negotiated prices, USD an hour of one device, by the system or device that they are of.
     ownership
         What an owned device costs: ``purchase_price``, ``lifetime``, ``electricity``.
     reliability
         How often the run is interrupted and what it does about it: ``failure_rate``, ``preemption_rate``, ``restart``,
-        ``checkpoint_every``, ``storage_bandwidth``.
+        ``capacity_wait``, ``checkpoint_every``, ``storage_bandwidth``.
 
     Raises
     ------
@@ -229,6 +242,7 @@ def estimate(
             constants=constants,
             profile=profile,
             price_kind=price_kind,
+            prices=prices,
             ownership=ownership,
             reliability=reliability,
         )
@@ -374,6 +388,7 @@ def _run(scenario: Scenario, step_seconds: float, expected: LongRun) -> Training
         energy_kwh=joules / 3.6e6,
         co2_kg=float(money.emissions(joules, scenario.grid.intensity)),
         price_kind=expected.price_kind,
+        price=plain_price(scenario.priced),
         **plain,  # type: ignore[arg-type]
     )
 

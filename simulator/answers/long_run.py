@@ -11,8 +11,9 @@ import numpy as np
 from hardware import catalogue, units
 from hardware.quantity import show
 from hardware.sheet import Sheet
-from simulator.formulas import money, reliability
+from simulator.formulas import money, preemptions, reliability
 from simulator.formulas.typing import Num
+from simulator.scenario.offers import is_slice
 from simulator.scenario.scenario import Scenario
 from simulator.specs.plans import Plans
 
@@ -31,7 +32,7 @@ class Circumstances:
     failure_rate: Num
     """Failures of one device [1/s]."""
     preemption_rate: Num
-    """How often a device is taken back, 0 unless it is a spot offer [1/s]."""
+    """How often one instance is taken back that is held alone, 0 unless it is a spot offer [1/s]."""
     restart: Num
     """From an interruption to the first new step [s]."""
     storage_bandwidth_per_device: Num
@@ -40,6 +41,12 @@ class Circumstances:
     """Of one device with its share of the host [W]."""
     overhead: Num
     """Power usage effectiveness [1]."""
+    grouping: Num = 0.0
+    """How much spot instances share their fate, from 0 to 1 [1]."""
+    devices_per_instance: Num = 1.0
+    """That are taken back together at least [device]."""
+    capacity_wait: Num = 0.0
+    """From a pre-emption until capacity is back [s]."""
     storage_bandwidth: Num | None = None
     """What the storage takes of all devices together [B/s]; as much as they write unless given."""
     checkpoint_every: Num | None = None
@@ -47,6 +54,11 @@ class Circumstances:
     price: Num | None = None
     """Of one device [USD/s]."""
     price_kind: str | None = None
+
+    def events(self, devices: Num) -> Num:
+        """Pre-emptions of a run on so many devices over time, each of one instance or of many [1/s]."""
+        instances = np.ceil(np.asarray(devices) / self.devices_per_instance)
+        return preemptions.preemption_events(instances, self.preemption_rate, grouping=self.grouping)
 
 
 @dataclass(frozen=True)
@@ -60,14 +72,20 @@ class LongRun:
     """Work between two checkpoints."""
     failures: Num
     preemptions: Num
+    """Events, in each of which one instance or many are taken back."""
     checkpoint_time_s: Num
     """Of all checkpoints, without those that are written again."""
     restart_time_s: Num
     replay_time_s: Num
     """Work and checkpoints that were lost and are done again."""
+    absent_time_s: Num
+    """Without capacity after pre-emptions; it is not paid."""
+    capacity_share: Num
+    """Share of the run in which there is capacity."""
     goodput: Num
-    """Share of the run that is lasting work."""
+    """Share of the time that is paid that is lasting work."""
     expected_time_s: Num
+    """With the time without capacity."""
     expected_energy_kwh: Num
     expected_cost_usd: Num | None
     price_kind: str | None
@@ -96,25 +114,31 @@ def expect(step_time: Num, steps: Num, *, devices: Num, checkpoint_bytes: Num, c
     write = reliability.write_time(
         checkpoint_bytes, shared if now.storage_bandwidth is None else np.asarray(now.storage_bandwidth)
     )
-    rate = reliability.total_rate(devices, now.failure_rate, preemption_rate=now.preemption_rate)
+    events = now.events(devices)
+    rate = reliability.total_rate(devices, now.failure_rate, event_rate=events)
     wanted = now.checkpoint_every
     if wanted is None:
         wanted = reliability.daly_interval(write, reliability.mean_time(rate))
     interval = np.clip(wanted, step_time, work)
     within: dict[str, Any] = {"write": write, "interruption_rate": rate, "restart": now.restart}
     elapsed = reliability.expected_time(work, interval, **within)
-    held = money.device_seconds(elapsed, devices)
+    held, absent = (
+        money.device_seconds(elapsed, devices),
+        preemptions.absent_time(elapsed, events, wait=now.capacity_wait),
+    )
     return LongRun(
         checkpoint_bytes=checkpoint_bytes,
         checkpoint_write_s=write,
         checkpoint_interval_s=interval,
         failures=reliability.interruptions(elapsed, np.asarray(devices) * now.failure_rate),
-        preemptions=reliability.interruptions(elapsed, np.asarray(devices) * now.preemption_rate),
+        preemptions=reliability.interruptions(elapsed, events),
         checkpoint_time_s=work * write / interval,
         restart_time_s=reliability.restart_time(elapsed, rate, restart=now.restart),
         replay_time_s=reliability.replay_time(elapsed, work, interval=interval, **within),
+        absent_time_s=absent,
+        capacity_share=preemptions.held_share(events, now.capacity_wait),
         goodput=reliability.goodput(interval, write, interruption_rate=rate, restart=now.restart),
-        expected_time_s=elapsed,
+        expected_time_s=elapsed + absent,
         expected_energy_kwh=money.energy(held, now.power, overhead=now.overhead) / 3.6e6,
         expected_cost_usd=None if now.price is None else money.cost(held, now.price),
         price_kind=now.price_kind,
@@ -127,9 +151,15 @@ def circumstances_of(scenario: Scenario) -> Circumstances:
     family, site = catalogue.failures_of(system.device), catalogue.sites()["default"]
     spot = price is not None and price.kind == "spot"
     preempted = family.preemption_rate if said.preemption_rate is None else said.preemption_rate
+    instance = system.devices_per_node
+    if price is not None and price.devices is not None and not is_slice(price):
+        instance = price.devices
     return Circumstances(
         failure_rate=family.failure_rate if said.failure_rate is None else said.failure_rate,
         preemption_rate=preempted if spot else 0.0,
+        grouping=site.preemption_grouping,
+        devices_per_instance=float(instance),
+        capacity_wait=site.capacity_wait if said.capacity_wait is None else said.capacity_wait,
         restart=site.restart if said.restart is None else said.restart,
         storage_bandwidth_per_device=site.storage_bandwidth_per_device,
         power=system.power_per_device,
@@ -186,12 +216,10 @@ def assumptions(scenario: Scenario) -> Iterator[str]:
     """What was assumed of interruptions and checkpoints because nobody said, in one line for each place it is from."""
     said, found = scenario.reliability, circumstances_of(scenario)
     family, site = catalogue.failures_of(scenario.system.device), catalogue.sites()["default"]
-    rates = {"failure_rate": family.failure_rate}
+    if said.failure_rate is None:
+        yield f"failure_rate={show(family.failure_rate, 'event rate')} of one device: {family.name}"
     if found.preemption_rate:
-        rates["preemption_rate"] = family.preemption_rate
-    named = {name: show(rate, "event rate") for name, rate in rates.items() if getattr(said, name) is None}
-    if named:
-        yield f"{', '.join(f'{name}={rate}' for name, rate in named.items())} of one device: {family.name}"
+        yield from _of_spot(scenario, found)
     usual = {} if said.restart is not None else {"restart": units.duration(site.restart)}
     if said.storage_bandwidth is None:
         total = scenario.devices * site.storage_bandwidth_per_device
@@ -200,13 +228,25 @@ def assumptions(scenario: Scenario) -> Iterator[str]:
         yield f"{', '.join(f'{name}={value}' for name, value in usual.items())}: as published for large clusters"
 
 
+def _of_spot(scenario: Scenario, found: Circumstances) -> Iterator[str]:
+    """What was assumed of pre-emptions because nobody said."""
+    said, family = scenario.reliability, catalogue.failures_of(scenario.system.device)
+    held = f"{float(found.devices_per_instance):.0f}"
+    if said.preemption_rate is None:
+        rate = show(family.preemption_rate, "event rate")
+        yield f"preemption_rate={rate} of one instance of {held}: {family.name}; several go together"
+    if said.capacity_wait is None:
+        yield f"capacity_wait={units.duration(float(found.capacity_wait))} after each: as of V100 in 2022 and 2023"
+
+
 def warnings(scenario: Scenario, run: LongRun) -> Iterator[str]:
     """Say where most of the time is lost."""
     share = float(run.goodput)
     if share >= _POOR:
         return
     found = circumstances_of(scenario)
-    rate = reliability.total_rate(float(scenario.devices), found.failure_rate, preemption_rate=found.preemption_rate)
+    devices = float(scenario.devices)
+    rate = reliability.total_rate(devices, found.failure_rate, event_rate=found.events(devices))
     lost = "the run would never end" if share < HOPELESS else f"only {100 * share:.2g} % of the time is lasting work"
     yield (
         f"{lost}: {units.count(86400 * float(rate))} interruptions a day, {units.duration(float(found.restart))} to "
@@ -222,7 +262,11 @@ def sources(scenario: Scenario) -> Iterator[str]:
     if said.failure_rate is None:
         yield from _cited(family, "failure_rate", "failures of one device")
     if said.preemption_rate is None and found.preemption_rate:
-        yield from _cited(family, "preemption_rate", "spot offers taken back")
+        yield from _cited(family, "preemption_rate", "spot instances taken back")
+    if found.preemption_rate:
+        yield from _cited(site, "preemption_grouping", "instances taken back together")
+    if found.preemption_rate and said.capacity_wait is None:
+        yield from _cited(site, "capacity_wait", "time without capacity")
     if said.restart is None:
         yield from _cited(site, "restart", "restart")
     if said.storage_bandwidth is None:

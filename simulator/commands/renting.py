@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hardware.errors import InputError, shown
 from simulator.commands.shared.app import app
 from simulator.commands.shared.options import (
     Given,
     GlobalBatch,
     Json,
+    Price,
     Profile,
     SequenceLength,
     Stack,
@@ -19,6 +21,7 @@ from simulator.commands.shared.options import (
     number,
     print_json,
     read_money,
+    read_prices,
     read_real,
     scenario_options,
 )
@@ -27,6 +30,8 @@ from simulator.commands.shared.progress import INTERRUPTED, progress_line
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from simulator.specs.loading import ScenarioFile
+
 Deadline = Annotated[
     str | None, typer.Option("--deadline", metavar="TIME", help="When the run has to end, as 60d or 2027-03-31.")
 ]
@@ -34,7 +39,7 @@ Budget = Annotated[str | None, number("--budget", "USD that the run may cost, su
 Systems = Annotated[str, typer.Option("--systems", metavar="NAMES", help="all, or names separated by commas.")]
 Most = Annotated[str, number("--max-devices", "Devices at most.")]
 Source = Annotated[
-    str | None, typer.Option("--price-source", help="A provider, or on-demand, spot or reserved; the cheapest if none.")
+    str | None, typer.Option("--price-source", help="A provider or a kind of price; the cheapest that count if none.")
 ]
 Confidence = Annotated[str, number("--confidence", "Probability with which limits are kept.", read_real)]
 Where = Annotated[str | None, typer.Option("--where", metavar="CONDITIONS", help='On plans, such as "tp<=8".')]
@@ -53,7 +58,7 @@ Counts = Annotated[
 
 
 @app.command()
-@scenario_options(without=("system", "devices", "price", "price_kind"))
+@scenario_options(without=("system", "devices", "price_kind"))
 def rent(
     given: Given,
     deadline: Deadline = None,
@@ -81,8 +86,7 @@ def rent(
     if csv is not None:
         check_output(Path(csv))
     file = given.file(system="dgx-h100")  # a scenario needs one; the systems of the plan replace it
-    names = ("stack", "workload", "grid", "overhead", "constants", "profile", "ownership", "reliability")
-    shared: dict[str, Any] = {name: getattr(file, name) for name in names if getattr(file, name) is not None}
+    _refuse_price(given.others.get("price"))
     with given.placed(), progress_line(shown=not json) as tell:
         found = what_to_rent(
             file.model,
@@ -98,7 +102,7 @@ def rent(
             cluster=cluster,
             processes=processes,  # type: ignore[arg-type]
             progress=_teller(tell),
-            **shared,
+            **_shared(file),
         )
     if csv is not None:
         from simulator.terminal.renting import rows
@@ -135,6 +139,7 @@ def sweep(
     global_batch: GlobalBatch = None,
     stack: Stack = None,
     profile: Profile = None,
+    price: Price = None,
     where: Where = None,
     every_plan: EveryPlan = False,
     cluster: Cluster = None,
@@ -155,6 +160,8 @@ def sweep(
     if csv is not None:
         check_output(Path(csv))
     said = {"tokens": tokens, "sequence_length": sequence_length, "global_batch": global_batch}
+    paid = read_prices(price)
+    _refuse_price(paid.get("price"))
     with progress_line(shown=not json) as tell:
         listed = cases_of(
             models,
@@ -165,6 +172,7 @@ def sweep(
             every_plan=every_plan,
             stack=stack,
             profile=profile,
+            prices=paid.get("prices"),
             workload={name: value for name, value in said.items() if value is not None},
         )
         found = collected(listed, cluster=cluster, processes=processes, progress=_teller(tell))  # type: ignore[arg-type]
@@ -180,6 +188,18 @@ def sweep(
         show_sweep(found)
     if not found.whole:
         raise typer.Exit(INTERRUPTED)
+
+
+def _shared(file: ScenarioFile) -> dict[str, Any]:
+    """What a scenario says that holds for all systems."""
+    names = ("stack", "workload", "grid", "overhead", "constants", "profile", "prices", "ownership", "reliability")
+    return {name: getattr(file, name) for name in names if getattr(file, name) is not None}
+
+
+def _refuse_price(price: str | None) -> None:
+    """Refuse one price for systems of all kinds."""
+    if price is not None:
+        raise InputError(f"--price={shown(price)}: name the system that it is of, as in --price dgx-h100=2.10")
 
 
 def _teller(tell: Callable[[str], None] | None) -> Callable[[int, int], None] | None:

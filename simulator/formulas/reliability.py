@@ -17,12 +17,12 @@ _LEAST = 1e-300
 """The smallest rate whose inverse is a number."""
 
 
-def total_rate(devices: Num, failure_rate: Num, *, preemption_rate: Num) -> Num:
-    """Interruptions of a run that any device can interrupt, by failing or by being taken back: rates add.
+def total_rate(devices: Num, failure_rate: Num, *, event_rate: Num) -> Num:
+    """Interruptions of a run that any device can interrupt by failing, and each event of pre-emption: rates add.
 
-    ``n (failure_rate + preemption_rate)``
+    ``n failure_rate + event_rate``
 
-    Devices that are lost together, such as those of a node, are counted once in a rate that was measured on nodes and
+    Devices that fail together, such as those of a node, are counted once in a rate that was measured on nodes and
     divided by their devices.
 
     Parameters
@@ -31,8 +31,8 @@ def total_rate(devices: Num, failure_rate: Num, *, preemption_rate: Num) -> Num:
         Devices of the run n [device].
     failure_rate
         Of one device [1/s].
-    preemption_rate
-        Of one device, 0 unless it is a spot offer [1/s].
+    event_rate
+        Of pre-emptions of the whole run, 0 unless it runs on spot offers [1/s].
 
     Returns
     -------
@@ -45,10 +45,10 @@ def total_rate(devices: Num, failure_rate: Num, *, preemption_rate: Num) -> Num:
 
     Examples
     --------
-    >>> round(total_rate(16384, 4.736e-4 / 86400, preemption_rate=0.0) * 54 * 86400)
+    >>> round(total_rate(16384, 4.736e-4 / 86400, event_rate=0.0) * 54 * 86400)
     419
     """
-    return devices * (failure_rate + np.asarray(preemption_rate))
+    return devices * np.asarray(failure_rate) + event_rate
 
 
 def mean_time(interruption_rate: Num) -> Num:

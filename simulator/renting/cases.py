@@ -15,6 +15,7 @@ from simulator.plan_search import conditions
 from simulator.pricing.constants import find
 from simulator.pricing.measured import check, suits
 from simulator.pricing.wiring import wiring
+from simulator.scenario.prices import Prices, agreed_price, check_prices
 from simulator.scenario.scenario import spec_of
 from simulator.specs.loading import load_model, load_stack
 from simulator.specs.model import Model
@@ -69,6 +70,9 @@ def cases_of(
     read = _read({"plan": plan, **options})
     the_plan = read.pop("plan", Plan())
     the_systems = systems_of(systems)
+    with about("prices"):
+        check_prices(read.get("prices"), the_systems)
+        _check_asked(read.get("prices"), the_systems)
     if "profile" in read and not any(suits(read["profile"], system) for system in the_systems):
         check(read["profile"], the_systems[0])
     cases = [
@@ -78,6 +82,15 @@ def cases_of(
         for model in the_models
     ]
     return sorted(cases, key=lambda case: -case.devices)
+
+
+def _check_asked(prices: Prices | None, systems: Sequence[System]) -> None:
+    """Refuse the price of a system that nobody asked for."""
+    asked = {name for system in systems for name in (system.id, system.device.id)}
+    for name in prices or {}:
+        if name.strip().lower() not in asked:
+            few = ", ".join(sorted({system.id for system in systems})[:8])
+            raise InputError(f"prices: {shown(name)} is none of the systems that are asked for: {few}")
 
 
 def check_most(max_devices: Any) -> None:
@@ -109,11 +122,11 @@ def _read(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _on(system: System, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options for one system: a profile says nothing of devices of another class."""
-    profile = options.get("profile")
-    if profile is None or suits(profile, system):
-        return dict(options)
-    return {name: value for name, value in options.items() if name != "profile"}
+    """Options for one system: a profile says nothing of devices of another class, nor a price of another system."""
+    profile, agreed = options.get("profile"), agreed_price(options.get("prices"), system)
+    left_out = {"prices"} if profile is None or suits(profile, system) else {"prices", "profile"}
+    kept = {name: value for name, value in options.items() if name not in left_out}
+    return kept if agreed is None else {**kept, "prices": {system.id: agreed}}
 
 
 def systems_of(systems: str | Sequence[Any]) -> list[System]:

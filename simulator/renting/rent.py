@@ -11,9 +11,10 @@ from hardware.errors import InputError, about, shown
 from simulator.renting.cases import cases_of
 from simulator.renting.sweeping import Option, Refused, collected
 from simulator.renting.wishes import CONFIDENCE, Outlook, Wish
+from simulator.scenario.prices import Prices
 from simulator.specs.loading import load_model
 
-KINDS = ("on-demand", "spot", "reserved")
+KINDS = ("on-demand", "spot", "reserved", "marketplace")
 
 
 def rent(
@@ -24,6 +25,7 @@ def rent(
     systems: str | Sequence[Any] = "all",
     max_devices: int = 8192,
     price_source: str | None = None,
+    prices: Prices | None = None,
     confidence: float | str = CONFIDENCE,
     plan: Any = None,
     where: str | None = None,
@@ -50,7 +52,10 @@ def rent(
     max_devices
         Devices at most.
     price_source
-        A provider or a kind of price (on-demand, spot, reserved); the cheapest on-demand offers unless given.
+        A provider or a kind of price (on-demand, spot, reserved, marketplace); unless given what `estimate` takes.
+    prices
+        Negotiated prices, USD an hour of one device, by the system or device that they are of, as ``{"dgx-h100":
+        2.10}``; they outrank `price_source`.
     confidence
         Probability with which deadline and budget are to be kept, such as 0.8 or ``80%``.
     plan, where
@@ -83,7 +88,8 @@ def rent(
         loaded = load_model(model)
     wish = Wish.read(deadline, budget, confidence)
     wanted: dict[str, Any] = {"plan": plan, "where": where, "every_plan": every_plan}
-    cases = cases_of([loaded], systems, max_devices=max_devices, **wanted, **{**options, **_priced(price_source)})
+    paid: dict[str, Any] = {**options, "prices": prices, **_priced(price_source)}
+    cases = cases_of([loaded], systems, max_devices=max_devices, **wanted, **paid)
     start = time.perf_counter()
     found = collected(cases, cluster=cluster, processes=processes, progress=progress, seen=seen)
     return Outlook.under(wish, loaded.id, found, seconds=time.perf_counter() - start)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hardware.errors import InputError
+from simulator.answers.costs import kinds_of
 from simulator.answers.estimate import Estimate, answer, factors_of
 from simulator.plan_search import conditions
 from simulator.plan_search.conditions import Condition
@@ -92,6 +93,7 @@ class Option:
             "expected_time_s": run.expected_time_s,
             "cost_usd": run.cost_usd,
             "expected_cost_usd": run.expected_cost_usd,
+            "price": run.price,
             "goodput": run.goodput,
             "energy_kwh": run.energy_kwh,
             "co2_kg": run.co2_kg,
@@ -129,6 +131,7 @@ class Swept(NamedTuple):
         """Everything as plain numbers, strings, lists and dictionaries."""
         return {
             "whole": self.whole,
+            "price_kinds": kinds_of(option.estimate for option in self.options),
             "options": [option.to_dict() for option in self.options],
             "refused": [vars(each) for each in self.refused],
         }
@@ -168,7 +171,7 @@ def sweep(
     processes
         How many processes here; one a core unless given.
     options
-        ``stack``, ``workload`` and all else that `simulator.estimate` takes.
+        ``stack``, ``workload``, ``prices`` and all else that `simulator.estimate` takes.
 
     Raises
     ------

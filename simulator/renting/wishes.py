@@ -8,6 +8,7 @@ from typing import Any
 
 from hardware.amounts import is_number, read_number
 from hardware.errors import InputError, shown
+from simulator.answers.costs import kinds_of
 from simulator.plan_search.limits import read_budget, read_deadline
 from simulator.renting.sweeping import SHARES, Option, Refused, Swept, ordered
 
@@ -152,6 +153,7 @@ class Outlook:
             "dearer": [relaxed(each) for each in self.dearer],
             "options": [plain(option) for option in self.options],
             "refused": [vars(each) for each in self.refused],
+            "price_kinds": kinds_of(option.estimate for option in self.options),
         }
 
     def keeps(self, option: Option) -> bool:

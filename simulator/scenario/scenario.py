@@ -13,13 +13,15 @@ from hardware import catalogue
 from hardware.classes import Precision
 from hardware.errors import InputError, about, shown, unknown
 from hardware.measured import MeasuredProfile
+from hardware.price import Price
 from hardware.reading import build, placed, read_mapping
-from hardware.spec import Grid, Overhead, Price, System
+from hardware.spec import Grid, Overhead, System
 from simulator.pricing.backend import Backend
 from simulator.pricing.constants import Constants, Shifts, find
 from simulator.pricing.measured import host_of
 from simulator.scenario.defaults import choose, default_stack, open_fields, with_precision
-from simulator.scenario.prices import chosen_price
+from simulator.scenario.offers import Chosen
+from simulator.scenario.prices import Prices, chosen_price
 from simulator.specs.loading import ScenarioFile, load_model, load_scenario, load_stack, names
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan, check
@@ -45,7 +47,8 @@ class Scenario:
     devices: int
     plan: Plan
     stack: Stack
-    price: Price | None
+    priced: Chosen | None
+    """What a device costs, and how that was found."""
     grid: Grid
     overhead: Overhead
     constants: Constants
@@ -53,6 +56,13 @@ class Scenario:
     """What was chosen because nobody said."""
     reliability: Reliability = field(default_factory=Reliability)
     """What is said of failures and checkpoints; the catalogue says the rest."""
+    price_kind: str | None = None
+    """The kind of price that was asked for."""
+
+    @property
+    def price(self) -> Price | None:
+        """What a device costs, where that is known."""
+        return None if self.priced is None else self.priced.price
 
     @property
     def precision(self) -> Precision:
@@ -87,12 +97,13 @@ def resolve(
     plan: Named | Plan | None = None,
     stack: str | Path | Stack | None = None,
     workload: Named | Workload | None = None,
-    price: float | str | Price | None = None,
+    price: float | str | Path | Price | None = None,
     grid: str = "world",
     overhead: str = "default",
     constants: str | Path | Constants | None = None,
     profile: str | Path | MeasuredProfile | None = None,
     price_kind: str | None = None,
+    prices: Prices | None = None,
     ownership: Named | Ownership | None = None,
     reliability: Named | Reliability | None = None,
     open_plan: bool = False,
@@ -122,7 +133,7 @@ def resolve(
         _note(assumed, given_work, work, ("sequence_length", "target_length", "global_batch"), "as published")
         with about("stack"):
             the_stack = _stack(stack, the_system, number, the_model, work, assumed)
-        the_overhead = _named(catalogue.overheads(), overhead, "overhead")
+        the_overhead, owned = _named(catalogue.overheads(), overhead, "overhead"), spec_of(Ownership, ownership)
         return Scenario(
             model=the_model,
             workload=work,
@@ -130,14 +141,10 @@ def resolve(
             devices=number,
             plan=_plan(given, the_model, work, the_system, the_stack, number, fitted, assumed, open_plan=open_plan),
             stack=the_stack,
-            price=chosen_price(
-                price,
-                the_system,
-                kind=price_kind,
-                ownership=spec_of(Ownership, ownership),
-                overhead=the_overhead,
-                assumed=assumed,
+            priced=chosen_price(
+                price, the_system, number, price_kind, prices, ownership=owned, overhead=the_overhead, assumed=assumed
             ),
+            price_kind=price_kind,
             grid=_named(catalogue.grids(), grid, "grid"),
             overhead=the_overhead,
             constants=fitted,
@@ -202,6 +209,7 @@ def complete(file: ScenarioFile, *, open_plan: bool = False) -> Scenario:
         constants=file.constants,
         profile=file.profile,
         price_kind=file.price_kind,
+        prices=file.prices,
         ownership=file.ownership,
         reliability=file.reliability,
         open_plan=open_plan,

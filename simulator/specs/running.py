@@ -8,7 +8,7 @@ from hardware.fields import Also
 from hardware.quantity import Bandwidth, EnergyPrice, EventRate, Lifetime, Money, Seconds
 from hardware.sheet import Sheet
 
-PriceKind = Literal["on-demand", "spot", "reserved", "owned"]
+PriceKind = Literal["on-demand", "spot", "reserved", "marketplace", "owned"]
 
 
 class Reliability(Sheet):
@@ -17,7 +17,9 @@ class Reliability(Sheet):
     failure_rate: EventRate | None = None
     """Failures of one device."""
     preemption_rate: EventRate | None = None
-    """How often a spot offer of one device is taken back."""
+    """How often one spot instance that is held alone is taken back."""
+    capacity_wait: Seconds | None = None
+    """Time from a pre-emption until capacity is back; it is not paid."""
     restart: Seconds | None = None
     """Time from an interruption to the first new step."""
     checkpoint_every: Seconds | None = None

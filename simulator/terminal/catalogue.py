@@ -21,6 +21,7 @@ _BROKEN = 8
 
 _REMARKS = {
     "devices": "Formats in dense TFLOP/s.",
+    "prices": "Of one device; an entry has what an instance holds, its network, region and source.",
     "profiles": "Off: median error on measurements that were not fitted. Each entry names its source.",
 }
 """What a list needs besides its rows."""

@@ -7,8 +7,9 @@ from typing import Any
 from hardware import units
 from hardware.classes import DeviceClass, Precision
 from hardware.measured import MeasuredProfile
+from hardware.price import Price
 from hardware.sheet import Sheet
-from hardware.spec import Device, Failures, Figure, Grid, Overhead, Price, Site, System
+from hardware.spec import Device, Failures, Figure, Grid, Overhead, Site, System
 from simulator.scenario.scenario import parameters_of
 from simulator.specs.model import Model
 from simulator.specs.stack import Stack
@@ -92,14 +93,12 @@ def of_stack(stack: Stack) -> Row:
 
 def of_price(price: Price) -> Row:
     """An offer to rent one device."""
-    rate = price.provenance.get("rate")
     return {
         "offer": price.id,
         "device": price.device,
         "USD/h": _marked(price, "rate", f"{price.rate * 3600:.2f}"),
-        "kind": price.kind,
+        "kind": price.kind.removeprefix("capacity-"),
         "date": price.date,
-        "seen": rate.seen if rate else "unstated",
     }
 
 
@@ -165,7 +164,7 @@ def of_failures(family: Failures) -> Row:
         "family": family.id,
         "name": family.name,
         "failures a device-year": units.digits(family.failure_rate * _YEAR),
-        "spot losses a device-year": units.digits(family.preemption_rate * _YEAR),
+        "spot losses an instance-year": units.digits(family.preemption_rate * _YEAR),
     }
 
 

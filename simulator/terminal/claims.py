@@ -8,6 +8,7 @@ from rich.text import Text
 
 from hardware import units
 from simulator.answers.claims import ComparedClaim, Ranking, load, rank
+from simulator.answers.costs import mixed
 from simulator.answers.estimate import Estimate
 
 _SHOWN = {
@@ -85,4 +86,6 @@ def show(rows: list[ComparedClaim]) -> None:
         f"{reproduced} of {len(rows)} within the stated tolerance; constants were fitted without their sources.\n"
     )
     for ranking in load().rankings:
-        console.print(ranking_table(ranking, rank(ranking)), "")
+        answers = rank(ranking)
+        words = mixed(answers)
+        console.print(ranking_table(ranking, answers), *([f"Note: {words}"] if words else []), "")

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from hardware import units
 from simulator.answers.basis import WORDS
+from simulator.answers.costs import price_words
 from simulator.answers.estimate import Estimate, TrainingRun
 from simulator.answers.long_run import matters
 
@@ -99,8 +100,7 @@ def _answer(answer: Estimate) -> Table:
         rows.insert(2, ("Evidence", basis, f"nearest: {answer.evidence['nearest'][0]}"))
     if run.cost_usd is not None:
         rate = run.cost_usd / run.device_hours
-        kind = f", {run.price_kind}" if run.price_kind in ("spot", "owned") else ""
-        hours = f"{units.count(run.device_hours)} device-hours at ${rate:.2f}{kind}"
+        hours = f"{units.count(run.device_hours)} device-hours at ${rate:.2f}, {price_words(run.price)}"
         rows.append(("Cost", units.money(run.cost_usd), hours))
         if run.expected_cost_usd is not None and matters(run.time_s, run.expected_time_s):
             rows.append(("  expected", units.money(run.expected_cost_usd), "with what is lost"))
@@ -120,6 +120,7 @@ def _expected(run: TrainingRun) -> list[tuple[str, str, str]]:
         return [("  expected", "never ends", written)]
     events = [f"{units.digits(run.failures or 0.0)} failures"]
     events += [f"{units.digits(run.preemptions)} pre-emptions"] if run.preemptions else []
+    events += [f"{units.duration(run.absent_time_s)} without capacity"] if run.absent_time_s else []
     lost = f"{units.percent(run.goodput)} goodput, {', '.join(events)}, {written}"
     return [("  expected", units.duration(run.expected_time_s), lost)]
 

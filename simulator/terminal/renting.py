@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hardware import units
+from simulator.answers.costs import flat, mixed
 from simulator.plan_search.ranking import spread
 from simulator.renting.sweeping import Option, Refused, Swept
 from simulator.renting.wishes import Outlook, Relaxed
@@ -39,7 +40,7 @@ def show_sweep(found: Swept) -> None:
         page.add_table(model, [("", option) for option in found.options if option.model == model])
     if not found.whole:
         parts.append(Text(_INTERRUPTED, style="bold yellow"))
-    console.print(Group(*parts, *page.parts, *_left_out(found.refused), ""))
+    console.print(Group(*parts, *page.parts, *_prices(found.options), *_left_out(found.refused), ""))
 
 
 def render(found: Outlook, *, wide: bool = True) -> RenderableType:
@@ -69,7 +70,7 @@ def render(found: Outlook, *, wide: bool = True) -> RenderableType:
         words = " and ".join(f"the {name}" for name, limit in _limits(found) if limit is not None)
         page.add_table(f"Nearest: needs {found.nearest.factor:.2f} times {words}", [("", found.nearest.option)])
     page.add_front()
-    return Group(*parts, *page.parts, *_left_out(found.refused), "")
+    return Group(*parts, *page.parts, *_prices(found.options), *_left_out(found.refused), "")
 
 
 def _limits(found: Outlook | Relaxed) -> list[tuple[str, float | None]]:
@@ -168,6 +169,12 @@ class _Page:
         return table
 
 
+def _prices(options: Sequence[Option]) -> list[RenderableType]:
+    """That costs rest on different kinds of prices, where they do."""
+    words = mixed(option.estimate for option in options)
+    return [] if words is None else [Padding(Text(f"Note: {words}", style="yellow"), (1, 0, 0, 0))]
+
+
 def _or(value: float, words: Callable[[float], str], nothing: str) -> str:
     """A value in words, or that there is none."""
     return words(value) if value < float("inf") else nothing
@@ -208,10 +215,12 @@ def rows(options: Sequence[Option], found: Outlook | None = None) -> list[dict[s
     listing = []
     for option in options:
         values = option.to_dict()
-        plan, interval = values.pop("plan"), values.pop("interval")
+        plan, interval, price = values.pop("plan"), values.pop("interval"), values.pop("price")
         names = ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "schedule", "micro_batch", "sharding", "recompute")
         chances = found.chances(option) if found is not None else {}
         in_front = {"in_front": option in found.front} if found is not None else {}
         limits = {"step_time_low_s": interval["low_s"], "step_time_high_s": interval["high_s"]}
-        listing.append({**values, **limits, **{name: plan.get(name) for name in names}, **chances, **in_front})
+        listing.append(
+            {**values, **flat(price), **limits, **{name: plan.get(name) for name in names}, **chances, **in_front}
+        )
     return listing

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hardware import units
+from simulator.answers.costs import rate_words
 from simulator.answers.estimate import Estimate
 from simulator.plan_search.ranking import spread
 from simulator.plan_search.searching import Search, listed
@@ -51,6 +52,8 @@ def render(found: Search) -> RenderableType:
         f"stack {found.stack}"
     )
     parts: list[RenderableType] = [Text(head, style="bold"), Text(counted, style="dim")]
+    if found.best:
+        parts.append(Text(f"costs at {rate_words(found.best[0].run.price)}", style="dim"))
     if not found.whole:
         parts.append(Text("interrupted: the best of what was seen until then", style="bold yellow"))
     if found.best:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hardware import units
+from simulator.answers.costs import mixed
 from simulator.answers.estimate import Estimate
 from simulator.variations.sensitivity import Lever, Sensitivity
 from simulator.variations.whatif import Variation, WhatIf
@@ -36,7 +37,16 @@ def show(found: WhatIf | Sensitivity, *, title: str | None = None) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     render = _whatif if isinstance(found, WhatIf) else _tornado
     body = render(found, console)  # type: ignore[arg-type]
-    console.print(Group(*_head(found, title), Padding(body, (1, 0, 0, 0)), *_notes(_all_notes(found)), ""))
+    notes = [*_prices(found), *_notes(_all_notes(found))]
+    console.print(Group(*_head(found, title), Padding(body, (1, 0, 0, 0)), *notes, ""))
+
+
+def _prices(found: WhatIf | Sensitivity) -> list[RenderableType]:
+    """That costs rest on different kinds of prices, where they do."""
+    if not isinstance(found, WhatIf):
+        return []
+    words = mixed([found.base, *(each.estimate for each in found.variations if each.estimate is not None)])
+    return [] if words is None else [Padding(Text(f"Note: {words}", style="yellow"), (1, 0, 0, 0))]
 
 
 def _head(found: WhatIf | Sensitivity, title: str | None) -> list[RenderableType]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from simulator.answers.costs import flat
 from simulator.answers.estimate import Estimate
 from simulator.variations.sensitivity import Sensitivity
 from simulator.variations.whatif import Variation, WhatIf
@@ -66,6 +67,7 @@ def _answer(answer: Estimate | None, ratio: float | None, words: str | None) -> 
         "memory_bytes": memory.get("total"),
         "memory_capacity_bytes": memory.get("capacity"),
         **{f"run_{name}": getattr(answer.run, name) if answer else None for name in _RUN},
+        **flat(answer.run.price if answer else None),
         **{f"plan_{name}": plan.get(name) for name in _PLAN},
         "problem": words or "",
     }

@@ -203,6 +203,8 @@ def _workload(base: Baseline, changes: Changes) -> Workload:
 def _replace(given: dict[str, Any], root: str, value: Value, base: Baseline) -> Edit:
     """Replace a whole part of the scenario by another."""
     try:
+        if root == "price":
+            given["prices"] = None  # what is varied is the price that holds, whoever said it
         if value.factor is None:
             given[root] = _part(root, value.text, given["system"])
         elif root == "price":

@@ -49,7 +49,7 @@ BERT = ("estimate", "bert-large", "--system", "dgx-a100-640gb")
         ("--optimizer adam", ["optimizer='adam': valid: 'adamw', 'lamb'"]),
         ("--placement tp-dp", ["placement: 'tp-dp' must name tp, cp, dp and pp once each"]),
         ("--placement tp-tp-dp-pp", ["'tp-tp-dp-pp' must name"]),
-        ("--price lamda", ["price='lamda': no such offer of a100-sxm4-80gb", "lambda-a100-sxm4-80gb"]),
+        ("--price lamda", ["price='lamda': no such offer of a100-sxm4-80gb", "such as lambda"]),
         ("--price -1", ["price='-1'", "'-1' is out of range"]),
         ("--price 0", ["price='0'", "out of range"]),
         ("--price nan", ["price='nan': no such offer"]),

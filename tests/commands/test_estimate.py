@@ -50,7 +50,7 @@ _MEMORY = {"parameters", "gradients", "optimizer", "activations", "buffers", "re
 _RUN = {
     *("steps", "tokens", "time_s", "device_hours", "cost_usd", "energy_kwh", "co2_kg", "price_kind"),
     *("checkpoint_bytes", "checkpoint_write_s", "checkpoint_interval_s", "checkpoint_time_s", "restart_time_s"),
-    *("replay_time_s", "goodput", "failures", "preemptions"),
+    *("replay_time_s", "goodput", "failures", "preemptions", "absent_time_s", "capacity_share", "price"),
     *("expected_time_s", "expected_cost_usd", "expected_energy_kwh"),
 }
 
@@ -150,6 +150,7 @@ _EFFECTS: dict[str, tuple[str, str]] = {
     "--electricity": ("--purchase-price 15000", "--electricity '0.2 USD/kWh'"),
     "--failure-rate": ("", "--failure-rate '0.1 /d'"),
     "--preemption-rate": ("--price-kind spot", "--preemption-rate '0.1 /h'"),
+    "--capacity-wait": ("--price-kind spot", "--capacity-wait '10 h'"),
     "--restart": ("", "--restart '2 h'"),
     "--checkpoint-every": ("", "--checkpoint-every '10 min'"),
     "--storage-bandwidth": ("", "--storage-bandwidth '100 MB/s'"),
@@ -211,8 +212,11 @@ def test_whole_numbers_are_written_in_many_ways(capsim: Capsim, text: str, steps
         ("lambda", 2.79),
         ("Lambda", 2.79),
         ("aws-p4de.24xlarge", 3.4309),
-        ("gcp-a2-ultragpu-spot", 3.041),
-        ("vast.ai", 1.4),
+        ("gcp-a2-ultragpu-8g-spot", 2.7595),
+        ("vast.ai", 1.7043),
+        ("runpod", 1.79),
+        ("dgx-a100-640gb=2.10", 2.1),
+        ("a100-sxm4-80gb=2.10", 2.1),
     ],
 )
 def test_prices(capsim: Capsim, price: str, rate: float) -> None:

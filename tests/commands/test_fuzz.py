@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import simulator
 from hardware.errors import InputError
+from hardware.price import Price
 from hardware.reading import build, read_mapping
-from hardware.spec import Price
 
 ROOT = Path(__file__).parents[2]
 HARDWARE, SPECS = ROOT / "hardware", ROOT / "simulator" / "specs"

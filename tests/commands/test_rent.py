@@ -57,7 +57,7 @@ def test_the_answer(capsim: Capsim, monkeypatch: pytest.MonkeyPatch, width: int)
     assert found.cheapest is not None
     for title in ("Cheapest in time", "Fastest within the budget"):
         first = _table(lines, title)[0]
-        assert re.match(r"as asked  workstation-rtx-a6000 +\d+ +\d+\.?\d* \w+ +\$\d+(\.\d+)? ", first)
+        assert re.match(r"as asked  workstation-rtx-[\w-]+ +\d+ +\d+\.?\d* \w+ +\$[\d,]+(\.\d+)? ", first)
         assert len(re.findall(r"\d %", first)) == (2 if width == 80 else 3)
     assert len(_table(lines, "Not beaten in both time and money")) == len(found.front)
     assert ("CO2e" in " ".join(lines)) == (width == 140)
@@ -91,7 +91,7 @@ def test_what_fits_nowhere(capsim: Capsim) -> None:
 
 
 def test_no_price_is_known(capsim: Capsim) -> None:
-    lines = _lines(capsim("rent", "bert-large", *SAID, "--systems", "workstation-l40s", *LIMITS))
+    lines = _lines(capsim("rent", "bert-large", *SAID, "--systems", "server-mi250x", *LIMITS))
     rows = _table(lines, "Fastest (no price is known)")
     assert all(re.search(r" \? +[<>]?\d+ % +\?$", row) for row in rows)
 
@@ -100,7 +100,7 @@ def test_json(capsim: Capsim) -> None:
     answer = capsim(*BERT, *LIMITS, "--json").json
     found = simulator.rent("bert-large", systems=SYSTEMS, deadline=12 * DAY, budget=400, workload=WORK, processes=1)
     assert {**answer, "seconds": 0.0} == {**found.to_dict(), "seconds": 0.0}
-    lacking = capsim("rent", "bert-large", *SAID, "--systems", "workstation-l40s", *LIMITS, "--json").json
+    lacking = capsim("rent", "bert-large", *SAID, "--systems", "server-mi250x", *LIMITS, "--json").json
     assert lacking["front"] == []
     assert {option["cost_usd"] for option in lacking["options"]} == {None}
     assert {option["chance_of_budget"] for option in lacking["options"]} == {None}
@@ -217,10 +217,19 @@ def test_a_sweep_as_json_and_in_a_file(capsim: Capsim, tmp_path: Path) -> None:
         ("--max-devices=-8", ["max_devices=-8: give a whole number"]),
         ("--max-devices many", ["--max-devices='many': write a whole number"]),
         ("--max-devices 1e9", ["max_devices=1000000000: give a whole number from 1 to 1000000"]),
-        ("--price-source nobody", ["price_source='nobody': valid: on-demand, spot, reserved, aws"]),
+        ("--price-source nobody", ["price_source='nobody': valid: on-demand, spot, reserved, marketplace, akash, aws"]),
         ("--price-source=", ["price_source='': valid: "]),
         ("--price-source owned", ["price_source='owned': valid: "]),
-        ("--price 2", ["--price", "see capsim rent --help"]),
+        ("--price 2", ["--price='2': name the system that it is of, as in --price dgx-h100=2.10"]),
+        ("--price rtx-3090=2 --price rtx-3090=3", ["--price='rtx-3090=3': rtx-3090 has a price already"]),
+        ("--price rtx-3090=cheap", ["prices: rtx-3090='cheap': 'cheap' is not a price"]),
+        ("--price rtx-3090=", ["prices: rtx-3090='': "]),
+        ("--price rtx-3090=-1", ["prices: rtx-3090='-1': '-1' is out of range"]),
+        (
+            "--price dgx-h100=2",
+            ["prices: 'dgx-h100' is none of the systems that are asked for: workstation-rtx-3090, "],
+        ),
+        ("--price dgx-h10=2", ["unknown system of a price 'dgx-h10'; did you mean dgx-h100"]),
         ("--system dgx-h100", ["--system", "see capsim rent --help"]),
         ("--confidence 2", ["confidence=2: give a probability from 0.01 to 0.99, such as 0.8"]),
         ("--confidence 0", ["confidence=0: give a probability"]),

@@ -88,7 +88,7 @@ def test_words_beside_bars_have_room(named: _Named, draw: _Drawn) -> None:
 
 
 def test_one_scenario_without_any_figure_is_drawn() -> None:
-    alone = [("1 x", simulator.estimate("bert-large", "v100-sxm2-32gb", constants="none"))]
+    alone = [("1 x", simulator.estimate("bert-large", "mi250x", constants="none"))]
     bars = figures.costs(alone).data[0]
     assert list(bars.x) == [0.0]
     assert bars.error_x.visible is False

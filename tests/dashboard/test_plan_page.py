@@ -22,8 +22,9 @@ _SAMPLES: dict[str, str] = {
     "sharding": "zero1", "precision": "bf16", "optimizer": "lamb", "schedule": "gpipe", "placement": "dp-tp-cp-pp",
     "sequence_parallel": "no", "offload_optimizer": "yes", "price": "2.5", "price_kind": "spot", "grid": "fr",
     "overhead": "google", "constants": "none", "failure_rate": "5e-4 /d", "preemption_rate": "0.01 /h",
-    "restart": "10 min", "checkpoint_every": "30 min", "storage_bandwidth": "50 GB/s", "purchase_price": "25000 USD",
-    "ep": "1", "virtual_stages": "1", "lifetime": "5 years", "electricity": "0.08 USD/kWh", "sharding_group": "4",
+    "capacity_wait": "10 h", "restart": "10 min", "checkpoint_every": "30 min", "storage_bandwidth": "50 GB/s",
+    "purchase_price": "25000 USD", "ep": "1", "virtual_stages": "1", "lifetime": "5 years",
+    "electricity": "0.08 USD/kWh", "sharding_group": "4",
     "target_length": "128", "profile": "a100-sxm",
 }  # fmt: skip
 _NEEDED: dict[str, dict[str, str]] = {
@@ -32,6 +33,7 @@ _NEEDED: dict[str, dict[str, str]] = {
     "sharding_group": {"sharding": "zero1"},
     "target_length": {"model": "t5-large"},
     "preemption_rate": {"price_kind": "spot"},
+    "capacity_wait": {"price_kind": "spot"},
     "virtual_stages": {"pp": "2"},
     "sequence_parallel": {"tp": "2", "stack": "megatron-lm"},
 }

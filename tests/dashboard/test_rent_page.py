@@ -159,7 +159,7 @@ def test_errors_of_the_scenario_stand_beside_its_controls(open_page: OpenPage) -
 
 def test_prices_that_nobody_offers_are_told(open_page: OpenPage) -> None:
     page = open_page("rent", {**_FEW, "rent_price": "spot"})
-    says_beside(page, "the catalogue has no such offer of rtx-3090")
+    says_beside(page, "no such offer of rtx-3090 that can run it is cheaper than on demand")
 
 
 def test_limits_that_nothing_keeps_name_what_comes_nearest(open_page: OpenPage) -> None:

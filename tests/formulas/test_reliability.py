@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from simulator.formulas import reliability
+from hardware import catalogue
+from simulator.formulas import preemptions, reliability
 
 _DAY = 86400.0
 
@@ -118,13 +119,13 @@ def test_the_parts_of_a_run_add_up(interval: float, write: float, rate: float, r
 @pytest.mark.parametrize(("devices", "hours"), [(16384, 1.8), (131072, 0.23)])
 def test_metas_projected_times_between_failures(devices: int, hours: float) -> None:
     """Kokolis et al., arXiv 2410.21680: 6.5 failures in 1000 node-days of 8 devices."""
-    rate = reliability.total_rate(devices, 6.5e-3 / 8 / _DAY, preemption_rate=0.0)
+    rate = reliability.total_rate(devices, 6.5e-3 / 8 / _DAY, event_rate=0.0)
     assert float(reliability.mean_time(rate)) / 3600 == pytest.approx(hours, rel=0.03)
 
 
 def test_llama_3_is_interrupted_every_three_hours() -> None:
     """arXiv 2407.21783, section 3.3.4: 419 unexpected interruptions in 54 days."""
-    rate = reliability.total_rate(16384, 419 / (54 * _DAY * 16384), preemption_rate=0.0)
+    rate = reliability.total_rate(16384, 419 / (54 * _DAY * 16384), event_rate=0.0)
     assert float(reliability.mean_time(rate)) / 3600 == pytest.approx(3.09, abs=0.005)
 
 
@@ -144,5 +145,45 @@ def test_published_sizes_of_checkpoints(
 
 
 def test_rates_add() -> None:
-    both = reliability.total_rate(64, 1e-6, preemption_rate=3e-6)
-    assert float(both) == pytest.approx(64 * 4e-6)
+    both = reliability.total_rate(64, 1e-6, event_rate=3e-6)
+    assert float(both) == pytest.approx(64 * 1e-6 + 3e-6)
+
+
+@pytest.mark.parametrize(("held", "events", "hours"), [(1, 2386, 7734.3), (4, 377, 795.1), (16, 404, 519.0)])
+def test_events_of_the_traces(held: int, events: int, hours: float) -> None:
+    """skypilot-org/spot-traces: events while 1, 4 and 16 instances of one V100 are held."""
+    rate = catalogue.failures()["volta"].preemption_rate
+    grouping = catalogue.sites()["default"].preemption_grouping
+    found = float(preemptions.preemption_events(held, rate, grouping=grouping))
+    assert found * 3600 == pytest.approx(events / hours, rel=0.04)
+
+
+@pytest.mark.parametrize(("held", "share"), [(1, 0.654), (4, 0.633), (16, 0.427)])
+def test_capacity_of_the_traces(held: int, share: float) -> None:
+    """The share of time in which all 1, 4 and 16 instances were held."""
+    rate, site = catalogue.failures()["volta"].preemption_rate, catalogue.sites()["default"]
+    events = preemptions.preemption_events(held, rate, grouping=site.preemption_grouping)
+    assert float(preemptions.held_share(events, site.capacity_wait)) == pytest.approx(share, abs=0.08)
+
+
+@given(
+    fewer=st.integers(1, 4096),
+    more=st.integers(0, 4096),
+    rate=st.floats(0.0, 1e-2),
+    grouping=st.floats(0.0, 1.0),
+)
+def test_more_instances_never_have_fewer_events(fewer: int, more: int, rate: float, grouping: float) -> None:
+    """Between those of one instance and those of each by itself, and rising."""
+    one, few, many = (
+        float(preemptions.preemption_events(n, rate, grouping=grouping)) for n in (1, fewer, fewer + more)
+    )
+    assert one <= few * (1 + 1e-12) <= many * (1 + 1e-11)
+    assert many <= (fewer + more) * rate * (1 + 1e-12)
+
+
+@given(rate=st.floats(0.0, 1e-2), wait=st.floats(0.0, 1e8), elapsed=st.floats(1.0, 1e9))
+def test_the_share_without_capacity_is_one(rate: float, wait: float, elapsed: float) -> None:
+    share = float(preemptions.held_share(rate, wait))
+    absent = float(preemptions.absent_time(elapsed, rate, wait=wait))
+    assert 0.0 < share <= 1.0
+    assert elapsed / (elapsed + absent) == pytest.approx(share, rel=1e-9)

@@ -30,6 +30,8 @@ _RANGES = {
     "ramp": (0.0, 1e-7, False),
     "failure_rate": (0.0, 1e-4, False),
     "preemption_rate": (0.0, 1e-4, False),
+    "event_rate": (0.0, 1e-4, False),
+    "grouping": (0.0, 1.0, False),
     "interruption_rate": (1e-6, 1e-2, False),
 }
 _USUAL = (1.0, 512.0, True)

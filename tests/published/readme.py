@@ -19,6 +19,8 @@ CALIBRATION = README.parent / "docs" / "calibration.md"
 FILES = README.parent / "docs" / "files.md"
 FIELDS = README.parent / "docs" / "fields.md"
 _BLOCK = r"(?P<head><!-- example: {name} -->\n```\n).*?(?P<tail>```\n<!-- end -->)"
+_DAY = "1795910400"
+"""On which commands are run, 2026-11-29: an answer says how old a price is."""
 _COMMANDS = {
     "cli": ["estimate", "bert-large", "--system", "dgx-a100-640gb", "--seq-len", "128", "--global-batch", "512"],
     "claims": ["claims"],
@@ -29,7 +31,7 @@ def _printed(arguments: list[str]) -> str:
     """What a command prints at a hundred columns, without the rankings that follow the claims."""
     out = subprocess.run(
         [sys.executable, "-m", "simulator.cli", *arguments],
-        env={**os.environ, "COLUMNS": "100"},
+        env={**os.environ, "COLUMNS": "100", "SOURCE_DATE_EPOCH": _DAY},
         capture_output=True,
         text=True,
         check=True,

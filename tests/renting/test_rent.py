@@ -346,8 +346,8 @@ def test_a_provider() -> None:
     assert {option.system for option in outlook.options} == {"dgx-a100-640gb"}
     assert {each.system for each in outlook.refused} == {"workstation-rtx-3090"}
     assert all(each.rule is None and "no such offer of rtx-3090" in each.reason for each in outlook.refused)
-    rate = next(offer.rate for offer in catalogue.prices() if offer.id == "lambda-a100-sxm4-80gb")
-    option = outlook.options[0]
+    rate = next(offer.rate for offer in catalogue.prices() if offer.id == "lambda-gpu-8x-a100-80gb-sxm4")
+    option = next(option for option in outlook.options if option.devices == 8)
     assert option.cost_usd == pytest.approx(option.time_s * option.devices * rate)
 
 
@@ -471,7 +471,7 @@ def test_plain_values() -> None:
         ({"budget": 0}, "budget=0: give a positive amount of USD, such as 5e6"),
         ({"budget": -5.0}, "budget=-5.0: give a positive"),
         ({"budget": math.nan}, "budget=nan: give a positive"),
-        ({"budget": "5e6"}, "budget='5e6': give a positive"),
+        ({"budget": "-5e6"}, "budget='-5e6': give a positive"),
         ({"budget": True}, "budget=true: give a positive"),
         ({"max_devices": 0}, "max_devices=0: give a whole number from 1 to 1000000"),
         ({"max_devices": 8.0}, "max_devices=8.0: give a whole number"),
@@ -480,7 +480,10 @@ def test_plain_values() -> None:
         ({"confidence": 1.0}, "confidence=1.0: give a probability"),
         ({"confidence": math.nan}, "confidence=nan: give a probability"),
         ({"confidence": "high"}, "confidence='high': give a probability"),
-        ({"price_source": "nobody"}, "price_source='nobody': valid: on-demand, spot, reserved, aws, "),
+        (
+            {"price_source": "nobody"},
+            "price_source='nobody': valid: on-demand, spot, reserved, marketplace, akash, aws, ",
+        ),
         ({"price_source": 3}, "price_source=3: valid: on-demand"),
         ({"price_source": "azure", "systems": "rtx-3090"}, "price='azure': no such offer of rtx-3090"),
         ({"systems": "dgx-a100"}, "unknown system 'dgx-a100'; did you mean dgx-a100-"),

@@ -11,6 +11,9 @@ from hardware.errors import InputError
 from simulator.scenario.prices import find_price
 from simulator.scenario.scenario import from_file
 from simulator.terminal import catalogue as browse
+from tests.commands.conftest import Capsim, capsim
+
+__all__ = ["capsim"]
 
 _OFFERS = """\
 ours-a100:
@@ -48,17 +51,17 @@ def offers(tmp_path: Path) -> Path:
 def test_the_offer_of_the_device_is_found(offers: Path) -> None:
     found = find_price(str(offers), load_system("dgx-a100-640gb"))
     assert found is not None
-    assert (found.id, found.rate * 3600.0) == ("ours-a100", pytest.approx(0.9))
-    assert found.provenance["rate"].source == ("internal price list",)
+    assert (found.price.id, found.price.rate * 3600.0) == ("ours-a100", pytest.approx(0.9))
+    assert found.price.provenance["rate"].source == ("internal price list",)
     other = find_price(offers, load_system("dgx-h100"))
     assert other is not None
-    assert other.id == "ours-h100"
+    assert other.price.id == "ours-h100"
 
 
 def test_a_kind_of_price_chooses_among_them(offers: Path) -> None:
     found = find_price(str(offers), load_system("dgx-a100-640gb"), kind="spot")
     assert found is not None
-    assert found.id == "spare-a100"
+    assert found.price.id == "spare-a100"
 
 
 def test_what_the_file_does_not_offer_is_said(offers: Path) -> None:
@@ -100,3 +103,22 @@ def test_the_catalogue_shows_such_a_file(offers: Path) -> None:
     printed = browse.data("prices", str(offers))
     assert [offer["id"] for offer in printed] == ["spare-a100", "ours-a100", "ours-h100"]
     assert printed[1]["rate"] == {"value": "0.9 USD/h", "source": ["internal price list"], "seen": "primary"}
+
+
+def test_what_an_offer_states_counts(offers: Path) -> None:
+    small = "ours-small:\n  provider: our university\n  offer: one card\n  device: a100-sxm4-80gb\n"
+    offers.write_text(_OFFERS + small + '  kind: on-demand\n  rate: 0.50 USD/h\n  devices: 1\n  date: "2026-10"\n')
+    system = load_system("dgx-a100-640gb")
+    by_size = [find_price(str(offers), system, devices=devices) for devices in (1, 8)]
+    assert [None if found is None else found.price.id for found in by_size] == ["ours-small", "ours-a100"]
+    assert {None if found is None else found.rule for found in by_size} == {"file"}
+
+
+def test_a_file_and_negotiated_prices_stand_in_one_option(offers: Path, capsim: Capsim) -> None:
+    asked = ("estimate", "bert-large", "--system", "dgx-a100-640gb", "--json", "--price", str(offers))
+    price = capsim(*asked).json["run"]["price"]
+    assert (price["id"], price["rule"]) == ("ours-a100", "file")
+    agreed = capsim(*asked, "--price", "dgx-a100-640gb=0.70").json["run"]["price"]
+    assert (agreed["usd_per_device_hour"], agreed["rule"]) == (0.7, "given")
+    other = capsim(*asked, "--price", "dgx-h100=0.70").json["run"]["price"]
+    assert other["id"] == "ours-a100"

@@ -74,6 +74,48 @@ def _flag(name: str, words: str) -> Any:
     return Annotated[bool | None, typer.Option(f"--{name}/--no-{name}", help=words)]
 
 
+Price = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--price",
+        metavar="PRICE",
+        help="USD an hour, a provider, an offer, or a file of offers; or SYSTEM=USD, for each that was negotiated.",
+    ),
+]
+
+
+def read_prices(given: list[str] | None) -> dict[str, Any]:
+    """What `--price` says: one price for all, and those of systems that are named with theirs.
+
+    Raises
+    ------
+    InputError
+        Where one is said twice.
+
+    Examples
+    --------
+    >>> read_prices(["dgx-h100=2.10", "lambda"])
+    {'prices': {'dgx-h100': '2.10'}, 'price': 'lambda'}
+    >>> read_prices(["of=ours.yaml"])
+    {'price': 'of=ours.yaml'}
+    """
+    from hardware.reading import is_document
+
+    said: dict[str, Any] = {}
+    prices: dict[str, str] = {}
+    for text in given or []:
+        name, named, rate = ("", "", text) if is_document(text) else text.rpartition("=")
+        if not named and "price" in said:
+            raise InputError(f"--price={shown(text)}: there is one already; name systems, as in --price dgx-h100=2.10")
+        if named and name in prices:
+            raise InputError(f"--price={shown(text)}: {name} has a price already")
+        if named:
+            prices[name] = rate
+        else:
+            said["price"] = text
+    return {"prices": prices, **said} if prices else said
+
+
 _OTHERS: dict[str, Any] = {
     "system": _text("--system", "A system's name or file; a device's name means a host."),
     "devices": _count("--devices", "Number of devices."),
@@ -108,8 +150,8 @@ _PLAN: dict[str, Any] = {
     "placement": _text("--placement", "Axes from the innermost, such as tp-cp-dp-pp."),
 }
 _MONEY: dict[str, Any] = {
-    "price": _text("--price", "USD an hour, a provider, an offer, or a file of offers."),
-    "price_kind": _text("--price-kind", "on-demand, spot, reserved or owned."),
+    "price": Price,
+    "price_kind": _text("--price-kind", "on-demand, spot, reserved, marketplace or owned."),
     "grid": _text("--grid", "Whose electricity."),
     "overhead": _text("--overhead", "Power usage effectiveness of the site."),
     "constants": _text("--constants", "Constants that capsim fit wrote, or none for the catalogue's own."),
@@ -122,7 +164,8 @@ _OWNERSHIP: dict[str, Any] = {
 }
 _RELIABILITY: dict[str, Any] = {
     "failure_rate": _text("--failure-rate", "Failures of one device, such as '5e-4 /d'."),
-    "preemption_rate": _text("--preemption-rate", "How often a spot device is taken back, such as '0.01 /h'."),
+    "preemption_rate": _text("--preemption-rate", "How often one spot instance is taken back, such as '0.01 /h'."),
+    "capacity_wait": _text("--capacity-wait", "Time from a pre-emption until capacity is back, such as '2 h'."),
     "restart": _text("--restart", "Time from an interruption to the next step, such as '10 min'."),
     "checkpoint_every": _text("--checkpoint-every", "Work between checkpoints; the optimum unless given."),
     "storage_bandwidth": _text("--storage-bandwidth", "At which checkpoints are written, such as '50 GB/s'."),
@@ -191,6 +234,7 @@ def scenario_options(*, without: tuple[str, ...] = ()) -> Callable[[Callable[...
         def run(model: str, **options: Any) -> None:
             said = {name: options.pop(name) for name in offered}
             told = {name: value for name, value in said.items() if value is not None}
+            told |= read_prices(told.pop("price", None))
             groups = {
                 group: {name: told.pop(name) for name in kinds if name in told} for group, kinds in _GROUPS.items()
             }

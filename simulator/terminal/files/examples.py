@@ -8,8 +8,8 @@ from typing import Any
 
 from hardware import catalogue
 from hardware.errors import InputError
+from hardware.price import Price
 from hardware.sheet import Sheet
-from hardware.spec import Price
 from simulator.corpus import runs
 from simulator.specs import loading
 from simulator.terminal.files.kinds import FileKind
@@ -56,10 +56,12 @@ _SCENARIO: Document = {
     "constants": "none",
     "profile": "a100-sxm",
     "price_kind": "on-demand",
+    "prices": {"dgx-a100-640gb": 1.79},
     "ownership": {"purchase_price": "30000 USD", "lifetime": "5 years", "electricity": "0.08 USD/kWh"},
     "reliability": {
         "failure_rate": "0.0005 /d",
         "preemption_rate": "0.01 /h",
+        "capacity_wait": "2 h",
         "restart": "10 min",
         "checkpoint_every": "30 min",
         "storage_bandwidth": "50 GB/s",
@@ -100,9 +102,15 @@ def _offers() -> dict[str, Price]:
 
 
 def _usual_offer() -> str:
-    """An offer of an A100 on demand, or any."""
-    fitting = (name for name, offer in _offers().items() if offer.device == "a100-sxm4-80gb" and offer.kind != "spot")
+    """An offer on demand of joined instances of A100, or any."""
+    fitting = (name for name, offer in _offers().items() if offer.device == "a100-sxm4-80gb" and _is_whole(offer))
     return next(fitting, next(iter(_offers())))
+
+
+def _is_whole(offer: Price) -> bool:
+    """Whether an offer is on demand and states what its instances hold and what joins them."""
+    joined = offer.network is not None and offer.network.bandwidth is not None
+    return offer.kind == "on-demand" and not offer.is_floor and joined
 
 
 def _system(name: str) -> Document:

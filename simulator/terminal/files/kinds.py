@@ -13,9 +13,10 @@ from hardware import schema
 from hardware.classes import DeviceClass
 from hardware.errors import unknown
 from hardware.measured import MeasuredProfile
+from hardware.price import Price
 from hardware.quantity import EXAMPLES, UNITS
 from hardware.sheet import Sheet
-from hardware.spec import Device, Price, System
+from hardware.spec import Device, System
 from simulator.corpus.schema import Run
 from simulator.specs.loading import ScenarioFile
 from simulator.specs.model import Model
