@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 Deadline = Annotated[
     str | None, typer.Option("--deadline", metavar="TIME", help="When the run has to end, as 60d or 2027-03-31.")
 ]
-Budget = Annotated[
-    str | None, number("--budget", "USD that the run may cost, such as 5e6, 5M or '$5M'.", read_money)
-]
+Budget = Annotated[str | None, number("--budget", "USD that the run may cost, such as 5e6, 5M or '$5M'.", read_money)]
 Systems = Annotated[str, typer.Option("--systems", metavar="NAMES", help="all, or names separated by commas.")]
 Most = Annotated[str, number("--max-devices", "Devices at most.")]
 Source = Annotated[

@@ -29,9 +29,7 @@ Headroom = Annotated[
 Deadline = Annotated[
     str | None, typer.Option("--deadline", metavar="TIME", help="How long the run may take, as 60d or 2027-03-31.")
 ]
-Budget = Annotated[
-    str | None, number("--budget", "USD that the run may cost, such as 5e6, 5M or '$5M'.", read_money)
-]
+Budget = Annotated[str | None, number("--budget", "USD that the run may cost, such as 5e6, 5M or '$5M'.", read_money)]
 By = Annotated[
     str | None, typer.Option("--by", metavar="X,Y", help="Also the fastest plan for each pair of values, as tp,pp.")
 ]

@@ -300,7 +300,7 @@ def test_rates_of_ones_own_are_not_called_assumed(capsim: Capsim) -> None:
         ("--price 2 --purchase-price 3", ["purchase_price='3 USD' belongs to price_kind=owned"]),
         ("--lifetime '3 years'", ["lifetime='3 years' belongs to price_kind=owned"]),
         ("--purchase-price cheap", ["ownership.purchase_price: 'cheap' is not a sum of money"]),
-        ("--purchase-price -5", ["'-5 USD' is out of range; valid: 0.01 USD"]),
+        ("--purchase-price -5", ["'-5' is out of range; valid: 0.01 USD"]),
         (
             "--purchase-price 3 --lifetime 5",
             ["ownership.lifetime: '5' has no unit; a lifetime is written like '5 years'"],

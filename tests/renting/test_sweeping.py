@@ -201,9 +201,10 @@ def test_numbers_of_devices_can_be_had(name: str) -> None:
 def test_numbers_of_devices_from_text() -> None:
     assert counts_from(None) is None
     assert counts_from("64, 8,8") == [8, 64]
+    assert counts_from("1k,2,048,1e3") == [1000, 2048]
 
 
-@pytest.mark.parametrize("text", ["", "8,", "eight", "-8", "0", "8.5", "8;16", "1e3", "9999999", "²"])
+@pytest.mark.parametrize("text", ["", "8,", "eight", "-8", "0", "8.5", "8;16", "1e-3", "9999999", "²"])
 def test_numbers_of_devices_that_cannot_be(text: str) -> None:
     with pytest.raises(InputError, match="write whole numbers separated by commas, such as 8,64,512"):
         counts_from(text)
