@@ -471,7 +471,7 @@ def test_plain_values() -> None:
         ({"budget": 0}, "budget=0: give a positive amount of USD, such as 5e6"),
         ({"budget": -5.0}, "budget=-5.0: give a positive"),
         ({"budget": math.nan}, "budget=nan: give a positive"),
-        ({"budget": "-5e6"}, "budget='-5e6': give a positive"),
+        ({"budget": "5e6 EUR"}, "budget='5e6 EUR': '5e6 EUR': 'EUR' is not a unit of sum of money"),
         ({"budget": True}, "budget=true: give a positive"),
         ({"max_devices": 0}, "max_devices=0: give a whole number from 1 to 1000000"),
         ({"max_devices": 8.0}, "max_devices=8.0: give a whole number"),

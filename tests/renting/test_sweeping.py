@@ -201,6 +201,7 @@ def test_numbers_of_devices_can_be_had(name: str) -> None:
 def test_numbers_of_devices_from_text() -> None:
     assert counts_from(None) is None
     assert counts_from("64, 8,8") == [8, 64]
+    assert counts_from("1k,2,048,1e3") == [1000, 2048]
 
 
 @pytest.mark.parametrize("text", ["", "8,", "eight", "-8", "0", "8.5", "8;16", "1e-3", "9999999", "²"])
