@@ -101,6 +101,16 @@ def test_without_torch() -> None:
     assert found.stderr == "capsim: verify counts in torch, which is not installed; pip install 'capsim[measure]'\n"
 
 
+@pytest.mark.parametrize("version", ["2.12.1", "1.13.0+cu117"])
+def test_an_older_torch(version: str) -> None:
+    found = _process(
+        f"from importlib import metadata\nmetadata.version = lambda name: {version!r}\nfrom simulator import cli\n"
+        f"cli.main({[str(each) for each in BERT]!r})\n"
+    )
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr == f"capsim: verify needs torch 2.13 or newer, and {version} is installed; update torch\n"
+
+
 def test_help_loads_next_to_nothing() -> None:
     found = _process(
         "import sys\nfrom simulator import cli\n"
