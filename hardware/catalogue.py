@@ -295,7 +295,7 @@ def overheads() -> dict[str, Overhead]:
 
 @cache
 def failures() -> dict[str, Failures]:
-    """How often devices fail and spot offers are taken back, by family of devices."""
+    """How often devices fail and spot devices are preempted, by family of devices."""
     return {entry.id: entry for entry in _entries(_ROOT / "failures.yaml", Failures)}
 
 

@@ -52,7 +52,7 @@ class AttentionConstants(SourcedConstants):
     efficiency: Ratio
     """Share of the peak rate in the forward pass at head size 128."""
     backward_efficiency: Ratio
-    """The same for the backward pass, whose arithmetic is 2.5 times the forward's."""
+    """Share of the peak rate in the backward pass, whose arithmetic is 2.5 times the forward's."""
     bandwidth_efficiency: Ratio
     """Share of the memory bandwidth while streaming queries, keys and values."""
     launch: Seconds
@@ -67,7 +67,7 @@ class MemoryConstants(SourcedConstants):
     efficiency: Ratio
     """Share of the memory bandwidth that element-wise kernels reach."""
     normalisation_efficiency: Ratio
-    """The same for normalisation and softmax, which reduce over rows."""
+    """Share of the memory bandwidth that normalisation and softmax reach, which reduce over rows."""
     launch: Seconds
     """Time of an empty kernel as the device sees it."""
 

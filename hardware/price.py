@@ -57,7 +57,7 @@ class Price(Sheet):
     device: Name
     """The device that is rented, as the catalogue calls it."""
     kind: Kind
-    """Terms: for as long as wanted, until taken back, or for a fixed term."""
+    """Terms: for as long as wanted, until preempted, or for a fixed term."""
     term: Lifetime | None = None
     """Term for which a reserved device is paid, where that is stated."""
     rate: PriceRate

@@ -306,7 +306,7 @@ class Failures(Sheet):
     failure_rate: EventRate
     """Failures of one device with its share of hosts, network and software."""
     preemption_rate: EventRate
-    """How often one spot instance that is held alone is taken back."""
+    """How often one spot instance that is held alone is preempted."""
 
 
 class Site(Sheet):
@@ -319,9 +319,9 @@ class Site(Sheet):
     restart: Seconds
     """Time from an interruption to the first new step: noticing, replacing, starting, reading the checkpoint."""
     preemption_grouping: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NO_FLAG, Unit("1")]
-    """How much spot instances share their fate: 0 if each is taken back by itself, 1 if all are together."""
+    """How much spot instances share their fate: 0 if each is preempted by itself, 1 if all are together."""
     capacity_wait: Seconds
-    """Time from a pre-emption until capacity is back."""
+    """Time from a preemption until capacity is back."""
     storage_bandwidth_per_device: Bandwidth
     """Rate at which all devices together write a checkpoint, over their number."""
     lifetime: Lifetime

@@ -56,6 +56,15 @@ def count(number: float) -> str:
     return digits(number)
 
 
+def plural(number: float, noun: str, many: str = "") -> str:
+    """Write a number of things, with the noun in the plural unless there is exactly one.
+
+    >>> plural(1, "device"), plural(1024, "device"), plural(2, "entry", "entries")
+    ('1 device', '1,024 devices', '2 entries')
+    """
+    return f"{number:,} {noun if number == 1 else many or f'{noun}s'}"
+
+
 def size(number: float) -> str:
     """Write a memory size.
 

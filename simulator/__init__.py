@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hardware.measured import MeasuredProfile
     from hardware.spec import Device, System
     from simulator.answers.estimate import Estimate, answer, estimate
+    from simulator.answers.improving import Improvement, improvements
     from simulator.answers.roofline import Roofline, Work, roofline
     from simulator.answers.stages import Stage, stages
     from simulator.evidence.validation import Validation, validate
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from simulator.specs.plan import Plan
     from simulator.specs.stack import Stack
     from simulator.specs.workload import Workload
-    from simulator.variations.improving import Improvement, improvements
     from simulator.variations.sensitivity import Sensitivity, sensitivity
     from simulator.variations.whatif import Variation, WhatIf, whatif
 
@@ -48,7 +48,7 @@ _HOMES = {
     "Comparison": "simulator.profiling.comparison",
     "Device": "hardware.spec",
     "Estimate": "simulator.answers.estimate",
-    "Improvement": "simulator.variations.improving",
+    "Improvement": "simulator.answers.improving",
     "InputError": "hardware.errors",
     "MeasuredProfile": "hardware.measured",
     "Model": "simulator.specs.model",
@@ -74,7 +74,7 @@ _HOMES = {
     "compare_profile": "simulator.profiling.profiles",
     "estimate": "simulator.answers.estimate",
     "from_file": "simulator.scenario.scenario",
-    "improvements": "simulator.variations.improving",
+    "improvements": "simulator.answers.improving",
     "load_device": "hardware.catalogue",
     "load_model": "simulator.specs.loading",
     "load_profile": "simulator.profiling.profiles",

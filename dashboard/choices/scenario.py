@@ -169,7 +169,7 @@ def _reliability() -> tuple[Field, ...]:
     group = "reliability"
     return (
         Field("failure_rate", "Failure rate", "text", group=group, example="5e-4 /d"),
-        Field("preemption_rate", "Pre-emption rate", "text", group=group, example="0.01 /h"),
+        Field("preemption_rate", "Preemption rate", "text", group=group, example="0.01 /h"),
         Field("capacity_wait", "Capacity back after", "text", group=group, example="2 h"),
         Field("restart", "Restart", "text", group=group, example="10 min"),
         Field("checkpoint_every", "Checkpoint every", "text", group=group, example="30 min"),

@@ -149,7 +149,7 @@ class Choices:
         return int(value) if isinstance(value, int) else 0
 
     def change(self, values: Mapping[str, Value | None]) -> Choices:
-        """The same with other values for some fields; nothing opens one."""
+        """The choices with other values for some fields; None leaves a field open."""
         return Choices.of({**dict(self.values), **values})
 
     def only(self, fields: Iterable[Field]) -> Choices:

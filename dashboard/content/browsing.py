@@ -23,8 +23,8 @@ from simulator.terminal.catalogue import Entry
 from simulator.terminal.catalogue_rows import Row
 
 PARTS = tuple(browse.parts())
-RECALLED = "only recalled"
-"""The column that names figures of a row that were only recalled."""
+RECALLED = "unverified"
+"""The column that names figures of a row that were recalled, not read from a source."""
 _MARK = "°"
 _UNSTATED = "-"
 _NUMBER = re.compile(r"-?[\d,]+(\.\d+)?[kMBT]?")
@@ -92,7 +92,7 @@ def matching(part: str, text: str | None) -> list[str]:
 
 
 def table(part: str, wanted: Sequence[str]) -> list[dict[str, Any]]:
-    """Entries as rows whose numbers sort as numbers; what is only recalled stands in a column of its own.
+    """Entries as rows whose numbers sort as numbers; what is unverified stands in a column of its own.
 
     Parameters
     ----------

@@ -95,7 +95,7 @@ def errors_in_words(part: PhaseRows, predicted: str, rows: Rows) -> str:
     """How far off all rows of a kind of work are."""
     before, after = part.errors(part.before_s), part.errors(getattr(part, predicted))
     told = (
-        f"{len(part):,} rows: the median error is {units.percent(after.median)} by the profile and "
+        f"{units.plural(len(part), 'row')}: the median error is {units.percent(after.median)} by the profile and "
         f"{units.percent(before.median)} by the catalogue; nine of ten are below {units.percent(after.p90)} and "
         f"{units.percent(before.p90)}."
     )

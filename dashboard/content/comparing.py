@@ -1,4 +1,4 @@
-"""Several scenarios side by side: as a text for links, by what they differ, and what each rests on; pure."""
+"""Several scenarios side by side: as a text for links, by what they differ, and the basis of each; pure."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def _result(found: Answer | None, *, long: bool) -> dict[str, str]:
 
 
 def fits(estimate: Estimate) -> str:
-    """What a device holds, and whether it fits."""
+    """Memory of one device, and whether it fits."""
     total, capacity = estimate.memory_bytes["total"], estimate.memory_bytes["capacity"]
     room = "fits" if estimate.fits else f"does not fit in {units.size(capacity)}"
     return f"{units.size(total)}, {room}"
@@ -236,7 +236,7 @@ def _traits(found: Answer) -> dict[tuple[str, str], str]:
         f"peak {scenario.precision}": f"device.peak.{scenario.precision}",
         "memory": "device.memory.usable" if system.device.memory.usable else "device.memory.capacity",
         "memory bandwidth": "device.memory.bandwidth",
-        "devices a node": "devices_per_node",
+        "devices per node": "devices_per_node",
         **{f"{words(name)} link": f"{name}.bandwidth" for name, _, _ in system.levels},
     }
     return traits | {("spec sheet", name): _plain(sheet[place]) for name, place in figures.items() if sheet.get(place)}
@@ -259,7 +259,7 @@ def rests_on(rows: Sequence[ComparedRow]) -> list[dict[str, str]]:
 
 
 def _basis(found: Answer) -> dict[str, str]:
-    """What one answer rests on."""
+    """The basis of one answer, as cells of a row."""
     estimate, known = found.estimate, found.estimate.evidence
     seen = Counter(told.seen for _, value, told in found.scenario.system.figures() if told and value is not None)
     shares = sorted((estimate.basis or {}).items(), key=lambda item: -item[1])
@@ -268,10 +268,15 @@ def _basis(found: Answer) -> dict[str, str]:
         "spec sheet": ", ".join(f"{number} {how}" for how, number in seen.most_common()) or "no sources named",
         "fitted": str(known["constants"]) if known else "nothing: constants of the catalogue",
         "measured": ", ".join(measured) or "nothing on this device",
-        "interval": f"{known['runs']:,} runs of {known['sources']} sources" if known else "not known",
+        "interval": _evidence(known) if known else "not known",
         "nearest run": str(known["nearest"][0]) if known and known["nearest"] else "",
         "distance": f"{known['distance']:.2f}" if known else "",
     }
+
+
+def _evidence(known: dict[str, Any]) -> str:
+    """How many runs and sources are behind an interval."""
+    return f"{units.plural(known['runs'], 'run')} of {units.plural(known['sources'], 'source')}"
 
 
 def as_python(rows: Sequence[Choices]) -> str:

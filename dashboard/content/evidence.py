@@ -280,7 +280,7 @@ def nearest_rows(estimate: Estimate, found: Validation | None) -> list[dict[str,
 
 
 def _nearest_row(run: Run, outcome: Outcome | None) -> dict[str, str]:
-    """One of them in words."""
+    """One published run in words, with its prediction where that is known."""
     hardware, plan, measured = run.hardware, run.plan, run.measured.step_time_s
     batch = f"{plan.global_batch:,.0f} x " if plan.global_batch else ""
     length = f"{run.model.seq_len:,.0f} tokens" if run.model.seq_len else ""
@@ -303,5 +303,5 @@ def as_scores(found: Validation) -> dict[str, Any]:
 
 
 def as_yaml(found: Validation) -> str:
-    """The same as YAML."""
+    """The scores as YAML, without the single runs."""
     return yaml.safe_dump(as_scores(found), sort_keys=False, allow_unicode=True)

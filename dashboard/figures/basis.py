@@ -1,4 +1,4 @@
-"""What a step rests on, where a measured profile prices it."""
+"""The basis of a step, where a measured profile prices it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEAST = 0.0005
 
 
 def basis(estimate: Estimate) -> go.Figure:
-    """Share of the step by what it rests on: measured shapes, forms fitted to measurements, or the catalogue."""
+    """Share of the step by its basis: measured shapes, forms fitted to measurements, or the catalogue."""
     shares = {tier: share for tier, share in (estimate.basis or {}).items() if share >= _LEAST}
     figure = go.Figure()
     figure.add_bar(

@@ -192,7 +192,8 @@ def _bins(edges: NDArray[np.float64], counts: NDArray[np.intp], side: str) -> li
     """Bins in words; those at the ends hold all that is farther off."""
     words = [f"{100.0 * low:+.0f} to {100.0 * high:+.0f} %" for low, high in pairwise(edges)]
     words[0], words[-1] = f"below {100.0 * edges[1]:+.0f} %", f"above {100.0 * edges[-2]:+.0f} %"
-    return [f"<b>{bin_}</b><br>{side}: {count:,} rows" for bin_, count in zip(words, counts.tolist(), strict=True)]
+    rows = [units.plural(count, "row") for count in counts.tolist()]
+    return [f"<b>{bin_}</b><br>{side}: {number}" for bin_, number in zip(words, rows, strict=True)]
 
 
 def alt(part: PhaseRows, predicted: str) -> str:
@@ -201,4 +202,4 @@ def alt(part: PhaseRows, predicted: str) -> str:
     medians: Sequence[str] = [
         f"{units.percent(each.median)} by the {side}" for side, each in zip(_SIDES, errors, strict=True)
     ]
-    return f"{WORDS[part.phase]}: {len(part):,} rows, median error {' and '.join(medians)}"
+    return f"{WORDS[part.phase]}: {units.plural(len(part), 'row')}, median error {' and '.join(medians)}"

@@ -55,7 +55,7 @@ def energies(rows: Named) -> go.Figure:
 
 
 def memories(rows: Named) -> go.Figure:
-    """What a device holds, beside what it can."""
+    """Memory that each scenario needs on a device, beside what the device has."""
     amounts, limits = [], []
     for label, each in rows:
         total, capacity = each.memory_bytes["total"], each.memory_bytes["capacity"]

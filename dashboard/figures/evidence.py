@@ -151,7 +151,8 @@ def _errors_told(each: GroupScore) -> str:
     """The errors of a group in words."""
     score = each.score
     return (
-        f"<b>{each.name}</b>: {score.rows:,} runs<br>median error {units.percent(score.median_abs_error)}, "
+        f"<b>{each.name}</b>: {units.plural(score.rows, 'run')}<br>"
+        f"median error {units.percent(score.median_abs_error)}, "
         f"90th percentile {units.percent(score.p90_abs_error)}<br>bias {100.0 * score.bias:+.1f} %"
     )
 
@@ -167,7 +168,8 @@ def coverage(groups: Sequence[GroupScore]) -> go.Figure:
         mode="markers",
         marker={"color": BLUE, "size": 11, "symbol": "diamond"},
         hovertext=[
-            f"<b>{each.name}</b>: {units.percent(each.score.coverage_90)} of {each.score.rows:,} runs inside"
+            f"<b>{each.name}</b>: {units.percent(each.score.coverage_90)} of "
+            f"{units.plural(each.score.rows, 'run')} inside"
             f"<br>typical interval x{each.score.low:.2f} to {each.score.high:.2f}"
             for each in listed
         ],

@@ -200,7 +200,7 @@ def roofline(found: Roofline) -> go.Figure:
 def _told(work: Work) -> str:
     """An operator in words."""
     return (
-        f"<b>{work.operator}</b>, {work.direction}<br>{units.duration(work.time_s)} a step, "
+        f"<b>{work.operator}</b>, {work.direction}<br>{units.duration(work.time_s)} per step, "
         f"{work.rate / 1e12:,.3g} TFLOP/s<br>{work.intensity:,.3g} FLOP/B, "
         f"{units.percent(work.reached)} of what the data sheet allows"
     )
@@ -212,7 +212,7 @@ def operator_rows(found: Roofline) -> list[dict[str, str | float]]:
         {
             "operator": work.operator,
             "pass": work.direction,
-            "ms a step": round(work.time_s * 1e3, 3),
+            "ms per step": round(work.time_s * 1e3, 3),
             "GFLOP": round(work.flops / 1e9, 1),
             "GB moved": round(work.moved_bytes / 1e9, 2),
             "FLOP/B": round(work.intensity, 1),

@@ -18,7 +18,7 @@ _VISIBLE = 0.0005
 
 
 def rate(scaling: Scaling) -> go.Figure:
-    """Tokens a second on each number of devices, beside what they would be if each device always did as much."""
+    """Tokens per second on each number of devices, beside what they would be if each device always did as much."""
     counts = [point.devices for point in scaling.points]
     rates = [point.estimate.tokens_per_s for point in scaling.points]
     ideal = [point.ideal_tokens_per_s for point in scaling.points]
@@ -75,7 +75,7 @@ def told(point: ScalePoint) -> str:
     interval = f" ({units.span(low, high)})" if low is not None and high is not None else ""
     return (
         f"<b>{point.devices:,} device{'s' if point.devices > 1 else ''}</b>: {units.percent(point.efficiency)} "
-        f"efficiency<br>{units.duration(answer.step_time_s)} a step{interval}<br>"
+        f"efficiency<br>{units.duration(answer.step_time_s)} per step{interval}<br>"
         f"{units.count(answer.tokens_per_s)} tokens/s, {units.percent(answer.mfu)} MFU<br>{plan_words(answer)}"
     )
 
@@ -94,7 +94,7 @@ def shares(scaling: Scaling) -> go.Figure:
             y=[100.0 * share for share in found],
             marker_color=colour,
             hovertext=[
-                f"<b>{kind}</b>: {units.percent(share)} of a step on {name} devices<br>"
+                f"<b>{kind}</b>: {units.percent(share)} of the step on {name} devices<br>"
                 f"{units.duration(share * point.estimate.step_time_s)}"
                 for share, name, point in zip(found, names, scaling.points, strict=True)
             ],
@@ -102,7 +102,7 @@ def shares(scaling: Scaling) -> go.Figure:
         )
     figure.update_layout(barmode="stack", bargap=0.15)
     figure.update_xaxes(title="devices", type="category", tickangle=-45 if len(names) > 6 else 0)
-    figure.update_yaxes(title="share of a step", range=[0.0, 100.0], ticksuffix=" %")
+    figure.update_yaxes(title="share of the step", range=[0.0, 100.0], ticksuffix=" %")
     return laid_out(figure, height=420, legend=True, bottom=120)
 
 

@@ -66,7 +66,7 @@ def against_memory(search: Search, by: str) -> go.Figure:
         annotation_position="bottom right",
     )
     figure.update_xaxes(axes.logarithmic([value(one) for one in every], measure), title=title)
-    figure.update_yaxes(axes.linear([*sizes, capacity], axes.MEMORY, zero=True), title="memory of a device")
+    figure.update_yaxes(axes.linear([*sizes, capacity], axes.MEMORY, zero=True), title="memory per device")
     figure.update_layout(hovermode="closest", clickmode="event+select")
     return laid_out(figure, height=400, legend=True, bottom=80)
 
@@ -93,7 +93,7 @@ def told(one: Estimate) -> str:
     interval = f" ({_interval(one)})" if _interval(one) else ""
     cost = f", {units.money(one.run.cost_usd)}" if one.run.cost_usd is not None else ""
     return (
-        f"<b>{plan_words(one)}</b><br>{units.duration(one.step_time_s)} a step{interval}<br>"
+        f"<b>{plan_words(one)}</b><br>{units.duration(one.step_time_s)} per step{interval}<br>"
         f"{units.duration(one.run.time_s)} the run{cost}<br>"
         f"{units.size(one.memory_bytes['total'])}, {units.percent(one.mfu)} MFU, {one.limited_by}"
     )

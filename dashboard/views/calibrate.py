@@ -46,7 +46,7 @@ def prepare() -> None:
 
 
 def page(choices: Choices) -> None:
-    """Show it."""
+    """Show how a profile is made or chosen: measured against predicted, held-out errors, constants."""
     uploads = _uploads()
     asked, found, error = _answered(choices, uploads)
     _controls(choices, uploads, error)
@@ -117,7 +117,7 @@ def _controls(choices: Choices, uploads: Sequence[Upload], error: InputError | N
 def _held(uploads: Sequence[Upload]) -> None:
     """What becomes of files, and those that are held after a visit of another page."""
     if not uploads:
-        st.caption("Files are read in memory, as data only; nothing of them is kept on disk, and no link has them.")
+        st.caption("Files are read in memory, as data only; they are not stored on disk, nor in any link.")
         return
     if not st.session_state.get(_WIDGET):  # a visit of another page empties the uploader
         names = ", ".join(f"{each.name} ({units.size(len(each.content))})" for each in uploads)

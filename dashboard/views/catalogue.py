@@ -14,6 +14,7 @@ from dashboard.content.browsing import PARTS
 from dashboard.content.glossary import explain
 from dashboard.controls import Said, Scope, control
 from dashboard.showing import plain
+from hardware import units
 from hardware.errors import InputError
 from simulator.terminal import catalogue as browse
 
@@ -29,15 +30,16 @@ _CONCERNED = ("devices", "systems", "links", "measurements")
 
 
 def page(choices: Choices) -> None:
-    """Show it."""
+    """Show the entries of one part of the catalogue, and the figures and sources of one of them."""
     part = choices.text(_PART)
     found, entry, wrong = _found(part, choices)
     _controls(part, found, entry, choices, wrong)
     if _SEARCH not in wrong:
         title = browse.parts()[part]
         every = len(browsing.names(part))
-        number = f"{every}" if len(found) == every else f"{len(found)} of {every}"
-        st.caption(plain(f"{part}: {title}, {number} entries. {browse.remark(part)}".strip()))
+        number = units.plural(every, "entry", "entries")
+        number = number if len(found) == every else f"{len(found)} of {number}"
+        st.caption(plain(f"{part}: {title}, {number}. {browse.remark(part)}".strip()))
         _table(part, found, entry)
     _sheet(part, entry, choices)
     if part in _CONCERNED:

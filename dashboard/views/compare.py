@@ -1,4 +1,4 @@
-"""Several scenarios side by side: which is better, in what they differ, and what each answer rests on."""
+"""Several scenarios side by side: which is better, in what they differ, and what the basis of each answer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CHARTS: tuple[tuple[str, str, Callable[[figures.Named], Any]], ...] = (
     ("Time to train", "time_to_train", figures.times),
     ("Cost", "cost", figures.costs),
     ("Energy", "energy", figures.energies),
-    ("Memory of a device", "memory.bar", figures.memories),
+    ("Memory per device", "memory.bar", figures.memories),
 )
 
 
@@ -43,7 +43,7 @@ def prepare() -> None:
 
 
 def page(choices: Choices) -> None:
-    """Show it."""
+    """Show the scenarios side by side: their figures, parts of a step, differences and the basis of each."""
     rows, problems = _rows(choices)
     at = min(choices.whole(_ROW), len(rows))
     if at != choices[_ROW]:
@@ -154,7 +154,7 @@ def _begin(rows: Sequence[Choices]) -> None:
             "Add what Plan shows",
             key="compare.add",
             disabled=full or has_upload(session.current()),
-            help=f"{comparing.MOST} scenarios are the most." if full else explain("compare_add"),
+            help=f"At most {comparing.MOST} scenarios." if full else explain("compare_add"),
             on_click=lambda: _choose([*rows, session.current().only(fields())], len(rows) + 1),
         )
 
@@ -245,13 +245,13 @@ def _differences(found: Sequence[ComparedRow]) -> None:
 
 def _basis(found: Sequence[ComparedRow]) -> None:
     """What of each answer is read, fitted or measured."""
-    st.markdown("##### What each answer rests on", help=explain("compare_basis"))
+    st.markdown("##### Basis of each answer", help=explain("compare_basis"))
     st.dataframe(
         comparing.rests_on(found),
         hide_index=True,
         height="content",
         column_config={"scenario": st.column_config.TextColumn(pinned=True, width=_NAME)},
-        alt="What each answer rests on",
+        alt="Basis of each answer",
     )
 
 

@@ -36,7 +36,7 @@ _WIDTH = 132
 
 
 def page(choices: Choices) -> None:
-    """Show it."""
+    """Show the published runs: those nearest to the scenario, predicted against measured, scores."""
     answer = ask(choices)
     place, known = st.empty(), VALIDATION.found
     if answer is not None:
@@ -70,9 +70,9 @@ def _stop() -> None:
 
 
 def _nearest(answer: Answer, found: Validation | None) -> None:
-    """What the answer at hand rests on."""
+    """Show the runs behind the interval of the answer at hand."""
     estimate = answer.estimate
-    told = plain(f"{estimate.model} on {estimate.devices:,} devices of {estimate.system}")
+    told = plain(f"{estimate.model} on {units.plural(estimate.devices, 'device')} of {estimate.system}")
     st.markdown(f"##### Real runs most like {told}", help=explain("evidence_nearest"))
     known = estimate.evidence
     if known is None or estimate.step_time_low_s is None or estimate.step_time_high_s is None:
@@ -81,7 +81,7 @@ def _nearest(answer: Answer, found: Validation | None) -> None:
     limits = units.span(estimate.step_time_low_s, estimate.step_time_high_s)
     words = (
         f"A step takes {units.duration(estimate.step_time_s)}; nine of ten runs like it took {limits}, "
-        f"by the errors on {known['runs']:,} runs of {known['sources']} sources. "
+        f"by the errors on {units.plural(known['runs'], 'run')} of {units.plural(known['sources'], 'source')}. "
         f"The nearest is {known['distance']:.2f} away."
     )
     st.markdown(plain(words))
@@ -113,7 +113,8 @@ def _agreement(choices: Choices, found: Validation, answer: Answer | None) -> No
     drawn = figures.agreement(
         evidence.grouped(outcomes, grouping, _COLOURED), scheme, score, evidence.by_id(outcomes), near
     )
-    alt = f"Predicted against measured: {len(outcomes):,} runs, median error {units.percent(score.median_abs_error)}"
+    number = units.plural(len(outcomes), "run")
+    alt = f"Predicted against measured: {number}, median error {units.percent(score.median_abs_error)}"
     showing.figure(drawn, name="capsim-evidence-agreement", alt=alt, key="evidence.agreement")
     st.caption(explain("evidence_points"))
     _groups(evidence.scored(outcomes, grouping, scheme), grouping)

@@ -42,12 +42,12 @@ def prepare() -> None:
 
 
 def page(choices: Choices) -> None:
-    """Show it."""
+    """Show one estimate: its figures, parts of a step, memory, roofline, improvements and sources."""
     found = ask(choices)
     if found is None:
         return
     estimate = found.estimate
-    devices = f"{estimate.devices:,} device{'s' if estimate.devices > 1 else ''}"
+    devices = units.plural(estimate.devices, "device")
     st.subheader(plain(f"{estimate.model} on {estimate.system}, {devices}"), anchor=False)
     st.caption(plain(plan_in_words(estimate)))
     _answer(estimate)
@@ -67,7 +67,7 @@ def page(choices: Choices) -> None:
             _rests_on(choices, estimate)
     left, right = st.columns(2, gap="medium")
     with left:
-        _shown("Memory of a device", "memory", drawn, choices, _fits(estimate))
+        _shown("Memory per device", "memory", drawn, choices, _fits(estimate))
     with right:
         _shown("Operators under the roofline", "roofline", drawn, choices, f"Most time goes to {estimate.limited_by}")
     _more(choices, found)
@@ -98,13 +98,13 @@ def _answer(estimate: Estimate) -> None:
     told = matters(run.time_s, run.expected_time_s)
     expected = "never ends with failures" if run.expected_time_s is None else units.duration(run.expected_time_s)
     cost = "no price" if run.cost_usd is None else units.money(run.cost_usd)
-    rate = "" if run.cost_usd is None else f"${run.cost_usd / run.device_hours:,.2f}/h a device"
+    rate = "" if run.cost_usd is None else f"${run.cost_usd / run.device_hours:,.2f}/h per device"
     with st.container(horizontal=True, gap="small"):
         _metric("Step time", units.duration(estimate.step_time_s), interval, "step_time")
         _metric(
             "Time to train",
             units.duration(run.time_s),
-            f"{expected} expected" if told else f"{run.steps:,} steps",
+            f"{expected} expected" if told else units.plural(run.steps, "step"),
             "time_to_train",
         )
         _metric("Cost", cost, rate, "cost")
@@ -159,12 +159,12 @@ def _help(choices: Choices, found: Answer) -> None:
 
 
 def _rests_on(choices: Choices, estimate: Estimate) -> None:
-    """What of the step was measured."""
-    st.markdown("##### What the step rests on", help=explain("basis"))
+    """Show the basis of the step time: the share of each tier of the measured profile."""
+    st.markdown("##### Basis of the estimate", help=explain("basis"))
     showing.figure(
         basis(estimate),
         name=exports.file_name(choices, "", kind="basis"),
-        alt="Share of the step by what it rests on",
+        alt="Share of the step by its basis",
         key="basis",
     )
     st.caption(plain(f"Measured profile: {title_of(choices.text('profile'))}."))
@@ -202,9 +202,10 @@ def _more(choices: Choices, found: Answer) -> None:
     with st.expander("What was assumed, and where figures come from"):
         st.markdown("\n".join(f"- {plain(line)}" for line in estimate.assumed))
         if estimate.evidence is not None:
-            runs, sources = estimate.evidence["runs"], estimate.evidence["sources"]
+            runs = units.plural(estimate.evidence["runs"], "real run")
+            sources = units.plural(estimate.evidence["sources"], "source")
             nearest = ", ".join(estimate.evidence["nearest"])
-            st.markdown(plain(f"The interval rests on {runs:,} real runs of {sources} sources; nearest: {nearest}."))
+            st.markdown(plain(f"Basis of the interval: {runs} of {sources}; nearest: {nearest}."))
         st.caption("\n".join(f"- {plain(line)}" for line in estimate.sources))
 
 

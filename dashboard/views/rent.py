@@ -41,7 +41,7 @@ _OFTEN = 1.5
 
 
 def page(choices: Choices) -> None:
-    """Show it."""
+    """Show what to rent: the cheapest and fastest options within the limits, time against money, chances."""
     question = renting.question(choices)
     present(
         "Pricing systems",
@@ -84,7 +84,7 @@ def _found(choices: Choices, question: Choices, tell: Tell | None) -> Outlook:
             outlook = renting.judged(choices, seen)
             with place.container():
                 drawn = figures.time_against_money(outlook)
-                showing.figure(drawn, name="", alt="Options until now", key=f"rent.until.{len(seen)}")
+                showing.figure(drawn, name="", alt="Options found so far", key=f"rent.until.{len(seen)}")
             shown[0] = time.monotonic()
 
     found = renting.found(choices, progress, seen.append)
@@ -219,7 +219,7 @@ def _time_against_money(choices: Choices, found: Outlook) -> None:
     chosen: Any = showing.figure(
         figures.time_against_money(found),
         name=name,
-        alt=f"{len(found.front)} options that no other beats in both time and money",
+        alt=f"Pareto front of time and money: {units.plural(len(found.front), 'option')}",
         key="rent.front",
         on_select="rerun",
         selection_mode="points",

@@ -33,7 +33,7 @@ _CHOSEN = dict.fromkeys(PLAN_FIELDS, "best for each")
 
 
 def page(choices: Choices) -> None:
-    """Show it."""
+    """Show throughput, efficiency and parts of a step over the number of devices."""
     present(
         "Looking at more and more devices",
         scaling.question(choices),
@@ -71,7 +71,7 @@ def _shown(choices: Choices, found: Scaling) -> None:
         _answer(found)
         left, right = st.columns(2, gap="medium")
         with left:
-            st.markdown("##### Tokens a second", help=explain("throughput"))
+            st.markdown("##### Tokens per second", help=explain("throughput"))
             name = exports.file_name(choices, "", kind="scale")
             showing.figure(figures.rate(found), name=name, alt=halved_words(found), key="scale.rate")
         with right:
@@ -128,7 +128,7 @@ def _table(found: Scaling) -> None:
         return
     point = found.points[rows[0]]
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(plain(f"{point.devices:,} devices: {plan_words(point.estimate)}"), width="content")
+        st.markdown(plain(f"{units.plural(point.devices, 'device')}: {plan_words(point.estimate)}"), width="content")
         st.button("Open in Plan", key="open.point", on_click=shell.send, args=("plan", scaling.opened(found, point)))
 
 

@@ -35,7 +35,7 @@ _SEARCHED = dict.fromkeys(PLAN_FIELDS, "all tried")
 
 
 def page(choices: Choices) -> None:
-    """Show it."""
+    """Show the best plans of a search, what memory buys, and the plans side by side."""
     present(
         "Pricing every plan",
         searching.question(choices),
@@ -60,10 +60,10 @@ def _controls(choices: Choices, found: Search | None, error: InputError | None) 
 
 def _shown(choices: Choices, found: Search) -> None:
     """What was found."""
-    devices = f"{found.devices:,} device{'s' if found.devices > 1 else ''}"
+    devices = units.plural(found.devices, "device")
     st.subheader(plain(f"{found.model} on {found.system}, {devices}"), anchor=False)
     kept = f", {found.feasible:,} of these within the limits" if found.feasible < found.priced else ""
-    counted = f"{found.candidates:,} plans, {found.priced:,} of them fit and are priced{kept}"
+    counted = f"{units.plural(found.candidates, 'plan')}, {found.priced:,} of them fit and are priced{kept}"
     st.caption(plain(f"{counted}, in {found.seconds:.1f} s; stack {found.stack}"))
     plan_given(choices)
     if found.best:
@@ -92,7 +92,7 @@ def _best(best: Estimate) -> None:
             "" if low is None or high is None else units.span(low, high),
             "step_time",
         )
-        _metric("Time to train", units.duration(best.run.time_s), f"{best.run.steps:,} steps", "time_to_train")
+        _metric("Time to train", units.duration(best.run.time_s), units.plural(best.run.steps, "step"), "time_to_train")
         _metric("Cost", "no price" if cost is None else units.money(cost), "", "cost")
         _metric("MFU", units.percent(best.mfu), f"{units.count(best.tokens_per_s)} tokens/s", "mfu")
         _metric(
@@ -123,7 +123,7 @@ def _against_memory(choices: Choices, found: Search) -> None:
     chosen: Any = showing.figure(
         drawn,
         name=exports.file_name(choices, "", kind="search"),
-        alt=f"{len(found.pareto or ())} plans that no other beats in both time and memory",
+        alt=f"Pareto front of time and memory: {units.plural(len(found.pareto or ()), 'plan')}",
         key="search.front",
         on_select="rerun",
         selection_mode="points",
@@ -155,7 +155,7 @@ def _side_by_side(choices: Choices, found: Search) -> None:
     st.markdown("##### Listed plans side by side", help=explain("side_by_side"))
     plans = [row.estimate for row in searching.listed(found, "all", None)]
     name = exports.file_name(choices, "", kind="plans")
-    alt = f"{len(plans)} plans by their fields"
+    alt = f"{units.plural(len(plans), 'plan')} by their fields"
     showing.wide_figure(figures.side_by_side(plans), name=name, alt=alt, key="search-lines")
     st.caption("Drag along an axis to keep only the plans that pass there.")
 

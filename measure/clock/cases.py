@@ -337,7 +337,7 @@ def _shuffled(cases: Iterable[Case]) -> list[Case]:
 
 
 def _watched(cases: Sequence[tuple[Tier, Case]], scope: CaseScope) -> Iterator[tuple[Tier, Case]]:
-    """The same product again now and then, which shows whether the device changes."""
+    """The cases, with one product measured again now and then, which shows whether the device changes."""
     shape = PROBES[1]
     for number, (tier, case) in enumerate(cases):
         yield tier, case

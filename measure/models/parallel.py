@@ -57,7 +57,7 @@ class Split:
         return _Gather.apply(self, hidden) if self.sequence_parallel else self.copy(hidden)
 
     def copy(self, whole: Tensor) -> Tensor:
-        """The same tensor, whose gradient is the sum of all ranks'."""
+        """The tensor itself, whose gradient is the sum of all ranks'."""
         return whole if self.degree == 1 else _Copy.apply(self, whole)
 
     def leave(self, products: Sequence[tuple[nn.Linear, Tensor]]) -> list[Tensor]:
@@ -117,7 +117,7 @@ class Alone(Split):
     """A rank whose collectives send nothing and return tensors of the right shape: for counting what others send."""
 
     def reduced(self, tensor: Tensor, operation: Any = dist.ReduceOp.SUM) -> Tensor:  # noqa: ARG002
-        """The same tensor."""
+        """The tensor itself, unchanged."""
         return tensor
 
     def gathered(self, share: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class Alone(Split):
         return whole.new_empty(whole.shape[0] // self.degree, *whole.shape[1:])
 
     def summed(self, tensor: Tensor, holders: int) -> Tensor:  # noqa: ARG002
-        """The same tensor."""
+        """The tensor itself, unchanged."""
         return tensor
 
 

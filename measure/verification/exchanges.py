@@ -63,7 +63,7 @@ def _sums(traffic: Traffic) -> Sums:
 
 
 def _said(found: Iterable[Message]) -> Counter[tuple[str, Unit]]:
-    """The same of messages."""
+    """Messages and bytes of a step, by kind and unit, as the formulas list them."""
     sums: Counter[tuple[str, Any]] = Counter()
     for one in _sent(found):
         sums[one.kind, "message"] += number(one.count)  # type: ignore[assignment]
@@ -109,7 +109,7 @@ def _plans(reference: Reference, **changes: float) -> Scenarios:
 def _with_partners(reference: Reference) -> Sums:
     """What torch issues for one micro-batch of the whole model."""
     setting, early = reference.on_rank(dtype=reference.held), reference.scenario.stack.drops_unused_recompute
-    summed = replace(setting, dtype=reference.gradient)
+    summed = replace(setting, dtype=reference.reduced)
 
     def counted(model: Model) -> Sums:
         if early:
@@ -154,7 +154,7 @@ def _of_data_parallelism(
     """Gradients that every replica has in full; what each updated of the parameters where it has a part of them."""
     each = reference.scenario.stack.reduces_each_micro_batch
     reduced = [one for one in said if one.kind != "all_gather"]
-    setting = reference.of_replica(dtype=reference.gradient)
+    setting = reference.of_replica(dtype=reference.reduced)
 
     def gradients(model: Model) -> Counter[str]:
         with fake_ranks(reference.replicas):
@@ -224,7 +224,7 @@ def _of_shards(reference: Reference, few: int) -> _Shards:
     again = shares and reference.scenario.stack.gathers_each_pass
     recompute = "full" if plan.recompute == "full" else "none"
     setting = reference.of_replica(device="cpu", dtype=torch.float32, recompute=recompute)
-    types = {"computed": reference.element, "reduced": reference.gradient}
+    types = {"computed": reference.element, "reduced": reference.reduced}
     predicts = reference.model.objective in ("causal", "mlm", "seq2seq")
     tied = reference.model.tied_head and predicts
 

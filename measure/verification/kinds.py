@@ -28,7 +28,7 @@ class Parts(Generic[Key]):
     """Counts of a model, by place."""
 
     layers: tuple[Mapping[Key, int], ...]
-    """Of one layer of each kind."""
+    """Counts of one layer of each kind."""
     numbers: tuple[int, ...]
     """How many layers there are of each kind."""
     ends: Mapping[Key, int]
@@ -43,7 +43,7 @@ class Parts(Generic[Key]):
 
 
 def shallow(model: Model) -> Model:
-    """The same model with one layer of each kind."""
+    """The model with one layer of each kind."""
     dense, experts = _first_tower(model)
     changes: dict[str, Any] = {"layers": 1 + (dense > 0 and experts > 0), "expert_period": 1, "dense_layers_first": 0}
     if dense > 0 and experts > 0:

@@ -135,9 +135,9 @@ def kept(reference: Reference) -> Iterator[Row]:
     for index, kind in enumerate(kinds(reference.model)):
         alone = (replace(columns.models.layers[index], count=1.0),)
         one = program_of(replace(columns, models=replace(columns.models, layers=alone))).layers.saved_bytes
-        yield row(group, f"kept by a {kind.name}", "B", number(one), found, itemgetter(kind.name), note)
+        yield row(group, f"saved by a {kind.name}", "B", number(one), found, itemgetter(kind.name), note)
     for name, value in said.items():
-        yield row(group, f"kept by the {name}", "B", number(value), found, itemgetter(name), note)
+        yield row(group, f"saved by the {name}", "B", number(value), found, itemgetter(name), note)
 
 
 def _own_kernels(reference: Reference) -> str | None:
@@ -149,7 +149,7 @@ def _own_kernels(reference: Reference) -> str | None:
 
 
 def _kept(reference: Reference) -> dict[str, int]:
-    """Bytes kept by a layer of each kind, by the embedding and by the head."""
+    """Bytes saved by a layer of each kind, by the embedding and by the head."""
     setting = reference.on_rank(dtype=reference.held)
 
     def counted(model: Model) -> Counter[str]:

@@ -78,8 +78,13 @@ class Reference:
 
     @property
     def gradient(self) -> torch.dtype:
-        """What gradients are held in and reduced in."""
+        """What gradients are held in."""
         return torch.float32 if self.scenario.plan.gradients_in_fp32 else self.element
+
+    @property
+    def reduced(self) -> torch.dtype:
+        """What gradients are reduced in."""
+        return torch.float32 if number(self.columns.plans.reduced_bytes) == torch.float32.itemsize else self.element
 
     @property
     def autocasts(self) -> bool:

@@ -2,48 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
-import numpy as np
-
-from hardware import catalogue
+from hardware import catalogue, units
 from hardware.catalogue import load_class
 from hardware.sheet import Sheet
 from simulator.answers import long_run
+from simulator.answers.improving import improvements
 from simulator.scenario import price_notes
 from simulator.scenario.scenario import Scenario
-from simulator.specs.plan import Plan, columns_of
-from simulator.specs.plans import constraints
-from simulator.step.memory import peak
-from simulator.work.program import program_of
-from simulator.work.transformer import Scenarios
 
 _GIB = 2.0**30
-_CHANGES: tuple[tuple[str, dict[str, object]], ...] = (
-    ("micro_batch=1", {"micro_batch": 1}),
-    ("recompute=full", {"recompute": "full"}),
-    ("sharding=zero1", {"sharding": "zero1"}),
-    ("sharding=zero3", {"sharding": "zero3"}),
-    ("optimizer=adam-8bit", {"optimizer": "adam-8bit"}),
-    ("offload_optimizer", {"offload_optimizer": True}),
-    ("micro_batch=1 and recompute=full", {"micro_batch": 1, "recompute": "full"}),
-    ("sharding=zero3, micro_batch=1 and recompute=full", {"sharding": "zero3", "micro_batch": 1, "recompute": "full"}),
-    (
-        "sharding=zero3, micro_batch=1, recompute=full and offload_optimizer",
-        {"sharding": "zero3", "micro_batch": 1, "recompute": "full", "offload_optimizer": True},
-    ),
-)
-"""Changes that save memory, cheapest first."""
+_LISTED = 20
+"""Improvements among which a remedy is looked for."""
 
 
-def warnings_of(scenario: Scenario, total: float, capacity: float) -> Iterator[str]:
+def warnings_of(scenario: Scenario, total: float, capacity: float, host: float) -> Iterator[str]:
     """What the reader should know before believing the numbers."""
     plan, system, stack = scenario.plan, scenario.system, scenario.stack
     if total > capacity:
         lacking = (total - capacity) / _GIB
         yield (
             f"does not fit: needs {total / _GIB:.1f} GiB on a device with {capacity / _GIB:.1f} GiB, "
-            f"{lacking:.1f} GiB too much; {_remedy(scenario, capacity)}"
+            f"{lacking:.1f} GiB too much; {_remedy(scenario)}"
+        )
+    if host > scenario.host_capacity:
+        held, has = units.size(host), units.size(scenario.host_capacity)
+        yield (
+            f"does not fit: offloaded states need {held} of host memory per device, and {system.id} has {has}; "
+            "use more devices, optimizer=adam-8bit, or a host with more memory"
+        )
+    elif host > 0.0 and math.isinf(scenario.host_capacity):
+        yield (
+            f"offloaded states need {units.size(host)} of host memory per device; that of {system.id} is not "
+            "known, check that it suffices"
         )
     missing = [axis for axis in ("tp", "pp", "cp", "ep") if (getattr(plan, axis) or 1) > 1 and axis not in stack.axes]
     if missing:
@@ -53,42 +46,36 @@ def warnings_of(scenario: Scenario, total: float, capacity: float) -> Iterator[s
     yield from price_notes.warnings(scenario.priced, system, scenario.devices, kind=scenario.price_kind)
     recalled = [f"{sheet.id}: {name}" for sheet in (system.device, system) for name, _, seen in _seen(sheet) if seen]
     if recalled:
-        yield f"figures only recalled, check before relying on them: {'; '.join(recalled)}"
+        yield f"unverified figures, check before relying on them: {'; '.join(recalled)}"
 
 
 def _seen(sheet: Sheet) -> Iterator[tuple[str, object, bool]]:
-    """The figures of a sheet that decide an estimate, and whether each is only recalled."""
+    """The figures of a sheet that decide an estimate, and whether each is unverified (recalled, not read)."""
     used = ("peak.bf16", "peak.fp16", "peak.fp32", "peak.tf32", "memory.", "intra_node.", "inter_node.", "cross_pod.")
     for name, value, provenance in sheet.figures():
         if name.startswith(used):
             yield name, value, provenance is not None and provenance.seen == "recalled"
 
 
-def _remedy(scenario: Scenario, capacity: float) -> str:
-    """The cheapest change that would make the plan fit."""
-    changed: list[tuple[str, Plan]] = []
-    for words, change in _CHANGES:
-        plan = scenario.plan.model_copy(update=change)
-        if plan != scenario.plan:
-            changed.append((words, plan))
-    plans = columns_of([plan for _, plan in changed], scenario.workload)
-    columns = Scenarios(scenario.model.columns(), scenario.workload.columns(), plans, scenario.stack.columns())
-    totals = np.broadcast_to(peak(program_of(columns)).total, len(changed))
-    kept = np.ones(len(changed), dtype=bool)
-    for rule in constraints(plans, columns.models, columns.workloads, columns.stacks):
-        kept &= np.broadcast_to(rule.kept, len(changed))
-    for (words, _), total, keep in zip(changed, totals, kept, strict=True):
-        if keep and total <= capacity:
-            return f"{words} would make it fit ({total / _GIB:.1f} GiB)"
-    least = int(np.argmin(np.where(kept, totals, np.inf)))
+def _remedy(scenario: Scenario) -> str:
+    """The fastest change, or pair of changes, that would make the plan fit."""
+    found = [each for each in improvements(scenario, top=_LISTED) if "stack" not in each.changes]
+    devices = units.plural(scenario.devices, "device")
+    if not found:
+        return f"no change of the plan on {devices} helps; use more devices or devices with more memory"
+    best = found[0]
+    words = " and ".join(f"{name}={value}" for name, value in best.changes.items())
+    size = units.size(best.memory_bytes)
+    if best.fits:
+        return f"{words} would make it fit ({size}, a step of {units.duration(best.step_time_s)})"
     return (
-        f"no change of the plan on {scenario.devices} devices makes it fit, {changed[least][0]} comes nearest "
-        f"({totals[least] / _GIB:.1f} GiB); use more devices or devices with more memory"
+        f"no one or two changes of the plan on {devices} make it fit, {words} comes nearest ({size}); "
+        "use more devices or devices with more memory"
     )
 
 
 def sources_of(scenario: Scenario) -> Iterator[str]:
-    """What the answer rests on."""
+    """The sources of the figures that an estimate uses, one line each."""
     model, system = scenario.model, scenario.system
     titles = catalogue.sources()
     if "published_parameters" in model.provenance:
@@ -107,6 +94,7 @@ def sources_of(scenario: Scenario) -> Iterator[str]:
     if scenario.price is not None:
         price = scenario.price
         where = "; ".join(price.provenance["rate"].source) if "rate" in price.provenance else price.provider
-        yield f"price {price.rate * 3600:.2f} USD an hour: {price.offer} of {price.provider}, {price.date} ({where})"
+        offer = f"{price.offer} of {price.provider}, {price.date} ({where})"
+        yield f"price {price.rate * 3600:.2f} USD per device-hour: {offer}"
     yield from long_run.sources(scenario)
     yield f"electricity of {scenario.grid.name}; overhead: {scenario.overhead.name}"

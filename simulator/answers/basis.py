@@ -1,4 +1,4 @@
-"""What an estimate rests on: shapes that were measured, forms fitted to them, or constants of the catalogue."""
+"""The basis of an estimate: shapes that were measured, forms fitted to them, or constants of the catalogue."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NUDGE = 1e-4
 
 
 def basis(program: Program, backend: Backend, seconds: float) -> dict[Basis, float]:
-    """Share of a step that rests on each tier; they add up to 1.
+    """Share of the step time that each tier prices; they add up to 1.
 
     A share is how much of the step grows with the times of a tier, so that what hides behind something else counts
     for nothing: ``d log(step) / d log(times of the tier)``. What grows with none of them is the host's.

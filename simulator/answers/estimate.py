@@ -12,16 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from hardware.errors import unknown
 from hardware.measured import MeasuredProfile
 from hardware.price import Price
 from hardware.spec import System
 from simulator.answers.advice import sources_of, warnings_of
 from simulator.answers.basis import Basis, basis
-from simulator.answers.costs import plain_price
-from simulator.answers.long_run import HOPELESS, LongRun, assumptions, long_run, matters, warnings
+from simulator.answers.long_run import assumptions, long_run, matters, warnings
+from simulator.answers.run import TrainingRun, training_run
+from simulator.answers.utilisation import CONVENTIONS, Convention, model_flops
 from simulator.evidence.errors import Scheme, shipped_errors
 from simulator.evidence.intervals import LEVEL, HeldOutErrors, Interval, traits_of
-from simulator.formulas import flops, money
+from simulator.formulas import flops
 from simulator.pricing.constants import Constants, shipped
 from simulator.scenario.prices import Prices
 from simulator.scenario.scenario import Named, Scenario, resolve
@@ -31,6 +33,7 @@ from simulator.specs.running import Ownership, Reliability
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 from simulator.step.evaluation import evaluate
+from simulator.step.memory import host_bytes
 from simulator.work.counts import counts_of
 
 _FAR = 0.9
@@ -51,45 +54,6 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "host": ("host", "step_overhead", "offload"),
 }
 """Kinds of work, and the parts of a step that belong to each."""
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """A whole training run: first if nothing happens, then as is to be expected, with failures and checkpoints.
-
-    What is expected is unknown (None) of a run that would never end.
-    """
-
-    steps: int
-    tokens: float
-    time_s: float
-    device_hours: float
-    cost_usd: float | None
-    energy_kwh: float
-    co2_kg: float
-    price_kind: str | None
-    price: dict[str, Any] | None
-    """What a device costs an hour, by which rule that was found, and what is offered beside it."""
-    checkpoint_bytes: float
-    checkpoint_write_s: float
-    checkpoint_interval_s: float
-    """Work between two checkpoints."""
-    goodput: float
-    """Share of the time that is paid that is lasting work."""
-    failures: float | None
-    preemptions: float | None
-    """Events, in each of which one instance or many are taken back."""
-    checkpoint_time_s: float | None
-    restart_time_s: float | None
-    replay_time_s: float | None
-    """Work and checkpoints that were lost and are done again."""
-    absent_time_s: float | None
-    """Without capacity after pre-emptions; it is not paid."""
-    capacity_share: float | None
-    """Share of the expected time in which there is capacity."""
-    expected_time_s: float | None
-    expected_cost_usd: float | None
-    expected_energy_kwh: float | None
 
 
 @dataclass(frozen=True)
@@ -114,7 +78,11 @@ class Estimate:
     model_flops_per_step: float
     executed_flops_per_step: float
     mfu: float
+    """By the convention ``mfu_convention``: `simulator.answers.utilisation` says what each counts."""
+    mfu_convention: Convention
+    mfu_by_convention: dict[Convention, float]
     hfu: float
+    """With the recomputation that the plan asks for, by the exact convention."""
     model_tflops_per_device: float
     breakdown_s: dict[str, float]
     limits: dict[str, float]
@@ -122,11 +90,14 @@ class Estimate:
     limited_by: str
     memory_bytes: dict[str, float]
     fits: bool
+    """Whether devices, and hosts where something is offloaded to them, hold it."""
+    host_memory_bytes: float
+    """What each device puts into its host's memory."""
     run: TrainingRun
     evidence: dict[str, Any] | None = None
     """On how many runs of how many sources the interval rests, which are nearest and how far the nearest is."""
     basis: dict[Basis, float] | None = None
-    """Share of the step by what it rests on, where a measured profile times it: see `simulator.answers.basis`."""
+    """Share of the step time by its basis, where a measured profile times it: see `simulator.answers.basis`."""
     assumed: tuple[str, ...] = ()
     """What was chosen because nobody said."""
     warnings: tuple[str, ...] = ()
@@ -178,6 +149,7 @@ def estimate(
     prices: Prices | None = None,
     ownership: Named | Ownership | None = None,
     reliability: Named | Reliability | None = None,
+    mfu: Convention = "exact",
 ) -> Estimate:
     """Price one training run end to end.
 
@@ -208,7 +180,7 @@ def estimate(
         What was measured on the device: a name or a file of ``capsim calibrate``; without a system it is a plain host
         of that device.
     price_kind
-        on-demand, spot (which may be taken back), reserved, marketplace or owned.
+        on-demand, spot (which may be preempted), reserved, marketplace or owned.
     prices
         Negotiated prices, USD an hour of one device, by the system or device that they are of.
     ownership
@@ -216,6 +188,8 @@ def estimate(
     reliability
         How often the run is interrupted and what it does about it: ``failure_rate``, ``preemption_rate``, ``restart``,
         ``capacity_wait``, ``checkpoint_every``, ``storage_bandwidth``.
+    mfu
+        What counts as the model's arithmetic: exact, palm, torchtitan or causal.
 
     Raises
     ------
@@ -245,26 +219,45 @@ def estimate(
             prices=prices,
             ownership=ownership,
             reliability=reliability,
-        )
+        ),
+        mfu=convention(mfu),
     )
 
 
-def answer(scenario: Scenario) -> Estimate:
-    """Estimate a complete scenario."""
+def convention(name: str) -> Convention:
+    """A convention by name.
+
+    Raises
+    ------
+    InputError
+        For another word.
+    """
+    if name not in CONVENTIONS:
+        raise unknown("mfu", name, list(CONVENTIONS), fields=["mfu"])
+    return name
+
+
+def answer(scenario: Scenario, *, mfu: Convention = "exact") -> Estimate:
+    """Estimate a complete scenario; `mfu` is the convention of its model FLOPs utilisation."""
     columns, backend = scenario.columns(), scenario.backend()
     found = evaluate(columns, backend)
     whole = counts_of(found.program)
     seconds, devices = float(found.step.time), scenario.devices
     likely = interval_of(scenario)
-    model_flops, executed = float(whole.model_flops), float(whole.executed_flops)
+    exact = float(whole.model_flops)
     use = {"devices": float(devices), "peak": float(scenario.peak)}
+    by_convention = {
+        name: float(flops.utilisation(counted, seconds, **use))
+        for name, counted in model_flops(scenario, whole).items()
+    }
     work, capacity = scenario.workload, scenario.system.device.memory_capacity
     memory = {field.name: float(getattr(found.memory, field.name)) for field in fields(found.memory)}
-    fits = float(found.memory.total) <= capacity
+    host = float(np.asarray(host_bytes(found.program)))
+    fits = float(found.memory.total) <= capacity and host <= scenario.host_capacity
     breakdown = {name: float(value) for name, value in found.step.parts.items() if float(value) != 0.0}
     limits = _limits(breakdown)
     whole_run = long_run(scenario, seconds, float(whole.parameters))
-    run = _run(scenario, seconds, whole_run)
+    run = training_run(scenario, seconds, whole_run)
     told = tuple(assumptions(scenario)) if matters(run.time_s, run.expected_time_s) else ()
     return Estimate(
         model=scenario.model.id,
@@ -282,22 +275,25 @@ def answer(scenario: Scenario) -> Estimate:
         samples_per_s=(work.global_batch or 0) / seconds,
         parameters=float(whole.parameters),
         active_parameters=float(whole.active_parameters),
-        model_flops_per_step=model_flops,
-        executed_flops_per_step=executed,
-        mfu=float(flops.utilisation(model_flops, seconds, **use)),
-        hfu=float(flops.utilisation(executed, seconds, **use)),
-        model_tflops_per_device=model_flops / seconds / devices / 1e12,
+        model_flops_per_step=exact,
+        executed_flops_per_step=float(whole.executed_flops),
+        mfu=by_convention[mfu],
+        mfu_convention=mfu,
+        mfu_by_convention=by_convention,
+        hfu=float(flops.utilisation(exact + float(whole.repeated_flops), seconds, **use)),
+        model_tflops_per_device=exact / seconds / devices / 1e12,
         breakdown_s=breakdown,
         limits=limits,
         limited_by=next(iter(limits)),
         memory_bytes={**memory, "total": float(found.memory.total), "capacity": capacity},
         fits=fits,
+        host_memory_bytes=host,
         run=run,
         evidence=_plain_interval(likely, scenario) if likely else None,
         basis=basis(found.program, backend, seconds) or None,
         assumed=(*scenario.assumed, *told),
         warnings=(
-            *warnings_of(scenario, float(found.memory.total), capacity),
+            *warnings_of(scenario, float(found.memory.total), capacity, host),
             *_far_warning(likely),
             *warnings(scenario, whole_run),
         ),
@@ -346,7 +342,7 @@ def _far_warning(likely: Interval | None) -> Iterator[str]:
 
 
 def _plain_interval(likely: Interval, scenario: Scenario) -> dict[str, Any]:
-    """What an interval rests on, as plain values."""
+    """The runs behind an interval, as plain values."""
     return {
         "constants": scenario.constants.origin,
         "runs": likely.runs,
@@ -366,33 +362,3 @@ def _limits(breakdown: dict[str, float]) -> dict[str, float]:
 def _plain(spec: BaseModel) -> dict[str, Any]:
     """The fields of a specification that are set, as plain values."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in spec if value is not None}
-
-
-def _run(scenario: Scenario, step_seconds: float, expected: LongRun) -> TrainingRun:
-    """From a step to the run: time, money, energy, carbon, if nothing happens and as is to be expected."""
-    work, system = scenario.workload, scenario.system
-    number = work.total_steps
-    seconds = number * step_seconds
-    held = float(money.device_seconds(seconds, float(scenario.devices)))
-    joules = float(money.energy(held, system.power_per_device, overhead=scenario.overhead.ratio))
-    plain = {name: None if value is None else float(value) for name, value in _numbers(expected).items()}
-    if float(expected.goodput) < HOPELESS:
-        kept = ("checkpoint_bytes", "checkpoint_write_s", "checkpoint_interval_s")
-        plain = {name: plain[name] if name in kept else None for name in plain} | {"goodput": 0.0}
-    return TrainingRun(
-        steps=number,
-        tokens=number * work.tokens_per_step,
-        time_s=seconds,
-        device_hours=held / 3600.0,
-        cost_usd=float(money.cost(held, scenario.price.rate)) if scenario.price else None,
-        energy_kwh=joules / 3.6e6,
-        co2_kg=float(money.emissions(joules, scenario.grid.intensity)),
-        price_kind=expected.price_kind,
-        price=plain_price(scenario.priced),
-        **plain,  # type: ignore[arg-type]
-    )
-
-
-def _numbers(expected: LongRun) -> dict[str, Any]:
-    """The fields of a long run that are numbers."""
-    return {name: value for name, value in vars(expected).items() if name != "price_kind"}

@@ -32,31 +32,31 @@ class Circumstances:
     failure_rate: Num
     """Failures of one device [1/s]."""
     preemption_rate: Num
-    """How often one instance is taken back that is held alone, 0 unless it is a spot offer [1/s]."""
+    """How often one instance is preempted that is held alone, 0 unless it is a spot offer [1/s]."""
     restart: Num
     """From an interruption to the first new step [s]."""
     storage_bandwidth_per_device: Num
     """At which a device writes while all others do, up to what the storage takes [B/s]."""
     power: Num
-    """Of one device with its share of the host [W]."""
+    """Power of one device with its share of the host [W]."""
     overhead: Num
     """Power usage effectiveness [1]."""
     grouping: Num = 0.0
     """How much spot instances share their fate, from 0 to 1 [1]."""
     devices_per_instance: Num = 1.0
-    """That are taken back together at least [device]."""
+    """That are preempted together at least [device]."""
     capacity_wait: Num = 0.0
-    """From a pre-emption until capacity is back [s]."""
+    """From a preemption until capacity is back [s]."""
     storage_bandwidth: Num | None = None
     """What the storage takes of all devices together [B/s]; as much as they write unless given."""
     checkpoint_every: Num | None = None
     """Work between checkpoints [s]; Daly's optimum unless given."""
     price: Num | None = None
-    """Of one device [USD/s]."""
+    """Price of one device [USD/s]."""
     price_kind: str | None = None
 
     def events(self, devices: Num) -> Num:
-        """Pre-emptions of a run on so many devices over time, each of one instance or of many [1/s]."""
+        """Preemptions of a run on so many devices over time, each of one instance or of many [1/s]."""
         instances = np.ceil(np.asarray(devices) / self.devices_per_instance)
         return preemptions.preemption_events(instances, self.preemption_rate, grouping=self.grouping)
 
@@ -72,18 +72,18 @@ class LongRun:
     """Work between two checkpoints."""
     failures: Num
     preemptions: Num
-    """Events, in each of which one instance or many are taken back."""
+    """Events, in each of which one instance or many are preempted."""
     checkpoint_time_s: Num
     """Of all checkpoints, without those that are written again."""
     restart_time_s: Num
     replay_time_s: Num
     """Work and checkpoints that were lost and are done again."""
     absent_time_s: Num
-    """Without capacity after pre-emptions; it is not paid."""
+    """Without capacity after preemptions; it is not paid."""
     capacity_share: Num
     """Share of the run in which there is capacity."""
     goodput: Num
-    """Share of the time that is paid that is lasting work."""
+    """Share of the time that is paid for and is useful work."""
     expected_time_s: Num
     """With the time without capacity."""
     expected_energy_kwh: Num
@@ -229,7 +229,7 @@ def assumptions(scenario: Scenario) -> Iterator[str]:
 
 
 def _of_spot(scenario: Scenario, found: Circumstances) -> Iterator[str]:
-    """What was assumed of pre-emptions because nobody said."""
+    """What was assumed of preemptions because nobody said."""
     said, family = scenario.reliability, catalogue.failures_of(scenario.system.device)
     held = f"{float(found.devices_per_instance):.0f}"
     if said.preemption_rate is None:
@@ -247,7 +247,7 @@ def warnings(scenario: Scenario, run: LongRun) -> Iterator[str]:
     found = circumstances_of(scenario)
     devices = float(scenario.devices)
     rate = reliability.total_rate(devices, found.failure_rate, event_rate=found.events(devices))
-    lost = "the run would never end" if share < HOPELESS else f"only {100 * share:.2g} % of the time is lasting work"
+    lost = "the run would never end" if share < HOPELESS else f"only {100 * share:.2g} % of the time is useful work"
     yield (
         f"{lost}: {units.count(86400 * float(rate))} interruptions a day, {units.duration(float(found.restart))} to "
         f"restart and {units.duration(float(run.checkpoint_write_s))} to write a checkpoint; fewer devices, faster "
@@ -262,9 +262,9 @@ def sources(scenario: Scenario) -> Iterator[str]:
     if said.failure_rate is None:
         yield from _cited(family, "failure_rate", "failures of one device")
     if said.preemption_rate is None and found.preemption_rate:
-        yield from _cited(family, "preemption_rate", "spot instances taken back")
+        yield from _cited(family, "preemption_rate", "spot instances preempted")
     if found.preemption_rate:
-        yield from _cited(site, "preemption_grouping", "instances taken back together")
+        yield from _cited(site, "preemption_grouping", "instances preempted together")
     if found.preemption_rate and said.capacity_wait is None:
         yield from _cited(site, "capacity_wait", "time without capacity")
     if said.restart is None:

@@ -126,7 +126,7 @@ def _all(scenario: Scenario, peak: float, bandwidth: float) -> Iterator[Work]:
 
 
 def _sum(one: Work, other: Work) -> Work:
-    """The same operator of two kinds of layers."""
+    """One operator that stands for the same operator of two kinds of layers."""
     longer = max(one, other, key=lambda work: work.time_s)
     return replace(
         longer,

@@ -1,4 +1,4 @@
-"""What every stage of a pipeline holds, not only the fullest."""
+"""What every stage of a pipeline holds, not only the peak-memory stage."""
 
 from __future__ import annotations
 

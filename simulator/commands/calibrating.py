@@ -36,7 +36,9 @@ def calibrate(
     check: Check = None,
     json: Json = False,
 ) -> None:
-    """Fit a device's constants to what was measured on it, and say how far off they are on what was not fitted.
+    """Fit a device's constants to measurements, and score them.
+
+    Errors are those on held-out measurements.
 
     Ten minutes of measurements make a profile, which estimates, searches and plans then use:
     capsim calibrate record.jsonl -o mine.yaml

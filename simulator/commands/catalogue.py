@@ -16,7 +16,7 @@ def catalogue(
     name: Annotated[str | None, typer.Argument(help="One entry, with the source of each figure.")] = None,
     json: Json = False,
 ) -> None:
-    """What the catalogue holds: devices, systems, models, stacks, prices, with the source of each figure."""
+    """Devices, systems, models, stacks, prices, with sources."""
     from simulator.terminal import catalogue as browse
 
     if json:

@@ -25,7 +25,9 @@ Headless = Annotated[bool, typer.Option("--headless", help="The same as --no-bro
 
 @app.command()
 def dashboard(port: Port = None, host: Host = "127.0.0.1", browser: Browser = True, headless: Headless = False) -> None:
-    """The pages in a browser: plan, compare, search, what to rent. Only this machine reaches them unless told.
+    """The pages in a browser: plan, compare, search, rent.
+
+    Only this machine can reach them unless --host says otherwise.
 
     Ends with Ctrl-C.
     """

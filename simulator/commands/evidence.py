@@ -18,7 +18,7 @@ Output = Annotated[str | None, typer.Option("-o", "--output", metavar="FILE", he
 
 @app.command()
 def claims(json: Json = False) -> None:
-    """Published facts and claims beside what capsim says of them."""
+    """Published facts and claims beside capsim's figures."""
     from simulator.answers import claims as published
     from simulator.terminal.claims import show
 
@@ -36,7 +36,9 @@ def validate(
     html: Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write a page as well.")] = None,
     json: Json = False,
 ) -> None:
-    """Predictions beside published or own runs, each priced by constants that were not fitted to it.
+    """Predicted against measured, for published or own runs.
+
+    Each run is priced by constants that were not fitted to it.
 
     What is scored, and how far off it is, by source, device, stack and task:
     capsim validate
@@ -76,7 +78,8 @@ def fit(
     from hardware.writing import check_output
     from simulator.corpus import runs as published
     from simulator.evidence import held_out, refit
-    from simulator.pricing.constants import find
+    from simulator.evidence.errors import SHIPPED as ERRORS
+    from simulator.pricing.constants import SHIPPED, find
     from simulator.terminal.evidence import show_fit
 
     file = Path(output or "constants.yaml")
@@ -85,7 +88,7 @@ def fit(
         fitted = refit.own(published.load(runs), find(constants))
     else:
         fitted, checked = refit.shipped()
-        held_out.save(checked, file.with_name("held_out.json.gz"))
+        held_out.save(checked, ERRORS if file.resolve() == SHIPPED else file.with_name("held_out.json.gz"))
     refit.write(fitted.constants, fitted.cases, file)
     if json:
         print_json(fitted.to_dict() | {"output": str(file)})

@@ -20,7 +20,9 @@ _AS_IT_IS: dict[str, Any] = {
 
 @app.command(context_settings=_AS_IT_IS)
 def measure(context: typer.Context) -> None:
-    """Time kernels and training steps on this machine's own device: capsim measure --help says how.
+    """Time kernels and training steps on this machine's device.
+
+    See capsim measure --help.
 
     Ten minutes on a rented GPU give a record: capsim measure --budget 10m -o record.jsonl
     """

@@ -74,7 +74,9 @@ def rent(
     csv: Csv = None,
     json: Json = False,
 ) -> None:
-    """What to rent for a run, to finish by a date or within a budget: every system, every number of devices.
+    """What to rent for a run, by a deadline or within a budget.
+
+    Every system and every number of devices is tried.
 
     capsim rent palm-62b --tokens 780e9 --deadline 60d --budget 5e6
     """
@@ -120,7 +122,7 @@ def rent(
 
 @functools.wraps(rent)
 def _plan(**given: Any) -> None:
-    """The same under the name that it had at first."""
+    """Answer `capsim plan`, the former name of `capsim rent`, and say so."""
     typer.echo("capsim: capsim plan is now called capsim rent", err=True)
     rent(**given)
 
@@ -147,7 +149,7 @@ def sweep(
     csv: Csv = None,
     json: Json = False,
 ) -> None:
-    """The best plan of every model on every number of devices of every system.
+    """The best plan for each model, system and number of devices.
 
     capsim sweep gpt3-175b palm-62b --systems superpod-a100,superpod-h100 --devices 512,1024
     """

@@ -34,7 +34,9 @@ def scale(
     csv: Csv = None,
     json: Json = False,
 ) -> None:
-    """The same run on more and more devices: how much faster, and from where each brings less than half.
+    """One run on more and more devices: speed and efficiency.
+
+    Says from how many devices on each one brings less than half of its best throughput.
 
     capsim scale bert-large --system dgx-a100-640gb --global-batch 512 --max-devices 1024
     """

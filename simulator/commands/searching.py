@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from simulator.plan_search.exploration import Exploration, Progress
 
-Aim = Annotated[str, typer.Option("--objective", help="What is least: time, cost, energy or memory.")]
+Aim = Annotated[str, typer.Option("--objective", help="What to minimise: time, cost, energy or memory.")]
 Where = Annotated[
     str | None, typer.Option("--where", metavar="CONDITIONS", help='Such as "tp<=8,sharding=zero1|zero3".')
 ]
@@ -51,7 +51,7 @@ def search(
     csv: Csv = None,
     json: Json = False,
 ) -> None:
-    """The best plans out of all that a model could have on a number of devices.
+    """The best plans for a model on a number of devices.
 
     Options of the plan, such as --tp 8, hold for all plans; the others are tried:
     capsim search gpt3-175b --system superpod-a100 --devices 1024

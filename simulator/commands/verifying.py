@@ -12,12 +12,16 @@ from simulator.commands.shared.options import Given, Json, print_json, scenario_
 
 _DIFFERS = 1
 """The status where a formula differs from what torch counts."""
+_TORCH = (2, 13)
+"""The oldest version in which all of it can be counted."""
 
 
 @app.command()
 @scenario_options()
 def verify(given: Given, json: Json = False) -> None:
-    """Parameters, FLOPs, kept bytes, states, collectives and schedules: the formulas beside what real torch counts.
+    """Formulas checked against what torch counts.
+
+    Parameters, FLOPs, saved activations, optimizer states, collectives and schedules.
 
     Nothing is computed or sent, so no GPU is needed; torch is (pip install 'capsim[measure]'). Modules have one layer
     of each kind, times how many there are.
@@ -42,9 +46,13 @@ def verify(given: Given, json: Json = False) -> None:
 
 def _verification() -> Any:
     """What counts in torch; a floor above this one, so it is looked up when it runs."""
-    from importlib import import_module
+    from importlib import import_module, metadata
 
     try:
+        installed = metadata.version("torch")
+        if tuple(map(int, installed.split(".")[:2])) < _TORCH:
+            oldest = ".".join(map(str, _TORCH))
+            raise InputError(f"verify needs torch {oldest} or newer, and {installed} is installed; update torch")
         return import_module("measure.verification")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "torch":

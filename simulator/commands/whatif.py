@@ -47,7 +47,9 @@ def whatif(
     csv: _Csv = None,
     json: Json = False,
 ) -> None:
-    """The same run with something changed: links, memory, batch, plan, software, price.
+    """The same run with something changed: links, batch, price.
+
+    Memory, plan and software can be changed as well.
 
     Half and twice the bandwidth between nodes:
     capsim whatif bert-large --system dgx-a100-640gb --devices 32 --vary system.inter_node.bandwidth=0.5x,2x

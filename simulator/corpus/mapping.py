@@ -28,7 +28,7 @@ _BINNED_TOKENS = 0.553
 """Mean length of sequences sorted by length, each padded to a multiple of 64, over the longest: 283 of 512 on
 Wikipedia, by the rates of NVIDIA's PaddlePaddle BERT with and without sorting."""
 _BINNED_SQUARES = 0.61
-"""The same for the root of the mean square, which attention goes by: 312 of 512."""
+"""Root mean square of these lengths over the longest, which attention goes by: 312 of 512."""
 _BIN = 64
 
 
@@ -208,7 +208,7 @@ def _complete(
     if plan.dp is None and run.plan.tp and run.plan.pp and devices % inner == 0:
         plan = plan.model_copy(update={"dp": devices // inner})
     if plan.dp is None or plan.micro_batch is None:
-        filled = choose(plan, plan, model, workload, system, stack, devices)
+        filled = choose(plan, plan, model, workload, system, stack, devices).plan
         assumed.append("plan: the fastest that fits")
         plan = filled
     return _with_shared_experts(plan.with_degrees(devices), assumed)

@@ -6,6 +6,9 @@ import numpy as np
 
 from simulator.formulas.typing import Num
 
+_OVERLAP_NORM = 4.0
+"""Exponent of the norm that joins the two limits of what can hide."""
+
 _RAMP_END = 16.0 * 2**20
 """Message size beyond which the rate no longer rises [B]."""
 
@@ -303,66 +306,30 @@ def cube_mesh_share(fan_out: Num) -> Num:
     return np.where(k <= 2.0, 1.0 / 6.0, np.where(k <= 4.0, 4.0 / 6.0, 1.0))
 
 
-def torus_extent(degree: Num, stride: Num, *, inside: Num, extent: Num) -> Num:
-    """Extent of a group along one axis of a torus whose axes are numbered from the inside.
+def exposed(transfer: Num, window: Num) -> Num:
+    """Time of a transfer that compute beside it does not hide.
 
     Parameters
     ----------
-    degree
-        Ranks in the group [1].
-    stride
-        Devices from one rank to the next [device].
-    inside
-        Devices in one step along this axis: product of the extents of the axes before it [device].
-    extent
-        Devices along this axis [device].
+    transfer
+        Time of the transfer alone [s].
+    window
+        Time of compute that it may run beside [s].
 
     Returns
     -------
     Num
-        Ranks of the group along this axis, 1 where it does not extend along it [1].
+        All of it where nothing runs beside it, and next to nothing where the window is much longer. Near balance some
+        of it is exposed, since neither of the two is even over a step. The norm is this project's own, with the
+        exponent of smooth roofline models [s].
 
     Examples
     --------
-    A group of 256 around a group of 12 spans the two outer axes of a torus of 12 x 16 x 16.
-
-    >>> [float(torus_extent(256, 12, inside=i, extent=e)) for i, e in ((1, 12), (12, 16), (192, 16))]
-    [1.0, 16.0, 16.0]
+    >>> [round(float(exposed(3.0, window)), 3) for window in (0.0, 3.0, 30.0)]
+    [3.0, 0.477, 0.0]
     """
-    first = np.clip(np.asarray(stride) / inside, 1.0, extent)
-    last = np.clip(np.asarray(stride) * degree / inside, 1.0, extent)
-    return np.maximum(1.0, last / first)
-
-
-def torus_links(extent_used: Num, extent: Num, *, wraps: Num) -> Num:
-    """Links along one axis that serve a group: 2 on a closed ring, 1 on a line, 0 where the axis is not used.
-
-    Parameters
-    ----------
-    extent_used
-        Ranks of the group along the axis [1].
-    extent
-        Devices along the axis [device].
-    wraps
-        1 where the whole axis closes to a ring [1].
-
-    Returns
-    -------
-    Num
-        Links of one device, in one direction each [1].
-
-    Notes
-    -----
-    On a line the link beside the end must carry every other rank's part; on a ring the two directions share it.
-
-    References
-    ----------
-    Google's scaling book (jax-ml), section on communication within a slice.
-
-    Examples
-    --------
-    >>> [float(torus_links(used, 16, wraps=1)) for used in (1, 4, 16)]
-    [0.0, 1.0, 2.0]
-    """
-    whole = (np.asarray(extent_used) >= extent) & (np.asarray(wraps) > 0.0) & (np.asarray(extent) > 2.0)
-    return np.where(np.asarray(extent_used) <= 1.0, 0.0, np.where(whole, 2.0, 1.0))
+    taken, held = np.asarray(transfer), np.asarray(window)
+    larger = np.maximum(np.maximum(taken, held), np.finfo(float).tiny)
+    smaller = np.minimum(taken, held)
+    short_of_all = -np.expm1(np.log1p((smaller / larger) ** _OVERLAP_NORM) / -_OVERLAP_NORM)
+    return np.asarray(taken - smaller + smaller * short_of_all)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from simulator.formulas.typing import Num
 
 
@@ -36,6 +38,37 @@ def gemm(m: Num, n: Num, *, k: Num, batch: Num = 1.0) -> Num:
     4294967296.0
     """
     return 2.0 * batch * m * n * k
+
+
+def seen_keys(keys: Num, most_keys: Num, *, causal: Num) -> Num:
+    """Keys for each query as if no mask were there: twice what a causal mask leaves in the mean, else what is seen.
+
+    ``2 w - w^2 / s`` with ``w = min(most_keys, s)`` under a causal mask, so that half of it is the mean
+    ``w (1 - w / 2s)`` of a window of w keys that ends with the query; ``w`` without one.
+
+    Parameters
+    ----------
+    keys
+        Of one sequence s [token].
+    most_keys
+        Keys that a query sees at most w [token].
+    causal
+        1 where a token sees only those before it, else 0 [1].
+
+    Returns
+    -------
+    Num
+        Keys [token]; all of them where the window is as long as the sequence.
+
+    Examples
+    --------
+    Mistral 7B sees 4,096 keys: of a sequence of 8,192 tokens each query sees 3,072 of them in the mean.
+
+    >>> float(seen_keys(8192, 4096, causal=1)) / 2, float(seen_keys(2048, 4096, causal=1)) / 2
+    (3072.0, 1024.0)
+    """
+    most = np.minimum(keys, most_keys)
+    return np.where(np.asarray(causal) > 0.0, 2.0 * most - most * most / np.asarray(keys), most)
 
 
 def model_flops_per_token(parameters: Num, layers: Num, *, heads: Num, head_size: Num, sequence_length: Num) -> Num:

@@ -8,7 +8,7 @@ from simulator.formulas.typing import Num
 
 
 def inner_layers(layers: Num, stages: Num) -> Num:
-    """Layers of a stage between the first and the last: ``ceil(L / p)``.
+    """Layers of the fullest stage between the first and the last: ``ceil(L / p)``.
 
     Parameters
     ----------
@@ -37,7 +37,8 @@ def inner_layers(layers: Num, stages: Num) -> Num:
 def end_layers(layers: Num, stages: Num) -> Num:
     """Layers of the first and of the last stage, which also hold embedding and head: what the others leave.
 
-    ``max(0, (L - (p - 2) ceil(L / p)) / 2)``, or all of them where there is one stage.
+    ``(L - (p - 2) ceil(L / p)) / 2``, or where that many layers are not there ``floor(L / p)``; all of them where there
+    is one stage.
 
     Parameters
     ----------
@@ -62,11 +63,59 @@ def end_layers(layers: Num, stages: Num) -> Num:
 
     Examples
     --------
-    >>> float(end_layers(70, 12)), float(end_layers(96, 8)), float(end_layers(24, 1))
-    (5.0, 12.0, 24.0)
+    >>> float(end_layers(70, 12)), float(end_layers(96, 8)), float(end_layers(24, 1)), float(end_layers(96, 40))
+    (5.0, 12.0, 24.0, 2.0)
     """
     left = (layers - (np.asarray(stages) - 2.0) * inner_layers(layers, stages)) / 2.0
-    return np.where(np.asarray(stages) > 1.0, np.maximum(left, 0.0), layers)
+    ends = np.where(left >= 0.0, left, np.floor(np.asarray(layers) / stages))
+    return np.where(np.asarray(stages) > 1.0, ends, layers)
+
+
+def stage_layers(layers: Num, stages: Num, *, stage: Num, first: Num = 0.0, last: Num = 0.0) -> Num:
+    """Layers of a stage; over all stages they are the model's.
+
+    The ends have what is given, or `end_layers`; the others share what is left, the first of them with one layer more
+    where it does not divide.
+
+    Parameters
+    ----------
+    layers
+        Layers of the model L [1].
+    stages
+        Pipeline stages p [1].
+    stage
+        Index of the stage, from 0 [1].
+    first
+        Layers of the first stage; 0 for `end_layers` [1].
+    last
+        Layers of the last stage; 0 for `end_layers` [1].
+
+    Returns
+    -------
+    Num
+        Layers of the stage [1].
+
+    References
+    ----------
+    Megatron-LM, ``--decoder-first-pipeline-num-layers`` and ``--decoder-last-pipeline-num-layers`` in
+    `megatron/training/arguments.py`.
+
+    Examples
+    --------
+    GPT-3 175B on 40 stages, which do not divide its 96 layers.
+
+    >>> found = [float(stage_layers(96, 40, stage=i)) for i in range(40)]
+    >>> sum(found), found[:2], found[-2:]
+    (96.0, [2.0, 3.0], [2.0, 2.0])
+    """
+    even, number = end_layers(layers, stages), np.asarray(stages)
+    at_first = np.where(np.asarray(first) > 0.0, first, even)
+    at_last = np.where(np.asarray(last) > 0.0, last, even)
+    left, others = layers - at_first - at_last, np.maximum(number - 2.0, 1.0)
+    fewer = np.floor(left / others)
+    inside = fewer + np.where(np.asarray(stage) <= left - others * fewer, 1.0, 0.0)
+    is_first, is_last = np.asarray(stage) <= 0.0, np.asarray(stage) >= number - 1.0
+    return np.where(number <= 1.0, layers, np.where(is_first, at_first, np.where(is_last, at_last, inside)))
 
 
 def balanced_layers(layers: Num, stages: Num, *, stage: Num, head_layers: Num) -> Num:

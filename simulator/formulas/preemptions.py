@@ -1,6 +1,6 @@
-"""Pre-emptions: how often spot offers are taken back from a run, and how long it then has no capacity.
+"""Preemptions: how often spot offers are preempted from a run, and how long it then has no capacity.
 
-Spot offers are taken back in groups: what counts are events, not devices, and after each there is no capacity for a
+Spot offers are preempted in groups: what counts are events, not devices, and after each there is no capacity for a
 while.
 """
 
@@ -12,12 +12,12 @@ from simulator.formulas.typing import Num
 
 
 def preemption_events(instances: Num, preemption_rate: Num, *, grouping: Num) -> Num:
-    """How often spot instances are taken back from a run, each time one of them or many together.
+    """How often spot instances are preempted from a run, each time one of them or many together.
 
     ``preemption_rate n^(1 - grouping)``
 
-    Capacity is taken back in groups, so that events are fewer than losses: n^grouping instances go in each. More
-    instances never have fewer events, and never more than if each were taken back by itself.
+    Capacity is preempted in groups, so that events are fewer than losses: n^grouping instances go in each. More
+    instances never have fewer events, and never more than if each were preempted by itself.
 
     Parameters
     ----------
@@ -56,9 +56,9 @@ def absent_time(elapsed: Num, event_rate: Num, *, wait: Num) -> Num:
     elapsed
         Time for which the run holds its devices [s].
     event_rate
-        Of pre-emptions of the whole run while it holds them [1/s].
+        Of preemptions of the whole run while it holds them [1/s].
     wait
-        From a pre-emption until capacity is back [s].
+        From a preemption until capacity is back [s].
 
     Returns
     -------
@@ -73,7 +73,7 @@ def absent_time(elapsed: Num, event_rate: Num, *, wait: Num) -> Num:
     --------
     A day of work while 16 instances are held, 0.778 events an hour and 1.62 hours after each: 30 hours without.
 
-    >>> round(absent_time(24.0, 0.778, wait=1.62), 1)
+    >>> round(float(absent_time(24.0, 0.778, wait=1.62)), 1)
     30.2
     """
     return elapsed * np.asarray(event_rate) * wait
@@ -85,9 +85,9 @@ def held_share(event_rate: Num, wait: Num) -> Num:
     Parameters
     ----------
     event_rate
-        Of pre-emptions of the whole run while it holds its devices [1/s].
+        Of preemptions of the whole run while it holds its devices [1/s].
     wait
-        From a pre-emption until capacity is back [s].
+        From a preemption until capacity is back [s].
 
     Returns
     -------

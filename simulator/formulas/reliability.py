@@ -18,7 +18,7 @@ _LEAST = 1e-300
 
 
 def total_rate(devices: Num, failure_rate: Num, *, event_rate: Num) -> Num:
-    """Interruptions of a run that any device can interrupt by failing, and each event of pre-emption: rates add.
+    """Interruptions of a run that any device can interrupt by failing, and each event of preemption: rates add.
 
     ``n failure_rate + event_rate``
 
@@ -32,7 +32,7 @@ def total_rate(devices: Num, failure_rate: Num, *, event_rate: Num) -> Num:
     failure_rate
         Of one device [1/s].
     event_rate
-        Of pre-emptions of the whole run, 0 unless it runs on spot offers [1/s].
+        Of preemptions of the whole run, 0 unless it runs on spot offers [1/s].
 
     Returns
     -------

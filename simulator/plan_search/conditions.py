@@ -43,7 +43,7 @@ class Condition:
     field: str
     compare: str
     values: tuple[Any, ...]
-    """One of them; none of them where it must differ."""
+    """The values of which the field must have one, or none where it must differ."""
 
     def keeps(self, value: Any) -> bool:
         """Whether a value of the field meets it."""

@@ -92,7 +92,7 @@ class PlanGrid:
         )
 
     def plan(self, index: int, base: Plan) -> Plan:
-        """One of the plans, by its place in the flattened grid."""
+        """The plan at a place of the flattened grid."""
         place = np.unravel_index(index, self.shape)
         split, order, (sharding, group), (schedule, virtual), offload, one = (
             axis[int(i)] for axis, i in zip(vars(self).values(), place, strict=True)

@@ -17,7 +17,7 @@ from simulator.specs.plan import Plan
 from simulator.specs.plans import Plans, constraints
 from simulator.specs.stack import Stacks
 from simulator.specs.workload import Workloads
-from simulator.step.memory import peak_total
+from simulator.step.memory import host_bytes, peak_total
 from simulator.step.time import step_time
 from simulator.work.program import Program, program_of
 from simulator.work.transformer import Scenarios
@@ -38,6 +38,8 @@ class SearchSetting:
     backend: Backend
     capacity: float
     """Memory of a device [B]."""
+    host_capacity: float
+    """Memory of the host for each of its devices [B]."""
     base: Plan
     batch: int
 
@@ -76,7 +78,7 @@ def weigh(grid: PlanGrid, setting: SearchSetting, rejected: Counter[str]) -> Wei
     scenarios = setting.scenarios(grid)
     kept, program = _kept(scenarios, setting, grid, rejected), program_of(scenarios)
     total = np.asarray(peak_total(program), dtype=np.float64)
-    fits = kept & (total <= setting.capacity)
+    fits = kept & (total <= setting.capacity) & (np.asarray(host_bytes(program)) <= setting.host_capacity)
     heavy = number(kept, grid) - number(fits, grid)
     if heavy:
         rejected["memory"] += heavy

@@ -237,6 +237,7 @@ def setting_of(scenario: Scenario) -> SearchSetting:
         scenario.columns().stacks,
         scenario.backend(),
         scenario.system.device.memory_capacity,
+        scenario.host_capacity,
         scenario.plan,
         scenario.workload.global_batch or 1,
     )

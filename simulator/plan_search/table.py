@@ -164,5 +164,5 @@ def _part(values: NDArray[Any], index: Index) -> NDArray[Any]:
 
 
 def _narrowed(grid: PlanGrid, index: Index) -> PlanGrid:
-    """The same part of a grid."""
+    """The part of a grid that an index keeps, axis by axis."""
     return grid.narrowed([index.get(axis, np.arange(length)) for axis, length in enumerate(grid.shape)])

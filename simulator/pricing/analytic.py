@@ -67,6 +67,11 @@ def precisions_of(device: Device, constants: DeviceClass | None = None) -> tuple
     return tuple(name for name in PRECISIONS if getattr(device.peak, name) and name in known)
 
 
+def wide_format(precision: Precision) -> Precision:
+    """The format of products that stay in 16 bits where others are in 8."""
+    return "bf16" if precision == "fp8" else precision
+
+
 def device_columns(device: Device, precision: Precision, *, constants: DeviceClass | None = None) -> Devices:
     """Turn a device at a precision into numbers, with the constants of its class unless others are given.
 
@@ -83,7 +88,7 @@ def device_columns(device: Device, precision: Precision, *, constants: DeviceCla
         )
     constants = constants or load_class(device.device_class)
     gemm, memory = constants.gemm[precision], constants.memory
-    attended = "bf16" if precision == "fp8" else precision  # products of attention stay in 16 bits
+    attended = wide_format(precision)  # products of attention stay in 16 bits
     fused = constants.attention.get(attended) or _unmeasured_attention(gemm.efficiency)
     return Devices(
         peak=float(getattr(device.peak, precision)),
@@ -134,6 +139,8 @@ class AnalyticBackend(Columns):
 
     device: Devices
     wires: Wiring
+    wide: Devices
+    """The devices at 16 bits, for products that stay there where others are in 8."""
 
     @property
     def name(self) -> str:
@@ -143,7 +150,9 @@ class AnalyticBackend(Columns):
     @classmethod
     def of(cls, system: System, devices: int, precision: Precision) -> AnalyticBackend:
         """The backend of a part of a system at a precision."""
-        return cls(device=device_columns(system.device, precision), wires=wiring(system, devices))
+        device = device_columns(system.device, precision)
+        wide = device_columns(system.device, wide_format(precision))
+        return cls(device=device, wires=wiring(system, devices), wide=wide)
 
     def time(self, request: Request) -> Num:
         """Time of one call by formula [s]."""
@@ -167,7 +176,7 @@ class AnalyticBackend(Columns):
 
     def _product(self, asked: MatrixProduct) -> Num:
         """A batch of matrix products, at the clock of long load: a step keeps the device busy longer than one call."""
-        d = self.device
+        d = self.wide if asked.wide else self.device
         efficiency = d.efficiency * d.sustained * (d.weight_gradient_efficiency if asked.weight_gradient else 1.0)
         systolic, vector = np.asarray(d.systolic) > 0, np.asarray(d.vector) > 0
         shared: dict[str, Num] = {
@@ -258,6 +267,8 @@ class AnalyticBackend(Columns):
             )
             fixed = fixed + np.where(fan_out > 1.0, start, 0.0) + collectives.ramp_time(volume, level.ramp)
             transfer = volume / rate
+            if kind == "all_to_all":
+                transfer = np.maximum(transfer, level.crossing_time(asked.message_bytes, degree, stride))
             follows = np.asarray(level.after_others) > 0
             paced = np.maximum(paced, np.where(follows, 0.0, transfer))
             after = after + np.where(follows, transfer, 0.0)

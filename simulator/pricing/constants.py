@@ -131,6 +131,7 @@ class Shifts(Columns):
                 attention_efficiency=device.attention_efficiency * attention,
                 attention_backward_efficiency=device.attention_backward_efficiency * attention,
             ),
+            wide=replace(backend.wide, efficiency=backend.wide.efficiency * products),
         )
 
 

@@ -19,7 +19,7 @@ from hardware.errors import InputError
 from hardware.measured import MeasuredProfile, Shapes, StackConstants
 from hardware.spec import Device, System
 from simulator.formulas.typing import Num
-from simulator.pricing.analytic import AnalyticBackend, device_columns
+from simulator.pricing.analytic import AnalyticBackend, device_columns, wide_format
 from simulator.pricing.nearest import NEAR, Nearest
 from simulator.pricing.requests import Collective, FusedAttention, HostCopy, MatrixProduct, Request, Send, Stream
 from simulator.pricing.wiring import wiring
@@ -78,17 +78,23 @@ class MeasuredBackend:
         """
         check(profile, system)
         columns = device_columns(system.device, precision, constants=profile.constants)
-        analytic = AnalyticBackend(columns, wiring(system, devices))
+        wide = device_columns(system.device, wide_format(precision), constants=profile.constants)
+        analytic = AnalyticBackend(columns, wiring(system, devices), wide)
         return cls(analytic, profile, precision, system.devices_per_node, profile.stacks.get(stack))
 
     @cached_property
     def _products(self) -> Nearest | None:
         return _nearest(self.profile.products.get(self.precision))
 
+    @cached_property
+    def _wide_products(self) -> Nearest | None:
+        wide = wide_format(self.precision)
+        return self._products if wide == self.precision else _nearest(self.profile.products.get(wide))
+
     @property
     def _attended(self) -> Precision:
         """The number format of attention: its products stay in 16 bits."""
-        return "bf16" if self.precision == "fp8" else self.precision
+        return wide_format(self.precision)
 
     @cached_property
     def _attentions(self) -> Nearest | None:
@@ -133,8 +139,9 @@ class MeasuredBackend:
     def _product(self, asked: MatrixProduct) -> Num:
         """A batch of matrix products."""
         sizes = (asked.m, asked.n, asked.k, asked.batch, float(asked.weight_gradient))
-        known = self.precision in self.profile.fitted
-        return self._corrected(self.analytic.time(asked), self._products, sizes, known=known)
+        nearest = self._wide_products if asked.wide else self._products
+        known = (wide_format(self.precision) if asked.wide else self.precision) in self.profile.fitted
+        return self._corrected(self.analytic.time(asked), nearest, sizes, known=known)
 
     def _attention(self, asked: FusedAttention) -> Num:
         """Fused attention, forward or backward."""
@@ -179,7 +186,7 @@ class MeasuredBackend:
         return np.where(inside, self._stressed(time, "fitted"), self._stressed(form, "catalogue"))
 
     def stressed(self, tier: Tier, factor: float) -> MeasuredBackend:
-        """The same, with every time of one tier multiplied."""
+        """A backend like this one that multiplies every time of one tier by `factor`."""
         return replace(self, emphasis={tier: factor})
 
 

@@ -52,6 +52,8 @@ class MatrixProduct:
     """Whether C is the gradient of a weight."""
     of_weight: bool = True
     """Whether it belongs to a weight; otherwise all its factors are activations, as in attention."""
+    wide: bool = False
+    """Whether it stays in 16 bits where the plan's products are in 8: heads, routers, scores of attention."""
     padded: bool = False
     """Whether frameworks pad the weight to widths that the hardware likes, as they do vocabularies."""
     alignment: Num = 1.0

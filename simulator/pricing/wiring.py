@@ -10,7 +10,7 @@ import numpy as np
 from hardware.catalogue import link_classes
 from hardware.errors import InputError, unknown
 from hardware.spec import Link, System
-from simulator.formulas import collectives
+from simulator.formulas import collectives, torus
 from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
 
@@ -65,6 +65,21 @@ class Level(Columns):
         _, hops = self._torus_use(degree, stride)
         return np.where(np.asarray(self.torus) > 0, hops + 1.0, fan_out)
 
+    def crossing_time(self, message_bytes: Num, degree: Num, stride: Num) -> Num:
+        """Time that an all-to-all needs at least to cross the middle of a torus, 0 on other wiring [s]."""
+        if not self._is_torus:
+            return 0.0
+        slowest: Num = 0.0
+        inside: Num = 1.0
+        for extent, wraps in zip(self.extents, self.wraps, strict=True):
+            used = torus.torus_extent(degree, stride, inside=inside, extent=extent)
+            crossing = torus.torus_crossing_time(
+                message_bytes, used, extent=extent, wraps=wraps, bandwidth=self.bandwidth * self.efficiency
+            )
+            slowest = np.maximum(slowest, crossing)
+            inside = inside * np.asarray(extent)
+        return np.where(np.asarray(self.torus) > 0, slowest, 0.0)
+
     @property
     def _is_torus(self) -> bool:
         """Whether the level of any system is a torus."""
@@ -76,8 +91,8 @@ class Level(Columns):
         hops: Num = 0.0
         inside: Num = 1.0
         for extent, wraps in zip(self.extents, self.wraps, strict=True):
-            used = collectives.torus_extent(degree, stride, inside=inside, extent=extent)
-            links = links + collectives.torus_links(used, extent, wraps=wraps)
+            used = torus.torus_extent(degree, stride, inside=inside, extent=extent)
+            links = links + torus.torus_links(used, extent, wraps=wraps)
             hops = hops + used - 1.0
             inside = inside * np.asarray(extent)
         return links, hops

@@ -39,7 +39,7 @@ from simulator.profiling.records.scenarios import step_amounts
 SIZES: dict[Phase, str] = {"gemm": "FLOP", "attention": "FLOP", "stream": "B", "collective": "B", "step": "FLOP"}
 """The kinds of work that are compared, and what their sizes are: arithmetic, bytes moved, or those of a message."""
 WORDS: dict[Phase, str] = {phase: in_words.PHASES[phase] for phase in SIZES}
-"""The same kinds in words."""
+"""The kinds of work that are compared, in words."""
 Rows = TypeVar("Rows", bound=TimedCalls)
 _REDUCING = ("layer_norm", "rms_norm", "softmax", "cross_entropy")
 _KINDS: tuple[CollectiveName, ...] = get_args(CollectiveName)

@@ -110,7 +110,7 @@ class Outlook:
         budget: float | str | None = None,
         confidence: float | str = CONFIDENCE,
     ) -> Outlook:
-        """The same options under other limits, without looking for them again.
+        """The options that were found, judged by other limits without a new search.
 
         Parameters
         ----------
@@ -207,7 +207,7 @@ class Wish:
         }
 
     def relaxed(self, *, deadline: float = 1.0, budget: float = 1.0) -> Wish:
-        """The same with limits times factors."""
+        """A wish whose limits are these times the factors; a limit that is not set stays so."""
         return Wish(
             None if self.deadline is None else deadline * self.deadline,
             None if self.budget is None else budget * self.budget,

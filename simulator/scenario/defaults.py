@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from simulator.specs.plans import constraints, divisors
 from simulator.specs.stack import RECOMPUTES, Stack
 from simulator.specs.workload import Workload
 from simulator.step.evaluation import evaluate
+from simulator.step.memory import host_bytes
 from simulator.work.transformer import Scenarios
 
 _LARGE = 2e9
@@ -55,6 +57,14 @@ def open_fields(plan: Plan) -> list[str]:
     return [name for name in ("dp", "tp", "pp", "micro_batch", "recompute") if getattr(plan, name) is None]
 
 
+class ChosenPlan(NamedTuple):
+    """A plan that was completed."""
+
+    plan: Plan
+    fits: bool
+    """Whether it fits in memory, as far as is known."""
+
+
 def choose(
     given: Plan,
     filled: Plan,
@@ -64,8 +74,10 @@ def choose(
     stack: Stack,
     devices: int,
     constants: Constants = UNFITTED,
-) -> Plan:
+) -> ChosenPlan:
     """Complete a plan: the simplest among the fastest that fit in memory, keeping all that is given.
+
+    Where none fits it is the one that needs least memory.
 
     Parameters
     ----------
@@ -101,10 +113,14 @@ def choose(
     time = np.broadcast_to(found.step.time, len(candidates))
     total = np.broadcast_to(found.memory.total, len(candidates))
     fits = total <= system.device.memory_capacity
+    if system.host.memory is not None:
+        room = float(system.host.memory) / min(devices, system.devices_per_node)
+        fits &= np.broadcast_to(host_bytes(found.program), len(candidates)) <= room
     if not fits.any():
-        return candidates[int(np.argmin(total))]
+        return ChosenPlan(candidates[int(np.argmin(total))], fits=False)
     close = fits & (time <= _CLOSE * time[fits].min())
-    return min((plan for plan, near in zip(candidates, close, strict=True) if near), key=_complexity)
+    simplest = min((plan for plan, near in zip(candidates, close, strict=True) if near), key=_complexity)
+    return ChosenPlan(simplest, fits=True)
 
 
 def _complexity(plan: Plan) -> tuple[int, int, int, int]:

@@ -221,7 +221,7 @@ def discounted(job: Job, offers: Sequence[Price], kind: str) -> Chosen | None:
 
 
 def _listed(offers: Iterable[Price]) -> dict[str, float]:
-    """What each provider asks at least for a device that nobody takes back and nobody has to keep."""
+    """What each provider asks at least for a device that nobody preempts and nobody has to keep."""
     by_kind = [[offer for offer in offers if offer.kind == kind] for kind in ("marketplace", "on-demand")]
     return {name: offer.rate for found in by_kind for name, offer in _by_provider(found).items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -75,6 +76,13 @@ class Scenario:
         return float(getattr(self.system.device.peak, self.precision))
 
     @property
+    def host_capacity(self) -> float:
+        """Memory of the host for each of its devices [B]; infinite where it is not known."""
+        memory = self.system.host.memory
+        used = min(self.devices, self.system.devices_per_node)
+        return float(memory) / used if memory is not None else math.inf
+
+    @property
     def shifts(self) -> Shifts:
         """What the fitted constants change."""
         return self.constants.of(self.stack, self.system, self.precision)
@@ -130,7 +138,9 @@ def resolve(
         number = _devices(devices, the_system, assumed)
         given_work, given = spec_of(Workload, workload), spec_of(Plan, plan)
         work = given_work.resolve(the_model)
-        _note(assumed, given_work, work, ("sequence_length", "target_length", "global_batch"), "as published")
+        origin = "customary, the model says nothing of its training" if the_model.training.customary else "as published"
+        _note(assumed, given_work, work, ("sequence_length", "target_length", "global_batch"), origin)
+        _check_positions(the_model, work)
         with about("stack"):
             the_stack = _stack(stack, the_system, number, the_model, work, assumed)
         the_overhead, owned = _named(catalogue.overheads(), overhead, "overhead"), spec_of(Ownership, ownership)
@@ -150,6 +160,23 @@ def resolve(
             constants=fitted,
             assumed=tuple(assumed),
             reliability=spec_of(Reliability, reliability),
+        )
+
+
+def _check_positions(model: Model, workload: Workload) -> None:
+    """Refuse sequences that have no row in a learned table of positions.
+
+    Raises
+    ------
+    InputError
+        With the remedy.
+    """
+    rows, longest = model.position_rows, max(workload.sequence_length or 0, workload.target_length or 0)
+    if model.positions == "learned" and 0 < rows < longest:
+        raise InputError(
+            f"sequence_length={longest} exceeds the {rows} rows of {model.id}'s position table; shorten it, or give "
+            f"the model more rows: {{base: {model.id}, position_rows: {longest}}}",
+            fields=["workload.sequence_length"],
         )
 
 
@@ -173,11 +200,13 @@ def _plan(
     constants.backend(stack, system, devices, filled.precision or "bf16")  # refuses what the system lacks
     if open_plan:
         return filled
+    why = "the simplest of the fastest plans that fit"
     if open_fields(given):
-        filled = choose(given, filled, model, workload, system, stack, devices, constants)
+        filled, fits = choose(given, filled, model, workload, system, stack, devices, constants)
+        why = why if fits else "no plan fits; this one needs least memory"
     full = filled.with_degrees(devices)
     degrees = ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch", "recompute")
-    _note(assumed, given, full, degrees, "the simplest of the fastest plans that fit")
+    _note(assumed, given, full, degrees, why)
     check(full, model, workload, stack)
     return full
 

@@ -87,7 +87,7 @@ def _common(keys: Keys, family: Family, learned: bool) -> Fields:
         "position_rows": length if learned else 0,
         "tied_head": keys.flag("tie_word_embeddings", default=family.tied),
         "dropout": any(keys.positive(key, default) for key, default in family.dropouts.items()),
-        "training": {"sequence_length": min(length, longest), **workload},
+        "training": {"sequence_length": min(length, longest), "customary": True, **workload},
         "note": _ASSUMED,
     }
 

@@ -116,8 +116,8 @@ class ScenarioFile(BaseModel):
     workload: Workload = Workload()
     """What is trained on; what is left open is as the model was published."""
     price: Annotated[float, NO_FLAG, Unit("USD/h")] | str | None = None
-    """Price of one device: a number of USD an hour, a provider, an offer of the catalogue, or a file of offers; the
-    system's own offer or the cheapest unless given."""
+    """Price of one device: a number of USD an hour, a provider, an offer of the catalogue, or a file of offers;
+    unless given what the system's file says, else the cheapest on demand that can run the job, else the median."""
     grid: str | None = None
     """Whose electricity: a grid of the catalogue; the world's unless given."""
     overhead: str | None = None

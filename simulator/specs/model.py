@@ -50,6 +50,8 @@ class Training(Sheet):
     """Tokens of the whole run, padding included."""
     steps: Annotated[Size, Unit("step")] | None = None
     """Optimizer steps of the whole run, where tokens are not given."""
+    customary: bool = False
+    """Whether nobody published it: lengths and batches that are usual for such a model."""
 
 
 class LayerKind(NamedTuple):

@@ -56,7 +56,7 @@ class MultiHeadAttention(AttentionPart):
 
 @dataclass(frozen=True)
 class RelativeAttention(MultiHeadAttention):
-    """The same with Transformer-XL's scores by relative position, which need a projection of their own."""
+    """Multi-head attention with Transformer-XL's scores by relative position, which need a projection of their own."""
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,10 @@ class Plan(Sheet):
     """Pipeline stages."""
     virtual_stages: Stages | None = None
     """Chunks of layers of one device in an interleaved pipeline."""
+    first_stage_layers: Annotated[Degree, Unit("layer")] | None = None
+    """Layers of the first stage of a pipeline, where they are not shared evenly."""
+    last_stage_layers: Annotated[Degree, Unit("layer")] | None = None
+    """Layers of the last stage of a pipeline, where they are not shared evenly."""
     cp: Ranks | None = None
     """Context-parallel ranks, which share a sequence."""
     ep: Ranks | None = None
@@ -73,10 +77,15 @@ class Plan(Sheet):
     """What the backward pass computes again instead of keeping: nothing, attention (selective), or layers (full)."""
     precision: Precision | None = None
     """Number format of matrix products."""
+    layers_in_16_bits: Annotated[int, Field(ge=0, le=1_000_000), NO_FLAG, Unit("layer")] | None = None
+    """Layers, usually the first and the last ones, whose products stay in 16 bits where those of the others are in
+    fp8."""
     parameters_in_fp32: bool | None = None
     """Whether the model holds its parameters in fp32 and casts them for each product (autocast)."""
     gradients_in_fp32: bool | None = None
     """Whether gradients are kept and summed in fp32."""
+    reduction_in_fp32: bool | None = None
+    """Whether gradients travel in fp32; as they are stored unless given."""
     master_weights: bool | None = None
     """Whether the optimizer holds an fp32 copy of 16-bit parameters."""
     optimizer: Optimizer | None = None
@@ -109,12 +118,19 @@ class Plan(Sheet):
             "sequence_parallel": _first(self.sequence_parallel, defaults.sequence_parallel),
             "parameters_in_fp32": _first(self.parameters_in_fp32, full or defaults.parameters_in_fp32),
             "gradients_in_fp32": _first(self.gradients_in_fp32, full or defaults.gradients_in_fp32),
+            "reduction_in_fp32": _first(self.reduction_in_fp32, self._reduces_in_fp32(stack, full=full)),
             "offload_optimizer": _first(self.offload_optimizer, False),
             "placement": self.placement or ("tp", "cp", "dp", "pp"),
         }
         holds_fp32 = full or bool(filled["parameters_in_fp32"])
         filled["master_weights"] = _first(self.master_weights, defaults.master_weights and not holds_fp32)
         return self.model_copy(update=filled)
+
+    def _reduces_in_fp32(self, stack: Stack, *, full: bool) -> bool:
+        """Whether gradients travel in fp32 where the plan does not say: as the stack does, or as they are stored."""
+        stored = _first(self.gradients_in_fp32, full or stack.defaults.gradients_in_fp32)
+        given = stack.defaults.reduction_in_fp32
+        return stored if given is None or self.gradients_in_fp32 is not None or full else given
 
     def with_degrees(self, devices: int) -> Plan:
         """Fill degrees that follow from the others: one everywhere, and data parallelism over what is left.
@@ -176,12 +192,17 @@ class Plan(Sheet):
         element = _DTYPE_BYTES[precision]
         return {
             "element_bytes": element,
+            "product_bytes": 1.0 if precision == "fp8" else element,
+            "wide_layers": float(self.layers_in_16_bits or 0) if precision == "fp8" else 0.0,
             "parameter_bytes": 4.0 if self.parameters_in_fp32 else element,
             "gradient_bytes": 4.0 if self.gradients_in_fp32 else element,
+            "reduced_bytes": 4.0 if _first(self.reduction_in_fp32, bool(self.gradients_in_fp32)) else element,
             "master_bytes": 4.0 if self.master_weights else 0.0,
             "state_bytes": _STATE_BYTES[optimizer],
             "factored": float(optimizer == "adafactor"),
             "gradient_sweeps": _GRADIENT_SWEEPS[optimizer],
+            "first_stage_layers": float(self.first_stage_layers or 0),
+            "last_stage_layers": float(self.last_stage_layers or 0),
         }
 
 
@@ -233,6 +254,7 @@ _FIELDS = {
     "heads": ("plan.tp", "devices"),
     "kv-heads": ("plan.tp", "devices"),
     "layers": ("plan.pp", "devices"),
+    "end-layers": ("plan.first_stage_layers", "plan.last_stage_layers", "plan.pp"),
     "chunks": ("plan.virtual_stages", "plan.pp"),
     "virtual": ("plan.virtual_stages",),
     "sequence": ("plan.cp", "workload.sequence_length"),

@@ -29,6 +29,9 @@ class Plans(Columns):
     cp: Num
     ep: Num
     virtual_stages: Num
+    first_stage_layers: Num
+    """Layers of the first stage; 0 where they follow from an even split."""
+    last_stage_layers: Num
     micro_batch: Num
     micro_batches: Num
     sequence_parallel: Num
@@ -40,8 +43,15 @@ class Plans(Columns):
     zero_bubble: Num
     all_at_once: Num
     element_bytes: Num
+    product_bytes: Num
+    """Of an element of what products in the plan's format take: 1 under fp8, else as of others [B]."""
+    wide_layers: Num
+    """Layers whose products stay in 16 bits where those of the others are in 8 [layer]."""
     parameter_bytes: Num
     gradient_bytes: Num
+    """Of a gradient as it is stored [B]."""
+    reduced_bytes: Num
+    """Of a gradient as it travels [B]."""
     master_bytes: Num
     state_bytes: Num
     factored: Num
@@ -62,6 +72,17 @@ class Plans(Columns):
         """Distance from one such rank to the next."""
         both = np.where(np.asarray(self.dp) > 1.0, np.minimum(self.dp_stride, self.cp_stride), self.cp_stride)
         return np.where(np.asarray(self.cp) > 1.0, both, self.dp_stride)
+
+    def sharing_experts(self, group: Num) -> Num:
+        """Ranks that hold the same experts, among a group of so many neighbouring replicas, at least 1.
+
+        Each expert lies on one of `ep` data-parallel ranks, so that a group of replicas holds it `ep` times less often
+        than a dense parameter; the group first runs along the inner one of the axes dp and cp.
+        """
+        inner_dp = np.asarray(self.dp_stride) < self.cp_stride
+        along_dp = np.where(inner_dp, np.minimum(group, self.dp), np.maximum(group / self.cp, 1.0))
+        along_cp = np.where(inner_dp, np.maximum(group / self.dp, 1.0), np.minimum(group, self.cp))
+        return np.maximum(along_dp / self.ep, 1.0) * along_cp
 
     @property
     def tokens_shared(self) -> Num:
@@ -174,6 +195,13 @@ def rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: S
     )
     chunks = pp * plans.virtual_stages  # embedding and head may be counted as a layer each
     yield Constraint("layers", pp <= count, "pp={pp} exceeds {layers} layers")
+    first, last = np.asarray(plans.first_stage_layers), np.asarray(plans.last_stage_layers)
+    yield Constraint(
+        "end-layers",
+        (first + last == 0.0) | ((pp > 1) & (first + last + np.maximum(pp - 2.0, 0.0) <= count)),
+        "first_stage_layers={first_stage_layers} and last_stage_layers={last_stage_layers} leave too few of {layers} "
+        "layers to pp={pp} stages",
+    )
     yield Constraint(
         "chunks",
         (plans.virtual_stages == 1.0) | (count % chunks == 0) | ((count + 2.0) % chunks == 0),

@@ -17,9 +17,9 @@ class Reliability(Sheet):
     failure_rate: EventRate | None = None
     """Failures of one device."""
     preemption_rate: EventRate | None = None
-    """How often one spot instance that is held alone is taken back."""
+    """How often one spot instance that is held alone is preempted."""
     capacity_wait: Seconds | None = None
-    """Time from a pre-emption until capacity is back; it is not paid."""
+    """Time from a preemption until capacity is back; it is not paid."""
     restart: Seconds | None = None
     """Time from an interruption to the first new step."""
     checkpoint_every: Seconds | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field
@@ -41,6 +41,8 @@ class Defaults(Sheet):
     """Whether the model holds its parameters in fp32 and casts them for each product (autocast)."""
     gradients_in_fp32: bool = False
     """Whether gradients are kept and summed in fp32."""
+    reduction_in_fp32: bool | None = None
+    """Whether gradients travel in fp32; as they are stored unless given."""
     master_weights: bool = True
     """Whether the optimizer holds an fp32 copy of 16-bit parameters."""
 
@@ -53,13 +55,13 @@ class Overlap(Sheet):
     parameters: Share = 0.0
     """Gathering of sharded parameters, behind forward and backward pass."""
     tensor: Share = 0.0
-    """Exchange of tensor parallelism: share of its own time that is hidden."""
+    """Exchange of tensor parallelism: share of its own time that may hide behind the products of its layer."""
     pipeline: Share = 0.0
     """Transfers between stages: share of their own time that is hidden."""
-    context: Share = 0.8
-    """Ring of context parallelism, behind attention."""
+    context: Share = 1.0
+    """Ring of context parallelism: share of the attention of a part that the next one may arrive behind."""
     experts: Share = 0.0
-    """All-to-all of experts: share of its own time that is hidden."""
+    """All-to-all of experts: share of its own time that may hide behind the compute of its layer."""
 
 
 class Stack(Sheet):
@@ -132,6 +134,8 @@ class Stack(Sheet):
     tokens."""
     keeps_16_bit_gradients: bool = False
     """Whether gradients in 16 bits stay until a backward pass ends, beside the fp32 sums that they are added to."""
+    narrow_weight_bytes: Annotated[NotNegative, Unit("B")] = 2.0
+    """Bytes of the copies in 8 bits that it keeps of a weight under fp8: one as it is and one transposed [B]."""
     balances_head: bool = False
     """Whether stages of a pipeline are cut by arithmetic, the head's with it, instead of into equal numbers of
     layers."""
@@ -141,6 +145,11 @@ class Stack(Sheet):
     """Copies of the logits in fp32 that exist beside the kept one while the loss runs backward."""
     optimizer_copies: Annotated[NotNegative, Unit("copy")] = 0.0
     """Copies in fp32 that an optimizer step makes of what it updates: gradients cast, results between kernels."""
+    keeps_ends_gathered: bool = False
+    """Whether embedding and head, and the gradients of both, stay whole from their forward to their backward pass under
+    full sharding."""
+    live_parameters: Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False), NO_FLAG, Unit("parameter")] = 0.0
+    """Parameters that stay gathered for a while after use under full sharding, as far as the model has them."""
     communication_buffers: BytesOrNone = 0.0
     """Buckets through which gradients are reduced and parameters gathered, held for the whole run."""
     runtime_memory: Bytes
@@ -158,46 +167,17 @@ class Stack(Sheet):
 
     def columns(self) -> Stacks:
         """The stack as numbers."""
-        return Stacks(
-            fused_attention=float(self.attention == "fused"),
-            attention_efficiency=self.attention_efficiency,
-            portable_attention=float(self.portable_attention),
-            eager=self.eager,
-            fused_softmax=float(self.fused_softmax),
-            loss_passes=self.loss_passes,
-            fused_qkv=float(self.fused_qkv),
-            launch=self.launch,
-            step_overhead=self.step_overhead,
-            gradient_overlap=self.overlap.gradients,
-            parameter_overlap=self.overlap.parameters,
-            tensor_overlap=self.overlap.tensor,
-            pipeline_overlap=self.overlap.pipeline,
-            context_overlap=self.overlap.context,
-            expert_overlap=self.overlap.experts,
-            reduction_efficiency=self.reduction_efficiency,
-            reduces_each_micro_batch=float(self.reduces_each_micro_batch),
-            sends_once=float(self.sends_once),
-            gathers_each_pass=float(self.gathers_each_pass),
-            regathers_inputs=float(self.regathers_inputs),
-            pads_shards=float(self.pads_shards),
-            all_positions=float(self.head_positions == "all"),
-            unpads=float(self.unpads),
-            drops_unused_recompute=float(self.drops_unused_recompute),
-            optimizer_passes=self.optimizer_passes,
-            optimizer_kernels=self.optimizer_kernels,
-            autocast=float(self.autocast),
-            activation_copies=self.activation_copies,
-            fused_gate=float(self.fused_gate),
-            shares_checkpoints=float(self.shares_checkpoints),
-            keeps_16_bit_gradients=float(self.keeps_16_bit_gradients),
-            balances_head=float(self.balances_head),
-            keeps_logits=float(self.keeps_logits),
-            logit_copies=self.logit_copies,
-            optimizer_copies=self.optimizer_copies,
-            communication_buffers=self.communication_buffers,
-            runtime_memory=self.runtime_memory,
-            fragmentation=self.fragmentation,
-        )
+        derived = {
+            "fused_attention": float(self.attention == "fused"),
+            "all_positions": float(self.head_positions == "all"),
+            **{f"{_OVERLAPS.get(name, name)}_overlap": share for name, share in self.overlap},
+        }
+        plain = {field.name: float(getattr(self, field.name)) for field in fields(Stacks) if field.name not in derived}
+        return Stacks(**plain, **derived)
+
+
+_OVERLAPS = {"gradients": "gradient", "parameters": "parameter", "experts": "expert"}
+"""Kinds of overlap whose column has another name."""
 
 
 @dataclass(frozen=True)
@@ -235,10 +215,13 @@ class Stacks(Columns):
     fused_gate: Num
     shares_checkpoints: Num
     keeps_16_bit_gradients: Num
+    narrow_weight_bytes: Num
     balances_head: Num
     keeps_logits: Num
     logit_copies: Num
     optimizer_copies: Num
+    keeps_ends_gathered: Num
+    live_parameters: Num
     communication_buffers: Num
     runtime_memory: Num
     fragmentation: Num

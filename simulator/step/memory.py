@@ -9,6 +9,7 @@ import numpy as np
 from simulator.formulas import pipeline, states
 from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
+from simulator.specs.plans import Plans
 from simulator.work.program import Program
 from simulator.work.transformer import Scenarios, autocasts
 
@@ -16,6 +17,8 @@ _BACKWARD_TENSORS = 2.0
 """Gradients of one operator that exist at once while a layer runs backward: of its output and of its input."""
 _COPY_BYTES = 4.0
 """Optimizers copy in fp32."""
+_TWO_MOMENTS = 8.0
+"""Bytes of a parameter's moments, of optimizers that keep two in fp32."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Memory(Columns):
 
     @property
     def total(self) -> Num:
-        """All of it."""
+        """The sum of all parts [B], one entry per plan."""
         return sum((getattr(self, field.name) for field in fields(self)), start=np.float64(0.0))
 
 
@@ -56,10 +59,10 @@ def on_stage(program: Program, stage: Num) -> Memory:
     layers, ends = program.layers, (program.embedding.tally, program.head.tally)
     copied = is_last * (1.0 - is_first) * _tied_table(scenarios)
     own = np.where(np.asarray(models.shared_layers) > 0, 1.0, share)
-    held = own * (layers.parameters + layers.expert_parameters)
-    held = held + is_first * ends[0].parameters + is_last * ends[1].parameters + copied
+    dense = own * layers.parameters + is_first * ends[0].parameters + is_last * ends[1].parameters + copied
+    held = _Held(dense, own * layers.expert_parameters, plans)
     cast = own * layers.cast_parameters + is_first * ends[0].cast_parameters + is_last * ends[1].cast_parameters
-    cast = cast * _cast_bytes(scenarios)
+    cast = cast * _cast_bytes(scenarios) + own * layers.cast_parameters * _narrow_bytes(scenarios)
     waiting = pipeline.in_flight(
         plans.pp,
         stage,
@@ -70,33 +73,38 @@ def on_stage(program: Program, stage: Num) -> Memory:
     )
     saved = layers.saved_bytes / _checkpoint_ranks(scenarios)
     kept = waiting * (share * saved + is_first * ends[0].saved_bytes) + is_last * ends[1].saved_bytes
-    optimizer = states.model_state_bytes(
-        held,
-        0.0,
-        gradient_bytes=0.0,
-        optimizer_bytes=plans.state_bytes + plans.master_bytes,
-        optimizer_group=plans.optimizer_group,
-    ) + plans.factored * _factored(scenarios, held)
+    updated = held.among(plans.optimizer_group)
+    optimizer = _states(scenarios, updated)
     parts = {
-        "parameters": states.shard(held, plans.parameter_group) * plans.parameter_bytes + cast,
-        "gradients": states.shard(held, plans.gradient_group) * (plans.gradient_bytes + _unsummed_bytes(scenarios)),
+        "parameters": held.among(plans.parameter_group) * plans.parameter_bytes + cast,
+        "gradients": held.among(plans.gradient_group) * (plans.gradient_bytes + _unsummed_bytes(scenarios)),
         "optimizer": optimizer * (1.0 - np.asarray(plans.offload)),
         "activations": kept,
-        "buffers": _buffers(program, is_last, held=held, kept=kept),
+        "buffers": _buffers(program, is_first, is_last, dense=dense, updated=updated, kept=kept),
     }
     allocated = sum(parts.values(), start=np.float64(0.0))
     return Memory(**parts, reserved=stacks.runtime_memory + stacks.fragmentation * allocated)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Parameters of one stage on one device, before replicas share them [parameter]."""
+
+    dense: Num
+    experts: Num
+    plans: Plans
+
+    def among(self, group: Num) -> Num:
+        """What one of a group of replicas has of them; experts are shared by those of the group that hold the same."""
+        return states.shard(self.dense, group) + states.shard(self.experts, self.plans.sharing_experts(group))
 
 
 def layers_on(program: Program, stage: Num) -> Num:
     """Layers of one stage: as many as the others but for the ends, or by arithmetic with the head's."""
     scenarios = program.scenarios
     plans, models = scenarios.plans, scenarios.models
-    is_end = (np.asarray(stage) <= 0.0) | (np.asarray(stage) >= np.asarray(plans.pp) - 1.0)
-    even = np.where(
-        is_end,
-        pipeline.end_layers(models.layer_count, plans.pp),
-        pipeline.inner_layers(models.layer_count, plans.pp),
+    even = pipeline.stage_layers(
+        models.layer_count, plans.pp, stage=stage, first=plans.first_stage_layers, last=plans.last_stage_layers
     )
     head = models.vocabulary_head * _table(scenarios) / program.largest_layer.parameters
     balanced = pipeline.balanced_layers(models.layer_count, plans.pp, stage=stage, head_layers=head)
@@ -114,6 +122,15 @@ def _cast_bytes(scenarios: Scenarios) -> Num:
     """Of the 16-bit copy of a product's parameter that automatic casts keep for the backward pass."""
     plans = scenarios.plans
     return np.where(np.asarray(plans.parameter_group) > 1.0, 0.0, autocasts(scenarios) * plans.element_bytes)
+
+
+def _narrow_bytes(scenarios: Scenarios) -> Num:
+    """Of the copies in 8 bits that stay beside a layer's weight under fp8; shards are cast as they are gathered."""
+    plans, models = scenarios.plans, scenarios.models
+    narrow = np.asarray(plans.product_bytes) < plans.element_bytes
+    share = 1.0 - np.minimum(plans.wide_layers / models.layer_count, 1.0)
+    held = np.where(narrow & (np.asarray(plans.parameter_group) <= 1.0), scenarios.stacks.narrow_weight_bytes, 0.0)
+    return held * share
 
 
 def _unsummed_bytes(scenarios: Scenarios) -> Num:
@@ -135,13 +152,37 @@ def _tied_table(scenarios: Scenarios) -> Num:
     return models.tied_head * models.vocabulary_head * _table(scenarios)
 
 
-def _factored(scenarios: Scenarios, held: Num) -> Num:
+def _states(scenarios: Scenarios, updated: Num) -> Num:
+    """Bytes of the optimizer's states, master copies among them, of so many parameters."""
+    plans = scenarios.plans
+    return updated * (plans.state_bytes + plans.master_bytes) + plans.factored * _factored(scenarios, updated)
+
+
+def host_bytes(program: Program) -> Num:
+    """Bytes that each device puts into its host's memory where states are offloaded, on the fullest stage [B].
+
+    The states, and the fp32 gradients that the host's optimizer reads beside them.
+    """
+    scenarios, plans = program.scenarios, program.scenarios.plans
+    if not np.any(np.asarray(plans.offload) > 0.0):
+        return 0.0
+    layers = program.layers
+    ends = np.maximum(program.embedding.tally.parameters, program.head.tally.parameters)
+    ends = np.where(
+        np.asarray(plans.pp) > 1.0, ends, program.embedding.tally.parameters + program.head.tally.parameters
+    )
+    held = _Held(layers.parameters / plans.pp + ends, layers.expert_parameters / plans.pp, plans)
+    updated = held.among(plans.optimizer_group)
+    return np.asarray(plans.offload) * (_states(scenarios, updated) + updated * _COPY_BYTES)
+
+
+def _factored(scenarios: Scenarios, updated: Num) -> Num:
     """Bytes of Adafactor's factored moments, for matrices as wide as the model."""
     width = np.asarray(scenarios.models.hidden_size)
-    return states.factored_state_bytes(held, held / width**2, width=width) / scenarios.plans.optimizer_group
+    return states.factored_state_bytes(updated, updated / width**2, width=width)
 
 
-def _buffers(program: Program, is_last: Num, *, held: Num, kept: Num) -> Num:
+def _buffers(program: Program, is_first: Num, is_last: Num, *, dense: Num, updated: Num, kept: Num) -> Num:
     """Working memory beside what is kept: of the loss or of one layer's backward pass, or of the optimizer's step.
 
     By the time that a layer runs backward the logits are gone, and by that of the optimizer all activations.
@@ -149,16 +190,21 @@ def _buffers(program: Program, is_last: Num, *, held: Num, kept: Num) -> Num:
     scenarios = program.scenarios
     plans, models, stacks = scenarios.plans, scenarios.models, scenarios.stacks
     largest = program.largest_layer
-    parameters = largest.parameters + largest.expert_parameters
-    gathered = np.where(
-        np.asarray(plans.parameter_group) > 1.0, parameters * (2.0 * plans.element_bytes + plans.gradient_bytes), 0.0
-    )
+    shared = np.where(np.asarray(plans.parameter_group) > 1.0, largest.parameters, 0.0)
+    of_experts = np.asarray(plans.sharing_experts(plans.parameter_group)) > 1.0
+    shared = shared + np.where(of_experts, largest.expert_parameters, 0.0)
+    ends = is_first * program.embedding.tally.parameters + is_last * program.head.tally.parameters
+    ends = np.where(np.asarray(plans.parameter_group) > 1.0, ends * stacks.keeps_ends_gathered, 0.0)
+    live = np.where(np.asarray(plans.parameter_group) > 1.0, np.minimum(stacks.live_parameters, dense), 0.0)
+    # Two layers, of which one is fetched ahead, and embedding or head, which stay gathered from end to end.
+    gathered = np.maximum(2.0 * shared + ends, live) * plans.element_bytes + (shared + ends) * plans.reduced_bytes
     logits = models.vocabulary_head * is_last * program.head.tally.widest_bytes
     again = np.maximum(largest.all_saved_bytes - largest.saved_bytes, 0.0)
     of_layer = again + _BACKWARD_TENSORS * largest.widest_bytes - logits
     backward = gathered + np.maximum(stacks.logit_copies * logits, of_layer)
-    updated = states.shard(held, plans.optimizer_group) * (1.0 - np.asarray(plans.offload))
-    step = stacks.optimizer_copies * _COPY_BYTES * updated - kept
+    # Adam's denominator and the like: optimizers without two moments in fp32 make no such copies.
+    copies = np.where(np.asarray(plans.state_bytes) >= _TWO_MOMENTS, stacks.optimizer_copies, 0.0)
+    step = copies * _COPY_BYTES * updated * (1.0 - np.asarray(plans.offload)) - kept
     working: Num = np.maximum(backward, step) + stacks.communication_buffers
     return working
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from simulator.formulas import pipeline
-from simulator.formulas.overlap import exposed
+from simulator.formulas.collectives import exposed
 from simulator.formulas.typing import Num
 from simulator.pricing.backend import Backend
 from simulator.work.exchanges import LAYERS, each_micro_batch
+from simulator.work.hiding import Hiding, Phase
 from simulator.work.once import on_fullest, once_a_step
 from simulator.work.program import Block, Program
-from simulator.work.tasks import Hiding, Phase, PlaceKind, Resource, Task
+from simulator.work.tasks import PlaceKind, Resource, Task
 
 BACKWARD_LAUNCH = 0.55
 """Host time of a kernel of the backward pass over one of the forward pass, which Python drives."""
@@ -67,7 +68,7 @@ def step_time(program: Program, backend: Backend, *, broken_down: bool = True) -
     of_stages = _stages(program, backend, broken_down=broken_down)
     middle, first, last = (stage.time for stage in of_stages.places)
     slowest = np.maximum(np.maximum(middle, first), last)
-    piped_together = first + last + (plans.pp - 2.0) * middle
+    piped_together = first + last + (plans.pp - 2.0) * of_stages.mean.time
     together = np.where(np.asarray(plans.pp) > 1.0, np.maximum(piped_together, slowest), slowest)
     share = pipeline.idle_share(plans.virtual_stages, zero_bubble=plans.zero_bubble)
     piped = pipeline.step_time(slowest, together, micro_batches=plans.micro_batches, idle_share=share)
@@ -92,16 +93,18 @@ class _PipelineStage:
 
     @property
     def time(self) -> Num:
-        """All of it."""
+        """Time of computing and transfer together [s], one entry per plan."""
         return self.together + self.transfer
 
 
 @dataclass(frozen=True)
 class _Pipeline:
-    """The stages of a pipeline: one inside, the first and the last."""
+    """The stages of a pipeline: the fullest inside, the first and the last."""
 
     layers: Pass
     places: tuple[_PipelineStage, _PipelineStage, _PipelineStage]
+    mean: _PipelineStage
+    """One inside that has as many layers as they have in the mean."""
 
 
 def _stages(program: Program, backend: Backend, *, broken_down: bool) -> _Pipeline:
@@ -114,17 +117,24 @@ def _stages(program: Program, backend: Backend, *, broken_down: bool) -> _Pipeli
     )
     transfer = _transfers(beside, backend)
     even = models.layer_count / plans.pp
-    inside = pipeline.inner_layers(models.layer_count, plans.pp) / even
-    at_ends = pipeline.end_layers(models.layer_count, plans.pp) / even
+    at_first, fullest, at_last = (
+        pipeline.stage_layers(
+            models.layer_count, plans.pp, stage=stage, first=plans.first_stage_layers, last=plans.last_stage_layers
+        )
+        / even
+        for stage in (0.0, 1.0, plans.pp - 1.0)
+    )
+    several = np.asarray(plans.pp) > 2.0
+    mean = (plans.pp - at_first - at_last) / np.maximum(plans.pp - 2.0, 1.0)
     alone = np.where(np.asarray(plans.pp) > 1.0, 0.0, 1.0)
-    between = np.where(np.asarray(plans.pp) > 2.0, inside, 0.0)
     return _Pipeline(
         layers,
         (
-            _joined(((layers, between),), transfer),
-            _joined(((layers, at_ends), (first, 1.0), (last, alone)), transfer),
-            _joined(((layers, at_ends), (first, alone), (last, 1.0)), transfer),
+            _joined(((layers, np.where(several, fullest, 0.0)),), transfer),
+            _joined(((layers, at_first), (first, 1.0), (last, alone)), transfer),
+            _joined(((layers, at_last), (first, alone), (last, 1.0)), transfer),
         ),
+        _joined(((layers, np.where(several, mean, 0.0)),), transfer),
     )
 
 
@@ -156,7 +166,7 @@ def _parts(stages: _Pipeline, slowest: Num, micro_batches: Num) -> dict[str, Num
 
 
 def pass_of(tasks: Iterable[Task], backend: Backend, launch: Num, *, broken_down: bool = True) -> Pass:
-    """Time of tasks of one block for one micro-batch, of those that no named work covers.
+    """Time of tasks of one block for one micro-batch.
 
     Parameters
     ----------
@@ -169,38 +179,95 @@ def pass_of(tasks: Iterable[Task], backend: Backend, launch: Num, *, broken_down
     broken_down
         Whether the parts are wanted.
     """
+    timed = list(_timed(tasks, backend))
+    sums = _Sums(broken_down=broken_down)
+    for task, seconds in timed:
+        open_ = seconds if not _in_line(task) else (1.0 - task.hiding.share) * seconds
+        sums.add(task.phase, task.part, open_)
+        sums.launched[task.phase] = sums.launched[task.phase] + task.kernels
+
+    def beside(hiding: Hiding, phase: Phase) -> Num:
+        wanted = (
+            seconds
+            for task, seconds in timed
+            if task.phase is phase
+            and task.resource is Resource.DEVICE
+            and (hiding.parts is None or task.part in hiding.parts)
+        )
+        return sum(wanted, start=np.float64(0.0))
+
+    for phase, part, shown in _shown(timed, beside):
+        sums.add(phase, part, shown)
+    return sums.total(launch)
+
+
+class _Sums:
+    """Time and launches of each phase of a block [s], and the time of each part."""
+
+    def __init__(self, *, broken_down: bool) -> None:
+        passes = (Phase.FORWARD, Phase.BACKWARD, Phase.RECOMPUTE)
+        self.time: dict[Phase, Num] = dict.fromkeys(passes, 0.0)
+        self.launched: dict[Phase, Num] = dict.fromkeys(passes, 0.0)
+        self.parts: dict[str, Num] | None = {} if broken_down else None
+
+    def add(self, phase: Phase, part: str, seconds: Num) -> None:
+        """Add time of a part in a phase; what is recomputed is a part of its own."""
+        self.time[phase] = self.time[phase] + seconds
+        if self.parts is not None:
+            name = "recompute" if phase is Phase.RECOMPUTE else part
+            self.parts[name] = self.parts.get(name, 0.0) + seconds
+
+    def total(self, launch: Num) -> Pass:
+        """Times of all phases [s]; the host starts what is recomputed as it starts the backward pass."""
+        again = self.launched[Phase.BACKWARD] + self.launched[Phase.RECOMPUTE]
+        host = launch * (self.launched[Phase.FORWARD] + BACKWARD_LAUNCH * again)
+        back = self.time[Phase.BACKWARD] + self.time[Phase.RECOMPUTE]
+        return Pass(self.time[Phase.FORWARD], back, host, self.parts)
+
+
+def _timed(tasks: Iterable[Task], backend: Backend) -> Iterator[tuple[Task, Num]]:
+    """Tasks, and the time of all their calls [s], what is hidden outright left out."""
     known: dict[int, Num] = {}
-    sums: dict[Phase, Num] = {Phase.FORWARD: 0.0, Phase.BACKWARD: 0.0, Phase.RECOMPUTE: 0.0}
-    launched = dict(sums)
-    parts: dict[str, Num] = {}
     for task in tasks:
         request = task.request
         if id(request) not in known:
             known[id(request)] = backend.time(request)
-        seconds = _times(known[id(request)], task)
-        sums[task.phase] = sums[task.phase] + seconds
-        launched[task.phase] = launched[task.phase] + task.kernels
-        if broken_down:
-            part = "recompute" if task.phase is Phase.RECOMPUTE else task.part
-            parts[part] = parts.get(part, 0.0) + seconds
-    again = launched[Phase.BACKWARD] + launched[Phase.RECOMPUTE]
-    return Pass(
-        sums[Phase.FORWARD],
-        sums[Phase.BACKWARD] + sums[Phase.RECOMPUTE],
-        launch * (launched[Phase.FORWARD] + BACKWARD_LAUNCH * again),
-        parts,
-    )
+        time = _scaled(known[id(request)], task.count)
+        if not task.hiding.line:
+            time = _scaled(time, 1.0 - task.hiding.share)
+        yield task, time if _is_one(task.efficiency) else time / task.efficiency
 
 
-def _times(one: Num, task: Task) -> Num:
-    """Time of all calls of a task, as far as no share of its own is hidden; ones and zeros are not multiplied by."""
-    time = one
-    for factor in (task.count, 1.0 - task.hiding.own):
-        if not (isinstance(factor, float) and factor == 1.0):
-            time = factor * time
-    if isinstance(task.efficiency, float) and task.efficiency == 1.0:
-        return time
-    return time / task.efficiency
+def _scaled(time: Num, factor: Num) -> Num:
+    """A multiple of a time; plain ones are not multiplied by."""
+    return time if _is_one(factor) else factor * time
+
+
+def _is_one(number: Num) -> bool:
+    """Whether something is a plain 1."""
+    return isinstance(number, float) and number == 1.0
+
+
+def _in_line(task: Task) -> bool:
+    """Whether some of a task may hide behind named work."""
+    share = task.hiding.share
+    return bool(task.hiding.line) and not (isinstance(share, float) and share == 0.0)
+
+
+def _shown(
+    timed: Iterable[tuple[Task, Num]], beside: Callable[[Hiding, Phase], Num]
+) -> Iterator[tuple[Phase, str, Num]]:
+    """What named work leaves of tasks that may hide behind it: of each line its phase, part and time [s]."""
+    lines: dict[tuple[Phase, str], list[tuple[Task, Num]]] = {}
+    for task, seconds in timed:
+        if _in_line(task):
+            lines.setdefault((task.phase, task.hiding.line), []).append((task, seconds))
+    for (phase, _), line in lines.items():
+        first = line[0][0]
+        hiding = first.hiding
+        behind = sum((_scaled(seconds, task.hiding.share) for task, seconds in line), start=np.float64(0.0))
+        window = hiding.reach * beside(hiding, hiding.behind or phase)
+        yield phase, first.part, hiding.occasions * exposed(behind / hiding.occasions, window)
 
 
 def _layers(program: Program, beside: Iterable[Task], backend: Backend, *, broken_down: bool) -> Pass:
@@ -218,40 +285,23 @@ def _layers(program: Program, beside: Iterable[Task], backend: Backend, *, broke
         host = host + share * one.host
         for name, value in (one.parts or {}).items():
             parts[name] = parts.get(name, 0.0) + share * value
-    own = pass_of((task for task in beside if task.hiding.behind is None), backend, stacks.launch)
+    own = pass_of((task for task in beside if not _in_line(task)), backend, stacks.launch)
     backward = backward + own.backward
     return _with_covered(Pass(forward, backward, host, parts | (own.parts or {})), beside, backend)
 
 
 def _with_covered(one: Pass, beside: Iterable[Task], backend: Backend) -> Pass:
-    """A pass with the exposed time of the tasks that hide behind it."""
-    covered = [task for task in beside if task.hiding.behind is not None]
+    """A pass with the exposed time of the tasks that hide behind all of it."""
+    covered = list(_timed((task for task in beside if _in_line(task)), backend))
     if not covered:
         return one
     by_phase = {Phase.FORWARD: one.forward, Phase.BACKWARD: one.backward}
-    shown: dict[Phase, Num] = {Phase.FORWARD: 0.0, Phase.BACKWARD: 0.0}
+    added: dict[Phase, Num] = {Phase.FORWARD: 0.0, Phase.BACKWARD: 0.0}
     parts = dict(one.parts or {})
-    for part, hiding, tasks in _in_line(covered):
-        phase = hiding.behind or Phase.FORWARD
-        time = _exposed(hiding, tasks, backend, by_phase[phase])
-        shown[phase] = shown[phase] + time
+    for phase, part, time in _shown(covered, lambda _, phase: by_phase[phase]):
+        added[phase] = added[phase] + time
         parts[part] = parts.get(part, 0.0) + time
-    return Pass(one.forward + shown[Phase.FORWARD], one.backward + shown[Phase.BACKWARD], one.host, parts)
-
-
-def _in_line(tasks: Iterable[Task]) -> Iterator[tuple[str, Hiding, list[Task]]]:
-    """Tasks that hide together: those of one `Hiding`."""
-    lines: dict[int, list[Task]] = {}
-    for task in tasks:
-        lines.setdefault(id(task.hiding), []).append(task)
-    for line in lines.values():
-        yield line[0].part, line[0].hiding, line
-
-
-def _exposed(hiding: Hiding, tasks: Iterable[Task], backend: Backend, beside: Num) -> Num:
-    """What the work beside them leaves of the time of tasks that wait in line."""
-    alone = sum((_times(backend.time(task.request), task) for task in tasks), start=np.float64(0.0))
-    return hiding.occasions * exposed(alone / hiding.occasions, hiding.reach * beside)
+    return Pass(one.forward + added[Phase.FORWARD], one.backward + added[Phase.BACKWARD], one.host, parts)
 
 
 def _end(block: Block, beside: Iterable[Task], program: Program, backend: Backend, *, broken_down: bool) -> Pass:
@@ -266,24 +316,20 @@ def _transfers(beside: Iterable[Task], backend: Backend) -> Num:
     A stage waits for what it receives as for what it sends, so that an end counts like a stage between two others.
     """
     borders = (PlaceKind.STAGE, PlaceKind.NEXT, PlaceKind.PREVIOUS)
-    sent = [task for task in beside if task.place.kind in borders]
-    known = {id(task.request): backend.time(task.request) for task in sent}
-    return sum((_times(known[id(task.request)], task) for task in sent), start=np.float64(0.0))
+    sent = _timed((task for task in beside if task.place.kind in borders), backend)
+    return sum((seconds for _, seconds in sent), start=np.float64(0.0))
 
 
 def _once(program: Program, backend: Backend, layers: Pass) -> dict[str, Num]:
     """What happens once a step on the stage that holds most, part by part."""
-    tasks = once_a_step(program, on_fullest(program))
     launch = program.scenarios.stacks.launch
     by_phase = {Phase.FORWARD: layers.forward, Phase.BACKWARD: layers.backward}
     parts: dict[str, Num] = {"gradient_reduction": 0.0}
-    for task in tasks:
-        if task.hiding.behind is None:
-            time = _times(backend.time(task.request), task)
-            if task.resource is Resource.DEVICE:
-                time = np.maximum(time, launch * task.kernels)
+    timed = list(_timed(once_a_step(program, on_fullest(program)), backend))
+    for task, seconds in timed:
+        if not _in_line(task):
+            time = np.maximum(seconds, launch * task.kernels) if task.resource is Resource.DEVICE else seconds
             parts[task.part] = parts.get(task.part, 0.0) + time
-    for part, hiding, line in _in_line(task for task in tasks if task.hiding.behind is not None):
-        beside = by_phase[hiding.behind or Phase.FORWARD]
-        parts[part] = parts.get(part, 0.0) + _exposed(hiding, line, backend, beside)
+    for _, part, time in _shown(timed, lambda _, phase: by_phase[phase]):
+        parts[part] = parts.get(part, 0.0) + time
     return parts

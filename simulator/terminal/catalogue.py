@@ -68,7 +68,7 @@ def _kinds() -> dict[str, _Part]:
             "power usage effectiveness", lambda: list(catalogue.overheads()), catalogue.overheads().get, row.of_overhead
         ),
         "failures": _Part(
-            "failures and spot offers taken back",
+            "failures, and preemptions of spot devices",
             lambda: list(catalogue.failures()),
             catalogue.failures().get,
             row.of_failures,
@@ -138,7 +138,7 @@ def names(kind: str) -> list[str]:
 
 
 def rows(kind: str) -> list[Row]:
-    """The entries of a part in the order of their names, as a list shows them; ° marks what is only recalled.
+    """The entries of a part in the order of their names, as a list shows them; ° marks unverified figures.
 
     >>> rows("overheads")[3]
     {'overhead': 'aws', 'name': 'AWS average', 'ratio': '1.15'}
@@ -227,7 +227,7 @@ def show(kind: str | None, name: str | None) -> None:
         found = rows(kind) if name is None else [row.of_price(offer) for offer in catalogue.load_prices(name)]
         console.print(_table(found, console.width))
         recalled = any("°" in cell for row in found for cell in row.values())
-        told = "A figure with ° is only recalled; the others were read or derived." if recalled else ""
+        told = "A figure with ° is unverified: recalled, not read from a source." if recalled else ""
         if words := f"{remark(kind)} {told}".strip():
             console.print(words)
     else:

@@ -1,4 +1,4 @@
-"""The entries of the catalogue as rows of a list; ° marks a figure that is only recalled."""
+"""The entries of the catalogue as rows of a list; ° marks an unverified figure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ENOUGH = 5
 
 
 def _marked(sheet: Sheet, name: str, text: str) -> str:
-    """A figure, with a mark where it is only recalled."""
+    """A figure, with a mark where it is unverified."""
     provenance = sheet.provenance.get(name)
     return f"{text}°" if provenance is not None and provenance.seen == "recalled" else text
 
@@ -59,9 +59,9 @@ def of_system(system: System) -> Row:
     return {
         "system": system.id,
         "device": system.device.id,
-        "a node": str(system.devices_per_node),
+        "per node": str(system.devices_per_node),
         "most": f"{system.most_devices:,}",
-        "GB/s a device, from the inside": ", ".join(links),
+        "GB/s per device, innermost first": ", ".join(links),
     }
 
 
@@ -174,7 +174,7 @@ def of_site(site: Site) -> Row:
         "site": site.id,
         "name": site.name,
         "restart": units.duration(site.restart),
-        "MB/s a device": f"{site.storage_bandwidth_per_device / 1e6:.0f}",
+        "MB/s per device": f"{site.storage_bandwidth_per_device / 1e6:.0f}",
         "life": units.duration(site.lifetime),
         "USD/kWh": f"{site.electricity * 3.6e6:.3f}",
     }

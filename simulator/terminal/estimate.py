@@ -27,7 +27,7 @@ def print_estimate(answer: Estimate, *, title: str | None = None, sources: bool 
 def render(
     answer: Estimate, *, title: str | None = None, sources: bool = False, explain: bool = False
 ) -> RenderableType:
-    """Lay an estimate out: answer first, then where the time and the memory go, then what it rests on."""
+    """Lay an estimate out: answer first, then where the time and the memory go, then the basis of the estimate."""
     head = Text(title or f"{answer.model} on {answer.system}, {_devices(answer)}", style="bold")
     parts: list[RenderableType] = [
         head,
@@ -46,7 +46,7 @@ def render(
 
 def _devices(answer: Estimate) -> str:
     """How many devices, in words."""
-    return f"{answer.devices:,} device{'s' if answer.devices > 1 else ''}"
+    return units.plural(answer.devices, "device")
 
 
 def plan_in_words(answer: Estimate) -> str:
@@ -87,23 +87,24 @@ def _answer(answer: Estimate) -> Table:
         ),
         (
             "Utilisation",
-            f"{units.percent(answer.mfu)} MFU",
-            f"{units.percent(answer.hfu)} HFU, {units.digits(answer.model_tflops_per_device)} TFLOP/s a device",
+            f"{units.percent(answer.mfu)} MFU ({answer.mfu_convention})",
+            f"{units.percent(answer.hfu)} HFU, {units.digits(answer.model_tflops_per_device)} TFLOP/s per device",
         ),
         ("Limited by", answer.limited_by, ", ".join(_shares(answer))),
         ("Memory", f"{units.size(memory['total'])} of {units.size(memory['capacity'])}", fits),
-        ("Run", units.duration(run.time_s), f"{run.steps:,} steps, {units.count(run.tokens)} tokens"),
+        ("Run", units.duration(run.time_s), f"{units.plural(run.steps, 'step')}, {units.count(run.tokens)} tokens"),
         *_expected(run),
     ]
     if answer.evidence is not None:
-        basis = f"{answer.evidence['runs']:,} runs, {answer.evidence['sources']} sources"
+        runs, sources = answer.evidence["runs"], answer.evidence["sources"]
+        basis = f"{units.plural(runs, 'run')}, {units.plural(sources, 'source')}"
         rows.insert(2, ("Evidence", basis, f"nearest: {answer.evidence['nearest'][0]}"))
     if run.cost_usd is not None:
         rate = run.cost_usd / run.device_hours
-        hours = f"{units.count(run.device_hours)} device-hours at ${rate:.2f}, {price_words(run.price)}"
+        hours = f"{units.count(run.device_hours)} device-hours at ${rate:.2f} per device-hour, {price_words(run.price)}"
         rows.append(("Cost", units.money(run.cost_usd), hours))
         if run.expected_cost_usd is not None and matters(run.time_s, run.expected_time_s):
-            rows.append(("  expected", units.money(run.expected_cost_usd), "with what is lost"))
+            rows.append(("  expected", units.money(run.expected_cost_usd), "including failures and checkpoints"))
     rows.append(("Energy", units.energy(run.energy_kwh), f"{units.mass(run.co2_kg)} CO2e, at rated power"))
     for name, value, detail in rows:
         table.add_row(Text(name, style="bold"), Text(value, style="cyan"), Text(detail, style="dim"))
@@ -119,7 +120,7 @@ def _expected(run: TrainingRun) -> list[tuple[str, str, str]]:
     if run.expected_time_s is None:
         return [("  expected", "never ends", written)]
     events = [f"{units.digits(run.failures or 0.0)} failures"]
-    events += [f"{units.digits(run.preemptions)} pre-emptions"] if run.preemptions else []
+    events += [f"{units.digits(run.preemptions)} preemptions"] if run.preemptions else []
     events += [f"{units.duration(run.absent_time_s)} without capacity"] if run.absent_time_s else []
     lost = f"{units.percent(run.goodput)} goodput, {', '.join(events)}, {written}"
     return [("  expected", units.duration(run.expected_time_s), lost)]
@@ -165,17 +166,17 @@ def _step(answer: Estimate) -> Table:
 
 
 def _served(answer: Estimate) -> RenderableType:
-    """What the time of a step rests on."""
+    """The basis of the step time: seconds of each tier of a measured profile, or one sentence without one."""
     if answer.basis is None:
-        return Text("The step rests on data sheets, and on constants fitted to published runs; see --profile.")
+        return Text("Basis: data sheets and constants fitted to published runs; see --profile.")
     seconds = {WORDS[name]: share * answer.step_time_s for name, share in answer.basis.items()}
-    return _bars("What a step rests on", seconds, answer.step_time_s, units.duration)
+    return _bars("Basis of the step time", seconds, answer.step_time_s, units.duration)
 
 
 def _memory(answer: Estimate) -> Table:
-    """Where the memory of the fullest stage goes."""
+    """Where the memory of the peak-memory stage goes."""
     parts = {name: value for name, value in answer.memory_bytes.items() if name not in ("total", "capacity")}
-    return _bars("Memory of the fullest stage", parts, answer.memory_bytes["total"], units.size)
+    return _bars("Memory of the peak-memory stage", parts, answer.memory_bytes["total"], units.size)
 
 
 def _lines(name: str, lines: tuple[str, ...]) -> Table:

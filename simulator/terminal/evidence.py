@@ -32,7 +32,7 @@ def render(found: Validation) -> RenderableType:
     """Lay a validation out: how many runs, the figures of merit, then the groups."""
     priced = len(found.outcomes) + len(found.suspect)
     share = units.percent(priced / found.timed if found.timed else 0.0)
-    lines = [f"{found.rows:,} runs, {found.timed:,} of them trained and tell the time of a step;"]
+    lines = [f"{units.plural(found.rows, 'run')}, {found.timed:,} of them trained and tell the time of a step;"]
     lines.append(f"{priced:,} priced ({share}) in {found.seconds:.1f} s, the others not because:")
     lines += [f"  {number:>5,}  {one_line(reason)}" for reason, number in found.refused.items()]
     if found.unknown_keys:
@@ -93,11 +93,12 @@ def memory_lines(found: Validation) -> list[str]:
     if score is not None and score.bytes is not None:
         errors = score.bytes
         lines.append(
-            f"Memory of {errors.rows:,} runs: median error {units.percent(errors.median_abs_error)}, "
+            f"Memory of {units.plural(errors.rows, 'run')}: median error {units.percent(errors.median_abs_error)}, "
             f"bias {100 * errors.bias:+.1f} %, 90th percentile {units.percent(errors.p90_abs_error)}"
         )
     if score is not None and score.pairs is not None:
-        lines.append(f"Fits or does not, as {score.pairs.rows:,} runs say: right in {units.percent(score.pairs.right)}")
+        number = units.plural(score.pairs.rows, "run")
+        lines.append(f"Fit or no fit, over {number}: right in {units.percent(score.pairs.right)}")
     return lines
 
 

@@ -41,10 +41,11 @@ def write(found: Validation, path: str) -> None:
 def page(found: Validation) -> str:
     """The page as text."""
     priced = len(found.outcomes) + len(found.suspect)
+    runs = units.plural(found.rows, "run")
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
         f"<title>capsim: predicted and measured</title><style>{_STYLE}</style><h1>Predicted and measured</h1>",
-        f"<p>{found.rows:,} runs, {found.timed:,} of them trained and tell the time of a step; {priced:,} priced.</p>",
+        f"<p>{runs}, {found.timed:,} of them trained and tell the time of a step; {priced:,} priced.</p>",
     ]
     if found.outcomes:
         parts += [_merit(found), _plot(found.outcomes)]

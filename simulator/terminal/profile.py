@@ -132,10 +132,9 @@ def _constants(profile: MeasuredProfile) -> RenderableType:
     table.add_row("normalisation, softmax", "", _percent(memory.normalisation_efficiency), "", "")
     for kind, by_ranks in profile.links.items():
         most = max(by_ranks)
+        name = f"{kind.replace('_', '-')} over {units.plural(most, 'rank')}"
         rate = f"{by_ranks[most].rate / 1e9:.1f} GB/s"
-        table.add_row(
-            f"{kind.replace('_', '-')} over {most} ranks", "", rate, units.duration(by_ranks[most].latency), ""
-        )
+        table.add_row(name, "", rate, units.duration(by_ranks[most].latency), "")
     return table
 
 
@@ -156,7 +155,8 @@ def _steps(compared: Sequence[ComparedStep]) -> RenderableType:
     for each in compared:
         sizes = each.step.case.dimensions
         words = (
-            f"{each.step.case.variant}, {sizes['layers']} layers, {sizes['micro_batch']} x {sizes['sequence_length']}"
+            f"{each.step.case.variant}, {units.plural(sizes['layers'], 'layer')}, "
+            f"{sizes['micro_batch']} x {sizes['sequence_length']}"
         )
         table.add_row(
             words,

@@ -22,7 +22,7 @@ _WIDE = 130
 """Columns from which a line has room for a plan."""
 _REASONS = 8
 """Of what was left out that a terminal shows."""
-_INTERRUPTED = "interrupted: the best of what was seen until then"
+_INTERRUPTED = "interrupted: the best found so far"
 
 
 def show(found: Outlook) -> None:
@@ -55,9 +55,9 @@ def render(found: Outlook, *, wide: bool = True) -> RenderableType:
     """
     limits = [f"within {units.duration(found.deadline_s)}"] if found.deadline_s is not None else []
     limits += [f"for {units.money(found.budget_usd)}"] if found.budget_usd is not None else []
-    head = f"{found.model}: {len(found.options):,} options" + (f"; {', '.join(limits)}" if limits else "")
+    head = f"{found.model}: {units.plural(len(found.options), 'option')}" + (f"; {', '.join(limits)}" if limits else "")
     sure = f"; limits count as kept from a chance of {100 * found.confidence:g} %" if limits else ""
-    said = f"priced in {found.seconds:.1f} s; times and costs are those to expect, with failures and checkpoints{sure}"
+    said = f"priced in {found.seconds:.1f} s; expected times and costs include failures and checkpoints{sure}"
     parts: list[RenderableType] = [Text(head, style="bold"), Text(said, style="dim")]
     if not found.whole:
         parts.append(Text(_INTERRUPTED, style="bold yellow"))

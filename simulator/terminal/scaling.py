@@ -40,7 +40,7 @@ def render(found: Scaling, *, wide: bool = True) -> RenderableType:
     parts: list[RenderableType] = [Text(f"{found.model} on {found.system}, {batch}", style="bold")]
     parts.append(Text(halved_words(found), style="dim"))
     if not found.whole:
-        parts.append(Text("interrupted: only what was seen until then", style="bold yellow"))
+        parts.append(Text("interrupted: only what was found so far", style="bold yellow"))
     if found.points:
         parts.append(Padding(_table(found, wide=wide), (1, 0, 0, 0)))
     if found.points and not wide:

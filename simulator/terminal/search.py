@@ -46,16 +46,16 @@ def show(found: Search) -> None:
 
 def render(found: Search) -> RenderableType:
     """Lay a search out: the best plans, then what was left out, or what would come nearest where nothing fits."""
-    head = f"{found.model} on {found.system}, {found.devices:,} device{'s' if found.devices > 1 else ''}"
+    head = f"{found.model} on {found.system}, {units.plural(found.devices, 'device')}"
     counted = (
-        f"{found.candidates:,} plans, {found.priced:,} of them fit and are priced, in {found.seconds:.1f} s; "
-        f"stack {found.stack}"
+        f"{units.plural(found.candidates, 'plan')}, {found.priced:,} of them fit and are priced, "
+        f"in {found.seconds:.1f} s; stack {found.stack}"
     )
     parts: list[RenderableType] = [Text(head, style="bold"), Text(counted, style="dim")]
     if found.best:
         parts.append(Text(f"costs at {rate_words(found.best[0].run.price)}", style="dim"))
     if not found.whole:
-        parts.append(Text("interrupted: the best of what was seen until then", style="bold yellow"))
+        parts.append(Text("interrupted: the best found so far", style="bold yellow"))
     if found.best:
         parts.append(Padding(_table(f"Best by {found.objective}", found.best), (1, 0, 0, 0)))
     elif found.whole:
@@ -96,7 +96,7 @@ def why_nothing(found: Search) -> str:
     if found.priced:
         return f"no plan is left: {found.priced:,} fit, and all of them are {reason_words('limits')}"
     name, number = max(found.rejected.items(), key=lambda item: item[1])
-    return f"no plan is left: {reason_words(name)} in {number:,} plans, more than for any other reason"
+    return f"no plan is left: {reason_words(name)} in {units.plural(number, 'plan')}, more than for any other reason"
 
 
 def reason_words(rule: str) -> str:

@@ -52,14 +52,14 @@ def _prices(found: WhatIf | Sensitivity) -> list[RenderableType]:
 def _head(found: WhatIf | Sensitivity, title: str | None) -> list[RenderableType]:
     """What is varied, and how."""
     base = found.base
-    devices = f"{base.devices:,} device{'s' if base.devices > 1 else ''}"
+    devices = units.plural(base.devices, "device")
     name = title or f"{base.model} on {base.system}, {devices}"
     kept = "chosen anew where it was left open" if found.replan else "kept"
     lines = [f"{plan_words(base.plan)}, stack {base.stack}; plan {kept}"]
     if isinstance(found, Sensitivity):
         moved = f"divided and multiplied by {found.factor:g}" if found.factor else "at the values given"
         lines.append(
-            f"as it is {units.duration(base.step_time_s)} a step, {units.count(base.tokens_per_s)} tokens/s; "
+            f"as it is {units.duration(base.step_time_s)} per step, {units.count(base.tokens_per_s)} tokens/s; "
             f"change of the time of a token with each lever alone {moved}"
         )
     return [Text(name, style="bold"), *(Text(line, style="dim") for line in lines)]

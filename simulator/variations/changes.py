@@ -27,7 +27,7 @@ from simulator.variations.expressions import Value, WrongValueError
 from simulator.variations.latency import with_latency
 from simulator.variations.places import EVERY_LATENCY, SHEETS, WHOLE, Edit, edited, levels_of, multiple, unknown_place
 
-_FORMATS = ("parameters_in_fp32", "gradients_in_fp32", "master_weights")
+_FORMATS = ("parameters_in_fp32", "gradients_in_fp32", "reduction_in_fp32", "master_weights")
 _FOLLOWS: dict[str, tuple[str, ...]] = {
     "devices": ("dp",),
     "plan.tp": ("dp", "sequence_parallel"),

@@ -22,12 +22,16 @@ class Counts:
     """Those that one token meets: of experts only the chosen ones [parameter]."""
     model_flops: Num
     """Arithmetic of one step without recomputation, attention in full [FLOP]."""
+    causal_attention_flops: Num
+    """Of these that of attention under a causal mask, in full [FLOP]."""
     executed_flops: Num
     """Arithmetic that all devices execute in one step, with recomputation and copies [FLOP]."""
+    repeated_flops: Num
+    """Of these that of recomputation which the plan asks for; fused attention recomputes its scores besides [FLOP]."""
 
 
 def undivided(scenarios: Scenarios) -> Scenarios:
-    """The same work on one device that holds the whole model and batch: what the model needs, not how it is split."""
+    """The scenarios on one device with the whole model and batch: what the model needs, not how it is split."""
     one = dict.fromkeys(("dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batches"), 1.0)
     batch = scenarios.workloads.global_batch
     plans = replace(scenarios.plans, **one, sequence_parallel=0.0, micro_batch=batch)
@@ -51,8 +55,19 @@ def counts_of(program: Program) -> Counts:
         parameters=held.parameters + held.expert_parameters,
         active_parameters=held.parameters + held.expert_parameters * _chosen_share(scenarios),
         model_flops=whole.model_flops,
+        causal_attention_flops=_of_causal_attention(whole),
         executed_flops=(program.model_flops + program.recomputed_flops) * ranks,
+        repeated_flops=program.repeated_flops * ranks,
     )
+
+
+def _of_causal_attention(whole: Program) -> Num:
+    """Arithmetic of attention in layers whose tokens see only those before them [FLOP]."""
+    found: Num = 0.0
+    for layers, block in zip(whole.scenarios.models.layers, whole.groups, strict=True):
+        masked = block.number * block.flops_of("attention")
+        found = found + masked * layers.attention.causal
+    return found
 
 
 def _chosen_share(scenarios: Scenarios) -> Num:

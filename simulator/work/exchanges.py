@@ -26,12 +26,26 @@ def each_micro_batch(program: Program) -> tuple[Task, ...]:
 
 def _of_layers(program: Program) -> list[Task]:
     """What every micro-batch does to the parameters of a stage's layers."""
-    held = program.layers.parameters + program.layers.expert_parameters
-    return [_gradient_sums(program.scenarios, held), *_layer_shards(program.scenarios, held)]
+    plans, held = program.scenarios.plans, program.layers
+    group = plans.parameter_group
+    of_experts = plans.sharing_experts(group)
+    summed = held.parameters / group + held.expert_parameters / of_experts
+    # Experts that the same ranks share are gathered with the rest of their layer.
+    together = np.where(np.asarray(of_experts) == group, 1.0, 0.0)
+    dense = held.parameters + together * held.expert_parameters
+    apart, stride = (1.0 - together) * held.expert_parameters, plans.replica_stride
+    return [
+        _gradient_sums(program.scenarios, summed),
+        *_layer_shards(program.scenarios, "a layer", dense, group, stride),
+        *_layer_shards(program.scenarios, "experts", apart, of_experts, stride * plans.ep),
+    ]
 
 
 def _gradient_sums(scenarios: Scenarios, held: Num) -> Task:
-    """Adding the gradients of a micro-batch to those before it, and casting parameters that are kept in fp32."""
+    """Adding the gradients of a micro-batch to those before it, and casting parameters that are kept in fp32.
+
+    `held` are the parameters of all layers, divided by the ranks that share them.
+    """
     plans, eager = scenarios.plans, scenarios.stacks.eager
     adds = np.where(np.asarray(plans.micro_batches) > 1.0, plans.gradient_bytes * _GRADIENT_SUMS, 0.0) * eager
     casts = np.where(
@@ -39,7 +53,7 @@ def _gradient_sums(scenarios: Scenarios, held: Num) -> Task:
         2.0 * (plans.parameter_bytes + plans.element_bytes),
         0.0,
     )
-    moved = held / plans.pp / plans.parameter_group * (adds + casts)
+    moved = held / plans.pp * (adds + casts)
     return Task(
         name="sums of gradients",
         part="gradient_accumulation",
@@ -50,43 +64,44 @@ def _gradient_sums(scenarios: Scenarios, held: Num) -> Task:
     )
 
 
-def _layer_shards(scenarios: Scenarios, held: Num) -> list[Task]:
+def _layer_shards(scenarios: Scenarios, where: str, held: Num, group: Num, stride: Num) -> list[Task]:
     """Gathers of the layers' sharded parameters and scatters of their gradients.
 
     The gather of one layer hides behind the compute of the one before it. Layers that share their parameters gather all
     of them each time, and scatter them once, told as a part for each.
     """
-    if not _shards(scenarios):
+    if not np.any((np.asarray(group) > 1.0) & (np.asarray(held) > 0.0)):
         return []
     plans, stacks, models = scenarios.plans, scenarios.stacks, scenarios.models
     number = models.layer_count
     size = held / np.where(np.asarray(models.shared_layers) > 0, 1.0, number)
     on_stage = number / plans.pp
-    sharded = on_stage * _sharded(scenarios, size)
+    sharded = on_stage * _sharded(group, size)
     reach = stacks.parameter_overlap / on_stage
-    ahead, behind = (Hiding(behind=phase, reach=reach, occasions=on_stage) for phase in (Phase.FORWARD, Phase.BACKWARD))
-    gather, scatter = _gather(scenarios, size), _scatter(scenarios, held / number)
+    hiding = Hiding(share=1.0, line="shards", reach=reach, occasions=on_stage)
+    gather, scatter = _gather(scenarios, size, group, stride), _scatter(scenarios, held / number, group, stride)
     again = sharded * stacks.gathers_each_pass
     return [
-        _shard("parameters of a layer", gather, Phase.FORWARD, LAYERS, sharded, ahead),
-        _shard("parameters of a layer", gather, Phase.BACKWARD, LAYERS, again, behind),
-        _shard("gradients of a layer", scatter, Phase.BACKWARD, LAYERS, sharded, behind),
+        _shard(f"parameters of {where}", gather, Phase.FORWARD, LAYERS, sharded, hiding),
+        _shard(f"parameters of {where}", gather, Phase.BACKWARD, LAYERS, again, hiding),
+        _shard(f"gradients of {where}", scatter, Phase.BACKWARD, LAYERS, sharded, hiding),
     ]
 
 
 def _of_ends(program: Program) -> list[Task]:
-    """The same of embedding and head, which stay gathered from their forward to their backward pass."""
-    scenarios = program.scenarios
-    if not _shards(scenarios):
+    """Collectives of shards of embedding and head, which stay gathered from their forward to their backward pass."""
+    scenarios, plans = program.scenarios, program.scenarios.plans
+    if not np.any(np.asarray(plans.parameter_group) > 1.0):
         return []
-    overlap = scenarios.stacks.parameter_overlap
-    ahead, behind = (Hiding(behind=phase, reach=overlap) for phase in (Phase.FORWARD, Phase.BACKWARD))
+    overlap, group, stride = scenarios.stacks.parameter_overlap, plans.parameter_group, plans.replica_stride
+    hiding = Hiding(share=1.0, line="shards", reach=overlap)
     found = []
     for place, size in zip((EMBEDDING, HEAD), _end_parameters(program), strict=True):
-        gather, scatter, count = _gather(scenarios, size), _scatter(scenarios, size), _sharded(scenarios, size)
+        gather, scatter = _gather(scenarios, size, group, stride), _scatter(scenarios, size, group, stride)
+        count = _sharded(group, size)
         found += [
-            _shard("parameters of embedding or head", gather, Phase.FORWARD, place, count, ahead),
-            _shard("gradients of embedding or head", scatter, Phase.BACKWARD, place, count, behind),
+            _shard("parameters of embedding or head", gather, Phase.FORWARD, place, count, hiding),
+            _shard("gradients of embedding or head", scatter, Phase.BACKWARD, place, count, hiding),
         ]
     return found
 
@@ -99,40 +114,25 @@ def _end_parameters(program: Program) -> tuple[Num, Num]:
     return program.embedding.tally.parameters + together * of_head, (1.0 - together) * of_head
 
 
-def _shards(scenarios: Scenarios) -> bool:
-    """Whether replicas of any plan share parameters."""
-    return bool(np.any(np.asarray(scenarios.plans.parameter_group) > 1.0))
+def _sharded(group: Num, size: Num) -> Num:
+    """1 where there are parameters that ranks share, else 0."""
+    return np.where((np.asarray(group) > 1.0) & (np.asarray(size) > 0.0), 1.0, 0.0)
 
 
-def _sharded(scenarios: Scenarios, size: Num) -> Num:
-    """1 where there are parameters that replicas share, else 0."""
-    return np.where((np.asarray(scenarios.plans.parameter_group) > 1.0) & (np.asarray(size) > 0.0), 1.0, 0.0)
-
-
-def _gather(scenarios: Scenarios, size: Num) -> Collective:
+def _gather(scenarios: Scenarios, size: Num, group: Num, stride: Num) -> Collective:
     """Of so many parameters [parameter]."""
-    plans = scenarios.plans
-    return Collective(
-        kind="all_gather",
-        message_bytes=size * plans.element_bytes,
-        degree=plans.parameter_group,
-        stride=plans.replica_stride,
-    )
+    message = size * scenarios.plans.element_bytes
+    return Collective(kind="all_gather", message_bytes=message, degree=group, stride=stride)
 
 
-def _scatter(scenarios: Scenarios, size: Num) -> Collective:
+def _scatter(scenarios: Scenarios, size: Num, group: Num, stride: Num) -> Collective:
     """Of the gradients of so many parameters [parameter]."""
-    plans = scenarios.plans
-    return Collective(
-        kind="reduce_scatter",
-        message_bytes=size * plans.gradient_bytes,
-        degree=plans.parameter_group,
-        stride=plans.replica_stride,
-    )
+    message = size * scenarios.plans.reduced_bytes
+    return Collective(kind="reduce_scatter", message_bytes=message, degree=group, stride=stride)
 
 
 def _shard(name: str, request: Request, phase: Phase, place: TaskPlace, count: Num, hiding: Hiding) -> Task:
-    """One of these collectives."""
+    """The task of one collective of shards; `count` is how often it is called in its phase."""
     return Task(
         name=name,
         part="parameter_gather",
@@ -155,7 +155,7 @@ def _transfers(scenarios: Scenarios) -> list[Task]:
     request = Send(message_bytes=message, degree=plans.pp, stride=plans.pp_stride)
     piped = np.where(np.asarray(plans.pp) > 1.0, 1.0, 0.0)
     within = piped * (plans.virtual_stages - 1.0)
-    hiding = Hiding(own=stacks.pipeline_overlap)
+    hiding = Hiding(share=stacks.pipeline_overlap)
 
     def transfer(name: str, phase: Phase, place: TaskPlace, count: Num) -> Task:
         return Task(

@@ -107,45 +107,70 @@ def _collective(
 def _reductions(scenarios: Scenarios, held: Held) -> list[Task]:
     """Reduction of gradients over the replicas, and the gather of what each of them updated.
 
-    All-reduce and reduce-scatter, of which a plan uses one, all-reduce of experts, and all-gather.
+    The same of dense parameters and of experts, which fewer ranks hold.
     """
-    plans, stacks = scenarios.plans, scenarios.stacks
+    plans = scenarios.plans
     if not np.any(np.asarray(plans.replicas) > 1.0):
         return []
-    width, group = plans.gradient_bytes, plans.parameter_group
-    others = plans.replicas / group
-    stride = plans.replica_stride * group
-    apart = np.where(others > 1.0, 1.0, 0.0)
-    sharers = np.asarray(plans.optimizer_group)
-    sharded = np.where((sharers > 1.0) & (np.asarray(group) <= 1.0), apart, 0.0)
-    by_all = np.where(sharers >= others, sharded, 0.0)
-    # In a pipeline a stage adds up the gradients of all micro-batches, also where replicas will share them.
-    each = np.where(
-        (np.asarray(stacks.reduces_each_micro_batch) > 0)
-        | ((np.asarray(plans.gradient_group) > 1.0) & (np.asarray(group) <= 1.0) & (np.asarray(plans.pp) <= 1.0)),
-        plans.micro_batches,
-        1.0,
-    )
-    fewer = np.maximum(others / plans.ep, 1.0)
-    of_experts = each * np.where((np.asarray(held.experts) > 0.0) & (fewer > 1.0), 1.0, 0.0)
-    gradients, links = held.dense / group * width, Resource.DATA_LINKS
-    behind = Hiding(behind=Phase.BACKWARD, reach=stacks.gradient_overlap, occasions=each)
-    ahead = Hiding(behind=Phase.FORWARD, reach=stacks.parameter_overlap)
-    expert_gradients, expert_stride = held.experts / group * width, stride * plans.ep
+    group, sharers, stride = plans.parameter_group, plans.optimizer_group, plans.replica_stride
+    found = _reduced(scenarios, "", held.dense, _Copies(group, plans.replicas / group, sharers, stride * group))
+    if np.any(np.asarray(held.experts) > 0.0):
+        group, sharers = plans.sharing_experts(group), plans.sharing_experts(sharers)
+        copies = plans.sharing_experts(plans.replicas) / group
+        found += _reduced(
+            scenarios, " of experts", held.experts, _Copies(group, copies, sharers, stride * plans.ep * group)
+        )
+    return found
 
-    def reduction(
-        name: str, kind: CollectiveKind, size: Num, count: Num, among: Num = others, apart_by: Num = stride
-    ) -> Task:
+
+@dataclass(frozen=True)
+class _Copies:
+    """How ranks hold parameters [1]."""
+
+    group: Num
+    """Ranks that share each of them."""
+    others: Num
+    """Such groups that hold the same."""
+    sharers: Num
+    """Ranks that share the optimizer's states."""
+    stride: Num
+    """Distance from a rank to that of the next group [device]."""
+
+
+def _reduced(scenarios: Scenarios, of: str, size: Num, copies: _Copies) -> list[Task]:
+    """All-reduce or reduce-scatter of so many parameters' gradients, and the all-gather of what was updated."""
+    plans, stacks, links = scenarios.plans, scenarios.stacks, Resource.DATA_LINKS
+    group, others, stride = copies.group, copies.others, copies.stride
+    apart = np.where((np.asarray(others) > 1.0) & (np.asarray(size) > 0.0), 1.0, 0.0)
+    sharded = np.where((np.asarray(copies.sharers) > 1.0) & (np.asarray(plans.parameter_group) <= 1.0), apart, 0.0)
+    by_all = np.where(np.asarray(copies.sharers) >= others, sharded, 0.0)
+    each = _reductions_of_a_step(scenarios)
+    behind = Hiding(share=1.0, line="gradients", behind=Phase.BACKWARD, reach=stacks.gradient_overlap, occasions=each)
+    ahead = Hiding(share=1.0, line="updates", behind=Phase.FORWARD, reach=stacks.parameter_overlap)
+    gradients, updated = size / group * plans.reduced_bytes, size / group * plans.element_bytes
+
+    def reduction(kind: CollectiveKind, count: Num) -> Task:
         rate = stacks.reduction_efficiency
-        return _collective(name, kind, size, among, apart_by, count, links, hiding=behind, efficiency=rate)
+        name = f"gradients{of}"
+        return _collective(name, kind, gradients, others, stride, each * count, links, hiding=behind, efficiency=rate)
 
-    updated = held.dense / group * plans.element_bytes
+    name = f"updated parameters{of}"
     return [
-        reduction("gradients", "all_reduce", gradients, each * (apart - by_all)),
-        reduction("gradients", "reduce_scatter", gradients, each * by_all),
-        reduction("gradients of experts", "all_reduce", expert_gradients, of_experts, fewer, expert_stride),
-        _collective("updated parameters", "all_gather", updated, sharers, stride, sharded, links, hiding=ahead),
+        reduction("all_reduce", apart - by_all),
+        reduction("reduce_scatter", by_all),
+        _collective(name, "all_gather", updated, copies.sharers, stride, sharded, links, hiding=ahead),
     ]
+
+
+def _reductions_of_a_step(scenarios: Scenarios) -> Num:
+    """How often gradients are reduced in a step: once, or after every micro-batch.
+
+    In a pipeline a stage adds up the gradients of all micro-batches, also where replicas will share them.
+    """
+    plans = scenarios.plans
+    shares = (np.asarray(plans.gradient_group) > 1.0) & (np.asarray(plans.parameter_group) <= 1.0)
+    each = (np.asarray(scenarios.stacks.reduces_each_micro_batch) > 0) | (shares & (np.asarray(plans.pp) <= 1.0))
+    return np.where(each, plans.micro_batches, 1.0)
 
 
 def _tensor_reductions(scenarios: Scenarios, partial: Num) -> list[Task]:
@@ -159,7 +184,7 @@ def _tensor_reductions(scenarios: Scenarios, partial: Num) -> list[Task]:
     plans, links = scenarios.plans, Resource.TENSOR_LINKS
     copied, degree = _copied_projections(scenarios)
     shares = np.where((np.asarray(plans.tp) > 1.0) & (np.asarray(plans.sequence_parallel) > 0.0), 1.0, 0.0)
-    width, stride = plans.gradient_bytes / plans.parameter_group, plans.tp_stride
+    width, stride = plans.reduced_bytes / plans.parameter_group, plans.tp_stride
     held = np.where(np.asarray(copied) > 0.0, 1.0, 0.0)
     return [
         _collective("gradients of shared tokens", "all_reduce", partial * width, plans.tp, stride, shares, links),
@@ -191,7 +216,7 @@ def _tied_embedding(scenarios: Scenarios, is_end: Num) -> list[Task]:
     table = np.ceil(np.asarray(models.vocabulary_size) / plans.tp) * models.embedding_size
     apart = plans.pp_stride * np.maximum(plans.pp - 1.0, 1.0)
     shared = is_end * np.where(np.asarray(plans.pp) > 1.0, models.tied_head * models.vocabulary_head, 0.0)
-    size = table * plans.gradient_bytes
+    size = table * plans.reduced_bytes
     name = "gradients of the tied embedding"
     return [_collective(name, "all_reduce", size, 2.0, apart, shared, Resource.PIPELINE_LINKS)]
 
@@ -199,7 +224,8 @@ def _tied_embedding(scenarios: Scenarios, is_end: Num) -> list[Task]:
 def _update(scenarios: Scenarios, held: Held) -> list[Task]:
     """The optimizer on the device, or its states' way to the host and back, and the host's fixed work."""
     plans, stacks = scenarios.plans, scenarios.stacks
-    updated = (held.dense + held.experts) / plans.optimizer_group
+    of_experts = plans.sharing_experts(plans.optimizer_group)
+    updated = held.dense / plans.optimizer_group + held.experts / of_experts
     moved = stacks.optimizer_passes * states.optimizer_traffic(
         updated,
         plans.state_bytes + plans.factored * 4.0,

@@ -7,7 +7,8 @@ which parameters are its own. Every number may be an array with one entry a plan
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+
+import numpy as np
 
 from simulator.formulas import matmul
 from simulator.formulas.typing import Num
@@ -21,20 +22,7 @@ from simulator.pricing.requests import (
     Stream,
     StreamKind,
 )
-
-OperatorPart = Literal[
-    "attention_projections",
-    "attention",
-    "feed_forward",
-    "normalisation",
-    "elementwise",
-    "embedding",
-    "head",
-    "tensor_parallel",
-    "context_parallel",
-    "expert_parallel",
-]
-"""Parts of the compute of a step, as the breakdown of an estimate names them."""
+from simulator.work.hiding import OPEN, Hiding, OperatorPart
 
 
 @dataclass(frozen=True)
@@ -84,8 +72,8 @@ class Operator:
     kept: Holding = Holding()
     efficiency: Num = 1.0
     """Rate of the stack's kernels over the device class's."""
-    hidden: Num = 0.0
-    """Share of its time that is hidden behind other work."""
+    hiding: Hiding = OPEN
+    """What covers it."""
 
     @property
     def cast_parameters(self) -> Num:
@@ -107,6 +95,7 @@ def product(
     element_bytes: Num,
     of_weight: bool = True,
     has_input_gradient: bool = True,
+    wide: bool = False,
     padded: bool = False,
     efficiency: Num = 1.0,
     launches: tuple[Num, Num] = (1.0, 1.0),
@@ -129,6 +118,8 @@ def product(
         Whether B is a weight; otherwise both factors are activations, as in attention.
     has_input_gradient
         Whether A has a gradient.
+    wide
+        Whether it stays in 16 bits where the plan's products are in 8.
     padded
         Whether frameworks pad B to widths that the hardware likes.
     efficiency
@@ -149,6 +140,7 @@ def product(
             element_bytes=element_bytes,
             weight_gradient=weight_gradient,
             of_weight=of_weight,
+            wide=wide,
             padded=padded,
             alignment=alignment,
         )
@@ -229,7 +221,7 @@ def exchange(
     stride: Num,
     counts: tuple[Num, Num],
     launches: tuple[Num, Num],
-    hidden: Num = 0.0,
+    hiding: Hiding = OPEN,
     copies: Num = 1.0,
     unused: Num = 0.0,
 ) -> Operator:
@@ -247,8 +239,8 @@ def exchange(
         How many of them forward and backward [1].
     launches
         Kernels of the two passes [1].
-    hidden
-        Share of their time that is hidden behind other work [1].
+    hiding
+        What covers them.
     unused
         Share of those of the forward pass whose output no backward pass needs [1].
     """
@@ -259,20 +251,23 @@ def exchange(
         forward=(Call(request, counts[0], launches[0]),),
         backward=(Call(request, counts[1], launches[1]),),
         kept=Holding(output_unused=unused),
-        hidden=hidden,
+        hiding=hiding,
     )
 
 
-def ring(name: str, message_bytes: Num, *, degree: Num, stride: Num, hidden: Num) -> Operator:
+def ring(name: str, message_bytes: Num, *, degree: Num, stride: Num, reach: Num) -> Operator:
     """Keys and values of `message_bytes` passed around context-parallel ranks, behind the attention of each part.
 
-    There is one transfer less than ranks; the backward pass sends keys and values again, and their gradients.
+    There is one transfer less than ranks; the backward pass sends keys and values again, and their gradients. While a
+    rank works on the keys that it has the next ones arrive: each transfer has `reach` of a part's attention beside it.
     """
     request, hops = Send(message_bytes=message_bytes, degree=degree, stride=stride), degree - 1.0
+    beside, occasions = frozenset[OperatorPart]({"attention"}), np.maximum(hops, 1.0)
+    hiding = Hiding(share=1.0, line="ring", parts=beside, reach=reach / np.asarray(degree), occasions=occasions)
     return Operator(
         name=name,
         part="context_parallel",
         forward=(Call(request, hops, hops),),
         backward=(Call(request, 2.0 * hops, hops),),
-        hidden=hidden,
+        hiding=hiding,
     )

@@ -6,18 +6,19 @@ roofline, the list of what a calibration measures, and the verification against 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from simulator.formulas import activations
 from simulator.formulas.typing import Num
-from simulator.pricing.requests import Collective, HostCopy, HostWork, Request, Send
+from simulator.pricing.requests import Collective, HostCopy, HostWork, MatrixProduct, Request, Send
+from simulator.work.hiding import OperatorPart
 from simulator.work.operators import Call, Operator
 from simulator.work.tallies import Tally, repeats, tally, tally_of_layer
-from simulator.work.tasks import OPEN, Hiding, Phase, PlaceKind, Resource, Task, TaskPlace
+from simulator.work.tasks import Phase, PlaceKind, Resource, Task, TaskPlace
 from simulator.work.transformer import Scenarios, embedding, head, layer, stream_bytes, tokens_of_layers
 
 EMBEDDING, HEAD = TaskPlace(PlaceKind.EMBEDDING), TaskPlace(PlaceKind.HEAD)
@@ -35,12 +36,14 @@ class Block:
     """What one of it keeps and owns."""
     repeated: tuple[Num, ...]
     """How often the backward pass repeats the forward pass of each operator [1]."""
+    wide: Num = 0.0
+    """Share of it, of a layer, whose products stay in 16 bits where those of others are in 8 [1]."""
 
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
         """What one of it executes for one micro-batch."""
         pairs = zip(self.operators, self.repeated, strict=True)
-        return tuple(task for operator, again in pairs for task in _tasks(operator, self.place, again))
+        return tuple(task for operator, again in pairs for task in _tasks(operator, self.place, again, self.wide))
 
     @cached_property
     def model_flops(self) -> Num:
@@ -51,9 +54,22 @@ class Block:
             if task.phase is not Phase.RECOMPUTE
         )
 
+    def flops_of(self, part: OperatorPart) -> Num:
+        """Of this that of one part [FLOP]."""
+        return _sum(
+            task.count * (_flops(task.request) - _recomputed(task.request))
+            for task in self.tasks
+            if task.phase is not Phase.RECOMPUTE and task.part == part
+        )
+
+    @cached_property
+    def repeated_flops(self) -> Num:
+        """Arithmetic that the plan has recomputed [FLOP]."""
+        return _sum(task.count * _flops(task.request) for task in self.tasks if task.phase is Phase.RECOMPUTE)
+
     @cached_property
     def recomputed_flops(self) -> Num:
-        """Arithmetic that only repeats what a forward pass has done [FLOP]."""
+        """Arithmetic that only repeats what a forward pass has done, inside fused attention too [FLOP]."""
         return _sum(
             task.count * (_flops(task.request) if task.phase is Phase.RECOMPUTE else _recomputed(task.request))
             for task in self.tasks
@@ -102,6 +118,11 @@ class Program:
         return _sum(block.number * block.model_flops for block in self.blocks)
 
     @cached_property
+    def repeated_flops(self) -> Num:
+        """Arithmetic of one micro-batch that the plan has recomputed [FLOP]."""
+        return _sum(block.number * block.repeated_flops for block in self.blocks)
+
+    @cached_property
     def recomputed_flops(self) -> Num:
         """Arithmetic of one micro-batch that only repeats what a forward pass has done [FLOP]."""
         return _sum(block.number * block.recomputed_flops for block in self.blocks)
@@ -135,6 +156,7 @@ def program_of(scenarios: Scenarios) -> Program:
                 operators,
                 tally_of_layer(operators, plans, checkpoint=checkpoint),
                 tuple(repeats(operator, plans, stacks) for operator in operators),
+                np.minimum(plans.wide_layers / scenarios.models.layer_count, 1.0),
             )
         )
     return Program(
@@ -150,9 +172,8 @@ def _end(place: TaskPlace, operators: list[Operator]) -> Block:
     return Block(place, 1.0, tuple(operators), tally(operators), (0.0,) * len(operators))
 
 
-def _tasks(operator: Operator, place: TaskPlace, again: Num) -> Iterable[Task]:
+def _tasks(operator: Operator, place: TaskPlace, again: Num, wide: Num) -> Iterator[Task]:
     """Both passes of an operator, and the repeated forward pass where there is one."""
-    hiding = OPEN if _is(operator.hidden, 0.0) else Hiding(own=operator.hidden)
     repeated = bool(np.any(np.asarray(again) > 0.0))
 
     def task(call: Call, phase: Phase, times: Num = 1.0) -> Task:
@@ -167,15 +188,27 @@ def _tasks(operator: Operator, place: TaskPlace, again: Num) -> Iterable[Task]:
             count=call.count if once else times * call.count,
             kernels=call.kernels if once else times * call.kernels,
             efficiency=operator.efficiency,
-            hiding=hiding,
+            hiding=operator.hiding,
         )
 
-    for call in operator.forward:
+    for call in _split(operator.forward, wide):
         yield task(call, Phase.FORWARD)
         if repeated:
             yield task(call, Phase.RECOMPUTE, again)
-    for call in operator.backward:
+    for call in _split(operator.backward, wide):
         yield task(call, Phase.BACKWARD)
+
+
+def _split(calls: Iterable[Call], wide: Num) -> Iterator[Call]:
+    """Calls, those of products in 8 bits apart from their share in layers that stay in 16."""
+    some = bool(np.any(np.asarray(wide) > 0.0))
+    for call in calls:
+        if some and isinstance(call.request, MatrixProduct) and not call.request.wide:
+            yield replace(call, count=call.count * (1.0 - wide), kernels=call.kernels * (1.0 - wide))
+            request = replace(call.request, wide=True)
+            yield Call(request, call.count * wide, call.kernels * wide)
+        else:
+            yield call
 
 
 def resource_of(request: Request) -> Resource:

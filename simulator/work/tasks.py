@@ -8,7 +8,7 @@ from typing import Literal
 
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import Request
-from simulator.work.operators import OperatorPart
+from simulator.work.hiding import OPEN, Hiding, OperatorPart, Phase
 
 Part = (
     OperatorPart
@@ -23,16 +23,6 @@ Part = (
     ]
 )
 """Parts of a step, as the breakdown of an estimate names them; what is recomputed stands there by itself."""
-
-
-class Phase(Enum):
-    """When a task runs."""
-
-    FORWARD = "forward"
-    RECOMPUTE = "recompute"
-    BACKWARD = "backward"
-    STEP = "step"
-    """After the last micro-batch, once a step."""
 
 
 class Resource(Enum):
@@ -67,29 +57,6 @@ class TaskPlace:
     kind: PlaceKind
     group: int = 0
     """Index of the layer group, of a layer."""
-
-
-@dataclass(frozen=True)
-class Hiding:
-    """What covers a task.
-
-    Either a share of its own time, or what of named work runs beside it: the task falls into equal occasions, each of
-    which has `reach` of one micro-batch's pass of its place beside it. Tasks of a place and phase with one `Hiding`
-    wait in line, and hide together.
-    """
-
-    own: Num = 0.0
-    """Share of the task's time that is hidden [1]."""
-    behind: Phase | None = None
-    """The pass whose compute covers it."""
-    reach: Num = 0.0
-    """Share of the pass that one occasion has beside it [1]."""
-    occasions: Num = 1.0
-    """Into how many equal occasions the task falls [1]."""
-
-
-OPEN = Hiding()
-"""Nothing covers it."""
 
 
 @dataclass(frozen=True)

@@ -268,7 +268,7 @@ def test_a_long_run_tells_what_to_expect(capsim: Capsim, monkeypatch: pytest.Mon
     lines = capsim(*SPOT).out.splitlines()
     run = next(i for i, line in enumerate(lines) if line.startswith("Run "))
     assert lines[run + 1].startswith("  expected")
-    for words in ("% goodput", "failures", "pre-emptions", "h without capacity", "saved every", "GiB"):
+    for words in ("% goodput", "failures", "preemptions", "h without capacity", "saved every", "GiB"):
         assert words in lines[run + 1]
     assert ", spot" in lines[run + 2]
     assert lines[run + 3].startswith("  expected")
@@ -300,7 +300,7 @@ def test_the_same_as_json(capsim: Capsim) -> None:
 def test_a_run_that_loses_most_of_its_time_warns(capsim: Capsim) -> None:
     answer = capsim(*BERT, "--failure-rate", "20 /d", "--json").json
     assert 0 < answer["run"]["goodput"] < 0.5
-    assert any("% of the time is lasting work: 160 interruptions a day" in line for line in answer["warnings"])
+    assert any("% of the time is useful work: 160 interruptions" in line for line in answer["warnings"])
 
 
 def test_a_run_that_never_ends_is_an_answer(capsim: Capsim) -> None:

@@ -88,7 +88,7 @@ def test_from_a_record_to_an_estimate(capsim: Capsim, record: Path, check: Path,
     answer = capsim(*_ESTIMATE, *_WORK, "--profile", profile, "--explain")
     assert (answer.status, answer.err) == (0, "")
     for start in (
-        r"What a step rests on",
+        r"Basis of the step time",
         r"  shapes near measured ones +\d+\.?\d* ms +\d\d?\.\d % +█",
         r"  forms fitted to measurements +\d+\.?\d* ms +\d\d?\.\d % +█",
     ):
@@ -132,7 +132,7 @@ def test_as_json(capsim: Capsim, record: Path, check: Path, tmp_path: Path) -> N
 
 def test_explained_without_a_profile(capsim: Capsim, wide: None) -> None:
     outcome = capsim(*_ESTIMATE, "--explain")
-    assert "The step rests on data sheets, and on constants fitted to published runs; see --profile." in outcome.out
+    assert "Basis: data sheets and constants fitted to published runs; see --profile." in outcome.out
 
 
 def test_without_an_output_nothing_is_written(

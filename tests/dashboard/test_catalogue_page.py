@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.content import browsing
 from dashboard.content.browsing import PARTS
-from hardware import catalogue
+from hardware import catalogue, units
 from simulator.terminal import catalogue as browse
 from tests.dashboard.conftest import OpenPage, link_of, plain, sentences
 
@@ -43,7 +43,8 @@ def test_every_part_is_listed_with_an_entry(open_page: OpenPage, part: str) -> N
     assert sentences(page) == []
     assert link_of(page) == ({"catalogue_entry": "rtx-3090"} if part == PARTS[0] else {"catalogue_part": part})
     assert len(page.dataframe[0].value) == len(browse.names(part))
-    assert f"{part}: {browse.parts()[part]}, {len(browse.names(part))} entries" in plain(page.caption[0].value)
+    entries = units.plural(len(browse.names(part)), "entry", "entries")
+    assert f"{part}: {browse.parts()[part]}, {entries}" in plain(page.caption[0].value)
     again = open_page("catalogue", link_of(page))
     assert _entry(again) == _entry(page)
     assert _figures(again) == _figures(page)

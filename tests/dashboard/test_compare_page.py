@@ -44,8 +44,8 @@ def test_it_opens_on_four_systems_side_by_side(open_page: OpenPage) -> None:
     wanted = [units.duration(answers.answer(row).estimate.step_time_s) for row in comparing.begun_with()]
     assert [row["step time"] for row in _shown(page)] == wanted
     assert [head.value.removeprefix("##### ") for head in page.markdown if head.value.startswith("#####")] == [
-        "Time to train", "Cost", "Energy", "Memory of a device", "Where a step goes", "Where they differ",
-        "What each answer rests on",
+        "Time to train", "Cost", "Energy", "Memory per device", "Where a step goes", "Where they differ",
+        "Basis of each answer",
     ]  # fmt: skip
     assert link_of(page) == {}
     assert sentences(page) == []

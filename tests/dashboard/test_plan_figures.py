@@ -80,7 +80,7 @@ def test_operators_are_listed_longest_first(scenario: simulator.Scenario) -> Non
     rows = figures.operator_rows(found)
     assert len(rows) == len(found.work)
     assert [row["operator"] for row in rows] == [work.operator for work in found.work]
-    assert rows[0]["ms a step"] == pytest.approx(found.work[0].time_s * 1e3, abs=1e-3)
+    assert rows[0]["ms per step"] == pytest.approx(found.work[0].time_s * 1e3, abs=1e-3)
 
 
 def test_levers_show_how_far_they_move() -> None:

@@ -125,7 +125,7 @@ def test_a_wrong_formula_differs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(activations, "attention_matrix", wrong)
     found = verified("bert-base", stack=MEGATRON, plan={"micro_batch": 4, "recompute": "none"})
-    assert [one.quantity for one in differing(found)] == ["kept by a layer"]
+    assert [one.quantity for one in differing(found)] == ["saved by a layer"]
     assert differing(found)[0].error == pytest.approx(0.45, abs=0.1)
     assert not found.equal
 
@@ -273,6 +273,6 @@ def test_casts_keep_what_those_of_a_gpu_keep(model: Model) -> None:
 
 def test_a_layer_of_casts_is_equal() -> None:
     found = verified("bert-base", devices=8, stack="pytorch-ddp", plan={"micro_batch": 4})
-    (layer,) = [one for one in found.rows if one.quantity == "kept by a layer"]
+    (layer,) = [one for one in found.rows if one.quantity == "saved by a layer"]
     assert layer.verdict == "equal"
     assert layer.note == "cast as torch.autocast does on a GPU"

@@ -25,7 +25,12 @@ _SHARDINGS = ("none", "zero1", "zero2", "zero3", "hybrid")
 _SCHEDULES = ("1f1b", "gpipe", "interleaved", "zero-bubble")
 _ORDERS = list(permutations(("tp", "cp", "dp", "pp")))
 _SMALL: dict[str, tuple[dict[str, Any], str, int, dict[str, Any]]] = {
-    "bert": ({"base": "bert-large", "layers": 6}, "dgx-1-v100", 4, {"sequence_length": 4096, "global_batch": 16}),
+    "bert": (
+        {"base": "bert-large", "layers": 6, "position_rows": 4096},
+        "dgx-1-v100",
+        4,
+        {"sequence_length": 4096, "global_batch": 16},
+    ),
     "experts": ({"base": "mixtral-8x7b", "layers": 6}, "dgx-h100", 4, {"sequence_length": 8192, "global_batch": 4}),
     "tpu": ({"base": "bert-large", "layers": 4}, "tpu-v4-pod", 8, {"sequence_length": 512, "global_batch": 4}),
 }

@@ -106,7 +106,7 @@ def test_an_interruption_leaves_the_best_so_far() -> None:
     assert 0 < found.candidates < whole.candidates
     assert found.best
     assert found.best[0].step_time_s >= whole.best[0].step_time_s
-    assert "interrupted: the best of what was seen until then" in _shown(found)
+    assert "interrupted: the best found so far" in _shown(found)
 
 
 def test_an_interruption_before_anything_fits_says_nothing_of_reasons() -> None:

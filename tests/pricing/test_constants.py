@@ -94,7 +94,7 @@ def _log_odds(before: float, by: float) -> float:
 
 
 _MOVES: dict[str, tuple[Callable[[float, float], float], set[str]]] = {
-    "products": (_factor, {"device.efficiency"}),
+    "products": (_factor, {"device.efficiency", "wide.efficiency"}),
     "streaming": (_factor, {"device.stream_efficiency", "device.reduce_efficiency"}),
     "attention": (_factor, {"device.attention_efficiency", "device.attention_backward_efficiency"}),
     "host": (_factor, {"launch", "step_overhead"}),
@@ -140,6 +140,27 @@ def test_the_share_of_avoidable_traffic_is_never_negative() -> None:
 def test_a_shifted_overlap_stays_a_share(share: float, by: float) -> None:
     stacks = Stacks(**{**vars(_case().stack.columns()), "tensor_overlap": share})
     assert 0.0 <= float(np.asarray(Shifts(tensor_overlap=by).on_stacks(stacks).tensor_overlap)) <= 1.0
+
+
+def test_priors_are_those_that_the_shipped_constants_were_fitted_with() -> None:
+    """Whoever changes one fits again: `make fit`."""
+    assert {kind: tuple(about.levels.values()) for kind, about in KINDS.items()} == {
+        "products": (0.15, 0.15, 0.08),
+        "streaming": (0.12, 0.12),
+        "attention": (0.15, 0.15),
+        "host": (0.25,),
+        "inner_links": (0.2, 0.2),
+        "outer_links": (0.2, 0.3),
+        "launches": (0.5, 0.4),
+        "eager": (0.4, 0.3),
+        "attention_kernels": (0.2, 0.2),
+        "reductions": (0.3, 0.3),
+        "gradient_overlap": (0.8, 0.6),
+        "parameter_overlap": (0.8, 0.6),
+        "tensor_overlap": (0.8, 0.6),
+        "step_overhead": (0.6, 0.6),
+        "optimizer": (0.4, 0.4),
+    }
 
 
 # What they do to time

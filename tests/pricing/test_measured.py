@@ -69,7 +69,8 @@ def backend(system: System | None = None, devices: int = 1, **changes: Any) -> M
 
 def form(precision: Any = "bf16") -> AnalyticBackend:
     """The same constants without shapes."""
-    return AnalyticBackend(device_columns(A100, precision, constants=profile().constants), wiring(plain_host(A100), 1))
+    columns = device_columns(A100, precision, constants=profile().constants)
+    return AnalyticBackend(columns, wiring(plain_host(A100), 1), columns)
 
 
 def multiply(priced: Any, m: Any, n: Any, k: Any, batch: Any = 1.0, weight_gradient: Any = 0.0) -> Any:

@@ -133,7 +133,7 @@ def test_streams_are_priced_as_estimates_price_them(on_graphics: Calibrated, of_
     device = load_device("rtx-3090")
     for column, constants in (("before_s", load_class("rtx-3090")), ("after_s", on_graphics.profile.constants)):
         columns = device_columns(device, "bf16", constants=constants)
-        backend = AnalyticBackend(columns, wiring(plain_host(device), 1))
+        backend = AnalyticBackend(columns, wiring(plain_host(device), 1), columns)
         for reduces, operations in ((True, ("layer_norm", "softmax_backward", "cross_entropy")), (False, ("add",))):
             here = np.isin(rows.operation, operations)
             assert np.any(here)

@@ -358,7 +358,7 @@ def test_a_kind_of_price() -> None:
     for spot, usual in zip(found["spot"].options, found["on-demand"].options, strict=True):
         assert spot.devices == usual.devices
         assert spot.estimate.step_time_s == usual.estimate.step_time_s
-        assert spot.time_s > usual.time_s  # pre-emptions
+        assert spot.time_s > usual.time_s  # preemptions
 
 
 def test_systems_without_a_price() -> None:

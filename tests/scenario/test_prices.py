@@ -115,7 +115,7 @@ def test_an_ethernet_h100_does_not_price_a_cluster() -> None:
 def test_the_rule_is_said_beside_the_cost(capsim: Capsim, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "250")
     text = capsim("estimate", "bert-large", "--system", "dgx-h100", "--devices", 64).out
-    assert "device-hours at $4.50, on-demand" in text
+    assert "device-hours at $4.50 per device-hour, on-demand" in text
     assert "price: HGX of Nebius (2026-10-01), the cheapest on-demand offer that can run 64 devices and joins" in text
     assert "(infiniband at 3,200 Gb/s, only recalled)" in text
     assert "price: beside it spot 2.46 USD/h, HGX H100 of CoreWeave (2026-09-20)" in text

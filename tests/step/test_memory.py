@@ -102,7 +102,9 @@ def test_a_head_that_counts_as_layers_leaves_fewer_to_the_last_stage() -> None:
 
 
 def test_a_second_stage_with_more_layers_is_not_overlooked() -> None:
-    scenarios = _scenarios({"pp": 8, "dp": 1, "micro_batch": 8}, {"base": "gpt2-355m", "layers": 17})
+    scenarios = _scenarios(
+        {"pp": 8, "dp": 1, "micro_batch": 8}, {"base": "gpt2-355m", "layers": 17, "vocabulary_size": 5000}
+    )
     program = program_of(scenarios)
     stages = [_float(on_stage(program, float(stage)).total) for stage in range(8)]
     assert stages[1] > max(stages[0], stages[7])

@@ -223,7 +223,7 @@ def test_what_changed_is_told_with_its_unit() -> None:
 
 
 def test_the_plan_is_kept_unless_it_shall_be_chosen_anew() -> None:
-    vary = "system.device.memory_capacity=0.1x"
+    vary = "system.device.memory_capacity=0.15x"
     base, kept, anew = simulator.estimate(**BERT), _answer(_one(vary)), _answer(_one(vary, replan=True))
     assert kept.plan == base.plan
     assert not kept.fits

@@ -51,13 +51,14 @@ def program(
     *,
     devices: int = 16,
     stack: str = "megatron-lm",
+    system: str = "dgx-a100-640gb",
     workload: dict[str, Any] | None = None,
     **stacks: float,
 ) -> Program:
-    """The program of a plan on A100s, under a stack that hides nothing unless told."""
+    """The program of a plan, on A100s unless told, under a stack that hides nothing unless told."""
     given = {"micro_batch": 2, "recompute": "none", "precision": "bf16", "tp": 1, "pp": 1, **(plan or {})}
     work = {"sequence_length": 512, "global_batch": 64, **(workload or {})}
-    scenario = simulator.resolve(model, "dgx-a100-640gb", devices=devices, stack=stack, plan=given, workload=work)
+    scenario = simulator.resolve(model, system, devices=devices, stack=stack, plan=given, workload=work)
     columns = scenario.columns()
     return program_of(replace(columns, stacks=replace(columns.stacks, **{**_FREE, **stacks})))
 

@@ -123,23 +123,23 @@ _OTHERS: dict[str, Any] = {
     "objective": _text("--objective", "What the head does: causal, mlm, seq2seq, classification, span."),
 }
 _WORKLOAD: dict[str, Any] = {
-    "sequence_length": _count("--seq-len", "Tokens of a sequence."),
-    "target_length": _count("--target-len", "Tokens of a target (encoder-decoder)."),
-    "effective_tokens": _count("--effective-tokens", "Mean real tokens a sequence.", read_real),
-    "predictions": _count("--predictions", "Masked positions a sequence."),
-    "global_batch": _count("--global-batch", "Sequences of an optimizer step."),
+    "sequence_length": _count("--seq-len", "Tokens per sequence."),
+    "target_length": _count("--target-len", "Tokens per target (encoder-decoder)."),
+    "effective_tokens": _count("--effective-tokens", "Mean real tokens per sequence.", read_real),
+    "predictions": _count("--predictions", "Masked positions per sequence."),
+    "global_batch": _count("--global-batch", "Sequences per optimizer step."),
     "tokens": _count("--tokens", "Tokens of the run, such as 780e9 or 780B.", read_count),
     "steps": _count("--steps", "Steps of the run, instead of tokens."),
 }
 _PLAN: dict[str, Any] = {
-    "micro_batch": _count("--micro-batch", "Sequences of one forward pass."),
+    "micro_batch": _count("--micro-batch", "Sequences per forward pass."),
     "dp": _count("--dp", "Data-parallel replicas."),
     "tp": _count("--tp", "Tensor-parallel ranks."),
     "pp": _count("--pp", "Pipeline stages."),
-    "virtual_stages": _count("--virtual-stages", "Chunks of layers of a device."),
+    "virtual_stages": _count("--virtual-stages", "Chunks of layers per device."),
     "cp": _count("--cp", "Context-parallel ranks."),
     "ep": _count("--ep", "Expert-parallel ranks."),
-    "sequence_parallel": _flag("sequence-parallel", "Share tokens of normalisations."),
+    "sequence_parallel": _flag("sequence-parallel", "Shard normalisations over tokens."),
     "sharding": _text("--sharding", "none, zero1, zero2, zero3 or hybrid."),
     "sharding_group": _count("--sharding-group", "Ranks that share, under hybrid or zero1."),
     "schedule": _text("--schedule", "1f1b, gpipe, interleaved or zero-bubble."),
@@ -155,20 +155,20 @@ _MONEY: dict[str, Any] = {
     "grid": _text("--grid", "Whose electricity."),
     "overhead": _text("--overhead", "Power usage effectiveness of the site."),
     "constants": _text("--constants", "Constants that capsim fit wrote, or none for the catalogue's own."),
-    "profile": _text("--profile", "What capsim calibrate says of the device: a name or a file."),
+    "profile": _text("--profile", "Measured profile of the device (capsim calibrate): a name or a file."),
 }
 _OWNERSHIP: dict[str, Any] = {
-    "purchase_price": _text("--purchase-price", "USD of a device that is owned."),
-    "lifetime": _text("--lifetime", "Over which that is spread, such as '5 years'."),
-    "electricity": _text("--electricity", "Its price where devices are owned, such as '0.08 USD/kWh'."),
+    "purchase_price": _text("--purchase-price", "USD per owned device."),
+    "lifetime": _text("--lifetime", "Depreciation period of an owned device, such as '5 years'."),
+    "electricity": _text("--electricity", "Price of electricity for owned devices, such as '0.08 USD/kWh'."),
 }
 _RELIABILITY: dict[str, Any] = {
     "failure_rate": _text("--failure-rate", "Failures of one device, such as '5e-4 /d'."),
-    "preemption_rate": _text("--preemption-rate", "How often one spot instance is taken back, such as '0.01 /h'."),
-    "capacity_wait": _text("--capacity-wait", "Time from a pre-emption until capacity is back, such as '2 h'."),
+    "preemption_rate": _text("--preemption-rate", "How often one spot instance is preempted, such as '0.01 /h'."),
+    "capacity_wait": _text("--capacity-wait", "Time from a preemption until capacity is back, such as '2 h'."),
     "restart": _text("--restart", "Time from an interruption to the next step, such as '10 min'."),
     "checkpoint_every": _text("--checkpoint-every", "Work between checkpoints; the optimum unless given."),
-    "storage_bandwidth": _text("--storage-bandwidth", "At which checkpoints are written, such as '50 GB/s'."),
+    "storage_bandwidth": _text("--storage-bandwidth", "Rate at which checkpoints are written, such as '50 GB/s'."),
 }
 _GROUPS = {"plan": _PLAN, "workload": _WORKLOAD, "ownership": _OWNERSHIP, "reliability": _RELIABILITY}
 """Options that are fields of one part of a scenario, by that part."""
@@ -180,7 +180,7 @@ GlobalBatch = _WORKLOAD["global_batch"]
 Tokens = _WORKLOAD["tokens"]
 Constants = _MONEY["constants"]
 Profile = _MONEY["profile"]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output (JSON).")]
 
 
 @dataclass(frozen=True)

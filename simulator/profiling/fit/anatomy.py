@@ -108,7 +108,7 @@ class _Sum:
                 self.attention += calls * _plain(backend.time(asked) / task.efficiency)
 
     def total(self) -> PassWork:
-        """All of it."""
+        """The collected work of the pass: seconds of products and attention, work by kind of stream, kernels."""
         used = {kind: seconds for kind, seconds in self.streams.items() if seconds > 0.0}
         return PassWork(self.products, self.attention, used, self.drawn, self.stream_kernels, self.kernels)
 

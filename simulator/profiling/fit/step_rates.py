@@ -44,9 +44,9 @@ class Prices:
     """Factor on bytes over bandwidth, by kind of stream."""
     backward: Mapping[StreamKind, float] = field(default_factory=dict)
     drawn: float = 0.0
-    """Of one random number [s]."""
+    """Time of one random number [s]."""
     stream_launch: float = 3e-6
-    """Of a kernel on the device [s]."""
+    """Launch time of a kernel on the device [s]."""
     launch: float = 0.0
     """Of starting one on the host [s]."""
     optimizer: float = 1.0
@@ -95,7 +95,7 @@ class Prior:
     sure: Mapping[str, float] = field(default_factory=dict)
 
     def deviation(self, name: str) -> float:
-        """Of one parameter."""
+        """The standard deviation of the logarithm of one price, where `name` is that of a field of the prices."""
         return self.sure.get(name, _OPEN)
 
 

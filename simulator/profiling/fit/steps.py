@@ -131,7 +131,7 @@ def predict(step: StepTime, profile: MeasuredProfile, device: Device) -> float:
 
 
 def _catalogued(step: StepTime, device: Device) -> float:
-    """The same without a profile [s]."""
+    """Time of a step by the constants of the catalogue, without a profile [s]."""
     return _time(step, Constants(), device)
 
 

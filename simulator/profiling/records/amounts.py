@@ -15,7 +15,7 @@ ELEMENT_BYTES: dict[Dtype, int] = {"none": 1, "fp32": 4, "tf32": 4, "fp16": 2, "
 
 @dataclass(frozen=True)
 class Amounts:
-    """Of one call."""
+    """Arithmetic [FLOP], traffic [B] and the like of one call of a kernel."""
 
     flops: float = 0.0
     """Arithmetic of matrix products [FLOP]; of other kernels none is counted."""

@@ -121,9 +121,9 @@ class Result(Plain):
     outcome: Outcome
     method: Method | None = None
     times: CallTimes | None = None
-    """Of one call on the device, without the host's share where a graph could be replayed."""
+    """Times of one call on the device, without the host's share where a graph could be replayed."""
     eager: CallTimes | None = None
-    """Of one call as the host makes it, where `times` are of a graph."""
+    """Times of one call as the host makes it, where `times` are of a graph."""
     host_s: Duration | None = None
     """Time the host needs to start one call."""
     parts: Annotated[dict[Key, CallTimes], Field(max_length=8)] = {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.formulas import activations, parameters
+from simulator.formulas import activations, flops, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import FusedAttention, StreamKind
 from simulator.specs.parts import AttentionPart, Layers
@@ -45,7 +45,7 @@ def output_projection(
         n=width,
         element_bytes=element,
         kept=Holding(
-            saved=activations.tensor(tokens.all, heads.query_width, element_bytes=element),
+            saved=activations.tensor(tokens.all, heads.query_width, element_bytes=scenarios.plans.product_bytes),
             parameters=parameters.linear(heads.query_width, width, bias=part.output_bias),
             partial_parameters=part.output_bias * width,
             output_unused=unused,
@@ -117,7 +117,7 @@ def _fused(
     def kernel(*, backward: bool) -> FusedAttention:
         return FusedAttention(
             queries=tokens.queries,
-            keys=np.where(fused > 0, np.minimum(keys, window), keys),
+            keys=np.where(fused > 0, flops.seen_keys(keys, window, causal=causal), keys),
             batch=batch,
             heads=heads.query,
             key_value_heads=heads.key_value,
@@ -195,6 +195,7 @@ def _score_product(
         element_bytes=scenarios.plans.element_bytes,
         efficiency=scenarios.stacks.attention_efficiency,
         of_weight=False,
+        wide=True,
         launches=(count, count * 2.0),
         kept=Holding(in_attention=True, output_kept=not into_keys),
     )

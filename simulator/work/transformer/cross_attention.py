@@ -28,7 +28,7 @@ def _projections(
 ) -> list[Operator]:
     """Queries of the decoder's tokens, keys and values of the encoder's."""
     heads, element, width = heads_of(part, scenarios.plans), scenarios.plans.element_bytes, layers.hidden_size
-    kept = activations.tensor(linear_input(tokens, scenarios), width, element_bytes=element)
+    kept = activations.tensor(linear_input(tokens, scenarios), width, element_bytes=scenarios.plans.product_bytes)
     encoded = activations.tensor(linear_input(memory, scenarios), width, element_bytes=element)
     return [
         product(

@@ -68,6 +68,7 @@ def _map(scenarios: Scenarios, tokens: Tokens) -> Operator:
         count=used,
         element_bytes=element,
         launches=(used, used),
+        wide=True,
         kept=Holding(
             saved=used * activations.tensor(tokens.shared, width, element_bytes=element),
             parameters=weights,

@@ -6,8 +6,12 @@ import numpy as np
 
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import CollectiveKind
+from simulator.work.hiding import Hiding, OperatorPart
 from simulator.work.operators import Operator, exchange
 from simulator.work.transformer.tokens import Scenarios
+
+_PRODUCTS = frozenset[OperatorPart]({"attention_projections", "feed_forward", "head"})
+"""What tensor-parallel exchanges can be cut up with and hide behind: the products around them."""
 
 
 def splits(scenarios: Scenarios) -> bool:
@@ -44,6 +48,6 @@ def tensor_exchange(
         stride=scenarios.plans.tp_stride,
         counts=counts,
         launches=counts,
-        hidden=scenarios.stacks.tensor_overlap,
+        hiding=Hiding(share=scenarios.stacks.tensor_overlap, line="tensor", parts=_PRODUCTS),
         unused=unused,
     )

@@ -8,6 +8,7 @@ from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
 from simulator.specs.parts import ExpertFeedForward, Layers
+from simulator.work.hiding import Hiding
 from simulator.work.operators import Holding, Operator, exchange, product, stream
 from simulator.work.transformer.feed_forward import kept_input, two_products
 from simulator.work.transformer.part import operators_of
@@ -22,11 +23,12 @@ def expert_feed_forward(
     plans = scenarios.plans
     local = part.experts / plans.ep
     permuted = tokens.shared * part.experts_per_token * layers.hidden_size * plans.element_bytes
+    inputs = permuted / plans.element_bytes * plans.product_bytes
     rows = tokens.all * (part.experts_per_token / local)
     operators = [
         _router(part, layers, scenarios, tokens),
         *_dispatch(part, scenarios, permuted),
-        *two_products(part, layers, scenarios, rows=rows, kept=permuted, experts=local),
+        *two_products(part, layers, scenarios, rows=rows, kept=inputs, experts=local),
     ]
     if np.any(np.asarray(part.shared_experts) > 0.0):
         shared = part.shared_experts
@@ -46,6 +48,7 @@ def _router(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, token
         k=layers.hidden_size,
         n=part.experts,
         element_bytes=element,
+        wide=True,
         kept=Holding(
             saved=kept_input(layers, scenarios, tokens) + chosen,
             parameters=parameters.linear(layers.hidden_size, part.experts),
@@ -75,7 +78,7 @@ def _dispatch(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num) -> l
             stride=plans.dp_stride,
             counts=(trips, trips),
             launches=(1.0, 1.0),
-            hidden=stacks.expert_overlap,
+            hiding=Hiding(share=stacks.expert_overlap, line="experts"),
             copies=np.where(np.asarray(stacks.sends_once) > 0, part.experts_per_token, 1.0),
         ),
     ]

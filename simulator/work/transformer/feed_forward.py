@@ -23,7 +23,7 @@ def feed_forward(part: DenseFeedForward, layers: Layers, scenarios: Scenarios, t
 
 def kept_input(layers: Layers, scenarios: Scenarios, tokens: Tokens) -> Num:
     """Bytes of the input that a column-parallel product keeps."""
-    element = scenarios.plans.element_bytes
+    element = scenarios.plans.product_bytes
     return activations.tensor(linear_input(tokens, scenarios), layers.hidden_size, element_bytes=element)
 
 
@@ -59,7 +59,7 @@ def two_products(
     width = widen * part.size / scenarios.plans.tp
     into = used * batch * parameters.linear(layers.hidden_size, inputs * width, bias=part.bias)
     out_of = used * batch * parameters.linear(width, layers.hidden_size, bias=part.bias)
-    between = activations.tensor(batch * rows, width, element_bytes=element)
+    between = activations.tensor(batch * rows, width, element_bytes=scenarios.plans.product_bytes)
     # Outputs of experts are kept, since the gradient of the router needs them.
     unused = last_output_unused(layers, scenarios) if experts is None else 0.0
     return [
@@ -96,7 +96,7 @@ def two_products(
 
 
 def _owned(kept: Holding, weights: Num, *, of_experts: bool) -> Holding:
-    """The same with parameters, which expert parallelism divides where they are of experts."""
+    """The holding with `weights` parameters added, which expert parallelism divides where they are of experts."""
     return replace(kept, expert_parameters=weights) if of_experts else replace(kept, parameters=weights)
 
 

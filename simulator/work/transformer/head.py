@@ -77,6 +77,7 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
             count=used,
             element_bytes=element,
             launches=(used, used),
+            wide=True,
             kept=Holding(saved=used * kept, parameters=used * parameters.linear(models.hidden_size, width, bias=1.0)),
         ),
         stream(
@@ -110,6 +111,7 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Op
             n=words,
             count=used,
             padded=True,
+            wide=True,
             element_bytes=element,
             launches=(used, used * 2.0),
             kept=Holding(
@@ -148,6 +150,7 @@ def _classes(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
             count=used,
             element_bytes=element,
             launches=(used, used * 2.0),
+            wide=True,
             kept=Holding(saved=used * kept, parameters=used * parameters.linear(width, outputs, bias=bias)),
         )
 

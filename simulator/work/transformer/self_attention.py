@@ -25,7 +25,7 @@ def self_attention(part: MultiHeadAttention, layers: Layers, scenarios: Scenario
 
 @operators_of.register
 def relative_attention(part: RelativeAttention, layers: Layers, scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
-    """The same with a projection of the sinusoids of all distances, which the sequences of a batch share."""
+    """Attention with a projection of the sinusoids of all distances, which the sequences of a batch share."""
     heads, element = heads_of(part, scenarios.plans), scenarios.plans.element_bytes
     projection = product(
         "relative position projection",
@@ -79,7 +79,7 @@ def _projections(
     turned = turned * part.rotary * (_ROTARY_PASSES[0] + _ROTARY_PASSES[1] * eager)
     kernels = part.rotary * (1.0 + 5.0 * eager)
     kept = _kept_inputs(layers, scenarios, apart) * activations.tensor(
-        linear_input(tokens, scenarios), width, element_bytes=element
+        linear_input(tokens, scenarios), width, element_bytes=scenarios.plans.product_bytes
     )
     return [
         product(
@@ -134,6 +134,6 @@ def _context_ring(scenarios: Scenarios, tokens: Tokens, heads: Heads) -> list[Op
             2.0 * tokens.all * heads.key_value_width * plans.element_bytes,
             degree=plans.cp,
             stride=plans.cp_stride,
-            hidden=scenarios.stacks.context_overlap,
+            reach=scenarios.stacks.context_overlap,
         )
     ]

@@ -35,9 +35,9 @@ class Tokens:
     shared: Num
     """Of normalisations and dropouts, which sequence parallelism divides by token."""
     queries: Num
-    """Of one sequence on this rank."""
+    """Tokens of one sequence on this rank, which ask."""
     keys: Num
-    """Of one sequence."""
+    """Tokens of one sequence, which are asked."""
 
 
 def tokens_of(scenarios: Scenarios, length: Num) -> Tokens:

@@ -62,7 +62,7 @@ def test_a_record_becomes_a_profile_that_is_kept_and_planned_with(visit: Visit, 
     settle(page)
     estimate = simulator.estimate("bert-large", "rtx-3090", profile=path)
     expect(page.locator(_METRIC).first).to_have_text(units.duration(estimate.step_time_s))
-    expect(page.get_by_role("heading", name="What the step rests on")).to_be_visible()
+    expect(page.get_by_role("heading", name="Basis of the estimate")).to_be_visible()
     expect(page.get_by_text("only this browser tab knows it, and no link has it")).to_be_visible()
     assert "profile" not in page.url
     page.get_by_role("link", name="Calibrate").click()

@@ -39,20 +39,22 @@ def test_an_entry_is_found_read_and_used(visit: Visit) -> None:
 
 
 def test_another_part_is_read_and_the_link_brings_it_back(visit: Visit) -> None:
+    name = browsing.matching("prices", "")[1]
     page: Any = visit("/catalogue?catalogue_entry=rtx-3090")
     page.get_by_label("Part", exact=True).click()
     page.get_by_role("option", name="prices").click()
     page.wait_for_url("**/catalogue?catalogue_part=prices")
     settle(page)
     page.get_by_label("Entry", exact=True).click()
-    page.get_by_role("option", name="aws-p4d.24xlarge").click()
-    page.wait_for_url("**/catalogue?catalogue_part=prices&catalogue_entry=aws-p4d.24xlarge")
-    expect(page.get_by_role("heading", name="aws-p4d.24xlarge")).to_be_visible()
+    page.get_by_role("option", name=name, exact=True).click()
+    page.wait_for_url(f"**/catalogue?catalogue_part=prices&catalogue_entry={name}")
+    expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
     settle(page)
     page.go_back()
-    expect(page.get_by_role("heading", name="runpod-a100-sxm4-80gb")).to_be_visible()
-    other: Any = visit("/catalogue?catalogue_part=prices&catalogue_entry=aws-p4d.24xlarge")
-    expect(other.get_by_role("heading", name="aws-p4d.24xlarge")).to_be_visible()
+    page.wait_for_url("**/catalogue?catalogue_part=prices")
+    expect(page.get_by_role("heading", name=name, exact=True)).to_have_count(0)
+    other: Any = visit(f"/catalogue?catalogue_part=prices&catalogue_entry={name}")
+    expect(other.get_by_role("heading", name=name, exact=True)).to_be_visible()
 
 
 def test_quoted_figures_stand_beside_the_vendors(visit: Visit) -> None:
@@ -65,7 +67,7 @@ def test_an_entry_is_downloaded_with_its_sources(visit: Visit, tmp_path: Path) -
     page: Any = visit("/catalogue?catalogue_entry=rtx-3090")
     path = download_yaml(page, tmp_path)
     assert path.name == "capsim-devices-rtx-3090.yaml"
-    assert yaml.safe_load(path.read_text())["memory.bandwidth"]["source"]
+    assert yaml.safe_load(path.read_text())["memory"]["bandwidth"]["source"]
 
 
 def test_everything_is_reached_by_the_keyboard(visit: Visit) -> None:

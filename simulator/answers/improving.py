@@ -1,10 +1,13 @@
-"""Single changes of plan or stack that would help most, all priced at once by the formulas of the estimate."""
+"""Changes of plan or stack that would help most, all priced at once by the formulas of the estimate.
+
+One engine for what improves a plan that fits and for what makes one fit: warnings and pages ask it alike.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import combinations, groupby, product
 from typing import Any, get_args
 
 import numpy as np
@@ -14,33 +17,36 @@ from simulator.pricing.analytic import precisions_of
 from simulator.scenario.scenario import Scenario
 from simulator.specs.loading import load_stack, names
 from simulator.specs.plan import Plan, Schedule, columns_of
-from simulator.specs.plans import constraints
+from simulator.specs.plans import constraints, divisors
 from simulator.specs.stack import Recompute, Stack, Stacks
-from simulator.step.memory import peak_total
+from simulator.step.memory import host_bytes, peak_total
 from simulator.step.time import step_time
 from simulator.work.program import program_of
 from simulator.work.transformer import Scenarios
 
-_FORMATS = ("parameters_in_fp32", "gradients_in_fp32", "master_weights")
+_FORMATS = ("parameters_in_fp32", "gradients_in_fp32", "reduction_in_fp32", "master_weights")
 _WORTH = 0.995
 """Of the time; less than this half per cent is not worth a change."""
+_WORTH_TWO = 0.95
+"""Of the time of one change; a second one besides must save more than this twentieth."""
 _SMALLER = 0.95
 """Of the memory; where nothing makes a plan fit, what saves less than this twentieth does not help."""
 _TOO_SLOW = 2.0
 """Times the step; what only saves memory must not cost more."""
 _LEAST_STATES = "adam-8bit"
+_MOST_MICRO_BATCHES = 12
 
 Changes = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Improvement:
-    """One thing changed, with all else as it was."""
+    """One thing changed with all else as it was, or two where the plan does not fit."""
 
     changes: Mapping[str, Any]
-    """The field of the plan, or ``stack``, and its new value."""
+    """The fields of the plan, or ``stack``, and their new values; usually one."""
     before: Any
-    """What it was."""
+    """What the first of them was."""
     plan: Plan
     """Complete; replicas follow where degrees changed."""
     stack: str
@@ -48,7 +54,7 @@ class Improvement:
     time_ratio: float
     """Of the step over that of the scenario as it is."""
     memory_bytes: float
-    """Of the fullest stage."""
+    """Memory of the peak-memory stage [B]."""
     fits: bool
 
     @property
@@ -71,8 +77,10 @@ class Improvement:
 def improvements(scenario: Scenario, *, top: int = 5) -> tuple[Improvement, ...]:
     """Find what would help a scenario most if one thing of its plan or stack were changed, on the same devices.
 
-    Of a scenario that fits: what makes a step faster, the fastest first. Of one that does not: what makes it fit, the
-    fastest first, or else what needs least memory. Each field is listed once, with its best value.
+    Of a scenario that fits: what makes a step faster, the fastest first. Of one that does not: the change, or the pair
+    of changes, that makes it fit, the fastest first, or else what needs least memory. Each field, or pair of fields,
+    is listed once, with its best values; a pair only where it is notably faster than each of
+    its fields alone.
 
     Parameters
     ----------
@@ -91,13 +99,18 @@ def improvements(scenario: Scenario, *, top: int = 5) -> tuple[Improvement, ...]
     given = _Candidate({}, scenario.plan, scenario.stack)
     found = [each for group in _groups([given, *_candidates(scenario)]) for each in _priced(group, scenario)]
     now = next(each for each in found if not each.candidate.changes)
+    if not now.fits:
+        found += [each for group in _groups(_pairs(scenario)) for each in _priced(group, scenario)]
     helpful = sorted((each for each in found if _helps(each, now)), key=_order)
     if any(each.fits for each in helpful):
         helpful = [each for each in helpful if each.fits]
-    best: dict[str, _Priced] = {}
-    for each in helpful:
-        best.setdefault(next(iter(each.candidate.changes)), each)
-    return tuple(_told(each, now, scenario) for each in list(best.values())[:top])
+    best: dict[frozenset[str], _Priced] = {}
+    for each in sorted(helpful, key=lambda each: len(each.candidate.changes)):
+        fields = frozenset(each.candidate.changes)
+        alone = min((one.time for known, one in best.items() if known < fields), default=np.inf)
+        if each.time < _WORTH_TWO * alone:
+            best.setdefault(fields, each)
+    return tuple(_told(each, now, scenario) for each in sorted(best.values(), key=_order)[:top])
 
 
 @dataclass(frozen=True)
@@ -173,12 +186,14 @@ def _priced(candidates: list[_Candidate], scenario: Scenario) -> Iterator[_Price
     shape = (len(candidates),)
     time = np.broadcast_to(step_time(program, backend, broken_down=False).time, shape)
     memory = np.broadcast_to(peak_total(program), shape)
+    host = np.broadcast_to(host_bytes(program), shape)
     kept = np.ones(shape, dtype=bool)
     for rule in constraints(columns.plans, columns.models, columns.workloads, columns.stacks):
         kept &= rule.kept
-    for each, seconds, held, keep in zip(candidates, time, memory, kept, strict=True):
+    fits = (memory <= system.device.memory_capacity) & (host <= scenario.host_capacity)
+    for each, seconds, held, keep, fit in zip(candidates, time, memory, kept, fits, strict=True):
         if keep:
-            yield _Priced(each, float(seconds), float(held), bool(held <= system.device.memory_capacity))
+            yield _Priced(each, float(seconds), float(held), bool(fit))
 
 
 def _candidates(scenario: Scenario) -> Iterator[_Candidate]:
@@ -214,7 +229,7 @@ def _changes(scenario: Scenario) -> Iterator[Changes]:
     """Single changes of the plan, whether or not they keep the rules."""
     plan, axes = scenario.plan, scenario.stack.axes
     others: dict[str, Sequence[Any]] = {
-        "micro_batch": _around(plan.micro_batch, (1, 2, 4)),
+        "micro_batch": _micro_batches(scenario),
         "recompute": get_args(Recompute),
         "sharding": ("none", "zero1", "zero2", "zero3"),
         "precision": precisions_of(scenario.system.device),
@@ -231,6 +246,35 @@ def _changes(scenario: Scenario) -> Iterator[Changes]:
         for value in values:
             if value != getattr(plan, field):
                 yield {field: value}
+
+
+def _micro_batches(scenario: Scenario) -> list[int]:
+    """Micro-batches up to four times the plan's that divide a replica's sequences; a dozen where there are many."""
+    plan = scenario.plan
+    sequences = (scenario.workload.global_batch or 1) // (plan.dp or 1)
+    every = [each for each in divisors(sequences) if each <= 4 * (plan.micro_batch or 1)]
+    return every[:: -(-len(every) // _MOST_MICRO_BATCHES)] if every else []
+
+
+def _pairs(scenario: Scenario) -> list[_Candidate]:
+    """Pairs of changes that save memory."""
+    plan, stack = scenario.plan, scenario.stack
+    smaller = [each for each in _micro_batches(scenario) if each < (plan.micro_batch or 1)]
+    saving: dict[str, Sequence[Any]] = {
+        "micro_batch": smaller,
+        "recompute": [name for name in get_args(Recompute) if name != plan.recompute],
+        "sharding": [name for name in ("zero1", "zero2", "zero3") if name != plan.sharding],
+        "offload_optimizer": [] if plan.offload_optimizer else [True],
+        "optimizer": [_LEAST_STATES] if plan.optimizer == "adamw" else [],
+    }
+    found = []
+    for one, other in combinations(saving, 2):
+        for first, second in product(saving[one], saving[other]):
+            change = {one: first, other: second}
+            follow = dict.fromkeys(_followers(one, plan) + _followers(other, plan))
+            changed = plan.model_copy(update={**follow, **change}).with_defaults(stack).with_degrees(scenario.devices)
+            found.append(_Candidate(change, changed, stack))
+    return found
 
 
 def _around(number: int | None, factors: tuple[int, ...]) -> list[int]:

@@ -1,0 +1,150 @@
+"""What all devices hold together is what there is of it, whatever the plan; counted rank by rank in plain Python."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import simulator
+from simulator.formulas.pipeline import stage_layers
+from simulator.pricing.requests import Collective
+from simulator.step.memory import on_stage
+from simulator.work.once import on_stage as held_on
+from simulator.work.once import once_a_step
+from simulator.work.program import Program, program_of
+
+_STATES = 12.0
+"""Of a parameter under mixed precision with Adam: master copy and two moments [B]."""
+_MODEL = {"base": "mixtral-8x7b", "layers": 8, "experts": 8}
+
+
+def _program(plan: dict[str, Any], devices: int) -> Program:
+    given_plan = {"micro_batch": 1, "recompute": "none", "precision": "bf16", "sequence_parallel": False, **plan}
+    scenario = simulator.resolve(
+        _MODEL,
+        "superpod-h100",
+        devices=devices,
+        stack="megatron-lm",
+        plan=given_plan,
+        workload={"sequence_length": 1024, "global_batch": 512},
+    )
+    return program_of(scenario.columns())
+
+
+def _copies(dp: int, cp: int, ep: int, group: int, *, dp_inside: bool) -> int:
+    """Pieces of experts, each as large as a rank's, that all replicas store where neighbours of a group share them."""
+    ranks = product(range(cp), range(dp)) if dp_inside else ((c, d) for d, c in product(range(dp), range(cp)))
+    expert = [d % ep for _, d in ranks]
+    groups = [expert[at : at + group] for at in range(0, len(expert), group)]
+    return sum(len(set(each)) for each in groups)
+
+
+@pytest.mark.parametrize("ep", [1, 2, 8, 64])
+def test_optimizer_states_of_experts_exist_once(ep: int) -> None:
+    """Qwen3 30B-A3B on 128 H100 under ZeRO-1."""
+    answer = simulator.estimate(
+        "qwen3-30b-a3b",
+        "dgx-h100",
+        devices=128,
+        stack="megatron-lm",
+        plan={"sharding": "zero1", "ep": ep, "tp": 1, "pp": 1, "micro_batch": 1},
+        workload={"global_batch": 1024},
+    )
+    assert answer.memory_bytes["optimizer"] * 128 == pytest.approx(_STATES * answer.parameters, rel=1e-9)
+
+
+def test_141_billion_parameters_do_not_fit_eight_devices() -> None:
+    plan = {"ep": 8, "sharding": "zero3", "micro_batch": 1, "tp": 1, "pp": 1}
+    answer = simulator.estimate("mixtral-8x22b", "dgx-h100", devices=8, stack="megatron-lm", plan=plan)
+    assert not answer.fits
+    held = answer.memory_bytes["parameters"] + answer.memory_bytes["gradients"] + answer.memory_bytes["optimizer"]
+    assert held * 8 >= 16.0 * answer.parameters
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([1, 2]),
+    st.sampled_from([1, 2, 4]),
+    st.sampled_from([1, 2]),
+    st.sampled_from([1, 2, 4, 8]),
+    st.sampled_from([1, 2, 4, 8]),
+    st.sampled_from(["none", "zero1", "zero2", "zero3", "hybrid"]),
+    st.booleans(),
+)
+def test_states_are_those_of_the_copies_that_exist(
+    tp: int, pp: int, cp: int, dp: int, ep: int, sharding: str, dp_inside: bool
+) -> None:
+    ep = min(ep, dp)
+    plan: dict[str, Any] = {"tp": tp, "pp": pp, "cp": cp, "dp": dp, "ep": ep, "sharding": sharding}
+    plan["placement"] = "tp-dp-cp-pp" if dp_inside else "tp-cp-dp-pp"
+    replicas = dp * cp
+    group = replicas
+    if sharding == "hybrid":
+        group = plan["sharding_group"] = max(replicas // 2, 1)
+    program = _program(plan, tp * pp * cp * dp)
+    shares = {"none": "", "zero1": "o", "zero2": "og", "zero3": "ogp", "hybrid": "ogp"}[sharding]
+    stages = [on_stage(program, float(stage)) for stage in range(pp)]
+    dense = program.layers.parameters + program.embedding.tally.parameters + program.head.tally.parameters
+    experts = program.layers.expert_parameters
+    plans = program.scenarios.plans
+    for name, letter, size in (
+        ("optimizer", "o", _STATES),
+        ("gradients", "g", float(plans.gradient_bytes)),
+        ("parameters", "p", float(plans.parameter_bytes)),
+    ):
+        if name == "gradients" and float(program.scenarios.stacks.keeps_16_bit_gradients):
+            continue
+        among = group if letter in shares else 1
+        expected = (
+            size
+            * tp
+            * (float(dense) * replicas / among + float(experts) * _copies(dp, cp, ep, among, dp_inside=dp_inside))
+        )
+        together = sum(float(np.asarray(getattr(stage, name))) for stage in stages) * tp * replicas
+        assert together == pytest.approx(expected, rel=1e-9), name
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from([1, 2]), st.sampled_from([2, 4, 8]), st.sampled_from([1, 2, 4, 8]), st.sampled_from([1, 2]))
+def test_gradients_of_experts_travel_among_those_that_hold_them(cp: int, dp: int, ep: int, tp: int) -> None:
+    """Under ZeRO-1 they are scattered over the copies of an expert, and what was updated is gathered there."""
+    ep = min(ep, dp)
+    program = _program({"tp": tp, "cp": cp, "dp": dp, "ep": ep, "sharding": "zero1"}, tp * cp * dp)
+    tasks = once_a_step(program, held_on(program, first=1.0, last=1.0))
+    sent = [task for task in tasks if isinstance(task.request, Collective) and task.name.endswith("of experts")]
+    sent = [task for task in sent if float(np.asarray(task.count)) > 0.0]
+    copies = dp * cp // ep
+    assert {(task.request.kind, float(np.asarray(task.request.degree))) for task in sent} == (  # type: ignore[union-attr]
+        {("reduce_scatter", copies), ("all_gather", copies)} if copies > 1 else set()
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 200), st.integers(1, 64))
+def test_stages_hold_the_layers_of_the_model(layers: int, stages: int) -> None:
+    stages = min(stages, layers)
+    held = stage_layers(float(layers), float(stages), stage=np.arange(float(stages)))
+    assert float(np.sum(held)) == pytest.approx(layers)
+    assert float(np.min(held)) >= 0.0
+
+
+@pytest.mark.parametrize(
+    ("model", "system", "plan", "layers"),
+    [
+        ("gpt3-175b", "superpod-a100", {"tp": 8, "pp": 40}, 96),
+        ("bert-large", "dgx-a100-640gb", {"tp": 1, "pp": 16}, 24),
+        ("gpt3-175b", "superpod-a100", {"tp": 8, "pp": 8, "first_stage_layers": 10, "last_stage_layers": 8}, 96),
+    ],
+)
+def test_no_layer_is_there_twice(model: str, system: str, plan: dict[str, Any], layers: int) -> None:
+    devices = plan["tp"] * plan["pp"]
+    found = simulator.stages(simulator.resolve(model, system, devices=devices, plan={"micro_batch": 1, **plan}))
+    assert sum(stage.layers for stage in found) == layers
+    if "first_stage_layers" in plan:
+        assert (found[0].layers, found[-1].layers) == (10.0, 8.0)
+        assert sorted({stage.layers for stage in found[1:-1]}) == [13.0]
