@@ -85,7 +85,7 @@ class Roofline:
 
 
 def roofline(scenario: Scenario) -> Roofline:
-    """TaskPlace the operators of a scenario under the roofline of its device; collectives have no place there.
+    """Place the operators of a scenario under the roofline of its device; collectives have no place there.
 
     Parameters
     ----------

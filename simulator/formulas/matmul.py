@@ -163,6 +163,11 @@ def gemm_time(
     return launch + _sustain(best ** (1.0 / _SOFTNESS), sustained)
 
 
+def _softly_longer(compute: Num, memory: Num) -> Num:
+    """The longer of two times that overlap [s], and somewhat more where they are alike."""
+    return (compute**_SOFTNESS + memory**_SOFTNESS) ** (1.0 / _SOFTNESS)
+
+
 def _sustain(burst: Num, sustained: Num) -> Num:
     """Lengthen a time that was found at burst clocks [s] to sustained clocks, in between on a logarithmic scale."""
     share = np.clip(np.log10(np.maximum(burst, 1e-12) / _BURST), 0.0, 1.0)
@@ -237,7 +242,7 @@ def systolic_gemm_time(
     padded_k = _SYSTOLIC * np.ceil(np.asarray(k) / _SYSTOLIC)
     compute = 2.0 * batch * padded_m * padded_n * padded_k / (peak * efficiency)
     memory = gemm_traffic(m, n, k=k, batch=batch, element_bytes=element_bytes) / (bandwidth * bandwidth_efficiency)
-    return launch + (compute**_SOFTNESS + memory**_SOFTNESS) ** (1.0 / _SOFTNESS)
+    return launch + _softly_longer(compute, memory)
 
 
 def vector_gemm_time(
@@ -321,4 +326,4 @@ def vector_gemm_time(
     with_edges = m * n + small_tile * (m + n)
     compute = 2.0 * batch * (k + fill) * with_edges / (peak * efficiency)
     memory = gemm_traffic(m, n, k=k, batch=batch, element_bytes=element_bytes) / (bandwidth * bandwidth_efficiency)
-    return launch + _sustain((compute**_SOFTNESS + memory**_SOFTNESS) ** (1.0 / _SOFTNESS), sustained)
+    return launch + _sustain(_softly_longer(compute, memory), sustained)

@@ -367,7 +367,7 @@ def _products_of(shapes: Sequence[Sequence[float]], precision: Precision) -> Pro
 
 
 def _attentions_of(shapes: Sequence[Sequence[float]], precision: Precision) -> Attentions:
-    """FusedAttention of the sizes that a profile keeps, without times."""
+    """Fused attention of the sizes that a profile keeps, without times."""
     sizes = np.asarray(shapes, dtype=np.float64).reshape(len(shapes), len(ATTENTION_SIZES))
     columns = dict(zip(ATTENTION_SIZES, sizes.T, strict=True))
     ones, dtype, kernel = np.ones(len(sizes)), np.full(len(sizes), precision), np.full(len(sizes), "kept")

@@ -8,6 +8,7 @@ by row.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
@@ -90,30 +91,22 @@ class ExpertFeedForward(DenseFeedForward):
 class BlockForm(Part):
     """How attention and feed-forward layer are joined."""
 
-    @property
-    def shares_input(self) -> bool:
-        """Whether both read one input and their outputs are added up before they are exchanged."""
-        raise NotImplementedError
+    shares_input: ClassVar[bool]
+    """Whether both read one input and their outputs are added up before they are exchanged."""
 
 
 @dataclass(frozen=True)
 class SerialBlock(BlockForm):
     """The feed-forward layer reads what attention has added to."""
 
-    @property
-    def shares_input(self) -> bool:
-        """No."""
-        return False
+    shares_input: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
 class ParallelBlock(BlockForm):
     """Both read the same input."""
 
-    @property
-    def shares_input(self) -> bool:
-        """Yes."""
-        return True
+    shares_input: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)

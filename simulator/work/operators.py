@@ -200,7 +200,7 @@ def stream(
 def fused_attention(
     name: str, forward: FusedAttention, backward: FusedAttention, *, used: Num, efficiency: Num, kept: Holding
 ) -> Operator:
-    """FusedAttention in one kernel, where a stack fuses it: `used` is 1 or 0."""
+    """Attention in one kernel, where a stack fuses it: `used` is 1 or 0."""
     return Operator(
         name=name,
         part="attention",

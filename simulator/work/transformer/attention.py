@@ -17,7 +17,7 @@ from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts
 
 @dataclass(frozen=True)
 class Heads:
-    """FusedAttention heads of one rank and the widths they make."""
+    """Attention heads of one rank and the widths they make."""
 
     query: Num
     key_value: Num

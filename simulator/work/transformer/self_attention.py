@@ -1,4 +1,4 @@
-"""FusedAttention of tokens to each other: multi-head, grouped-query or multi-query, and Transformer-XL's."""
+"""Attention of tokens to each other: multi-head, grouped-query or multi-query, and Transformer-XL's."""
 
 from __future__ import annotations
 
