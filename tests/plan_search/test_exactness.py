@@ -29,6 +29,7 @@ _SETTINGS = [
 ]
 _PLANS = 200
 _ALONE = 8
+_WINNERS = 40
 
 
 def _sample(scenario: Scenario, generator: np.random.Generator) -> tuple[list[Plan], list[float], list[float]]:
@@ -90,3 +91,15 @@ def test_pieces_make_up_their_grid(most: int) -> None:
         assert all(piece.size <= max(most, beside) for piece in pieces)
         pairs = [pair for piece in pieces for pair in product(piece.splits, piece.placements)]
         assert sorted(pairs) == sorted(product(grid.splits, grid.placements))
+
+
+@pytest.mark.parametrize(("model", "system", "devices"), _SETTINGS, ids=[model for model, *_ in _SETTINGS])
+def test_winners_of_a_search_get_the_same_alone(model: str, system: str, devices: int) -> None:
+    best = simulator.search(model, system, devices=devices, top=_WINNERS).best
+    assert len(best) == _WINNERS
+    for winner in best:
+        alone = simulator.estimate(model, system, devices=devices, plan=winner.plan)
+        assert alone.fits
+        assert alone.step_time_s == pytest.approx(winner.step_time_s, rel=1e-12)
+        assert alone.memory_bytes == winner.memory_bytes
+        assert alone.run.cost_usd == winner.run.cost_usd
