@@ -19,11 +19,17 @@ from simulator.work.transformer.tokens import Scenarios, Tokens
 def expert_feed_forward(
     part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, tokens: Tokens
 ) -> list[Operator]:
-    """The experts of this rank with the tokens sent to them, evenly used, and those that every token meets."""
+    """The experts of this rank with the tokens sent to them, evenly used, and those that every token meets.
+
+    Experts keep what they read in full: tensor-parallel ranks gather the tokens before they deal them out to experts,
+    and nobody gathers them again (Megatron core, `dispatch_postprocess` of `MoEAlltoAllTokenDispatcher` in
+    `megatron/core/transformer/moe/token_dispatcher.py`; grouped products in `extensions/transformer_engine.py` leave
+    communication to it).
+    """
     plans = scenarios.plans
     local = part.experts / plans.ep
     permuted = tokens.shared * part.experts_per_token * layers.hidden_size * plans.element_bytes
-    inputs = permuted / plans.element_bytes * plans.product_bytes
+    inputs = tokens.all * part.experts_per_token * layers.hidden_size * plans.product_bytes
     rows = tokens.all * (part.experts_per_token / local)
     operators = [
         _router(part, layers, scenarios, tokens),
