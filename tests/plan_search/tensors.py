@@ -229,9 +229,9 @@ def _experts(of: Setting) -> Iterator[Kept]:
     """Routed tokens before and after the experts, each sent to several, and what the experts keep between."""
     model, width, element, chosen = of.model, of.model.hidden_size, of.element, of.model.experts_per_token
     assert not model.shared_experts
-    yield Kept("input of router", of.read * width, element)
-    yield Kept("shares of experts", of.tokens * model.experts, _FULL)
-    yield Kept("weights of the chosen", of.tokens * chosen, element)
+    yield Kept("input of router", of.shared * width, element)
+    yield Kept("shares of experts", of.shared * model.experts, _FULL)
+    yield Kept("weights of the chosen", of.shared * chosen, element)
     yield Kept("tokens at the experts", of.tokens * chosen * width, element)
     form = model.expert_feed_forward or model.feed_forward
     inner = (model.expert_feed_forward_size or model.feed_forward_size) / of.tp

@@ -285,9 +285,9 @@ def test_experts_take_the_tokens_that_were_sent_to_them() -> None:
     )
     layer, sent = found.groups[0], 30 * 2 * 48 * 2
     router = named(layer, "router")
-    assert sizes(router) == (60, 8, 48, 1, 1)
-    assert owned(router) == (8 * 48, 0)
-    assert saved(router) == SHARED + 60 * (8 * 4 + 2 * 2)
+    assert sizes(router) == (30, 8, 48, 1, 1)  # each of the two that share tokens routes its own
+    assert owned(router) == (8 * 48, 8 * 48)
+    assert saved(router) == SHARED + 30 * (8 * 4 + 2 * 2)
     dispatch = named(layer, "dispatch and combination of tokens")
     assert (moved(dispatch), launches(dispatch), saved(dispatch)) == ((4 * sent, 4 * sent), (4, 4), sent)
     across = named(layer, "all-to-all of experts")
