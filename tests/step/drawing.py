@@ -30,11 +30,14 @@ _MOST_DEVICES = 10
 
 
 @st.composite
-def scenarios(draw: st.DrawFn) -> Scenario:
-    """A scenario with nothing left open; the sizes of its model and the overlap of its stack are drawn too."""
+def scenarios(draw: st.DrawFn, most: int = _MOST_DEVICES) -> Scenario:
+    """A scenario with nothing left open; the sizes of its model and the overlap of its stack are drawn too.
+
+    It has no more than two to the power of `most` devices.
+    """
     system = catalogue.load_system(draw(st.sampled_from(_SYSTEMS)))
     model, stack = draw(_models()), draw(_stacks(system.device.kind))
-    devices = min(2 ** draw(st.integers(0, _MOST_DEVICES)), system.most_devices)
+    devices = min(2 ** draw(st.integers(0, most)), system.most_devices)
     lengths = [length for length in _LENGTHS if model.positions != "learned" or length <= model.position_rows]
     length = draw(st.sampled_from(lengths or [model.position_rows]))
     plan = draw(_plans(model, system, devices, length))
