@@ -374,7 +374,8 @@ def _once(program: Program, backend: Backend, stages: _Pipeline) -> dict[str, Nu
         if not _in_line(task):
             time = np.maximum(seconds, launch * task.kernels) if task.resource is Resource.DEVICE else seconds
             parts[task.part] = parts.get(task.part, 0.0) + time
-    waits, before = np.float64(0.0), stages.slowest(0.0)
+    waits: Num = 0.0
+    before = stages.slowest(0.0)
     for line in _lines(timed):
         waits = waits + line.shown(by_phase[line.behind])
         held_up = stages.slowest(waits)

@@ -81,7 +81,7 @@ def _stacks(draw: st.DrawFn, platform: str) -> Stack:
 @st.composite
 def _plans(draw: st.DrawFn, model: Model, system: System, devices: int, length: int) -> dict[str, Any]:
     """A plan of all axes, its degrees out of the divisors that the model leaves."""
-    left, plan = devices, {}
+    left, plan = devices, dict[str, Any]()
     for axis in draw(st.permutations(["tp", "pp", "cp"])):
         fitting = [degree for degree in divisors(left) if _fits(axis, degree, model, length)]
         plan[axis] = draw(st.sampled_from([1, *fitting]))

@@ -63,8 +63,8 @@ def _pairs(one: Program, other: Program) -> list[tuple[Operator, Operator]]:
 def _flops(operator: Operator) -> float:
     """Arithmetic of both passes, and what fused attention repeats left out."""
     calls = (*operator.forward, *operator.backward)
-    computed = (call for call in calls if hasattr(call.request, "flops"))
-    return sum(plain(call.count * (call.request.flops - call.request.recomputed_flops)) for call in computed)  # type: ignore[union-attr]
+    computed: list[Any] = [call for call in calls if hasattr(call.request, "flops")]
+    return sum(plain(call.count * (call.request.flops - call.request.recomputed_flops)) for call in computed)
 
 
 def _done_twice(operator: Operator, scenario: Scenario) -> float:
@@ -119,8 +119,8 @@ def test_recomputation_repeats_the_forward_pass_of_the_layers(scenario: Scenario
 def _forward(block: Block, *, only_scores: bool = False) -> float:
     """Arithmetic of the forward pass of all layers of a group; of the scores alone, that of unfused attention."""
     tasks = [task for task in block.tasks if task.phase is Phase.FORWARD and hasattr(task.request, "flops")]
-    wanted = [task for task in tasks if not only_scores or task.name in ("scores", "context")]
-    return sum(plain(block.number * task.count * task.request.flops) for task in wanted)  # type: ignore[union-attr]
+    wanted: list[Any] = [task for task in tasks if not only_scores or task.name in ("scores", "context")]
+    return sum(plain(block.number * task.count * task.request.flops) for task in wanted)
 
 
 @_MANY

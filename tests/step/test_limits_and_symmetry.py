@@ -44,7 +44,7 @@ def _parts(scenario: Scenario, backend: Any = None) -> dict[str, float]:
     return {name: plain(value) for name, value in _evaluated(scenario, backend).step.parts.items()}
 
 
-def _with_links(scenario: Scenario, **figures: float) -> AnalyticBackend:
+def _with_links(scenario: Scenario, **figures: Any) -> AnalyticBackend:
     """The backend with figures of all links changed."""
     backend = scenario.backend()
     assert isinstance(backend, AnalyticBackend)
@@ -79,7 +79,13 @@ def _exchanges(program: Program, least: float = 2.0) -> list[Task]:
     of_blocks = [task for block in program.blocks for task in block.tasks]
     tasks = [*of_blocks, *each_micro_batch(program), *once_a_step(program, on_fullest(program))]
     sent = [task for task in tasks if isinstance(task.request, Collective | Send)]
-    return [task for task in sent if np.any(np.asarray(task.count) * (np.asarray(task.request.degree) >= least) > 0.0)]
+    return [task for task in sent if np.any(np.asarray(task.count) * (_degree(task) >= least) > 0.0)]
+
+
+def _degree(task: Task) -> Any:
+    """Ranks of an exchange."""
+    assert isinstance(task.request, Collective | Send)
+    return np.asarray(task.request.degree)
 
 
 # Limits
@@ -90,7 +96,8 @@ def _exchanges(program: Program, least: float = 2.0) -> list[Task]:
 def test_links_without_end_take_no_more_than_their_latency(scenario: Scenario) -> None:
     endless = _with_links(scenario, bandwidth=1e300, ramp=0.0)
     for task in _exchanges(_evaluated(scenario).program):
-        larger = replace(task.request, message_bytes=1e3 * task.request.message_bytes)  # type: ignore[type-var,union-attr]
+        request: Any = task.request
+        larger = replace(request, message_bytes=1e3 * request.message_bytes)
         assert plain(endless.time(larger)) == plain(endless.time(task.request))
         assert plain(endless.time(task.request)) <= plain(scenario.backend().time(task.request))
     ideal = _with_links(scenario, bandwidth=1e300, ramp=0.0, latency=0.0, latency_per_rank=0.0)

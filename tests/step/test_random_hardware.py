@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
@@ -30,7 +31,7 @@ def _of_device(backend: AnalyticBackend, factor: float, *fields: str) -> Analyti
 
 def _of_links(backend: AnalyticBackend, factor: float, levels: tuple[int, ...], *fields: str) -> AnalyticBackend:
     """A backend with figures of some levels of its wiring multiplied."""
-    better = tuple(
+    better: Any = tuple(
         replace(level, **{field: getattr(level, field) * factor for field in fields}) if index in levels else level
         for index, level in enumerate(backend.wires.levels)
     )
