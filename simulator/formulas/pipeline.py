@@ -74,8 +74,8 @@ def end_layers(layers: Num, stages: Num) -> Num:
 def stage_layers(layers: Num, stages: Num, *, stage: Num, first: Num = 0.0, last: Num = 0.0) -> Num:
     """Layers of a stage; over all stages they are the model's.
 
-    The ends have what is given, or `end_layers`; the others share what is left, the first of them with one layer more
-    where it does not divide.
+    The ends have what is given, or `end_layers`; where one of them is given, the other has an even share of what is
+    left. The stages inside share the rest, the first of them with one layer more where it does not divide.
 
     Parameters
     ----------
@@ -86,9 +86,9 @@ def stage_layers(layers: Num, stages: Num, *, stage: Num, first: Num = 0.0, last
     stage
         Index of the stage, from 0 [1].
     first
-        Layers of the first stage; 0 for `end_layers` [1].
+        Layers of the first stage; 0 where they are not given [1].
     last
-        Layers of the last stage; 0 for `end_layers` [1].
+        Layers of the last stage; 0 where they are not given [1].
 
     Returns
     -------
@@ -107,10 +107,15 @@ def stage_layers(layers: Num, stages: Num, *, stage: Num, first: Num = 0.0, last
     >>> layers = [float(stage_layers(96, 40, stage=i)) for i in range(40)]
     >>> sum(layers), layers[:2], layers[-2:]
     (96.0, [2.0, 3.0], [2.0, 2.0])
+    >>> [float(stage_layers(96, 4, stage=i, first=12)) for i in range(4)]
+    [12.0, 28.0, 28.0, 28.0]
     """
     even, number = end_layers(layers, stages), np.asarray(stages)
-    at_first = np.where(np.asarray(first) > 0.0, first, even)
-    at_last = np.where(np.asarray(last) > 0.0, last, even)
+    has_first, has_last = np.asarray(first) > 0.0, np.asarray(last) > 0.0
+    # One of the two is 0 where the other alone is given.
+    rest = np.floor((layers - np.asarray(first) - last) / np.maximum(number - 1.0, 1.0))
+    at_first = np.where(has_first, first, np.where(has_last, rest, even))
+    at_last = np.where(has_last, last, np.where(has_first, rest, even))
     left, others = layers - at_first - at_last, np.maximum(number - 2.0, 1.0)
     fewer = np.floor(left / others)
     inside = fewer + np.where(np.asarray(stage) <= left - others * fewer, 1.0, 0.0)

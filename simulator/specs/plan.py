@@ -255,6 +255,7 @@ _FIELDS = {
     "kv-heads": ("plan.tp", "devices"),
     "layers": ("plan.pp", "devices"),
     "end-layers": ("plan.first_stage_layers", "plan.last_stage_layers", "plan.pp"),
+    "both-ends": ("plan.first_stage_layers", "plan.last_stage_layers", "plan.pp"),
     "chunks": ("plan.virtual_stages", "plan.pp"),
     "virtual": ("plan.virtual_stages",),
     "sequence": ("plan.cp", "workload.sequence_length"),

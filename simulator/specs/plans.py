@@ -196,11 +196,18 @@ def rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: S
     chunks = pp * plans.virtual_stages  # embedding and head may be counted as a layer each
     yield Constraint("layers", pp <= count, "pp={pp} exceeds {layers} layers")
     first, last = np.asarray(plans.first_stage_layers), np.asarray(plans.last_stage_layers)
+    others = pp - (first > 0.0) - (last > 0.0)
     yield Constraint(
         "end-layers",
-        (first + last == 0.0) | ((pp > 1) & (first + last + np.maximum(pp - 2.0, 0.0) <= count)),
+        (first + last == 0.0) | ((pp > 1) & (first + last + others <= count)),
         "first_stage_layers={first_stage_layers} and last_stage_layers={last_stage_layers} leave too few of {layers} "
         "layers to pp={pp} stages",
+    )
+    yield Constraint(
+        "both-ends",
+        (first == 0.0) | (last == 0.0) | (pp != 2.0) | (first + last == count),
+        "first_stage_layers={first_stage_layers} and last_stage_layers={last_stage_layers} of pp={pp} stages are not "
+        "the model's {layers} layers; leave one of them open",
     )
     yield Constraint(
         "chunks",

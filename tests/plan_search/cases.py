@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import simulator
 from simulator.plan_search import conditions
 from simulator.plan_search.pricing import step_times, weigh
 from simulator.plan_search.searching import setting_of, space_of
@@ -35,6 +36,18 @@ _SMALL: dict[str, tuple[dict[str, Any], str, int, dict[str, Any]]] = {
     "tpu": ({"base": "bert-large", "layers": 4}, "tpu-v4-pod", 8, {"sequence_length": 512, "global_batch": 4}),
 }
 SMALL = tuple(_SMALL)
+WINNERS = (
+    ("gpt3-175b", "superpod-a100", 256),
+    ("palm-540b", "palm-2pod", 768),
+    ("llama-3.1-8b", "dgx-h100", 16),
+    ("bert-large", "dgx-1-v100", 8),
+    ("mixtral-8x7b", "dgx-h100", 32),
+    ("mixtral-8x22b", "dgx-h100", 64),
+    ("qwen3-30b-a3b", "dgx-h100", 32),
+    ("gpt-oss-120b", "dgx-h100", 32),
+)
+"""Searches over dense models and models of experts."""
+_LISTED = 60
 
 
 @cache
@@ -95,6 +108,12 @@ def _parts(scenario: Scenario, looked_at: Space, setting: Any) -> Iterator[Listi
         ]
         plans = [grid.plan(int(i), scenario.plan).with_degrees(scenario.devices) for i in kept]
         yield Listing(plans, *columns)
+
+
+@cache
+def search_of(model: str, system: str, devices: int) -> simulator.Search:
+    """The best plans of a search, and the fastest for each sharding and recomputation."""
+    return simulator.search(model, system, devices=devices, top=_LISTED, by="sharding,recompute")
 
 
 @cache

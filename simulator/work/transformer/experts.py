@@ -10,7 +10,7 @@ from simulator.pricing.requests import StreamKind
 from simulator.specs.parts import ExpertFeedForward, Layers
 from simulator.work.hiding import Hiding
 from simulator.work.operators import Holding, Operator, exchange, product, stream
-from simulator.work.transformer.feed_forward import kept_input, two_products
+from simulator.work.transformer.feed_forward import two_products
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens
 
@@ -19,11 +19,17 @@ from simulator.work.transformer.tokens import Scenarios, Tokens
 def expert_feed_forward(
     part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, tokens: Tokens
 ) -> list[Operator]:
-    """The experts of this rank with the tokens sent to them, evenly used, and those that every token meets."""
+    """The experts of this rank with the tokens sent to them, evenly used, and those that every token meets.
+
+    Experts keep what they read in full: tensor-parallel ranks gather the tokens before they deal them out to experts,
+    and nobody gathers them again (Megatron core, `dispatch_postprocess` of `MoEAlltoAllTokenDispatcher` in
+    `megatron/core/transformer/moe/token_dispatcher.py`; grouped products in `extensions/transformer_engine.py` leave
+    communication to it).
+    """
     plans = scenarios.plans
     local = part.experts / plans.ep
     permuted = tokens.shared * part.experts_per_token * layers.hidden_size * plans.element_bytes
-    inputs = permuted / plans.element_bytes * plans.product_bytes
+    inputs = tokens.all * part.experts_per_token * layers.hidden_size * plans.product_bytes
     rows = tokens.all * (part.experts_per_token / local)
     operators = [
         _router(part, layers, scenarios, tokens),
@@ -38,21 +44,19 @@ def expert_feed_forward(
 
 
 def _router(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, tokens: Tokens) -> Operator:
-    """The product that chooses experts."""
-    element = scenarios.plans.element_bytes
-    chosen = activations.routing(tokens.all, part.experts, chosen=part.experts_per_token, element_bytes=element)
+    """The product that chooses experts; ranks that share tokens choose for their own (Megatron core, `Router`)."""
+    element, weights = scenarios.plans.element_bytes, parameters.linear(layers.hidden_size, part.experts)
+    kept = activations.tensor(tokens.shared, layers.hidden_size, element_bytes=scenarios.plans.product_bytes)
+    chosen = activations.routing(tokens.shared, part.experts, chosen=part.experts_per_token, element_bytes=element)
     return product(
         "router",
         "feed_forward",
-        m=tokens.all,
+        m=tokens.shared,
         k=layers.hidden_size,
         n=part.experts,
         element_bytes=element,
         wide=True,
-        kept=Holding(
-            saved=kept_input(layers, scenarios, tokens) + chosen,
-            parameters=parameters.linear(layers.hidden_size, part.experts),
-        ),
+        kept=Holding(saved=kept + chosen, parameters=weights, partial_parameters=weights),
     )
 
 
