@@ -6,8 +6,6 @@ Transformer Models", arXiv 2205.05198, section 4, plus the statistics of the nor
 
 from __future__ import annotations
 
-import numpy as np
-
 from simulator.formulas.typing import Num
 
 STATISTIC_BYTES = 4.0
@@ -240,100 +238,6 @@ def routing(tokens: Num, experts: Num, *, chosen: Num, element_bytes: Num) -> Nu
     1064960.0
     """
     return tokens * (STATISTIC_BYTES * experts + chosen * element_bytes)
-
-
-def busiest_rank(imbalance: Num, experts: Num, *, ranks: Num) -> Num:
-    """Tokens of the busiest of the ranks that share experts, over the mean of all ranks.
-
-    Loads of E experts are taken for gamma variables, whose cube roots are nearly normal; so are sums of L = E / n of
-    them. With z(m) the expected largest of m normal variables, the busiest expert tells the spread of the loads, and
-    that the busiest rank ::
-
-        b       = (1 - u^2 + z(E) u)^3
-        spread  = (1 - u^2 / L + z(n) u / sqrt(L))^3
-        hosted  = 1 + (b - 1) (E - L) / ((E - 1) L)
-        busiest = min(max(spread, hosted), b, n)
-
-    where the rank of the busiest expert has at least that one and mean others.
-
-    Parameters
-    ----------
-    imbalance
-        Tokens of the busiest expert over the mean of all experts b, from 1 [1].
-    experts
-        Experts that a router can send a token to E [1].
-    ranks
-        Ranks that share them n [1].
-
-    Returns
-    -------
-    Num
-        From 1 on one rank to `imbalance` on as many ranks as experts [1]; broadcast shape of the arguments.
-
-    Notes
-    -----
-    Experts are dealt out regardless of their load. Never falls with `imbalance`. Where loads follow a power law, drawn
-    with exponent 1.2 as for public tables of measured layers, it is within 15 % of the mean of many drawings.
-
-    References
-    ----------
-    Wilson and Hilferty, The Distribution of Chi-Square, PNAS 17, 1931, for the cube roots; Blom, Statistical Estimates
-    and Transformed Beta-Variables, 1958, for the largest of several. The imbalance is MaxVio + 1 of Wang et al.,
-    Auxiliary-Loss-Free Load Balancing, arXiv 2408.15664, section 2.
-
-    Examples
-    --------
-    128 experts of which the busiest takes half as many tokens again as the mean.
-
-    >>> [round(float(busiest_rank(1.5, 128, ranks=ranks)), 2) for ranks in (1, 8, 32, 128)]
-    [1.0, 1.06, 1.19, 1.5]
-    """
-    total = np.maximum(np.asarray(experts), 2.0)
-    local, over = total / np.minimum(ranks, total), np.maximum(np.asarray(imbalance) - 1.0, 0.0)
-    most, mine = _largest_of(total), _largest_of(ranks)
-    root = np.sqrt(np.maximum(most**2 - 4.0 * (np.cbrt(1.0 + over) - 1.0), 0.0))
-    spread = np.minimum((most - root) / (2.0 * np.sqrt(local)), mine / 2.0)
-    summed = (1.0 - spread**2 + mine * spread) ** 3
-    hosted = 1.0 + over * (total - local) / ((total - 1.0) * local)
-    return np.minimum(np.maximum(summed, hosted), np.minimum(1.0 + over, ranks))
-
-
-def _largest_of(count: Num) -> Num:
-    """Expected largest of so many standard normal variables [1]; 0 for one.
-
-    Blom's quantile 1 - 0.625 / (n + 0.25) by the rational form 26.2.23 of Abramowitz and Stegun.
-    """
-    root = np.sqrt(-2.0 * np.log(0.625 / (np.asarray(count) + 0.25)))
-    above = 2.515517 + root * (0.802853 + root * 0.010328)
-    below = 1.0 + root * (1.432788 + root * (0.189269 + root * 0.001308))
-    return np.where(np.asarray(count) > 1.0, root - above / below, 0.0)
-
-
-def padded_rows(rows: Num, multiple: Num) -> Num:
-    """Rows of an expert whose tokens are filled up to a multiple: ``rows + (multiple - 1) / 2`` in the mean.
-
-    Parameters
-    ----------
-    rows
-        Tokens that the expert was sent in the mean [token].
-    multiple
-        Multiple that they are filled up to [token].
-
-    Returns
-    -------
-    Num
-        Rows that are multiplied [token].
-
-    References
-    ----------
-    NVIDIA Transformer Engine 2.x, `Fp8Padding`: rows of each expert are a multiple of 16, of 32 under MXFP8.
-
-    Examples
-    --------
-    >>> padded_rows(512.0, 16), padded_rows(512.0, 1)
-    (519.5, 512.0)
-    """
-    return rows + (multiple - 1.0) / 2.0
 
 
 def cross_entropy(tokens: Num, classes: Num) -> Num:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.formulas import activations, parameters
+from simulator.formulas import activations, flops, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
 from simulator.specs.parts import ExpertFeedForward, Layers
@@ -73,12 +73,12 @@ def _routed(part: ExpertFeedForward, scenarios: Scenarios, tokens: Tokens) -> _R
     factor = np.where(np.asarray(work.capacity_factor) < 0.0, stacks.capacity_factor, work.capacity_factor)
     limited = factor > 0.0
     filled = np.where(limited, factor, 1.0)
-    busiest = activations.busiest_rank(work.expert_imbalance, part.experts, ranks=plans.ep)
+    busiest = flops.busiest_rank(work.expert_imbalance, part.experts, ranks=plans.ep)
     load = np.where(limited, factor, busiest)
     mean = tokens.all * (part.experts_per_token / local)
     narrow = np.asarray(plans.product_bytes) < plans.element_bytes
     aligned = np.where(narrow, stacks.narrow_expert_padding, stacks.expert_padding)
-    rows = activations.padded_rows(mean * load, aligned)
+    rows = flops.padded_rows(mean * load, aligned)
     return _Routed(local, rows, np.minimum(mean / rows, 1.0), filled, load, aligned)
 
 
