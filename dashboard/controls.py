@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import session
-from dashboard.choices.scenario import BEST, blamed, fields, offered
+from dashboard.choices.scenario import BEST, applies, blamed, fields, offered
 from dashboard.choices.scenario import field as scenario_field
 from dashboard.choices.state import Choices, Field, Value
 from dashboard.choices.uploaded import NOTE, is_uploaded
@@ -40,7 +40,12 @@ _SECTIONS: dict[str, tuple[str, _Rows]] = {
     ),
     "run": (
         "Length of the run and data",
-        (("tokens", "steps"), ("effective_tokens", "predictions"), ("target_length", "objective")),
+        (
+            ("tokens", "steps"),
+            ("effective_tokens", "predictions"),
+            ("target_length", "objective"),
+            ("expert_imbalance", "capacity_factor"),
+        ),
     ),
     "money": (
         "Price and electricity",
@@ -173,7 +178,8 @@ def scenario_controls(choices: Choices, said: Said, *, without: Collection[str] 
             if name not in without:
                 control(scenario_field(name), choices, said)
         for name, (title, rows) in _SECTIONS.items():
-            known = [[scenario_field(each) for each in row if each not in without] for row in rows]
+            listed = [[scenario_field(each) for each in row if each not in without] for row in rows]
+            known = [[each for each in row if applies(each, choices)] for row in listed]
             if any(known):
                 _section(f"section.{said.scope.prefix}{name}", title, known, choices, said)
 

@@ -65,6 +65,8 @@ def _workload() -> tuple[Field, ...]:
         Field("target_length", "Target length", "whole", group=group),
         Field("effective_tokens", "Effective tokens", "amount", group=group, example="90.5"),
         Field("predictions", "Predictions", "whole", group=group),
+        Field("expert_imbalance", "Expert imbalance", "amount", group=group, example="1.5"),
+        Field("capacity_factor", "Capacity factor", "amount", group=group, example="1.25"),
     )
 
 
@@ -130,6 +132,20 @@ def offered(each: Field, choices: Choices, held: Iterable[str] = ()) -> Field:
         options = options if value is None or value in options else (*options, str(value))
     labels = tuple(map(title_of, options))
     return replace(each, options=options, labels=labels, example=each.example if options else "none for this device")
+
+
+_OF_EXPERTS = ("expert_imbalance", "capacity_factor")
+"""Fields that only mixtures of experts have."""
+
+
+def applies(each: Field, choices: Choices) -> bool:
+    """Whether a field means something for the chosen model, or has a value that can be taken away."""
+    if each.name not in _OF_EXPERTS or choices[each.name] is not None:
+        return True
+    try:
+        return simulator.load_model(choices.text("model")).experts > 1
+    except InputError:
+        return False
 
 
 def has_upload(choices: Choices) -> bool:

@@ -101,7 +101,7 @@ def _case_of(run: Run, *, habits: bool) -> MappedRun:
     devices = _devices(run, assumed)
     system = system_of(run, device, devices)
     plan = plan_of(run, system, devices, stack, implied=implied, habits=habits)
-    workload = _workload(run, model, devices, assumed)
+    workload = _workload(run, model, devices, stack, assumed)
     stack = inputs_of(run, stack)
     plan = _complete(with_precision(plan, system), run, model, workload, system, stack, devices, assumed)
     check(plan, model, workload, stack)
@@ -148,7 +148,7 @@ def _batch(run: Run, devices: int, assumed: list[str]) -> int:
     return count_of("global_batch", round(min(plan.micro_batch * replicas * (plan.grad_accum or 1), 1e12)))
 
 
-def _workload(run: Run, model: Model, devices: int, assumed: list[str]) -> Workload:
+def _workload(run: Run, model: Model, devices: int, stack: Stack, assumed: list[str]) -> Workload:
     """The workload of a run."""
     batch = _batch(run, devices, assumed)
     if run.model.seq_len is None:
@@ -165,7 +165,21 @@ def _workload(run: Run, model: Model, devices: int, assumed: list[str]) -> Workl
     predictions = _predictions(run, length)
     if predictions is not None and model.objective == "mlm":
         fields["predictions"] = predictions
+    if model.experts > 1:
+        fields |= _routing(run, stack, assumed)
     return build(Workload, fields).resolve(model)
+
+
+def _routing(run: Run, stack: Stack, assumed: list[str]) -> dict[str, float]:
+    """How tokens were routed: as published, or as the stack's published runs do."""
+    names = ("expert_imbalance", "capacity_factor")
+    told = {name: value for name in names if (value := getattr(run.extra, name)) is not None}
+    if told:
+        return told
+    rule = first_rule("routings", stack.id)
+    if rule:
+        assumed.append(rule["assumed"])
+    return {name: rule[name] for name in names if name in rule}
 
 
 def _binned(length: int) -> int:

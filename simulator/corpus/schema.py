@@ -247,6 +247,10 @@ class Extra(RunPart):
     or all."""
     input_mode: Free = None
     """Whether sequences are padded, unpadded, packed or sorted by length."""
+    expert_imbalance: Annotated[Given, Unit("1")] = None
+    """Tokens of the busiest expert over the mean of all; 1 where balance was forced."""
+    capacity_factor: Annotated[Given, Unit("1")] = None
+    """Tokens that an expert took, and was filled up to, over the mean, where more were dropped."""
     container: Free = None
     """Image or release of the software, such as 20.06."""
 

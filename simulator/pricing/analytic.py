@@ -254,10 +254,10 @@ class AnalyticBackend(Columns):
             fan_out = np.maximum(ranks / inner, 1.0)
             if kind == "all_to_all":
                 volume = collectives.exchanged_volume(
-                    asked.message_bytes, fan_out, inner_ranks=inner, degree=degree, copies=asked.copies
+                    asked.paced_bytes, fan_out, inner_ranks=inner, degree=degree, copies=asked.copies
                 )
             else:
-                volume = collectives.reduced_volume(asked.message_bytes, fan_out, inner_ranks=inner, passes=passes)
+                volume = collectives.reduced_volume(asked.paced_bytes, fan_out, inner_ranks=inner, passes=passes)
             rate = level.rate(fan_out, degree, stride)
             if kind == "all_reduce":
                 rate = rate * np.where(fan_out >= level.reduction_ranks, level.reduction_gain, 1.0)
@@ -268,7 +268,7 @@ class AnalyticBackend(Columns):
             fixed = fixed + np.where(fan_out > 1.0, start, 0.0) + collectives.ramp_time(volume, level.ramp)
             transfer = volume / rate
             if kind == "all_to_all":
-                transfer = np.maximum(transfer, level.crossing_time(asked.message_bytes, degree, stride))
+                transfer = np.maximum(transfer, level.crossing_time(asked.paced_bytes, degree, stride))
             follows = np.asarray(level.after_others) > 0
             paced = np.maximum(paced, np.where(follows, 0.0, transfer))
             after = after + np.where(follows, transfer, 0.0)

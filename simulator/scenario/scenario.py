@@ -143,6 +143,7 @@ def resolve(
         _check_positions(the_model, work)
         with about("stack"):
             the_stack = _stack(stack, the_system, number, the_model, work, assumed)
+        _note_routing(assumed, given_work, work, the_stack)
         the_overhead, owned = _named(catalogue.overheads(), overhead, "overhead"), spec_of(Ownership, ownership)
         return Scenario(
             model=the_model,
@@ -307,6 +308,16 @@ def _note(assumed: list[str], stated: BaseModel, full: BaseModel, fields: tuple[
     said = ", ".join(f"{name}={value}" for name, value in filled.items() if value is not None)
     if said:
         assumed.append(f"{said}: {why}")
+
+
+def _note_routing(assumed: list[str], given: Workload, work: Workload, stack: Stack) -> None:
+    """Say how uneven routing is, or that the stack fills experts up to their capacity; nothing of a dense model."""
+    if work.expert_imbalance is None:
+        return
+    if work.capacity_factor is None and stack.capacity_factor > 0.0:
+        assumed.append(f"capacity_factor={stack.capacity_factor:g}: as {stack.id} does")
+    elif not work.capacity_factor:
+        _note(assumed, given, work, ("expert_imbalance",), "as measured under an auxiliary loss")
 
 
 def parameters_of(model: Model, workload: Workload) -> float:

@@ -105,6 +105,14 @@ class Stack(Sheet):
     """Whether gradients are reduced after every micro-batch instead of once a step."""
     sends_once: bool = False
     """Whether a token crosses to a node once, however many of its experts live there."""
+    expert_products: Literal["grouped", "streamed", "looped"] = "grouped"
+    """How products of several experts are launched: in one kernel, one by one on four streams, or one by one."""
+    expert_padding: Annotated[int, Field(ge=1, le=4096), NO_FLAG, Unit("token")] = 1
+    """Multiple that the tokens of each expert are filled up to."""
+    narrow_expert_padding: Annotated[int, Field(ge=1, le=4096), NO_FLAG, Unit("token")] = 1
+    """The same where products are in 8 bits; from 2 on tokens are copied for it, there and back."""
+    capacity_factor: Annotated[NotNegative, Unit("1")] = 0.0
+    """Tokens that an expert takes, and is filled up to, over the mean, unless the workload says it; 0 drops none."""
     gathers_each_pass: bool = True
     """Whether fully sharded parameters are gathered again for the backward pass."""
     pads_shards: bool = False
@@ -170,12 +178,17 @@ class Stack(Sheet):
         derived = {
             "fused_attention": float(self.attention == "fused"),
             "all_positions": float(self.head_positions == "all"),
+            "experts_at_once": _AT_ONCE[self.expert_products],
             **{f"{_OVERLAPS.get(name, name)}_overlap": share for name, share in self.overlap},
         }
         plain = {field.name: float(getattr(self, field.name)) for field in fields(Stacks) if field.name not in derived}
         return Stacks(**plain, **derived)
 
 
+IN_ONE_KERNEL = 1e6
+"""Products of experts at the same time where all are in one kernel: more than any device holds."""
+_AT_ONCE = {"grouped": IN_ONE_KERNEL, "streamed": 4.0, "looped": 1.0}
+"""Products of experts that run at the same time; Transformer Engine 2.x has four streams (util/multi_stream.cpp)."""
 _OVERLAPS = {"gradients": "gradient", "parameters": "parameter", "experts": "expert"}
 """Kinds of overlap whose column has another name."""
 
@@ -202,6 +215,10 @@ class Stacks(Columns):
     reduction_efficiency: Num
     reduces_each_micro_batch: Num
     sends_once: Num
+    experts_at_once: Num
+    expert_padding: Num
+    narrow_expert_padding: Num
+    capacity_factor: Num
     gathers_each_pass: Num
     regathers_inputs: Num
     pads_shards: Num

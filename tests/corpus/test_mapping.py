@@ -329,6 +329,22 @@ def test_experts_may_be_spread_over_tensor_ranks() -> None:
     assert (case.plan.ep, case.plan.tp) == (4, 16)
 
 
+def test_routing_is_that_of_the_launch_files() -> None:
+    """Forced balance, a capacity of 1, what the run itself tells, or an auxiliary loss."""
+
+    def routing(**run: Any) -> tuple[float | None, float | None]:
+        work = case_of(made(model__name="mixtral-8x7b", model__family="moe", plan__dp=64, plan__tp=1, **run)).workload
+        return work.expert_imbalance, work.capacity_factor
+
+    assert routing(plan__framework="megatron-bridge") == (1.0, None)
+    assert routing(plan__framework="nemo") == (1.3, 1.0)
+    assert routing(plan__framework="megatron-core") == (1.3, None)
+    assert routing(plan__framework="megatron-bridge", extra={"expert_imbalance": 2}) == (2.0, None)
+    assert routing(plan__framework="megatron-bridge", extra={"capacity_factor": 1.25}) == (1.3, 1.25)
+    assert "balanced routing" in case_of(published("mbridge-26.06-qwen3-30b-a3b-h100-fp8-16-gbs1024-tp1pp1cp1")).assumed
+    assert case_of(published("dgxc-v24.11.1-grok1-314b-bf16-h100512-gbs1024")).workload.capacity_factor == 1.0
+
+
 def test_contradictions_are_refused() -> None:
     assert _refusal(made(plan__dp=3, plan__tp=8)) == "inconsistent or impossible plan"
     assert _refusal(made(hardware__devices=2.5)) == "a count that is not whole"

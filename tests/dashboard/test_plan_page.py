@@ -25,13 +25,15 @@ _SAMPLES: dict[str, str] = {
     "capacity_wait": "10 h", "restart": "10 min", "checkpoint_every": "30 min", "storage_bandwidth": "50 GB/s",
     "purchase_price": "25000 USD", "ep": "1", "virtual_stages": "1", "lifetime": "5 years",
     "electricity": "0.08 USD/kWh", "sharding_group": "4",
-    "target_length": "128", "profile": "a100-sxm",
+    "target_length": "128", "profile": "a100-sxm", "expert_imbalance": "2", "capacity_factor": "1.25",
 }  # fmt: skip
 _NEEDED: dict[str, dict[str, str]] = {
     "lifetime": {"price_kind": "owned", "purchase_price": "25000 USD"},
     "electricity": {"price_kind": "owned", "purchase_price": "25000 USD"},
     "sharding_group": {"sharding": "zero1"},
     "target_length": {"model": "t5-large"},
+    "expert_imbalance": {"model": "mixtral-8x7b"},
+    "capacity_factor": {"model": "mixtral-8x7b"},
     "preemption_rate": {"price_kind": "spot"},
     "capacity_wait": {"price_kind": "spot"},
     "virtual_stages": {"pp": "2"},

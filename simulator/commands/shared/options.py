@@ -127,6 +127,8 @@ _WORKLOAD: dict[str, Any] = {
     "target_length": _count("--target-len", "Tokens per target (encoder-decoder)."),
     "effective_tokens": _count("--effective-tokens", "Mean real tokens per sequence.", read_real),
     "predictions": _count("--predictions", "Masked positions per sequence."),
+    "expert_imbalance": _count("--expert-imbalance", "Tokens of the busiest expert over the mean.", read_real),
+    "capacity_factor": _count("--capacity-factor", "Tokens that an expert takes over the mean.", read_real),
     "global_batch": _count("--global-batch", "Sequences per optimizer step."),
     "tokens": _count("--tokens", "Tokens of the run, such as 780e9 or 780B.", read_count),
     "steps": _count("--steps", "Steps of the run, instead of tokens."),

@@ -68,7 +68,14 @@ _SCENARIO: Document = {
     },
 }
 """A scenario that says all that one can say of it."""
-_ELSEWHERE: Document = {"workload": {"target_length": 114, "tokens": 131000000000}}
+_ELSEWHERE: Document = {
+    "workload": {
+        "target_length": 114,
+        "tokens": 131000000000,
+        "expert_imbalance": 1.5,
+        "capacity_factor": 1.25,
+    }
+}
 """What one can say of other scenarios, or instead."""
 
 
