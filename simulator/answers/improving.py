@@ -15,10 +15,11 @@ import numpy as np
 from hardware.errors import InputError
 from simulator.pricing.analytic import precisions_of
 from simulator.scenario.scenario import Scenario
+from simulator.specs.choices import Recompute, Schedule
 from simulator.specs.loading import load_stack, names
-from simulator.specs.plan import Plan, Schedule, columns_of
+from simulator.specs.plan import Plan, columns_of
 from simulator.specs.plans import constraints, divisors
-from simulator.specs.stack import Recompute, Stack, Stacks
+from simulator.specs.stack import Stack, Stacks
 from simulator.step.memory import host_bytes, peak_total
 from simulator.step.time import step_time
 from simulator.work.program import program_of

@@ -10,8 +10,8 @@ from typing import Any
 
 from hardware.amounts import read_number
 from hardware.errors import InputError, shown, unknown
-from simulator.specs.plan import SCHEDULES, Plan
-from simulator.specs.stack import RECOMPUTES, SHARDINGS
+from simulator.specs.choices import RECOMPUTES, SCHEDULES, SHARDINGS
+from simulator.specs.plan import Plan
 
 _NUMBERS = ("tp", "pp", "cp", "dp", "ep", "micro_batch", "micro_batches", "virtual_stages", "sharding_group")
 _NAMES: dict[str, tuple[str, ...]] = {

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.formulas.typing import Num
-from simulator.specs.plan import SCHEDULES, SHARDS, Axis, Plan, Schedule
+from simulator.specs.choices import RECOMPUTES, SCHEDULES, SHARDINGS, Axis, Recompute, Schedule, Sharding
+from simulator.specs.plan import SHARDS, Plan
 from simulator.specs.plans import AXES, Plans
-from simulator.specs.stack import RECOMPUTES, SHARDINGS, Recompute, Sharding
 
 Indices = NDArray[np.intp]
 _ORDERS: dict[tuple[str, ...], int] = {order: index for index, order in enumerate(permutations(AXES))}

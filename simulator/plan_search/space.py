@@ -14,10 +14,11 @@ import numpy as np
 from hardware.spec import System
 from simulator.plan_search.conditions import Condition
 from simulator.plan_search.grid import Degrees, PassChoice, PlanGrid
+from simulator.specs.choices import RECOMPUTES, Axis, Schedule, Sharding
 from simulator.specs.model import Model
-from simulator.specs.plan import Axis, Plan, Schedule
+from simulator.specs.plan import Plan
 from simulator.specs.plans import AXES, divisors, rules_of_replicas, rules_of_shape
-from simulator.specs.stack import RECOMPUTES, Sharding, Stack
+from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 
 Entry = TypeVar("Entry")

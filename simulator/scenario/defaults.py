@@ -13,11 +13,12 @@ from hardware.errors import InputError
 from hardware.spec import System
 from simulator.pricing.analytic import precisions_of
 from simulator.pricing.constants import UNFITTED, Constants
+from simulator.specs.choices import RECOMPUTES
 from simulator.specs.loading import load_stack
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan, check, columns_of
 from simulator.specs.plans import constraints, divisors
-from simulator.specs.stack import RECOMPUTES, Stack
+from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 from simulator.step.evaluation import evaluate
 from simulator.step.memory import host_bytes

@@ -15,9 +15,9 @@ from hardware.errors import InputError
 from simulator.plan_search.exploration import explore
 from simulator.plan_search.searching import setting_of
 from simulator.scenario.scenario import Scenario
-from simulator.specs.plan import Axis, Plan, Schedule, check
+from simulator.specs.choices import Axis, Recompute, Schedule, Sharding
+from simulator.specs.plan import Plan, check
 from simulator.specs.plans import Plans
-from simulator.specs.stack import Recompute, Sharding
 from simulator.step.evaluation import evaluate
 from simulator.work.transformer import Scenarios
 from tests.plan_search.cases import SMALL, Key, every, everything, key_of, small, space

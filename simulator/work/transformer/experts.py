@@ -24,7 +24,7 @@ def expert_feed_forward(
     local = part.experts / plans.ep
     permuted = tokens.shared * part.experts_per_token * layers.hidden_size * plans.element_bytes
     inputs = permuted / plans.element_bytes * plans.product_bytes
-    rows = tokens.all * (part.experts_per_token / local)
+    rows = tokens.all * (plans.etp / np.asarray(plans.tp)) * (part.experts_per_token / local)
     operators = [
         _router(part, layers, scenarios, tokens),
         *_dispatch(part, scenarios, permuted),
@@ -75,7 +75,7 @@ def _dispatch(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num) -> l
             "all_to_all",
             permuted,
             degree=plans.ep,
-            stride=plans.dp_stride,
+            stride=plans.expert_stride,
             counts=(trips, trips),
             launches=(1.0, 1.0),
             hiding=Hiding(share=stacks.expert_overlap, line="experts"),
