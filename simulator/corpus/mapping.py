@@ -104,6 +104,8 @@ def _case_of(run: Run, *, habits: bool) -> MappedRun:
     workload = _workload(run, model, devices, assumed)
     stack = inputs_of(run, stack)
     plan = _complete(with_precision(plan, system), run, model, workload, system, stack, devices, assumed)
+    # A run as published is a fact: what its stack, which may stand for a fork or an older release, is said to lack
+    # refuses no run. Only what no software can do does.
     check(plan, model, workload, stack)
     case = MappedRun(run, model, workload, system, devices, plan, stack, tuple(assumed))
     case.backend()  # not every number of devices is a slice of a torus
@@ -208,7 +210,7 @@ def _complete(
     if plan.dp is None and run.plan.tp and run.plan.pp and devices % inner == 0:
         plan = plan.model_copy(update={"dp": devices // inner})
     if plan.dp is None or plan.micro_batch is None:
-        filled = choose(plan, plan, model, workload, system, stack, devices).plan
+        filled = choose(plan, plan, model, workload, system, stack, devices, lacking_too=True).plan
         assumed.append("plan: the fastest that fits")
         plan = filled
     return _with_shared_experts(plan.with_degrees(devices), assumed)

@@ -312,8 +312,8 @@ def in_flight(
 
     ``min(m, p - i)`` for 1F1B; ``m`` for GPipe; ``min(m v, 2 (p - i - 1) + (v - 1) N + 1) / v`` for interleaved
     schedules, whose units are chunks of ``1 / v`` of the stage and which take N micro-batches at a time, as many as
-    stages where these divide the micro-batches (`interleaved_group`); ``min(m, p)`` on every stage where weight gradients
-    wait for a gap, since what they need is held so long.
+    stages where these divide the micro-batches (`interleaved_group`); ``min(m, p)`` on every stage where weight
+    gradients wait for a gap, since what they need is held so long.
 
     Parameters
     ----------

@@ -131,8 +131,15 @@ class Plan(Sheet):
         habit = stack.defaults.reduction_in_fp32
         return stored if habit is None or self.gradients_in_fp32 is not None or full else habit
 
-    def with_degrees(self, devices: int) -> Plan:
+    def with_degrees(self, devices: int, *, usual: Schedule = "1f1b") -> Plan:
         """Fill degrees that follow from the others: one everywhere, and data parallelism over what is left.
+
+        Parameters
+        ----------
+        devices
+            Devices of the run.
+        usual
+            The schedule of a pipeline without virtual stages for which nobody chooses one.
 
         Raises
         ------
@@ -156,7 +163,7 @@ class Plan(Sheet):
                 fields=degrees,
             )
         virtual = self.virtual_stages or 1
-        schedule = self.schedule or ("interleaved" if virtual > 1 else "1f1b")
+        schedule = self.schedule or ("interleaved" if virtual > 1 else usual if pp > 1 else "1f1b")
         filled = {"dp": dp, "tp": tp, "pp": pp, "cp": cp, "ep": ep, "virtual_stages": virtual, "schedule": schedule}
         self._check_group()
         if tp == 1 and self.sequence_parallel:

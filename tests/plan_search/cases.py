@@ -17,6 +17,7 @@ from simulator.plan_search.searching import setting_of, space_of
 from simulator.plan_search.space import Space
 from simulator.scenario.scenario import Scenario, resolve
 from simulator.specs.plan import Plan
+from tests.stacks import unrestricted
 
 Values = NDArray[np.float64]
 Key = tuple[Any, ...]
@@ -41,13 +42,14 @@ SMALL = tuple(_SMALL)
 def small(name: str) -> Scenario:
     """A scenario with an open plan and few devices."""
     model, system, devices, workload = _SMALL[name]
-    return resolve(model, system, devices=devices, workload=workload, open_plan=True)
+    scenario = resolve(model, system, devices=devices, workload=workload, open_plan=True)
+    return replace(scenario, stack=unrestricted(scenario.stack))
 
 
 def space(scenario: Scenario, *, plan: Plan | None = None, where: str | None = None, usual: bool = False) -> Space:
     """The plans of a scenario that conditions leave."""
     wanted = (*conditions.of_plan(plan or Plan()), *conditions.parse(where))
-    return replace(space_of(scenario, wanted, any_axis=True), usual=usual)
+    return replace(space_of(scenario, wanted), usual=usual)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.specs.capabilities.refusals import OF_PLANS, WORDS, Mask, Terms
+from simulator.specs.capabilities.sheet import Capabilities
 from simulator.specs.model import Models
 from simulator.specs.plan import Plan
 from simulator.specs.plans import Plans
@@ -78,10 +79,20 @@ def words_of(plans: Sequence[Plan]) -> dict[str, NDArray[np.str_]]:
 
 def offers_of(stack: Stack, terms: Terms) -> Iterator[Offer]:
     """What a stack states, about each field alone first, then about combinations."""
-    offers = stack.offers
     for axis in _SEVERAL:
         if axis not in stack.axes:
             yield Offer(frozenset({axis}), terms[axis] <= 1.0, lacking=f"{axis}={{{axis}}}")
+    yield from _of_lists(stack.offers, terms)
+    yield from _of_flags(stack.offers, terms)
+    if stack.offers.placements is not None:
+        kept = np.asarray(reduce(np.logical_or, (_lies(order, terms) for order in stack.offers.orders)))
+        yield Offer(frozenset({"placement"}), kept, lacking="placement={placement}")
+    for refusal in stack.offers.refuses:
+        yield Offer(refusal.names, ~refusal.holds(terms), sentence=f"{refusal.sentence} ({refusal.source})")
+
+
+def _of_lists(offers: Capabilities, terms: Terms) -> Iterator[Offer]:
+    """Fields whose values are listed, as far as a list does not hold all of them."""
     for name, listed in _LISTS.items():
         every = getattr(offers, listed)
         if set(every) != set(WORDS[name]):
@@ -92,17 +103,16 @@ def offers_of(stack: Stack, terms: Terms) -> Iterator[Offer]:
     if {"interleaved", "zero-bubble"}.isdisjoint(offers.schedules):
         kept = terms["virtual_stages"] <= 1.0
         yield Offer(frozenset({"virtual_stages"}), kept, lacking="virtual_stages={virtual_stages}")
+
+
+def _of_flags(offers: Capabilities, terms: Terms) -> Iterator[Offer]:
+    """What is offered or not."""
     for name in _FLAGS:
         if not getattr(offers, name):
             yield Offer(frozenset({name}), terms[name] <= 0.0, lacking=name)
     if not offers.expert_tensor_parallel:
         kept = (terms["etp"] == terms["tp"]) | (terms["experts"] <= 1.0)
         yield Offer(frozenset({"etp", "tp"}), kept, lacking="etp={etp} beside tp={tp}")
-    if offers.placements is not None:
-        kept = np.asarray(reduce(np.logical_or, (_lies(order, terms) for order in offers.orders)))
-        yield Offer(frozenset({"placement"}), kept, lacking="placement={placement}")
-    for refusal in offers.refuses:
-        yield Offer(refusal.names, ~refusal.holds(terms), sentence=f"{refusal.sentence} ({refusal.source})")
 
 
 def _lies(order: Sequence[str], terms: Terms) -> Mask:
