@@ -126,7 +126,7 @@ class Space:
             dp, left = divmod(self.devices, tp * pp * cp)
             if left or not self._keeps("dp", dp):
                 continue
-            for etp in self._allowed("etp", self._expert_tensors(tp)):
+            for etp in self._expert_tensors(tp):
                 ranks = dp * cp * tp // (etp or tp)
                 shared = divisors(math.gcd(self.model.experts, ranks)) if "ep" in axes else [1]
                 if self._says("ep"):
@@ -138,13 +138,16 @@ class Space:
         """Tensor-parallel ranks of an expert: those of the dense layers, or one."""
         apart = tp > 1 and self.model.experts > 1 and self.stack.offers.expert_tensor_parallel
         asked = [int(v) for c in self.conditions if c.field == "etp" for v in c.values]
-        return [None, *sorted({1, *(each for each in asked if 1 < each < tp)})] if apart else [None]
+        every = [None, *sorted({1, *(each for each in asked if 1 < each < tp)})] if apart else [None]
+        return [each for each in every if self._keeps("etp", each or tp)]
 
     def placements(self, used: dict[str, bool]) -> list[tuple[Axis, ...]]:
         """Orders of the axes; those that differ in axes of one rank only are the same."""
         distinct: dict[tuple[str, ...], tuple[Axis, ...]] = {}
         offered = self.stack.offers.orders
-        orders = list(permutations(AXES)) if self._says("placement") else list(offered[:1] if self.usual else offered)
+        orders: list[tuple[Any, ...]] = list(offered[:1] if self.usual else offered)
+        if self._says("placement"):
+            orders = list(permutations(AXES))
         for order in self._allowed("placement", orders):
             distinct.setdefault(tuple(axis for axis in order if used[axis]), order)
         return list(distinct.values())

@@ -78,7 +78,7 @@ class Plans(Columns):
     @property
     def _spreads(self) -> NDArray[np.bool_]:
         """Whether experts lie on neighbouring ranks of all axes of a stage, not on data-parallel ones alone."""
-        return (np.asarray(self.etp) < self.tp) | (np.asarray(self.dp) % self.ep != 0)
+        return np.asarray((np.asarray(self.etp) < self.tp) | (np.asarray(self.dp) % self.ep != 0))
 
     @property
     def expert_stride(self) -> Num:

@@ -109,7 +109,7 @@ def key_of(plan: Plan) -> Key:
     """What tells a plan from others: axes of one rank have no place."""
     order = plan.placement or ()
     return (
-        *(plan.tp, plan.pp, plan.cp, plan.dp, plan.ep),
+        *(plan.tp, plan.pp, plan.cp, plan.dp, plan.ep, plan.etp or plan.tp),
         tuple(axis for axis in order if getattr(plan, axis) > 1),
         *(plan.sharding, plan.sharding_group or 0, plan.schedule, plan.virtual_stages),
         *(bool(plan.offload_optimizer), plan.micro_batch, bool(plan.sequence_parallel), plan.recompute),

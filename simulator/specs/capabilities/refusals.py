@@ -151,7 +151,7 @@ def _fault(node: ast.AST) -> str | None:
     return None if isinstance(node, _ALLOWED) else "it holds what no condition may"
 
 
-_ALLOWED = (
+_ALLOWED: tuple[type[ast.AST], ...] = (
     *(ast.Name, ast.Load, ast.Constant, ast.Tuple, ast.Compare, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not),
     *(ast.BinOp, *_ARITHMETIC, *_COMPARISONS),
 )

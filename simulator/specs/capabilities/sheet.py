@@ -73,4 +73,4 @@ class Capabilities(Sheet):
         """Placements as tuples of axes, the usual one first."""
         if self.placements is None:
             return tuple(permutations(get_args(Axis)))
-        return tuple(tuple(order.split("-")) for order in self.placements)  # type: ignore[misc]
+        return tuple(order for order in permutations(get_args(Axis)) if "-".join(order) in self.placements)
