@@ -109,6 +109,7 @@ class Plan(Sheet):
         defaults = stack.defaults
         precision = self.precision or defaults.precision
         full = precision in ("fp32", "tf32")
+        stored_full = full or _sums_in_fp32(stack, precision)
         filled = {
             "precision": precision,
             "sharding": self.sharding or ("hybrid" if self.sharding_group else defaults.sharding),
@@ -116,7 +117,7 @@ class Plan(Sheet):
             "optimizer": self.optimizer or defaults.optimizer,
             "sequence_parallel": _first(self.sequence_parallel, defaults.sequence_parallel),
             "parameters_in_fp32": _first(self.parameters_in_fp32, full or defaults.parameters_in_fp32),
-            "gradients_in_fp32": _first(self.gradients_in_fp32, full or defaults.gradients_in_fp32),
+            "gradients_in_fp32": _first(self.gradients_in_fp32, stored_full),
             "reduction_in_fp32": _first(self.reduction_in_fp32, self._reduces_in_fp32(stack, full=full)),
             "offload_optimizer": _first(self.offload_optimizer, False),
             "placement": self.placement or ("tp", "cp", "dp", "pp"),
@@ -127,7 +128,8 @@ class Plan(Sheet):
 
     def _reduces_in_fp32(self, stack: Stack, *, full: bool) -> bool:
         """Whether gradients travel in fp32 where the plan does not say: as the stack does, or as they are stored."""
-        stored = _first(self.gradients_in_fp32, full or stack.defaults.gradients_in_fp32)
+        precision = self.precision or stack.defaults.precision
+        stored = _first(self.gradients_in_fp32, full or _sums_in_fp32(stack, precision))
         habit = stack.defaults.reduction_in_fp32
         return stored if habit is None or self.gradients_in_fp32 is not None or full else habit
 
@@ -210,6 +212,11 @@ class Plan(Sheet):
             "first_stage_layers": float(self.first_stage_layers or 0),
             "last_stage_layers": float(self.last_stage_layers or 0),
         }
+
+
+def _sums_in_fp32(stack: Stack, precision: Precision) -> bool:
+    """Whether a stack keeps gradients in fp32 under a precision where nobody says."""
+    return stack.defaults.gradients_in_fp32 and precision in stack.defaults.fp32_gradients_of
 
 
 def _first(value: bool | None, otherwise: bool) -> bool:

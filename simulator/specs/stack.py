@@ -12,7 +12,7 @@ from hardware.fields import Unit
 from hardware.quantity import Bytes, BytesOrNone, Seconds
 from hardware.sheet import NO_FLAG, Name, NotNegative, Ratio, Sheet, Words
 from simulator.formulas.typing import Num
-from simulator.specs.capabilities.sheet import Capabilities
+from simulator.specs.capabilities.sheet import PRECISIONS, Capabilities
 from simulator.specs.choices import Optimizer, Recompute, Sharding
 from simulator.specs.columns import Columns
 
@@ -37,6 +37,8 @@ class Defaults(Sheet):
     """Whether the model holds its parameters in fp32 and casts them for each product (autocast)."""
     gradients_in_fp32: bool = False
     """Whether gradients are kept and summed in fp32."""
+    fp32_gradients_of: tuple[Precision, ...] = PRECISIONS
+    """Precisions under which they are, where they are."""
     reduction_in_fp32: bool | None = None
     """Whether gradients travel in fp32; as they are stored unless given."""
     master_weights: bool = True
