@@ -217,8 +217,12 @@ def test_recipes_with_experts_over_ranks_of_other_axes_are_taken(
     devices: int, layers: int, experts: int, degrees: dict[str, int]
 ) -> None:
     model = {
-        **{"base": "qwen3-30b-a3b", "layers": layers, "experts": experts, "hidden_size": 4096},
-        **{"attention_heads": 64, "key_value_heads": 8},
+        "base": "qwen3-30b-a3b",
+        "layers": layers,
+        "experts": experts,
+        "hidden_size": 4096,
+        "attention_heads": 64,
+        "key_value_heads": 8,
     }
     answer = simulator.estimate(
         model,
