@@ -16,11 +16,10 @@ from hardware import catalogue
 from hardware.classes import Precision
 from hardware.errors import InputError
 from simulator.pricing.measured import suits
+from simulator.specs.choices import Optimizer, Recompute, Schedule, Sharding
 from simulator.specs.loading import names
 from simulator.specs.model import Objective
-from simulator.specs.plan import Schedule
 from simulator.specs.running import PriceKind
-from simulator.specs.stack import Optimizer, Recompute, Sharding
 
 GROUPS = ("plan", "workload", "ownership", "reliability")
 """Parts of a scenario that the API takes as mappings."""

@@ -20,7 +20,7 @@ _LISTED = 20
 
 def warnings_of(scenario: Scenario, total: float, capacity: float, host: float) -> Iterator[str]:
     """What the reader should know before believing the numbers."""
-    plan, system, stack = scenario.plan, scenario.system, scenario.stack
+    plan, system = scenario.plan, scenario.system
     if total > capacity:
         lacking = (total - capacity) / _GIB
         yield (
@@ -38,9 +38,6 @@ def warnings_of(scenario: Scenario, total: float, capacity: float, host: float) 
             f"offloaded states need {units.size(host)} of host memory per device; that of {system.id} is not "
             "known, check that it suffices"
         )
-    missing = [axis for axis in ("tp", "pp", "cp", "ep") if (getattr(plan, axis) or 1) > 1 and axis not in stack.axes]
-    if missing:
-        yield f"{stack.id} does not offer {', '.join(missing)}; the estimate assumes that it did"
     if (plan.tp or 1) > system.devices_per_node and system.intra_node is not None:
         yield f"tp={plan.tp} crosses nodes of {system.devices_per_node} devices, over the slower network"
     yield from price_notes.warnings(scenario.priced, system, scenario.devices, kind=scenario.price_kind)

@@ -15,10 +15,12 @@ import numpy as np
 from hardware.errors import InputError
 from simulator.pricing.analytic import precisions_of
 from simulator.scenario.scenario import Scenario
+from simulator.specs.capabilities.checking import offered_plans
+from simulator.specs.choices import Recompute, Schedule
 from simulator.specs.loading import load_stack, names
-from simulator.specs.plan import Plan, Schedule, columns_of
+from simulator.specs.plan import Plan, columns_of
 from simulator.specs.plans import constraints, divisors
-from simulator.specs.stack import Recompute, Stack, Stacks
+from simulator.specs.stack import Stack, Stacks
 from simulator.step.memory import host_bytes, peak_total
 from simulator.step.time import step_time
 from simulator.work.program import program_of
@@ -187,7 +189,10 @@ def _priced(candidates: list[_Candidate], scenario: Scenario) -> Iterator[_Price
     time = np.broadcast_to(step_time(program, backend, broken_down=False).time, shape)
     memory = np.broadcast_to(peak_total(program), shape)
     host = np.broadcast_to(host_bytes(program), shape)
-    kept = np.ones(shape, dtype=bool)
+    kept = offered_plans(
+        [each.plan for each in candidates], [each.stack for each in candidates], scenario.model, scenario.workload
+    )
+    kept |= np.array([not each.changes for each in candidates])  # which is judged as it is
     for rule in constraints(columns.plans, columns.models, columns.workloads, columns.stacks):
         kept &= rule.kept
     fits = (memory <= system.device.memory_capacity) & (host <= scenario.host_capacity)
@@ -202,13 +207,15 @@ def _candidates(scenario: Scenario) -> Iterator[_Candidate]:
     for change in _changes(scenario):
         follow = dict.fromkeys(_followers(next(iter(change)), plan))
         try:
-            changed = plan.model_copy(update={**follow, **change}).with_defaults(stack).with_degrees(devices)
+            changed = plan.model_copy(update={**follow, **change}).with_defaults(stack)
+            changed = changed.with_degrees(devices, usual=stack.offers.schedules[0])
         except InputError:  # degrees that do not multiply to the devices
             continue
         yield _Candidate(change, changed, stack)
     for other in _stacks(scenario):
         formats = plan.model_copy(update=dict.fromkeys(_FORMATS)).with_defaults(other)
-        yield _Candidate({"stack": other.id}, formats.with_degrees(devices), other)
+        full = formats.with_degrees(devices, usual=other.offers.schedules[0])
+        yield _Candidate({"stack": other.id}, full, other)
 
 
 def _followers(field: str, plan: Plan) -> tuple[str, ...]:
@@ -272,7 +279,8 @@ def _pairs(scenario: Scenario) -> list[_Candidate]:
         for first, second in product(saving[one], saving[other]):
             change = {one: first, other: second}
             follow = dict.fromkeys(_followers(one, plan) + _followers(other, plan))
-            changed = plan.model_copy(update={**follow, **change}).with_defaults(stack).with_degrees(scenario.devices)
+            changed = plan.model_copy(update={**follow, **change}).with_defaults(stack)
+            changed = changed.with_degrees(scenario.devices, usual=stack.offers.schedules[0])
             pairs.append(_Candidate(change, changed, stack))
     return pairs
 

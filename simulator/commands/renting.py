@@ -18,6 +18,8 @@ from simulator.commands.shared.options import (
     SequenceLength,
     Stack,
     Tokens,
+    Where,
+    all_conditions,
     number,
     print_json,
     read_money,
@@ -42,7 +44,6 @@ Source = Annotated[
     str | None, typer.Option("--price-source", help="A provider or a kind of price; the cheapest that count if none.")
 ]
 Confidence = Annotated[str, number("--confidence", "Probability with which limits are kept.", read_real)]
-Where = Annotated[str | None, typer.Option("--where", metavar="CONDITIONS", help='On plans, such as "tp<=8".')]
 EveryPlan = Annotated[
     bool, typer.Option("--every-plan", help="Try every plan for each case, not first those that most runs use.")
 ]
@@ -99,7 +100,7 @@ def rent(
             price_source=price_source,
             confidence=confidence,
             plan=file.plan,
-            where=where,
+            where=all_conditions(where),
             every_plan=every_plan,
             cluster=cluster,
             processes=processes,  # type: ignore[arg-type]
@@ -170,7 +171,7 @@ def sweep(
             systems,
             counts_from(devices),
             max_devices=max_devices,  # type: ignore[arg-type]
-            where=where,
+            where=all_conditions(where),
             every_plan=every_plan,
             stack=stack,
             profile=profile,

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simulator.commands.shared.app import app
-from simulator.commands.shared.options import Given, Json, number, print_json, read_money, scenario_options
+from simulator.commands.shared.options import (
+    Given,
+    Json,
+    Where,
+    all_conditions,
+    number,
+    print_json,
+    read_money,
+    scenario_options,
+)
 from simulator.commands.shared.progress import INTERRUPTED, progress_line
 
 if TYPE_CHECKING:
@@ -16,9 +25,6 @@ if TYPE_CHECKING:
     from simulator.plan_search.exploration import Exploration, Progress
 
 Aim = Annotated[str, typer.Option("--objective", help="What to minimise: time, cost, energy or memory.")]
-Where = Annotated[
-    str | None, typer.Option("--where", metavar="CONDITIONS", help='Such as "tp<=8,sharding=zero1|zero3".')
-]
 Top = Annotated[str, number("--top", "How many plans to list.")]
 Pareto = Annotated[
     str | None, typer.Option("--pareto", metavar="X,Y", help="Also list what no plan beats in both, as time,memory.")
@@ -67,7 +73,13 @@ def search(
     file = options.file()
     with options.placed():
         scenario = complete(file, open_plan=True)
-        wishes: dict[str, Any] = {"objective": objective, "where": where, "top": top, "pareto": pareto, "by": by}
+        wishes: dict[str, Any] = {
+            "objective": objective,
+            "where": all_conditions(where),
+            "top": top,
+            "pareto": pareto,
+            "by": by,
+        }
         wishes |= {"headroom": headroom, "deadline": deadline, "budget": budget}
         with progress_line(shown=not json) as tell:
             result = searched(scenario, file.plan, file.stack is not None, **wishes, progress=_teller(tell))

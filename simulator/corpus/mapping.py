@@ -104,6 +104,8 @@ def _case_of(run: Run, *, habits: bool) -> MappedRun:
     workload = _workload(run, model, devices, stack, assumed)
     stack = inputs_of(run, stack)
     plan = _complete(with_precision(plan, system), run, model, workload, system, stack, devices, assumed)
+    # A run as published is a fact: what its stack, which may stand for a fork or an older release, is said to lack
+    # refuses no run. Only what no software can do does.
     check(plan, model, workload, stack)
     case = MappedRun(run, model, workload, system, devices, plan, stack, tuple(assumed))
     case.backend()  # not every number of devices is a slice of a torus
@@ -222,16 +224,16 @@ def _complete(
     if plan.dp is None and run.plan.tp and run.plan.pp and devices % inner == 0:
         plan = plan.model_copy(update={"dp": devices // inner})
     if plan.dp is None or plan.micro_batch is None:
-        filled = choose(plan, plan, model, workload, system, stack, devices).plan
+        filled = choose(plan, plan, model, workload, system, stack, devices, lacking_too=True).plan
         assumed.append("plan: the fastest that fits")
         plan = filled
-    return _with_shared_experts(plan.with_degrees(devices), assumed)
+    return _with_spread_experts(plan.with_degrees(devices), assumed)
 
 
-def _with_shared_experts(plan: Plan, assumed: list[str]) -> Plan:
-    """A plan whose experts live on data-parallel ranks only: some frameworks spread them over tensor ranks too."""
-    dp, ep, tp = plan.dp or 1, plan.ep or 1, plan.tp or 1
-    if ep <= dp or ep % dp or (dp * tp) % ep:
+def _with_spread_experts(plan: Plan, assumed: list[str]) -> Plan:
+    """A plan whose experts are spread over tensor-parallel ranks too, where the others are too few for them."""
+    replicas, ep, tp = (plan.dp or 1) * (plan.cp or 1), plan.ep or 1, plan.tp or 1
+    if replicas % ep == 0 or (replicas * tp) % ep:
         return plan
-    assumed.append("experts split by tensor ranks instead of spread over them")
-    return plan.model_copy(update={"ep": dp})
+    assumed.append("experts spread over tensor-parallel ranks")
+    return plan.model_copy(update={"etp": math.gcd(tp, replicas * tp // ep)})

@@ -249,7 +249,8 @@ def busiest_rank(imbalance: Num, experts: Num, *, ranks: Num) -> Num:
     spread = np.minimum(_spread_of(1.0 + over, total) / np.sqrt(local), mine / 2.0)
     summed = (1.0 - spread**2 + mine * spread) ** 3
     hosted = 1.0 + over * (total - local) / ((total - 1.0) * local)
-    return np.minimum(np.maximum(summed, hosted), np.minimum(1.0 + over, ranks))
+    load: Num = np.minimum(np.maximum(summed, hosted), np.minimum(1.0 + over, ranks))
+    return load
 
 
 def imbalance_among(imbalance: Num, experts: Num, *, measured: Num) -> Num:

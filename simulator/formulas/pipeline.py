@@ -266,6 +266,44 @@ def idle_share(
     return idle
 
 
+def interleaved_group(stages: Num, micro_batches: Num) -> Num:
+    """Micro-batches that run through a chunk of an interleaved pipeline before the next chunk has its turn.
+
+    The least N of ``p <= N <= 2 p`` that leaves of m no remainder, or one of at least p; else m.
+
+    Parameters
+    ----------
+    stages
+        Pipeline stages p [1].
+    micro_batches
+        Micro-batches of one step m [1].
+
+    Returns
+    -------
+    Num
+        Micro-batches of a group N [1].
+
+    References
+    ----------
+    Megatron Core, `forward_backward_pipelining_with_interleaving` in `core/pipeline_parallel/schedules.py`: up to
+    core_v0.9.0 m had to be a multiple of p.
+
+    Examples
+    --------
+    >>> [float(interleaved_group(4, m)) for m in (16, 10, 22, 5)]
+    [4.0, 5.0, 6.0, 5.0]
+    """
+    p, m = np.asarray(stages, dtype=np.float64), np.asarray(micro_batches, dtype=np.float64)
+    group = np.where(m % p == 0.0, p, np.inf)
+    for more in range(1, int(np.max(p)) + 1):
+        if np.all(np.isfinite(group) | (m < p)):
+            break
+        rest = m % (p + more)
+        fits = (more <= p) & (p + more <= m) & ((rest == 0.0) | (rest >= p))
+        group = np.where(np.isinf(group) & fits, p + more, group)
+    return np.where(np.isfinite(group), group, np.maximum(m, p))
+
+
 def in_flight(
     stages: Num,
     stage: Num,
@@ -277,9 +315,10 @@ def in_flight(
 ) -> Num:
     """Micro-batches whose activations a stage holds at its peak, in units of the stage's whole layers.
 
-    ``min(m, p - i)`` for 1F1B; ``m`` for GPipe; ``min(m v, 2 (p - i - 1) + (v - 1) p + 1) / v`` for interleaved
-    schedules, whose units are chunks of ``1 / v`` of the stage; ``min(m, p)`` on every stage where weight gradients
-    wait for a gap, since what they need is held so long.
+    ``min(m, p - i)`` for 1F1B; ``m`` for GPipe; ``min(m v, 2 (p - i - 1) + (v - 1) N + 1) / v`` for interleaved
+    schedules, whose units are chunks of ``1 / v`` of the stage and which take N micro-batches at a time, as many as
+    stages where these divide the micro-batches (`interleaved_group`); ``min(m, p)`` on every stage where weight
+    gradients wait for a gap, since what they need is held so long.
 
     Parameters
     ----------
@@ -318,7 +357,8 @@ def in_flight(
     """
     p, i, m, v = np.asarray(stages), stage, micro_batches, virtual_stages
     one = np.minimum(m, p - i)
-    chunks = np.minimum(m * v, 2.0 * (p - i - 1.0) + (v - 1.0) * p + 1.0) / v
+    group = interleaved_group(p, m) if np.any(np.asarray(v) > 1.0) else p
+    chunks = np.minimum(m * v, 2.0 * (p - i - 1.0) + (v - 1.0) * group + 1.0) / v
     waiting = np.where(np.asarray(v) > 1.0, chunks, one)
     waiting = np.where(np.asarray(zero_bubble) > 0.0, np.minimum(m, p), waiting)
     return np.where(np.asarray(all_at_once) > 0.0, m, waiting)

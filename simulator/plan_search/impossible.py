@@ -1,13 +1,17 @@
-"""Given fields that no plan of a scenario can have, whatever its other fields are."""
+"""Wishes that no plan of a scenario can meet, whatever its other fields are."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 from hardware.errors import InputError
+from simulator.plan_search.conditions import Condition, written
 from simulator.scenario.scenario import Scenario
 from simulator.specs.plan import Plan, check
 from simulator.specs.plans import AXES, divisors
+from simulator.specs.stack import Stack
 
 _LISTED = 24
 """Divisors that an error names at most."""
@@ -55,3 +59,46 @@ def _refuse_degrees(plan: Plan, devices: int) -> None:
     raise InputError(
         f"{named} {verb} devices={devices}; {hint}", fields=[*(f"plan.{axis}" for axis in degrees), "devices"]
     )
+
+
+def lacking(wanted: Sequence[Condition], stack: Stack) -> Condition | None:
+    """The first condition that nothing meets which a stack can run."""
+    for condition in wanted:
+        values = _values(condition.field, stack)
+        if values is not None and not any(condition.keeps(value) for value in values):
+            return condition
+    return None
+
+
+def refuse_lacking(wanted: Sequence[Condition], stack: Stack) -> None:
+    """Refuse conditions that nothing meets which a stack can run.
+
+    Raises
+    ------
+    InputError
+        With the first of them, and what the stack has.
+    """
+    condition = lacking(wanted, stack)
+    if condition is not None:
+        values = _values(condition.field, stack) or ()
+        has = ", ".join(written(value) for value in values)
+        raise InputError(
+            f"{condition} is met by nothing that stack={stack.id} can run; its {condition.field}: {has}",
+            fields=["where", "stack"],
+        )
+
+
+def _values(field: str, stack: Stack) -> tuple[Any, ...] | None:
+    """The values of a field that a stack can run; nothing where they are not limited."""
+    offers = stack.offers
+    several = not {"interleaved", "zero-bubble"}.isdisjoint(offers.schedules)
+    lists: dict[str, tuple[Any, ...] | None] = {
+        **{axis: None if axis in stack.axes else (1,) for axis in ("tp", "pp", "cp", "ep")},
+        "sharding": offers.shardings,
+        "schedule": tuple(dict.fromkeys((*offers.schedules, "1f1b"))),  # which is that of a single stage too
+        "recompute": offers.recompute,
+        "virtual_stages": None if several else (1,),
+        "sequence_parallel": None if offers.sequence_parallel else (False,),
+        "offload_optimizer": None if offers.offload_optimizer else (False,),
+    }
+    return lists.get(field)

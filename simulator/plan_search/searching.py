@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,13 +13,14 @@ from hardware.spec import System
 from simulator.answers.estimate import Estimate, answer
 from simulator.plan_search import conditions
 from simulator.plan_search.exploration import Exploration, Objective, Progress, explore
-from simulator.plan_search.impossible import refuse_impossible
+from simulator.plan_search.impossible import lacking, refuse_impossible, refuse_lacking
 from simulator.plan_search.limits import Limits
 from simulator.plan_search.pricing import SearchSetting
 from simulator.plan_search.ranking import Place, spread
 from simulator.plan_search.space import Space
 from simulator.plan_search.table import Fastest, Table, read_by
 from simulator.scenario.scenario import Named, Scenario, resolve, spec_of
+from simulator.scenario.stacks import with_other_stacks
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.stack import Stack
@@ -32,6 +34,7 @@ PLAN_FIELDS = (
     "pp",
     "cp",
     "ep",
+    "etp",
     "virtual_stages",
     "schedule",
     "micro_batch",
@@ -138,7 +141,8 @@ def search(
     plan
         What must be so: fields that are given stay as they are.
     stack
-        The software. Axes that it does not offer are not tried; where it is left open all are.
+        The software; what it cannot run is not tried. Where it is left open and nothing fits with the usual one, others
+        are tried.
     objective
         ``time``, ``cost``, ``energy`` or ``memory``.
     where
@@ -192,17 +196,40 @@ class _Wishes:
 def searched(
     scenario: Scenario, plan: Plan, stack_given: bool, *, progress: Progress | None = None, **wishes: Any
 ) -> Search:
-    """Search for the best plans of a scenario whose plan is open; `search` says what may be wished for."""
-    asked = _Wishes(**wishes)
+    """Search for the best plans of a scenario whose plan is open; `search` says what may be wished for.
+
+    Where the stack was not given and nothing fits, the next one that is usual and has what is asked is tried.
+    """
+    asked, start, first = _Wishes(**wishes), time.perf_counter(), None
+    wanted = (*conditions.of_plan(plan), *conditions.parse(asked.where))
+    if stack_given:
+        refuse_lacking(wanted, scenario.stack)
+    for one in chain((scenario,), () if stack_given else with_other_stacks(scenario, plan)):
+        if lacking(wanted, one.stack) is None:
+            answered = _searched(one, plan, wanted, asked, progress)
+            first = first or answered
+            if answered.feasible or not answered.whole:
+                return replace(answered, seconds=time.perf_counter() - start)
+    if first is None:
+        refuse_lacking(wanted, scenario.stack)
+        raise AssertionError(wanted)
+    return replace(first, seconds=time.perf_counter() - start)
+
+
+def _searched(
+    scenario: Scenario,
+    given: Plan,
+    wanted: tuple[conditions.Condition, ...],
+    asked: _Wishes,
+    progress: Progress | None,
+) -> Search:
+    """Search with one stack."""
     aim, both, by = _objective(asked.objective, scenario), _pareto(asked.pareto, scenario), read_by(asked.by)
     limits = Limits.read(asked.headroom, asked.deadline, asked.budget)
-    wanted = (*conditions.of_plan(plan), *conditions.parse(asked.where))
-    refuse_impossible(plan, scenario)
-    space = space_of(scenario, wanted, any_axis=not stack_given)
+    refuse_impossible(given, scenario)
     table = Table(by) if by is not None else None
-    start = time.perf_counter()
-    exploration = explore(
-        space,
+    seen = explore(
+        space_of(scenario, wanted),
         replace(setting_of(scenario), capacity=limits.memory(scenario)),
         by_memory=aim == "memory",
         top=_top(asked.top),
@@ -211,12 +238,11 @@ def searched(
         table=table,
         progress=progress,
     )
-    told = _told(exploration, scenario, aim, both, limits, table)
-    return replace(told, seconds=time.perf_counter() - start)
+    return _told(seen, scenario, aim, both, limits, table)
 
 
-def space_of(scenario: Scenario, wanted: tuple[conditions.Condition, ...], *, any_axis: bool) -> Space:
-    """The plans that a scenario with an open plan could have."""
+def space_of(scenario: Scenario, wanted: tuple[conditions.Condition, ...]) -> Space:
+    """The plans that a scenario with an open plan could have, of those that its stack can run."""
     return Space(
         scenario.model,
         scenario.workload,
@@ -225,7 +251,6 @@ def space_of(scenario: Scenario, wanted: tuple[conditions.Condition, ...], *, an
         scenario.devices,
         scenario.plan,
         wanted,
-        any_axis,
     )
 
 
@@ -240,6 +265,7 @@ def setting_of(scenario: Scenario) -> SearchSetting:
         scenario.host_capacity,
         scenario.plan,
         scenario.workload.global_batch or 1,
+        scenario.stack,
     )
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hardware.errors import InputError, shown
 from simulator.plan_search.grid import PlanGrid
 from simulator.plan_search.ranking import Best, Mask, Place, Values
-from simulator.specs.stack import RECOMPUTES, SHARDINGS
+from simulator.specs.choices import RECOMPUTES, SHARDINGS
 
 Value = str | int
 Index = dict[int, NDArray[np.intp]]

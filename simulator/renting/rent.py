@@ -62,8 +62,8 @@ def rent(
         What holds for all plans, as in `simulator.search`.
     every_plan
         Whether every plan is priced for each case, as a search does; else those that most runs use. Where none of these
-        fits, the same with optimizer states offloaded are tried, and then, unless ``stack`` is given, both again over
-        axes that the stack does not offer.
+        fits, the same with optimizer states offloaded are tried, and then, unless ``stack`` is given, both again with
+        other stacks.
     cluster, processes
         Where it is computed, as in `simulator.sweep`.
     progress

@@ -13,11 +13,13 @@ from hardware.errors import InputError
 from hardware.spec import System
 from simulator.pricing.analytic import precisions_of
 from simulator.pricing.constants import UNFITTED, Constants
-from simulator.specs.loading import load_stack
+from simulator.specs.capabilities.checking import is_offered, offered_plans, refuse_lacking
+from simulator.specs.choices import RECOMPUTES
+from simulator.specs.loading import load_stack, names
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan, check, columns_of
 from simulator.specs.plans import constraints, divisors
-from simulator.specs.stack import RECOMPUTES, Stack
+from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 from simulator.step.evaluation import evaluate
 from simulator.step.memory import host_bytes
@@ -32,15 +34,32 @@ _CLOSE = 1.02
 """Plans this near to the fastest count as equal, and the simplest of them is taken."""
 
 
-def default_stack(system: System, devices: int, parameters: float) -> Stack:
-    """The stack that people would use for a model of this size on this system."""
+_LARGE_STACKS = ("megatron-lm", "pytorch-fsdp", "deepspeed")
+_SMALL_STACKS = ("pytorch-ddp", "pytorch-fsdp", "megatron-lm", "deepspeed")
+
+
+def usual_stacks(system: System, devices: int, parameters: float) -> tuple[str, ...]:
+    """Names of the stacks that people would use for a model of this size on this system, the likeliest first."""
     if system.device.kind == "tpu":
-        return load_stack("pathways" if system.cross_pod and devices > (system.devices_per_pod or 0) else "xla-tpu")
+        several = system.cross_pod and devices > (system.devices_per_pod or 0)
+        return ("pathways", "xla-tpu") if several else ("xla-tpu", "pathways")
     if system.device.kind == "cpu":
-        return load_stack("pytorch-cpu")
+        return ("pytorch-cpu",)
     if parameters >= _LARGE:
-        return load_stack("megatron-lm")
-    return load_stack("pytorch-ddp" if devices > 1 else "pytorch-eager")
+        return _LARGE_STACKS
+    return _SMALL_STACKS if devices > 1 else ("pytorch-eager", *_SMALL_STACKS)
+
+
+def default_stack(
+    system: System, devices: int, parameters: float, given: Plan, model: Model, workload: Workload
+) -> Stack:
+    """The likeliest stack that has what is given of the plan, of the usual ones or else of all; or the usual one."""
+    usual = usual_stacks(system, devices, parameters)
+    for name in (*usual, *(other for other in names("stacks") if other not in usual)):
+        stack = load_stack(name)
+        if stack.platform == system.device.kind and is_offered(given, model, workload, stack):
+            return stack
+    return load_stack(usual[0])
 
 
 def with_precision(plan: Plan, system: System) -> Plan:
@@ -74,6 +93,8 @@ def choose(
     stack: Stack,
     devices: int,
     constants: Constants = UNFITTED,
+    *,
+    lacking_too: bool = False,
 ) -> ChosenPlan:
     """Complete a plan: the simplest among the fastest that fit in memory, keeping all that is given.
 
@@ -89,6 +110,9 @@ def choose(
         What it is for.
     constants
         With which plans are priced.
+    lacking_too
+        Whether, where the stack can run none of them, plans that it lacks may be taken: of a published run, which
+        another release or a fork of it may have run.
 
     Raises
     ------
@@ -105,6 +129,8 @@ def choose(
     kept = np.ones(len(candidates), dtype=bool)
     for rule in constraints(plans, scenarios.models, scenarios.workloads, scenarios.stacks):
         kept &= rule.kept
+    can = kept & offered_plans(candidates, [stack] * len(candidates), model, workload)
+    kept = kept if lacking_too and not can.any() else can
     if not kept.any():
         raise _no_plan(asked, filled, model, workload, stack, devices)
     candidates = [plan for plan, keep in zip(candidates, kept, strict=True) if keep]
@@ -154,7 +180,7 @@ def _candidates(
         for micro in [plan.micro_batch] if plan.micro_batch else _some_divisors(batch // dp, _MOST_SEQUENCES):
             yield filled.model_copy(
                 update={"dp": dp, "tp": tp, "pp": pp, "ep": ep, "recompute": recompute, "micro_batch": micro}
-            ).with_degrees(devices)
+            ).with_degrees(devices, usual=stack.offers.schedules[0])
 
 
 def _some_divisors(number: int, most: int) -> list[int]:
@@ -172,14 +198,15 @@ def _no_plan(plan: Plan, filled: Plan, model: Model, workload: Workload, stack: 
         Of the rule that is broken.
     """
     check(filled, model, workload, stack)
-    full = filled.with_degrees(devices)
+    full = filled.with_degrees(devices, usual=stack.offers.schedules[0])
     if (workload.global_batch or 1) % ((full.dp or 1) * (full.micro_batch or 1)) == 0:
         check(full, model, workload, stack)
-    names = [name for name in ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch") if getattr(plan, name)]
-    fixed = ", ".join(f"{name}={getattr(plan, name)}" for name in names)
+        refuse_lacking(full, model, workload, stack)
+    fields = [name for name in ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch") if getattr(plan, name)]
+    fixed = ", ".join(f"{name}={getattr(plan, name)}" for name in fields)
     why = f"no plan for {model.id} on {devices} devices{f' with {fixed}' if fixed else ''}"
     return InputError(
         f"{why}: data-parallel ranks x micro-batch must divide global_batch={workload.global_batch}; "
         "change the batch or the devices",
-        fields=[*(f"plan.{name}" for name in names), "workload.global_batch", "devices"],
+        fields=[*(f"plan.{name}" for name in fields), "workload.global_batch", "devices"],
     )

@@ -23,6 +23,7 @@ from simulator.pricing.measured import host_of
 from simulator.scenario.defaults import choose, default_stack, open_fields, with_precision
 from simulator.scenario.offers import Chosen
 from simulator.scenario.prices import Prices, chosen_price
+from simulator.specs.capabilities.checking import refuse_lacking
 from simulator.specs.loading import ScenarioFile, load_model, load_scenario, load_stack, names
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan, check
@@ -142,7 +143,7 @@ def resolve(
         _note(assumed, given_work, work, ("sequence_length", "target_length", "global_batch"), origin)
         _check_positions(the_model, work)
         with about("stack"):
-            the_stack = _stack(stack, the_system, number, the_model, work, assumed)
+            the_stack = _stack(stack, the_system, number, the_model, work, open_plan_sheet, assumed)
         _note_routing(assumed, given_work, work, the_stack)
         the_overhead, owned = _named(catalogue.overheads(), overhead, "overhead"), spec_of(Ownership, ownership)
         return Scenario(
@@ -202,15 +203,18 @@ def _plan(
     _note(assumed, asked, filled, ("precision", "sharding", "optimizer"), f"as {stack.id} does")
     constants.backend(stack, system, devices, filled.precision or "bf16")  # refuses what the system lacks
     if open_plan:
+        refuse_lacking(asked, model, workload, stack, open_plan=True)
         return filled
     why = "the simplest of the fastest plans that fit"
     if open_fields(asked):
+        refuse_lacking(asked, model, workload, stack, open_plan=True)
         filled, fits = choose(asked, filled, model, workload, system, stack, devices, constants)
         why = why if fits else "no plan fits; this one needs least memory"
-    full = filled.with_degrees(devices)
+    full = filled.with_degrees(devices, usual=stack.offers.schedules[0])
     degrees = ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch", "recompute")
     _note(assumed, asked, full, degrees, why)
     check(full, model, workload, stack)
+    refuse_lacking(full, model, workload, stack)
     return full
 
 
@@ -286,11 +290,12 @@ def _stack(
     devices: int,
     model: Model,
     workload: Workload,
+    plan: Plan,
     assumed: list[str],
 ) -> Stack:
-    """The stack, checked against the system's platform."""
+    """The stack, checked against the system's platform; unless named the one that is usual and has what is asked."""
     if stack is None:
-        chosen = default_stack(system, devices, parameters_of(model, workload))
+        chosen = default_stack(system, devices, parameters_of(model, workload), plan, model, workload)
         assumed.append(f"stack={chosen.id}, usual for a model of this size on this system")
         return chosen
     known, kind = load_stack(stack), system.device.kind

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -12,15 +12,11 @@ from hardware.fields import Unit
 from hardware.quantity import Bytes, BytesOrNone, Seconds
 from hardware.sheet import NO_FLAG, Name, NotNegative, Ratio, Sheet, Words
 from simulator.formulas.typing import Num
+from simulator.specs.capabilities.sheet import PRECISIONS, Capabilities
+from simulator.specs.choices import Optimizer, Recompute, Sharding
 from simulator.specs.columns import Columns
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NO_FLAG, Unit("1")]
-Sharding = Literal["none", "zero1", "zero2", "zero3", "hybrid"]
-Recompute = Literal["none", "selective", "full"]
-Optimizer = Literal["adamw", "lamb", "sgd", "adafactor", "adam-8bit"]
-SHARDINGS: tuple[Sharding, ...] = get_args(Sharding)
-RECOMPUTES: tuple[Recompute, ...] = get_args(Recompute)
-"""Each the simplest first."""
 
 
 class Defaults(Sheet):
@@ -41,6 +37,8 @@ class Defaults(Sheet):
     """Whether the model holds its parameters in fp32 and casts them for each product (autocast)."""
     gradients_in_fp32: bool = False
     """Whether gradients are kept and summed in fp32."""
+    fp32_gradients_of: tuple[Precision, ...] = PRECISIONS
+    """Precisions under which they are, where they are."""
     reduction_in_fp32: bool | None = None
     """Whether gradients travel in fp32; as they are stored unless given."""
     master_weights: bool = True
@@ -166,6 +164,8 @@ class Stack(Sheet):
     """Share of allocated memory that the allocator reserves beyond it."""
     defaults: Defaults
     """What a plan is under this stack where the user leaves it open."""
+    offers: Capabilities = Capabilities()
+    """What it can run beside its axes; what it lacks is refused with it, and recommended by no search."""
     source: Words
     """Where the constants come from, in words."""
     seen: Literal["primary", "secondary", "derived", "recalled"]

@@ -28,10 +28,12 @@ _REASONS = {
     "sequence": "cp does not divide the sequence",
     "sequence-parallel": "tp does not divide a rank's tokens",
     "experts": "ep does not divide the experts",
-    "expert-group": "ep does not divide dp",
+    "expert-tensor": "etp does not divide tp",
+    "expert-group": "ep x etp does not divide the ranks of a stage",
     "batch": "dp x micro-batch does not divide the batch",
-    "interleaving": "micro-batches are no multiple of the stages",
+    "interleaving": "fewer micro-batches than stages",
     "sharding-group": "the group does not divide the replicas",
+    "stack": "the software cannot run it",
     "conditions": "the conditions leave nothing",
     "memory": "too much memory",
     "limits": "slower or dearer than asked",
@@ -113,6 +115,7 @@ def in_words(plan: Mapping[str, Any]) -> str:
     """A plan in as few words as say it all."""
     names = {"dp": "dp", "tp": "tp", "pp": "pp", "cp": "cp", "ep": "ep", "virtual_stages": "v"}
     words = [f"{short}={plan[name]}" for name, short in names.items() if plan.get(name, 1) > 1] or ["dp=1"]
+    words += [f"etp={plan['etp']}"] if plan.get("etp") is not None else []
     words.append(f"mb={plan['micro_batch']}")
     if plan["schedule"] in ("gpipe", "zero-bubble"):
         words.append(plan["schedule"])

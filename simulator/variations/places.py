@@ -25,7 +25,7 @@ _IDLE = {
     "system": r"id|name|note|price|default_devices|device\.(id|name|note|vendor|architecture|kind|clock|cores"
     r"|last_level_cache|scale_up(\..*)?|memory\.kind|power\.idle|host_link\.(?!bandwidth$).*"
     r"|peak\.(?!(fp32|tf32|fp16|bf16|fp8)$).*)|host\.(?!power$).*|.*\.dimensions",
-    "stack": r"id|name|note|family|timed_as|axes|source|seen|defaults\..*|platform",
+    "stack": r"id|name|note|family|timed_as|axes|offers\..*|source|seen|defaults\..*|platform",
     "model": r"id|name|note|family|source|biases|training(\..*)?|published_parameters.*",
 }
 """Figures that no formula reads, that only name something, or that are lists."""

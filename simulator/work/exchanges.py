@@ -37,7 +37,7 @@ def _of_layers(program: Program) -> list[Task]:
     return [
         _gradient_sums(program.scenarios, summed),
         *_layer_shards(program.scenarios, "a layer", dense, group, stride),
-        *_layer_shards(program.scenarios, "experts", apart, of_experts, stride * plans.ep),
+        *_layer_shards(program.scenarios, "experts", apart, of_experts, plans.expert_replica_stride),
     ]
 
 

@@ -118,7 +118,7 @@ def _reductions(scenarios: Scenarios, held: Held) -> list[Task]:
         group, sharers = plans.sharing_experts(group), plans.sharing_experts(sharers)
         copies = plans.sharing_experts(plans.replicas) / group
         tasks += _reduced(
-            scenarios, " of experts", held.experts, _Copies(group, copies, sharers, stride * plans.ep * group)
+            scenarios, " of experts", held.experts, _Copies(group, copies, sharers, plans.expert_replica_stride * group)
         )
     return tasks
 

@@ -18,6 +18,7 @@ from simulator.plan_search.searching import setting_of, space_of
 from simulator.plan_search.space import Space
 from simulator.scenario.scenario import Scenario, resolve
 from simulator.specs.plan import Plan
+from tests.stacks import unrestricted
 
 Values = NDArray[np.float64]
 Key = tuple[Any, ...]
@@ -54,13 +55,14 @@ _LISTED = 60
 def small(name: str) -> Scenario:
     """A scenario with an open plan and few devices."""
     model, system, devices, workload = _SMALL[name]
-    return resolve(model, system, devices=devices, workload=workload, open_plan=True)
+    scenario = resolve(model, system, devices=devices, workload=workload, open_plan=True)
+    return replace(scenario, stack=unrestricted(scenario.stack))
 
 
 def space(scenario: Scenario, *, plan: Plan | None = None, where: str | None = None, usual: bool = False) -> Space:
     """The plans of a scenario that conditions leave."""
     wanted = (*conditions.of_plan(plan or Plan()), *conditions.parse(where))
-    return replace(space_of(scenario, wanted, any_axis=True), usual=usual)
+    return replace(space_of(scenario, wanted), usual=usual)
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def key_of(plan: Plan) -> Key:
     """What tells a plan from others: axes of one rank have no place."""
     order = plan.placement or ()
     return (
-        *(plan.tp, plan.pp, plan.cp, plan.dp, plan.ep),
+        *(plan.tp, plan.pp, plan.cp, plan.dp, plan.ep, plan.etp or plan.tp),
         tuple(axis for axis in order if getattr(plan, axis) > 1),
         *(plan.sharding, plan.sharding_group or 0, plan.schedule, plan.virtual_stages),
         *(bool(plan.offload_optimizer), plan.micro_batch, bool(plan.sequence_parallel), plan.recompute),

@@ -14,11 +14,11 @@ from hardware.errors import InputError
 from hardware.spec import System
 from simulator.pricing.analytic import precisions_of
 from simulator.scenario.scenario import Scenario
+from simulator.specs.choices import RECOMPUTES, SCHEDULES, SHARDINGS
 from simulator.specs.loading import load_model, load_stack, names
 from simulator.specs.model import Model
-from simulator.specs.plan import SCHEDULES
 from simulator.specs.plans import divisors
-from simulator.specs.stack import RECOMPUTES, SHARDINGS, Overlap, Stack
+from simulator.specs.stack import Overlap, Stack
 
 _SYSTEMS = sorted(catalogue.names("systems"))
 _MODELS = sorted(names("models"))

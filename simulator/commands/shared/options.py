@@ -84,6 +84,21 @@ Price = Annotated[
 ]
 
 
+Where = Annotated[
+    list[str] | None,
+    typer.Option("--where", metavar="CONDITIONS", help='On plans, such as "tp<=8,sharding=zero1|zero3"; all hold.'),
+]
+
+
+def all_conditions(where: list[str] | None) -> str | None:
+    """The conditions of all `--where` together.
+
+    >>> all_conditions(["tp<=8", "pp=1"])
+    'tp<=8,pp=1'
+    """
+    return ",".join(where) if where else None
+
+
 def read_prices(texts: list[str] | None) -> dict[str, Any]:
     """What `--price` says: one price for all, and those of systems that are named with theirs.
 
@@ -141,6 +156,7 @@ _PLAN: dict[str, Any] = {
     "virtual_stages": _count("--virtual-stages", "Chunks of layers per device."),
     "cp": _count("--cp", "Context-parallel ranks."),
     "ep": _count("--ep", "Expert-parallel ranks."),
+    "etp": _count("--etp", "Tensor-parallel ranks of an expert."),
     "sequence_parallel": _flag("sequence-parallel", "Shard normalisations over tokens."),
     "sharding": _text("--sharding", "none, zero1, zero2, zero3 or hybrid."),
     "sharding_group": _count("--sharding-group", "Ranks that share, under hybrid or zero1."),

@@ -156,7 +156,7 @@ def sections(kind: FileKind) -> list[Section]:
     Examples
     --------
     >>> [section.place for section in sections(KINDS["stack"])]
-    ['', 'overlap', 'defaults']
+    ['', 'overlap', 'defaults', 'offers', 'offers.refuses.1']
     """
     whole = schema.of(kind.sheet, sourced=False)
     known, others = whole.pop("$defs", {}), kinds_inside(kind)
@@ -217,6 +217,9 @@ def default_of(part: dict[str, Any]) -> str:
         return str(default).lower()
     if default in (None, "", [], {}) or isinstance(default, dict):
         return "-"
+    if isinstance(default, list):
+        every = part.get("items", {}).get("enum", [])
+        return "all" if set(default) == set(every) else ", ".join(map(str, default))
     return f"{default:.15g}" if isinstance(default, float) else str(default)
 
 

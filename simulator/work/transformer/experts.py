@@ -41,7 +41,8 @@ def expert_feed_forward(
     plans = scenarios.plans
     routed = _routed(part, scenarios, tokens)
     permuted = tokens.shared * part.experts_per_token * layers.hidden_size * plans.element_bytes
-    inputs = tokens.all * part.experts_per_token * layers.hidden_size * plans.product_bytes * routed.load
+    read = tokens.all * (plans.etp / np.asarray(plans.tp)) * part.experts_per_token
+    inputs = read * layers.hidden_size * plans.product_bytes * routed.load
     operators = [
         _router(part, layers, scenarios, tokens),
         *_dispatch(part, scenarios, permuted, routed),
@@ -81,7 +82,7 @@ def _routed(part: ExpertFeedForward, scenarios: Scenarios, tokens: Tokens) -> _R
     filled = np.where(limited, factor, 1.0)
     busiest = flops.busiest_rank(work.expert_imbalance, part.experts, ranks=plans.ep)
     load = np.where(limited, factor, busiest)
-    mean = tokens.all * (part.experts_per_token / local)
+    mean = tokens.all * (plans.etp / np.asarray(plans.tp)) * (part.experts_per_token / local)
     narrow = np.asarray(plans.product_bytes) < plans.element_bytes
     aligned = np.where(narrow, stacks.narrow_expert_padding, stacks.expert_padding)
     rows = flops.padded_rows(mean * load, aligned)
@@ -143,7 +144,7 @@ def _dispatch(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num, rout
             "all_to_all",
             permuted * routed.filled,
             degree=plans.ep,
-            stride=plans.dp_stride,
+            stride=plans.expert_stride,
             counts=(trips, trips),
             launches=(1.0, 1.0),
             hiding=Hiding(share=stacks.expert_overlap, line="experts"),
