@@ -20,7 +20,7 @@ from simulator.specs.loading import names
 from simulator.specs.model import Objective
 from simulator.specs.plan import Schedule
 from simulator.specs.running import PriceKind
-from simulator.specs.stack import Optimizer, Recompute, Sharding
+from simulator.specs.stack import AttentionKernel, Optimizer, Recompute, Sharding
 
 GROUPS = ("plan", "workload", "ownership", "reliability")
 """Parts of a scenario that the API takes as mappings."""
@@ -75,6 +75,7 @@ def _plan() -> tuple[Field, ...]:
     return (
         Field("micro_batch", "Micro-batch", "whole", group=group),
         Field("recompute", "Recompute", "choice", get_args(Recompute), group=group),
+        Field("attention", "Attention", "choice", get_args(AttentionKernel), group=group),
         Field("dp", "Data (dp)", "whole", group=group),
         Field("tp", "Tensor (tp)", "whole", group=group),
         Field("pp", "Pipeline (pp)", "whole", group=group),

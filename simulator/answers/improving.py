@@ -207,7 +207,8 @@ def _candidates(scenario: Scenario) -> Iterator[_Candidate]:
             continue
         yield _Candidate(change, changed, stack)
     for other in _stacks(scenario):
-        formats = plan.model_copy(update=dict.fromkeys(_FORMATS)).with_defaults(other)
+        habits = plan.model_copy(update=dict.fromkeys((*_FORMATS, "attention")))
+        formats = habits.with_defaults(other, scenario.model.family)
         yield _Candidate({"stack": other.id}, formats.with_degrees(devices), other)
 
 
@@ -232,6 +233,7 @@ def _changes(scenario: Scenario) -> Iterator[Changes]:
         "micro_batch": _micro_batches(scenario),
         "recompute": get_args(Recompute),
         "sharding": ("none", "zero1", "zero2", "zero3"),
+        "attention": (scenario.stack.attention_of(scenario.model.family),),
         "precision": precisions_of(scenario.system.device),
         "offload_optimizer": (not plan.offload_optimizer,),
         "optimizer": (_LEAST_STATES,) if plan.optimizer == "adamw" else (),

@@ -37,7 +37,7 @@ class Space:
     stack: Stack
     devices: int
     base: Plan
-    """Precision and optimizer of all plans."""
+    """Attention, precision and optimizer of all plans."""
     conditions: tuple[Condition, ...] = ()
     any_axis: bool = True
     """Whether axes are tried that the stack does not offer; else only where a condition names them."""
@@ -179,7 +179,7 @@ class Space:
         sharing, repeats = [False, True] if shares else [False], list(RECOMPUTES)
         if self._only_usual("sequence_parallel"):
             sharing = [shares]
-        if self._only_usual("recompute") and self.stack.attention == "fused":
+        if self._only_usual("recompute") and self.base.attention == "fused":
             repeats.remove("selective")  # which fused attention does anyway
         return [
             PassChoice(size, shared, repeated)

@@ -193,10 +193,10 @@ def _plan(
     open_plan: bool,
 ) -> Plan:
     """The plan, complete and checked, or with its degrees open."""
-    filled = given.with_defaults(stack)
+    filled = given.with_defaults(stack, model.family)
     if given.precision is None:
         filled = with_precision(filled, system)
-    _note(assumed, given, filled, ("precision", "sharding", "optimizer"), f"as {stack.id} does")
+    _note(assumed, given, filled, ("precision", "attention", "sharding", "optimizer"), f"as {stack.id} does")
     constants.backend(stack, system, devices, filled.precision or "bf16")  # refuses what the system lacks
     if open_plan:
         return filled

@@ -18,6 +18,7 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NO_FLAG, Unit("
 Sharding = Literal["none", "zero1", "zero2", "zero3", "hybrid"]
 Recompute = Literal["none", "selective", "full"]
 Optimizer = Literal["adamw", "lamb", "sgd", "adafactor", "adam-8bit"]
+AttentionKernel = Literal["unfused", "fused"]
 SHARDINGS: tuple[Sharding, ...] = get_args(Sharding)
 RECOMPUTES: tuple[Recompute, ...] = get_args(Recompute)
 """Each the simplest first."""
@@ -74,13 +75,16 @@ class Stack(Sheet):
     family: Name = "other"
     """Stacks of one family share code and habits; a fit lets them share what it learns."""
     timed_as: Name | None = None
-    """The stack whose fitted constants it shares, where the two differ in memory only."""
+    """The stack whose fitted constants it shares, where the two differ in memory only or are releases of one
+    software."""
     platform: Literal["gpu", "tpu", "cpu"]
     """Kind of device that it runs on."""
     axes: tuple[Literal["dp", "tp", "pp", "cp", "ep"], ...]
     """Kinds of parallelism that it offers."""
-    attention: Literal["unfused", "fused"]
-    """Whether attention writes its scores to memory, or is one kernel (FlashAttention)."""
+    attention: AttentionKernel
+    """Whether attention writes its scores to memory, or is one kernel (FlashAttention), unless the plan says."""
+    unfused_families: tuple[Name, ...] = ()
+    """Families of models whose attention it writes to memory all the same: it has no fused kernel for them."""
     attention_efficiency: Ratio = 1.0
     """Rate of its attention kernel over the device class's."""
     portable_attention: bool = False
@@ -165,10 +169,13 @@ class Stack(Sheet):
     note: Words | None = None
     """Anything a reader should know of the stack."""
 
+    def attention_of(self, family: str | None) -> AttentionKernel:
+        """How it computes attention of a family of models, unless told."""
+        return "unfused" if family in self.unfused_families else self.attention
+
     def columns(self) -> Stacks:
         """The stack as numbers."""
         derived = {
-            "fused_attention": float(self.attention == "fused"),
             "all_positions": float(self.head_positions == "all"),
             **{f"{_OVERLAPS.get(name, name)}_overlap": share for name, share in self.overlap},
         }
@@ -184,7 +191,6 @@ _OVERLAPS = {"gradients": "gradient", "parameters": "parameter", "experts": "exp
 class Stacks(Columns):
     """Stacks as numbers; flags are 0 or 1."""
 
-    fused_attention: Num
     attention_efficiency: Num
     portable_attention: Num
     eager: Num

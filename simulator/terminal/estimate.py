@@ -53,11 +53,12 @@ def plan_in_words(answer: Estimate) -> str:
     """Plan, stack and batch of an estimate in one line."""
     plan, work = answer.plan, answer.workload
     degrees = " ".join(f"{name}={plan[name]}" for name in _DEGREES if plan[name] > 1) or "dp=1"
+    scores = "unfused attention, " if plan["attention"] == "unfused" else ""
     sharding = plan["sharding"] + (f" over {plan['sharding_group']}" if "sharding_group" in plan else "")
     target = f" + {work['target_length']}" if "target_length" in work else ""
     return (
         f"{degrees}, micro-batch {plan['micro_batch']}, sharding {sharding}, recompute {plan['recompute']}, "
-        f"{plan['precision']}, {plan['optimizer']}, stack {answer.stack}; "
+        f"{scores}{plan['precision']}, {plan['optimizer']}, stack {answer.stack}; "
         f"batch {work['global_batch']:,} x {work['sequence_length']:,}{target} tokens"
     )
 

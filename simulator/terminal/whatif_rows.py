@@ -33,7 +33,7 @@ _RUN = (
     "expected_time_s",
     "expected_cost_usd",
 )
-_PLAN = ("dp", "tp", "pp", "virtual_stages", "cp", "ep", "micro_batch", "sharding", "recompute", "precision")
+_PLAN = ("dp", "tp", "pp", "virtual_stages", "cp", "ep", "micro_batch", "sharding", "recompute", "attention", "precision")
 
 
 def rows_of(found: WhatIf | Sensitivity) -> Iterator[dict[str, Any]]:
