@@ -59,7 +59,8 @@ def page(choices: Choices) -> None:
     for row in found:
         if row.problem is not None:
             complain(f"{row.label}: {row.problem}")
-    if comparing.answered(found):
+    if known := comparing.answered(found):
+        showing.say_length(each.estimate.run for _, each in known)
         _drawn(found)
         _differences(found)
         _basis(found)

@@ -107,6 +107,7 @@ def _shown(choices: Choices, found: Outlook) -> None:
     took = f", priced in {found.seconds:.1f} s" if found.whole else ""
     counted = f"{len(found.options):,} systems and numbers of devices{unknown}{took}"
     st.caption(plain(f"{counted}. Times and costs are those to expect, with failures and checkpoints."))
+    showing.say_length(option.estimate.run for option in found.options)
     if words := mixed(option.estimate for option in found.options):
         st.caption(plain(f"{words[0].upper()}{words[1:]}."))
     plan_given(choices)

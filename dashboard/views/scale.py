@@ -68,6 +68,7 @@ def _shown(choices: Choices, found: Scaling) -> None:
     st.caption(plain(f"{batch}; for each the fastest {plans}. {_sentence(halved_words(found))}"))
     plan_given(choices, without=(scaling.OPEN,))
     if found.points:
+        showing.say_length(point.estimate.run for point in found.points)
         _answer(found)
         left, right = st.columns(2, gap="medium")
         with left:

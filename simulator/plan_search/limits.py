@@ -12,6 +12,7 @@ from hardware.errors import InputError, shown
 from hardware.quantity import read_amount
 from simulator.formulas import money
 from simulator.scenario.scenario import Scenario
+from simulator.specs.workload import Workload
 
 _LONGEST = 100 * 365.25 * 86400.0
 """Deadlines beyond a hundred years are mistakes [s]."""
@@ -48,8 +49,11 @@ class Limits:
         Raises
         ------
         InputError
-            Where there is a budget and nobody knows the price.
+            Where nobody knows the length of the run, or there is a budget and nobody knows the price.
         """
+        for name, limit in (("deadline", self.deadline_s), ("budget", self.budget_usd)):
+            if limit is not None:
+                check_length(scenario.workload, name)
         steps, longest = scenario.workload.total_steps, float("inf")
         if self.deadline_s is not None:
             longest = self.deadline_s / steps
@@ -63,6 +67,21 @@ class Limits:
             second = float(money.cost(money.device_seconds(steps, float(scenario.devices)), scenario.price.rate))
             longest = min(longest, self.budget_usd / second)
         return longest
+
+
+def check_length(workload: Workload, limit: str) -> None:
+    """Refuse a limit of a run of which nothing says how long it is.
+
+    Raises
+    ------
+    InputError
+        With the remedy.
+    """
+    if not workload.says_length:
+        raise InputError(
+            f"{limit}: nothing says how long the run is; give tokens, such as --tokens 300e9, or steps",
+            fields=[limit, "workload.tokens", "workload.steps"],
+        )
 
 
 def read_headroom(headroom: Any) -> float:

@@ -104,6 +104,7 @@ def listed(found: Estimate) -> dict[str, Any]:
         "fits": found.fits,
         "mfu": found.mfu,
         "tokens_per_s": found.tokens_per_s,
+        "of": found.run.of,
         "time_s": found.run.time_s,
         "cost_usd": found.run.cost_usd,
         "energy_kwh": found.run.energy_kwh,

@@ -9,8 +9,9 @@ from typing import Any
 from hardware.amounts import is_number, read_number
 from hardware.errors import InputError, shown
 from simulator.answers.costs import kinds_of
-from simulator.plan_search.limits import read_budget, read_deadline
+from simulator.plan_search.limits import check_length, read_budget, read_deadline
 from simulator.renting.sweeping import SHARES, Option, Refused, Swept, ordered
+from simulator.specs.workload import Workload
 
 CONFIDENCE = 0.8
 """Probability with which a deadline or a budget is to be kept unless said otherwise."""
@@ -192,6 +193,18 @@ class Wish:
             most = f"{SHARES[0]:g} to {SHARES[-1]:g}"
             raise InputError(f"confidence={shown(confidence)}: give a probability from {most}, such as {CONFIDENCE}")
         return cls(read_deadline(deadline), read_budget(budget), float(share))
+
+    def check_length(self, workload: Workload) -> None:
+        """Refuse limits of a run of which nothing says how long it is.
+
+        Raises
+        ------
+        InputError
+            With the remedy.
+        """
+        for name in ("deadline", "budget"):
+            if getattr(self, name) is not None:
+                check_length(workload, name)
 
     def answers(self, found: Sequence[Option]) -> dict[str, Any]:
         """The fields of an `Outlook` that follow from the wish."""

@@ -35,6 +35,10 @@ from simulator.work.transformer import Scenarios
 
 Named = str | Path | Mapping[str, Any]
 Spec = TypeVar("Spec", bound=BaseModel)
+_UNKNOWN_LENGTH = (
+    "time, cost and energy are of a billion tokens, since neither the workload nor the model says how long the run is; "
+    "give tokens, such as --tokens 300e9 or workload: {tokens: 300e9}, or steps"
+)
 Entry = TypeVar("Entry")
 
 
@@ -140,6 +144,8 @@ def resolve(
         work = given_work.resolve(the_model)
         origin = "customary, the model says nothing of its training" if the_model.training.customary else "as published"
         _note(assumed, given_work, work, ("sequence_length", "target_length", "global_batch"), origin)
+        if not work.says_length:
+            assumed.append(_UNKNOWN_LENGTH)
         _check_positions(the_model, work)
         with about("stack"):
             the_stack = _stack(stack, the_system, number, the_model, work, assumed)

@@ -93,7 +93,7 @@ def _answer(answer: Estimate) -> Table:
         ),
         ("Limited by", answer.limited_by, ", ".join(_shares(answer))),
         ("Memory", f"{units.size(memory['total'])} of {units.size(memory['capacity'])}", fits),
-        ("Run", units.duration(run.time_s), f"{units.plural(run.steps, 'step')}, {units.count(run.tokens)} tokens"),
+        _length(run),
         *_expected(run),
     ]
     if answer.evidence is not None:
@@ -103,13 +103,25 @@ def _answer(answer: Estimate) -> Table:
     if run.cost_usd is not None:
         rate = run.cost_usd / run.device_hours
         hours = f"{units.count(run.device_hours)} device-hours at ${rate:.2f} per device-hour, {price_words(run.price)}"
-        rows.append(("Cost", units.money(run.cost_usd), hours))
+        rows.append(("Cost", of_run(run, units.money(run.cost_usd)), hours))
         if run.expected_cost_usd is not None and matters(run.time_s, run.expected_time_s):
             rows.append(("  expected", units.money(run.expected_cost_usd), "including failures and checkpoints"))
-    rows.append(("Energy", units.energy(run.energy_kwh), f"{units.mass(run.co2_kg)} CO2e, at rated power"))
+    rows.append(("Energy", of_run(run, units.energy(run.energy_kwh)), f"{units.mass(run.co2_kg)} CO2e, at rated power"))
     for name, value, detail in rows:
         table.add_row(Text(name, style="bold"), Text(value, style="cyan"), Text(detail, style="dim"))
     return table
+
+
+def _length(run: TrainingRun) -> tuple[str, str, str]:
+    """How long the run is, or a billion tokens of it."""
+    if run.of == "run":
+        return "Run", units.duration(run.time_s), f"{units.plural(run.steps, 'step')}, {units.count(run.tokens)} tokens"
+    return "Run", of_run(run, units.duration(run.time_s)), "its length is not known: give --tokens or --steps"
+
+
+def of_run(run: TrainingRun, words: str) -> str:
+    """An amount of a run in words, or that it is of a billion tokens."""
+    return words if run.of == "run" else f"{words} per 1B tokens"
 
 
 def _expected(run: TrainingRun) -> list[tuple[str, str, str]]:

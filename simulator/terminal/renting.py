@@ -35,7 +35,7 @@ def show_sweep(found: Swept) -> None:
     """Print the best plans of a sweep to the terminal."""
     console = Console(highlight=False, markup=False, emoji=False)
     page = _Page(None, wide=console.width >= _WIDE)
-    parts: list[RenderableType] = []
+    parts: list[RenderableType] = _length(found.options)
     for model in dict.fromkeys(option.model for option in found.options):
         page.add_table(model, [("", option) for option in found.options if option.model == model])
     if not found.whole:
@@ -58,7 +58,7 @@ def render(found: Outlook, *, wide: bool = True) -> RenderableType:
     head = f"{found.model}: {units.plural(len(found.options), 'option')}" + (f"; {', '.join(limits)}" if limits else "")
     sure = f"; limits count as kept from a chance of {100 * found.confidence:g} %" if limits else ""
     said = f"priced in {found.seconds:.1f} s; expected times and costs include failures and checkpoints{sure}"
-    parts: list[RenderableType] = [Text(head, style="bold"), Text(said, style="dim")]
+    parts: list[RenderableType] = [Text(head, style="bold"), Text(said, style="dim"), *_length(found.options)]
     if not found.whole:
         parts.append(Text(_INTERRUPTED, style="bold yellow"))
     page = _Page(found, wide)
@@ -71,6 +71,13 @@ def render(found: Outlook, *, wide: bool = True) -> RenderableType:
         page.add_table(f"Nearest: needs {found.nearest.factor:.2f} times {words}", [("", found.nearest.option)])
     page.add_front()
     return Group(*parts, *page.parts, *_prices(found.options), *_left_out(found.refused), "")
+
+
+def _length(options: Sequence[Option]) -> list[RenderableType]:
+    """That times and costs are of a billion tokens, where nothing says how long a run is."""
+    names = dict.fromkeys(option.model for option in options if option.estimate.run.of != "run")
+    words = f"per 1B tokens of {', '.join(names)}: nothing says how long the run is, give --tokens or --steps"
+    return [Text(words, style="yellow")] if names else []
 
 
 def _limits(found: Outlook | Relaxed) -> list[tuple[str, float | None]]:

@@ -48,7 +48,7 @@ _KEYS = {
 }
 _MEMORY = {"parameters", "gradients", "optimizer", "activations", "buffers", "reserved", "total", "capacity"}
 _RUN = {
-    *("steps", "tokens", "time_s", "device_hours", "cost_usd", "energy_kwh", "co2_kg", "price_kind"),
+    *("of", "steps", "tokens", "time_s", "device_hours", "cost_usd", "energy_kwh", "co2_kg", "price_kind"),
     *("checkpoint_bytes", "checkpoint_write_s", "checkpoint_interval_s", "checkpoint_time_s", "restart_time_s"),
     *("replay_time_s", "goodput", "failures", "preemptions", "absent_time_s", "capacity_share", "price"),
     *("expected_time_s", "expected_cost_usd", "expected_energy_kwh"),
@@ -138,6 +138,7 @@ _EFFECTS: dict[str, tuple[str, str]] = {
     "--sharding-group": ("--sharding hybrid --sharding-group 4", "--sharding-group 2"),
     "--schedule": ("--stack megatron-lm --pp 4 --micro-batch 4", "--schedule gpipe"),
     "--recompute": ("", "--recompute full"),
+    "--attention": ("", "--attention unfused"),
     "--precision": ("", "--precision fp32"),
     "--optimizer": ("", "--optimizer lamb"),
     "--offload-optimizer": ("", "--offload-optimizer"),
