@@ -48,7 +48,8 @@ def page(choices: Choices) -> None:
         return
     estimate = found.estimate
     devices = units.plural(estimate.devices, "device")
-    st.subheader(plain(f"{estimate.model} on {estimate.system}, {devices}"), anchor=False)
+    unfit = "" if estimate.fits else ": does not fit"
+    st.subheader(plain(f"{estimate.model} on {estimate.system}, {devices}{unfit}"), anchor=False)
     st.caption(plain(plan_in_words(estimate)))
     _answer(estimate)
     showing.say_length([estimate.run])

@@ -29,6 +29,8 @@ def render(
 ) -> RenderableType:
     """Lay an estimate out: answer first, then where the time and the memory go, then the basis of the estimate."""
     head = Text(title or f"{answer.model} on {answer.system}, {_devices(answer)}", style="bold")
+    if not answer.fits:
+        head.append(": does not fit", style="bold red")
     parts: list[RenderableType] = [
         head,
         Text(plan_in_words(answer), style="dim"),
@@ -128,7 +130,8 @@ def _expected(run: TrainingRun) -> list[tuple[str, str, str]]:
     """What becomes of the run with failures and checkpoints, where that makes a difference."""
     if not matters(run.time_s, run.expected_time_s):
         return []
-    every = "at its end" if run.checkpoint_interval_s >= run.time_s else _every(run.checkpoint_interval_s)
+    once = run.of == "run" and run.checkpoint_interval_s >= run.time_s
+    every = "at its end" if once else _every(run.checkpoint_interval_s)
     written = f"{units.size(run.checkpoint_bytes)} saved {every} in {units.duration(run.checkpoint_write_s)}"
     if run.expected_time_s is None:
         return [("  expected", "never ends", written)]
