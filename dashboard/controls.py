@@ -223,19 +223,19 @@ def plan_given(choices: Choices, *, without: Collection[str] = ()) -> None:
 
 def ask(choices: Choices) -> Answer | None:
     """The answer to a scenario, with its controls in the side bar; nothing where the page says what is wrong."""
-    found, error = None, None
+    answered, error = None, None
     try:
         if is_quick(choices):
-            found = answer(choices)
+            answered = answer(choices)
         else:
             with working("Pricing every plan", lambda: session.choose({BEST: False})) as tell:
-                found = answer(choices, lambda _, considered: tell(f"{considered:,} plans"))
+                answered = answer(choices, lambda _, considered: tell(f"{considered:,} plans"))
     except InputError as refused:
         error = refused
-    scenario_controls(choices, Said.of(choices, found.estimate if found else None, error))
+    scenario_controls(choices, Said.of(choices, answered.estimate if answered else None, error))
     if error is not None:
         complain(str(error))
-    return found
+    return answered
 
 
 def control(each: Field, choices: Choices, said: Said | None = None) -> None:

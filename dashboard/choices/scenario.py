@@ -156,11 +156,11 @@ def _profiles(choices: Choices) -> tuple[str, ...]:
 
 def _suits(name: str, choices: Choices) -> bool:
     """Whether an uploaded profile speaks for the devices of the system."""
-    found = simulator.load_profile(profile_of(name))
+    profile = simulator.load_profile(profile_of(name))
     if is_host(choices.text("system")):
-        return choices["system"] == system_of(name, found)
+        return choices["system"] == system_of(name, profile)
     try:
-        return suits(found, simulator.load_system(choices.text("system")))
+        return suits(profile, simulator.load_system(choices.text("system")))
     except InputError:
         return False
 
@@ -180,21 +180,24 @@ def _reliability() -> tuple[Field, ...]:
 
 def arguments(choices: Choices) -> dict[str, Any]:
     """What `simulator.estimate` takes for the choices; open fields and empty groups are left out."""
-    given: dict[str, Any] = {name: value for name, value in choices.only(fields()).values if name != BEST}
+    values: dict[str, Any] = {name: value for name, value in choices.only(fields()).values if name != BEST}
     groups = {group: {each.name for each in fields() if each.group == group} for group in GROUPS}
-    taken: dict[str, Any] = {"model": given["model"], "system": None if is_host(given["system"]) else given["system"]}
-    if "profile" in given:
-        given["profile"] = profile_of(given["profile"])
-    objective = given.pop("objective", None)
+    taken: dict[str, Any] = {
+        "model": values["model"],
+        "system": None if is_host(values["system"]) else values["system"],
+    }
+    if "profile" in values:
+        values["profile"] = profile_of(values["profile"])
+    objective = values.pop("objective", None)
     if objective is not None:
-        taken["model"] = {"base": given["model"], "objective": objective}
+        taken["model"] = {"base": values["model"], "objective": objective}
     order = [each.name for each in fields()]
     inside = {name for members in groups.values() for name in members}
-    for name in sorted(given, key=order.index):
+    for name in sorted(values, key=order.index):
         if name not in inside:
-            taken.setdefault(name, given[name])
+            taken.setdefault(name, values[name])
     for group, members in groups.items():
-        part = {name: given[name] for name in sorted(given, key=order.index) if name in members}
+        part = {name: values[name] for name in sorted(values, key=order.index) if name in members}
         if part:
             taken[group] = part
     return taken
@@ -204,5 +207,5 @@ def blamed(error: InputError, choices: Choices) -> str | None:
     """The field that an error is about: the likeliest that was chosen, or else the likeliest; nothing if none is."""
     known = {each.name for each in fields()}
     begins = [name for name in _LEADING.findall(str(error)) if not error.fields or choices[name] is not None]
-    found = [name for name in (*begins, *(name.rpartition(".")[2] for name in error.fields)) if name in known]
-    return next((name for name in found if choices[name] is not None), next(iter(found), None))
+    names = [name for name in (*begins, *(name.rpartition(".")[2] for name in error.fields)) if name in known]
+    return next((name for name in names if choices[name] is not None), next(iter(names), None))

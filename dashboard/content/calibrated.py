@@ -75,10 +75,10 @@ def fitted_rows(calibrated: Calibrated) -> list[dict[str, str]]:
 
 def borrowed(calibrated: Calibrated) -> dict[str, list[str]]:
     """What the measurements did not determine, by the reason."""
-    found: dict[str, list[str]] = {}
+    places: dict[str, list[str]] = {}
     for place, why in calibrated.profile.borrowed.items():
-        found.setdefault(why, []).append(in_words(place))
-    return found
+        places.setdefault(why, []).append(in_words(place))
+    return places
 
 
 _KNOWN: dict[Rows, str] = {
@@ -124,16 +124,16 @@ def as_python(asked: CalibrateQuestion) -> str:
         first = exports.as_call("simulator.calibrate", {"files": files, **device, **rows_of, "name": asked.file})
     else:
         first = exports.as_call("simulator.load_profile", {"name": named})
-    given = json.dumps(named) if named and not files else "profile"
+    argument = json.dumps(named) if named and not files else "profile"
     compared = [
-        given,
+        argument,
         *([json.dumps(files)] if files else []),
         *(f"{name}={json.dumps(word)}" for name, word in rows_of.items()),
     ]
     return exports.as_program(
         f"profile = {first}",
-        f"found = simulator.compare_profile({', '.join(compared)})",
-        'print(found.to_dict()["errors"])',
+        f"comparison = simulator.compare_profile({', '.join(compared)})",
+        'print(comparison.to_dict()["errors"])',
         "for score in profile.held_out:",
         "    print(score.what, score.median, score.with_residuals, score.before)",
     )

@@ -178,32 +178,32 @@ def _mixed(cases: Iterable[Case]) -> list[Case]:
     lines: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
         lines[case.phase].append(case)
-    found = []
+    mixed = []
     while any(lines.values()):
-        found += [line.pop(0) for line in lines.values() if line]
-    return found
+        mixed += [line.pop(0) for line in lines.values() if line]
+    return mixed
 
 
 def _optimizers(scope: CaseScope, models: Sequence[Model]) -> list[Case]:
     """Optimizer steps over some layers of each model, and copies to the host and back."""
-    found = []
+    cases = []
     for model in models:
         layer = 4 * model.hidden_size**2 + 2 * model.hidden_size * model.feed_forward_size
         most = 2_000_000 if scope.tiny else 400_000_000 if scope.graphics else 16_000_000
         layers = max(min(most // layer, model.layers), 1)
         sizes = {"parameters": min(layers * layer, most), "tensors": 16 * layers}
-        found += [
+        cases += [
             Case(phase="optimizer", operation="adamw", dimensions=sizes, dtype="fp32", variant=variant)
             for variant in (("fused", "foreach") if scope.graphics else ("single",))
         ]
     if scope.graphics:
         size = 4 * _MIB if scope.tiny else 256 * _MIB
-        found += [
+        cases += [
             Case(phase="host_copy", operation=way, dimensions={"bytes": size}, variant=kind)
             for kind in ("pinned", "pageable")
             for way in ("to_device", "to_host")
         ]
-    return found
+    return cases
 
 
 def _steps(scope: CaseScope, models: Sequence[Model]) -> list[Case]:
@@ -211,7 +211,7 @@ def _steps(scope: CaseScope, models: Sequence[Model]) -> list[Case]:
 
     Then the first of them once more, compiled: that is dear, since compilers take their time.
     """
-    found = []
+    cases = []
     for layers, which in ((2, 0), (4, 0), (2, 1), (1, 0), (2, 2)):
         for model in models:
             sizes = scope.sizes_of(model)
@@ -219,12 +219,12 @@ def _steps(scope: CaseScope, models: Sequence[Model]) -> list[Case]:
                 continue
             usual = usual_attention(scope, model)
             attentions = (usual, "unfused") if which == 0 and layers == 2 else (usual,)
-            found += [step_of(scope, model, sizes[which], layers, kind) for kind in attentions]
+            cases += [step_of(scope, model, sizes[which], layers, kind) for kind in attentions]
     for layers in (2,) if scope.tiny else (2, 4):
         for model in models:
             eager = step_of(scope, model, scope.sizes_of(model)[0], layers, usual_attention(scope, model))
-            found.append(eager.model_copy(update={"operation": "compiled"}))
-    return found
+            cases.append(eager.model_copy(update={"operation": "compiled"}))
+    return cases
 
 
 def usual_attention(scope: CaseScope, model: Model) -> str:
@@ -331,9 +331,9 @@ def _spread_streams(scope: CaseScope) -> Iterator[Case]:
 
 def _shuffled(cases: Iterable[Case]) -> list[Case]:
     """In an order by chance, the same in every run: a part of the spread is a spread, and drift is no trend."""
-    found = list(cases)
-    random.Random(_SEED).shuffle(found)
-    return _mixed(found)
+    shuffled = list(cases)
+    random.Random(_SEED).shuffle(shuffled)
+    return _mixed(shuffled)
 
 
 def _watched(cases: Sequence[tuple[Tier, Case]], scope: CaseScope) -> Iterator[tuple[Tier, Case]]:

@@ -59,11 +59,11 @@ def _seen(sheet: Sheet) -> Iterator[tuple[str, object, bool]]:
 
 def _remedy(scenario: Scenario) -> str:
     """The fastest change, or pair of changes, that would make the plan fit."""
-    found = [each for each in improvements(scenario, top=_LISTED) if "stack" not in each.changes]
+    fitting_changes = [each for each in improvements(scenario, top=_LISTED) if "stack" not in each.changes]
     devices = units.plural(scenario.devices, "device")
-    if not found:
+    if not fitting_changes:
         return f"no change of the plan on {devices} helps; use more devices or devices with more memory"
-    best = found[0]
+    best = fitting_changes[0]
     words = " and ".join(f"{name}={value}" for name, value in best.changes.items())
     size = units.size(best.memory_bytes)
     if best.fits:

@@ -96,12 +96,12 @@ def improvements(scenario: Scenario, *, top: int = 5) -> tuple[Improvement, ...]
     >>> [each.changes for each in improvements(slow)][0]
     {'recompute': 'none'}
     """
-    given = _Candidate({}, scenario.plan, scenario.stack)
-    found = [each for group in _groups([given, *_candidates(scenario)]) for each in _priced(group, scenario)]
-    now = next(each for each in found if not each.candidate.changes)
+    unchanged = _Candidate({}, scenario.plan, scenario.stack)
+    improved = [each for group in _groups([unchanged, *_candidates(scenario)]) for each in _priced(group, scenario)]
+    now = next(each for each in improved if not each.candidate.changes)
     if not now.fits:
-        found += [each for group in _groups(_pairs(scenario)) for each in _priced(group, scenario)]
-    helpful = sorted((each for each in found if _helps(each, now)), key=_order)
+        improved += [each for group in _groups(_pairs(scenario)) for each in _priced(group, scenario)]
+    helpful = sorted((each for each in improved if _helps(each, now)), key=_order)
     if any(each.fits for each in helpful):
         helpful = [each for each in helpful if each.fits]
     best: dict[frozenset[str], _Priced] = {}
@@ -269,14 +269,14 @@ def _pairs(scenario: Scenario) -> list[_Candidate]:
         "offload_optimizer": [] if plan.offload_optimizer else [True],
         "optimizer": [_LEAST_STATES] if plan.optimizer == "adamw" else [],
     }
-    found = []
+    pairs = []
     for one, other in combinations(saving, 2):
         for first, second in product(saving[one], saving[other]):
             change = {one: first, other: second}
             follow = dict.fromkeys(_followers(one, plan) + _followers(other, plan))
             changed = plan.model_copy(update={**follow, **change}).with_defaults(stack).with_degrees(scenario.devices)
-            found.append(_Candidate(change, changed, stack))
-    return found
+            pairs.append(_Candidate(change, changed, stack))
+    return pairs
 
 
 def _around(number: int | None, factors: tuple[int, ...]) -> list[int]:

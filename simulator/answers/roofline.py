@@ -95,8 +95,8 @@ def roofline(scenario: Scenario) -> Roofline:
     Examples
     --------
     >>> import simulator
-    >>> found = roofline(simulator.resolve("bert-large", "dgx-a100-640gb"))
-    >>> found.work[0].operator, found.work[0].bound, round(found.ridge)
+    >>> chart = roofline(simulator.resolve("bert-large", "dgx-a100-640gb"))
+    >>> chart.work[0].operator, chart.work[0].bound, round(chart.ridge)
     ('softmax and dropout', 'memory', 153)
     """
     together: dict[tuple[str, str], Work] = {}

@@ -47,17 +47,17 @@ def validate(
     from simulator.evidence.validation import validate as compare
     from simulator.pricing.constants import find
 
-    found = compare(runs.load(paths) if paths else None, find(constants) if constants else None)
+    validation = compare(runs.load(paths) if paths else None, find(constants) if constants else None)
     if html is not None:
         from simulator.terminal.evidence_page import write
 
-        write(found, html)
+        write(validation, html)
     if json:
-        print_json(found.to_dict())
+        print_json(validation.to_dict())
     else:
         from simulator.terminal.evidence import show
 
-        show(found)
+        show(validation)
 
 
 @app.command()

@@ -39,7 +39,7 @@ Csv = Annotated[str | None, typer.Option("--csv", metavar="FILE", help="Write th
 @app.command()
 @scenario_options(without=("objective",))
 def search(
-    given: Given,
+    options: Given,
     objective: Aim = "time",
     where: Where = None,
     top: Top = "10",
@@ -64,24 +64,24 @@ def search(
 
     if csv is not None:
         check_output(Path(csv))
-    file = given.file()
-    with given.placed():
+    file = options.file()
+    with options.placed():
         scenario = complete(file, open_plan=True)
         wishes: dict[str, Any] = {"objective": objective, "where": where, "top": top, "pareto": pareto, "by": by}
         wishes |= {"headroom": headroom, "deadline": deadline, "budget": budget}
         with progress_line(shown=not json) as tell:
-            found = searched(scenario, file.plan, file.stack is not None, **wishes, progress=_teller(tell))
+            result = searched(scenario, file.plan, file.stack is not None, **wishes, progress=_teller(tell))
     if csv is not None:
         from simulator.terminal.search import rows
 
-        write_table(Path(csv), rows(found))
+        write_table(Path(csv), rows(result))
     if json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
     else:
         from simulator.terminal.search import show
 
-        show(found)
-    if not found.whole:
+        show(result)
+    if not result.whole:
         raise typer.Exit(INTERRUPTED)
 
 
@@ -91,8 +91,8 @@ def _teller(tell: Callable[[str], None] | None) -> Progress | None:
         return None
     from hardware.units import duration
 
-    def told(found: Exploration, considered: int) -> None:
-        best = f", best {duration(found.best.places[0].time)}" if found.best.places else ""
+    def told(exploration: Exploration, considered: int) -> None:
+        best = f", best {duration(exploration.best.places[0].time)}" if exploration.best.places else ""
         tell(f"{considered:,} plans{best}")
 
     return told

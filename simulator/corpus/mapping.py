@@ -112,19 +112,19 @@ def _case_of(run: Run, *, habits: bool) -> MappedRun:
 
 def _devices(run: Run, assumed: list[str]) -> int:
     """How many devices a run used: as published, or as slices, degrees or words imply."""
-    given, plan = run.hardware, run.plan
-    if given.devices is not None:
-        return count_of("devices", given.devices)
-    if given.slices is not None and given.chips_per_slice is not None:
-        return count_of("devices", given.slices * given.chips_per_slice)
+    hardware, plan = run.hardware, run.plan
+    if hardware.devices is not None:
+        return count_of("devices", hardware.devices)
+    if hardware.slices is not None and hardware.chips_per_slice is not None:
+        return count_of("devices", hardware.slices * hardware.chips_per_slice)
     assumed.append("devices: as the plan or the words imply")
     if plan.dp is not None:
         return count_of("devices", plan.dp * (plan.tp or 1) * (plan.pp or 1) * (plan.cp or 1))
-    words = plain(f"{given.intra or ''} {given.inter or ''}")
+    words = plain(f"{hardware.intra or ''} {hardware.inter or ''}")
     if re.search(r"(single|one|1)[- ](gpu|device|chip|card)\b", words):
         return 1
-    if given.devices_per_node is not None and re.search(r"single[- ](node|server|host|machine)", words):
-        return count_of("devices", given.devices_per_node)
+    if hardware.devices_per_node is not None and re.search(r"single[- ](node|server|host|machine)", words):
+        return count_of("devices", hardware.devices_per_node)
     raise RefusedError("number of devices not published")
 
 
@@ -139,13 +139,13 @@ def _replicas(run: Run, devices: int) -> float | None:
 
 def _batch(run: Run, devices: int, assumed: list[str]) -> int:
     """Sequences of one optimizer step."""
-    given, replicas = run.plan, _replicas(run, devices)
-    if given.global_batch is not None:
-        return max(int(min(given.global_batch, 1e12)), 1)
-    if given.micro_batch is None or replicas is None:
+    plan, replicas = run.plan, _replicas(run, devices)
+    if plan.global_batch is not None:
+        return max(int(min(plan.global_batch, 1e12)), 1)
+    if plan.micro_batch is None or replicas is None:
         raise RefusedError("no batch")
-    assumed.append("no accumulation of gradients" if given.grad_accum is None else "batch from accumulation")
-    return count_of("global_batch", round(min(given.micro_batch * replicas * (given.grad_accum or 1), 1e12)))
+    assumed.append("no accumulation of gradients" if plan.grad_accum is None else "batch from accumulation")
+    return count_of("global_batch", round(min(plan.micro_batch * replicas * (plan.grad_accum or 1), 1e12)))
 
 
 def _workload(run: Run, model: Model, devices: int, assumed: list[str]) -> Workload:
@@ -154,18 +154,18 @@ def _workload(run: Run, model: Model, devices: int, assumed: list[str]) -> Workl
     if run.model.seq_len is None:
         assumed.append("sequence length of the family")
     length = count_of("seq_len", run.model.seq_len or model.training.sequence_length)
-    given: dict[str, Any] = {"sequence_length": length, "global_batch": batch}
+    fields: dict[str, Any] = {"sequence_length": length, "global_batch": batch}
     if run.model.target_len is not None and model.decoder_layers is not None:
-        given["target_length"] = count_of("target_len", run.model.target_len)
+        fields["target_length"] = count_of("target_len", run.model.target_len)
     if is_binned(run):
-        given["effective_tokens"] = max(_BINNED_TOKENS * length, 1.0)
-        given["sequence_length"] = length = _binned(length)
+        fields["effective_tokens"] = max(_BINNED_TOKENS * length, 1.0)
+        fields["sequence_length"] = length = _binned(length)
     elif (effective := _number(run.extra.effective_tokens_per_seq)) is not None:
-        given["effective_tokens"] = min(max(effective, 1.0), float(length))
+        fields["effective_tokens"] = min(max(effective, 1.0), float(length))
     predictions = _predictions(run, length)
     if predictions is not None and model.objective == "mlm":
-        given["predictions"] = predictions
-    return build(Workload, given).resolve(model)
+        fields["predictions"] = predictions
+    return build(Workload, fields).resolve(model)
 
 
 def _binned(length: int) -> int:
@@ -181,9 +181,9 @@ def _number(value: float | str | None) -> float | None:
 
 def _predictions(run: Run, length: int) -> int | None:
     """Masked positions of a sequence: a number, or a share of the sequence in words."""
-    given = run.extra.mlm_head_positions_per_seq
-    share = re.search(r"(\d+(?:\.\d+)?) ?%", given) if isinstance(given, str) else None
-    number = float(share[1]) / 100.0 * length if share else _number(given)
+    positions = run.extra.mlm_head_positions_per_seq
+    share = re.search(r"(\d+(?:\.\d+)?) ?%", positions) if isinstance(positions, str) else None
+    number = float(share[1]) / 100.0 * length if share else _number(positions)
     return None if number is None else max(round(min(number, length)), 1)
 
 

@@ -60,9 +60,11 @@ def _torus(run: Run, device: Device, devices: int) -> System:
     """A pod, or several slices of pods joined by the data-centre network."""
     multipod = device.id == "tpu-v3" and devices > 1024
     pod = _shipped("tpu-v3-multipod" if multipod else f"{device.id}-pod")
-    given = run.hardware
-    told = _PODS.search(plain(f"{given.intra or ''} {given.inter or ''}"))
-    of_slice = given.chips_per_slice or (devices / given.slices if given.slices else float(told[1]) if told else 0)
+    hardware = run.hardware
+    told = _PODS.search(plain(f"{hardware.intra or ''} {hardware.inter or ''}"))
+    of_slice = hardware.chips_per_slice or (
+        devices / hardware.slices if hardware.slices else float(told[1]) if told else 0
+    )
     if 1 <= of_slice < devices and pod.cross_pod is not None:
         return pod.model_copy(update={"devices_per_pod": int(of_slice), "most_devices": devices})
     if pod.devices_per_pod is not None and devices <= pod.devices_per_pod:
@@ -78,14 +80,14 @@ def _shipped(name: str) -> System:
 
 def _per_node(run: Run, device: Device, devices: int) -> int:
     """Devices that the inner links join: of a node, or of a whole NVLink domain."""
-    given = run.hardware
-    domain = _DOMAIN.search(plain(given.intra))
+    hardware = run.hardware
+    domain = _DOMAIN.search(plain(hardware.intra))
     if domain:
         return max(int(domain[1]), 1)
-    if given.devices_per_node is None and re.search(r"single[ -](node|server|host|machine)", plain(given.inter)):
+    if hardware.devices_per_node is None and re.search(r"single[ -](node|server|host|machine)", plain(hardware.inter)):
         return devices
     usual = next((number for pattern, number in _PER_NODE if re.match(pattern, device.id)), 8)
-    return max(int(given.devices_per_node or min(usual, devices)), 1)
+    return max(int(hardware.devices_per_node or min(usual, devices)), 1)
 
 
 def _inside(run: Run, device: Device) -> dict[str, Any]:
@@ -141,5 +143,5 @@ def _in_bits(words: str) -> str:
 
 def _of_compute(words: str) -> str:
     """The part about the network of computation, where networks of storage and management are told beside it."""
-    found = re.search(r"comput\w*:(.*?)(?:storage:|management:|$)", words)
-    return found[1] if found else words
+    section = re.search(r"comput\w*:(.*?)(?:storage:|management:|$)", words)
+    return section[1] if section else words

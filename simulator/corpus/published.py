@@ -132,23 +132,23 @@ def plan_of(
     RefusedError
         Where a precision has no constants, or a degree is no whole number.
     """
-    given = run.plan
+    said = run.plan
     degrees = ("dp", "tp", "pp", "cp", "ep")
-    published: dict[str, Any] = {name: count_of(name, value) for name in degrees if (value := getattr(given, name))}
-    if given.vpp and given.vpp > 1:
-        published["virtual_stages"] = count_of("vpp", given.vpp)
-    elif given.vpp is None and (given.pp or 1) > 1 and habits:
+    published: dict[str, Any] = {name: count_of(name, value) for name in degrees if (value := getattr(said, name))}
+    if said.vpp and said.vpp > 1:
+        published["virtual_stages"] = count_of("vpp", said.vpp)
+    elif said.vpp is None and (said.pp or 1) > 1 and habits:
         published["virtual_stages"] = _interleaving(run, stack)
-    sharding = meaning("shardings", given.sharding) or implied
+    sharding = meaning("shardings", said.sharding) or implied
     published["sharding"] = sharding
     if sharding == "hybrid":
         published["sharding_group"] = _sharding_group(run, system, devices)
-    if given.zero1_group and sharding == "zero1":
-        published["sharding_group"] = count_of("zero1_group", given.zero1_group)
-    published["sequence_parallel"] = given.sequence_parallel
-    published["recompute"] = meaning("recomputes", given.recompute or given.remat_policy)
-    published["optimizer"] = meaning("optimizers", given.optimizer)
-    offloads = re.search(r"offload|infinity", plain(f"{given.optimizer or ''} {given.sharding or ''}"))
+    if said.zero1_group and sharding == "zero1":
+        published["sharding_group"] = count_of("zero1_group", said.zero1_group)
+    published["sequence_parallel"] = said.sequence_parallel
+    published["recompute"] = meaning("recomputes", said.recompute or said.remat_policy)
+    published["optimizer"] = meaning("optimizers", said.optimizer)
+    offloads = re.search(r"offload|infinity", plain(f"{said.optimizer or ''} {said.sharding or ''}"))
     published["offload_optimizer"] = True if offloads else None
     published["attention"] = _attention(run)
     published["precision"] = _precision(run, system.device)
@@ -171,30 +171,30 @@ def _precision(run: Run, device: Device) -> str | None:
     RefusedError
         Where the device has no units or constants for it, or nobody knows it.
     """
-    given = plain(run.plan.precision)
-    if not given:
+    words = plain(run.plan.precision)
+    if not words:
         return None
-    found, valid = meaning("precisions", given), precisions_of(device)
-    if found is None:
-        raise RefusedError("unknown precision", given[:80])
-    if found == "tf32" and "tf32" not in valid:
-        found = "fp32"  # the switch does nothing before Ampere
-    if device.kind == "tpu" and found in ("fp32", "tf32", "fp16") and found not in valid:
-        found = "bf16"  # the default precision of products on a TPU
-    if found not in valid:
-        raise RefusedError(f"precision {found} without constants", device.id)
-    return found
+    precision, valid = meaning("precisions", words), precisions_of(device)
+    if precision is None:
+        raise RefusedError("unknown precision", words[:80])
+    if precision == "tf32" and "tf32" not in valid:
+        precision = "fp32"  # the switch does nothing before Ampere
+    if device.kind == "tpu" and precision in ("fp32", "tf32", "fp16") and precision not in valid:
+        precision = "bf16"  # the default precision of products on a TPU
+    if precision not in valid:
+        raise RefusedError(f"precision {precision} without constants", device.id)
+    return precision
 
 
 def _sharding_group(run: Run, system: System, devices: int) -> int:
     """Ranks that share parameters under hybrid sharding: as the mesh says, or those of a node or of a TPU slice."""
-    given = run.plan
-    mesh = re.search(r"fsdp=(\d+)", given.ici or "")
+    said = run.plan
+    mesh = re.search(r"fsdp=(\d+)", said.ici or "")
     if mesh:
         group = float(mesh[1])
     elif system.device.kind == "tpu":
-        inner = (given.tp or 1) * (given.pp or 1) * (given.cp or 1)
+        inner = (said.tp or 1) * (said.pp or 1) * (said.cp or 1)
         group = max(min(system.devices_per_pod or devices, devices) // inner, 1.0)
     else:
         group = run.hardware.devices_per_node or 8.0
-    return count_of("sharding_group", min(group, given.dp or float(devices)))
+    return count_of("sharding_group", min(group, said.dp or float(devices)))

@@ -82,11 +82,11 @@ def node_rate(words: str, kind: str, *, device: str, per_node: int, hosts: float
 def _stated(words: str) -> tuple[float | None, bool]:
     """The rate that words tell [Gb/s], and whether it is that of a whole node."""
     open_rate = re.search(r"\d+ ?/ ?\d+ ?g", words)
-    found = [] if open_rate else [match for match in _RATE.finditer(words) if float(match["rate"]) > 0.0]
+    rates = [] if open_rate else [match for match in _RATE.finditer(words) if float(match["rate"]) > 0.0]
     counted = _BEFORE.search(words)
-    if found:
+    if rates:
         at = counted.end() if counted else 0
-        match = next((match for match in found if match.start() >= at), found[0])
+        match = next((match for match in rates if match.start() >= at), rates[0])
         if match["unit"] == "t":
             return 1000.0 * float(match["rate"]), True
         return float(match["rate"]), not counted and bool(_TOTAL.match(words, match.end()))
@@ -100,7 +100,7 @@ def _cards(words: str) -> float | None:
     """How many network cards of a node words tell of."""
     if _CHOICE.search(words):
         return None
-    found = _BEFORE.search(words) or _AFTER.search(words)
-    if found and 0 < int(found["cards"]) <= 64:
-        return float(found["cards"])
+    counted = _BEFORE.search(words) or _AFTER.search(words)
+    if counted and 0 < int(counted["cards"]) <= 64:
+        return float(counted["cards"])
     return next((number for pattern, number in _RAILS if re.search(pattern, words)), None)

@@ -45,12 +45,12 @@ def first_rule(kind: str, words: str | None, *, title: str = "", platform: str =
     >>> first_rule("devices", "h100-80gb-hbm3")["device"]
     'h100-sxm5-80gb'
     """
-    found, name = plain(words), plain(title)
+    text, name = plain(words), plain(title)
     return next(
         (
             rule
             for rule in _rules()[kind]
-            if re.search(rule["match"], found)
+            if re.search(rule["match"], text)
             and re.search(rule.get("title", ""), name)
             and rule.get("platform", platform) == platform
         ),
@@ -64,5 +64,5 @@ def meaning(kind: str, words: str | None) -> str | None:
     >>> meaning("precisions", "bf16-mixed"), meaning("shardings", "FULL_SHARD"), meaning("optimizers", None)
     ('bf16', 'zero3', None)
     """
-    found = first_rule(kind, words).get("means") if words else None
-    return None if found is None else str(found)
+    means = first_rule(kind, words).get("means") if words else None
+    return None if means is None else str(means)

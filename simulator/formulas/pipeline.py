@@ -104,8 +104,8 @@ def stage_layers(layers: Num, stages: Num, *, stage: Num, first: Num = 0.0, last
     --------
     GPT-3 175B on 40 stages, which do not divide its 96 layers.
 
-    >>> found = [float(stage_layers(96, 40, stage=i)) for i in range(40)]
-    >>> sum(found), found[:2], found[-2:]
+    >>> layers = [float(stage_layers(96, 40, stage=i)) for i in range(40)]
+    >>> sum(layers), layers[:2], layers[-2:]
     (96.0, [2.0, 3.0], [2.0, 2.0])
     """
     even, number = end_layers(layers, stages), np.asarray(stages)

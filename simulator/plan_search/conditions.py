@@ -105,7 +105,7 @@ def _value(name: str, text: str, whole: str) -> Any:
     return float(read)
 
 
-def given(plan: Plan) -> tuple[Condition, ...]:
+def of_plan(plan: Plan) -> tuple[Condition, ...]:
     """Conditions that a plan makes which leaves some fields open."""
     said: Mapping[str, Any] = {name: getattr(plan, name) for name in _FIELDS if name != "micro_batches"}
     return tuple(Condition(name, "=", (value,)) for name, value in said.items() if value is not None)

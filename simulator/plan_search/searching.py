@@ -89,27 +89,27 @@ class Search:
         }
 
 
-def listed(found: Estimate) -> dict[str, Any]:
+def listed(estimate: Estimate) -> dict[str, Any]:
     """One plan of a list, as plain values."""
     return {
-        "plan": {name: found.plan[name] for name in PLAN_FIELDS if name in found.plan},
-        "step_time_s": found.step_time_s,
+        "plan": {name: estimate.plan[name] for name in PLAN_FIELDS if name in estimate.plan},
+        "step_time_s": estimate.step_time_s,
         "interval": {
-            "low_s": found.step_time_low_s,
-            "high_s": found.step_time_high_s,
-            "level": found.interval_level,
+            "low_s": estimate.step_time_low_s,
+            "high_s": estimate.step_time_high_s,
+            "level": estimate.interval_level,
         },
-        "memory_bytes": found.memory_bytes["total"],
-        "capacity_bytes": found.memory_bytes["capacity"],
-        "fits": found.fits,
-        "mfu": found.mfu,
-        "tokens_per_s": found.tokens_per_s,
-        "of": found.run.of,
-        "time_s": found.run.time_s,
-        "cost_usd": found.run.cost_usd,
-        "energy_kwh": found.run.energy_kwh,
-        "limited_by": found.limited_by,
-        "warnings": list(found.warnings),
+        "memory_bytes": estimate.memory_bytes["total"],
+        "capacity_bytes": estimate.memory_bytes["capacity"],
+        "fits": estimate.fits,
+        "mfu": estimate.mfu,
+        "tokens_per_s": estimate.tokens_per_s,
+        "of": estimate.run.of,
+        "time_s": estimate.run.time_s,
+        "cost_usd": estimate.run.cost_usd,
+        "energy_kwh": estimate.run.energy_kwh,
+        "limited_by": estimate.limited_by,
+        "warnings": list(estimate.warnings),
     }
 
 
@@ -166,8 +166,8 @@ def search(
 
     Examples
     --------
-    >>> found = search("bert-large", "dgx-a100-640gb", workload={"sequence_length": 128, "global_batch": 512})
-    >>> found.best[0].plan["dp"], found.feasible > 1000
+    >>> result = search("bert-large", "dgx-a100-640gb", workload={"sequence_length": 128, "global_batch": 512})
+    >>> result.best[0].plan["dp"], result.feasible > 1000
     (8, True)
     """
     opened = resolve(model, system, plan=plan, stack=stack, open_plan=True, **scenario)
@@ -191,18 +191,18 @@ class _Wishes:
 
 
 def searched(
-    scenario: Scenario, given: Plan, stack_given: bool, *, progress: Progress | None = None, **wishes: Any
+    scenario: Scenario, plan: Plan, stack_given: bool, *, progress: Progress | None = None, **wishes: Any
 ) -> Search:
     """Search for the best plans of a scenario whose plan is open; `search` says what may be wished for."""
     asked = _Wishes(**wishes)
     aim, both, by = _objective(asked.objective, scenario), _pareto(asked.pareto, scenario), read_by(asked.by)
     limits = Limits.read(asked.headroom, asked.deadline, asked.budget)
-    wanted = (*conditions.given(given), *conditions.parse(asked.where))
-    refuse_impossible(given, scenario)
+    wanted = (*conditions.of_plan(plan), *conditions.parse(asked.where))
+    refuse_impossible(plan, scenario)
     space = space_of(scenario, wanted, any_axis=not stack_given)
     table = Table(by) if by is not None else None
     start = time.perf_counter()
-    found = explore(
+    exploration = explore(
         space,
         replace(setting_of(scenario), capacity=limits.memory(scenario)),
         by_memory=aim == "memory",
@@ -212,7 +212,7 @@ def searched(
         table=table,
         progress=progress,
     )
-    told = _told(found, scenario, aim, both, limits, table)
+    told = _told(exploration, scenario, aim, both, limits, table)
     return replace(told, seconds=time.perf_counter() - start)
 
 
@@ -251,7 +251,7 @@ def estimate_at(place: Place, scenario: Scenario) -> Estimate:
 
 
 def _told(
-    found: Exploration,
+    exploration: Exploration,
     scenario: Scenario,
     aim: Objective,
     both: tuple[str, str] | None,
@@ -259,28 +259,28 @@ def _told(
     table: Table | None,
 ) -> Search:
     """The answer to a search."""
-    rejected = {name: count for name, count in found.rejected.most_common() if count}
+    rejected = {name: count for name, count in exploration.rejected.most_common() if count}
     front = None
-    if found.front is not None and both is not None:
-        places = found.front.places if "memory" in both else found.front.places[:1]
+    if exploration.front is not None and both is not None:
+        places = exploration.front.places if "memory" in both else exploration.front.places[:1]
         front = tuple(estimate_at(place, scenario) for place in spread(places, _MOST))
-    near = [] if found.feasible else (found.quickest if found.priced else found.nearest).places
-    best = tuple(estimate_at(place, scenario) for place in found.best.places)
+    near = [] if exploration.feasible else (exploration.quickest if exploration.priced else exploration.nearest).places
+    best = tuple(estimate_at(place, scenario) for place in exploration.best.places)
     return Search(
         model=scenario.model.id,
         system=scenario.system.id,
         devices=scenario.devices,
         stack=scenario.stack.id,
         objective=aim,
-        candidates=found.candidates,
-        feasible=found.feasible,
-        priced=found.priced,
+        candidates=exploration.candidates,
+        feasible=exploration.feasible,
+        priced=exploration.priced,
         rejected=rejected,
         seconds=0.0,
         best=best,
         pareto=front,
         nearest=estimate_at(near[0], scenario) if near else None,
-        whole=found.whole,
+        whole=exploration.whole,
         limits=limits,
         fastest=table.fastest(lambda place: _listed_plan(place, scenario)) if table is not None else None,
     )

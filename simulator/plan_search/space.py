@@ -121,11 +121,11 @@ class Space:
 
     def placements(self, used: dict[str, bool]) -> list[tuple[Axis, ...]]:
         """Orders of the axes; those that differ in axes of one rank only are the same."""
-        found: dict[tuple[str, ...], tuple[Axis, ...]] = {}
+        distinct: dict[tuple[str, ...], tuple[Axis, ...]] = {}
         orders: list[tuple[Any, ...]] = [AXES] if self._only_usual("placement") else list(permutations(AXES))
         for order in self._allowed("placement", orders):
-            found.setdefault(tuple(axis for axis in order if used[axis]), order)
-        return list(found.values())
+            distinct.setdefault(tuple(axis for axis in order if used[axis]), order)
+        return list(distinct.values())
 
     def shardings(self, replicas: int) -> list[tuple[Sharding, int]]:
         """What replicas share, and in groups of how many; 0 for all of them."""

@@ -86,12 +86,12 @@ def calibrate(
     -----
     `simulator.estimate` and its relatives take the profile as it is, or as a file: `profile_text` writes it.
     """
-    found = gather(files, device=device, rows_of=rows_of)
-    given = found.device
+    gathered = gather(files, device=device, rows_of=rows_of)
+    the_device = gathered.device
     the_id = id_of(Path(name)) if name is not None else "measured"
-    origin = Origin(the_id, f"{given.name[:500]}, measured", found.source[:600], "primary")
-    catalogued = given.id in names("devices") and given == load_device(given.id)
-    return fit(found.measurements, found.steps, given, origin, catalogued=catalogued, progress=progress)
+    origin = Origin(the_id, f"{the_device.name[:500]}, measured", gathered.source[:600], "primary")
+    catalogued = the_device.id in names("devices") and the_device == load_device(the_device.id)
+    return fit(gathered.measurements, gathered.steps, the_device, origin, catalogued=catalogued, progress=progress)
 
 
 def gather(
@@ -119,22 +119,22 @@ def gather(
         raise InputError("nothing to fit; give at least one record of capsim measure, or one table")
     tables = [file for file in files if Path(file).suffix in (".csv", ".gz")]
     records = {str(file): _sound(file) for file in files if file not in tables}
-    given = load_device(device) if device is not None else None
+    the_device = load_device(device) if device is not None else None
     parts: list[Measurements] = []
     steps: list[StepTime] = []
     if records:
         whole = _merged(records)
         parts, steps = [measurements_of(whole)], steps_of(whole)
         with _of(", ".join(records)):
-            _check_kind(whole, given)
-            if given is not None and same:
-                _check_same(whole, given)
-            given = given or device_of(whole, parts[0])
-    if given is None:
+            _check_kind(whole, the_device)
+            if the_device is not None and same:
+                _check_same(whole, the_device)
+            the_device = the_device or device_of(whole, parts[0])
+    if the_device is None:
         raise InputError(f"{tables[0]}: a table does not say which device of the catalogue it is of; give --device")
-    parts += [tables_of.read(file, rows_of or given.id) for file in tables]
+    parts += [tables_of.read(file, rows_of or the_device.id) for file in tables]
     source = "; ".join([*(_record_words(record) for record in records.values()), *(Path(file).name for file in tables)])
-    return Gathered(Measurements.joined(parts), steps, given, source)
+    return Gathered(Measurements.joined(parts), steps, the_device, source)
 
 
 def steps_in(file: str | Path, device: Device) -> list[StepTime]:
@@ -214,13 +214,13 @@ class _Draft:
     borrowed: dict[str, str] = field(default_factory=dict)
     scores: list[HeldOutScore] = field(default_factory=list)
 
-    def borrow(self, phase: str, found: dict[str, str], where: str) -> None:
+    def borrow(self, phase: str, reasons: dict[str, str], where: str) -> None:
         """Note constants that stay as they were, why so, and where they come from."""
-        self.borrowed |= {f"{phase}.{name}": f"{why}; as {where}" for name, why in found.items()}
+        self.borrowed |= {f"{phase}.{name}": f"{why}; as {where}" for name, why in reasons.items()}
 
 
 def fit(
-    found: Measurements,
+    measurements: Measurements,
     steps: Sequence[StepTime],
     device: Device,
     origin: Origin,
@@ -247,12 +247,12 @@ def fit(
     """
     tell = progress or _silent
     draft = _Draft(load_class(device.device_class))
-    tell(f"{len(found.products):,} matrix products")
-    multiplied = _products(draft, found.products, device, origin)
-    tell(f"{len(found.attentions):,} attention kernels")
-    attended = _attentions(draft, found.attentions, device, origin)
-    _memory(draft, found.streams, device, origin)
-    tell(f"{len(found.collectives):,} collectives")
+    tell(f"{len(measurements.products):,} matrix products")
+    multiplied = _products(draft, measurements.products, device, origin)
+    tell(f"{len(measurements.attentions):,} attention kernels")
+    attended = _attentions(draft, measurements.attentions, device, origin)
+    _memory(draft, measurements.streams, device, origin)
+    tell(f"{len(measurements.collectives):,} collectives")
     profile = MeasuredProfile(
         id=origin.id,
         title=origin.title,
@@ -261,14 +261,14 @@ def fit(
         device=device.id if catalogued else device,
         constants=draft.constants,
         fitted=tuple(multiplied),
-        links=_links(draft, found.collectives, device),
+        links=_links(draft, measurements.collectives, device),
         products=multiplied,
         attentions=attended,
         held_out=tuple(draft.scores),
         borrowed=draft.borrowed,
     )
     tell(f"{len(steps):,} training steps")
-    return with_steps(profile, found.streams, steps, device)
+    return with_steps(profile, measurements.streams, steps, device)
 
 
 def _silent(words: str) -> None:

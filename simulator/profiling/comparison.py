@@ -132,7 +132,11 @@ class Comparison:
 
 
 def compared(
-    profile: MeasuredProfile, found: Measurements, steps: Sequence[StepTime] = (), *, rows_of: str = "measurements"
+    profile: MeasuredProfile,
+    measurements: Measurements,
+    steps: Sequence[StepTime] = (),
+    *,
+    rows_of: str = "measurements",
 ) -> Comparison:
     """Price every row by a profile, and by the constants that the catalogue has for the device's class.
 
@@ -150,10 +154,10 @@ def compared(
     device = device_of(profile)
     left_out: dict[str, int] = {}
     parts = [
-        *_products(profile, device, found.products, left_out),
-        *_attentions(profile, device, found.attentions, left_out),
-        _streams(profile, device, found.streams),
-        _collectives(profile, device, found.collectives, left_out),
+        *_products(profile, device, measurements.products, left_out),
+        *_attentions(profile, device, measurements.attentions, left_out),
+        _streams(profile, device, measurements.streams),
+        _collectives(profile, device, measurements.collectives, left_out),
         _steps(profile, device, steps),
     ]
     together: dict[Phase, list[PhaseRows]] = {}
@@ -206,7 +210,7 @@ def _product_times(constants: DeviceClass, rows: Products, sheet: DataSheet, pre
 
 def _products(profile: MeasuredProfile, device: Device, rows: Products, left_out: dict[str, int]) -> list[PhaseRows]:
     """Matrix products, a part for each number format."""
-    found = []
+    parts = []
     for precision in _known_formats(device, rows.dtype, WORDS["gemm"], left_out):
         mine, sheet = rows.where(rows.dtype == precision), DataSheet.of(device, precision)
         mine = _believed(mine, mine.flops / sheet.peak, WORDS["gemm"], left_out)
@@ -220,8 +224,8 @@ def _products(profile: MeasuredProfile, device: Device, rows: Products, left_out
             form_s=form,
             after_s=_corrected(form, profile.products.get(precision), products.sizes(mine)),
         )
-        found.append(part)
-    return found
+        parts.append(part)
+    return parts
 
 
 def _fused(constants: DeviceClass, precision: Precision) -> AttentionConstants | None:
@@ -233,7 +237,7 @@ def _attentions(
     profile: MeasuredProfile, device: Device, rows: Attentions, left_out: dict[str, int]
 ) -> list[PhaseRows]:
     """Fused attention, by the fastest kernel of each number format, as a fit takes it."""
-    found, slower = [], 0
+    parts, slower = [], 0
     for precision in _known_formats(device, rows.dtype, "attention", left_out):
         mine, sheet = rows.where(rows.dtype == precision), DataSheet.of(device, precision)
         mine = mine.where(mine.kernel == attentions.fastest_kernel(mine))
@@ -253,9 +257,9 @@ def _attentions(
             form_s=form,
             after_s=_corrected(form, profile.attentions.get(precision), attentions.sizes(mine)),
         )
-        found.append(part)
+        parts.append(part)
     left_out["attention by slower kernels than the one that is fitted"] = slower
-    return found
+    return parts
 
 
 def _stream_times(constants: DeviceClass, device: Device, rows: Streams) -> Values:
@@ -311,24 +315,24 @@ def _catalogued(device: Device, rows: Collectives) -> Values:
     """Times of collectives by what is known of the wiring without measurements [s]."""
     host = plain_host(device)
     ranks = min(int(rows.degree.max()), host.most_devices)
-    backend, found = AnalyticBackend.of(host, ranks, precisions_of(device)[0]), np.empty(len(rows))
+    backend, times = AnalyticBackend.of(host, ranks, precisions_of(device)[0]), np.empty(len(rows))
     for kind in _KINDS:
         here = rows.kind == kind
         sizes, degree = rows.message_bytes[here], rows.degree[here]
-        found[here] = backend.time(link_request(kind, sizes, degree=degree))
-    return found
+        times[here] = backend.time(link_request(kind, sizes, degree=degree))
+    return times
 
 
 def _steps(profile: MeasuredProfile, device: Device, steps: Sequence[StepTime]) -> PhaseRows:
     """Training steps on one device."""
-    found = stepping.compare(steps, profile, device)
-    after = np.array([each.predicted_s for each in found], dtype=np.float64)
+    compared_steps = stepping.compare(steps, profile, device)
+    after = np.array([each.predicted_s for each in compared_steps], dtype=np.float64)
     return PhaseRows(
         phase="step",
         words=tuple(in_words.step(step) for step in steps),
         size=np.array([step_amounts(step.case, step.model).flops for step in steps], dtype=np.float64),
         measured_s=np.array([step.seconds for step in steps], dtype=np.float64),
-        before_s=np.array([each.before_s for each in found], dtype=np.float64),
+        before_s=np.array([each.before_s for each in compared_steps], dtype=np.float64),
         form_s=after,
         after_s=after,
     )

@@ -48,15 +48,15 @@ def cases_of(model: Model, size: Size, dtype: Dtype, backend: str) -> list[Case]
     backend
         Which kernel fuses attention.
     """
-    found: dict[str, Case] = {}
+    cases: dict[str, Case] = {}
     for attention in ("fused", "unfused"):
         scenarios = _scenarios(model, size, dtype, attention)
         for block in program_of(scenarios).blocks:
             for task in block.tasks:
                 if np.any(np.asarray(task.count) > 0.0):
                     for case in _cases(task, model, scenarios, size, dtype, backend):
-                        found.setdefault(case.key, case)
-    return list(found.values())
+                        cases.setdefault(case.key, case)
+    return list(cases.values())
 
 
 def _scenarios(model: Model, size: Size, dtype: Dtype, attention: str) -> Scenarios:

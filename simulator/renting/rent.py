@@ -84,8 +84,8 @@ def rent(
 
     Examples
     --------
-    >>> found = rent("bert-large", deadline="60d", systems="workstation-rtx-3090,dgx-h100", max_devices=2)
-    >>> found.cheapest.chance(60 * 86400.0) >= 0.8, found.cheapest in found.options
+    >>> outlook = rent("bert-large", deadline="60d", systems="workstation-rtx-3090,dgx-h100", max_devices=2)
+    >>> outlook.cheapest.chance(60 * 86400.0) >= 0.8, outlook.cheapest in outlook.options
     (True, True)
     """
     with about("model"):
@@ -96,8 +96,8 @@ def rent(
     paid: dict[str, Any] = {**options, "prices": prices, **_priced(price_source)}
     cases = cases_of([loaded], systems, max_devices=max_devices, **wanted, **paid)
     start = time.perf_counter()
-    found = collected(cases, cluster=cluster, processes=processes, progress=progress, seen=seen)
-    return Outlook.under(wish, loaded.id, found, seconds=time.perf_counter() - start)
+    swept = collected(cases, cluster=cluster, processes=processes, progress=progress, seen=seen)
+    return Outlook.under(wish, loaded.id, swept, seconds=time.perf_counter() - start)
 
 
 def _workload(told: Any, model: Model) -> Workload:

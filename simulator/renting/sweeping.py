@@ -181,8 +181,8 @@ def sweep(
 
     Examples
     --------
-    >>> found = sweep(["bert-large"], ["workstation-rtx-3090"], [1, 4], processes=1)
-    >>> [(option.devices, option.estimate.fits) for option in found]
+    >>> swept = sweep(["bert-large"], ["workstation-rtx-3090"], [1, 4], processes=1)
+    >>> [(option.devices, option.estimate.fits) for option in swept]
     [(4, True), (1, True)]
     """
     wanted: dict[str, Any] = {"plan": plan, "where": where, "every_plan": every_plan}
@@ -216,28 +216,28 @@ def collected(
     InputError
         Where every case was refused for the same reason, which is then somebody's mistake.
     """
-    found, refused, whole = list[Option](), list[Refused](), True
+    options, refused, whole = list[Option](), list[Refused](), True
     with closing(workers.each(best_of, cases, cluster=cluster, processes=processes)) as results:
         try:
             for each in results:
                 if isinstance(each, Option):
-                    found.append(each)
+                    options.append(each)
                 else:
                     refused.append(each)
                 if seen is not None:
                     seen(each)
                 if progress is not None:
-                    progress(len(found) + len(refused), len(cases))
+                    progress(len(options) + len(refused), len(cases))
         except KeyboardInterrupt:
             whole = False
-    if not found and whole and len({each.reason for each in refused}) == 1 and refused[0].rule is None:
+    if not options and whole and len({each.reason for each in refused}) == 1 and refused[0].rule is None:
         raise InputError(refused[0].reason)
-    return Swept(*ordered(found, refused), whole)
+    return Swept(*ordered(options, refused), whole)
 
 
-def ordered(found: Iterable[Option], refused: Iterable[Refused]) -> tuple[list[Option], list[Refused]]:
+def ordered(unordered: Iterable[Option], refused: Iterable[Refused]) -> tuple[list[Option], list[Refused]]:
     """Options, the fastest first, and refusals by system."""
-    options = sorted(found, key=lambda one: (one.time_s, one.cost_usd, one.devices, one.system, one.model))
+    options = sorted(unordered, key=lambda one: (one.time_s, one.cost_usd, one.devices, one.system, one.model))
     return options, sorted(refused, key=lambda each: (each.system, each.devices, each.model))
 
 
@@ -255,18 +255,22 @@ def best_of(case: RentCase) -> Option | Refused:
         )
     except InputError as error:
         return Refused(case.model.id, case.system.id, case.devices, str(error))
-    wanted = (*conditions.given(case.plan), *conditions.parse(case.where))
+    wanted = (*conditions.of_plan(case.plan), *conditions.parse(case.where))
     setting = setting_of(scenario)
     for space in _spaces(scenario, wanted, case):
-        found = explore(space, setting)
-        if not found.whole:
+        exploration = explore(space, setting)
+        if not exploration.whole:
             raise KeyboardInterrupt
-        if found.best.places:
+        if exploration.best.places:
             break
     else:
-        rule = "memory" if found.candidates else next((name for name, _ in found.rejected.most_common()), "conditions")
+        rule = (
+            "memory"
+            if exploration.candidates
+            else next((name for name, _ in exploration.rejected.most_common()), "conditions")
+        )
         return Refused(scenario.model.id, scenario.system.id, case.devices, f"{_NOTHING}{rule}", rule)
-    complete = replace(scenario, plan=_plan_at(found.best.places[0], scenario, wanted))
+    complete = replace(scenario, plan=_plan_at(exploration.best.places[0], scenario, wanted))
     factors = factors_of(complete, SHARES)
     known = None if factors is None else tuple(np.maximum.accumulate(factors).tolist())
     return Option(scenario.model.id, scenario.system.id, case.devices, answer(complete), known)

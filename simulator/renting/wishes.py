@@ -61,7 +61,7 @@ class Outlook:
     @classmethod
     def of(
         cls,
-        found: Sequence[Option | Refused],
+        outcomes: Sequence[Option | Refused],
         *,
         deadline: float | str | None = None,
         budget: float | str | None = None,
@@ -81,24 +81,24 @@ class Outlook:
         InputError
             Where there are none, or of several models, or a limit is none.
         """
-        models = sorted({each.model for each in found})
+        models = sorted({each.model for each in outcomes})
         if len(models) != 1:
             raise InputError(f"options: give those of one model; these are of {', '.join(models) or 'none'}")
-        options = [each for each in found if isinstance(each, Option)]
-        refused = [each for each in found if isinstance(each, Refused)]
+        options = [each for each in outcomes if isinstance(each, Option)]
+        refused = [each for each in outcomes if isinstance(each, Refused)]
         swept = Swept(*ordered(options, refused), whole=False)
         return cls.under(Wish.read(deadline, budget, confidence), models[0], swept, seconds=0.0)
 
     @classmethod
     def under(cls, wish: Wish, model: str, swept: Swept, *, seconds: float) -> Outlook:
         """What to make of the options of a sweep under some wish."""
-        found, refused, whole = swept
+        options, refused, whole = swept
         return cls(
             model=model,
-            **wish.answers(found),
-            options=tuple(found),
-            front=_front(found, carbon=False),
-            front_with_carbon=_front(found, carbon=True),
+            **wish.answers(options),
+            options=tuple(options),
+            front=_front(options, carbon=False),
+            front_with_carbon=_front(options, carbon=True),
             refused=tuple(refused),
             seconds=seconds,
             whole=whole,
@@ -126,8 +126,8 @@ class Outlook:
         Examples
         --------
         >>> from simulator.renting.rent import rent
-        >>> found = rent("bert-large", deadline="60d", systems="workstation-rtx-3090", max_devices=2)
-        >>> found.within(budget=1e6).fastest.devices, found.within(budget=1.0).fastest
+        >>> outlook = rent("bert-large", deadline="60d", systems="workstation-rtx-3090", max_devices=2)
+        >>> outlook.within(budget=1e6).fastest.devices, outlook.within(budget=1.0).fastest
         (2, None)
         """
         wish = Wish.read(deadline, budget, confidence)
@@ -163,12 +163,12 @@ class Outlook:
 
     def chances(self, option: Option) -> dict[str, float | None]:
         """Probabilities that an option keeps the deadline and the budget, where there is one."""
-        found: dict[str, float | None] = {}
+        chances: dict[str, float | None] = {}
         if self.deadline_s is not None:
-            found["chance_of_deadline"] = option.chance(self.deadline_s)
+            chances["chance_of_deadline"] = option.chance(self.deadline_s)
         if self.budget_usd is not None:
-            found["chance_of_budget"] = option.chance_of_cost(self.budget_usd)
-        return found
+            chances["chance_of_budget"] = option.chance_of_cost(self.budget_usd)
+        return chances
 
 
 @dataclass(frozen=True)
@@ -206,17 +206,17 @@ class Wish:
             if getattr(self, name) is not None:
                 check_length(workload, name)
 
-    def answers(self, found: Sequence[Option]) -> dict[str, Any]:
+    def answers(self, options: Sequence[Option]) -> dict[str, Any]:
         """The fields of an `Outlook` that follow from the wish."""
         return {
             "deadline_s": self.deadline,
             "budget_usd": self.budget,
             "confidence": self.confidence,
-            "cheapest": self.cheapest(found) if self.deadline is not None else None,
-            "fastest": self.fastest(found) if self.budget is not None else None,
-            "later": _later(found, self),
-            "dearer": _dearer(found, self),
-            "nearest": _nearest(found, self),
+            "cheapest": self.cheapest(options) if self.deadline is not None else None,
+            "fastest": self.fastest(options) if self.budget is not None else None,
+            "later": _later(options, self),
+            "dearer": _dearer(options, self),
+            "nearest": _nearest(options, self),
         }
 
     def relaxed(self, *, deadline: float = 1.0, budget: float = 1.0) -> Wish:
@@ -232,14 +232,14 @@ class Wish:
         in_time = self.deadline is None or option.chance(self.deadline) >= self.confidence
         return in_time and (self.budget is None or (option.chance_of_cost(self.budget) or 0.0) >= self.confidence)
 
-    def cheapest(self, found: Sequence[Option]) -> Option | None:
+    def cheapest(self, options: Sequence[Option]) -> Option | None:
         """The cheapest option that keeps the limits; where none has a price the one of fewest device-hours."""
-        kept = [option for option in found if self.keeps(option)]
+        kept = [option for option in options if self.keeps(option)]
         return min(kept, key=lambda one: (one.cost_usd, one.devices * one.time_s), default=None)
 
-    def fastest(self, found: Sequence[Option]) -> Option | None:
+    def fastest(self, options: Sequence[Option]) -> Option | None:
         """The fastest option that keeps the limits."""
-        kept = [option for option in found if self.keeps(option)]
+        kept = [option for option in options if self.keeps(option)]
         return min(kept, key=lambda one: (one.time_s, one.cost_usd), default=None)
 
     def lacks(self, option: Option) -> float:
@@ -249,23 +249,23 @@ class Wish:
         return max(late, 0.0 if self.budget is None else option.cost_usd * wide / self.budget)
 
 
-def _later(found: Sequence[Option], wish: Wish) -> tuple[Relaxed, ...]:
+def _later(options: Sequence[Option], wish: Wish) -> tuple[Relaxed, ...]:
     """What longer deadlines save."""
     wishes = [] if wish.deadline is None else [(factor, wish.relaxed(deadline=factor)) for factor in _RELAXED]
-    return tuple(Relaxed(factor, more.deadline, more.budget, more.cheapest(found)) for factor, more in wishes)
+    return tuple(Relaxed(factor, more.deadline, more.budget, more.cheapest(options)) for factor, more in wishes)
 
 
-def _dearer(found: Sequence[Option], wish: Wish) -> tuple[Relaxed, ...]:
+def _dearer(options: Sequence[Option], wish: Wish) -> tuple[Relaxed, ...]:
     """What larger budgets speed up."""
     wishes = [] if wish.budget is None else [(factor, wish.relaxed(budget=factor)) for factor in _RELAXED]
-    return tuple(Relaxed(factor, more.deadline, more.budget, more.fastest(found)) for factor, more in wishes)
+    return tuple(Relaxed(factor, more.deadline, more.budget, more.fastest(options)) for factor, more in wishes)
 
 
-def _nearest(found: Sequence[Option], wish: Wish) -> Relaxed | None:
+def _nearest(options: Sequence[Option], wish: Wish) -> Relaxed | None:
     """Where nothing keeps the limits, what would need least of both."""
-    if any(wish.keeps(option) for option in found):
+    if any(wish.keeps(option) for option in options):
         return None
-    nearest = min(found, key=lambda one: (wish.lacks(one), one.time_s), default=None)
+    nearest = min(options, key=lambda one: (wish.lacks(one), one.time_s), default=None)
     if nearest is None or wish.lacks(nearest) == float("inf"):
         return None
     factor = wish.lacks(nearest)
@@ -273,14 +273,14 @@ def _nearest(found: Sequence[Option], wish: Wish) -> Relaxed | None:
     return Relaxed(factor, more.deadline, more.budget, nearest)
 
 
-def _front(found: Sequence[Option], *, carbon: bool) -> tuple[Option, ...]:
+def _front(options: Sequence[Option], *, carbon: bool) -> tuple[Option, ...]:
     """Options with a price that no other beats in all respects; of equal ones the one of fewest devices."""
 
     def worth(option: Option) -> tuple[float, ...]:
         both = (option.time_s, option.cost_usd)
         return (*both, option.co2_kg) if carbon else both
 
-    priced = [option for option in found if option.cost_usd < float("inf") and option.time_s < float("inf")]
+    priced = [option for option in options if option.cost_usd < float("inf") and option.time_s < float("inf")]
     priced.sort(key=lambda option: (*worth(option), option.devices, option.system))
     kept: list[Option] = []
     for option in priced:

@@ -68,7 +68,7 @@ class ChosenPlan(NamedTuple):
 
 
 def choose(
-    given: Plan,
+    asked: Plan,
     filled: Plan,
     model: Model,
     workload: Workload,
@@ -97,9 +97,9 @@ def choose(
     InputError
         Where no split of the devices keeps the rules of divisibility.
     """
-    candidates = list(_candidates(given, filled, model, workload, system, stack, devices))
+    candidates = list(_candidates(asked, filled, model, workload, system, stack, devices))
     if not candidates:
-        raise _no_plan(given, filled, model, workload, stack, devices)
+        raise _no_plan(asked, filled, model, workload, stack, devices)
     plans = columns_of(candidates, workload)
     precision = filled.precision or "bf16"
     stacks = constants.stacks(stack, system, precision)
@@ -108,16 +108,16 @@ def choose(
     for rule in constraints(plans, scenarios.models, scenarios.workloads, scenarios.stacks):
         kept &= rule.kept
     if not kept.any():
-        raise _no_plan(given, filled, model, workload, stack, devices)
+        raise _no_plan(asked, filled, model, workload, stack, devices)
     candidates = [plan for plan, keep in zip(candidates, kept, strict=True) if keep]
     scenarios = Scenarios(scenarios.models, scenarios.workloads, plans.take(np.flatnonzero(kept)), scenarios.stacks)
-    found = evaluate(scenarios, constants.backend(stack, system, devices, precision))
-    time = np.broadcast_to(found.step.time, len(candidates))
-    total = np.broadcast_to(found.memory.total, len(candidates))
+    evaluated = evaluate(scenarios, constants.backend(stack, system, devices, precision))
+    time = np.broadcast_to(evaluated.step.time, len(candidates))
+    total = np.broadcast_to(evaluated.memory.total, len(candidates))
     fits = total <= system.device.memory_capacity
     if system.host.memory is not None:
         room = float(system.host.memory) / min(devices, system.devices_per_node)
-        fits &= np.broadcast_to(host_bytes(found.program), len(candidates)) <= room
+        fits &= np.broadcast_to(host_bytes(evaluated.program), len(candidates)) <= room
     if not fits.any():
         return ChosenPlan(candidates[int(np.argmin(total))], fits=False)
     close = fits & (time <= _CLOSE * time[fits].min())
@@ -137,25 +137,25 @@ def _complexity(plan: Plan) -> tuple[int, int, int, int, int]:
 
 
 def _candidates(
-    given: Plan, filled: Plan, model: Model, workload: Workload, system: System, stack: Stack, devices: int
+    plan: Plan, filled: Plan, model: Model, workload: Workload, system: System, stack: Stack, devices: int
 ) -> Iterator[Plan]:
     """Splits of the devices that keep what is given."""
     most = _MOST_TENSOR_RANKS if system.device.kind == "tpu" else min(system.devices_per_node, _MOST_TENSOR_RANKS)
     tensor = [tp for tp in _some_divisors(devices, most) if model.attention_heads % tp == 0]
-    tensors = [given.tp] if given.tp else tensor if "tp" in stack.axes else [1]
-    stages = [given.pp] if given.pp else _some_divisors(devices, min(_MOST_STAGES, model.all_layers))
-    stages = stages if given.pp or "pp" in stack.axes else [1]
-    repeats = [filled.recompute] if given.recompute else RECOMPUTES[RECOMPUTES.index(filled.recompute or "none") :]
+    tensors = [plan.tp] if plan.tp else tensor if "tp" in stack.axes else [1]
+    stages = [plan.pp] if plan.pp else _some_divisors(devices, min(_MOST_STAGES, model.all_layers))
+    stages = stages if plan.pp or "pp" in stack.axes else [1]
+    repeats = [filled.recompute] if plan.recompute else RECOMPUTES[RECOMPUTES.index(filled.recompute or "none") :]
     batch = workload.global_batch or 1
-    contexts = [given.cp] if given.cp or "cp" not in stack.axes else _contexts(workload, devices)
+    contexts = [plan.cp] if plan.cp or "cp" not in stack.axes else _contexts(workload, devices)
     for tp, pp, cp, recompute in product(tensors, stages, [each or 1 for each in contexts], repeats):
         if devices % (tp * pp * cp):
             continue
-        dp = given.dp or devices // (tp * pp * cp)
+        dp = plan.dp or devices // (tp * pp * cp)
         if dp * tp * pp * cp != devices or batch % dp:
             continue
-        ep = given.ep or (math.gcd(model.experts, dp) if "ep" in stack.axes else 1)
-        for micro in [given.micro_batch] if given.micro_batch else _some_divisors(batch // dp, _MOST_SEQUENCES):
+        ep = plan.ep or (math.gcd(model.experts, dp) if "ep" in stack.axes else 1)
+        for micro in [plan.micro_batch] if plan.micro_batch else _some_divisors(batch // dp, _MOST_SEQUENCES):
             yield filled.model_copy(
                 update={"dp": dp, "tp": tp, "pp": pp, "cp": cp, "ep": ep, "recompute": recompute, "micro_batch": micro}
             ).with_degrees(devices)
@@ -169,11 +169,11 @@ def _contexts(workload: Workload, devices: int) -> list[int]:
 
 def _some_divisors(number: int, most: int) -> list[int]:
     """Divisors of a number up to another; some of them where there are many."""
-    found = [divisor for divisor in divisors(number) if divisor <= most]
-    return found if len(found) <= 12 else sorted({found[round(i * (len(found) - 1) / 11)] for i in range(12)})
+    small = [divisor for divisor in divisors(number) if divisor <= most]
+    return small if len(small) <= 12 else sorted({small[round(i * (len(small) - 1) / 11)] for i in range(12)})
 
 
-def _no_plan(given: Plan, filled: Plan, model: Model, workload: Workload, stack: Stack, devices: int) -> InputError:
+def _no_plan(plan: Plan, filled: Plan, model: Model, workload: Workload, stack: Stack, devices: int) -> InputError:
     """Say why no split keeps the rules: one that the given degrees break by themselves, or else the batch's.
 
     Raises
@@ -185,8 +185,8 @@ def _no_plan(given: Plan, filled: Plan, model: Model, workload: Workload, stack:
     full = filled.with_degrees(devices)
     if (workload.global_batch or 1) % ((full.dp or 1) * (full.micro_batch or 1)) == 0:
         check(full, model, workload, stack)
-    names = [name for name in ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch") if getattr(given, name)]
-    fixed = ", ".join(f"{name}={getattr(given, name)}" for name in names)
+    names = [name for name in ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch") if getattr(plan, name)]
+    fixed = ", ".join(f"{name}={getattr(plan, name)}" for name in names)
     why = f"no plan for {model.id} on {devices} devices{f' with {fixed}' if fixed else ''}"
     return InputError(
         f"{why}: data-parallel ranks x micro-batch must divide global_batch={workload.global_batch}; "

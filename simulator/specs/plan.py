@@ -133,8 +133,8 @@ class Plan(Sheet):
     def _reduces_in_fp32(self, stack: Stack, *, full: bool) -> bool:
         """Whether gradients travel in fp32 where the plan does not say: as the stack does, or as they are stored."""
         stored = _first(self.gradients_in_fp32, full or stack.defaults.gradients_in_fp32)
-        given = stack.defaults.reduction_in_fp32
-        return stored if given is None or self.gradients_in_fp32 is not None or full else given
+        habit = stack.defaults.reduction_in_fp32
+        return stored if habit is None or self.gradients_in_fp32 is not None or full else habit
 
     def with_degrees(self, devices: int) -> Plan:
         """Fill degrees that follow from the others: one everywhere, and data parallelism over what is left.
@@ -218,8 +218,8 @@ def _first(value: bool | None, otherwise: bool) -> bool:
 
 def _listed_divisors(number: int) -> str:
     """Name the divisors of a number, a few where there are many."""
-    found = divisors(number)
-    return ", ".join(map(str, found)) if len(found) <= 24 else ", ".join(map(str, found[:20])) + ", ..."
+    valid = divisors(number)
+    return ", ".join(map(str, valid)) if len(valid) <= 24 else ", ".join(map(str, valid[:20])) + ", ..."
 
 
 def columns_of(plans: Sequence[Plan], workload: Workload) -> Plans:

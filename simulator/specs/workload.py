@@ -56,21 +56,21 @@ class Workload(Sheet):
         InputError
             Where something is given that the model has no use for.
         """
-        given, training = self, model.training
-        sequence = given.sequence_length or training.sequence_length
+        asked, training = self, model.training
+        sequence = asked.sequence_length or training.sequence_length
         self._check(model, sequence)
         filled: dict[str, float | None] = {
             "sequence_length": sequence,
-            "global_batch": given.global_batch or training.global_batch,
-            "effective_tokens": given.effective_tokens or sequence,
+            "global_batch": asked.global_batch or training.global_batch,
+            "effective_tokens": asked.effective_tokens or sequence,
         }
         if model.decoder_layers is not None:
-            filled["target_length"] = given.target_length or training.target_length or sequence
+            filled["target_length"] = asked.target_length or training.target_length or sequence
         if model.objective == "mlm":
-            filled["predictions"] = given.predictions or math.ceil(round(model.mask_rate * sequence, 6))
-        if given.tokens is None and given.steps is None:
+            filled["predictions"] = asked.predictions or math.ceil(round(model.mask_rate * sequence, 6))
+        if asked.tokens is None and asked.steps is None:
             filled |= {"tokens": training.tokens, "steps": training.steps}
-        return given.model_copy(update=filled)
+        return asked.model_copy(update=filled)
 
     def _check(self, model: Model, sequence: int) -> None:
         """Refuse lengths that do not belong to the model or exceed its sequences."""

@@ -60,11 +60,11 @@ def markdown(profiles: Sequence[MeasuredProfile]) -> str:
 def _telling(scores: Sequence[HeldOutScore]) -> list[HeldOutScore]:
     """One row of each phase, or of each number format where large products of it were held out."""
     large = [each for each in scores if each.phase == "gemm" and each.what.startswith("large ")]
-    found: dict[str, HeldOutScore] = {}
+    first_scores: dict[str, HeldOutScore] = {}
     for each in scores:
         if each.phase != "gemm" or not large:
-            found.setdefault(each.phase, each)
-    return [*large, *found.values()]
+            first_scores.setdefault(each.phase, each)
+    return [*large, *first_scores.values()]
 
 
 def _table(*columns: str, apart: int = 2) -> Table:

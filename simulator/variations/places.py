@@ -41,7 +41,7 @@ class Edit:
     """What one place became."""
 
     path: str
-    given: str
+    text: str
     """As it was written."""
     value: str
     """What stands there now."""
@@ -55,11 +55,11 @@ class Edit:
 
 def paths_of(sheets: Mapping[str, Sheet]) -> list[str]:
     """Every place that can be varied, likeliest first."""
-    found = ["devices", "system.device.peak", *(f"system.{name}" for name in _SHORT), EVERY_LATENCY]
-    found += [f"system.{name}.latency" for name in levels_of(sheets["system"])]
+    paths = ["devices", "system.device.peak", *(f"system.{name}" for name in _SHORT), EVERY_LATENCY]
+    paths += [f"system.{name}.latency" for name in levels_of(sheets["system"])]
     for root in SHEETS:
-        found += [f"{root}.{name}" for name in _figures(root, sheets[root])]
-    return [*found, *WHOLE]
+        paths += [f"{root}.{name}" for name in _figures(root, sheets[root])]
+    return [*paths, *WHOLE]
 
 
 def levels_of(system: Sheet) -> list[str]:
@@ -161,7 +161,7 @@ def _with(root: str, sheet: Sheet, figures: Mapping[str, Any]) -> Sheet:
     changed = {name: figure for name, figure in figures.items() if figure != before[name]}
     if not changed:
         return sheet
-    document = sheet.written(given=True)
+    document = sheet.written(stated_only=True)
     for name, figure in changed.items():
         _put(document, name, figure)
     try:

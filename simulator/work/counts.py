@@ -63,11 +63,11 @@ def counts_of(program: Program) -> Counts:
 
 def _of_causal_attention(whole: Program) -> Num:
     """Arithmetic of attention in layers whose tokens see only those before them [FLOP]."""
-    found: Num = 0.0
+    masked_flops: Num = 0.0
     for layers, block in zip(whole.scenarios.models.layers, whole.groups, strict=True):
         masked = block.number * block.flops_of("attention")
-        found = found + masked * layers.attention.causal
-    return found
+        masked_flops = masked_flops + masked * layers.attention.causal
+    return masked_flops
 
 
 def _chosen_share(scenarios: Scenarios) -> Num:

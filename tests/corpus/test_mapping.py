@@ -249,20 +249,20 @@ def test_frameworks_find_the_nearest_stack(framework: str, stack: str) -> None:
     ],
 )
 def test_date_version_or_attention_tell_today_s_software_from_that_before_it(told: dict[str, Any], stack: str) -> None:
-    found = case_of(made(**{"plan__framework": "HF Trainer", **told}))
-    assert found.stack.id == stack
+    case = case_of(made(**{"plan__framework": "HF Trainer", **told}))
+    assert case.stack.id == stack
     said = told.get("plan__flash_attention")
-    assert found.plan.attention == (found.stack.attention if said is None else "fused" if said else "unfused")
+    assert case.plan.attention == (case.stack.attention if said is None else "fused" if said else "unfused")
 
 
 def test_shipped_runs_of_before_2024_stay_what_they_were() -> None:
     """Blogs, papers and manuals of 2020 to 2022 on software that fuses attention today, and one of 2026."""
     cases = [case for case in map(_case_or_reason, shipped()) if isinstance(case, MappedRun)]
-    found = {case.run.id: case for case in cases if case.stack.id.startswith(_CHANGED)}
-    old = {name: case for name, case in found.items() if case.stack.id.endswith("-2022")}
+    changed = {case.run.id: case for case in cases if case.stack.id.startswith(_CHANGED)}
+    old = {name: case for name, case in changed.items() if case.stack.id.endswith("-2022")}
     assert {case.run.collection for case in old.values()} == {"bert_deepspeed", "bert_hf_docs_v100", "megatron_sc21"}
     assert all(case.plan.attention == "unfused" and case.plan.precision in ("fp16", "fp32") for case in old.values())
-    new = [case for name, case in found.items() if name not in old]
+    new = [case for name, case in changed.items() if name not in old]
     assert {case.run.collection for case in new} == {"ml_engineering"}
     assert all(case.plan.attention == "fused" and case.plan.precision == "bf16" for case in new)
 

@@ -51,7 +51,7 @@ def small(name: str) -> Scenario:
 
 def space(scenario: Scenario, *, plan: Plan | None = None, where: str | None = None, usual: bool = False) -> Space:
     """The plans of a scenario that conditions leave."""
-    wanted = (*conditions.given(plan or Plan()), *conditions.parse(where))
+    wanted = (*conditions.of_plan(plan or Plan()), *conditions.parse(where))
     return replace(space_of(scenario, wanted, any_axis=True), usual=usual)
 
 

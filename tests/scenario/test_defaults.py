@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,20 +66,20 @@ def test_the_cheapest_offer_is_named() -> None:
 
 def test_long_sequences_are_shared_where_that_is_fastest() -> None:
     """131,072 tokens, of which a batch holds fewer sequences than there are devices."""
-    given = {"devices": 64, "workload": {"sequence_length": 131072, "global_batch": 8}}
-    chosen = simulator.estimate("llama-3-8b", "dgx-h100", **given)
-    whole = simulator.estimate("llama-3-8b", "dgx-h100", **given, plan={"cp": 1})
+    asked: dict[str, Any] = {"devices": 64, "workload": {"sequence_length": 131072, "global_batch": 8}}
+    chosen = simulator.estimate("llama-3-8b", "dgx-h100", **asked)
+    whole = simulator.estimate("llama-3-8b", "dgx-h100", **asked, plan={"cp": 1})
     assert chosen.fits
     assert chosen.plan["cp"] > 1
     assert chosen.step_time_s < 0.9 * whole.step_time_s
 
 
 def test_sequences_that_fit_only_where_they_are_shared_are() -> None:
-    given = {"devices": 32, "workload": {"sequence_length": 524288, "global_batch": 1}}
-    chosen = simulator.estimate("llama-3-8b", "dgx-h100", **given)
+    asked: dict[str, Any] = {"devices": 32, "workload": {"sequence_length": 524288, "global_batch": 1}}
+    chosen = simulator.estimate("llama-3-8b", "dgx-h100", **asked)
     assert chosen.fits
     assert chosen.plan["cp"] > 1
-    assert not simulator.estimate("llama-3-8b", "dgx-h100", **given, plan={"cp": 1}).fits
+    assert not simulator.estimate("llama-3-8b", "dgx-h100", **asked, plan={"cp": 1}).fits
 
 
 @pytest.mark.parametrize("length", [2048, 4096, 8191])
@@ -128,9 +129,9 @@ def test_without_tokens_a_billion_of_them_is_priced() -> None:
 
 
 def test_a_billion_tokens_cost_what_they_cost_in_a_long_run() -> None:
-    given = {"price": 2.0, "devices": 64}
-    part = simulator.estimate("mistral-7b", "dgx-h100", **given).run
-    whole = simulator.estimate("mistral-7b", "dgx-h100", **given, workload={"tokens": 2e12}).run
+    asked: dict[str, Any] = {"price": 2.0, "devices": 64}
+    part = simulator.estimate("mistral-7b", "dgx-h100", **asked).run
+    whole = simulator.estimate("mistral-7b", "dgx-h100", **asked, workload={"tokens": 2e12}).run
     assert whole.of == "run"
     for name in ("time_s", "cost_usd", "energy_kwh", "expected_time_s", "expected_cost_usd", "failures"):
         assert 2000 * getattr(part, name) == pytest.approx(getattr(whole, name), rel=1e-3), name
@@ -141,13 +142,13 @@ def test_a_billion_tokens_cost_what_they_cost_in_a_long_run() -> None:
 def test_limits_need_the_length_of_the_run(limit: str) -> None:
     value = {"deadline": "30 days", "budget": "$10k"}[limit]
     for ask in (
-        lambda **given: simulator.search("mistral-7b", "dgx-h100", price=2.0, **given),
-        lambda **given: simulator.rent("mistral-7b", systems="dgx-h100", max_devices=8, processes=1, **given),
+        lambda **asked: simulator.search("mistral-7b", "dgx-h100", price=2.0, **asked),
+        lambda **asked: simulator.rent("mistral-7b", systems="dgx-h100", max_devices=8, processes=1, **asked),
     ):
         with pytest.raises(simulator.InputError, match=f"{limit}: nothing says how long the run is; give tokens"):
             ask(**{limit: value})
-    found = simulator.rent("mistral-7b", systems="dgx-h100", max_devices=8, processes=1)
-    assert {option.to_dict()["of"] for option in found.options} == {"billion tokens"}
+    outlook = simulator.rent("mistral-7b", systems="dgx-h100", max_devices=8, processes=1)
+    assert {option.to_dict()["of"] for option in outlook.options} == {"billion tokens"}
 
 
 def test_what_does_not_fit_is_not_called_a_plan_that_fits() -> None:

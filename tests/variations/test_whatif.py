@@ -193,7 +193,7 @@ def test_latency_reaches_the_choice_of_a_plan() -> None:
 
 def test_two_places_make_every_combination_in_order() -> None:
     found = simulator.whatif(**BERT, vary=["system.device.peak=0.5x,2x", "plan.micro_batch=8,16,32"])
-    assert [tuple(edit.given for edit in row.changes) for row in found.variations] == [
+    assert [tuple(edit.text for edit in row.changes) for row in found.variations] == [
         (peak, batch) for peak in ("0.5x", "2x") for batch in ("8", "16", "32")
     ]
     alone = simulator.whatif(**BERT, vary="plan.micro_batch=8").variations[0]
@@ -455,7 +455,7 @@ def test_elasticity_says_how_strong_a_lever_is() -> None:
 
 def test_a_tornado_lets_replicas_and_micro_batch_give_way() -> None:
     notes = {
-        (lever.name, row.changes[0].given): row.note
+        (lever.name, row.changes[0].text): row.note
         for lever in simulator.sensitivity(**PALM).levers
         for row in lever.variations
     }

@@ -84,7 +84,7 @@ Price = Annotated[
 ]
 
 
-def read_prices(given: list[str] | None) -> dict[str, Any]:
+def read_prices(texts: list[str] | None) -> dict[str, Any]:
     """What `--price` says: one price for all, and those of systems that are named with theirs.
 
     Raises
@@ -103,7 +103,7 @@ def read_prices(given: list[str] | None) -> dict[str, Any]:
 
     said: dict[str, Any] = {}
     prices: dict[str, str] = {}
-    for text in given or []:
+    for text in texts or []:
         name, named, rate = ("", "", text) if is_document(text) else text.rpartition("=")
         if not named and "price" in said:
             raise InputError(f"--price={shown(text)}: there is one already; name systems, as in --price dgx-h100=2.10")

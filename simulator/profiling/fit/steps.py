@@ -94,16 +94,16 @@ def with_steps(profile: MeasuredProfile, rows: Streams, steps: Sequence[StepTime
     if len(dict.fromkeys(names)) > 1:
         scores = [_score(predicted, measured, before, len(steps) - len(steps) // len(set(names)))]
     whole = whole_steps.fit(steps, works, prior, host=host)
-    found = _priced(profile, whole.prices, device)
-    borrowed = {**found.borrowed, **_guessed(whole.guessed, STACKS[device.kind])}
+    with_prices = _priced(profile, whole.prices, device)
+    borrowed = {**with_prices.borrowed, **_guessed(whole.guessed, STACKS[device.kind])}
     if "stream_launch" in whole.told:
         borrowed.pop("memory.launch", None)
-    return found.model_copy(update={"held_out": (*found.held_out, *scores), "borrowed": borrowed})
+    return with_prices.model_copy(update={"held_out": (*with_prices.held_out, *scores), "borrowed": borrowed})
 
 
 def _guessed(names: Sequence[str], stack: str) -> dict[str, str]:
     """Prices that no step tells, under the names that a profile has for them, and where they come from."""
-    found = {
+    reasons = {
         f"stacks.{stack}.{place}": f"the steps hardly depend on it; as {stack} has it"
         for name, place in _OF_STACK.items()
         if name in names
@@ -111,8 +111,8 @@ def _guessed(names: Sequence[str], stack: str) -> dict[str, str]:
     others = [name.partition(":")[2] or _STREAMS.get(name, name) for name in names if name not in _OF_STACK]
     if others:
         kinds = ", ".join(dict.fromkeys(name.replace("-", " ") for name in others))
-        found[f"stacks.{stack}.streams"] = f"the steps hardly depend on some; as is usual of kernels: {kinds}"[:600]
-    return found
+        reasons[f"stacks.{stack}.streams"] = f"the steps hardly depend on some; as is usual of kernels: {kinds}"[:600]
+    return reasons
 
 
 def compare(steps: Sequence[StepTime], profile: MeasuredProfile, device: Device) -> list[ComparedStep]:
@@ -148,8 +148,8 @@ def _time(step: StepTime, constants: Constants, device: Device) -> float:
 
 def _precision(step: StepTime) -> Precision:
     """Number format of the products of a step."""
-    found = step.case.dtype
-    return "bf16" if found == "none" else found
+    dtype = step.case.dtype
+    return "bf16" if dtype == "none" else dtype
 
 
 def _anatomy(step: StepTime, profile: MeasuredProfile, device: Device) -> Anatomy:

@@ -67,8 +67,8 @@ def price_of(rows: Streams, operations: tuple[str, ...], bandwidth: float) -> fl
 
 def prices_of(rows: Streams, kinds: Mapping[StreamKind, Alike], bandwidth: float) -> dict[StreamKind, float]:
     """The price of each kind of stream whose kernel was timed: a factor on its bytes over the bandwidth."""
-    found = {kind: price_of(rows, alike.operations, bandwidth) for kind, alike in kinds.items()}
-    return {kind: price * kinds[kind].share for kind, price in found.items() if price is not None}
+    measured = {kind: price_of(rows, alike.operations, bandwidth) for kind, alike in kinds.items()}
+    return {kind: price * kinds[kind].share for kind, price in measured.items() if price is not None}
 
 
 def drawn_of(rows: Streams, bandwidth: float) -> float:
@@ -79,8 +79,8 @@ def drawn_of(rows: Streams, bandwidth: float) -> float:
     elements = wanted.rows * wanted.columns
     beyond = (wanted.seconds - wanted.moved_bytes / (0.7 * bandwidth)) / elements
     usual = float(np.median(wanted.seconds / elements))
-    found = float(np.median(beyond))
-    return found if found > 0.25 * usual else 0.0
+    share = float(np.median(beyond))
+    return share if share > 0.25 * usual else 0.0
 
 
 def efficiency_of(rows: Streams, bandwidth: float, *, reduces: bool) -> float | None:

@@ -91,9 +91,9 @@ class Examples:
         return self.others() if self.others is not None else [self.load(name) for name in self.names()]
 
 
-def _given(sheet: Sheet) -> Document:
+def _stated(sheet: Sheet) -> Document:
     """What a sheet says, without sources."""
-    document: Document = _plain(sheet.written(given=True))
+    document: Document = _plain(sheet.written(stated_only=True))
     return document
 
 
@@ -117,7 +117,7 @@ def _is_whole(offer: Price) -> bool:
 def _system(name: str) -> Document:
     """A system that names its device."""
     system = catalogue.load_system(name)
-    return _given(system) | {"device": system.device.id}
+    return _stated(system) | {"device": system.device.id}
 
 
 def _run(name: str) -> Document:
@@ -139,7 +139,7 @@ _KINDS = {
     "device": Examples(
         usual=lambda: "a100-sxm4-80gb",
         names=lambda: catalogue.names("devices"),
-        load=lambda name: _given(catalogue.load_device(name)),
+        load=lambda name: _stated(catalogue.load_device(name)),
         use=lambda _: f"{_ESTIMATE} --system {{file}}",
     ),
     "system": Examples(
@@ -151,13 +151,13 @@ _KINDS = {
     "model": Examples(
         usual=lambda: "llama-3.1-8b",
         names=lambda: loading.names("models"),
-        load=lambda name: _given(loading.load_model(name)),
+        load=lambda name: _stated(loading.load_model(name)),
         use=lambda _: "capsim estimate {file} --system dgx-a100-640gb",
     ),
     "stack": Examples(
         usual=lambda: "pytorch-fsdp",
         names=lambda: loading.names("stacks"),
-        load=lambda name: _given(loading.load_stack(name)),
+        load=lambda name: _stated(loading.load_stack(name)),
         use=lambda stack: f"{_ESTIMATE} {_ON[stack['platform']]} --stack {{file}}",
     ),
     "scenario": Examples(
@@ -176,7 +176,7 @@ _KINDS = {
     "prices": Examples(
         usual=_usual_offer,
         names=lambda: list(_offers()),
-        load=lambda name: _given(_offers()[name]),
+        load=lambda name: _stated(_offers()[name]),
         use=lambda offer: f"{_ESTIMATE} --system {offer['device']} --price {{file}}",
     ),
 }
