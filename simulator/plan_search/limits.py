@@ -12,7 +12,6 @@ from hardware.errors import InputError, shown
 from hardware.quantity import read_amount
 from simulator.formulas import money
 from simulator.scenario.scenario import Scenario
-from simulator.specs.workload import Workload
 
 _LONGEST = 100 * 365.25 * 86400.0
 """Deadlines beyond a hundred years are mistakes [s]."""
@@ -53,7 +52,7 @@ class Limits:
         """
         for name, limit in (("deadline", self.deadline_s), ("budget", self.budget_usd)):
             if limit is not None:
-                check_length(scenario.workload, name)
+                check_length(name, known=scenario.workload.says_length)
         steps, longest = scenario.workload.total_steps, float("inf")
         if self.deadline_s is not None:
             longest = self.deadline_s / steps
@@ -69,15 +68,22 @@ class Limits:
         return longest
 
 
-def check_length(workload: Workload, limit: str) -> None:
+def check_length(limit: str, *, known: bool) -> None:
     """Refuse a limit of a run of which nothing says how long it is.
+
+    Parameters
+    ----------
+    limit
+        What was asked for.
+    known
+        Whether something says how long the run is.
 
     Raises
     ------
     InputError
         With the remedy.
     """
-    if not workload.says_length:
+    if not known:
         raise InputError(
             f"{limit}: nothing says how long the run is; give tokens, such as --tokens 300e9, or steps",
             fields=[limit, "workload.tokens", "workload.steps"],

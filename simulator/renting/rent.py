@@ -91,7 +91,7 @@ def rent(
     with about("model"):
         loaded = load_model(model)
     wish = Wish.read(deadline, budget, confidence)
-    wish.check_length(_workload(options.get("workload"), loaded))
+    wish.check_length(known=_workload(options.get("workload"), loaded).says_length)
     wanted: dict[str, Any] = {"plan": plan, "where": where, "every_plan": every_plan}
     paid: dict[str, Any] = {**options, "prices": prices, **_priced(price_source)}
     cases = cases_of([loaded], systems, max_devices=max_devices, **wanted, **paid)

@@ -166,3 +166,13 @@ def test_a_sequence_beyond_the_position_table_is_refused(model: str, rows: int, 
     assert f"{{base: {model}, position_rows: {length}}}" in str(refused.value)
     longer = {"base": model, "position_rows": length}
     assert simulator.estimate(longer, "dgx-a100-640gb", workload={"sequence_length": length}).step_time_s > 0.0
+
+
+def test_options_of_unknown_length_are_judged_by_no_limit() -> None:
+    outlook = simulator.rent("mistral-7b", systems="dgx-h100", max_devices=8, processes=1)
+    assert not outlook.known_length
+    assert outlook.within(confidence=0.9).options == outlook.options
+    with pytest.raises(simulator.InputError, match="budget: nothing says how long the run is"):
+        outlook.within(budget=1e6)
+    with pytest.raises(simulator.InputError, match="deadline: nothing says how long the run is"):
+        simulator.Outlook.of(outlook.options, deadline="7d")
