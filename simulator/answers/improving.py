@@ -93,8 +93,8 @@ def improvements(scenario: Scenario, *, top: int = 5) -> tuple[Improvement, ...]
     --------
     >>> import simulator
     >>> slow = simulator.resolve("bert-large", "dgx-a100-640gb", plan={"recompute": "full", "micro_batch": 4})
-    >>> [each.changes for each in improvements(slow)][0]
-    {'recompute': 'none'}
+    >>> {"recompute": "none"} in [each.changes for each in improvements(slow)]
+    True
     """
     unchanged = _Candidate({}, scenario.plan, scenario.stack)
     improved = [each for group in _groups([unchanged, *_candidates(scenario)]) for each in _priced(group, scenario)]
