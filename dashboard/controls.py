@@ -34,7 +34,8 @@ _SECTIONS: dict[str, tuple[str, _Rows]] = {
             ("virtual_stages", "schedule"),
             ("sharding", "sharding_group"),
             ("sequence_parallel", "offload_optimizer"),
-            ("optimizer", "placement"),
+            ("attention", "optimizer"),
+            ("placement",),
             ("profile",),
         ),
     ),
@@ -69,7 +70,7 @@ _SECTIONS: dict[str, tuple[str, _Rows]] = {
 """What is folded away: title and rows of fields by the end of the key of its box, ``section.plan`` and so on."""
 
 
-_NOT_TRIED = ("precision", "optimizer")
+_NOT_TRIED = ("attention", "precision", "optimizer")
 """Fields of a plan that no search tries."""
 
 

@@ -16,7 +16,7 @@ from hardware import catalogue
 from hardware.classes import Precision
 from hardware.errors import InputError
 from simulator.pricing.measured import suits
-from simulator.specs.choices import Optimizer, Recompute, Schedule, Sharding
+from simulator.specs.choices import AttentionKernel, Optimizer, Recompute, Schedule, Sharding
 from simulator.specs.loading import names
 from simulator.specs.model import Objective
 from simulator.specs.running import PriceKind
@@ -76,6 +76,7 @@ def _plan() -> tuple[Field, ...]:
     return (
         Field("micro_batch", "Micro-batch", "whole", group=group),
         Field("recompute", "Recompute", "choice", get_args(Recompute), group=group),
+        Field("attention", "Attention", "choice", get_args(AttentionKernel), group=group),
         Field("dp", "Data (dp)", "whole", group=group),
         Field("tp", "Tensor (tp)", "whole", group=group),
         Field("pp", "Pipeline (pp)", "whole", group=group),

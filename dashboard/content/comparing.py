@@ -21,6 +21,7 @@ from simulator.answers import claims
 from simulator.answers.basis import WORDS
 from simulator.answers.long_run import matters
 from simulator.specs.plans import AXES
+from simulator.terminal.estimate import of_run
 
 MOST = 12
 """Scenarios that are compared at once."""
@@ -172,10 +173,10 @@ def _result(answer: Answer | None, *, long: bool) -> dict[str, str]:
     values = (
         units.duration(estimate.step_time_s),
         units.span(*limits) if limits else "not known",
-        units.duration(run.time_s),
-        *((expected,) if long else ()),
-        "no price" if run.cost_usd is None else units.money(run.cost_usd),
-        units.energy(run.energy_kwh),
+        of_run(run, units.duration(run.time_s)),
+        *((of_run(run, expected),) if long else ()),
+        "no price" if run.cost_usd is None else of_run(run, units.money(run.cost_usd)),
+        of_run(run, units.energy(run.energy_kwh)),
         fits(estimate),
         units.percent(estimate.mfu),
     )
@@ -323,6 +324,7 @@ def _figures(estimate: Estimate) -> dict[str, Any]:
         "step_time_s": estimate.step_time_s,
         "step_time_low_s": _or_nothing(estimate.step_time_low_s),
         "step_time_high_s": _or_nothing(estimate.step_time_high_s),
+        "run_of": run.of,
         "run_time_s": run.time_s,
         "expected_run_time_s": _or_nothing(run.expected_time_s),
         "cost_usd": _or_nothing(run.cost_usd),

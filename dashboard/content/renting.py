@@ -101,12 +101,18 @@ def find(choices: Choices, tell: Tell | None = None, seen: Callable[[Option | Re
     progress = in_words(tell, lambda done, of: f"{done:,} of {of:,} systems and numbers of devices")
     asked = question(choices)
     every = _OUTLOOKS.get(asked, lambda: simulator.rent(**keywords(choices), progress=progress, seen=seen))
-    return _JUDGED.get((asked, choices.only(LIMITS)), lambda: every.within(**limits(choices)))
+    return _JUDGED.get((asked, choices.only(LIMITS)), lambda: _under(every, choices))
 
 
 def judged(choices: Choices, seen: Sequence[Option | Refused]) -> Outlook:
     """What to make of what was seen until now, under the limits that are chosen."""
-    return Outlook.of(seen, **limits(choices))
+    return _under(Outlook.of(seen), choices)
+
+
+def _under(outlook: Outlook, choices: Choices) -> Outlook:
+    """Options under the limits that are chosen; limits say nothing where nobody knows how long the run is."""
+    wishes = limits(choices)
+    return outlook.within(**wishes if outlook.known_length else {"confidence": wishes["confidence"]})
 
 
 def is_known(choices: Choices) -> bool:

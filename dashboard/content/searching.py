@@ -124,7 +124,7 @@ def listed(search: Search, which: str, words: str | None) -> list[Listed]:
 
 
 def sent(plan: Mapping[str, Any]) -> dict[str, Value | None]:
-    """What to choose so that a scenario has a plan that was found; precision and optimizer are those of the search."""
+    """What to choose so that a scenario has a plan that was found; the rest is as in the search."""
     values: dict[str, Value | None] = {name: plan.get(name) for name in PLAN_FIELDS}
     return {**values, "placement": "-".join(plan["placement"]), BEST: False}
 

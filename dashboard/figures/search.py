@@ -94,7 +94,7 @@ def told(one: Estimate) -> str:
     cost = f", {units.money(one.run.cost_usd)}" if one.run.cost_usd is not None else ""
     return (
         f"<b>{plan_words(one)}</b><br>{units.duration(one.step_time_s)} per step{interval}<br>"
-        f"{units.duration(one.run.time_s)} the run{cost}<br>"
+        f"{units.duration(one.run.time_s)} {'the run' if one.run.of == 'run' else 'per 1B tokens'}{cost}<br>"
         f"{units.size(one.memory_bytes['total'])}, {units.percent(one.mfu)} MFU, {one.limited_by}"
     )
 

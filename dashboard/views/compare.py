@@ -59,7 +59,8 @@ def page(choices: Choices) -> None:
     for row in answers:
         if row.problem is not None:
             complain(f"{row.label}: {row.problem}")
-    if comparing.answered(answers):
+    if known := comparing.answered(answers):
+        showing.say_length(each.estimate.run for _, each in known)
         _drawn(answers)
         _differences(answers)
         _basis(answers)

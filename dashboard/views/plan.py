@@ -17,7 +17,7 @@ from dashboard.content.glossary import explain
 from dashboard.controls import ask
 from dashboard.figures import plan as figures
 from dashboard.figures.basis import basis
-from dashboard.showing import plain
+from dashboard.showing import PER_TOKENS, plain
 from hardware import units
 from simulator import Estimate, Improvement
 from simulator.answers.long_run import matters
@@ -48,9 +48,11 @@ def page(choices: Choices) -> None:
         return
     estimate = answer.estimate
     devices = units.plural(estimate.devices, "device")
-    st.subheader(plain(f"{estimate.model} on {estimate.system}, {devices}"), anchor=False)
+    unfit = "" if estimate.fits else ": does not fit"
+    st.subheader(plain(f"{estimate.model} on {estimate.system}, {devices}{unfit}"), anchor=False)
     st.caption(plain(plan_in_words(estimate)))
     _answer(estimate)
+    showing.say_length([estimate.run])
     for warning in estimate.warnings:
         st.warning(plain(warning))
     showing.answer_first()
@@ -99,12 +101,15 @@ def _answer(estimate: Estimate) -> None:
     expected = "never ends with failures" if run.expected_time_s is None else units.duration(run.expected_time_s)
     cost = "no price" if run.cost_usd is None else units.money(run.cost_usd)
     rate = "" if run.cost_usd is None else f"${run.cost_usd / run.device_hours:,.2f}/h per device"
+    whole = run.of == "run"
+    steps = units.plural(run.steps, "step") if whole else PER_TOKENS
+    rate = rate if whole else f"{PER_TOKENS}, {rate}" if rate else PER_TOKENS
     with st.container(horizontal=True, gap="small"):
         _metric("Step time", units.duration(estimate.step_time_s), interval, "step_time")
         _metric(
-            "Time to train",
+            "Time to train" if whole else "Time",
             units.duration(run.time_s),
-            f"{expected} expected" if told else units.plural(run.steps, "step"),
+            f"{expected} expected" if told and whole else steps,
             "time_to_train",
         )
         _metric("Cost", cost, rate, "cost")

@@ -109,6 +109,7 @@ def _shown(choices: Choices, outlook: Outlook) -> None:
     took = f", priced in {outlook.seconds:.1f} s" if outlook.whole else ""
     counted = f"{len(outlook.options):,} systems and numbers of devices{unknown}{took}"
     st.caption(plain(f"{counted}. Times and costs are those to expect, with failures and checkpoints."))
+    showing.say_length(option.estimate.run for option in outlook.options)
     if words := mixed(option.estimate for option in outlook.options):
         st.caption(plain(f"{words[0].upper()}{words[1:]}."))
     plan_given(choices)

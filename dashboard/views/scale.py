@@ -68,6 +68,7 @@ def _shown(choices: Choices, curve: Scaling) -> None:
     st.caption(plain(f"{batch}; for each the fastest {plans}. {_sentence(halved_words(curve))}"))
     plan_given(choices, without=(scaling.OPEN,))
     if curve.points:
+        showing.say_length(point.estimate.run for point in curve.points)
         _answer(curve)
         left, right = st.columns(2, gap="medium")
         with left:

@@ -18,7 +18,7 @@ from dashboard.content.searching import FIELDS
 from dashboard.controls import Said, control, plan_given, scenario_controls
 from dashboard.figures import search as figures
 from dashboard.lasting import present
-from dashboard.showing import complain, plain
+from dashboard.showing import PER_TOKENS, complain, plain
 from hardware import units
 from hardware.errors import InputError
 from simulator import Estimate, Search
@@ -67,6 +67,7 @@ def _shown(choices: Choices, result: Search) -> None:
     st.caption(plain(f"{counted}, in {result.seconds:.1f} s; stack {result.stack}"))
     plan_given(choices)
     if result.best:
+        showing.say_length([result.best[0].run])
         _best(result.best[0])
         left, right = st.columns(2, gap="medium")
         with left:
@@ -92,8 +93,10 @@ def _best(best: Estimate) -> None:
             "" if low is None or high is None else units.span(low, high),
             "step_time",
         )
-        _metric("Time to train", units.duration(best.run.time_s), units.plural(best.run.steps, "step"), "time_to_train")
-        _metric("Cost", "no price" if cost is None else units.money(cost), "", "cost")
+        whole = best.run.of == "run"
+        steps = units.plural(best.run.steps, "step") if whole else PER_TOKENS
+        _metric("Time to train" if whole else "Time", units.duration(best.run.time_s), steps, "time_to_train")
+        _metric("Cost", "no price" if cost is None else units.money(cost), "" if whole else PER_TOKENS, "cost")
         _metric("MFU", units.percent(best.mfu), f"{units.count(best.tokens_per_s)} tokens/s", "mfu")
         _metric(
             "Memory", units.size(memory["total"]), f"{units.size(memory['capacity'] - memory['total'])} free", "memory"

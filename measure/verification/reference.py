@@ -115,7 +115,7 @@ class Reference:
         plan, stack = self.scenario.plan, self.scenario.stack
         shares = bool(plan.sequence_parallel) and self.unequal_tokens is None
         split = kind(self.tensor_ranks, sequence_parallel=shares, regathers_inputs=stack.regathers_inputs)
-        setting = self.setting(fused_attention=stack.attention == "fused", recompute=plan.recompute, split=split)
+        setting = self.setting(fused_attention=plan.attention == "fused", recompute=plan.recompute, split=split)
         return replace(setting, **changes)
 
     def of_replica(self, **changes: Any) -> Setting:
@@ -173,7 +173,7 @@ class Reference:
         """Whether a fused kernel leaves scores out that torch's meta kernel counts."""
         model, length = self.scenario.model, self.scenario.workload.sequence_length or 0
         window = min(filter(None, (model.sliding_window, *model.window_pattern)), default=length)
-        if self.scenario.stack.attention == "fused" and window < length:
+        if self.scenario.plan.attention == "fused" and window < length:
             return f"torch counts fused attention without its window of {window:,} tokens"
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,20 @@ HOPELESS = 1e-6
 """Goodput below which a run is said never to end."""
 _SMALL_SHARE, _SMALL_TIME = 1e-3, 60.0
 """A run that takes less than this share or time longer than its ideal is told as its ideal."""
+_LONG = 30 * 86400.0
+"""Work of a long run at least [s]."""
+_GROWING = (
+    "failures",
+    "preemptions",
+    "checkpoint_time_s",
+    "restart_time_s",
+    "replay_time_s",
+    "absent_time_s",
+    "expected_time_s",
+    "expected_energy_kwh",
+    "expected_cost_usd",
+)
+"""What grows with the length of a run."""
 _POOR = 0.5
 """Goodput below which an answer warns."""
 
@@ -189,6 +203,8 @@ def checkpoint_bytes_of(plans: Plans, parameters: Num) -> Num:
 def long_run(scenario: Scenario, step_time: float, parameters: float) -> LongRun:
     """What is to be expected of one scenario's run.
 
+    Where nothing says how long it is, it is a billion tokens out of one that lasts a month at least.
+
     Parameters
     ----------
     scenario
@@ -198,13 +214,24 @@ def long_run(scenario: Scenario, step_time: float, parameters: float) -> LongRun
     parameters
         Of the whole model [parameter].
     """
-    return expect(
+    steps = float(scenario.workload.total_steps)
+    lasting = steps if scenario.workload.says_length else max(steps, _LONG / step_time)
+    whole = expect(
         step_time,
-        float(scenario.workload.total_steps),
+        lasting,
         devices=float(scenario.devices),
         checkpoint_bytes=checkpoint_bytes_of(scenario.plan.columns(scenario.workload), parameters),
         circumstances=circumstances_of(scenario),
     )
+    return whole if lasting == steps else _part(whole, steps / lasting)
+
+
+def _part(run: LongRun, share: float) -> LongRun:
+    """What a share of a run takes."""
+    amounts: dict[str, Any] = {
+        name: share * np.asarray(value) for name in _GROWING if (value := getattr(run, name)) is not None
+    }
+    return replace(run, **amounts)
 
 
 def matters(ideal_s: float, expected_s: float | None) -> bool:

@@ -97,7 +97,7 @@ def roofline(scenario: Scenario) -> Roofline:
     >>> import simulator
     >>> chart = roofline(simulator.resolve("bert-large", "dgx-a100-640gb"))
     >>> chart.work[0].operator, chart.work[0].bound, round(chart.ridge)
-    ('softmax and dropout', 'memory', 153)
+    ('feed-forward output', 'compute', 153)
     """
     together: dict[tuple[str, str], Work] = {}
     peak, bandwidth = scenario.peak, float(scenario.system.device.memory.bandwidth)

@@ -224,6 +224,7 @@ def _complete(
     if plan.dp is None and run.plan.tp and run.plan.pp and devices % inner == 0:
         plan = plan.model_copy(update={"dp": devices // inner})
     if plan.dp is None or plan.micro_batch is None:
+        plan = plan.model_copy(update={"cp": plan.cp or 1})  # whoever shares sequences says so
         filled = choose(plan, plan, model, workload, system, stack, devices, lacking_too=True).plan
         assumed.append("plan: the fastest that fits")
         plan = filled

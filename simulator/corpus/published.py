@@ -16,6 +16,10 @@ from simulator.specs.plan import Plan
 from simulator.specs.stack import Stack
 
 _MOST = 10_000_000
+_SDPA_YEAR = 2024
+_BEFORE_SDPA = re.compile(r"torch[ =v-]*1\.\d|transformers[ =v-]*([0-3]\.\d|4\.([0-2]?\d|3[0-5])\b)")
+"""Releases of torch without scaled_dot_product_attention, and of transformers (to 4.35) that do not call it."""
+_DATED = re.compile(r"\b(20[12]\d)-[01]\d-[0-3]\d\b|arxiv\W{0,2}([12]\d)[01]\d\.\d{4,5}")
 _NOT_COMPILED = ("", "none", "no", "false", "off", "0", "eager")
 
 
@@ -42,8 +46,27 @@ def stack_of(run: Run, device: Device) -> tuple[Stack, str | None]:
     words += "" if plain(plan.torch_compile) in _NOT_COMPILED else " torch-compile"
     words += " model-parallel" if (plan.tp or 1) > 1 or (plan.pp or 1) > 1 else ""
     words += " sharded" if meaning("shardings", plan.sharding) in ("zero3", "hybrid") else ""
+    words += " before-sdpa" if _before_sdpa(run) else ""
     rule = first_rule("stacks", words, title=run.source.title, platform=device.kind)
     return _shipped(rule["stack"]), rule.get("sharding")
+
+
+def _before_sdpa(run: Run) -> bool:
+    """Whether software is of before 2024, when PyTorch's libraries came to fuse attention unless told.
+
+    The date of the source decides, else a version that its words name, else whether attention was fused.
+    """
+    year = year_of(run)
+    if year is not None:
+        return year < _SDPA_YEAR
+    words = plain(f"{run.plan.framework or ''} {run.extra.container or ''}")
+    return bool(_BEFORE_SDPA.search(words)) or run.plan.flash_attention is False
+
+
+def year_of(run: Run) -> int | None:
+    """Year of a source, where its address or title holds a date or the number of a preprint; else nothing."""
+    dated = _DATED.search(plain(f"{run.source.where} {run.source.title}"))
+    return None if dated is None else int(dated[1] or f"20{dated[2]}")
 
 
 @cache
@@ -53,20 +76,31 @@ def _shipped(name: str) -> Stack:
 
 
 def inputs_of(run: Run, stack: Stack) -> Stack:
-    """The stack as the run used it: its attention kernel, where the vocabulary head ran, whether padding was out."""
+    """The stack as the run used it: where the vocabulary head ran, whether padding was out."""
     changes: dict[str, Any] = {}
-    mode = plain(run.extra.input_mode)
-    binned = is_binned(run)
-    if mode:
-        changes["unpads"] = bool(re.search(r"un-?pad|packed|var-?len|remov|without padding|no padding", mode))
-    if binned:
-        changes["unpads"] = True
-    if run.plan.flash_attention is not None and (binned or not changes.get("unpads")):
-        changes["attention"] = "fused" if run.plan.flash_attention else "unfused"
+    unpads = _unpads(run)
+    if unpads is not None:
+        changes["unpads"] = unpads
     positions = run.extra.mlm_head_positions_per_seq
     if isinstance(positions, str):
         changes["head_positions"] = "all" if re.match(r"all\b|every", plain(positions)) else "masked"
     return stack.model_copy(update=changes)
+
+
+def _unpads(run: Run) -> bool | None:
+    """Whether padding was taken out, where the run tells."""
+    mode = plain(run.extra.input_mode)
+    if is_binned(run):
+        return True
+    return bool(re.search(r"un-?pad|packed|var-?len|remov|without padding|no padding", mode)) if mode else None
+
+
+def _attention(run: Run) -> str | None:
+    """The attention kernel, where the run tells; what is said of unpadded sequences is not: a stack has its own."""
+    fused = run.plan.flash_attention
+    if fused is None or (_unpads(run) and not is_binned(run)):
+        return None
+    return "fused" if fused else "unfused"
 
 
 def is_binned(run: Run) -> bool:
@@ -116,9 +150,10 @@ def plan_of(
     published["optimizer"] = meaning("optimizers", said.optimizer)
     offloads = re.search(r"offload|infinity", plain(f"{said.optimizer or ''} {said.sharding or ''}"))
     published["offload_optimizer"] = True if offloads else None
+    published["attention"] = _attention(run)
     published["precision"] = _precision(run, system.device)
     plan = build(Plan, {name: value for name, value in published.items() if value is not None})
-    return plan.with_defaults(stack)
+    return plan.with_defaults(stack, plain(run.model.family))
 
 
 def _interleaving(run: Run, stack: Stack) -> int | None:

@@ -69,7 +69,7 @@ class PlanGrid:
         Parameters
         ----------
         base
-            Precision and optimizer of all of them.
+            Attention, precision and optimizer of all of them.
         global_batch
             Sequences of a step.
         """

@@ -107,6 +107,7 @@ def listed(estimate: Estimate) -> dict[str, Any]:
         "fits": estimate.fits,
         "mfu": estimate.mfu,
         "tokens_per_s": estimate.tokens_per_s,
+        "of": estimate.run.of,
         "time_s": estimate.run.time_s,
         "cost_usd": estimate.run.cost_usd,
         "energy_kwh": estimate.run.energy_kwh,

@@ -45,7 +45,7 @@ class Space:
     stack: Stack
     devices: int
     base: Plan
-    """Precision and optimizer of all plans."""
+    """Attention, precision and optimizer of all plans."""
     conditions: tuple[Condition, ...] = ()
     usual: bool = False
     """Whether only what most runs do is tried: axes from the fastest link to the slowest, tensor-parallel ranks that
@@ -214,7 +214,7 @@ class Space:
         repeats = [each for each in RECOMPUTES if each in offers.recompute]
         if self._only_usual("sequence_parallel"):
             sharing = [shares]
-        if self._only_usual("recompute") and self.stack.attention == "fused" and repeats != ["selective"]:
+        if self._only_usual("recompute") and self.base.attention == "fused" and repeats != ["selective"]:
             repeats = [each for each in repeats if each != "selective"]  # which fused attention does anyway
         return [
             PassChoice(size, shared, repeated)

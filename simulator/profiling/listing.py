@@ -61,10 +61,10 @@ def cases_of(model: Model, size: Size, dtype: Dtype, backend: str) -> list[Case]
 
 def _scenarios(model: Model, size: Size, dtype: Dtype, attention: str) -> Scenarios:
     """The scenario in which one device does that much."""
-    stack = load_stack("pytorch-eager").model_copy(update={"attention": attention, "axes": ("dp", "tp")})
+    stack = load_stack("pytorch-eager").model_copy(update={"axes": ("dp", "tp")})
     work = Workload(sequence_length=size.sequence_length, global_batch=size.micro_batch).resolve(model)
-    precision: Any = dtype
-    plan = Plan(dp=1, tp=size.tp, micro_batch=size.micro_batch, precision=precision, recompute="none")
+    kinds: dict[str, Any] = {"precision": dtype, "attention": attention}
+    plan = Plan(dp=1, tp=size.tp, micro_batch=size.micro_batch, recompute="none", **kinds)
     full = plan.with_defaults(stack).with_degrees(size.tp)
     return Scenarios(model.columns(), work.columns(), full.columns(work), stack.columns())
 

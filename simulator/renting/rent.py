@@ -8,11 +8,15 @@ from typing import Any
 
 from hardware import catalogue
 from hardware.errors import InputError, about, shown
+from hardware.reading import placed
 from simulator.renting.cases import cases_of
 from simulator.renting.sweeping import Option, Refused, collected
 from simulator.renting.wishes import CONFIDENCE, Outlook, Wish
 from simulator.scenario.prices import Prices
+from simulator.scenario.scenario import spec_of
 from simulator.specs.loading import load_model
+from simulator.specs.model import Model
+from simulator.specs.workload import Workload
 
 KINDS = ("on-demand", "spot", "reserved", "marketplace")
 
@@ -87,12 +91,20 @@ def rent(
     with about("model"):
         loaded = load_model(model)
     wish = Wish.read(deadline, budget, confidence)
+    wish.check_length(known=_workload(options.get("workload"), loaded).says_length)
     wanted: dict[str, Any] = {"plan": plan, "where": where, "every_plan": every_plan}
     paid: dict[str, Any] = {**options, "prices": prices, **_priced(price_source)}
     cases = cases_of([loaded], systems, max_devices=max_devices, **wanted, **paid)
     start = time.perf_counter()
     swept = collected(cases, cluster=cluster, processes=processes, progress=progress, seen=seen)
     return Outlook.under(wish, loaded.id, swept, seconds=time.perf_counter() - start)
+
+
+def _workload(told: Any, model: Model) -> Workload:
+    """What is trained on, complete."""
+    with placed(told, under="workload."):
+        work: Workload = spec_of(Workload, told)
+        return work.resolve(model)
 
 
 def sources() -> tuple[str, ...]:

@@ -51,6 +51,7 @@ class ScalePoint:
             "mfu": answer.mfu,
             "limits": answer.limits,
             "memory_bytes": answer.memory_bytes["total"],
+            "of": answer.run.of,
             "time_s": answer.run.time_s,
             "cost_usd": answer.run.cost_usd,
             "stack": answer.stack,

@@ -92,6 +92,7 @@ class Option:
             "interval": {"low_s": answer.step_time_low_s, "high_s": answer.step_time_high_s},
             "mfu": answer.mfu,
             "memory_bytes": answer.memory_bytes["total"],
+            "of": run.of,
             "time_s": run.time_s,
             "expected_time_s": run.expected_time_s,
             "cost_usd": run.cost_usd,

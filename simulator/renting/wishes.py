@@ -9,7 +9,7 @@ from typing import Any
 from hardware.amounts import is_number, read_number
 from hardware.errors import InputError, shown
 from simulator.answers.costs import kinds_of
-from simulator.plan_search.limits import read_budget, read_deadline
+from simulator.plan_search.limits import check_length, read_budget, read_deadline
 from simulator.renting.sweeping import SHARES, Option, Refused, Swept, ordered
 
 CONFIDENCE = 0.8
@@ -78,7 +78,7 @@ class Outlook:
         Raises
         ------
         InputError
-            Where there are none, or of several models, or a limit is none.
+            Where there are none, or of several models, or a limit is none, or nothing says how long the run is.
         """
         models = sorted({each.model for each in outcomes})
         if len(models) != 1:
@@ -92,6 +92,7 @@ class Outlook:
     def under(cls, wish: Wish, model: str, swept: Swept, *, seconds: float) -> Outlook:
         """What to make of the options of a sweep under some wish."""
         options, refused, whole = swept
+        wish.check_length(known=_known_length(options))
         return cls(
             model=model,
             **wish.answers(options),
@@ -120,7 +121,7 @@ class Outlook:
         Raises
         ------
         InputError
-            Where a limit is none.
+            Where a limit is none, or nothing says how long the run is.
 
         Examples
         --------
@@ -130,7 +131,13 @@ class Outlook:
         (2, None)
         """
         wish = Wish.read(deadline, budget, confidence)
+        wish.check_length(known=self.known_length)
         return replace(self, **wish.answers(self.options))
+
+    @property
+    def known_length(self) -> bool:
+        """Whether something says how long the run is; else times and costs are of a billion tokens."""
+        return _known_length(self.options)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers, strings, lists and dictionaries."""
@@ -193,6 +200,23 @@ class Wish:
             raise InputError(f"confidence={shown(confidence)}: give a probability from {most}, such as {CONFIDENCE}")
         return cls(read_deadline(deadline), read_budget(budget), float(share))
 
+    def check_length(self, *, known: bool) -> None:
+        """Refuse limits of a run of which nothing says how long it is.
+
+        Parameters
+        ----------
+        known
+            Whether something says so.
+
+        Raises
+        ------
+        InputError
+            With the remedy.
+        """
+        for name in ("deadline", "budget"):
+            if getattr(self, name) is not None:
+                check_length(name, known=known)
+
     def answers(self, options: Sequence[Option]) -> dict[str, Any]:
         """The fields of an `Outlook` that follow from the wish."""
         return {
@@ -234,6 +258,11 @@ class Wish:
         wide = option.factor(self.confidence)
         late = 0.0 if self.deadline is None else option.time_s * wide / self.deadline
         return max(late, 0.0 if self.budget is None else option.cost_usd * wide / self.budget)
+
+
+def _known_length(options: Sequence[Option]) -> bool:
+    """Whether something says how long the run is that options are for."""
+    return all(option.estimate.run.of == "run" for option in options)
 
 
 def _later(options: Sequence[Option], wish: Wish) -> tuple[Relaxed, ...]:

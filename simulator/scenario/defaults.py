@@ -30,6 +30,8 @@ _LARGE = 2e9
 _MOST_TENSOR_RANKS = 16
 _MOST_STAGES = 64
 _MOST_SEQUENCES = 256
+_FEWEST_TOKENS = 4096
+"""Of a sequence on a rank of context parallelism: shorter parts are left to people who ask for them."""
 _CLOSE = 1.02
 """Plans this near to the fastest count as equal, and the simplest of them is taken."""
 
@@ -149,10 +151,11 @@ def choose(
     return ChosenPlan(simplest, fits=True)
 
 
-def _complexity(plan: Plan) -> tuple[int, int, int, int]:
+def _complexity(plan: Plan) -> tuple[int, int, int, int, int]:
     """Order plans by how much machinery they need."""
     return (
         plan.pp or 1,
+        plan.cp or 1,
         plan.tp or 1,
         RECOMPUTES.index(plan.recompute or "none"),
         -(plan.micro_batch or 1),
@@ -169,8 +172,9 @@ def _candidates(
     stages = [plan.pp] if plan.pp else _some_divisors(devices, min(_MOST_STAGES, model.all_layers))
     stages = stages if plan.pp or "pp" in stack.axes else [1]
     repeats = [filled.recompute] if plan.recompute else RECOMPUTES[RECOMPUTES.index(filled.recompute or "none") :]
-    batch, cp = workload.global_batch or 1, filled.cp or 1
-    for tp, pp, recompute in product(tensors, stages, repeats):
+    batch = workload.global_batch or 1
+    contexts = [plan.cp] if plan.cp or "cp" not in stack.axes else _contexts(workload, devices)
+    for tp, pp, cp, recompute in product(tensors, stages, [each or 1 for each in contexts], repeats):
         if devices % (tp * pp * cp):
             continue
         dp = plan.dp or devices // (tp * pp * cp)
@@ -179,8 +183,14 @@ def _candidates(
         ep = plan.ep or (math.gcd(model.experts, dp) if "ep" in stack.axes else 1)
         for micro in [plan.micro_batch] if plan.micro_batch else _some_divisors(batch // dp, _MOST_SEQUENCES):
             yield filled.model_copy(
-                update={"dp": dp, "tp": tp, "pp": pp, "ep": ep, "recompute": recompute, "micro_batch": micro}
+                update={"dp": dp, "tp": tp, "pp": pp, "cp": cp, "ep": ep, "recompute": recompute, "micro_batch": micro}
             ).with_degrees(devices, usual=stack.offers.schedules[0])
+
+
+def _contexts(workload: Workload, devices: int) -> list[int]:
+    """Context-parallel ranks that leave each a long part of a sequence; one of short sequences."""
+    length = min(workload.sequence_length or 1, workload.target_length or math.inf)
+    return [cp for cp in _some_divisors(devices, max(int(length) // _FEWEST_TOKENS, 1)) if length % cp == 0]
 
 
 def _some_divisors(number: int, most: int) -> list[int]:

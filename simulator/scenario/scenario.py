@@ -36,6 +36,10 @@ from simulator.work.transformer import Scenarios
 
 Named = str | Path | Mapping[str, Any]
 Spec = TypeVar("Spec", bound=BaseModel)
+_UNKNOWN_LENGTH = (
+    "time, cost and energy are of a billion tokens, since neither the workload nor the model says how long the run is; "
+    "give tokens, such as --tokens 300e9 or workload: {tokens: 300e9}, or steps"
+)
 Entry = TypeVar("Entry")
 
 
@@ -141,6 +145,8 @@ def resolve(
         work = given_work.resolve(the_model)
         origin = "customary, the model says nothing of its training" if the_model.training.customary else "as published"
         _note(assumed, given_work, work, ("sequence_length", "target_length", "global_batch"), origin)
+        if not work.says_length:
+            assumed.append(_UNKNOWN_LENGTH)
         _check_positions(the_model, work)
         with about("stack"):
             the_stack = _stack(stack, the_system, number, the_model, work, open_plan_sheet, assumed)
@@ -197,10 +203,10 @@ def _plan(
     open_plan: bool,
 ) -> Plan:
     """The plan, complete and checked, or with its degrees open."""
-    filled = asked.with_defaults(stack)
+    filled = asked.with_defaults(stack, model.family)
     if asked.precision is None:
         filled = with_precision(filled, system)
-    _note(assumed, asked, filled, ("precision", "sharding", "optimizer"), f"as {stack.id} does")
+    _note(assumed, asked, filled, ("precision", "attention", "sharding", "optimizer"), f"as {stack.id} does")
     constants.backend(stack, system, devices, filled.precision or "bf16")  # refuses what the system lacks
     if open_plan:
         refuse_lacking(asked, model, workload, stack, open_plan=True)

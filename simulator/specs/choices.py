@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+AttentionKernel = Literal["unfused", "fused"]
 Sharding = Literal["none", "zero1", "zero2", "zero3", "hybrid"]
 Schedule = Literal["1f1b", "gpipe", "interleaved", "zero-bubble"]
 Recompute = Literal["none", "selective", "full"]

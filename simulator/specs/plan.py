@@ -14,7 +14,7 @@ from hardware.errors import InputError, shown
 from hardware.fields import Also, Unit
 from hardware.sheet import NO_FLAG, Sheet
 from simulator.formulas.typing import Num
-from simulator.specs.choices import Axis, Optimizer, Recompute, Schedule, Sharding
+from simulator.specs.choices import AttentionKernel, Axis, Optimizer, Recompute, Schedule, Sharding
 from simulator.specs.model import Model
 from simulator.specs.plans import AXES, Plans, divisors, rules_of_replicas, rules_of_shape
 from simulator.specs.stack import Stack
@@ -74,6 +74,9 @@ class Plan(Sheet):
     """Order of the micro-batches in a pipeline."""
     recompute: Recompute | None = None
     """What the backward pass computes again instead of keeping: nothing, attention (selective), or layers (full)."""
+    attention: AttentionKernel | None = None
+    """Whether attention writes its scores to memory, or is one kernel (FlashAttention); as the stack does unless
+    given."""
     precision: Precision | None = None
     """Number format of matrix products."""
     layers_in_16_bits: Annotated[int, Field(ge=0, le=1_000_000), NO_FLAG, Unit("layer")] | None = None
@@ -104,8 +107,8 @@ class Plan(Sheet):
             raise ValueError(f"{shown(value)} must name tp, cp, dp and pp once each, such as tp-cp-dp-pp")
         return tuple(axes)
 
-    def with_defaults(self, stack: Stack) -> Plan:
-        """Fill everything but degrees and micro-batch as the stack would."""
+    def with_defaults(self, stack: Stack, family: str | None = None) -> Plan:
+        """Fill everything but degrees and micro-batch as the stack would for a model of some family."""
         defaults = stack.defaults
         precision = self.precision or defaults.precision
         full = precision in ("fp32", "tf32")
@@ -114,6 +117,7 @@ class Plan(Sheet):
             "precision": precision,
             "sharding": self.sharding or ("hybrid" if self.sharding_group else defaults.sharding),
             "recompute": self.recompute or defaults.recompute,
+            "attention": self.attention or stack.attention_of(family),
             "optimizer": self.optimizer or defaults.optimizer,
             "sequence_parallel": _first(self.sequence_parallel, defaults.sequence_parallel),
             "parameters_in_fp32": _first(self.parameters_in_fp32, full or defaults.parameters_in_fp32),
@@ -195,10 +199,11 @@ class Plan(Sheet):
         return _columns(_numbers(self), workload)
 
     def held(self) -> dict[str, float]:
-        """Columns of precision and optimizer: bytes of each kind of state, and how it is updated."""
+        """Columns of what no search tries: attention, bytes of each kind of state, and how it is updated."""
         precision, optimizer = self.precision or "bf16", self.optimizer or "adamw"
         element = _DTYPE_BYTES[precision]
         return {
+            "fused_attention": float(self.attention == "fused"),
             "element_bytes": element,
             "product_bytes": 1.0 if precision == "fp8" else element,
             "wide_layers": float(self.layers_in_16_bits or 0) if precision == "fp8" else 0.0,

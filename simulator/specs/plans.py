@@ -42,6 +42,7 @@ class Plans(Columns):
     optimizer_group: Num
     recompute_attention: Num
     recompute_layer: Num
+    fused_attention: Num
     zero_bubble: Num
     all_at_once: Num
     element_bytes: Num

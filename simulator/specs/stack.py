@@ -13,7 +13,7 @@ from hardware.quantity import Bytes, BytesOrNone, Seconds
 from hardware.sheet import NO_FLAG, Name, NotNegative, Ratio, Sheet, Words
 from simulator.formulas.typing import Num
 from simulator.specs.capabilities.sheet import PRECISIONS, Capabilities
-from simulator.specs.choices import Optimizer, Recompute, Sharding
+from simulator.specs.choices import AttentionKernel, Optimizer, Recompute, Sharding
 from simulator.specs.columns import Columns
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NO_FLAG, Unit("1")]
@@ -72,13 +72,16 @@ class Stack(Sheet):
     family: Name = "other"
     """Stacks of one family share code and habits; a fit lets them share what it learns."""
     timed_as: Name | None = None
-    """The stack whose fitted constants it shares, where the two differ in memory only."""
+    """The stack whose fitted constants it shares, where the two differ in memory only or are releases of one
+    software."""
     platform: Literal["gpu", "tpu", "cpu"]
     """Kind of device that it runs on."""
     axes: tuple[Literal["dp", "tp", "pp", "cp", "ep"], ...]
     """Kinds of parallelism that it offers."""
-    attention: Literal["unfused", "fused"]
-    """Whether attention writes its scores to memory, or is one kernel (FlashAttention)."""
+    attention: AttentionKernel
+    """Whether attention writes its scores to memory, or is one kernel (FlashAttention), unless the plan says."""
+    unfused_families: tuple[Name, ...] = ()
+    """Families of models whose attention it writes to memory all the same: it has no fused kernel for them."""
     attention_efficiency: Ratio = 1.0
     """Rate of its attention kernel over the device class's."""
     portable_attention: bool = False
@@ -173,10 +176,13 @@ class Stack(Sheet):
     note: Words | None = None
     """Anything a reader should know of the stack."""
 
+    def attention_of(self, family: str | None) -> AttentionKernel:
+        """How it computes attention of a family of models, unless told."""
+        return "unfused" if family in self.unfused_families else self.attention
+
     def columns(self) -> Stacks:
         """The stack as numbers."""
         derived = {
-            "fused_attention": float(self.attention == "fused"),
             "all_positions": float(self.head_positions == "all"),
             "experts_at_once": _AT_ONCE[self.expert_products],
             **{f"{_OVERLAPS.get(name, name)}_overlap": share for name, share in self.overlap},
@@ -197,7 +203,6 @@ _OVERLAPS = {"gradients": "gradient", "parameters": "parameter", "experts": "exp
 class Stacks(Columns):
     """Stacks as numbers; flags are 0 or 1."""
 
-    fused_attention: Num
     attention_efficiency: Num
     portable_attention: Num
     eager: Num

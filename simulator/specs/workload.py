@@ -16,6 +16,8 @@ from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
 from simulator.specs.model import Model, Size, Tokens
 
+TOKENS_PRICED = 1e9
+"""Tokens whose time and cost are told where nothing says how long a run is [token]."""
 Amount = Annotated[float, Field(ge=1, le=1e18, allow_inf_nan=False), NO_FLAG, Unit("token")]
 
 
@@ -126,11 +128,18 @@ class Workload(Sheet):
         return float(per_sequence * (self.global_batch or 0))
 
     @property
-    def total_steps(self) -> int:
-        """Steps of the run; one where nothing says how long it is."""
+    def says_length(self) -> bool:
+        """Whether somebody says how long the run is: the user, or the model's published training."""
+        return self.steps is not None or self.tokens is not None
+
+    @property
+    def total_steps(self) -> float:
+        """Steps of the run; where nothing says how long it is those of a billion tokens, which need not be whole."""
         if self.steps is not None:
             return self.steps
-        return math.ceil(self.tokens / self.tokens_per_step) if self.tokens is not None else 1
+        if self.tokens is not None:
+            return math.ceil(self.tokens / self.tokens_per_step)
+        return TOKENS_PRICED / self.tokens_per_step
 
     def columns(self) -> Workloads:
         """The resolved workload as numbers."""

@@ -35,7 +35,7 @@ def show_sweep(swept: Swept) -> None:
     """Print the best plans of a sweep to the terminal."""
     console = Console(highlight=False, markup=False, emoji=False)
     page = _Page(None, wide=console.width >= _WIDE)
-    parts: list[RenderableType] = []
+    parts: list[RenderableType] = _length(swept.options)
     for model in dict.fromkeys(option.model for option in swept.options):
         page.add_table(model, [("", option) for option in swept.options if option.model == model])
     if not swept.whole:
@@ -60,7 +60,7 @@ def render(outlook: Outlook, *, wide: bool = True) -> RenderableType:
     )
     sure = f"; limits count as kept from a chance of {100 * outlook.confidence:g} %" if limits else ""
     said = f"priced in {outlook.seconds:.1f} s; expected times and costs include failures and checkpoints{sure}"
-    parts: list[RenderableType] = [Text(head, style="bold"), Text(said, style="dim")]
+    parts: list[RenderableType] = [Text(head, style="bold"), Text(said, style="dim"), *_length(outlook.options)]
     if not outlook.whole:
         parts.append(Text(_INTERRUPTED, style="bold yellow"))
     page = _Page(outlook, wide)
@@ -73,6 +73,13 @@ def render(outlook: Outlook, *, wide: bool = True) -> RenderableType:
         page.add_table(f"Nearest: needs {outlook.nearest.factor:.2f} times {words}", [("", outlook.nearest.option)])
     page.add_front()
     return Group(*parts, *page.parts, *_prices(outlook.options), *_left_out(outlook.refused), "")
+
+
+def _length(options: Sequence[Option]) -> list[RenderableType]:
+    """That times and costs are of a billion tokens, where nothing says how long a run is."""
+    names = dict.fromkeys(option.model for option in options if option.estimate.run.of != "run")
+    words = f"per 1B tokens of {', '.join(names)}: nothing says how long the run is, give --tokens or --steps"
+    return [Text(words, style="yellow")] if names else []
 
 
 def _limits(outlook: Outlook | Relaxed) -> list[tuple[str, float | None]]:

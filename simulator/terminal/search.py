@@ -16,6 +16,7 @@ from simulator.answers.estimate import Estimate
 from simulator.plan_search.ranking import spread
 from simulator.plan_search.searching import Search, listed
 from simulator.plan_search.table import Fastest
+from simulator.terminal.estimate import of_run
 
 FRONT = 20
 """Plans of a front that a terminal shows; files and JSON have all of them."""
@@ -88,7 +89,7 @@ def nearest_words(result: Search, nearest: Estimate) -> str:
     if lacking > 0:
         return f"{plan_words(nearest)}, {units.size(memory['total'])}, {units.size(lacking)} too much"
     money = f", {units.money(nearest.run.cost_usd)}" if nearest.run.cost_usd is not None else ""
-    return f"{plan_words(nearest)}, {units.duration(nearest.run.time_s)}{money}"
+    return f"{plan_words(nearest)}, {of_run(nearest.run, f'{units.duration(nearest.run.time_s)}{money}')}"
 
 
 def why_nothing(result: Search) -> str:
@@ -135,7 +136,8 @@ def in_words(plan: Mapping[str, Any]) -> str:
 def _table(title: str, estimates: Sequence[Estimate]) -> Table:
     """Plans with their answers."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    for name in ("step", "90 % interval", "MFU", "memory", "run", "cost"):
+    of = "per 1B tokens" if any(one.run.of != "run" for one in estimates) else "run"
+    for name in ("step", "90 % interval", "MFU", "memory", of, "cost"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("plan", overflow="fold", min_width=20)
     for one in estimates:

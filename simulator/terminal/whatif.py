@@ -14,6 +14,7 @@ from rich.text import Text
 from hardware import units
 from simulator.answers.costs import mixed
 from simulator.answers.estimate import Estimate
+from simulator.terminal.estimate import of_run
 from simulator.variations.sensitivity import Lever, Sensitivity
 from simulator.variations.whatif import Variation, WhatIf
 
@@ -122,8 +123,8 @@ def _cells(answer: Estimate | None, ratio: float | None) -> dict[str, str]:
         "per token": _change(ratio),
         "MFU": units.percent(answer.mfu),
         "memory": units.size(answer.memory_bytes["total"]) + (" " if answer.fits else "!"),
-        "run": units.duration(answer.run.time_s),
-        "cost": "-" if answer.run.cost_usd is None else units.money(answer.run.cost_usd),
+        "run": of_run(answer.run, units.duration(answer.run.time_s)),
+        "cost": "-" if answer.run.cost_usd is None else of_run(answer.run, units.money(answer.run.cost_usd)),
         "limited by": answer.limited_by,
     }
 
@@ -133,8 +134,8 @@ def _risky(cells: dict[str, str], answer: Estimate | None) -> dict[str, str]:
     time, cost = (answer.run.expected_time_s, answer.run.expected_cost_usd) if answer else (None, None)
     return {
         **{name: cells[name] for name in ("step", "per token", "memory")},
-        "expected run": "-" if time is None else units.duration(time),
-        "expected cost": "-" if cost is None else units.money(cost),
+        "expected run": "-" if answer is None or time is None else of_run(answer.run, units.duration(time)),
+        "expected cost": "-" if answer is None or cost is None else of_run(answer.run, units.money(cost)),
     }
 
 

@@ -22,6 +22,7 @@ _ANSWERS = (
     "fits",
 )
 _RUN = (
+    "of",
     "steps",
     "tokens",
     "time_s",
@@ -33,7 +34,19 @@ _RUN = (
     "expected_time_s",
     "expected_cost_usd",
 )
-_PLAN = ("dp", "tp", "pp", "virtual_stages", "cp", "ep", "micro_batch", "sharding", "recompute", "precision")
+_PLAN = (
+    "dp",
+    "tp",
+    "pp",
+    "virtual_stages",
+    "cp",
+    "ep",
+    "micro_batch",
+    "sharding",
+    "recompute",
+    "attention",
+    "precision",
+)
 
 
 def rows_of(varied: WhatIf | Sensitivity) -> Iterator[dict[str, Any]]:

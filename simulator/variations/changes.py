@@ -37,7 +37,10 @@ _FOLLOWS: dict[str, tuple[str, ...]] = {
     "plan.sharding_group": ("sharding",),
     "plan.precision": _FORMATS,
     "plan.parameters_in_fp32": _FORMATS[2:],
-    "stack": _FORMATS,
+    "stack": (*_FORMATS, "attention"),
+    "stack.attention": ("attention",),
+    "stack.unfused_families": ("attention",),
+    "model": ("attention",),
 }
 """Fields of a kept plan that follow from a varied place, unless somebody gave them."""
 _TOTALS = ("workload.tokens", "workload.steps")

@@ -189,6 +189,8 @@ def test_what_a_device_name_leaves_open_is_said() -> None:
 
 # Software
 
+_CHANGED = ("huggingface", "pytorch-ddp", "pytorch-eager", "deepspeed")
+"""Stacks, or beginnings of their names, whose attention was not fused before 2024."""
 _STACKS = {
     "torchtitan": "pytorch-fsdp",
     "torchtune": "pytorch-fsdp",
@@ -222,6 +224,47 @@ _STACKS = {
 @pytest.mark.parametrize(("framework", "stack"), _STACKS.items())
 def test_frameworks_find_the_nearest_stack(framework: str, stack: str) -> None:
     assert case_of(made(plan__framework=framework)).stack.id == stack
+
+
+@pytest.mark.parametrize(
+    ("told", "stack"),
+    [
+        ({"source__where": "docs/_posts/2020-05-28-fastest-bert-training.md"}, "huggingface-2022"),
+        ({"source__where": "arXiv 2104.04473v5 table 1"}, "huggingface-2022"),
+        ({"source__title": "measured on 2024-03-01"}, "huggingface"),
+        ({"source__where": "arXiv 2405.00001", "plan__flash_attention": False}, "huggingface"),
+        ({"plan__flash_attention": False}, "huggingface-2022"),
+        ({"plan__flash_attention": True}, "huggingface"),
+        ({"plan__framework": "transformers 4.18 trainer"}, "huggingface-2022"),
+        ({"plan__framework": "transformers==4.35.2"}, "huggingface-2022"),
+        ({"plan__framework": "transformers 4.41, torch 2.3"}, "huggingface"),
+        ({"plan__framework": "transformers 4.5.1"}, "huggingface-2022"),
+        ({"plan__framework": "transformers 5.24"}, "huggingface"),
+        ({"plan__framework": "accelerate, torch 1.13.1"}, "huggingface-2022"),
+        ({"plan__framework": "our own, torch 1.12"}, "pytorch-ddp-2022"),
+        ({"plan__framework": "our own, torch 2.10"}, "pytorch-ddp"),
+        ({"plan__framework": "deepspeed", "plan__flash_attention": False}, "deepspeed-2022"),
+        ({"plan__framework": "deepspeed zero-3", "source__where": "arXiv 2104.04473"}, "deepspeed-2022"),
+        ({"plan__framework": "deepspeed 0.19.2, torch 2.13.0 cu130"}, "deepspeed"),
+    ],
+)
+def test_date_version_or_attention_tell_today_s_software_from_that_before_it(told: dict[str, Any], stack: str) -> None:
+    case = case_of(made(**{"plan__framework": "HF Trainer", **told}))
+    assert case.stack.id == stack
+    said = told.get("plan__flash_attention")
+    assert case.plan.attention == (case.stack.attention if said is None else "fused" if said else "unfused")
+
+
+def test_shipped_runs_of_before_2024_stay_what_they_were() -> None:
+    """Blogs, papers and manuals of 2020 to 2022 on software that fuses attention today, and one of 2026."""
+    cases = [case for case in map(_case_or_reason, shipped()) if isinstance(case, MappedRun)]
+    changed = {case.run.id: case for case in cases if case.stack.id.startswith(_CHANGED)}
+    old = {name: case for name, case in changed.items() if case.stack.id.endswith("-2022")}
+    assert {case.run.collection for case in old.values()} == {"bert_deepspeed", "bert_hf_docs_v100", "megatron_sc21"}
+    assert all(case.plan.attention == "unfused" and case.plan.precision in ("fp16", "fp32") for case in old.values())
+    new = [case for name, case in changed.items() if name not in old]
+    assert {case.run.collection for case in new} == {"ml_engineering"}
+    assert all(case.plan.attention == "fused" and case.plan.precision == "bf16" for case in new)
 
 
 @pytest.mark.parametrize("framework", ["maxtext", "tensorflow 2", "mesh-tensorflow", "levanter", None, "pytorch/xla"])

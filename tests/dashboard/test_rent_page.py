@@ -72,6 +72,14 @@ def test_it_says_what_to_take(open_page: OpenPage) -> None:
     assert sentences(page) == []
 
 
+def test_without_tokens_limits_say_nothing(open_page: OpenPage) -> None:
+    page = open_page("rent", {"model": "mistral-7b", "rent_systems": "dgx-h100", "rent_most": "8"})
+    assert sentences(page) == []
+    assert "time, cost and energy are per billion tokens" in page.info[0].value
+    assert not page.metric  # nothing can be cheapest in time
+    assert page.dataframe
+
+
 @pytest.mark.parametrize("each", renting.FIELDS, ids=lambda each: each.name)
 def test_every_control_changes_the_answer_and_the_link(open_page: OpenPage, each: Field) -> None:
     page = open_page("rent", _FEW)

@@ -33,7 +33,12 @@ _SMALL: dict[str, tuple[dict[str, Any], str, int, dict[str, Any]]] = {
         4,
         {"sequence_length": 4096, "global_batch": 16},
     ),
-    "experts": ({"base": "mixtral-8x7b", "layers": 6}, "dgx-h100", 4, {"sequence_length": 8192, "global_batch": 4}),
+    "experts": (
+        {"base": "mixtral-8x7b", "layers": 6},
+        "dgx-h100",
+        4,
+        {"sequence_length": 8192, "global_batch": 4, "tokens": 1e9},
+    ),
     "tpu": ({"base": "bert-large", "layers": 4}, "tpu-v4-pod", 8, {"sequence_length": 512, "global_batch": 4}),
 }
 SMALL = tuple(_SMALL)

@@ -234,7 +234,7 @@ def test_the_plan_is_kept_unless_it_shall_be_chosen_anew() -> None:
 def test_a_variation_that_does_not_fit_says_so() -> None:
     row = _one("system.device.memory_capacity=0.1x")
     assert row.problem is not None
-    assert re.match(r"does not fit: needs 19\.\d GiB on a device with 7\.9 GiB", row.problem)
+    assert re.match(r"does not fit: needs 16\.\d GiB on a device with 7\.9 GiB", row.problem)
     assert row.to_dict()["fits"] is False
 
 

@@ -162,6 +162,7 @@ _PLAN: dict[str, Any] = {
     "sharding_group": _count("--sharding-group", "Ranks that share, under hybrid or zero1."),
     "schedule": _text("--schedule", "1f1b, gpipe, interleaved or zero-bubble."),
     "recompute": _text("--recompute", "none, selective or full."),
+    "attention": _text("--attention", "fused or unfused; the stack's unless given."),
     "precision": _text("--precision", "fp32, tf32, fp16, bf16 or fp8."),
     "optimizer": _text("--optimizer", "adamw, lamb, sgd, adafactor or adam-8bit."),
     "offload_optimizer": _flag("offload-optimizer", "Optimizer states on the host."),

@@ -35,6 +35,7 @@ _SCENARIO: Document = {
         "micro_batch": 32,
         "schedule": "1f1b",
         "recompute": "none",
+        "attention": "unfused",
         "precision": "fp16",
         "parameters_in_fp32": False,
         "gradients_in_fp32": False,
