@@ -79,8 +79,8 @@ def fabric_of(words: str | None, *, device: str, per_node: int, hosts: float, no
     kind = str(match.rule["kind"])
     usual = float(match.rule.get("node", 0.0))
     gigabits = node_rate(said, kind, device=device, per_node=per_node, hosts=hosts, usual=usual)
-    if kind == "ethernet" and "tcp" not in said and gigabits / per_node >= _REMOTE_ACCESS:
-        kind = "roce"
+    if "fast" in match.rule and gigabits / per_node >= _REMOTE_ACCESS:
+        kind = str(match.rule["fast"])
         notes.assume("network: Ethernet of 100 Gb/s and more a device is RDMA (RoCE)")
     _note(words, match, Fabric(kind, gigabits), said, notes)
     return Fabric(kind, gigabits)
