@@ -48,7 +48,7 @@ def stack_of(run: Run, device: Device, notes: Notes | None = None) -> tuple[Stac
     stack, implied = str(match.rule["stack"]), match.rule.get("sharding")
     if notes is not None:
         notes.read("plan.framework", match, f"stack = {stack}")
-        if not match.word:
+        if not match.word and "platform" not in match.rule:
             notes.assume(f"software: {stack}, which stands for what no rule knows")
     return _shipped(stack), implied
 
