@@ -171,7 +171,7 @@ def _headlines(scores: Sequence[HeldOutScore], result: Calibrated) -> None:
     with st.container(horizontal=True, gap="small"):
         for score in scores:
             before = "" if score.before is None else f"catalogue {units.percent(score.before)}"
-            taken = calibrated.is_taken(result.profile, score)
+            taken = calibrated.is_taken(score)
             error = calibrated.error_of(score) if taken else score.before or score.median
             st.metric(
                 PHASES[score.phase].capitalize(),

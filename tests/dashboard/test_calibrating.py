@@ -203,12 +203,12 @@ def test_headlines_are_scores_of_rows_that_were_held_out(fitted: Calibrated) -> 
     scores = told.headlines(fitted.profile)
     assert [score.phase for score in scores] == ["gemm", "attention", "collective", "step"]
     assert all(score in fitted.profile.held_out for score in scores)
-    assert all(told.is_taken(fitted.profile, score) for score in scores)
+    assert all(told.is_taken(score) for score in scores)
     by_phase = {score.phase: score for score in scores}
     assert told.error_of(by_phase["gemm"]) == by_phase["gemm"].with_residuals
     assert told.error_of(by_phase["step"]) == by_phase["step"].median
     pcie = simulator.load_profile("a100-pcie")
-    taken = {score.phase: told.is_taken(pcie, score) for score in told.headlines(pcie)}
+    taken = {score.phase: told.is_taken(score) for score in told.headlines(pcie)}
     assert taken["gemm"]
     assert taken["attention"] == ("bf16" in pcie.attentions)
 
