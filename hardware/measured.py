@@ -156,7 +156,7 @@ class MeasuredProfile(Sheet):
     borrowed: dict[Annotated[str, Field(max_length=80)], Words] = {}
     """Constants that the data could not determine, and where each comes from."""
     kept: dict[Annotated[str, Field(max_length=80)], Words] = {}
-    """Constants that stay the catalogue's because a fit was further off on rows that it had not seen, with both errors."""
+    """Constants that stay the catalogue's, since a fit was further off on rows it had not seen, and both errors."""
 
     @model_validator(mode="after")
     def _widths(self) -> Self:

@@ -63,18 +63,17 @@ _COMPARED = {
     "measured.oom": "compared with whether it is predicted to fit",
 }
 _OF_SOFTWARE = ("plan.compiler", "plan.torch_compile", "extra.container")
-_ALWAYS = ("plan.precision", "plan.dp", "plan.tp", "plan.pp", "plan.vpp", "plan.cp", "plan.ep", "plan.micro_batch")
-_ALWAYS += ("plan.sequence_parallel", "plan.sharding", "plan.recompute", "plan.optimizer", "plan.global_batch")
-_ALWAYS += (
-    "model.seq_len",
-    "model.layers",
-    "model.hidden",
-    "model.heads",
-    "model.kv_heads",
-    "model.ffn",
-    "model.vocab",
+_ALWAYS = (
+    tuple(
+        f"plan.{name}"
+        for name in (
+            *("precision", "dp", "tp", "pp", "vpp", "cp", "ep", "micro_batch", "sequence_parallel", "sharding"),
+            *("recompute", "optimizer", "global_batch"),
+        )
+    )
+    + tuple(f"model.{name}" for name in ("seq_len", "layers", "hidden", "heads", "kv_heads", "ffn", "vocab"))
+    + ("hardware.devices", "hardware.devices_per_node")
 )
-_ALWAYS += ("hardware.devices", "hardware.devices_per_node")
 """Fields that every scenario has, whether or not they were published."""
 
 

@@ -125,7 +125,7 @@ def plan_of(
     Raises
     ------
     RefusedError
-        Where a precision has no constants, a degree is no whole number, or words are not known or say what no plan holds.
+        Where a precision has no constants, a degree is no whole number, or words mean what no plan holds, or nothing.
     """
     said, notes = run.plan, notes if notes is not None else Notes()
     degrees = ("dp", "tp", "pp", "cp", "ep")

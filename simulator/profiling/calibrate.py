@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from hardware.catalogue import id_of, load_class, load_device, names, plain_host
-from hardware.classes import AttentionConstants, DeviceClass, Precision
+from hardware.classes import AttentionConstants, DeviceClass, GemmConstants, Precision
 from hardware.errors import InputError
 from hardware.measured import CollectiveName, HeldOutScore, LinkConstants, MeasuredProfile, Shapes
 from hardware.sheet import Seen
@@ -292,14 +293,7 @@ def _products(draft: _Draft, rows: Products, device: Device, origin: Origin) -> 
         if not len(mine):
             draft.borrowed[f"gemm.{precision}"] = f"no product was measured; as {device.device_class}"
             continue
-        sheet = DataSheet.of(device, precision)
-        start, slower = gemm[precision], gradient
-
-        def learn(held: tuple[str, ...]) -> products.LearnedProducts:
-            reasons = dict.fromkeys(held, "a fit is further off than the catalogue")
-            given = {"weight_gradient": slower, "source": origin.source, "seen": origin.seen, "held": reasons}
-            return products.learn(mine, sheet, start, **given)  # noqa: B023 - called in this turn only
-
+        learn = partial(_learned, mine, DataSheet.of(device, precision), gemm[precision], gradient, origin)
         learned, held, taken = keeping.best(learn, lambda each: each.scores, products.BY_PART)
         if not taken:
             draft.keep(f"gemm.{precision}", learned.scores)
@@ -312,9 +306,25 @@ def _products(draft: _Draft, rows: Products, device: Device, origin: Origin) -> 
         if np.any(mine.weight_gradient > 0):
             gradient = learned.fitted.weight_gradient
         shapes[precision] = learned.shapes
-        draft.borrow(f"gemm.{precision}", learned.fitted.borrowed, device.device_class)
+        borrowed = {name: why for name, why in learned.fitted.borrowed.items() if name not in held}
+        draft.borrow(f"gemm.{precision}", borrowed, device.device_class)
     draft.constants = draft.constants.model_copy(update={"gemm": gemm, "weight_gradient_efficiency": gradient})
     return shapes
+
+
+def _learned(
+    rows: Products, sheet: DataSheet, start: GemmConstants, gradient: float, origin: Origin, held: tuple[str, ...]
+) -> products.LearnedProducts:
+    """A fit of products, with some constants held at the catalogue's."""
+    return products.learn(
+        rows,
+        sheet,
+        start,
+        weight_gradient=gradient,
+        source=origin.source,
+        seen=origin.seen,
+        held=dict.fromkeys(held, "a fit is further off than the catalogue"),
+    )
 
 
 def _attentions(draft: _Draft, rows: Attentions, device: Device, origin: Origin) -> dict[Precision, Shapes]:

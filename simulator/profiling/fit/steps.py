@@ -83,11 +83,10 @@ def with_steps(profile: MeasuredProfile, rows: Streams, steps: Sequence[StepTime
     the catalogue, its prices stay. Steps that are too few to be fitted are predicted by kernels alone.
     """
     if len(steps) < _FEWEST:
-        measured = f"{units.plural(len(steps), 'training step')} {'was' if len(steps) == 1 else 'were'} measured"
-        words = f"{measured}, and {_FEWEST} are needed"
-        scores = _unfitted(profile, steps, device)
-        changes = {"borrowed": {**profile.borrowed, "steps": words}, "held_out": (*profile.held_out, *scores)}
-        return profile.model_copy(update=changes)
+        number = f"{units.plural(len(steps), 'training step')} {'was' if len(steps) == 1 else 'were'} measured"
+        borrowed = {**profile.borrowed, "steps": f"{number}, and {_FEWEST} are needed"}
+        held_out = (*profile.held_out, *_unfitted(profile, steps, device))
+        return profile.model_copy(update={"borrowed": borrowed, "held_out": held_out})
     prior = _prior(profile, rows, device)
     works = [_anatomy(step, profile, device) for step in steps]
     host = device.kind != "cpu"
@@ -104,8 +103,8 @@ def with_steps(profile: MeasuredProfile, rows: Streams, steps: Sequence[StepTime
     if len(dict.fromkeys(names)) > 1:
         scores = [_score(predicted, measured, before, len(steps) - len(steps) // len(set(names)))]
         if words := keeping.why(scores):
-            changes = {"kept": {**profile.kept, "steps": words}}
-            return profile.model_copy(update={**changes, "held_out": (*profile.held_out, *keeping.kept(scores))})
+            held_out = (*profile.held_out, *keeping.kept(scores))
+            return profile.model_copy(update={"kept": {**profile.kept, "steps": words}, "held_out": held_out})
     whole = whole_steps.fit(steps, works, prior, host=host)
     with_prices = _priced(profile, whole.prices, device)
     borrowed = {**with_prices.borrowed, **_guessed(whole.guessed, STACKS[device.kind])}
