@@ -22,8 +22,8 @@ _BUS = re.compile(r"pci-?e")
 _UNLINKED = re.compile(
     r"\b(?:no|without|not|w/o) nv-?(?:link|switch)|nv-?link (?:is )?(?:not used|unused|off|disabled)"
 )
-"""Words that say that boards with links of their own did not use them. PCIe alone does not say so of an SXM board, which
-it joins to its host; neither does "N/A"."""
+"""Words that say that boards with links of their own did not use them. PCIe alone does not say so of an SXM board,
+which it joins to its host; neither does "N/A"."""
 _BOARDS = re.compile(r"sxm|oam|\b[hd]gx\b|^gh?b?[23]00")
 """Names of devices whose boards have links of their own."""
 _CERTAIN_LINK = re.compile(r"nvlink ?\d|nvswitch|sxm")
