@@ -18,6 +18,7 @@ from hardware.catalogue import load_device
 from hardware.errors import InputError, shown
 from simulator import Estimate, Validation
 from simulator.corpus import runs
+from simulator.corpus.explaining import explain
 from simulator.corpus.runs import Run
 from simulator.evidence import scores
 from simulator.evidence.scores import Outcome, Scheme, Score
@@ -266,6 +267,27 @@ def _run_row(outcome: Outcome, scheme: Scheme, run: Run | None) -> dict[str, Any
         "where": run.source.where if run else "",
         "seen": run.source.seen if run else "",
     }
+
+
+def read_rows(run: Run) -> list[dict[str, str]]:
+    """How a run is read: every field, the rule and word that decided, and what follows of it."""
+    return [
+        {
+            "field": row.field,
+            "published": "" if row.published is None else row.published,
+            "rule": row.rule,
+            "word": row.word,
+            "result": row.result,
+        }
+        for row in explain(run).fields
+    ]
+
+
+def read_words(run: Run) -> list[str]:
+    """Why a run is not priced, or what was assumed where it tells nothing."""
+    explained = explain(run)
+    refused = [] if explained.refused is None else [f"Not priced: {explained.refused}"]
+    return [*refused, *(f"Assumed: {each}" for each in explained.assumed)]
 
 
 def nearest(estimate: Estimate) -> tuple[Run, ...]:

@@ -147,7 +147,7 @@ def _shown(choices: Choices, asked: CalibrateQuestion, result: Calibrated) -> No
     profile, comparison = result.profile, result.comparison
     st.subheader(plain(profile.title), anchor=False)
     st.caption(plain(f"{device_of(profile).name}. {profile.source}"))
-    _headlines(profile.held_out and calibrated.headlines(profile), result)
+    _headlines(calibrated.headlines(profile))
     _use(choices, result)
     showing.answer_first()
     phase, part = calibrating.part_of(result, choices)
@@ -163,7 +163,7 @@ def _shown(choices: Choices, asked: CalibrateQuestion, result: Calibrated) -> No
     _share(asked, result)
 
 
-def _headlines(scores: Sequence[HeldOutScore], result: Calibrated) -> None:
+def _headlines(scores: Sequence[HeldOutScore]) -> None:
     """How far off each kind of work is on rows that were held out."""
     if not scores:
         st.info("Too little was measured to hold any of it out, so that no error of this profile is known.")
@@ -171,7 +171,7 @@ def _headlines(scores: Sequence[HeldOutScore], result: Calibrated) -> None:
     with st.container(horizontal=True, gap="small"):
         for score in scores:
             before = "" if score.before is None else f"catalogue {units.percent(score.before)}"
-            taken = calibrated.is_taken(result.profile, score)
+            taken = calibrated.is_taken(score)
             error = calibrated.error_of(score) if taken else score.before or score.median
             st.metric(
                 PHASES[score.phase].capitalize(),

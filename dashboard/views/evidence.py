@@ -19,6 +19,7 @@ from dashboard.showing import plain, working
 from hardware import units
 from hardware.errors import InputError
 from simulator import Validation
+from simulator.corpus import runs
 from simulator.evidence.scores import Outcome, Scheme
 from simulator.terminal.evidence import memory_lines
 
@@ -119,6 +120,7 @@ def _agreement(choices: Choices, validation: Validation, answer: Answer | None) 
     st.caption(explain("evidence_points"))
     _groups(evidence.scored(outcomes, grouping, scheme), grouping)
     _runs(outcomes, scheme)
+    _reading()
     _left_out(validation)
 
 
@@ -186,6 +188,28 @@ def _runs(outcomes: Sequence[Outcome], scheme: Scheme) -> None:
     if box.open:
         with box:
             st.dataframe(evidence.run_rows(outcomes, scheme), hide_index=True, alt="All runs")
+
+
+def _reading() -> None:
+    """How one run was read, priced or not, for those who open it."""
+    box = st.expander("How a run is read", on_change="rerun", key="evidence.reading")
+    if not box.open:
+        return
+    with box:
+        name = st.selectbox(
+            "Run",
+            [run.id for run in runs.shipped()],
+            index=None,
+            placeholder="Choose a run by its name",
+            key="evidence.read",
+            help=explain("evidence_reading"),
+        )
+        if name is None:
+            return
+        run = runs.one_of(runs.shipped(), name)
+        for line in evidence.read_words(run):
+            st.markdown(plain(line))
+        st.dataframe(evidence.read_rows(run), hide_index=True, height="content", alt="How the run is read")
 
 
 def _left_out(validation: Validation) -> None:

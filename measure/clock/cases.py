@@ -1,7 +1,8 @@
 """Which cases to measure, and in which order: what tells most comes first, since any run may be the last minute.
 
-Launch and copies; twelve matrix products that calibrate a device, one of them sustained; one size of every kernel of
-the named models; steps of them; other sizes; a designed spread.
+Launch and copies; twelve matrix products that calibrate a device, one of them sustained; one training step, against
+which all that kernels say can be held; one size of every kernel of the named models; steps of them; other sizes; a
+designed spread.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from typing import Any, Literal, TypeVar
 from simulator.profiling.listing import Size, cases_of
 from simulator.profiling.records.amounts import amounts
 from simulator.profiling.records.record import Case, Dtype
-from simulator.profiling.records.scenarios import shrunk
+from simulator.profiling.records.scenarios import shrunk, step_amounts
 from simulator.specs.model import Model
 
-Tier = Literal["first", "probe", "model", "step", "size", "spread"]
-TIERS: tuple[Tier, ...] = ("first", "probe", "model", "step", "size", "spread")
+Tier = Literal["first", "probe", "whole", "model", "step", "size", "spread"]
+TIERS: tuple[Tier, ...] = ("first", "probe", "whole", "model", "step", "size", "spread")
 
 PROBES = (
     (8192, 8192, 8192),
@@ -123,6 +124,7 @@ def plan_of(scope: CaseScope, models: Sequence[Model]) -> Agenda:
     probes = [_gemm(scope, *shape) for shape in PROBES]
     plan.add("probe", probes)
     plan.add("probe", [probes[0].model_copy(update={"sustained": True})])
+    plan.add("whole", [_cheapest_step(scope, named)])
     shapes = [[cases_of(m, size, scope.dtype, scope.backends[0]) for size in scope.sizes_of(m)] for m in named]
     plan.add("model", _mixed(_in_turn([_by_arithmetic(each[0]) for each in shapes]) + _optimizers(scope, named)))
     plan.add("step", _steps(scope, named))
@@ -225,6 +227,12 @@ def _steps(scope: CaseScope, models: Sequence[Model]) -> list[Case]:
             eager = step_of(scope, model, scope.sizes_of(model)[0], layers, usual_attention(scope, model))
             cases.append(eager.model_copy(update={"operation": "compiled"}))
     return cases
+
+
+def _cheapest_step(scope: CaseScope, models: Sequence[Model]) -> Case:
+    """The step of two layers that takes the least arithmetic: the smallest whole that a short budget can hold."""
+    steps = [(step_of(scope, each, scope.sizes_of(each)[0], 2, usual_attention(scope, each)), each) for each in models]
+    return min(steps, key=lambda entry: step_amounts(*entry).flops)[0]
 
 
 def usual_attention(scope: CaseScope, model: Model) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 from hardware.reading import build
 from hardware.spec import Device, System
+from simulator.corpus.notes import Notes
 from simulator.corpus.runs import RefusedError, Run
-from simulator.corpus.words import first_rule, meaning, plain
+from simulator.corpus.words import first_rule, match_rule, meaning, plain, stated
 from simulator.pricing.analytic import precisions_of
 from simulator.specs.loading import load_stack
 from simulator.specs.plan import Plan
@@ -36,7 +37,7 @@ def count_of(name: str, value: float) -> int:
     return int(value)
 
 
-def stack_of(run: Run, device: Device) -> tuple[Stack, str | None]:
+def stack_of(run: Run, device: Device, notes: Notes | None = None) -> tuple[Stack, str | None]:
     """The software of a run, and how its users shard parameters unless they say so."""
     plan = run.plan
     precision = meaning("precisions", plan.precision) or plan.precision
@@ -47,8 +48,14 @@ def stack_of(run: Run, device: Device) -> tuple[Stack, str | None]:
     words += " model-parallel" if (plan.tp or 1) > 1 or (plan.pp or 1) > 1 else ""
     words += " sharded" if meaning("shardings", plan.sharding) in ("zero3", "hybrid") else ""
     words += " before-sdpa" if _before_sdpa(run) else ""
-    rule = first_rule("stacks", words, title=run.source.title, platform=device.kind)
-    return _shipped(rule["stack"]), rule.get("sharding")
+    match = match_rule("stacks", words, title=run.source.title, platform=device.kind)
+    assert match is not None  # the last rule takes all
+    stack, implied = str(match.rule["stack"]), match.rule.get("sharding")
+    if notes is not None:
+        notes.read("plan.framework", match, f"stack = {stack}")
+        if not match.word and "platform" not in match.rule:
+            notes.assume(f"software: {stack}, which stands for what no rule knows")
+    return _shipped(stack), implied
 
 
 def _before_sdpa(run: Run) -> bool:
@@ -75,15 +82,22 @@ def _shipped(name: str) -> Stack:
     return load_stack(name)
 
 
-def inputs_of(run: Run, stack: Stack) -> Stack:
+def inputs_of(run: Run, stack: Stack, notes: Notes | None = None) -> Stack:
     """The stack as the run used it: where the vocabulary head ran, whether padding was out."""
+    notes = notes if notes is not None else Notes()
     changes: dict[str, Any] = {}
-    unpads = _unpads(run)
-    if unpads is not None:
-        changes["unpads"] = unpads
+    mode, out = plain(run.extra.input_mode), _unpads(run)
+    if out is not None:
+        changes["unpads"] = out
+    if mode and not is_binned(run):
+        notes.read("extra.input_mode", "words for padding that is out", f"stack.unpads = {out}", word=mode)
+    elif out is not None:
+        notes.read("extra", "sorted by length", "stack.unpads = True, with the tokens of bins", word="binned")
     positions = run.extra.mlm_head_positions_per_seq
     if isinstance(positions, str):
         changes["head_positions"] = "all" if re.match(r"all\b|every", plain(positions)) else "masked"
+        result = f"stack.head_positions = {changes['head_positions']}"
+        notes.read("extra.mlm_head_positions_per_seq", "all or masked positions", result, word=positions)
     return stack.model_copy(update=changes)
 
 
@@ -95,12 +109,18 @@ def _unpads(run: Run) -> bool | None:
     return bool(re.search(r"un-?pad|packed|var-?len|remov|without padding|no padding", mode)) if mode else None
 
 
-def _attention(run: Run) -> str | None:
+def _attention(run: Run, stack: Stack, notes: Notes) -> str | None:
     """The attention kernel, where the run tells; what is said of unpadded sequences is not: a stack has its own."""
     fused = run.plan.flash_attention
-    if fused is None or (_unpads(run) and not is_binned(run)):
+    if fused is None:
         return None
-    return "fused" if fused else "unfused"
+    if _unpads(run) and not is_binned(run):
+        result = f"plan.attention = {stack.attention}, which packed and unpadded sequences need"
+        notes.read("plan.flash_attention", "not heeded", result, word=str(fused))
+        return None
+    kernel = "fused" if fused else "unfused"
+    notes.read("plan.flash_attention", "taken as it is", f"plan.attention = {kernel}", word=str(fused))
+    return kernel
 
 
 def is_binned(run: Run) -> bool:
@@ -110,7 +130,14 @@ def is_binned(run: Run) -> bool:
 
 
 def plan_of(
-    run: Run, system: System, devices: int, stack: Stack, *, implied: str | None = None, habits: bool = True
+    run: Run,
+    system: System,
+    devices: int,
+    stack: Stack,
+    *,
+    implied: str | None = None,
+    habits: bool = True,
+    notes: Notes | None = None,
 ) -> Plan:
     """The plan as far as it was published, and the stack's defaults but for degrees and micro-batch.
 
@@ -126,34 +153,85 @@ def plan_of(
         The sharding of a framework whose users shard without saying so.
     habits
         Whether pipelines are interleaved as the stack's users do where nobody says.
+    notes
+        Receives how words were read, and what was assumed.
 
     Raises
     ------
     RefusedError
-        Where a precision has no constants, or a degree is no whole number.
+        Where a precision has no constants, a degree is no whole number, or words mean what no plan holds, or nothing.
     """
-    said = run.plan
+    said, notes = run.plan, notes if notes is not None else Notes()
     degrees = ("dp", "tp", "pp", "cp", "ep")
     published: dict[str, Any] = {name: count_of(name, value) for name in degrees if (value := getattr(said, name))}
     if said.vpp and said.vpp > 1:
         published["virtual_stages"] = count_of("vpp", said.vpp)
     elif said.vpp is None and (said.pp or 1) > 1 and habits:
-        published["virtual_stages"] = _interleaving(run, stack)
-    sharding = meaning("shardings", said.sharding) or implied
+        published["virtual_stages"] = stages = _interleaving(run, stack)
+        if stages is not None:
+            notes.assume(f"virtual stages: {stages}, as users of {stack.id} interleave")
+    sharding = _read("shardings", "plan.sharding", said.sharding, notes) or implied
     published["sharding"] = sharding
     if sharding == "hybrid":
         published["sharding_group"] = _sharding_group(run, system, devices)
     if said.zero1_group and sharding == "zero1":
         published["sharding_group"] = count_of("zero1_group", said.zero1_group)
     published["sequence_parallel"] = said.sequence_parallel
-    published["recompute"] = meaning("recomputes", said.recompute or said.remat_policy)
-    published["optimizer"] = meaning("optimizers", said.optimizer)
+    published["recompute"] = _recompute(run, notes)
+    published["optimizer"] = _read("optimizers", "plan.optimizer", said.optimizer, notes)
     offloads = re.search(r"offload|infinity", plain(f"{said.optimizer or ''} {said.sharding or ''}"))
     published["offload_optimizer"] = True if offloads else None
-    published["attention"] = _attention(run)
-    published["precision"] = _precision(run, system.device)
+    published["attention"] = _attention(run, stack, notes)
+    if offloads:
+        place = "plan.optimizer" if offloads[0] in plain(said.optimizer) else "plan.sharding"
+        notes.read(place, "words for states on the host", "plan.offload_optimizer = True", word=offloads[0])
+    published["precision"] = _precision(run, system.device, notes)
     plan = build(Plan, {name: value for name, value in published.items() if value is not None})
     return plan.with_defaults(stack, plain(run.model.family))
+
+
+_FIELDS = {"shardings": "sharding", "recomputes": "recompute", "optimizers": "optimizer"}
+_GUESSED = ("optimizers",)
+"""Kinds of words of which an unknown one is replaced by the software's default: optimizers cost much the same."""
+
+
+def _read(kind: str, place: str, words: str | None, notes: Notes) -> str | None:
+    """What words of a plan mean; nothing where they say that it was not published.
+
+    Raises
+    ------
+    RefusedError
+        Where they mean what no plan holds, or no rule knows them.
+    """
+    match = match_rule(kind, words) if words else None
+    if match is None and stated(words) is None:
+        return None
+    name = _FIELDS[kind]
+    if match is None:
+        if kind not in _GUESSED:
+            raise RefusedError(f"unknown {name}", plain(words)[:80])
+        notes.assume(f"{name}: the default of the software, as nobody knows {plain(words)[:40]!r}")
+        return None
+    if "refused" in match.rule:
+        raise RefusedError(str(match.rule["refused"]), plain(words)[:80])
+    notes.read(place, match, f"plan.{name} = {match.rule['means']}")
+    return str(match.rule["means"])
+
+
+def _recompute(run: Run, notes: Notes) -> str | None:
+    """What the backward pass computes again: by the policy of JAX frameworks, which says more, or in words."""
+    given = run.plan
+    if stated(given.remat_policy) is not None and (
+        given.recompute is None or match_rule("policies", given.remat_policy)
+    ):
+        match = match_rule("policies", given.remat_policy)
+        if match is None:
+            return _read("recomputes", "plan.remat_policy", given.remat_policy, notes)
+        if "refused" in match.rule:
+            raise RefusedError(str(match.rule["refused"]), plain(given.remat_policy)[:80])
+        notes.read("plan.remat_policy", match, f"plan.recompute = {match.rule['means']}")
+        return str(match.rule["means"])
+    return _read("recomputes", "plan.recompute", given.recompute, notes)
 
 
 def _interleaving(run: Run, stack: Stack) -> int | None:
@@ -163,7 +241,7 @@ def _interleaving(run: Run, stack: Stack) -> int | None:
     return int(chunks) if rule and chunks > 1.0 and chunks == int(chunks) else None
 
 
-def _precision(run: Run, device: Device) -> str | None:
+def _precision(run: Run, device: Device, notes: Notes) -> str | None:
     """The precision of a run, as the device executes it.
 
     Raises
@@ -171,18 +249,22 @@ def _precision(run: Run, device: Device) -> str | None:
     RefusedError
         Where the device has no units or constants for it, or nobody knows it.
     """
-    words = plain(run.plan.precision)
+    words = plain(stated(run.plan.precision))
     if not words:
         return None
-    precision, valid = meaning("precisions", words), precisions_of(device)
-    if precision is None:
+    match, valid = match_rule("precisions", words), precisions_of(device)
+    if match is None:
         raise RefusedError("unknown precision", words[:80])
+    precision = str(match.rule["means"])
     if precision == "tf32" and "tf32" not in valid:
-        precision = "fp32"  # the switch does nothing before Ampere
+        precision = "fp32"
+        notes.assume("precision: fp32, since units for tf32 came with Ampere")
     if device.kind == "tpu" and precision in ("fp32", "tf32", "fp16") and precision not in valid:
-        precision = "bf16"  # the default precision of products on a TPU
+        precision = "bf16"
+        notes.assume("precision: bf16, the default of products on a TPU")
     if precision not in valid:
         raise RefusedError(f"precision {precision} without constants", device.id)
+    notes.read("plan.precision", match, f"plan.precision = {precision}")
     return precision
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,24 @@ def named(ids: Iterable[str]) -> tuple[Run, ...]:
     """
     known = _by_id()
     return tuple(known[each] for each in ids if each in known)
+
+
+def one_of(runs: Iterable[Run], the_id: str) -> Run:
+    """The run of an id.
+
+    Raises
+    ------
+    InputError
+        Where none has it, with ids that are spelled alike.
+    """
+    known = {run.id: run for run in runs}
+    if the_id not in known:
+        alike = get_close_matches(the_id, known, n=3, cutoff=0.5)
+        remedy = (
+            f"did you mean {', '.join(alike)}?" if alike else "capsim validate --json lists the runs that are priced"
+        )
+        raise InputError(f"--explain={shown(the_id)}: no run has this id; {remedy}")
+    return known[the_id]
 
 
 @cache

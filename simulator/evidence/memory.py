@@ -19,7 +19,7 @@ Figure = Literal["allocated", "reserved", "device"]
 """What a measurement counts: tensors; what the allocator holds for them; that with driver, runtime and libraries."""
 
 _FIGURES: tuple[tuple[str, Figure], ...] = (
-    ("(memory|peak|max).{0,8}allocated|allocated memory", "allocated"),
+    (r"(memory|peak|max).{0,8}allocated|allocated memory|allocated [\d.]+ gib", "allocated"),
     ("reserved", "reserved"),
     ("nanotron|torchtitan", "reserved"),
 )

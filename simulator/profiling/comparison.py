@@ -12,14 +12,13 @@ from hardware.catalogue import load_class, plain_host
 from hardware.classes import AttentionConstants, DeviceClass, Precision
 from hardware.measured import ATTENTION_SIZES, PRODUCT_SIZES, CollectiveName, MeasuredProfile, Phase, Shapes
 from hardware.spec import Device
-from simulator.formulas.kernels import stream_time
 from simulator.pricing.analytic import AnalyticBackend, precisions_of
 from simulator.pricing.measured import device_of
 from simulator.pricing.measured_links import MeasuredLinks
 from simulator.pricing.nearest import Nearest
 from simulator.pricing.requests import link_request
 from simulator.profiling import in_words
-from simulator.profiling.fit import attentions, products
+from simulator.profiling.fit import attentions, products, streams
 from simulator.profiling.fit import steps as stepping
 from simulator.profiling.fit.fitting import is_possible
 from simulator.profiling.fit.sheet import DataSheet
@@ -41,7 +40,6 @@ SIZES: dict[Phase, str] = {"gemm": "FLOP", "attention": "FLOP", "stream": "B", "
 WORDS: dict[Phase, str] = {phase: in_words.PHASES[phase] for phase in SIZES}
 """The kinds of work that are compared, in words."""
 Rows = TypeVar("Rows", bound=TimedCalls)
-_REDUCING = ("layer_norm", "rms_norm", "softmax", "cross_entropy")
 _KINDS: tuple[CollectiveName, ...] = get_args(CollectiveName)
 
 
@@ -262,33 +260,18 @@ def _attentions(
     return parts
 
 
-def _stream_times(constants: DeviceClass, device: Device, rows: Streams) -> Values:
-    """Times of kernels that are bound by memory [s]."""
-    reduces = np.char.startswith(rows.operation, _REDUCING[0])
-    for name in _REDUCING[1:]:
-        reduces |= np.char.startswith(rows.operation, name)
-    memory = constants.memory
-    time = stream_time(
-        rows.moved_bytes,
-        1.0,
-        bandwidth=float(device.memory.bandwidth),
-        efficiency=np.where(reduces, memory.normalisation_efficiency, memory.efficiency),
-        launch=memory.launch,
-    )
-    return np.asarray(time, dtype=np.float64)
-
-
 def _streams(profile: MeasuredProfile, device: Device, rows: Streams) -> PhaseRows:
     """Kernels that are bound by memory; random numbers take the time that steps say of them."""
     drawn = next((stack.drawn for stack in profile.stacks.values()), 0.0)
     draws = np.where(rows.operation == "dropout", drawn * rows.rows * rows.columns, 0.0)
-    form = _stream_times(profile.constants, device, rows) + draws
+    bandwidth = float(device.memory.bandwidth)
+    form = streams.seconds(rows, profile.constants.memory, bandwidth) + draws
     return PhaseRows(
         phase="stream",
         words=in_words.streams(rows),
         size=rows.moved_bytes,
         measured_s=rows.seconds,
-        before_s=_stream_times(load_class(device.device_class), device, rows),
+        before_s=streams.seconds(rows, load_class(device.device_class).memory, bandwidth),
         form_s=form,
         after_s=form,
     )

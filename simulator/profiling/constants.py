@@ -75,8 +75,9 @@ def in_words(place: str) -> str:
     ('products, bf16: weight gradient', 'all-reduce over 4 ranks', 'steps of pytorch-eager: launch')
     """
     head, *rest = place.split(".")
-    if head == "links" and len(rest) == 2:
-        return f"{rest[0].replace('_', '-')} over {rest[1]} ranks"
+    if head == "links" and rest:
+        kind = rest[0].replace("_", "-")
+        return f"{kind} over {rest[1]} ranks" if len(rest) == 2 else kind
     if head == "stacks" and rest:
         head, rest = f"steps of {rest[0]}", rest[1:]
     elif head in ("gemm", "attention") and rest:
@@ -89,7 +90,8 @@ def _why(profile: MeasuredProfile, place: str) -> str:
     """Why a constant was borrowed: it, or all of its kind."""
     parts = place.split(".")
     places = (".".join(parts[:number]) for number in range(len(parts), 0, -1))
-    return next((profile.borrowed[each] for each in places if each in profile.borrowed), "")
+    reasons = {**profile.borrowed, **profile.kept}
+    return next((reasons[each] for each in places if each in reasons), "")
 
 
 def _listed(

@@ -201,14 +201,14 @@ def test_the_kind_of_work_that_is_drawn(fitted: Calibrated) -> None:
 
 def test_headlines_are_scores_of_rows_that_were_held_out(fitted: Calibrated) -> None:
     scores = told.headlines(fitted.profile)
-    assert [score.phase for score in scores] == ["gemm", "attention", "collective", "step"]
+    assert [score.phase for score in scores] == ["gemm", "attention", "stream", "collective", "step"]
     assert all(score in fitted.profile.held_out for score in scores)
-    assert all(told.is_taken(fitted.profile, score) for score in scores)
+    assert all(told.is_taken(score) for score in scores)
     by_phase = {score.phase: score for score in scores}
     assert told.error_of(by_phase["gemm"]) == by_phase["gemm"].with_residuals
     assert told.error_of(by_phase["step"]) == by_phase["step"].median
     pcie = simulator.load_profile("a100-pcie")
-    taken = {score.phase: told.is_taken(pcie, score) for score in told.headlines(pcie)}
+    taken = {score.phase: told.is_taken(score) for score in told.headlines(pcie)}
     assert taken["gemm"]
     assert taken["attention"] == ("bf16" in pcie.attentions)
 
@@ -224,8 +224,9 @@ def test_tables_say_what_the_profile_does(fitted: Calibrated) -> None:
         ("send over 2 ranks", "rate"),
     }
     reasons = told.borrowed(fitted)
-    assert set(reasons) == set(fitted.profile.borrowed.values())
-    assert sum(map(len, reasons.values())) == len(fitted.profile.borrowed)
+    profile = fitted.profile
+    assert set(reasons) == {*profile.borrowed.values(), *profile.kept.values()}
+    assert sum(map(len, reasons.values())) == len(profile.borrowed) + len(profile.kept)
     assert "products, fp32" in {name for names in reasons.values() for name in names}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -84,6 +84,11 @@ def format_of(dtypes: Words) -> str:
     if len(formats) > 1:
         raise ValueError(f"rows of one number format are fitted together, not of {', '.join(formats)}")
     return formats[0] if formats else "no"
+
+
+def holding(form: Form[Rows], held: Mapping[str, str]) -> Form[Rows]:
+    """A form some of whose constants stay as they are, each with the reason."""
+    return replace(form, withheld=lambda rows: {**form.withheld(rows), **held})
 
 
 def fit(form: Form[Rows], rows: Rows) -> FormFit:

@@ -19,6 +19,11 @@ from simulator.profiling.records.rows import Mask, Products, Values
 _BURST = 2e-3
 """Calls shorter than this say nothing of the clock under long load [s]."""
 _STRUCTURE = ("fill", "small_tile")
+BY_PART = {
+    "large": ("efficiency", "bandwidth_efficiency", "sustained", "weight_gradient"),
+    "small": ("launch", *_STRUCTURE),
+}
+"""The constants that pace large products and those that pace small ones."""
 _LEAST_SHAPES = 60
 """Fewer shapes do not tell fill and small tiles from efficiency and launch."""
 _LEAST_GRADIENTS = 3
@@ -144,6 +149,7 @@ def learn(
     source: str = "measured products",
     seen: Seen = "primary",
     most_shapes: int = fitting.MOST_SHAPES,
+    held: Mapping[str, str] | None = None,
 ) -> LearnedProducts:
     """Fit the constants to all rows, keep a spread of residuals, and score both on weights that were held out.
 
@@ -153,8 +159,11 @@ def learn(
     ----------
     most_shapes
         Shapes to keep.
+    held
+        Constants that stay as they are, and why.
     """
-    learned = fitting.learn(_form(rows, sheet, start, weight_gradient), rows, most_shapes=most_shapes)
+    form = fitting.holding(_form(rows, sheet, start, weight_gradient), held or {})
+    learned = fitting.learn(form, rows, most_shapes=most_shapes)
     return LearnedProducts(_fitted(learned.fit, source, seen), learned.shapes, learned.scores)
 
 
@@ -184,7 +193,11 @@ def _form(rows: Products, sheet: DataSheet, start: GemmConstants, weight_gradien
         sizes=sizes,
         layers=_layers,
         weights=weights,
-        parts={f"all {dtype} products": _all, f"large {dtype} products": lambda some: some.large},
+        parts={
+            f"all {dtype} products": _all,
+            f"large {dtype} products": lambda some: some.large,
+            f"small {dtype} products": lambda some: ~some.large,
+        },
         preferred=lambda some: some.large,
         withheld=_withheld,
     )
