@@ -219,7 +219,7 @@ def searched(
 
 def _searched(
     scenario: Scenario,
-    given: Plan,
+    plan: Plan,
     wanted: tuple[conditions.Condition, ...],
     asked: _Wishes,
     progress: Progress | None,
@@ -227,7 +227,7 @@ def _searched(
     """Search with one stack."""
     aim, both, by = _objective(asked.objective, scenario), _pareto(asked.pareto, scenario), read_by(asked.by)
     limits = Limits.read(asked.headroom, asked.deadline, asked.budget)
-    refuse_impossible(given, scenario)
+    refuse_impossible(plan, scenario)
     table = Table(by) if by is not None else None
     seen = explore(
         space_of(scenario, wanted),

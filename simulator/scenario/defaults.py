@@ -53,13 +53,13 @@ def usual_stacks(system: System, devices: int, parameters: float) -> tuple[str, 
 
 
 def default_stack(
-    system: System, devices: int, parameters: float, given: Plan, model: Model, workload: Workload
+    system: System, devices: int, parameters: float, plan: Plan, model: Model, workload: Workload
 ) -> Stack:
     """The likeliest stack that has what is given of the plan, of the usual ones or else of all; or the usual one."""
     usual = usual_stacks(system, devices, parameters)
     for name in (*usual, *(other for other in names("stacks") if other not in usual)):
         stack = load_stack(name)
-        if stack.platform == system.device.kind and is_offered(given, model, workload, stack):
+        if stack.platform == system.device.kind and is_offered(plan, model, workload, stack):
             return stack
     return load_stack(usual[0])
 

@@ -321,14 +321,14 @@ def _note(assumed: list[str], stated: BaseModel, full: BaseModel, fields: tuple[
         assumed.append(f"{said}: {why}")
 
 
-def _note_routing(assumed: list[str], given: Workload, work: Workload, stack: Stack) -> None:
+def _note_routing(assumed: list[str], stated: Workload, work: Workload, stack: Stack) -> None:
     """Say how uneven routing is, or that the stack fills experts up to their capacity; nothing of a dense model."""
     if work.expert_imbalance is None:
         return
     if work.capacity_factor is None and stack.capacity_factor > 0.0:
         assumed.append(f"capacity_factor={stack.capacity_factor:g}: as {stack.id} does")
     elif not work.capacity_factor:
-        _note(assumed, given, work, ("expert_imbalance",), "as measured under an auxiliary loss")
+        _note(assumed, stated, work, ("expert_imbalance",), "as measured under an auxiliary loss")
 
 
 def parameters_of(model: Model, workload: Workload) -> float:
