@@ -150,7 +150,7 @@ def _experts(run: Run) -> dict[str, Any]:
     """Experts as told: how many, how wide, in which layers, and those that every token passes."""
     said = run.model
     dense = said.dense_ffn or (said.ffn if said.moe_ffn else None)
-    said = {
+    sizes = {
         "experts": said.experts,
         "experts_per_token": said.experts_per_token,
         "shared_experts": said.shared,
@@ -159,7 +159,7 @@ def _experts(run: Run) -> dict[str, Any]:
         "expert_period": said.moe_every,
         "dense_layers_first": said.first_dense,
     }
-    return {name: int(value) for name, value in said.items() if value is not None}
+    return {name: int(value) for name, value in sizes.items() if value is not None}
 
 
 def _name(run: Run) -> str:
