@@ -48,9 +48,8 @@ def refuse_lacking(plan: Plan, model: Model, workload: Workload, stack: Stack, *
     if missing:
         what = ", ".join(str(offer.lacking).format(**written) for offer in missing)
         others = list(_others(plan, model, workload, stack, open_plan=open_plan))
-        hint = (
-            f"take one that has, such as {', '.join(others[:_LISTED])}" if others else "nor has another for its devices"
-        )
+        able = f"take one that has, such as {', '.join(others[:_LISTED])}"
+        hint = able if others else "nor has another for its devices"
         sentence = f"stack={stack.id} has no {what}{_listed(stack, missing)}; {hint}"
     else:
         sentence = f"stack={stack.id}: {str(broken[0].sentence).format(**written)}"

@@ -149,7 +149,7 @@ class _Writer:
             if field not in document and field in _LEFT_OUT:
                 continue
             yield from [] if place else [""]
-            yield from _comment(self.said(part))
+            yield from _comment(self.said(part), depth=len(place))
             here = (*place, field)
             if field in document:
                 yield from self.field(part, document[field], here)
@@ -220,9 +220,10 @@ def _any(part: Document) -> Any:
     return True if part.get("type") == "boolean" else "..."
 
 
-def _comment(words: str) -> list[str]:
-    """A sentence behind #."""
-    return [f"# {line}" for line in textwrap.wrap(words, _WIDTH, break_long_words=False, break_on_hyphens=False)]
+def _comment(words: str, *, depth: int = 0) -> list[str]:
+    """A sentence behind #, shorter where it stands inside of so many sheets."""
+    width = _WIDTH - 2 * max(depth - 1, 0)
+    return [f"# {line}" for line in textwrap.wrap(words, width, break_long_words=False, break_on_hyphens=False)]
 
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:
