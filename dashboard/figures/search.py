@@ -174,6 +174,7 @@ def rows(listed: Sequence[tuple[Estimate, str]]) -> tuple[list[dict[str, Any]], 
             "90 % interval": _interval(one),
             "MFU": 100.0 * one.mfu,
             "memory": one.memory_bytes["total"] / 2.0**30,
+            "fits": 100.0 * one.fits_probability,
             "run": one.run.time_s / run,
             "cost": one.run.cost_usd,
             "plan": plan_words(one),
@@ -184,7 +185,7 @@ def rows(listed: Sequence[tuple[Estimate, str]]) -> tuple[list[dict[str, Any]], 
     ]
     numbers = {"step": of_step, "run": of_run, "memory": "{} GiB"}
     formats = {name: axes.printed(words, [float(row[name] or 0.0) for row in table]) for name, words in numbers.items()}
-    return table, {**formats, "MFU": "%.1f %%", "cost": "dollar"}
+    return table, {**formats, "MFU": "%.1f %%", "fits": "%.0f %%", "cost": "dollar"}
 
 
 def _interval(one: Estimate) -> str:

@@ -22,6 +22,7 @@ from simulator.scenario.scenario import Named, Scenario, resolve, spec_of
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.stack import Stack
+from simulator.step.chances import WISHED
 
 _MOST = 1000
 """Plans that a search lists at most."""
@@ -72,6 +73,8 @@ class Search:
     whole: bool
     """Whether all plans were seen, or somebody interrupted."""
     limits: Limits = field(default_factory=Limits)
+    fits: float = WISHED
+    """Probability with which plans had to fit."""
     fastest: Fastest | None = None
     """Where asked for, the fastest plan for each pair of values of two fields."""
 
@@ -102,6 +105,7 @@ def listed(estimate: Estimate) -> dict[str, Any]:
         "memory_bytes": estimate.memory_bytes["total"],
         "capacity_bytes": estimate.memory_bytes["capacity"],
         "fits": estimate.fits,
+        "fits_probability": estimate.fits_probability,
         "mfu": estimate.mfu,
         "tokens_per_s": estimate.tokens_per_s,
         "time_s": estimate.run.time_s,
@@ -142,7 +146,7 @@ def search(
     objective
         ``time``, ``cost``, ``energy`` or ``memory``.
     where
-        Conditions on the plan, such as ``tp<=8,sharding!=zero3``.
+        Conditions on the plan, such as ``tp<=8,sharding!=zero3``, and on its chance to fit, such as ``fits>=0.9``.
     top
         How many of the best plans to list.
     pareto
@@ -156,7 +160,7 @@ def search(
     progress
         Called after each grid of plans.
     scenario
-        ``devices``, ``workload``, ``price`` and all else that `simulator.estimate` takes.
+        ``devices``, ``workload``, ``price``, ``fits`` and all else that `simulator.estimate` takes.
 
     Raises
     ------
@@ -196,7 +200,8 @@ def searched(
     asked = _Wishes(**wishes)
     aim, both, by = _objective(asked.objective, scenario), _pareto(asked.pareto, scenario), read_by(asked.by)
     limits = Limits.read(asked.headroom, asked.deadline, asked.budget)
-    wanted = (*conditions.of_plan(plan), *conditions.parse(asked.where))
+    asked_for, fits = conditions.apart(conditions.parse(asked.where), scenario.fits)
+    scenario, wanted = replace(scenario, fits=fits), (*conditions.of_plan(plan), *asked_for)
     refuse_impossible(plan, scenario)
     space = space_of(scenario, wanted, any_axis=not stack_given)
     table = Table(by) if by is not None else None
@@ -236,7 +241,7 @@ def setting_of(scenario: Scenario) -> SearchSetting:
         scenario.workload.columns(),
         scenario.columns().stacks,
         scenario.backend(),
-        scenario.system.device.memory_capacity,
+        scenario.room,
         scenario.host_capacity,
         scenario.plan,
         scenario.workload.global_batch or 1,
@@ -281,6 +286,7 @@ def _told(
         nearest=estimate_at(near[0], scenario) if near else None,
         whole=exploration.whole,
         limits=limits,
+        fits=scenario.fits,
         fastest=table.fastest(lambda place: _listed_plan(place, scenario)) if table is not None else None,
     )
 

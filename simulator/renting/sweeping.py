@@ -89,6 +89,7 @@ class Option:
             "interval": {"low_s": answer.step_time_low_s, "high_s": answer.step_time_high_s},
             "mfu": answer.mfu,
             "memory_bytes": answer.memory_bytes["total"],
+            "fits_probability": answer.fits_probability,
             "time_s": run.time_s,
             "expected_time_s": run.expected_time_s,
             "cost_usd": run.cost_usd,
@@ -254,7 +255,8 @@ def best_of(case: RentCase) -> Option | Refused:
         )
     except InputError as error:
         return Refused(case.model.id, case.system.id, case.devices, str(error))
-    wanted = (*conditions.of_plan(case.plan), *conditions.parse(case.where))
+    asked_for, fits = conditions.apart(conditions.parse(case.where), scenario.fits)
+    scenario, wanted = replace(scenario, fits=fits), (*conditions.of_plan(case.plan), *asked_for)
     setting = setting_of(scenario)
     for space in _spaces(scenario, wanted, case):
         exploration = explore(space, setting)

@@ -62,7 +62,7 @@ class ChosenPlan(NamedTuple):
 
     plan: Plan
     fits: bool
-    """Whether it fits in memory, as far as is known."""
+    """Whether it fits in memory as surely as was asked, as far as is known."""
 
 
 def choose(
@@ -74,6 +74,8 @@ def choose(
     stack: Stack,
     devices: int,
     constants: Constants = UNFITTED,
+    *,
+    room: float | None = None,
 ) -> ChosenPlan:
     """Complete a plan: the simplest among the fastest that fit in memory, keeping all that is given.
 
@@ -89,6 +91,8 @@ def choose(
         What it is for.
     constants
         With which plans are priced.
+    room
+        Predicted memory of a device up to which a plan counts as one that fits; all that it has unless given [B].
 
     Raises
     ------
@@ -112,7 +116,7 @@ def choose(
     evaluated = evaluate(scenarios, constants.backend(stack, system, devices, precision))
     time = np.broadcast_to(evaluated.step.time, len(candidates))
     total = np.broadcast_to(evaluated.memory.total, len(candidates))
-    fits = total <= system.device.memory_capacity
+    fits = total <= (system.device.memory_capacity if room is None else room)
     if system.host.memory is not None:
         room = float(system.host.memory) / min(devices, system.devices_per_node)
         fits &= np.broadcast_to(host_bytes(evaluated.program), len(candidates)) <= room

@@ -48,8 +48,8 @@ def render(result: Search) -> RenderableType:
     """Lay a search out: the best plans, then what was left out, or what would come nearest where nothing fits."""
     head = f"{result.model} on {result.system}, {units.plural(result.devices, 'device')}"
     counted = (
-        f"{units.plural(result.candidates, 'plan')}, {result.priced:,} of them fit and are priced, "
-        f"in {result.seconds:.1f} s; stack {result.stack}"
+        f"{units.plural(result.candidates, 'plan')}, {result.priced:,} of them fit (chance {100 * result.fits:g} %) "
+        f"and are priced, in {result.seconds:.1f} s; stack {result.stack}"
     )
     parts: list[RenderableType] = [Text(head, style="bold"), Text(counted, style="dim")]
     if result.best:
@@ -81,10 +81,9 @@ def _nothing(result: Search) -> Text:
 
 def nearest_words(result: Search, nearest: Estimate) -> str:
     """The plan that comes nearest to what was asked, and what it lacks."""
-    memory = nearest.memory_bytes
-    lacking = memory["total"] - (1.0 - result.limits.headroom) * memory["capacity"]
-    if lacking > 0:
-        return f"{plan_words(nearest)}, {units.size(memory['total'])}, {units.size(lacking)} too much"
+    if not result.priced:
+        needs = f"{units.size(nearest.memory_bytes['total'])} of {units.size(nearest.memory_bytes['capacity'])}"
+        return f"{plan_words(nearest)}, {needs}, fits with a chance of {units.chance(nearest.fits_probability)}"
     money = f", {units.money(nearest.run.cost_usd)}" if nearest.run.cost_usd is not None else ""
     return f"{plan_words(nearest)}, {units.duration(nearest.run.time_s)}{money}"
 
@@ -131,8 +130,8 @@ def in_words(plan: Mapping[str, Any]) -> str:
 
 def _table(title: str, estimates: Sequence[Estimate]) -> Table:
     """Plans with their answers."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    for name in ("step", "90 % interval", "MFU", "memory", "run", "cost"):
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
+    for name in ("step", "90 % interval", "MFU", "memory", "fits", "run", "cost"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("plan", overflow="fold", min_width=20)
     for one in estimates:
@@ -142,6 +141,7 @@ def _table(title: str, estimates: Sequence[Estimate]) -> Table:
             units.span(low, high) if low is not None and high is not None else "",
             units.percent(one.mfu),
             units.size(one.memory_bytes["total"]),
+            units.chance(one.fits_probability),
             units.duration(one.run.time_s),
             units.money(one.run.cost_usd) if one.run.cost_usd is not None else "",
             plan_words(one),
