@@ -57,7 +57,7 @@ def against_memory(search: Search, by: str) -> go.Figure:
         )
     every = [*(search.pareto or ()), *search.best]
     sizes = [one.memory_bytes["total"] for one in every]
-    capacity = (1.0 - search.limits.headroom) * every[0].memory_bytes["capacity"]
+    capacity = search.room_bytes
     figure.add_hline(
         capacity,
         line_dash="dash",

@@ -110,8 +110,7 @@ def _answer(estimate: Estimate) -> None:
         _metric("Cost", cost, rate, "cost")
         _metric("Energy", units.energy(run.energy_kwh), f"{units.mass(run.co2_kg)} CO2e", "energy")
         _metric("MFU", units.percent(estimate.mfu), f"{units.count(estimate.tokens_per_s)} tokens/s", "mfu")
-        sure = estimate.fits and estimate.fits_probability >= estimate.fits_wished
-        colour = "green" if sure else "off" if estimate.fits else "red"
+        colour = "green" if estimate.fits_as_wished else "off" if estimate.fits else "red"
         _metric("Memory", units.size(memory["total"]), _fits(estimate), "memory", colour=colour)
     st.caption(plain(f"{memory_words(estimate)[0].upper()}{memory_words(estimate)[1:]}."))
 
@@ -147,9 +146,7 @@ def _limits(estimate: Estimate) -> None:
 def _help(choices: Choices, answer: Answer) -> None:
     """Which single changes would help most, each a button that makes it."""
     listed = answers.improvements(choices, answer)
-    estimate = answer.estimate
-    sure = estimate.fits and estimate.fits_probability >= estimate.fits_wished
-    title = "What would help most" if sure else "What would make it fit"
+    title = "What would help most" if answer.estimate.fits_as_wished else "What would make it fit"
     st.markdown(f"##### {title}", help=explain("improvements"))
     if not listed:
         st.markdown("No single change of plan or stack helps on these devices.")
@@ -187,7 +184,7 @@ def _change(change: Improvement, now: Estimate) -> str:
     faster = f"{units.percent(abs(1.0 - change.time_ratio))} {'faster' if change.time_ratio < 1.0 else 'slower'}"
     held = units.size(change.memory_bytes)
     chance = units.chance(change.fits_probability)
-    effect = faster if now.fits_probability >= now.fits_wished else f"{held}, fits: {chance}, {faster}"
+    effect = faster if now.fits_as_wished else f"{held}, fits: {chance}, {faster}"
     return f"**{known.label}** {plain(f'{before} → {after}')}: {plain(effect)}"
 
 

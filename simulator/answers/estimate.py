@@ -120,6 +120,11 @@ class Estimate:
         }
         return {kind: parts for kind, parts in parts_by_kind.items() if parts}
 
+    @property
+    def fits_as_wished(self) -> bool:
+        """Whether it fits with the probability from which a plan is recommended."""
+        return self.fits_probability >= self.fits_wished
+
     def likely(self, amount: float) -> tuple[float, float] | None:
         """Limits of what grows with the time of a step, such as the run's duration, rent or energy, where known.
 

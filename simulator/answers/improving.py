@@ -198,9 +198,9 @@ def _priced(candidates: list[_Candidate], scenario: Scenario) -> Iterator[_Price
         kept &= rule.kept
     rooms = {name: scenario.room_under(stack) for name, stack in known.items()}
     fits = (memory <= [rooms[each.stack.id] for each in candidates]) & (host <= scenario.host_capacity)
-    for each, keep, *priced in zip(candidates, kept, time, memory, host, fits, strict=True):
+    for each, keep, seconds, held, put, fit in zip(candidates, kept, time, memory, host, fits, strict=True):
         if keep:
-            yield _Priced(each, *map(float, priced[:3]), fits=bool(priced[3]))
+            yield _Priced(each, float(seconds), float(held), float(put), fits=bool(fit))
 
 
 def _candidates(scenario: Scenario) -> Iterator[_Candidate]:

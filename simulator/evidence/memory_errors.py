@@ -33,6 +33,8 @@ _NARROW = 0.1
 """Width of a bracket up to which its middle tells the error."""
 _PARTS = 9
 """Errors that a wide bracket is spread over."""
+_WIDEST = 5.0
+"""The most that intervals are widened by for one run: a source may lie on one side of all others."""
 _BATCHES = {"global_batch", "micro_batch", "grad_accum"}
 SHARES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.8, 0.9, 0.95)
 """Shares of cases whose limits are held against measured memory."""
@@ -40,7 +42,7 @@ BINS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 """Limits between bins of predicted probability."""
 
 
-class Told(NamedTuple):
+class ToldMemory(NamedTuple):
     """What one run tells of its memory."""
 
     id: str
@@ -65,7 +67,7 @@ class _Bracket(NamedTuple):
     high: float
 
 
-def told_by(cases: Sequence[MappedRun], memory: Memory) -> list[Told]:
+def told_by(cases: Sequence[MappedRun], memory: Memory) -> list[ToldMemory]:
     """What runs tell of their memory; suspect ones tell nothing.
 
     Parameters
@@ -83,7 +85,7 @@ def told_by(cases: Sequence[MappedRun], memory: Memory) -> list[Told]:
         if is_suspect(case) or (measured is None and not stated):
             continue
         told.append(
-            Told(
+            ToldMemory(
                 id=case.run.id,
                 source=case.run.collection,
                 configuration=_configuration(case),
@@ -108,9 +110,9 @@ def _configuration(case: MappedRun) -> str:
     return json.dumps(plain, sort_keys=True, default=str)
 
 
-def _brackets(told: Iterable[Told]) -> Iterator[_Bracket]:
+def _brackets(told: Iterable[ToldMemory]) -> Iterator[_Bracket]:
     """Limits of errors: of each run that was measured, and of each configuration of those that only fitted or not."""
-    groups: defaultdict[Hashable, list[Told]] = defaultdict(list)
+    groups: defaultdict[Hashable, list[ToldMemory]] = defaultdict(list)
     for each in told:
         if each.error is not None:
             yield _Bracket(each.id, each.source, each.traits, each.error, each.error)
@@ -124,7 +126,7 @@ def _brackets(told: Iterable[Told]) -> Iterator[_Bracket]:
         yield _Bracket(group[0].id, group[0].source, group[0].traits, low, high)
 
 
-def errors_of(told: Sequence[Told]) -> MemoryErrors:
+def errors_of(told: Sequence[ToldMemory]) -> MemoryErrors:
     """The errors that runs tell of, with the factor that covers left-out sources often enough."""
     brackets = list(_brackets(told))
     clear = [each for each in brackets if each.high - each.low <= _NARROW]
@@ -158,6 +160,8 @@ def _inside(bracket: _Bracket, known: MemoryErrors) -> Values:
 
 def _factor(errors: MemoryErrors) -> float:
     """Factor on intervals with which they cover as many rows of left-out sources as they say."""
+    if len(set(errors.sources.tolist())) < 2:
+        return 1.0
     needed = np.empty(len(errors.ids))
     ends = np.array([(1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0])
     for row, traits in enumerate(errors.traits):
@@ -166,7 +170,8 @@ def _factor(errors: MemoryErrors) -> float:
         wide = float(widening(distances[others].min()))
         low, high = wide * quantiles(errors.logarithms, errors.weights * likeness(distances) * others, ends)
         error = errors.logarithms[row]
-        needed[row] = error / high if error > 0.0 else error / low
+        end = max(high, 0.0) if error > 0.0 else min(low, 0.0)
+        needed[row] = min(error / end, _WIDEST) if end else _WIDEST * (error != 0.0)
     return round(float(quantiles(needed, errors.weights, np.array([LEVEL]))[0]), 4)
 
 
@@ -211,7 +216,7 @@ class Calibration:
         return {**vars(self), "bins": [vars(e) for e in self.bins], "quantiles": [vars(e) for e in self.quantiles]}
 
 
-def calibration(told: Sequence[Told], *, of_shipped: bool = True) -> Calibration | None:
+def calibration(told: Sequence[ToldMemory], *, of_shipped: bool = True) -> Calibration | None:
     """How probabilities of fitting are borne out, each by errors on other sources; nothing where no run tells.
 
     Parameters
@@ -239,7 +244,7 @@ def calibration(told: Sequence[Told], *, of_shipped: bool = True) -> Calibration
     )
 
 
-def _chances(told: Sequence[Told], *, of_shipped: bool) -> list[FitChances]:
+def _chances(told: Sequence[ToldMemory], *, of_shipped: bool) -> list[FitChances]:
     """The distribution of each run, by runs of other sources."""
     if of_shipped:
         names = {each.source for each in told}

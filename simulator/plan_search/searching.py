@@ -75,6 +75,8 @@ class Search:
     limits: Limits = field(default_factory=Limits)
     fits: float = WISHED
     """Probability with which plans had to fit."""
+    room_bytes: float = float("inf")
+    """Predicted memory of a device up to which they do, with the headroom left free."""
     fastest: Fastest | None = None
     """Where asked for, the fastest plan for each pair of values of two fields."""
 
@@ -287,6 +289,7 @@ def _told(
         whole=exploration.whole,
         limits=limits,
         fits=scenario.fits,
+        room_bytes=limits.memory(scenario),
         fastest=table.fastest(lambda place: _listed_plan(place, scenario)) if table is not None else None,
     )
 

@@ -113,7 +113,7 @@ class MemoryErrors:
 
     def distances(self, traits: Traits) -> Values:
         """Distance of every entry from a scenario."""
-        return (self.traits != np.array(traits)) @ np.array(list(_DIFFERENT.values()))
+        return np.asarray((self.traits != np.array(traits)) @ np.array(list(_DIFFERENT.values())))
 
     def around(self, traits: Traits) -> FitChances:
         """The distribution of a scenario with some traits."""

@@ -110,7 +110,7 @@ def chance_rows(found: Validation) -> tuple[list[tuple[str, ...]], list[tuple[st
     """Probabilities of fitting beside what happened: by what runs say that fitted, and by measured memory."""
     if found.chances is None:
         return [], []
-    bins = [
+    bins: list[tuple[str, ...]] = [
         (
             f"{100 * each.low:g} to {100 * each.high:g} %",
             f"{each.runs:,}",
@@ -119,7 +119,7 @@ def chance_rows(found: Validation) -> tuple[list[tuple[str, ...]], list[tuple[st
         )
         for each in found.chances.bins
     ]
-    limits = [
+    limits: list[tuple[str, ...]] = [
         (f"{100 * each.share:g} %", units.percent(each.below), units.percent(each.by_source))
         for each in found.chances.quantiles
     ]

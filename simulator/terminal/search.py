@@ -81,9 +81,10 @@ def _nothing(result: Search) -> Text:
 
 def nearest_words(result: Search, nearest: Estimate) -> str:
     """The plan that comes nearest to what was asked, and what it lacks."""
-    if not result.priced:
-        needs = f"{units.size(nearest.memory_bytes['total'])} of {units.size(nearest.memory_bytes['capacity'])}"
-        return f"{plan_words(nearest)}, {needs}, fits with a chance of {units.chance(nearest.fits_probability)}"
+    memory, lacking = nearest.memory_bytes["total"], nearest.memory_bytes["total"] - result.room_bytes
+    if lacking > 0:
+        chance = f"fits with a chance of {units.chance(nearest.fits_probability)}"
+        return f"{plan_words(nearest)}, {units.size(memory)}, {chance}, {units.size(lacking)} too much"
     money = f", {units.money(nearest.run.cost_usd)}" if nearest.run.cost_usd is not None else ""
     return f"{plan_words(nearest)}, {units.duration(nearest.run.time_s)}{money}"
 
