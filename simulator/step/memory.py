@@ -79,7 +79,7 @@ def on_stage(program: Program, stage: Num) -> Memory:
     later = _in_place_of_activations(scenarios, gradients, kept)
     parts = {
         "parameters": held.among(plans.parameter_group) * plans.parameter_bytes + cast,
-        "gradients": gradients - later,
+        "gradients": gradients - later if np.any(later) else gradients,
         "optimizer": optimizer * (1.0 - np.asarray(plans.offload)),
         "activations": kept,
         "buffers": _buffers(
@@ -146,13 +146,16 @@ def _unsummed_bytes(scenarios: Scenarios) -> Num:
 
 def _frees_gradients(scenarios: Scenarios) -> Num:
     """Whether gradients exist from the backward pass to the update only; sums over micro-batches stay."""
-    once = np.asarray(scenarios.plans.micro_batches) <= 1.0
-    return np.where(once, scenarios.stacks.frees_gradients, 0.0)
+    frees = scenarios.stacks.frees_gradients
+    if not np.any(np.asarray(frees) > 0.0):
+        return 0.0
+    return np.where(np.asarray(scenarios.plans.micro_batches) <= 1.0, frees, 0.0)
 
 
 def _in_place_of_activations(scenarios: Scenarios, gradients: Num, kept: Num) -> Num:
     """Bytes of gradients that come when as many of activations have gone."""
-    return np.where(_frees_gradients(scenarios) > 0.0, np.minimum(gradients, kept), 0.0)
+    frees = _frees_gradients(scenarios)
+    return np.where(np.asarray(frees) > 0.0, np.minimum(gradients, kept), 0.0) if np.any(frees) else 0.0
 
 
 def _table(scenarios: Scenarios) -> Num:
@@ -228,13 +231,16 @@ def _buffers(
     logits = models.vocabulary_head * is_last * program.head.tally.widest_bytes
     again = np.maximum(largest.all_saved_bytes - largest.saved_bytes, 0.0)
     of_layer = again + _BACKWARD_TENSORS * largest.widest_bytes - logits
-    freed = _frees_gradients(scenarios) * (gradients - later)
-    backward = gathered + np.maximum(stacks.logit_copies * logits, of_layer) - freed
+    backward = gathered + np.maximum(stacks.logit_copies * logits, of_layer)
+    if np.any(np.asarray(stacks.frees_gradients) > 0.0):
+        backward = backward - _frees_gradients(scenarios) * (gradients - later)
     # Adam's denominator and the like: optimizers without two moments in fp32 make no such copies.
-    one = np.where(np.asarray(plans.state_bytes) >= _TWO_MOMENTS, _COPY_BYTES, 0.0) * updated
-    one = one * (1.0 - np.asarray(plans.offload))
-    step = stacks.optimizer_copies * one + later - kept
-    always = stacks.early_optimizer_copies * one + stacks.communication_buffers
+    each = np.where(np.asarray(plans.state_bytes) >= _TWO_MOMENTS, _COPY_BYTES, 0.0)
+    each = each * (1.0 - np.asarray(plans.offload))
+    always = stacks.communication_buffers
+    if np.any(np.asarray(stacks.early_optimizer_copies) > 0.0):
+        always = always + stacks.early_optimizer_copies * each * updated
+    step = stacks.optimizer_copies * each * updated - (kept - later)
     working: Num = np.maximum(backward, step) + always
     return working
 

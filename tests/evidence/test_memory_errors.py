@@ -120,11 +120,11 @@ def test_memory_stays_below_its_limits_as_often_as_they_say(validation: Validati
 def test_no_run_is_judged_by_its_own_source() -> None:
     """A source that is off by a factor of two is not covered by itself."""
     there = [_measured(f"there {place}", 0.7, "there") for place in range(30)]
-    found = calibration([*_OTHERS, *there, *(_measured(f"third {i}", 0.0, "third") for i in range(10))])
+    found = calibration([*_OTHERS, *there, *(_measured(f"third {i}", 0.02 * i - 0.2, "third") for i in range(21))])
     assert found is not None
     assert found.bins == ()
     (most,) = (each for each in found.quantiles if each.share == 0.95)
-    assert most.below <= 51 / 81
+    assert most.below <= 62 / 92
 
 
 def test_runs_of_somebody_else_are_judged_by_the_shipped_errors() -> None:
