@@ -48,10 +48,11 @@ def render(result: Search) -> RenderableType:
     """Lay a search out: the best plans, then what was left out, or what would come nearest where nothing fits."""
     head = f"{result.model} on {result.system}, {units.plural(result.devices, 'device')}"
     counted = (
-        f"{units.plural(result.candidates, 'plan')}, {result.priced:,} of them fit (chance {100 * result.fits:g} %) "
+        f"{units.plural(result.candidates, 'plan')}, {result.priced:,} of them fit "
         f"and are priced, in {result.seconds:.1f} s; stack {result.stack}"
     )
-    parts: list[RenderableType] = [Text(head, style="bold"), Text(counted, style="dim")]
+    sure = f"a plan counts as one that fits where it does with a chance of {100 * result.fits:g} %"
+    parts: list[RenderableType] = [Text(head, style="bold"), Text(counted, style="dim"), Text(sure, style="dim")]
     if result.best:
         parts.append(Text(f"costs at {rate_words(result.best[0].run.price)}", style="dim"))
     if not result.whole:
