@@ -49,7 +49,7 @@ def test_the_table(capsim: Capsim) -> None:
     assert text.startswith("bert-large on dgx-1-v100, 8 devices\n")
     assert re.search(r"^[\d,]+ plans, [\d,]+ of them fit and are priced, in \d+\.\d s; stack megatron-lm$", text, re.M)
     assert "Best by time" in text
-    assert re.search(r"step +90 % interval +MFU +memory +run +cost +plan", text)
+    assert re.search(r"step +90 % interval +MFU +memory +fits +run +cost +plan", text)
     assert len(re.findall(r"^[\d.]+ m?s  +[\d.]+ (m?s )?to [\d.]+ m?s ", text, re.M)) == 3
     assert "Left out" in text
     assert "micro-batches are no multiple of the stages" in text
@@ -237,7 +237,7 @@ def test_csv_of_nothing(capsim: Capsim, tmp_path: Path) -> None:
 def test_nothing_fits_is_an_answer(capsim: Capsim) -> None:
     text = " ".join(_text(capsim(*GPT)).split())
     assert "no plan is left: too much memory in" in text
-    assert re.search(r"nearest: .*=.*, [\d.]+ GiB, [\d.]+ GiB too much", text)
+    assert re.search(r"nearest: .*=.*, [\d.]+ GiB, fits with a chance of .+ %, [\d.]+ GiB too much", text)
     answer = capsim(*GPT, "--json").json
     assert (answer["best"], answer["feasible"]) == ([], 0)
     assert answer["nearest"]["fits"] is False
