@@ -50,7 +50,7 @@ def test_the_table(capsim: Capsim) -> None:
     assert re.search(r"^[\d,]+ plans, [\d,]+ of them fit and are priced, in \d+\.\d s; stack megatron-lm$", text, re.M)
     assert "Best by time" in text
     assert re.search(r"step +90 % interval +MFU +memory +fits +run +cost +plan", text)
-    assert len(re.findall(r"^[\d.]+ m?s  +[\d.]+ (m?s )?to [\d.]+ m?s ", text, re.M)) == 3
+    assert len(re.findall(r"^[\d.]+ m?s +[\d.]+ (m?s )?to [\d.]+ m?s ", text, re.M)) == 3
     assert "Left out" in text
     assert "micro-batches are no multiple of the stages" in text
     assert "\x1b" not in text
