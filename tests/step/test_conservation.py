@@ -114,6 +114,27 @@ def test_states_are_those_of_the_copies_that_exist(
         assert together == pytest.approx(expected, rel=1e-9), name
 
 
+@pytest.mark.parametrize("sharding", ["none", "zero1", "zero3"])
+@pytest.mark.parametrize(
+    ("tp", "cp", "dp", "ep", "etp"), [(2, 1, 4, 8, 1), (4, 1, 2, 4, 2), (2, 2, 2, 8, 1), (1, 4, 2, 8, 1)]
+)
+def test_experts_that_are_spread_over_ranks_of_all_axes_are_conserved(
+    tp: int, cp: int, dp: int, ep: int, etp: int, sharding: str
+) -> None:
+    """Of `dp * cp * tp` ranks each `ep * etp` hold all experts once, whichever axes they lie along."""
+    program = _program({"tp": tp, "cp": cp, "dp": dp, "ep": ep, "etp": etp, "sharding": sharding}, tp * cp * dp)
+    ranks = tp * cp * dp
+    whole = _program({"tp": 1, "cp": 1, "dp": 1, "sharding": "none"}, 1)
+    experts, dense = (float(np.asarray(part)) for part in (program.layers.expert_parameters, program.layers.parameters))
+    assert experts * ep * etp == float(np.asarray(whole.layers.expert_parameters))
+    copies = ranks / (ep * etp)
+    held = dense + float(np.asarray(program.embedding.tally.parameters + program.head.tally.parameters))
+    states = float(np.asarray(on_stage(program, 0.0).optimizer)) * ranks
+    among = 1.0 if sharding == "none" else dp * cp
+    of_experts = experts * ep * etp * (copies if sharding == "none" else 1.0)
+    assert states == pytest.approx(_STATES * (held * ranks / among + of_experts), rel=1e-9)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.sampled_from([1, 2]), st.sampled_from([2, 4, 8]), st.sampled_from([1, 2, 4, 8]), st.sampled_from([1, 2]))
 def test_gradients_of_experts_travel_among_those_that_hold_them(cp: int, dp: int, ep: int, tp: int) -> None:
