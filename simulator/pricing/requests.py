@@ -196,11 +196,20 @@ class HostWork:
     seconds: Num
 
 
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """What the nodes of a step wait for the slowest of them."""
+
+    seconds: Num
+    """Time of the step on a node like all others."""
+    devices: Num
+
+
 DeviceRequest = MatrixProduct | FusedAttention | Stream
 """What a device computes."""
 LinkRequest = Collective | Send
 """What links carry."""
-Request = MatrixProduct | FusedAttention | Stream | Collective | Send | HostCopy | HostWork
+Request = MatrixProduct | FusedAttention | Stream | Collective | Send | HostCopy | HostWork | Waiting
 """All kinds."""
 
 

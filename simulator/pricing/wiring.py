@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -32,9 +32,17 @@ class Level(Columns):
     pair_loss: Num
     reduction_gain: Num
     reduction_ranks: Num
+    reduction_ramp: Num
+    """The ramp of an all-reduce that the switch adds up."""
+    reduction_loss: Num
+    """Of its rate, for each doubling of the units that a network joins."""
     send_efficiency: Num
     after_others: Num
     """Whether its part of a collective follows that of the levels inside instead of overlapping with it."""
+    network: Num
+    """Whether it is a network between nodes, over which rings and trees pass the ranks of all nodes."""
+    bus: Num
+    """Whether a ring that comes from bridged pairs crosses it by one device of each pair."""
     cube_mesh: Num
     mesh: Num
     torus: Num
@@ -51,7 +59,7 @@ class Level(Columns):
         ring = collectives.ring_rate(
             np.maximum(fan_out, 1.0), bandwidth=self.bandwidth, efficiency=self.efficiency, pair_loss=self.pair_loss
         )
-        cube = np.where(np.asarray(self.cube_mesh) > 0, collectives.cube_mesh_share(fan_out), 1.0)
+        cube = np.where(np.asarray(self.cube_mesh) > 0, collectives.cube_mesh_share(fan_out, stride), 1.0)
         links = np.where(np.asarray(self.mesh) > 0, np.maximum(fan_out - 1.0, 1.0), 1.0)
         if not self._is_torus:
             return ring * cube * links
@@ -80,6 +88,11 @@ class Level(Columns):
             inside = inside * np.asarray(extent)
         return np.where(np.asarray(self.torus) > 0, slowest, 0.0)
 
+    def send_rate(self) -> Num:
+        """Rate of a transfer from one device to a neighbour [B/s]: over one link of a mesh."""
+        one = np.where(np.asarray(self.cube_mesh) > 0, collectives.cube_mesh_share(2.0), 1.0)
+        return self.bandwidth * self.send_efficiency * one
+
     @property
     def _is_torus(self) -> bool:
         """Whether the level of any system is a torus."""
@@ -103,6 +116,8 @@ class Wiring(Columns):
     """All levels of a system."""
 
     levels: tuple[Level, Level, Level, Level]
+    node: Num = 1.0
+    """Devices of one node."""
 
 
 def wiring(system: System, devices: int) -> Wiring:
@@ -117,13 +132,39 @@ def wiring(system: System, devices: int) -> Wiring:
     """
     present = {name: (reach, link) for name, reach, link in system.levels}
     level = {name: _level(name, *present[name], devices) if name in present else _absent() for name in LEVELS}
-    return Wiring(levels=(level["bridge"], level["intra_node"], level["inter_node"], level["cross_pod"]))
+    if "bridge" in present and system.intra_node is not None:
+        level["intra_node"] = replace(level["intra_node"], bus=1.0)
+    return Wiring(
+        levels=(level["bridge"], level["intra_node"], level["inter_node"], level["cross_pod"]),
+        node=float(system.devices_per_node),
+    )
 
 
 def _absent() -> Level:
     """A level that joins nothing."""
     none = (1.0, 1.0, 1.0)
-    return Level(1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 2.0, 1.0, 0.0, 0.0, 0.0, 0.0, none, (0.0, 0.0, 0.0))
+    return Level(
+        reach=1.0,
+        bandwidth=1.0,
+        latency=0.0,
+        latency_per_rank=0.0,
+        ramp=0.0,
+        efficiency=1.0,
+        pair_loss=0.0,
+        reduction_gain=1.0,
+        reduction_ranks=2.0,
+        reduction_ramp=0.0,
+        reduction_loss=0.0,
+        send_efficiency=1.0,
+        after_others=0.0,
+        network=0.0,
+        bus=0.0,
+        cube_mesh=0.0,
+        mesh=0.0,
+        torus=0.0,
+        extents=none,
+        wraps=(0.0, 0.0, 0.0),
+    )
 
 
 def _level(name: str, reach: float, link: Link, devices: int) -> Level:
@@ -149,8 +190,12 @@ def _level(name: str, reach: float, link: Link, devices: int) -> Level:
         pair_loss=constants.pair_loss,
         reduction_gain=constants.reduction_gain if gains else 1.0,
         reduction_ranks=float(constants.reduction_ranks),
+        reduction_ramp=constants.ramp if constants.reduction_ramp is None or not gains else constants.reduction_ramp,
+        reduction_loss=constants.reduction_loss,
         send_efficiency=constants.send_efficiency,
         after_others=float(name == "cross_pod"),
+        network=float(name == "inter_node" and link.topology == "fabric"),
+        bus=0.0,
         cube_mesh=float(link.topology == "cube-mesh"),
         mesh=float(link.topology == "mesh"),
         torus=float(link.topology == "torus"),
