@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulator.formulas import collectives, networks
 from simulator.formulas.typing import Num
@@ -26,28 +27,28 @@ def collective_time(levels: Sequence[Level], asked: Collective) -> Num:
     many = bool(np.any(crossed))
     fixed: Num = 0.0
     hops: Num = 0.0
-    ramps: Num = 0.0
     paced: Num = 0.0
     after: Num = 0.0
     for span in spans:
-        level = span.level
         volume, transfer = span.transfer(asked, passes, nodes)
-        steps = level.steps(span.fan_out, asked.degree, asked.stride)
-        alone = collectives.link_latency(steps, passes, latency=level.latency, latency_per_rank=level.latency_per_rank)
-        added_up = span.added_up(asked.kind)
-        ramp = np.where(added_up, level.reduction_ramp, level.ramp)
-        start = np.where(span.joined, alone, 0.0)
+        start = span.start(asked, passes) + span.ramp_time(asked.kind, volume)
         if many:
-            delay = np.where(span.joined, span.steps(asked.kind, passes, nodes) * level.latency_per_rank, 0.0)
-            start = np.where(crossed, np.where(span.joined, level.latency, 0.0), start)
-            hops = hops + np.where(crossed, delay, 0.0)
+            delay = np.where(crossed & span.joined, span.steps(asked.kind, passes, nodes), 0.0)
+            hops = hops + delay * span.level.latency_per_rank
+            start = np.where(crossed, np.where(span.joined, span.level.latency, 0.0), start)
         fixed = fixed + start
-        ramps = ramps + collectives.ramp_time(volume, ramp, added_up=added_up)
-        follows = np.asarray(level.after_others) > 0
-        paced = np.maximum(paced, np.where(follows, 0.0, transfer))
-        after = after + np.where(follows, transfer, 0.0)
-    lost = np.where(crossed, hops + networks.pipelining_time(hops, paced), ramps) if many else ramps
-    return fixed + lost + paced + after
+        paced = np.maximum(paced, _chosen(span.level.after_others, 0.0, transfer))
+        after = after + _chosen(span.level.after_others, transfer, 0.0)
+    if many:  # where no network is crossed there are no hops, and nothing is lost
+        fixed = fixed + hops + networks.pipelining_time(hops, paced)
+    return fixed + paced + after
+
+
+def _chosen(flag: Num, one: Num, other: Num) -> Num:
+    """One of two by a flag; quick where the flag is a plain number, as it is for one system."""
+    if isinstance(flag, float):
+        return one if flag > 0.0 else other
+    return np.where(flag > 0.0, one, other)
 
 
 def send_time(levels: Sequence[Level], asked: Send) -> Num:
@@ -77,15 +78,29 @@ class _Span:
     """Ranks of the ring that passes all of them, 0 where each level runs its own part [1]."""
 
     @property
-    def joined(self) -> Num:
+    def joined(self) -> NDArray[np.bool_]:
         """Whether there are several units to join."""
         return np.asarray(self.fan_out) > 1.0
 
     def added_up(self, kind: str) -> Num:
-        """Whether the switches of the level add an all-reduce up."""
+        """1 where the switches of the level add an all-reduce up, else 0."""
+        adds = np.where(np.asarray(self.level.reduction_gain) > 1.0, 1.0, 0.0)
+        if kind != "all_reduce" or not np.any(adds):
+            return 0.0
+        return adds * (np.asarray(self.fan_out) >= self.level.reduction_ranks)
+
+    def start(self, asked: Collective, passes: float) -> Num:
+        """Fixed time of the level, of a collective that crosses no network [s]."""
         level = self.level
-        adds = (np.asarray(level.reduction_gain) > 1.0) & (kind == "all_reduce")
-        return adds & (np.asarray(self.fan_out) >= level.reduction_ranks)
+        steps = level.steps(self.fan_out, asked.degree, asked.stride)
+        time = collectives.link_latency(steps, passes, latency=level.latency, latency_per_rank=level.latency_per_rank)
+        return np.where(self.joined, time, 0.0)
+
+    def ramp_time(self, kind: str, volume: Num) -> Num:
+        """Time lost while the rate rises, of a collective that crosses no network [s]."""
+        added_up = self.added_up(kind)
+        ramp = _chosen(added_up, self.level.reduction_ramp, self.level.ramp)
+        return collectives.ramp_time(volume, ramp, added_up=added_up)
 
     def transfer(self, asked: Collective, passes: float, nodes: Num) -> tuple[Num, Num]:
         """Bytes that one device sends over the level, and the time that they take at its full rate [B, s]."""
@@ -98,8 +113,10 @@ class _Span:
                 volume / rate, level.crossing_time(asked.message_bytes, asked.degree, asked.stride)
             )
         volume = self._reduced(asked.message_bytes, passes)
-        gain = level.reduction_gain / (1.0 + level.reduction_loss * np.log2(nodes))
-        rate = rate * np.where(self.added_up(asked.kind), gain, 1.0)
+        added_up = self.added_up(asked.kind)
+        if np.any(added_up):
+            gain = level.reduction_gain / (1.0 + level.reduction_loss * np.log2(nodes))
+            rate = rate * _chosen(added_up, gain, 1.0)
         return volume, volume / rate
 
     def _reduced(self, message_bytes: Num, passes: float) -> Num:
@@ -107,36 +124,38 @@ class _Span:
         level = self.level
         parts = np.where(np.asarray(self.ring) > 1.0, self.ring, self.fan_out)
         if passes > 1.0:
-            parts = np.where((np.asarray(level.network) > 0) & (np.asarray(self.fan_out) <= 2.0), self.fan_out, parts)
-        senders = np.where(np.asarray(level.bus) > 0, 1.0, self.inner)
+            parts = _chosen(level.network, np.where(np.asarray(self.fan_out) <= 2.0, self.fan_out, parts), parts)
+        senders = _chosen(level.bus, 1.0, self.inner)
         volume = collectives.reduced_volume(message_bytes, parts, inner_ranks=senders, passes=passes)
         return np.where(self.joined, volume, 0.0)
 
     def steps(self, kind: str, passes: float, nodes: Num) -> Num:
         """Hops over the level of a collective that crosses a network [1]."""
         inside = networks.steps_inside(self.fan_out, passes, units=1.0 if kind == "all_to_all" else nodes)
-        return np.where(np.asarray(self.level.network) > 0, networks.steps_between(self.fan_out, passes), inside)
+        return _chosen(self.level.network, networks.steps_between(self.fan_out, passes), inside)
 
 
 def _spans(levels: Sequence[Level], asked: Collective) -> tuple[list[_Span], Num]:
     """The levels that a group may span, from the inside, and the nodes that a network joins."""
     present = [level for level in levels if not level.absent]
     ranks = [collectives.ranks_within(asked.degree, asked.stride, reach=level.reach) for level in present]
-    spans: list[_Span] = []
-    inner: Num = 1.0
     nodes: Num = 1.0
     ring: Num = 0.0
+    fan_outs: list[Num] = []
+    inners: list[Num] = []
+    inner: Num = 1.0
     for level, within in zip(present, ranks, strict=True):
         fan_out = np.maximum(within / inner, 1.0)
-        nodes = np.where(np.asarray(level.network) > 0, fan_out, nodes)
-        ring = np.where((np.asarray(level.network) > 0) | (np.asarray(level.bus) > 0), within, ring)
-        spans.append(_Span(level, inner, fan_out, 0.0))
+        nodes = _chosen(level.network, fan_out, nodes)
+        ring = _chosen(level.network, within, _chosen(level.bus, within, ring))
+        fan_outs.append(fan_out)
+        inners.append(inner)
         inner = within
-    own = [np.asarray(span.level.after_others) > 0 for span in spans]
-    return [
-        _Span(span.level, span.inner, span.fan_out, np.where(alone, 0.0, ring))
-        for span, alone in zip(spans, own, strict=True)
-    ], nodes
+    spans = [
+        _Span(level, inner, fan_out, _chosen(level.after_others, 0.0, ring))
+        for level, inner, fan_out in zip(present, inners, fan_outs, strict=True)
+    ]
+    return spans, nodes
 
 
 __all__ = ["collective_time", "send_time"]

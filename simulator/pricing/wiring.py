@@ -10,7 +10,7 @@ import numpy as np
 from hardware.catalogue import link_classes
 from hardware.errors import InputError, unknown
 from hardware.spec import Link, System
-from simulator.formulas import collectives, torus
+from simulator.formulas import collectives, networks
 from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
 
@@ -80,8 +80,8 @@ class Level(Columns):
         slowest: Num = 0.0
         inside: Num = 1.0
         for extent, wraps in zip(self.extents, self.wraps, strict=True):
-            used = torus.torus_extent(degree, stride, inside=inside, extent=extent)
-            crossing = torus.torus_crossing_time(
+            used = networks.torus_extent(degree, stride, inside=inside, extent=extent)
+            crossing = networks.torus_crossing_time(
                 message_bytes, used, extent=extent, wraps=wraps, bandwidth=self.bandwidth * self.efficiency
             )
             slowest = np.maximum(slowest, crossing)
@@ -104,8 +104,8 @@ class Level(Columns):
         hops: Num = 0.0
         inside: Num = 1.0
         for extent, wraps in zip(self.extents, self.wraps, strict=True):
-            used = torus.torus_extent(degree, stride, inside=inside, extent=extent)
-            links = links + torus.torus_links(used, extent, wraps=wraps)
+            used = networks.torus_extent(degree, stride, inside=inside, extent=extent)
+            links = links + networks.torus_links(used, extent, wraps=wraps)
             hops = hops + used - 1.0
             inside = inside * np.asarray(extent)
         return links, hops

@@ -77,7 +77,7 @@ def test_many_groups_of_different_size_at_once() -> None:
     backend = AnalyticBackend.of(load_system("superpod-h100"), 512, "bf16")
     degrees = [1.0, 8.0, 16.0, 64.0, 512.0]
     for kind in ("all_reduce", "all_gather", "all_to_all"):
-        asked = Collective(kind=kind, message_bytes=1e8, degree=np.array(degrees), stride=1.0)  # type: ignore[arg-type]
+        asked = Collective(kind=kind, message_bytes=1e8, degree=np.array(degrees), stride=1.0)
         alone = [plain(backend.time(replace(asked, degree=degree))) for degree in degrees]
         assert list(np.asarray(backend.time(asked))) == pytest.approx(alone, rel=1e-12)
         assert alone[0] == 0
@@ -109,7 +109,7 @@ def test_better_links_never_slow_a_collective_across_nodes(
     for better in ({"bandwidth": 2e3}, {"latency": 0.0}, {"latency_per_rank": 0.0}, {"efficiency": 1.0}):
         for at in range(2):
             others = list(levels)
-            others[at] = replace(others[at], **better)  # type: ignore[arg-type]
+            others[at] = replace(others[at], **better)
             assert time(*others) <= before * (1 + 1e-12)
     endless = [replace(each, bandwidth=np.inf, latency=0.0, latency_per_rank=0.0) for each in (FAST, NETWORK)]
     assert time(*endless) == 0
@@ -191,7 +191,7 @@ def test_beyond_two_nodes_no_collective_beats_the_line(name: str, nodes: int) ->
     system = _system(name, 8 * nodes)
     assert system.inter_node is not None
     for kind in ("all_reduce", "all_gather", "reduce_scatter"):
-        share = bus_bandwidth(system, kind, 64 * _GIB) / system.inter_node.bandwidth  # type: ignore[arg-type]
+        share = bus_bandwidth(system, kind, 64 * _GIB) / system.inter_node.bandwidth
         assert 0.75 < share < 1.0
 
 

@@ -140,4 +140,4 @@ def table(measured: Sequence[MeasuredRow]) -> str:
 
 
 if __name__ == "__main__":
-    print(table([row for row in rows() if row.counts]))
+    print(table([row for row in rows() if row.counts]))  # noqa: T201
