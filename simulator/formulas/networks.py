@@ -7,7 +7,7 @@ import numpy as np
 from simulator.formulas.typing import Num
 
 _CHUNKING = 2.2
-"""Loss by cutting a message for a chain of hops, over that of chunks of the best size."""
+"""Loss by cutting a message for a tree, over that of chunks of the best size; a ring's are near the best."""
 
 _LARGEST_CHUNK = 4.6
 """Delay of hops with the largest chunks over that of the smallest messages, less one: NCCL's own table of latencies has
@@ -76,8 +76,8 @@ def steps_between(units: Num, passes: Num) -> Num:
     return np.asarray(np.where(np.asarray(passes) > 1.0, passes * np.log2(nodes), nodes - 1.0))
 
 
-def pipelining_time(hops: Num, transfer: Num) -> Num:
-    """What a message loses that is passed on in chunks: ``min(2.2 2 sqrt(h t), 4.6 h)``.
+def pipelining_time(hops: Num, transfer: Num, *, passes: Num) -> Num:
+    """What a message loses that is passed on in chunks: ``min(2 c sqrt(h t), 4.6 h)`` with c of 1, or 2.2 on a tree.
 
     A message in c chunks over a chain of hops takes ``(hops + c) (delay + transfer / c)``. With the best c this is
     ``h + t + 2 sqrt(h t)``, where h is the delay of all hops. Chunks have a largest size, beyond which only filling and
@@ -89,6 +89,8 @@ def pipelining_time(hops: Num, transfer: Num) -> Num:
         Delay of all hops that follow each other, for a small message h [s].
     transfer
         Time of the message at the full rate t [s].
+    passes
+        1 for a ring of an all-gather or reduce-scatter, 2 for a tree of an all-reduce [1].
 
     Returns
     -------
@@ -103,10 +105,11 @@ def pipelining_time(hops: Num, transfer: Num) -> Num:
 
     Examples
     --------
-    >>> [f"{float(pipelining_time(25e-6, transfer)) * 1e6:.0f} us" for transfer in (1e-6, 100e-6, 1e-2)]
+    >>> [f"{float(pipelining_time(25e-6, transfer, passes=2)) * 1e6:.0f} us" for transfer in (1e-6, 100e-6, 1e-2)]
     ['22 us', '115 us', '115 us']
     """
-    return np.minimum(2.0 * _CHUNKING * np.sqrt(np.asarray(hops) * transfer), _LARGEST_CHUNK * np.asarray(hops))
+    chunking = np.where(np.asarray(passes) > 1.0, _CHUNKING, 1.0)
+    return np.minimum(2.0 * chunking * np.sqrt(np.asarray(hops) * transfer), _LARGEST_CHUNK * np.asarray(hops))
 
 
 def slowest_excess(units: Num, *, deviation: Num) -> Num:

@@ -10,7 +10,7 @@ from hardware.catalogue import load_class
 from hardware.classes import AttentionConstants, DeviceClass, Precision
 from hardware.errors import InputError
 from hardware.spec import Device, System
-from simulator.formulas import kernels, matmul, networks
+from simulator.formulas import kernels, matmul
 from simulator.formulas.typing import Num
 from simulator.pricing import exchanges
 from simulator.pricing.requests import (
@@ -22,13 +22,12 @@ from simulator.pricing.requests import (
     Request,
     Send,
     Stream,
-    Waiting,
 )
 from simulator.pricing.wiring import Level, Wiring, wiring
 from simulator.specs.columns import Columns
 
-JITTER = 0.01
-"""Standard deviation of a step's time from node to node over the time, where no run was fitted to."""
+JITTER = 0.02
+"""Standard deviation of what a collective takes from node to node over its time, where no run was fitted to."""
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16", "fp8")
 
 
@@ -146,7 +145,7 @@ class AnalyticBackend(Columns):
     wide: Devices
     """The devices at 16 bits, for products that stay there where others are in 8."""
     jitter: Num = JITTER
-    """Standard deviation of a step's time from node to node, over the time."""
+    """Standard deviation of what a collective takes from node to node, over its time."""
 
     @property
     def name(self) -> str:
@@ -170,7 +169,7 @@ class AnalyticBackend(Columns):
             case Stream():
                 return self._stream(request)
             case Collective():
-                return exchanges.collective_time(self.wires.levels, request)
+                return exchanges.collective_time(self.wires.levels, request, jitter=self.jitter)
             case Send():
                 return exchanges.send_time(self.wires.levels, request)
             case HostCopy():
@@ -178,9 +177,6 @@ class AnalyticBackend(Columns):
                 return request.moved_bytes / (0.8 * self.device.host_bandwidth)
             case HostWork():
                 return request.seconds
-            case Waiting():
-                nodes = np.asarray(request.devices) / self.wires.node
-                return request.seconds * networks.slowest_excess(nodes, deviation=self.jitter)
         raise TypeError(f"{request!r} is no request")
 
     def _product(self, asked: MatrixProduct) -> Num:

@@ -14,7 +14,7 @@ from simulator.pricing.requests import Collective, Send
 from simulator.pricing.wiring import Level
 
 
-def collective_time(levels: Sequence[Level], asked: Collective) -> Num:
+def collective_time(levels: Sequence[Level], asked: Collective, *, jitter: Num = 0.0) -> Num:
     """Time of a collective: the slowest level paces it, and each adds its latency [s].
 
     Over a network between nodes, libraries pass the ranks of all nodes in one ring or tree, as NCCL does, so that a
@@ -40,7 +40,9 @@ def collective_time(levels: Sequence[Level], asked: Collective) -> Num:
         paced = np.maximum(paced, _chosen(span.level.after_others, 0.0, transfer))
         after = after + _chosen(span.level.after_others, transfer, 0.0)
     if many:  # where no network is crossed there are no hops, and nothing is lost
-        fixed = fixed + hops + networks.pipelining_time(hops, paced)
+        passed_on = hops + networks.pipelining_time(hops, paced, passes=passes)
+        waited = networks.slowest_excess(nodes, deviation=jitter) * (passed_on + paced)
+        fixed = fixed + passed_on + waited
     return fixed + paced + after
 
 

@@ -196,20 +196,11 @@ class HostWork:
     seconds: Num
 
 
-@dataclass(frozen=True, kw_only=True)
-class Waiting:
-    """What the nodes of a step wait for the slowest of them."""
-
-    seconds: Num
-    """Time of the step on a node like all others."""
-    devices: Num
-
-
 DeviceRequest = MatrixProduct | FusedAttention | Stream
 """What a device computes."""
 LinkRequest = Collective | Send
 """What links carry."""
-Request = MatrixProduct | FusedAttention | Stream | Collective | Send | HostCopy | HostWork | Waiting
+Request = MatrixProduct | FusedAttention | Stream | Collective | Send | HostCopy | HostWork
 """All kinds."""
 
 

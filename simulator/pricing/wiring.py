@@ -116,8 +116,6 @@ class Wiring(Columns):
     """All levels of a system."""
 
     levels: tuple[Level, Level, Level, Level]
-    node: Num = 1.0
-    """Devices of one node."""
 
 
 def wiring(system: System, devices: int) -> Wiring:
@@ -136,7 +134,6 @@ def wiring(system: System, devices: int) -> Wiring:
         level["intra_node"] = replace(level["intra_node"], bus=1.0)
     return Wiring(
         levels=(level["bridge"], level["intra_node"], level["inter_node"], level["cross_pod"]),
-        node=float(system.devices_per_node),
     )
 
 

@@ -11,7 +11,6 @@ from simulator.formulas import pipeline
 from simulator.formulas.collectives import exposed
 from simulator.formulas.typing import Num
 from simulator.pricing.backend import Backend
-from simulator.pricing.requests import Waiting
 from simulator.work.exchanges import LAYERS, each_micro_batch
 from simulator.work.hiding import Hiding, Phase
 from simulator.work.once import on_fullest, once_a_step
@@ -75,12 +74,10 @@ def step_time(program: Program, backend: Backend, *, broken_down: bool = True) -
     piped = pipeline.step_time(slowest, together, micro_batches=plans.micro_batches, idle_share=share)
     once = _once(program, backend, of_stages.layers)
     time = piped + sum(once.values(), start=np.float64(0.0))
-    devices = plans.dp * plans.tp * plans.pp * plans.cp
-    waited = backend.time(Waiting(seconds=time, devices=devices))
     if not broken_down:
-        return Step(time + waited, {})
-    idle = {"pipeline_bubble": piped - plans.micro_batches * slowest, "stragglers": waited}
-    return Step(time + waited, _parts(of_stages, slowest, plans.micro_batches) | idle | once)
+        return Step(time, {})
+    bubble = {"pipeline_bubble": piped - plans.micro_batches * slowest}
+    return Step(time, _parts(of_stages, slowest, plans.micro_batches) | bubble | once)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from simulator.formulas import activations
 from simulator.formulas.typing import Num
-from simulator.pricing.requests import Collective, HostCopy, HostWork, MatrixProduct, Request, Send, Waiting
+from simulator.pricing.requests import Collective, HostCopy, HostWork, MatrixProduct, Request, Send
 from simulator.work.hiding import OperatorPart
 from simulator.work.operators import Call, Operator
 from simulator.work.tallies import Tally, repeats, tally, tally_of_layer
@@ -224,11 +224,11 @@ def _is(number: Num, value: float) -> bool:
 
 
 def _flops(request: Request) -> Num:
-    return 0.0 if isinstance(request, Collective | Send | HostCopy | HostWork | Waiting) else request.flops
+    return 0.0 if isinstance(request, Collective | Send | HostCopy | HostWork) else request.flops
 
 
 def _recomputed(request: Request) -> Num:
-    return 0.0 if isinstance(request, Collective | Send | HostCopy | HostWork | Waiting) else request.recomputed_flops
+    return 0.0 if isinstance(request, Collective | Send | HostCopy | HostWork) else request.recomputed_flops
 
 
 def _sum(numbers: Iterable[Num]) -> Num:
