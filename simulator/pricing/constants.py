@@ -59,7 +59,7 @@ KINDS: dict[str, ShiftKind] = {
         "logarithm of a factor on the efficiency of links between nodes", {"all": 0.03, "outer link": 0.05}
     ),
     "stragglers": ShiftKind(
-        "logarithm of a factor on how much the time of a collective differs from node to node", {"all": 0.7}
+        "logarithm of a factor on how much the time of a collective differs from node to node", {"all": 1.0}
     ),
     "launches": ShiftKind("logarithm of a factor on the host time of a launch", {"family": 0.5, "stack": 0.4}),
     "eager": ShiftKind("added to the share of avoidable memory traffic that is done", {"family": 0.4, "stack": 0.3}),

@@ -15,7 +15,7 @@ from hardware.spec import System
 from simulator.formulas import networks
 from simulator.pricing.analytic import JITTER, AnalyticBackend
 from simulator.pricing.constants import Shifts
-from simulator.pricing.requests import Collective, CollectiveKind, Send, Waiting
+from simulator.pricing.requests import Collective, CollectiveKind, Send
 from simulator.pricing.wiring import Level, Wiring, wiring
 from tests.pricing.test_wiring import FAST, NONE, SLOW
 from tests.profiling.multinode import bus_bandwidth, made, seconds_of
@@ -26,15 +26,17 @@ NETWORK = replace(SLOW, network=1.0)
 _GIB = 2.0**30
 
 
-def _time(kind: CollectiveKind, degree: float, *levels: Level, stride: float = 1.0, size: float = 1000.0) -> float:
+def _time(
+    kind: CollectiveKind, degree: float, *levels: Level, stride: float = 1.0, size: float = 1000.0, jitter: float = 0.0
+) -> float:
     four = (*levels, *[NONE] * (4 - len(levels)))
     backend = AnalyticBackend.of(load_system("dgx-h100"), 8, "bf16")
-    found = replace(backend, wires=Wiring((four[0], four[1], four[2], four[3])))
+    found = replace(backend, wires=Wiring((four[0], four[1], four[2], four[3])), jitter=jitter)
     return plain(found.time(Collective(kind=kind, message_bytes=size, degree=degree, stride=stride)))
 
 
-def _chunked(hops: float, transfer: float) -> float:
-    return hops + transfer + plain(networks.pipelining_time(hops, transfer))
+def _chunked(hops: float, transfer: float, passes: float = 2.0) -> float:
+    return hops + transfer + plain(networks.pipelining_time(hops, transfer, passes=passes))
 
 
 # By hand
@@ -43,9 +45,9 @@ def _chunked(hops: float, transfer: float) -> float:
 def test_a_ring_passes_the_ranks_of_all_nodes() -> None:
     """Of 32 ranks each sends 31 of 32 parts over its switch, and a node of 8 as much over the network."""
     hops = 4 * 7 * 0.5 + 3 * 0.5
-    assert _time("all_gather", 32.0, FAST, NETWORK) == pytest.approx(2 + 3 + _chunked(hops, 1000 * 31 / 32 / 8 / 5))
+    assert _time("all_gather", 32.0, FAST, NETWORK) == pytest.approx(5 + _chunked(hops, 1000 * 31 / 32 / 8 / 5, 1))
     wide = replace(NETWORK, bandwidth=1000.0)
-    assert _time("all_gather", 32.0, FAST, wide) == pytest.approx(2 + 3 + _chunked(hops, 1000 * 31 / 32 / 50))
+    assert _time("all_gather", 32.0, FAST, wide) == pytest.approx(5 + _chunked(hops, 1000 * 31 / 32 / 50, 1))
 
 
 def test_an_all_reduce_is_a_tree_of_chains() -> None:
@@ -62,7 +64,7 @@ def test_trees_of_two_nodes_cross_once_each_way() -> None:
     assert _time("all_reduce", 16.0, FAST, NETWORK) == pytest.approx(2 + 3 + _chunked(hops, 2 * 1000 * 15 / 16 / 50))
     # Rings do not: an all-gather sends 15 of 16 parts.
     assert _time("all_gather", 16.0, FAST, NETWORK) == pytest.approx(
-        2 + 3 + _chunked(2 * 7 * 0.5 + 0.5, 1000 * 15 / 16 / 8 / 5)
+        2 + 3 + _chunked(2 * 7 * 0.5 + 0.5, 1000 * 15 / 16 / 8 / 5, 1)
     )
 
 
@@ -170,7 +172,7 @@ def test_racks_slow_an_all_reduce_though_the_network_has_room() -> None:
         ("superpod-h100", 16, "all_reduce", 465, 0.06),
         ("superpod-h100", 32, "all_reduce", 345, 0.08),
         ("superpod-h100", 64, "all_reduce", 350, 0.10),
-        ("dgx-b200", 16, "all_reduce", 690, 0.07),
+        ("dgx-b200", 16, "all_reduce", 690, 0.09),
         ("aws-p4de.24xlarge", 16, "all_reduce", 78, 0.05),
         ("aws-p5.48xlarge", 16, "all_reduce", 462, 0.06),
         ("aws-p5en.48xlarge", 128, "all_reduce", 370, 0.05),
@@ -192,7 +194,7 @@ def test_beyond_two_nodes_no_collective_beats_the_line(name: str, nodes: int) ->
     assert system.inter_node is not None
     for kind in ("all_reduce", "all_gather", "reduce_scatter"):
         share = bus_bandwidth(system, kind, 64 * _GIB) / system.inter_node.bandwidth
-        assert 0.75 < share < 1.0
+        assert 0.7 < share < 1.0
 
 
 # One link a pair
@@ -253,7 +255,7 @@ def test_a_transfer_between_two_v100_of_a_cube_mesh_has_one_link() -> None:
 # The slowest node
 
 
-def test_a_step_waits_for_the_slowest_node() -> None:
+def test_a_collective_waits_for_the_slowest_node() -> None:
     """The largest of N normal times exceeds the mean by sqrt(2 ln N) deviations at most, and nearly so for many."""
     rng = np.random.default_rng(7)
     for nodes in (2, 16, 512):
@@ -263,10 +265,23 @@ def test_a_step_waits_for_the_slowest_node() -> None:
     assert excess > 0.85 * bound
 
 
-def test_what_a_step_waits() -> None:
-    backend = AnalyticBackend.of(load_system("superpod-h100"), 4096, "bf16")
-    asked = Waiting(seconds=10.0, devices=np.array([1.0, 8.0, 16.0, 4096.0]))
-    expected = [0.0, 0.0, 10 * JITTER * (2 * np.log(2)) ** 0.5, 10 * JITTER * (2 * np.log(512)) ** 0.5]
-    assert list(np.asarray(backend.time(asked))) == pytest.approx(expected)
-    more = Shifts(stragglers=np.log(3.0)).on_backend(backend)
-    assert list(np.asarray(more.time(asked))) == pytest.approx([3 * each for each in expected])
+@pytest.mark.parametrize("kind", ["all_reduce", "all_gather", "all_to_all"])
+def test_what_is_waited_grows_with_the_nodes(kind: CollectiveKind) -> None:
+    """Everything but the fixed times of the links, and nothing inside a node."""
+    asked: dict[str, Any] = {"size": 1e6}
+    assert _time(kind, 8.0, FAST, NETWORK, jitter=0.5, **asked) == _time(kind, 8.0, FAST, NETWORK, **asked)
+    for nodes in (2, 4, 8):
+        steady = _time(kind, 8.0 * nodes, FAST, NETWORK, **asked) - 5
+        shaken = _time(kind, 8.0 * nodes, FAST, NETWORK, jitter=0.5, **asked) - 5
+        assert shaken == pytest.approx(steady * (1 + 0.5 * (2 * np.log(nodes)) ** 0.5))
+
+
+def test_constants_of_runs_say_how_much_is_waited() -> None:
+    backend = AnalyticBackend.of(load_system("superpod-h100"), 512, "bf16")
+    assert backend.jitter == JITTER
+    asked = Collective(kind="all_reduce", message_bytes=1e9, degree=np.array([8.0, 64.0, 512.0]), stride=1.0)
+    steady, shaken = (
+        np.asarray(Shifts(stragglers=by).on_backend(backend).time(asked)) for by in (-30.0, np.log(0.3 / JITTER))
+    )
+    excess = [0.0, 0.3 * (2 * np.log(8)) ** 0.5, 0.3 * (2 * np.log(64)) ** 0.5]
+    assert list(shaken / steady - 1) == pytest.approx(excess, abs=0.02)

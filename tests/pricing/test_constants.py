@@ -152,7 +152,7 @@ def test_priors_are_those_that_the_shipped_constants_were_fitted_with() -> None:
         "host": (0.25,),
         "inner_links": (0.2, 0.2),
         "outer_links": (0.03, 0.05),
-        "stragglers": (0.7,),
+        "stragglers": (1.0,),
         "launches": (0.5, 0.4),
         "eager": (0.4, 0.3),
         "attention_kernels": (0.2, 0.2),

