@@ -10,8 +10,11 @@ _CHUNKING = 2.2
 """Loss by cutting a message for a tree, over that of chunks of the best size; a ring's are near the best."""
 
 _LARGEST_CHUNK = 4.6
-"""Delay of hops with the largest chunks over that of the smallest messages, less one: NCCL's own table of latencies has
-3.4 and 14 us (Simple) beside 0.6 and 2.7 us (LL)."""
+"""Delay of a tree's hops with the largest chunks over that of the smallest messages, less one."""
+
+_LARGEST_CHUNK_OF_RING = 0.6
+"""The same of a ring. NCCL's table of latencies has 1.9 and 4.0 us for a hop inside and between nodes of a ring that
+sends lines of 128 bytes at nearly full rate (LL128), beside some 0.9 and 4.7 us here for small messages."""
 
 
 def steps_inside(fan_out: Num, passes: Num, *, units: Num) -> Num:
@@ -77,11 +80,11 @@ def steps_between(units: Num, passes: Num) -> Num:
 
 
 def pipelining_time(hops: Num, transfer: Num, *, passes: Num) -> Num:
-    """What a message loses that is passed on in chunks: ``min(2 c sqrt(h t), 4.6 h)`` with c of 1, or 2.2 on a tree.
+    """What a message loses that is passed on in chunks: ``min(2 c sqrt(h t), m h)``.
 
     A message in c chunks over a chain of hops takes ``(hops + c) (delay + transfer / c)``. With the best c this is
     ``h + t + 2 sqrt(h t)``, where h is the delay of all hops. Chunks have a largest size, beyond which only filling and
-    draining the chain is lost.
+    draining the chain is lost. On a tree of an all-reduce c is 2.2 and m 4.6, on a ring 1 and 0.6.
 
     Parameters
     ----------
@@ -100,16 +103,18 @@ def pipelining_time(hops: Num, transfer: Num, *, passes: Num) -> Num:
     References
     ----------
     Sanders, Speck, Traeff, Two-tree algorithms, Parallel Computing 35, 2009, on pipelined trees; Hu et al.,
-    Demystifying NCCL, arXiv 2507.04786, on chunks. The two constants were fitted to 400 nccl-tests of 2 to 48 nodes
-    on five networks, which miss the time by 7 % in the median with this term and by 16 % without.
+    Demystifying NCCL, arXiv 2507.04786, on chunks. The constants of trees were fitted to 400 nccl-tests of 2 to 48
+    nodes on five networks, which miss the time by 7 % in the median with this term and by 16 % without; those of rings
+    follow from NCCL 2.28, src/graph/tuning.cc.
 
     Examples
     --------
     >>> [f"{float(pipelining_time(25e-6, transfer, passes=2)) * 1e6:.0f} us" for transfer in (1e-6, 100e-6, 1e-2)]
     ['22 us', '115 us', '115 us']
     """
-    chunking = np.where(np.asarray(passes) > 1.0, _CHUNKING, 1.0)
-    return np.minimum(2.0 * chunking * np.sqrt(np.asarray(hops) * transfer), _LARGEST_CHUNK * np.asarray(hops))
+    tree = np.asarray(passes) > 1.0
+    chunking, most = np.where(tree, _CHUNKING, 1.0), np.where(tree, _LARGEST_CHUNK, _LARGEST_CHUNK_OF_RING)
+    return np.minimum(2.0 * chunking * np.sqrt(np.asarray(hops) * transfer), most * np.asarray(hops))
 
 
 def slowest_excess(units: Num, *, deviation: Num) -> Num:
