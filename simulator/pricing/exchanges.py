@@ -54,15 +54,19 @@ def _chosen(flag: Num, one: Num, other: Num) -> Num:
 
 
 def send_time(levels: Sequence[Level], asked: Send) -> Num:
-    """Time of a transfer between neighbours, over the outermost level that the group spans [s]."""
+    """Time of a transfer between neighbours, over the outermost level that the group spans [s].
+
+    Over a network it is started as any operation of the node is; the receiver says where to, the sender writes, and the
+    receiver waits until all has arrived in memory: three hops.
+    """
+    present = [level for level in levels if not level.absent]
     time: Num = 0.0
     inside: Num = 1.0
-    for level in levels:
-        if level.absent:
-            continue
+    for place, level in enumerate(present):
         ranks = collectives.ranks_within(asked.degree, asked.stride, reach=level.reach)
-        across = level.latency + level.latency_per_rank + asked.message_bytes / level.send_rate()
-        time = np.where(ranks > inside, across, time)
+        started = present[0].latency if place else 0.0
+        start = level.latency + _chosen(level.network, started + 3.0 * level.latency_per_rank, level.latency_per_rank)
+        time = np.where(ranks > inside, start + asked.message_bytes / level.send_rate(), time)
         inside = ranks
     return time
 

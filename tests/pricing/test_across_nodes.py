@@ -246,6 +246,14 @@ def test_four_cards_bridged_in_pairs_go_at_the_rate_of_the_bus(rate: str, kind: 
     assert bus_bandwidth(bridged, "all_reduce", 58 * 2.0**20) / 1e9 == pytest.approx(measured, rel=0.4)
 
 
+@pytest.mark.parametrize(("name", "microseconds"), [("superpod-h100", 19.0), ("superpod-a100", 24.0)])
+def test_a_small_transfer_between_nodes(name: str, microseconds: float) -> None:
+    """2 and 10 KB between neighbours of two nodes, as vidur measured it."""
+    backend = AnalyticBackend.of(load_system(name), 16, "bf16")
+    send = Send(message_bytes=2000.0, degree=2.0, stride=8.0)
+    assert plain(backend.time(send)) == pytest.approx(microseconds * 1e-6, rel=0.25)
+
+
 def test_a_transfer_between_two_v100_of_a_cube_mesh_has_one_link() -> None:
     backend = AnalyticBackend.of(load_system("dgx-1-v100"), 8, "fp16")
     send = Send(message_bytes=1e9, degree=8.0, stride=1.0)
