@@ -16,7 +16,7 @@ from hardware.measured import MeasuredProfile
 from hardware.reading import parse_yaml, read_text
 from hardware.spec import System
 from simulator.formulas.typing import Num
-from simulator.pricing.analytic import AnalyticBackend
+from simulator.pricing.analytic import MOST_JITTER, AnalyticBackend
 from simulator.pricing.backend import Backend
 from simulator.pricing.measured import MeasuredBackend
 from simulator.specs.columns import Columns
@@ -136,7 +136,7 @@ class Shifts(Columns):
                 attention_backward_efficiency=device.attention_backward_efficiency * attention,
             ),
             wide=replace(backend.wide, efficiency=backend.wide.efficiency * products),
-            jitter=backend.jitter * np.exp(self.stragglers),
+            jitter=np.minimum(backend.jitter * np.exp(self.stragglers), MOST_JITTER),
         )
 
 
