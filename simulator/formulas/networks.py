@@ -114,7 +114,7 @@ def pipelining_time(hops: Num, transfer: Num, *, passes: Num) -> Num:
     """
     tree = np.asarray(passes) > 1.0
     chunking, most = np.where(tree, _CHUNKING, 1.0), np.where(tree, _LARGEST_CHUNK, _LARGEST_CHUNK_OF_RING)
-    return np.minimum(2.0 * chunking * np.sqrt(np.asarray(hops) * transfer), most * np.asarray(hops))
+    return np.asarray(np.minimum(2.0 * chunking * np.sqrt(np.asarray(hops) * transfer), most * np.asarray(hops)))
 
 
 def slowest_excess(units: Num, *, deviation: Num) -> Num:

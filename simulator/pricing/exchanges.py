@@ -128,7 +128,7 @@ class _Span:
     def _reduced(self, message_bytes: Num, passes: float) -> Num:
         """Bytes that one device sends over the level of a reduction or a gather [B]."""
         level = self.level
-        parts = np.where(np.asarray(self.ring) > 1.0, self.ring, self.fan_out)
+        parts: Num = np.where(np.asarray(self.ring) > 1.0, self.ring, self.fan_out)
         if passes > 1.0:
             parts = _chosen(level.network, np.where(np.asarray(self.fan_out) <= 2.0, self.fan_out, parts), parts)
         senders = _chosen(level.bus, 1.0, self.inner)

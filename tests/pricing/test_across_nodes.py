@@ -111,7 +111,7 @@ def test_better_links_never_slow_a_collective_across_nodes(
     for better in ({"bandwidth": 2e3}, {"latency": 0.0}, {"latency_per_rank": 0.0}, {"efficiency": 1.0}):
         for at in range(2):
             others = list(levels)
-            others[at] = replace(others[at], **better)
+            others[at] = replace(others[at], **better)  # type: ignore[arg-type]
             assert time(*others) <= before * (1 + 1e-12)
     endless = [replace(each, bandwidth=np.inf, latency=0.0, latency_per_rank=0.0) for each in (FAST, NETWORK)]
     assert time(*endless) == 0
