@@ -39,7 +39,7 @@ def steps_inside(fan_out: Num, passes: Num, *, units: Num) -> Num:
 
     References
     ----------
-    NCCL 2.28, src/graph/tuning.cc: ``2 (nRanks / nNodes - 1)`` of a tree, ``nsteps - nInterSteps`` of a ring.
+    NCCL 2.30, src/graph/tuning.cc: ``2 (nRanks / nNodes - 1)`` of a tree, ``nsteps - nInterSteps`` of a ring.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def steps_between(units: Num, passes: Num) -> Num:
 
     References
     ----------
-    NCCL 2.28, src/graph/tuning.cc; Sanders, Speck, Traeff, Two-tree algorithms for full bandwidth broadcast, reduction
+    NCCL 2.30, src/graph/tuning.cc; Sanders, Speck, Traeff, Two-tree algorithms for full bandwidth broadcast, reduction
     and scan, Parallel Computing 35, 2009.
 
     Examples
@@ -105,7 +105,7 @@ def pipelining_time(hops: Num, transfer: Num, *, passes: Num) -> Num:
     Sanders, Speck, Traeff, Two-tree algorithms, Parallel Computing 35, 2009, on pipelined trees; Hu et al.,
     Demystifying NCCL, arXiv 2507.04786, on chunks. The constants of trees were fitted to 400 nccl-tests of 2 to 48
     nodes on five networks, which miss the time by 7 % in the median with this term and by 16 % without; those of rings
-    follow from NCCL 2.28, src/graph/tuning.cc.
+    follow from NCCL 2.30, src/graph/tuning.cc.
 
     Examples
     --------
