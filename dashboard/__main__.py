@@ -54,15 +54,15 @@ def main() -> None:
     reader.add_argument("--host", default=_LOCAL[0])
     reader.add_argument("--port", type=int, default=8501)
     reader.add_argument("--headless", action="store_true", help="open no browser")
-    given = reader.parse_args()
+    options = reader.parse_args()
     from streamlit.web.cli import main as streamlit
 
     warm()
-    shown = f"[{given.host}]" if ":" in given.host else given.host
-    sys.stdout.write(f"capsim: http://{shown}:{given.port} shows the pages; Ctrl-C ends them\n")
+    shown = f"[{options.host}]" if ":" in options.host else options.host
+    sys.stdout.write(f"capsim: http://{shown}:{options.port} shows the pages; Ctrl-C ends them\n")
     sys.stdout.flush()
     script = Path(__file__).with_name("app.py")
-    sys.exit(streamlit(["run", str(script), *settings(given.host, given.port, headless=given.headless)]))
+    sys.exit(streamlit(["run", str(script), *settings(options.host, options.port, headless=options.headless)]))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import session
-from dashboard.choices.scenario import BEST, blamed, fields, offered
+from dashboard.choices.scenario import BEST, applies, blamed, fields, offered
 from dashboard.choices.scenario import field as scenario_field
 from dashboard.choices.state import Choices, Field, Value
 from dashboard.choices.uploaded import NOTE, is_uploaded
@@ -34,13 +34,19 @@ _SECTIONS: dict[str, tuple[str, _Rows]] = {
             ("virtual_stages", "schedule"),
             ("sharding", "sharding_group"),
             ("sequence_parallel", "offload_optimizer"),
-            ("optimizer", "placement"),
+            ("attention", "optimizer"),
+            ("placement",),
             ("profile",),
         ),
     ),
     "run": (
         "Length of the run and data",
-        (("tokens", "steps"), ("effective_tokens", "predictions"), ("target_length", "objective")),
+        (
+            ("tokens", "steps"),
+            ("effective_tokens", "predictions"),
+            ("target_length", "objective"),
+            ("expert_imbalance", "capacity_factor"),
+        ),
     ),
     "money": (
         "Price and electricity",
@@ -64,7 +70,7 @@ _SECTIONS: dict[str, tuple[str, _Rows]] = {
 """What is folded away: title and rows of fields by the end of the key of its box, ``section.plan`` and so on."""
 
 
-_NOT_TRIED = ("precision", "optimizer")
+_NOT_TRIED = ("attention", "precision", "optimizer")
 """Fields of a plan that no search tries."""
 
 
@@ -173,7 +179,8 @@ def scenario_controls(choices: Choices, said: Said, *, without: Collection[str] 
             if name not in without:
                 control(scenario_field(name), choices, said)
         for name, (title, rows) in _SECTIONS.items():
-            known = [[scenario_field(each) for each in row if each not in without] for row in rows]
+            listed = [[scenario_field(each) for each in row if each not in without] for row in rows]
+            known = [[each for each in row if applies(each, choices)] for row in listed]
             if any(known):
                 _section(f"section.{said.scope.prefix}{name}", title, known, choices, said)
 
@@ -222,19 +229,19 @@ def plan_given(choices: Choices, *, without: Collection[str] = ()) -> None:
 
 def ask(choices: Choices) -> Answer | None:
     """The answer to a scenario, with its controls in the side bar; nothing where the page says what is wrong."""
-    found, error = None, None
+    answered, error = None, None
     try:
         if is_quick(choices):
-            found = answer(choices)
+            answered = answer(choices)
         else:
             with working("Pricing every plan", lambda: session.choose({BEST: False})) as tell:
-                found = answer(choices, lambda _, considered: tell(f"{considered:,} plans"))
+                answered = answer(choices, lambda _, considered: tell(f"{considered:,} plans"))
     except InputError as refused:
         error = refused
-    scenario_controls(choices, Said.of(choices, found.estimate if found else None, error))
+    scenario_controls(choices, Said.of(choices, answered.estimate if answered else None, error))
     if error is not None:
         complain(str(error))
-    return found
+    return answered
 
 
 def control(each: Field, choices: Choices, said: Said | None = None) -> None:

@@ -47,16 +47,16 @@ def present(
     until_now
         Gives what was found when somebody stopped the work, if that can be shown as an answer can.
     """
-    found, error = known(question, lambda: find(None), ready=ready)
-    controls(found, error)
+    result, error = known(question, lambda: find(None), ready=ready)
+    controls(result, error)
     if error is not None:
         complain(str(error))
         return
-    if found is None:
+    if result is None:
         work(words, question, find)
-        found = until_now()
-    if found is not None:
-        shown(found)
+        result = until_now()
+    if result is not None:
+        shown(result)
 
 
 def known(question: Hashable, get: Callable[[], Found], *, ready: bool) -> tuple[Found | None, InputError | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,8 +15,11 @@ import streamlit as st
 from dashboard import session
 from dashboard.choices import scenario
 from hardware.errors import InputError, one_line
+from simulator.answers.run import TrainingRun
 
 _LOG = logging.getLogger("capsim.dashboard")
+PER_TOKENS = "per 1B tokens"
+"""What stands below an amount where nothing says how long the run is."""
 _OFTEN = 0.1
 """Time between two words on how far long work is [s]."""
 _SHOWN = "capsim.shown"
@@ -33,6 +36,15 @@ _MARKS = re.compile(r"([\\`*_{}\[\]()#+\-.!$:~<>|])")
 def plain(text: str) -> str:
     """A text that is shown as it is: nothing in it becomes a formula, an emphasis, a link or a picture."""
     return _MARKS.sub(r"\\\1", text)
+
+
+def say_length(runs: Iterable[TrainingRun]) -> None:
+    """Say that times and costs are of a billion tokens, where nothing says how long some of the runs is."""
+    if any(run.of != "run" for run in runs):
+        st.info(
+            "Nothing says how long the run is: time, cost and energy are per billion tokens. "
+            "Give tokens or steps under *Length of the run and data*."
+        )
 
 
 def complain(sentence: str) -> None:

@@ -260,8 +260,8 @@ def _entries(path: Path, kind: type[Entry]) -> list[Entry]:
 @cache
 def prices() -> tuple[Price, ...]:
     """Every price of the catalogue, dearest provider last within a device."""
-    found = [price for path in sorted((_ROOT / "prices").glob("*.yaml")) for price in _entries(path, Price)]
-    return tuple(sorted(found, key=lambda price: (price.device, price.rate)))
+    entries = [price for path in sorted((_ROOT / "prices").glob("*.yaml")) for price in _entries(path, Price)]
+    return tuple(sorted(entries, key=lambda price: (price.device, price.rate)))
 
 
 def load_prices(path: str | Path) -> tuple[Price, ...]:

@@ -113,6 +113,8 @@ class HeldOutScore(Sheet):
     """The median where the nearest measured shapes correct it."""
     before: Share | None = None
     """The median of the catalogue's constants on the same rows."""
+    constants: Literal["fitted", "catalogue"] = "fitted"
+    """Whose constants the profile has for such rows: the catalogue's, where the fit was further off than they are."""
 
 
 def _said(device: Any) -> str:
@@ -153,6 +155,8 @@ class MeasuredProfile(Sheet):
     """How far off times were on rows that the fit had not seen."""
     borrowed: dict[Annotated[str, Field(max_length=80)], Words] = {}
     """Constants that the data could not determine, and where each comes from."""
+    kept: dict[Annotated[str, Field(max_length=80)], Words] = {}
+    """Constants that stay the catalogue's, since a fit was further off on rows it had not seen, and both errors."""
 
     @model_validator(mode="after")
     def _widths(self) -> Self:

@@ -92,9 +92,9 @@ class Price(Sheet):
     @property
     def day(self) -> dates.date | None:
         """The day of the figure, or the first of its month; nothing where not even that is known."""
-        found = _DAY.search(self.date)
+        written = _DAY.search(self.date)
         try:
-            return dates.date(int(found[1]), int(found[2]), int(found[3] or 1)) if found else None
+            return dates.date(int(written[1]), int(written[2]), int(written[3] or 1)) if written else None
         except ValueError:
             return None
 

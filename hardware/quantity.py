@@ -225,9 +225,9 @@ def read_amount(text: Any, dimension: str) -> float:
         text = shown(text)
     match = _QUANTITY.match(text) if isinstance(text, str) and len(text) < LONGEST else None
     if match is None or (match["dollar"] and dimension not in _IN_DOLLARS):
-        given = "a mapping without 'value'" if isinstance(text, Mapping) else shown(text)
+        described = "a mapping without 'value'" if isinstance(text, Mapping) else shown(text)
         article = "an" if dimension[0] in "aeiou" else "a"
-        raise ValueError(f"{given} is not {article} {dimension}; {_form(dimension, '80')}")
+        raise ValueError(f"{described} is not {article} {dimension}; {_form(dimension, '80')}")
     number, unit = match["number"], match["unit"].replace("$", "USD").replace(" ", "") or _BARE.get(dimension, "")
     if not unit:
         raise ValueError(f"{number!r} has no unit; {_form(dimension, number)}")

@@ -197,10 +197,10 @@ def _line(path: Path, location: Location, *, whole: bool = False) -> int | None:
     line: int | None = None
     for part in location:
         if isinstance(node, yaml.MappingNode):
-            found = [(key, value) for key, value in node.value if key.value == str(part)]
-            if not found:
+            matching = [(key, value) for key, value in node.value if key.value == str(part)]
+            if not matching:
                 return None if whole else line
-            line, node = found[0][0].start_mark.line + 1, found[0][1]
+            line, node = matching[0][0].start_mark.line + 1, matching[0][1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
             line = node.start_mark.line + 1
@@ -225,8 +225,8 @@ def placed(path: Any, *, under: str = "", besides: Iterable[str] = ()) -> Iterat
     try:
         yield
     except InputError as error:
-        given = [field.removeprefix(under) for field in error.fields if field.startswith(under)]
-        lines = (_line(Path(path), tuple(field.split(".")), whole=True) for field in given) if is_path(path) else ()
+        fields = [field.removeprefix(under) for field in error.fields if field.startswith(under)]
+        lines = (_line(Path(path), tuple(field.split(".")), whole=True) for field in fields) if is_path(path) else ()
         first = next((line for line in lines if line), None)
         if first is None or set(besides) & set(error.fields):
             raise
@@ -259,8 +259,8 @@ def _fields_beside(kind: type[BaseModel], location: Location) -> list[str]:
     """The keys that are valid beside a place inside a specification."""
     for part in location[:-1]:
         field = kind.model_fields.get(str(part))
-        inner = [] if field is None else [found for found in _parts(field.annotation) if isinstance(found, type)]
-        below = next((found for found in inner if issubclass(found, BaseModel)), None)
+        inner = [] if field is None else [kind_ for kind_ in _parts(field.annotation) if isinstance(kind_, type)]
+        below = next((kind_ for kind_ in inner if issubclass(kind_, BaseModel)), None)
         if below is not None:
             kind = below
         elif field is not None:

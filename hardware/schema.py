@@ -38,11 +38,11 @@ class _Fields(GenerateJsonSchema):
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         """Add to the schema of a sheet what its fields say of themselves."""
-        found, kind = super().model_schema(schema), schema["cls"]
-        found["description"] = summary(kind)
+        sheet_schema, kind = super().model_schema(schema), schema["cls"]
+        sheet_schema["description"] = summary(kind)
         words = meanings(kind)
         for name, field in kind.model_fields.items():
-            plain = found["properties"][name]
+            plain = sheet_schema["properties"][name]
             if "default" in plain:
                 plain["default"] = _spelled(field, plain["default"])
             for other in [mark for mark in marks_of(field) if isinstance(mark, Also)]:
@@ -50,8 +50,8 @@ class _Fields(GenerateJsonSchema):
             if issubclass(kind, Sheet) and "$ref" not in str(plain):
                 plain[_FIGURE] = True
             unit = unit_of(field)
-            found["properties"][name] = plain | {"description": words.get(name)} | ({UNIT: unit} if unit else {})
-        return found
+            sheet_schema["properties"][name] = plain | {"description": words.get(name)} | ({UNIT: unit} if unit else {})
+        return sheet_schema
 
 
 def _spelled(field: FieldInfo, default: Any) -> Any:
@@ -111,12 +111,12 @@ def of(kind: type[BaseModel], *, sourced: bool = True) -> JsonSchemaValue:
     >>> field["x-unit"], field["description"], field["examples"]
     ('B', 'What the label says.', ['80 GB'])
     """
-    found: JsonSchemaValue = _with_sources(kind.model_json_schema(schema_generator=_Fields), sourced=sourced)
-    if sourced and f"#/$defs/{_SOURCE}" in str(found):
+    document: JsonSchemaValue = _with_sources(kind.model_json_schema(schema_generator=_Fields), sourced=sourced)
+    if sourced and f"#/$defs/{_SOURCE}" in str(document):
         source = Provenance.model_json_schema(schema_generator=_Fields)
         del source["additionalProperties"], source["title"]
-        found["$defs"] = found.get("$defs", {}) | {_SOURCE: source}
-    return found
+        document["$defs"] = document.get("$defs", {}) | {_SOURCE: source}
+    return document
 
 
 def meanings(kind: type[BaseModel]) -> dict[str, str]:
@@ -126,11 +126,11 @@ def meanings(kind: type[BaseModel]) -> dict[str, str]:
     >>> meanings(Device)["clock"]
     'Boost clock.'
     """
-    found: dict[str, str] = {}
+    all_words: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if isinstance(base, type) and issubclass(base, BaseModel) and base is not BaseModel:
-            found |= _docstrings(base.__module__).get(base.__qualname__, {})
-    return {name: words for name, words in found.items() if name in kind.model_fields}
+            all_words |= _docstrings(base.__module__).get(base.__qualname__, {})
+    return {name: words for name, words in all_words.items() if name in kind.model_fields}
 
 
 def summary(kind: type[BaseModel]) -> str:

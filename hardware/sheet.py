@@ -63,10 +63,10 @@ class Provenance(BaseModel):
     """Anything a reader should know of the figure."""
 
 
-def _provenance(name: str, given: dict[str, Any]) -> Provenance:
+def _provenance(name: str, fields: dict[str, Any]) -> Provenance:
     """Validate the source of a figure; an error names the figure."""
     try:
-        return Provenance.model_validate(given)
+        return Provenance.model_validate(fields)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         inside = InitErrorDetails(
@@ -117,7 +117,7 @@ class Sheet(BaseModel):
             else:
                 yield f"{prefix}{name}", value, self._provenance.get(name)
 
-    def written(self, *, given: bool = False) -> dict[str, Any]:
+    def written(self, *, stated_only: bool = False) -> dict[str, Any]:
         """The sheet as a file holds it: quantities with their unit, and each figure with its source, if it names one.
 
         Parameters
@@ -125,8 +125,10 @@ class Sheet(BaseModel):
         given
             Whether to leave out what has its value by default.
         """
-        plain = self.model_dump(mode="json", exclude_unset=given)
-        document = {name: _as_written(getattr(self, name), part, given=given) for name, part in plain.items()}
+        plain = self.model_dump(mode="json", exclude_unset=stated_only)
+        document = {
+            name: _as_written(getattr(self, name), part, stated_only=stated_only) for name, part in plain.items()
+        }
         for name in self._provenance.keys() & document.keys():
             source = self._provenance[name].model_dump(mode="json", exclude_defaults=True)
             document[name] = {"value": document[name], **source}
@@ -138,15 +140,15 @@ class Sheet(BaseModel):
         return {name: _at(written, name.removeprefix(prefix)) for name, _, _ in self.figures(prefix)}
 
 
-def _as_written(value: Any, plain: Any, *, given: bool) -> Any:
+def _as_written(value: Any, plain: Any, *, stated_only: bool) -> Any:
     """A value as a file holds it, with the sources of the sheets inside it."""
     if isinstance(value, Sheet):
-        return value.written(given=given)
+        return value.written(stated_only=stated_only)
     if isinstance(value, dict):
         parts = zip(plain.items(), value.values(), strict=True)
-        return {key: _as_written(part, told, given=given) for (key, told), part in parts}
+        return {key: _as_written(part, told, stated_only=stated_only) for (key, told), part in parts}
     if isinstance(value, tuple):
-        return [_as_written(part, told, given=given) for part, told in zip(value, plain, strict=True)]
+        return [_as_written(part, told, stated_only=stated_only) for part, told in zip(value, plain, strict=True)]
     return plain
 
 

@@ -19,7 +19,7 @@ INTERRUPTED = 130
 """The status that a shell expects of what Ctrl-C ended."""
 
 
-def main(given: Sequence[str] | None = None, *, program: str = "python -m measure") -> int:
+def main(arguments: Sequence[str] | None = None, *, program: str = "python -m measure") -> int:
     """Run a command; the status to end with.
 
     Raises
@@ -27,7 +27,7 @@ def main(given: Sequence[str] | None = None, *, program: str = "python -m measur
     InputError
         One sentence, for a mistake of the user.
     """
-    words = list(sys.argv[1:] if given is None else given)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     command, rest = (words[0], words[1:]) if words and not words[0].startswith("-") else ("run", words)
     if command == "show":
         return _show(rest, program)

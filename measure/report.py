@@ -86,9 +86,9 @@ def _best_rates(results: list[Result]) -> Iterator[str]:
             yield f"{'Best':12s} {words}, {key}: {rate} TFLOP/s at {_sizes(result.case)}"
     for phase, words in _STREAMS.items():
         for name, kept in (("", False), (" in the cache", True)):
-            found = [result for result in _measured(results, phase) if result.case.warm == kept and result.bytes]
-            if found:
-                top = max(found, key=lambda result: result.bytes / _time(result))
+            measured = [result for result in _measured(results, phase) if result.case.warm == kept and result.bytes]
+            if measured:
+                top = max(measured, key=lambda result: result.bytes / _time(result))
                 rate = digits(top.bytes / _time(top) / 1e9)
                 yield f"{'Best':12s} {words}{name}: {rate} GB/s, {top.case.operation} {_sizes(top.case)}"
 

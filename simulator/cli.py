@@ -49,12 +49,12 @@ app.registered_commands.sort(key=lambda each: [m.__name__ for m in _COMMANDS].in
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and status 2."""
-    given = sys.argv[1:] if arguments is None else arguments
+    words = sys.argv[1:] if arguments is None else arguments
     gc.set_threshold(100_000)  # looking for garbage again and again during imports costs a tenth of the start
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # not every terminal has the characters of bars
     try:
-        status = app(args=given or ["--help"], prog_name="capsim", standalone_mode=False)
+        status = app(args=words or ["--help"], prog_name="capsim", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:  # whoever read the answer has enough of it

@@ -16,11 +16,10 @@ from hardware import catalogue
 from hardware.classes import Precision
 from hardware.errors import InputError
 from simulator.pricing.measured import suits
+from simulator.specs.choices import AttentionKernel, Optimizer, Recompute, Schedule, Sharding
 from simulator.specs.loading import names
 from simulator.specs.model import Objective
-from simulator.specs.plan import Schedule
 from simulator.specs.running import PriceKind
-from simulator.specs.stack import Optimizer, Recompute, Sharding
 
 GROUPS = ("plan", "workload", "ownership", "reliability")
 """Parts of a scenario that the API takes as mappings."""
@@ -65,6 +64,8 @@ def _workload() -> tuple[Field, ...]:
         Field("target_length", "Target length", "whole", group=group),
         Field("effective_tokens", "Effective tokens", "amount", group=group, example="90.5"),
         Field("predictions", "Predictions", "whole", group=group),
+        Field("expert_imbalance", "Expert imbalance", "amount", group=group, example="1.5"),
+        Field("capacity_factor", "Capacity factor", "amount", group=group, example="1.25"),
     )
 
 
@@ -75,6 +76,7 @@ def _plan() -> tuple[Field, ...]:
     return (
         Field("micro_batch", "Micro-batch", "whole", group=group),
         Field("recompute", "Recompute", "choice", get_args(Recompute), group=group),
+        Field("attention", "Attention", "choice", get_args(AttentionKernel), group=group),
         Field("dp", "Data (dp)", "whole", group=group),
         Field("tp", "Tensor (tp)", "whole", group=group),
         Field("pp", "Pipeline (pp)", "whole", group=group),
@@ -132,6 +134,20 @@ def offered(each: Field, choices: Choices, held: Iterable[str] = ()) -> Field:
     return replace(each, options=options, labels=labels, example=each.example if options else "none for this device")
 
 
+_OF_EXPERTS = ("expert_imbalance", "capacity_factor")
+"""Fields that only mixtures of experts have."""
+
+
+def applies(each: Field, choices: Choices) -> bool:
+    """Whether a field means something for the chosen model, or has a value that can be taken away."""
+    if each.name not in _OF_EXPERTS or choices[each.name] is not None:
+        return True
+    try:
+        return simulator.load_model(choices.text("model")).experts > 1
+    except InputError:
+        return False
+
+
 def has_upload(choices: Choices) -> bool:
     """Whether a scenario has something that was uploaded, which no link holds."""
     return any(is_uploaded(choices[name]) for name in ("profile", "system"))
@@ -155,11 +171,11 @@ def _profiles(choices: Choices) -> tuple[str, ...]:
 
 def _suits(name: str, choices: Choices) -> bool:
     """Whether an uploaded profile speaks for the devices of the system."""
-    found = simulator.load_profile(profile_of(name))
+    profile = simulator.load_profile(profile_of(name))
     if is_host(choices.text("system")):
-        return choices["system"] == system_of(name, found)
+        return choices["system"] == system_of(name, profile)
     try:
-        return suits(found, simulator.load_system(choices.text("system")))
+        return suits(profile, simulator.load_system(choices.text("system")))
     except InputError:
         return False
 
@@ -179,21 +195,24 @@ def _reliability() -> tuple[Field, ...]:
 
 def arguments(choices: Choices) -> dict[str, Any]:
     """What `simulator.estimate` takes for the choices; open fields and empty groups are left out."""
-    given: dict[str, Any] = {name: value for name, value in choices.only(fields()).values if name != BEST}
+    values: dict[str, Any] = {name: value for name, value in choices.only(fields()).values if name != BEST}
     groups = {group: {each.name for each in fields() if each.group == group} for group in GROUPS}
-    taken: dict[str, Any] = {"model": given["model"], "system": None if is_host(given["system"]) else given["system"]}
-    if "profile" in given:
-        given["profile"] = profile_of(given["profile"])
-    objective = given.pop("objective", None)
+    taken: dict[str, Any] = {
+        "model": values["model"],
+        "system": None if is_host(values["system"]) else values["system"],
+    }
+    if "profile" in values:
+        values["profile"] = profile_of(values["profile"])
+    objective = values.pop("objective", None)
     if objective is not None:
-        taken["model"] = {"base": given["model"], "objective": objective}
+        taken["model"] = {"base": values["model"], "objective": objective}
     order = [each.name for each in fields()]
     inside = {name for members in groups.values() for name in members}
-    for name in sorted(given, key=order.index):
+    for name in sorted(values, key=order.index):
         if name not in inside:
-            taken.setdefault(name, given[name])
+            taken.setdefault(name, values[name])
     for group, members in groups.items():
-        part = {name: given[name] for name in sorted(given, key=order.index) if name in members}
+        part = {name: values[name] for name in sorted(values, key=order.index) if name in members}
         if part:
             taken[group] = part
     return taken
@@ -203,5 +222,5 @@ def blamed(error: InputError, choices: Choices) -> str | None:
     """The field that an error is about: the likeliest that was chosen, or else the likeliest; nothing if none is."""
     known = {each.name for each in fields()}
     begins = [name for name in _LEADING.findall(str(error)) if not error.fields or choices[name] is not None]
-    found = [name for name in (*begins, *(name.rpartition(".")[2] for name in error.fields)) if name in known]
-    return next((name for name in found if choices[name] is not None), next(iter(found), None))
+    names = [name for name in (*begins, *(name.rpartition(".")[2] for name in error.fields)) if name in known]
+    return next((name for name in names if choices[name] is not None), next(iter(names), None))

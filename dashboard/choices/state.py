@@ -49,10 +49,10 @@ class Field:
         ValueError
             One sentence that says what would be valid.
         """
-        found: Value | None = _READERS[self.kind](self, text.strip())
-        if found is None:
+        value: Value | None = _READERS[self.kind](self, text.strip())
+        if value is None:
             raise ValueError(f"{self.name}={shown(text)}: {self._valid(text)}")
-        return found
+        return value
 
     def write(self, value: Value) -> str:
         """A value as a text that `read` understands."""

@@ -118,13 +118,13 @@ def profile_of(name: str) -> str | MeasuredProfile:
     """
     if not is_uploaded(name):
         return name
-    found = _PROFILES.get(name)
-    if found is None:
+    profile = _PROFILES.get(name)
+    if profile is None:
         raise InputError(
             f"profile={shown(file_of(name))}: was uploaded and is not there any more; upload it again under Calibrate",
             fields=["profile"],
         )
-    return found
+    return profile
 
 
 def system_of(name: str, profile: MeasuredProfile) -> str:

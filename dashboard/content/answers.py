@@ -30,25 +30,25 @@ class Kept(Generic[Found]):
 
     def __init__(self, most: int = 256) -> None:
         self._most, self._lock = most, Lock()
-        self._found: OrderedDict[Hashable, Found] = OrderedDict()
+        self._answers: OrderedDict[Hashable, Found] = OrderedDict()
 
     def get(self, question: Hashable, compute: Callable[[], Found]) -> Found:
         """The answer that is kept, or else the one that `compute` gives."""
         with self._lock:
-            if question in self._found:
-                self._found.move_to_end(question)
-                return self._found[question]
-        found = compute()
+            if question in self._answers:
+                self._answers.move_to_end(question)
+                return self._answers[question]
+        answer = compute()
         with self._lock:
-            self._found[question] = found
-            while len(self._found) > self._most:
-                self._found.popitem(last=False)
-        return found
+            self._answers[question] = answer
+            while len(self._answers) > self._most:
+                self._answers.popitem(last=False)
+        return answer
 
     def knows(self, question: Hashable) -> bool:
         """Whether the answer is kept, so that it takes no time."""
         with self._lock:
-            return question in self._found
+            return question in self._answers
 
 
 def in_words(tell: Tell | None, words: Callable[..., str]) -> Progress:
@@ -106,15 +106,15 @@ def is_quick(choices: Choices) -> bool:
 
 def _answer(choices: Choices, progress: Progress | None) -> Answer:
     """Ask the public API."""
-    given = arguments(choices)
+    keywords = arguments(choices)
     if choices[BEST]:
-        found = simulator.search(**given, top=1, progress=progress)
-        best = next(iter(found.best), found.nearest)
+        result = simulator.search(**keywords, top=1, progress=progress)
+        best = next(iter(result.best), result.nearest)
         if best is not None:
-            given["plan"] = planned(best)
-            scenario = simulator.resolve(**given)
+            keywords["plan"] = planned(best)
+            scenario = simulator.resolve(**keywords)
             return Answer(scenario, best)
-    scenario = simulator.resolve(**given)
+    scenario = simulator.resolve(**keywords)
     return Answer(scenario, simulator.answer(scenario))
 
 
@@ -129,25 +129,25 @@ _ROOFLINES: Kept[Roofline] = Kept()
 _LEVERS: Kept[Sensitivity] = Kept()
 
 
-def improvements(choices: Choices, found: Answer) -> tuple[Improvement, ...]:
+def improvements(choices: Choices, answer: Answer) -> tuple[Improvement, ...]:
     """The single changes that would help a scenario most."""
-    return _IMPROVEMENTS.get(choices.only(fields()), lambda: simulator.improvements(found.scenario))
+    return _IMPROVEMENTS.get(choices.only(fields()), lambda: simulator.improvements(answer.scenario))
 
 
-def stages(choices: Choices, found: Answer) -> tuple[Stage, ...]:
+def stages(choices: Choices, answer: Answer) -> tuple[Stage, ...]:
     """What every stage of the pipeline holds."""
-    return _STAGES.get(choices.only(fields()), lambda: simulator.stages(found.scenario))
+    return _STAGES.get(choices.only(fields()), lambda: simulator.stages(answer.scenario))
 
 
-def roofline(choices: Choices, found: Answer) -> Roofline:
+def roofline(choices: Choices, answer: Answer) -> Roofline:
     """The operators under the roofline of the device."""
-    return _ROOFLINES.get(choices.only(fields()), lambda: simulator.roofline(found.scenario))
+    return _ROOFLINES.get(choices.only(fields()), lambda: simulator.roofline(answer.scenario))
 
 
-def levers(choices: Choices, found: Answer) -> Sensitivity:
+def levers(choices: Choices, answer: Answer) -> Sensitivity:
     """What moves the answer most; the plan that was found is kept."""
-    given = {**arguments(choices), "plan": planned(found.estimate), "stack": found.estimate.stack}
-    return _LEVERS.get(choices.only(fields()), lambda: simulator.sensitivity(**given))
+    keywords = {**arguments(choices), "plan": planned(answer.estimate), "stack": answer.estimate.stack}
+    return _LEVERS.get(choices.only(fields()), lambda: simulator.sensitivity(**keywords))
 
 
 def applied(choices: Choices, change: Improvement) -> dict[str, Value | None]:

@@ -62,12 +62,12 @@ def label(part: str, name: str) -> str:
 @cache
 def _described(part: str) -> tuple[str, ...]:
     """What words are looked for in: everything that is known of each entry, its sources too."""
-    found = []
+    described = []
     for name, row in zip(names(part), rows(part), strict=True):
         known = entry(part, name)
         lines = (f"{line.figure} {line.value} {line.note}" for line in known.lines)
-        found.append(" ".join((*row.values(), *lines, *known.sources)).lower())
-    return tuple(found)
+        described.append(" ".join((*row.values(), *lines, *known.sources)).lower())
+    return tuple(described)
 
 
 def matching(part: str, text: str | None) -> list[str]:
@@ -82,13 +82,13 @@ def matching(part: str, text: str | None) -> list[str]:
     if not wanted:
         return list(names(part))
     described = zip(names(part), _described(part), strict=True)
-    found = [name for name, known in described if all(word in known for word in wanted)]
-    if not found:
+    matches = [name for name, known in described if all(word in known for word in wanted)]
+    if not matches:
         raise InputError(
             f"catalogue_search={shown(text)}: none of the {part} has all of this; write fewer words",
             fields=["catalogue_search"],
         )
-    return found
+    return matches
 
 
 def table(part: str, wanted: Sequence[str]) -> list[dict[str, Any]]:
@@ -128,12 +128,12 @@ def _cells(row: Row, numeric: set[str], *, recalled: bool) -> dict[str, Any]:
 @cache
 def formats(part: str) -> Mapping[str, str]:
     """How the numbers of a table are written, by column: with as many decimals as they all have, or as they come."""
-    found = {}
+    formats = {}
     for name in rows(part)[0]:
         cells = [row[name].removesuffix(_MARK) for row in rows(part)]
         if _is_numeric(cells):
-            found[name] = _format([cell for cell in cells if cell != _UNSTATED])
-    return found
+            formats[name] = _format([cell for cell in cells if cell != _UNSTATED])
+    return formats
 
 
 def _format(cells: Sequence[str]) -> str:
@@ -161,8 +161,8 @@ def figures(part: str, name: str) -> list[dict[str, str]]:
 
 def at_hand(part: str, choices: Choices) -> str | None:
     """The entry of a part that the scenario at hand uses, or nothing."""
-    found = _at_hand(part, choices)
-    return found if found in names(part) else None
+    entry = _at_hand(part, choices)
+    return entry if entry in names(part) else None
 
 
 def _at_hand(part: str, choices: Choices) -> str | None:
@@ -272,13 +272,13 @@ def _profile(name: str, choices: Choices) -> Values:
 def _systems() -> tuple[System, ...]:
     """Every system that can be chosen, plain hosts of devices last."""
     named = (*catalogue.names("systems"), *catalogue.names("devices"))
-    found = []
+    loaded = []
     for name in named:
         try:
-            found.append(catalogue.load_system(name))
+            loaded.append(catalogue.load_system(name))
         except InputError:  # a device whose sheet says too little for a host
             continue
-    return tuple(found)
+    return tuple(loaded)
 
 
 _USES: Mapping[str, Callable[[str, Choices], Values]] = {
@@ -312,9 +312,9 @@ def as_python(part: str, name: str) -> str:
     return (
         "from simulator.terminal import catalogue\n\n"
         f'for row in catalogue.rows("{part}"):\n    print(row)\n\n'
-        f'found = catalogue.entry("{part}", "{name}")\n'
-        "for line in found.lines:\n"
-        "    print(line.figure, line.value, line.seen, [found.sources[number - 1] for number in line.sources])"
+        f'entry = catalogue.entry("{part}", "{name}")\n'
+        "for line in entry.lines:\n"
+        "    print(line.figure, line.value, line.seen, [entry.sources[number - 1] for number in line.sources])"
     )
 
 

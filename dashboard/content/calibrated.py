@@ -28,9 +28,9 @@ def headlines(profile: MeasuredProfile) -> list[HeldOutScore]:
     ]
 
 
-def is_taken(profile: MeasuredProfile, score: HeldOutScore) -> bool:
+def is_taken(score: HeldOutScore) -> bool:
     """Whether the fit that was scored stands in the profile, or the catalogue's constants do."""
-    return not any(f"{score.phase}.{word}" in profile.borrowed for word in score.what.split())
+    return score.constants == "fitted"
 
 
 def error_of(score: HeldOutScore) -> float:
@@ -74,11 +74,11 @@ def fitted_rows(calibrated: Calibrated) -> list[dict[str, str]]:
 
 
 def borrowed(calibrated: Calibrated) -> dict[str, list[str]]:
-    """What the measurements did not determine, by the reason."""
-    found: dict[str, list[str]] = {}
-    for place, why in calibrated.profile.borrowed.items():
-        found.setdefault(why, []).append(in_words(place))
-    return found
+    """What the measurements did not determine, or told worse than the catalogue, by the reason."""
+    places: dict[str, list[str]] = {}
+    for place, why in {**calibrated.profile.kept, **calibrated.profile.borrowed}.items():
+        places.setdefault(why, []).append(in_words(place))
+    return places
 
 
 _KNOWN: dict[Rows, str] = {
@@ -111,7 +111,9 @@ def as_yaml(calibrated: Calibrated) -> str:
 def as_errors(calibrated: Calibrated) -> dict[str, Any]:
     """All errors as plain values: on the rows at hand, and on those that were held out."""
     held_out = [score.model_dump(mode="json") for score in calibrated.profile.held_out]
-    return {**calibrated.comparison.to_dict(), "held_out": held_out, "borrowed": calibrated.profile.borrowed}
+    profile = calibrated.profile
+    reasons = {"borrowed": profile.borrowed, "kept": profile.kept}
+    return {**calibrated.comparison.to_dict(), "held_out": held_out, **reasons}
 
 
 def as_python(asked: CalibrateQuestion) -> str:
@@ -124,16 +126,16 @@ def as_python(asked: CalibrateQuestion) -> str:
         first = exports.as_call("simulator.calibrate", {"files": files, **device, **rows_of, "name": asked.file})
     else:
         first = exports.as_call("simulator.load_profile", {"name": named})
-    given = json.dumps(named) if named and not files else "profile"
+    argument = json.dumps(named) if named and not files else "profile"
     compared = [
-        given,
+        argument,
         *([json.dumps(files)] if files else []),
         *(f"{name}={json.dumps(word)}" for name, word in rows_of.items()),
     ]
     return exports.as_program(
         f"profile = {first}",
-        f"found = simulator.compare_profile({', '.join(compared)})",
-        'print(found.to_dict()["errors"])',
+        f"comparison = simulator.compare_profile({', '.join(compared)})",
+        'print(comparison.to_dict()["errors"])',
         "for score in profile.held_out:",
         "    print(score.what, score.median, score.with_residuals, score.before)",
     )

@@ -193,7 +193,7 @@ def is_known(asked: CalibrateQuestion) -> bool:
     return _FOUND.knows(asked)
 
 
-def found(asked: CalibrateQuestion, tell: Tell | None = None) -> Calibrated:
+def find(asked: CalibrateQuestion, tell: Tell | None = None) -> Calibrated:
     """The profile that is asked for, beside what was measured.
 
     Parameters
@@ -235,8 +235,8 @@ def _compute(asked: CalibrateQuestion, say: Tell) -> Calibrated:
                 files, device=asked.device, rows_of=asked.rows_of, name=asked.file, progress=say
             )
         else:
-            given = next((path for path in paths if path not in files), None)
-            profile = simulator.load_profile(given if given is not None else asked.profile)
+            own = next((path for path in paths if path not in files), None)
+            profile = simulator.load_profile(own if own is not None else asked.profile)
         say("predictions beside what was measured")
         return _described(profile, simulator.compare_profile(profile, files, rows_of=asked.rows_of), asked)
 

@@ -21,6 +21,7 @@ from simulator.answers import claims
 from simulator.answers.basis import WORDS
 from simulator.answers.long_run import matters
 from simulator.specs.plans import AXES
+from simulator.terminal.estimate import of_run
 
 MOST = 12
 """Scenarios that are compared at once."""
@@ -100,12 +101,12 @@ def _read(text: str, base: Choices) -> tuple[Choices, list[str]]:
 @cache
 def ready_made() -> Mapping[str, tuple[Choices, ...]]:
     """Sets of scenarios to begin with, by their titles: one workload on several systems each."""
-    found = {}
+    sets = {}
     for ranking in claims.load().rankings:
         shared = {"model": ranking.model, "devices": ranking.devices, "stack": ranking.stack, **ranking.workload}
         base = opening(fields()).change(shared)
-        found[ranking.title] = tuple(base.change({"system": system}) for system in ranking.systems)
-    return found
+        sets[ranking.title] = tuple(base.change({"system": system}) for system in ranking.systems)
+    return sets
 
 
 def begun_with() -> tuple[Choices, ...]:
@@ -144,38 +145,38 @@ class ComparedRow:
 
     label: str
     choices: Choices
-    found: Answer | None = None
+    answer: Answer | None = None
     problem: InputError | None = None
 
 
 def answered(rows: Sequence[ComparedRow]) -> list[tuple[str, Answer]]:
     """The scenarios that have an answer, with their labels."""
-    return [(row.label, row.found) for row in rows if row.found is not None]
+    return [(row.label, row.answer) for row in rows if row.answer is not None]
 
 
 def results(rows: Sequence[ComparedRow]) -> list[dict[str, str]]:
     """The answers as a table for reading."""
-    known = [found.estimate.run for _, found in answered(rows)]
+    known = [answer.estimate.run for _, answer in answered(rows)]
     long = any(matters(run.time_s, run.expected_time_s) for run in known)
-    return [{"scenario": row.label, **_result(row.found, long=long)} for row in rows]
+    return [{"scenario": row.label, **_result(row.answer, long=long)} for row in rows]
 
 
-def _result(found: Answer | None, *, long: bool) -> dict[str, str]:
+def _result(answer: Answer | None, *, long: bool) -> dict[str, str]:
     """One answer in words."""
     names = ("step time", "90 % interval", "time to train", *(("with failures",) if long else ()))
     names = (*names, "cost", "energy", "memory", "MFU")
-    if found is None:
+    if answer is None:
         return dict.fromkeys(names, "")
-    estimate, run = found.estimate, found.estimate.run
+    estimate, run = answer.estimate, answer.estimate.run
     limits = estimate.likely(estimate.step_time_s)
     expected = "never ends" if run.expected_time_s is None else units.duration(run.expected_time_s)
     values = (
         units.duration(estimate.step_time_s),
         units.span(*limits) if limits else "not known",
-        units.duration(run.time_s),
-        *((expected,) if long else ()),
-        "no price" if run.cost_usd is None else units.money(run.cost_usd),
-        units.energy(run.energy_kwh),
+        of_run(run, units.duration(run.time_s)),
+        *((of_run(run, expected),) if long else ()),
+        "no price" if run.cost_usd is None else of_run(run, units.money(run.cost_usd)),
+        of_run(run, units.energy(run.energy_kwh)),
         fits(estimate),
         units.percent(estimate.mfu),
     )
@@ -206,19 +207,19 @@ class Difference:
 
 def differences(answers: Sequence[Answer]) -> list[Difference]:
     """Everything in which scenarios differ: what was chosen, by whomever, and the figures of their spec sheets."""
-    columns = [_traits(found) for found in answers]
+    columns = [_traits(listed) for listed in answers]
     names = list(dict.fromkeys(key for column in columns for key in column))
-    found = []
+    listed = []
     for origin, name in names:
         values = tuple(column.get((origin, name), "-") for column in columns)
         if len(set(values)) > 1:
-            found.append(Difference(name, origin, values))
-    return found
+            listed.append(Difference(name, origin, values))
+    return listed
 
 
-def _traits(found: Answer) -> dict[tuple[str, str], str]:
+def _traits(answer: Answer) -> dict[tuple[str, str], str]:
     """What a scenario is, by origin and name."""
-    scenario, estimate = found.scenario, found.estimate
+    scenario, estimate = answer.scenario, answer.estimate
     price, system = scenario.price, scenario.system
     sheet = system.shown()
     traits = {
@@ -255,13 +256,13 @@ def _plain(value: Any) -> str:
 
 def rests_on(rows: Sequence[ComparedRow]) -> list[dict[str, str]]:
     """What of each answer is from a spec sheet, what was fitted, and what was measured."""
-    return [{"scenario": label, **_basis(found)} for label, found in answered(rows)]
+    return [{"scenario": label, **_basis(answer)} for label, answer in answered(rows)]
 
 
-def _basis(found: Answer) -> dict[str, str]:
+def _basis(answer: Answer) -> dict[str, str]:
     """The basis of one answer, as cells of a row."""
-    estimate, known = found.estimate, found.estimate.evidence
-    seen = Counter(told.seen for _, value, told in found.scenario.system.figures() if told and value is not None)
+    estimate, known = answer.estimate, answer.estimate.evidence
+    seen = Counter(told.seen for _, value, told in answer.scenario.system.figures() if told and value is not None)
     shares = sorted((estimate.basis or {}).items(), key=lambda item: -item[1])
     measured = [f"{units.percent(share)} {WORDS[tier]}" for tier, share in shares if share >= _SHARES]
     return {
@@ -288,10 +289,10 @@ def as_python(rows: Sequence[Choices]) -> str:
 
 def _call(row: Choices) -> str:
     """The call that answers one scenario."""
-    given = arguments(row)
+    keywords = arguments(row)
     if row[BEST]:
-        return exports.as_call("simulator.search", {**given, "top": 1}, indent="    ") + ".best[0]"
-    return exports.as_call("simulator.estimate", given, indent="    ")
+        return exports.as_call("simulator.search", {**keywords, "top": 1}, indent="    ") + ".best[0]"
+    return exports.as_call("simulator.estimate", keywords, indent="    ")
 
 
 def as_command(rows: Sequence[Choices]) -> str:
@@ -301,12 +302,12 @@ def as_command(rows: Sequence[Choices]) -> str:
 
 def as_yaml(rows: Sequence[ComparedRow]) -> str:
     """A file for each scenario that ``capsim estimate`` reads, one document after the other."""
-    return "---\n".join(exports.as_yaml(row.choices, row.found) for row in rows if row.found is not None)
+    return "---\n".join(exports.as_yaml(row.choices, row.answer) for row in rows if row.answer is not None)
 
 
 def as_rows(rows: Sequence[ComparedRow]) -> list[dict[str, Any]]:
     """The answers as a table for a spreadsheet, in SI units."""
-    return [{"scenario": label, **_figures(found.estimate)} for label, found in answered(rows)]
+    return [{"scenario": label, **_figures(answer.estimate)} for label, answer in answered(rows)]
 
 
 def _figures(estimate: Estimate) -> dict[str, Any]:
@@ -323,6 +324,7 @@ def _figures(estimate: Estimate) -> dict[str, Any]:
         "step_time_s": estimate.step_time_s,
         "step_time_low_s": _or_nothing(estimate.step_time_low_s),
         "step_time_high_s": _or_nothing(estimate.step_time_high_s),
+        "run_of": run.of,
         "run_time_s": run.time_s,
         "expected_run_time_s": _or_nothing(run.expected_time_s),
         "cost_usd": _or_nothing(run.cost_usd),

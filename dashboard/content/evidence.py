@@ -18,6 +18,7 @@ from hardware.catalogue import load_device
 from hardware.errors import InputError, shown
 from simulator import Estimate, Validation
 from simulator.corpus import runs
+from simulator.corpus.explaining import explain
 from simulator.corpus.runs import Run
 from simulator.evidence import scores
 from simulator.evidence.scores import Outcome, Scheme, Score
@@ -27,11 +28,11 @@ SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 OTHERS = "others"
 PYTHON = """import simulator
 
-found = simulator.validate().to_dict()
-print(found["median_abs_error"], found["interval_coverage_90"])
-for source, score in found["by_source"].items():
+validation = simulator.validate().to_dict()
+print(validation["median_abs_error"], validation["interval_coverage_90"])
+for source, score in validation["by_source"].items():
     print(source, score["rows"], score["median_abs_error"], score["coverage_90"])
-for run in found["runs"]:
+for run in validation["runs"]:
     print(run["id"], run["measured_s"], run["predicted_s"], run["low_s"], run["high_s"])"""
 """A program that prints what the page shows."""
 _PAUSE = 0.1
@@ -59,7 +60,7 @@ class Shared(Generic[Found]):
         self._said, self._wanted = "", True
 
     @property
-    def found(self) -> Found | None:
+    def result(self) -> Found | None:
         """What was found, where the work is done."""
         done = self._future is not None and self._future.done() and self._future.exception() is None
         return self._future.result() if done and self._future is not None else None
@@ -136,14 +137,14 @@ def chosen(outcomes: Sequence[Outcome], words: str | None) -> tuple[Outcome, ...
         Where no run has.
     """
     wanted = (words or "").lower().split()
-    found = tuple(each for each in outcomes if all(word in _described(each) for word in wanted))
-    if not found:
+    matching = tuple(each for each in outcomes if all(word in _described(each) for word in wanted))
+    if not matching:
         raise InputError(
             f"evidence_only={shown(words)}: no run has all of this in its name, device, stack, source or task; "
             "such as a100 megatron",
             fields=["evidence_only"],
         )
-    return found
+    return matching
 
 
 def _described(outcome: Outcome) -> str:
@@ -221,15 +222,15 @@ def merit(outcomes: Sequence[Outcome]) -> list[GroupScore]:
 
 def told(outcome: Outcome, scheme: Scheme, run: Run | None) -> str:
     """One run in words, for a tooltip."""
-    found = outcome.by(scheme)
-    range_ = f", 90 %: {units.span(found.low_s, found.high_s)}" if found.low_s != found.high_s else ""
+    outcome_ = outcome.by(scheme)
+    range_ = f", 90 %: {units.span(outcome_.low_s, outcome_.high_s)}" if outcome_.low_s != outcome_.high_s else ""
     number = f"{run.hardware.devices:,.0f} " if run is not None and run.hardware.devices else ""
     model = f"{run.model.name} on " if run is not None and run.model.name else ""
     lines = [
         f"<b>{outcome.id}</b>",
         f"{model}{number}{outcome.device}, {outcome.stack}",
-        f"measured {units.duration(found.measured_s)}",
-        f"predicted {units.duration(found.predicted_s)} ({100.0 * found.error:+.1f} %){range_}",
+        f"measured {units.duration(outcome_.measured_s)}",
+        f"predicted {units.duration(outcome_.predicted_s)} ({100.0 * outcome_.error:+.1f} %){range_}",
         *([run.source.title[:70]] if run is not None else []),
     ]
     return "<br>".join(lines)
@@ -248,7 +249,7 @@ def run_rows(outcomes: Sequence[Outcome], scheme: Scheme) -> list[dict[str, Any]
 
 def _run_row(outcome: Outcome, scheme: Scheme, run: Run | None) -> dict[str, Any]:
     """One run."""
-    found = outcome.by(scheme)
+    scored = outcome.by(scheme)
     return {
         "run": outcome.id,
         "model": run.model.name if run else "",
@@ -256,16 +257,37 @@ def _run_row(outcome: Outcome, scheme: Scheme, run: Run | None) -> dict[str, Any
         "devices": run.hardware.devices if run else None,
         "stack": outcome.stack,
         "task": outcome.task,
-        "measured_s": found.measured_s,
-        "predicted_s": found.predicted_s,
-        "error_percent": 100.0 * found.error,
-        "low_s": found.low_s,
-        "high_s": found.high_s,
-        "inside": "yes" if found.covered else "no",
+        "measured_s": scored.measured_s,
+        "predicted_s": scored.predicted_s,
+        "error_percent": 100.0 * scored.error,
+        "low_s": scored.low_s,
+        "high_s": scored.high_s,
+        "inside": "yes" if scored.covered else "no",
         "source": run.source.title if run else outcome.source,
         "where": run.source.where if run else "",
         "seen": run.source.seen if run else "",
     }
+
+
+def read_rows(run: Run) -> list[dict[str, str]]:
+    """How a run is read: every field, the rule and word that decided, and what follows of it."""
+    return [
+        {
+            "field": row.field,
+            "published": "" if row.published is None else row.published,
+            "rule": row.rule,
+            "word": row.word,
+            "result": row.result,
+        }
+        for row in explain(run).fields
+    ]
+
+
+def read_words(run: Run) -> list[str]:
+    """Why a run is not priced, or what was assumed where it tells nothing."""
+    explained = explain(run)
+    refused = [] if explained.refused is None else [f"Not priced: {explained.refused}"]
+    return [*refused, *(f"Assumed: {each}" for each in explained.assumed)]
 
 
 def nearest(estimate: Estimate) -> tuple[Run, ...]:
@@ -273,9 +295,9 @@ def nearest(estimate: Estimate) -> tuple[Run, ...]:
     return runs.named((estimate.evidence or {}).get("nearest", ()))
 
 
-def nearest_rows(estimate: Estimate, found: Validation | None) -> list[dict[str, str]]:
+def nearest_rows(estimate: Estimate, validation: Validation | None) -> list[dict[str, str]]:
     """The runs that are most like a scenario, with their prediction where it is known."""
-    known = {each.id: each for each in found.outcomes} if found is not None else {}
+    known = {each.id: each for each in validation.outcomes} if validation is not None else {}
     return [_nearest_row(run, known.get(run.id)) for run in nearest(estimate)]
 
 
@@ -297,11 +319,11 @@ def _nearest_row(run: Run, outcome: Outcome | None) -> dict[str, str]:
     }
 
 
-def as_scores(found: Validation) -> dict[str, Any]:
+def as_scores(validation: Validation) -> dict[str, Any]:
     """The scores as plain data, without the single runs."""
-    return {name: value for name, value in found.to_dict().items() if name != "runs"}
+    return {name: value for name, value in validation.to_dict().items() if name != "runs"}
 
 
-def as_yaml(found: Validation) -> str:
+def as_yaml(validation: Validation) -> str:
     """The scores as YAML, without the single runs."""
-    return yaml.safe_dump(as_scores(found), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(as_scores(validation), sort_keys=False, allow_unicode=True)

@@ -23,7 +23,7 @@ _WIDTH = 100
 """Characters of a line of Python that is not broken."""
 
 
-def as_call(function: str, given: Mapping[str, Any], *, indent: str = "") -> str:
+def as_call(function: str, keywords: Mapping[str, Any], *, indent: str = "") -> str:
     """A call of the public API as Python text, on one line where it is short.
 
     Parameters
@@ -35,7 +35,7 @@ def as_call(function: str, given: Mapping[str, Any], *, indent: str = "") -> str
     indent
         Before each line but the first.
     """
-    rest = dict(given)
+    rest = dict(keywords)
     parts = [_literal(rest.pop(name)) for name in ("model", "system") if name in rest]
     parts += [f"{name}={_literal(value)}" for name, value in rest.items()]
     short = f"{function}({', '.join(parts)})"
@@ -63,12 +63,12 @@ def profile_file(profile: MeasuredProfile) -> str:
 
 def as_python(choices: Choices) -> str:
     """A program that prints the answer to a scenario."""
-    given = arguments(choices)
+    keywords = arguments(choices)
     if choices[BEST]:
-        found = as_call("simulator.search", {**given, "top": 1})
-        lines = [f"found = {found}", "answer = found.best[0]"]
+        call = as_call("simulator.search", {**keywords, "top": 1})
+        lines = [f"search = {call}", "answer = search.best[0]"]
     else:
-        lines = [f"answer = {as_call('simulator.estimate', given)}"]
+        lines = [f"answer = {as_call('simulator.estimate', keywords)}"]
     shown = "print(answer.step_time_s, answer.mfu, answer.fits, answer.run.cost_usd)"
     return as_program(*lines, shown)
 
@@ -105,14 +105,14 @@ def scenario_words(choices: Choices) -> str:
     return " ".join(_words(choices))
 
 
-def as_yaml(choices: Choices, found: Answer) -> str:
+def as_yaml(choices: Choices, answer: Answer) -> str:
     """A scenario file that ``capsim estimate`` reads; a plan that was searched for is written down."""
-    given = arguments(choices)
+    keywords = arguments(choices)
     if choices[BEST]:
-        given["plan"] = {name: _plain(value) for name, value in planned(found.estimate).items()}
-        given["stack"] = found.estimate.stack
+        keywords["plan"] = {name: _plain(value) for name, value in planned(answer.estimate).items()}
+        keywords["stack"] = answer.estimate.stack
     title = f"{choices.text('model')} on {title_of(choices.text('system'))}"
-    plain = {name: _plain(value) for name, value in given.items() if value is not None}
+    plain = {name: _plain(value) for name, value in keywords.items() if value is not None}
     return yaml.safe_dump({"title": title, **plain}, sort_keys=False, allow_unicode=True)
 
 

@@ -70,7 +70,7 @@ def limits(choices: Choices) -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if value is not None}
 
 
-def given(choices: Choices) -> dict[str, Any]:
+def keywords(choices: Choices) -> dict[str, Any]:
     """What `simulator.rent` takes for the choices, without the limits."""
     inside = {"purchase_price": None, "lifetime": None, "electricity": None, "price": None, "price_kind": None}
     scenario = arguments(choices.change({**inside, "devices": None}))
@@ -86,9 +86,7 @@ def given(choices: Choices) -> dict[str, Any]:
     return {**scenario, **{name: value for name, value in wishes.items() if value is not None}}
 
 
-def found(
-    choices: Choices, tell: Tell | None = None, seen: Callable[[Option | Refused], None] | None = None
-) -> Outlook:
+def find(choices: Choices, tell: Tell | None = None, seen: Callable[[Option | Refused], None] | None = None) -> Outlook:
     """What `simulator.rent` says under the limits that are chosen, or the `InputError` that it raises.
 
     Parameters
@@ -102,13 +100,19 @@ def found(
     """
     progress = in_words(tell, lambda done, of: f"{done:,} of {of:,} systems and numbers of devices")
     asked = question(choices)
-    every = _OUTLOOKS.get(asked, lambda: simulator.rent(**given(choices), progress=progress, seen=seen))
-    return _JUDGED.get((asked, choices.only(LIMITS)), lambda: every.within(**limits(choices)))
+    every = _OUTLOOKS.get(asked, lambda: simulator.rent(**keywords(choices), progress=progress, seen=seen))
+    return _JUDGED.get((asked, choices.only(LIMITS)), lambda: _under(every, choices))
 
 
 def judged(choices: Choices, seen: Sequence[Option | Refused]) -> Outlook:
     """What to make of what was seen until now, under the limits that are chosen."""
-    return Outlook.of(seen, **limits(choices))
+    return _under(Outlook.of(seen), choices)
+
+
+def _under(outlook: Outlook, choices: Choices) -> Outlook:
+    """Options under the limits that are chosen; limits say nothing where nobody knows how long the run is."""
+    wishes = limits(choices)
+    return outlook.within(**wishes if outlook.known_length else {"confidence": wishes["confidence"]})
 
 
 def is_known(choices: Choices) -> bool:
@@ -142,15 +146,15 @@ def opened(choices: Choices, option: Option) -> dict[str, Value | None]:
 def as_python(choices: Choices) -> str:
     """A program that says the same."""
     return exports.as_program(
-        f"found = {exports.as_call('simulator.rent', {**given(choices), **limits(choices)})}",
-        "for option in found.front:",
-        "    print(option.system, option.devices, option.time_s, option.cost_usd, found.chances(option))",
+        f"outlook = {exports.as_call('simulator.rent', {**keywords(choices), **limits(choices)})}",
+        "for option in outlook.front:",
+        "    print(option.system, option.devices, option.time_s, option.cost_usd, outlook.chances(option))",
     )
 
 
 def as_command(choices: Choices) -> str:
     """The command that says the same."""
-    asked = {**given(choices), **limits(choices)}
+    asked = {**keywords(choices), **limits(choices)}
     words = [f"--systems {','.join(asked['systems'])}"] if "systems" in asked else []
     for name in ("max_devices", "price_source", "where", "deadline", "budget", "confidence"):
         if name in asked:

@@ -31,7 +31,7 @@ def question(choices: Choices) -> Choices:
     return choices.change({OPEN: None}).only((*fields(), *FIELDS))
 
 
-def given(choices: Choices) -> dict[str, Any]:
+def keywords(choices: Choices) -> dict[str, Any]:
     """What `simulator.scale` takes for the choices."""
     wishes = {
         "kind": "weak" if choices["scale_batch"] != "stays" else None,
@@ -43,10 +43,10 @@ def given(choices: Choices) -> dict[str, Any]:
     return {**arguments(choices.change({OPEN: None})), **known}
 
 
-def found(choices: Choices, tell: Tell | None = None) -> Scaling:
+def find(choices: Choices, tell: Tell | None = None) -> Scaling:
     """What `simulator.scale` says, or the `InputError` that it raises."""
     progress = in_words(tell, lambda done, of: f"{done} of {of} numbers of devices")
-    return _SCALINGS.get(question(choices), lambda: simulator.scale(**given(choices), progress=progress))
+    return _SCALINGS.get(question(choices), lambda: simulator.scale(**keywords(choices), progress=progress))
 
 
 def is_known(choices: Choices) -> bool:
@@ -63,16 +63,16 @@ def opened(scaling: Scaling, point: ScalePoint) -> dict[str, Value | None]:
 def as_python(choices: Choices) -> str:
     """A program that says the same."""
     return exports.as_program(
-        f"found = {exports.as_call('simulator.scale', given(choices))}",
-        "print(found.reference, found.halved_at)",
-        "for point in found.points:",
+        f"scaling = {exports.as_call('simulator.scale', keywords(choices))}",
+        "print(scaling.reference, scaling.halved_at)",
+        "for point in scaling.points:",
         "    print(point.devices, point.estimate.tokens_per_s, point.efficiency, point.estimate.limits)",
     )
 
 
 def as_command(choices: Choices) -> str:
     """The command that says the same."""
-    asked = given(choices)
+    asked = keywords(choices)
     words = [f"--max-devices {asked['max_devices']}"]
     words += ["--weak"] if "kind" in asked else []
     words += ["--where " + shlex.quote(asked["where"])] if "where" in asked else []

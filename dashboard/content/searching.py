@@ -66,7 +66,7 @@ def same_axes(choices: Choices) -> bool:
     return choices["search_down"] == choices["search_across"]
 
 
-def given(choices: Choices) -> dict[str, Any]:
+def keywords(choices: Choices) -> dict[str, Any]:
     """What `simulator.search` takes for the choices."""
     wishes = {
         "objective": choices["search_best"],
@@ -81,7 +81,7 @@ def given(choices: Choices) -> dict[str, Any]:
     return {**arguments(choices), **{name: value for name, value in wishes.items() if value is not None}}
 
 
-def found(choices: Choices, tell: Tell | None = None) -> Search:
+def find(choices: Choices, tell: Tell | None = None) -> Search:
     """What `simulator.search` says, or the `InputError` that it raises."""
 
     def words(seen: Any, considered: int) -> str:
@@ -89,7 +89,7 @@ def found(choices: Choices, tell: Tell | None = None) -> Search:
         return f"{considered:,} plans{best}"
 
     progress = in_words(tell, words)
-    return _SEARCHES.get(question(choices), lambda: simulator.search(**given(choices), progress=progress))
+    return _SEARCHES.get(question(choices), lambda: simulator.search(**keywords(choices), progress=progress))
 
 
 def is_known(choices: Choices) -> bool:
@@ -124,7 +124,7 @@ def listed(search: Search, which: str, words: str | None) -> list[Listed]:
 
 
 def sent(plan: Mapping[str, Any]) -> dict[str, Value | None]:
-    """What to choose so that a scenario has a plan that was found; precision and optimizer are those of the search."""
+    """What to choose so that a scenario has a plan that was found; the rest is as in the search."""
     values: dict[str, Value | None] = {name: plan.get(name) for name in PLAN_FIELDS}
     return {**values, "placement": "-".join(plan["placement"]), BEST: False}
 
@@ -132,15 +132,15 @@ def sent(plan: Mapping[str, Any]) -> dict[str, Value | None]:
 def as_python(choices: Choices) -> str:
     """A program that makes the search."""
     return exports.as_program(
-        f"found = {exports.as_call('simulator.search', given(choices))}",
-        "for one in found.best:",
+        f"search = {exports.as_call('simulator.search', keywords(choices))}",
+        "for one in search.best:",
         "    print(one.step_time_s, one.memory_bytes['total'], one.plan)",
     )
 
 
 def as_command(choices: Choices) -> str:
     """The command that makes the search."""
-    wishes = {name: value for name, value in given(choices).items() if name not in arguments(choices)}
+    wishes = {name: value for name, value in keywords(choices).items() if name not in arguments(choices)}
     words = " ".join(f"--{name} {shlex.quote(_word(value))}" for name, value in wishes.items())
     head = choices["objective"]
     lost = f"  # objective={head} of the model can be said in Python only" if head is not None else ""

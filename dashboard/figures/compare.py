@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from dashboard.figures.theme import BAD, BLUE, GREY, OF_KIND, folded, laid_out
 from hardware import units
 from simulator import Estimate
+from simulator.terminal.estimate import of_run
 
 _ROW = 34
 """Pixels of one bar with what is around it."""
@@ -34,7 +35,7 @@ class Amount:
 
 def times(rows: Named) -> go.Figure:
     """How long each run takes, with its interval."""
-    return _bars([_amount(label, each, each.run.time_s, units.duration) for label, each in rows])
+    return _bars([_amount(label, each, each.run.time_s, units.duration, whole=True) for label, each in rows])
 
 
 def costs(rows: Named) -> go.Figure:
@@ -43,7 +44,7 @@ def costs(rows: Named) -> go.Figure:
         [
             Amount(label, 0.0, "no price", fits=each.fits)
             if each.run.cost_usd is None
-            else _amount(label, each, each.run.cost_usd, units.money)
+            else _amount(label, each, each.run.cost_usd, units.money, whole=True)
             for label, each in rows
         ]
     )
@@ -51,7 +52,7 @@ def costs(rows: Named) -> go.Figure:
 
 def energies(rows: Named) -> go.Figure:
     """What each run consumes, with its interval."""
-    return _bars([_amount(label, each, each.run.energy_kwh, units.energy) for label, each in rows])
+    return _bars([_amount(label, each, each.run.energy_kwh, units.energy, whole=True) for label, each in rows])
 
 
 def memories(rows: Named) -> go.Figure:
@@ -64,9 +65,12 @@ def memories(rows: Named) -> go.Figure:
     return _bars(amounts, ends=limits)
 
 
-def _amount(label: str, estimate: Estimate, value: float, write: Callable[[float], str]) -> Amount:
-    """Something that grows with the time of a step."""
-    return Amount(label, value, write(value), estimate.likely(value), estimate.fits)
+def _amount(
+    label: str, estimate: Estimate, value: float, write: Callable[[float], str], *, whole: bool = False
+) -> Amount:
+    """Something that grows with the time of a step; of the whole run, or of a step."""
+    words = of_run(estimate.run, write(value)) if whole else write(value)
+    return Amount(label, value, words, estimate.likely(value), estimate.fits)
 
 
 def _bars(rows: Sequence[Amount], ends: Sequence[float] | None = None) -> go.Figure:

@@ -81,17 +81,17 @@ def _points(
     figure: go.Figure, name: str, members: Sequence[Outcome], scheme: Scheme, runs: Mapping[str, Run], number: int
 ) -> None:
     """The runs of one group."""
-    found = [each.by(scheme) for each in members]
+    weighed = [each.by(scheme) for each in members]
     shape = "circle" if name == OTHERS else marker(number)
     sure = scheme != "nothing fitted"
     figure.add_scatter(
         name=name,
-        x=[each.measured_s for each in found],
-        y=[each.predicted_s for each in found],
+        x=[each.measured_s for each in weighed],
+        y=[each.predicted_s for each in weighed],
         mode="markers",
         marker={
             "color": GREY if name == OTHERS else colour(number),
-            "symbol": [shape if each.covered or not sure else f"{shape}-open" for each in found],
+            "symbol": [shape if each.covered or not sure else f"{shape}-open" for each in weighed],
             "size": 6,
             "opacity": 0.65,
         },
@@ -143,8 +143,8 @@ def errors(groups: Sequence[GroupScore]) -> go.Figure:
 
 def _listed(groups: Sequence[GroupScore]) -> list[GroupScore]:
     """The largest groups, without those of too few runs to say anything where there are others."""
-    found = [each for each in groups if each.score.rows >= _FEWEST]
-    return (found or list(groups))[:_LISTED]
+    well_known = [each for each in groups if each.score.rows >= _FEWEST]
+    return (well_known or list(groups))[:_LISTED]
 
 
 def _errors_told(each: GroupScore) -> str:

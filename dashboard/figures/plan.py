@@ -155,18 +155,18 @@ def _whole(stage: Stage) -> str:
     return f"{layers}, {units.size(total)} in all, {room}"
 
 
-def roofline(found: Roofline) -> go.Figure:
+def roofline(roof: Roofline) -> go.Figure:
     """The matrix products by arithmetic for each byte and rate; the larger a point, the more of the step it takes."""
-    whole = sum(work.time_s for work in found.work)
-    shown = [work for work in found.work if work.flops > 0.0 and work.time_s >= _VISIBLE * whole]
+    whole = sum(work.time_s for work in roof.work)
+    shown = [work for work in roof.work if work.flops > 0.0 and work.time_s >= _VISIBLE * whole]
     figure = go.Figure()
-    low = min([found.ridge / 4.0, *(work.intensity / 2.0 for work in shown)])
-    high = max([found.ridge * 4.0, *(work.intensity * 2.0 for work in shown)])
-    slowest = min([low * found.bandwidth, *(work.rate / 1.5 for work in shown)]) / 1e12
+    low = min([roof.ridge / 4.0, *(work.intensity / 2.0 for work in shown)])
+    high = max([roof.ridge * 4.0, *(work.intensity * 2.0 for work in shown)])
+    slowest = min([low * roof.bandwidth, *(work.rate / 1.5 for work in shown)]) / 1e12
     figure.add_scatter(
         name="roof of the data sheet",
-        x=[low, found.ridge, high],
-        y=[low * found.bandwidth / 1e12, found.peak / 1e12, found.peak / 1e12],
+        x=[low, roof.ridge, high],
+        y=[low * roof.bandwidth / 1e12, roof.peak / 1e12, roof.peak / 1e12],
         mode="lines",
         line={"color": GREY, "width": 2},
         hoverinfo="skip",
@@ -193,7 +193,7 @@ def roofline(found: Roofline) -> go.Figure:
             hoverinfo="text",
         )
     figure.update_xaxes(log_axis(low, high), title="FLOP for each byte of memory traffic")
-    figure.update_yaxes(log_axis(slowest, found.peak / 1e12 * 1.5), title="TFLOP/s")
+    figure.update_yaxes(log_axis(slowest, roof.peak / 1e12 * 1.5), title="TFLOP/s")
     return laid_out(figure, height=400, legend=True)
 
 
@@ -206,7 +206,7 @@ def _told(work: Work) -> str:
     )
 
 
-def operator_rows(found: Roofline) -> list[dict[str, str | float]]:
+def operator_rows(roof: Roofline) -> list[dict[str, str | float]]:
     """The operators as a table: time of a step, arithmetic, bytes, and what they reach of the data sheet."""
     return [
         {
@@ -220,17 +220,17 @@ def operator_rows(found: Roofline) -> list[dict[str, str | float]]:
             "limited by": "arithmetic" if work.bound == "compute" else "memory",
             "% of data sheet": round(100.0 * work.reached, 1),
         }
-        for work in found.work
+        for work in roof.work
     ]
 
 
-def levers(found: Sensitivity) -> go.Figure:
+def levers(sensitivity: Sensitivity) -> go.Figure:
     """How far each lever moves the time of a token when it is halved and doubled, the strongest first."""
-    listed = [lever for lever in found.levers if lever.span > 0.001][:_LISTED]
+    listed = [lever for lever in sensitivity.levers if lever.span > 0.001][:_LISTED]
     figure = go.Figure()
     for name, colour in (("faster", GOOD), ("slower", BAD)):
         rows = [
-            (lever.name, variation.changes[0].given, ratio)
+            (lever.name, variation.changes[0].text, ratio)
             for lever in listed
             for ratio, variation in lever.answers
             if (ratio < 1.0) == (name == "faster")

@@ -32,7 +32,7 @@ def groups(outlook: Outlook) -> list[OptionGroup]:
     known = [option for option in outlook.options if option.cost_usd < _ENDLESS and option.time_s < _ENDLESS]
     kept = [option for option in known if outlook.keeps(option)]
     other = [option for option in known if not outlook.keeps(option)]
-    found = [
+    listed = [
         OptionGroup("misses a limit", tuple(other), _marks(GREY, "x-thin-open", 6)),
         OptionGroup("within the limits", tuple(kept), _marks(GREEN, "circle", 7)),
         OptionGroup(
@@ -50,8 +50,8 @@ def groups(outlook: Outlook) -> list[OptionGroup]:
         ("fastest in the budget", outlook.fastest, PURPLE, "triangle-up"),
     ):
         if option is not None and option.cost_usd < _ENDLESS:
-            found.append(OptionGroup(name, (option,), _marks(colour, symbol, 16)))
-    return [group for group in found if group.options]
+            listed.append(OptionGroup(name, (option,), _marks(colour, symbol, 16)))
+    return [group for group in listed if group.options]
 
 
 def _marks(colour: str, symbol: str, size: int) -> dict[str, Any]:

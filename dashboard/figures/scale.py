@@ -85,18 +85,18 @@ def shares(scaling: Scaling) -> go.Figure:
     names = [f"{point.devices:,}" for point in scaling.points]
     figure = go.Figure()
     for kind, colour in OF_KIND.items():
-        found = [point.estimate.limits.get(kind, 0.0) for point in scaling.points]
-        if max(found, default=0.0) < _VISIBLE:
+        shares = [point.estimate.limits.get(kind, 0.0) for point in scaling.points]
+        if max(shares, default=0.0) < _VISIBLE:
             continue
         figure.add_bar(
             name=kind,
             x=names,
-            y=[100.0 * share for share in found],
+            y=[100.0 * share for share in shares],
             marker_color=colour,
             hovertext=[
                 f"<b>{kind}</b>: {units.percent(share)} of the step on {name} devices<br>"
                 f"{units.duration(share * point.estimate.step_time_s)}"
-                for share, name, point in zip(found, names, scaling.points, strict=True)
+                for share, name, point in zip(shares, names, scaling.points, strict=True)
             ],
             hoverinfo="text",
         )

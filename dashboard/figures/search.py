@@ -94,23 +94,23 @@ def told(one: Estimate) -> str:
     cost = f", {units.money(one.run.cost_usd)}" if one.run.cost_usd is not None else ""
     return (
         f"<b>{plan_words(one)}</b><br>{units.duration(one.step_time_s)} per step{interval}<br>"
-        f"{units.duration(one.run.time_s)} the run{cost}<br>"
+        f"{units.duration(one.run.time_s)} {'the run' if one.run.of == 'run' else 'per 1B tokens'}{cost}<br>"
         f"{units.size(one.memory_bytes['total'])}, {units.percent(one.mfu)} MFU, {one.limited_by}"
     )
 
 
-def by_two(found: Fastest) -> go.Figure:
+def by_two(fastest: Fastest) -> go.Figure:
     """The fastest step for each pair of values of two fields; light where nothing of it fits."""
-    down, across = found.by
-    cells = {cell.values: cell for cell in found.cells}
-    grid = [[cells.get((one, other)) for other in found.values[1]] for one in found.values[0]]
+    down, across = fastest.by
+    cells = {cell.values: cell for cell in fastest.cells}
+    grid = [[cells.get((one, other)) for other in fastest.values[1]] for one in fastest.values[0]]
     figure = go.Figure()
     figure.add_heatmap(
-        x=[str(value) for value in found.values[1]],
-        y=[str(value) for value in found.values[0]],
+        x=[str(value) for value in fastest.values[1]],
+        y=[str(value) for value in fastest.values[0]],
         z=[[None if cell is None else cell.step_time_s for cell in row] for row in grid],
         text=[[_written(cell) for cell in row] for row in grid],
-        hovertext=[[_cell(cell, found.by) for cell in row] for row in grid],
+        hovertext=[[_cell(cell, fastest.by) for cell in row] for row in grid],
         texttemplate="%{text}",
         hoverinfo="text",
         hoverongaps=False,
@@ -122,7 +122,7 @@ def by_two(found: Fastest) -> go.Figure:
     )
     figure.update_xaxes(title=words(across), type="category", showgrid=False)
     figure.update_yaxes(title=words(down), type="category", showgrid=False, autorange="reversed")
-    return laid_out(figure, height=max(240, 120 + _ROW * len(found.values[0])), bottom=60)
+    return laid_out(figure, height=max(240, 120 + _ROW * len(fastest.values[0])), bottom=60)
 
 
 def _written(cell: Cell | None) -> str:

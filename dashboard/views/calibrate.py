@@ -39,8 +39,8 @@ _TABLE = 300
 def prepare() -> None:
     """Compute what the page opens on."""
     choices = opening((*fields(), *FIELDS))
-    found = calibrating.found(calibrating.question(choices))
-    _, part = calibrating.part_of(found, choices)
+    result = calibrating.find(calibrating.question(choices))
+    _, part = calibrating.part_of(result, choices)
     if part is not None:
         figures.agreement(part, choices.text(calibrating.PRICED))
 
@@ -48,14 +48,12 @@ def prepare() -> None:
 def page(choices: Choices) -> None:
     """Show how a profile is made or chosen: measured against predicted, held-out errors, constants."""
     uploads = _uploads()
-    asked, found, error = _answered(choices, uploads)
+    asked, result, error = _answered(choices, uploads)
     _controls(choices, uploads, error)
-    if asked is not None and found is None and error is None:
-        work(
-            "Reading and fitting" if asked.uploads else "Comparing", asked, lambda tell: calibrating.found(asked, tell)
-        )
-    elif asked is not None and found is not None:
-        _shown(choices, asked, found)
+    if asked is not None and result is None and error is None:
+        work("Reading and fitting" if asked.uploads else "Comparing", asked, lambda tell: calibrating.find(asked, tell))
+    elif asked is not None and result is not None:
+        _shown(choices, asked, result)
 
 
 def _answered(
@@ -66,8 +64,8 @@ def _answered(
         asked = calibrating.question(choices, uploads)
     except InputError as refused:
         return None, None, refused
-    found, error = known(asked, lambda: calibrating.found(asked), ready=calibrating.is_known(asked))
-    return asked, found, error
+    result, error = known(asked, lambda: calibrating.find(asked), ready=calibrating.is_known(asked))
+    return asked, result, error
 
 
 def _uploads() -> tuple[Upload, ...]:
@@ -144,28 +142,28 @@ def _about_files(choices: Choices, uploads: Sequence[Upload], said: Said) -> Non
         control(own, choices if chosen in named else choices.change({calibrating.ROWS: None}), said)
 
 
-def _shown(choices: Choices, asked: CalibrateQuestion, found: Calibrated) -> None:
+def _shown(choices: Choices, asked: CalibrateQuestion, result: Calibrated) -> None:
     """What was found."""
-    profile, comparison = found.profile, found.comparison
+    profile, comparison = result.profile, result.comparison
     st.subheader(plain(profile.title), anchor=False)
     st.caption(plain(f"{device_of(profile).name}. {profile.source}"))
-    _headlines(profile.held_out and calibrated.headlines(profile), found)
-    _use(choices, found)
+    _headlines(calibrated.headlines(profile))
+    _use(choices, result)
     showing.answer_first()
-    phase, part = calibrating.part_of(found, choices)
+    phase, part = calibrating.part_of(result, choices)
     st.markdown("##### Measured against predicted", help=explain("calibrate_rows_drawn"))
     _choose(choices, WORDS[phase])
     if part is None:
         st.info(plain(f"No {WORDS[phase]} to compare: none that is priced is among {comparison.rows_of}."))
     else:
-        _drawn(choices, found, part)
-    _held_out(found)
-    _constants(found)
-    _left_out(found)
-    _share(asked, found)
+        _drawn(choices, result, part)
+    _held_out(result)
+    _constants(result)
+    _left_out(result)
+    _share(asked, result)
 
 
-def _headlines(scores: Sequence[HeldOutScore], found: Calibrated) -> None:
+def _headlines(scores: Sequence[HeldOutScore]) -> None:
     """How far off each kind of work is on rows that were held out."""
     if not scores:
         st.info("Too little was measured to hold any of it out, so that no error of this profile is known.")
@@ -173,7 +171,7 @@ def _headlines(scores: Sequence[HeldOutScore], found: Calibrated) -> None:
     with st.container(horizontal=True, gap="small"):
         for score in scores:
             before = "" if score.before is None else f"catalogue {units.percent(score.before)}"
-            taken = calibrated.is_taken(found.profile, score)
+            taken = calibrated.is_taken(score)
             error = calibrated.error_of(score) if taken else score.before or score.median
             st.metric(
                 PHASES[score.phase].capitalize(),
@@ -186,7 +184,7 @@ def _headlines(scores: Sequence[HeldOutScore], found: Calibrated) -> None:
             )
 
 
-def _use(choices: Choices, found: Calibrated) -> None:
+def _use(choices: Choices, result: Calibrated) -> None:
     """What to do with the profile."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
@@ -195,9 +193,9 @@ def _use(choices: Choices, found: Calibrated) -> None:
             icon=":material/speed:",
             help=explain("calibrate_use"),
             on_click=_choose_profile,
-            args=(choices, found),
+            args=(choices, result),
         )
-        file = _profile_file(found)
+        file = _profile_file(result)
         st.download_button(
             "Download the profile",
             file.text,
@@ -209,11 +207,11 @@ def _use(choices: Choices, found: Calibrated) -> None:
         )
 
 
-def _choose_profile(choices: Choices, found: Calibrated) -> None:
+def _choose_profile(choices: Choices, result: Calibrated) -> None:
     """Let the scenario use the profile."""
-    if found.uploaded:
-        session.hold(found.name, found.profile)
-    shell.send("plan", calibrating.sent(found, choices))
+    if result.uploaded:
+        session.hold(result.name, result.profile)
+    shell.send("plan", calibrating.sent(result, choices))
 
 
 def _choose(choices: Choices, first: str) -> None:
@@ -225,11 +223,11 @@ def _choose(choices: Choices, first: str) -> None:
             control(BY_NAME[name], choices, said)
 
 
-def _drawn(choices: Choices, found: Calibrated, part: PhaseRows) -> None:
+def _drawn(choices: Choices, result: Calibrated, part: PhaseRows) -> None:
     """Rows of one kind of work."""
     priced = choices.text(calibrating.PRICED)
-    st.markdown(plain(calibrated.errors_in_words(part, priced, found.rows)))
-    said, kind = figures.alt(part, priced), found.comparison.profile
+    st.markdown(plain(calibrated.errors_in_words(part, priced, result.rows)))
+    said, kind = figures.alt(part, priced), result.comparison.profile
     left, right = st.columns(2, gap="medium")
     with left:
         showing.figure(
@@ -246,19 +244,19 @@ def _drawn(choices: Choices, found: Calibrated, part: PhaseRows) -> None:
             alt=f"Errors. {said}",
             key="calibrate.errors",
         )
-    rows = f"Rows of {found.comparison.rows_of}."
+    rows = f"Rows of {result.comparison.rows_of}."
     some = f" {figures.MOST:,} of them are drawn, evenly by size." if len(part) > figures.MOST else ""
     steps = (
         " Kernels are priced as they run inside training steps."
-        if found.profile.stacks and part.phase != "step"
+        if result.profile.stacks and part.phase != "step"
         else ""
     )
     st.caption(plain(f"{rows}{some}{steps}"))
 
 
-def _held_out(found: Calibrated) -> None:
+def _held_out(result: Calibrated) -> None:
     """The errors on rows that a fit had not seen."""
-    rows = calibrated.score_rows(found.profile)
+    rows = calibrated.score_rows(result.profile)
     if not rows:
         return
     st.markdown("##### Errors on rows that were held out", help=explain("calibrate_held_out"))
@@ -273,19 +271,19 @@ def _held_out(found: Calibrated) -> None:
     )
 
 
-def _constants(found: Calibrated) -> None:
+def _constants(result: Calibrated) -> None:
     """What was fitted, and what was borrowed."""
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown("##### What was fitted", help=explain("calibrate_fitted"))
-        rows = calibrated.fitted_rows(found)
+        rows = calibrated.fitted_rows(result)
         if rows:
             st.dataframe(rows, hide_index=True, height=min(_TABLE, 38 + 35 * len(rows)), alt="What was fitted")
         else:
             st.markdown("Nothing.")
     with right:
         st.markdown("##### What was not measured, and why", help=explain("calibrate_borrowed"))
-        borrowed = calibrated.borrowed(found)
+        borrowed = calibrated.borrowed(result)
         with st.container(height=_TABLE, border=True):
             for why, names in borrowed.items():
                 st.markdown(plain(f"{'; '.join(names)}"))
@@ -294,27 +292,27 @@ def _constants(found: Calibrated) -> None:
                 st.markdown("Nothing.")
 
 
-def _left_out(found: Calibrated) -> None:
+def _left_out(result: Calibrated) -> None:
     """Rows that are not compared."""
-    if found.comparison.left_out:
-        with st.expander("Rows that are not compared", expanded=not found.comparison.parts):
-            rows = [{"rows": number, "why": why} for why, number in found.comparison.left_out.items()]
+    if result.comparison.left_out:
+        with st.expander("Rows that are not compared", expanded=not result.comparison.parts):
+            rows = [{"rows": number, "why": why} for why, number in result.comparison.left_out.items()]
             st.dataframe(rows, hide_index=True, alt="Rows that are not compared")
 
 
-def _profile_file(found: Calibrated) -> File:
+def _profile_file(result: Calibrated) -> File:
     """The profile itself."""
-    return File("YAML of the profile", found.file, lambda: calibrated.as_yaml(found), "application/yaml")
+    return File("YAML of the profile", result.file, lambda: calibrated.as_yaml(result), "application/yaml")
 
 
-def _share(asked: CalibrateQuestion, found: Calibrated) -> None:
+def _share(asked: CalibrateQuestion, result: Calibrated) -> None:
     """What takes the answer elsewhere."""
-    name = f"capsim-calibrate-{found.comparison.profile}"
+    name = f"capsim-calibrate-{result.comparison.profile}"
     texts: tuple[tuple[str, str, Callable[[], str], str], ...] = (
-        ("CSV of the rows", ".csv", lambda: exports.as_csv(found.comparison.to_rows()), "text/csv"),
-        ("JSON of the errors", ".json", lambda: exports.as_json(calibrated.as_errors(found)), "application/json"),
+        ("CSV of the rows", ".csv", lambda: exports.as_csv(result.comparison.to_rows()), "text/csv"),
+        ("JSON of the errors", ".json", lambda: exports.as_json(calibrated.as_errors(result)), "application/json"),
     )
     files = tuple(File(label, f"{name}{ending}", text, kind) for label, ending, text, kind in texts)
     showing.share(
-        python=calibrated.as_python(asked), command=calibrated.as_command(asked), files=(_profile_file(found), *files)
+        python=calibrated.as_python(asked), command=calibrated.as_command(asked), files=(_profile_file(result), *files)
     )

@@ -32,20 +32,20 @@ _CONCERNED = ("devices", "systems", "links", "measurements")
 def page(choices: Choices) -> None:
     """Show the entries of one part of the catalogue, and the figures and sources of one of them."""
     part = choices.text(_PART)
-    found, entry, wrong = _found(part, choices)
-    _controls(part, found, entry, choices, wrong)
+    entries, entry, wrong = _matching(part, choices)
+    _controls(part, entries, entry, choices, wrong)
     if _SEARCH not in wrong:
         title = browse.parts()[part]
         every = len(browsing.names(part))
         number = units.plural(every, "entry", "entries")
-        number = number if len(found) == every else f"{len(found)} of {number}"
+        number = number if len(entries) == every else f"{len(entries)} of {number}"
         st.caption(plain(f"{part}: {title}, {number}. {browse.remark(part)}".strip()))
-        _table(part, found, entry)
+        _table(part, entries, entry)
     _sheet(part, entry, choices)
     if part in _CONCERNED:
         with st.expander("Where often quoted figures and the vendor's differ"):
             st.table(_escaped(browsing.rows(_DIFFERENCES)), border="horizontal", hide_index=True)
-    _share(part, found, entry)
+    _share(part, entries, entry)
 
 
 def _text(choices: Choices, name: str) -> str | None:
@@ -54,14 +54,14 @@ def _text(choices: Choices, name: str) -> str | None:
     return None if value is None else str(value)
 
 
-def _found(part: str, choices: Choices) -> tuple[list[str], str, dict[str, InputError]]:
+def _matching(part: str, choices: Choices) -> tuple[list[str], str, dict[str, InputError]]:
     """The entries that are listed, the one that is shown, and what is wrong by field.
 
     Shown is the chosen entry, else that of the scenario at hand, else the first.
     """
-    found, chosen, wrong = list(browsing.names(part)), None, dict[str, InputError]()
+    entries, chosen, wrong = list(browsing.names(part)), None, dict[str, InputError]()
     try:
-        found = browsing.matching(part, _text(choices, _SEARCH))
+        entries = browsing.matching(part, _text(choices, _SEARCH))
     except InputError as error:
         wrong[_SEARCH] = error
     try:
@@ -69,10 +69,10 @@ def _found(part: str, choices: Choices) -> tuple[list[str], str, dict[str, Input
     except InputError as error:
         wrong[_ENTRY] = error
     used = browsing.at_hand(part, choices)
-    return found, chosen or (used if used in found else None) or found[0], wrong
+    return entries, chosen or (used if used in entries else None) or entries[0], wrong
 
 
-def _controls(part: str, found: Sequence[str], entry: str, choices: Choices, wrong: Mapping[str, InputError]) -> None:
+def _controls(part: str, entries: Sequence[str], entry: str, choices: Choices, wrong: Mapping[str, InputError]) -> None:
     """Which part, what is looked for in it, which entry."""
     first, second, third = st.columns(3)
     with first:
@@ -80,7 +80,7 @@ def _controls(part: str, found: Sequence[str], entry: str, choices: Choices, wro
     with second:
         control(FIELDS[1], choices, Said(error=wrong.get(_SEARCH), place=_SEARCH, scope=Scope(choose=_opened)))
     with third:
-        options = tuple(found) if entry in found else (entry, *found)
+        options = tuple(entries) if entry in entries else (entry, *entries)
         named = {browsing.label(part, name): name for name in options}
         shown = replace(FIELDS[2], kind="choice", options=tuple(named))
         scope = Scope(choose=lambda values: session.choose({_ENTRY: named.get(str(values[_ENTRY]))}))
@@ -93,19 +93,19 @@ def _opened(values: Mapping[str, Value | None]) -> None:
     session.choose({**({_SEARCH: None} if _PART in values else {}), _ENTRY: None, **values})
 
 
-def _table(part: str, found: Sequence[str], entry: str) -> None:
+def _table(part: str, entries: Sequence[str], entry: str) -> None:
     """The entries; a click on a row shows its figures."""
     key = f"catalogue.table.{part}"
-    places = [found.index(entry)] if entry in found else []
+    places = [entries.index(entry)] if entry in entries else []
     st.session_state[key] = {"selection": {"rows": places, "columns": [], "cells": []}}
-    rows = browsing.table(part, found)
+    rows = browsing.table(part, entries)
     first = next(iter(rows[0]))
     columns = {name: st.column_config.NumberColumn(format=how) for name, how in browsing.formats(part).items()}
     st.dataframe(
         rows,
         hide_index=True,
         key=key,
-        on_select=lambda: _picked(key, found),
+        on_select=lambda: _picked(key, entries),
         selection_mode="single-row",
         column_config={first: st.column_config.TextColumn(pinned=True, width=180), **columns},
         placeholder="-",
@@ -113,11 +113,11 @@ def _table(part: str, found: Sequence[str], entry: str) -> None:
     )
 
 
-def _picked(key: str, found: Sequence[str]) -> None:
+def _picked(key: str, entries: Sequence[str]) -> None:
     """Show the entry whose row was clicked."""
     picked = st.session_state[key]["selection"]["rows"]
-    if picked and picked[0] < len(found):
-        session.choose({_ENTRY: found[picked[0]]})
+    if picked and picked[0] < len(entries):
+        session.choose({_ENTRY: entries[picked[0]]})
 
 
 def _sheet(part: str, entry: str, choices: Choices) -> None:
@@ -142,11 +142,11 @@ def _escaped(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     return [{name: plain(cell) for name, cell in row.items()} for row in rows]
 
 
-def _share(part: str, found: Sequence[str], entry: str) -> None:
+def _share(part: str, entries: Sequence[str], entry: str) -> None:
     """What takes the catalogue elsewhere."""
     texts: tuple[tuple[str, str, Callable[[], str], str], ...] = (
         ("YAML", f"{part}-{entry}.yaml", lambda: browsing.as_yaml(part, entry), "application/yaml"),
-        ("CSV", f"{part}.csv", lambda: exports.as_csv(browsing.table(part, found)), "text/csv"),
+        ("CSV", f"{part}.csv", lambda: exports.as_csv(browsing.table(part, entries)), "text/csv"),
         ("JSON", f"{part}.json", lambda: exports.as_json(browse.data(part, None)), "application/json"),
     )
     showing.share(

@@ -51,19 +51,20 @@ def page(choices: Choices) -> None:
     too_long = session.draft(_ROWS)
     for problem in (*problems, *([too_long[1]] if too_long else [])):
         complain(problem)
-    found = _answers(rows, at)
-    _edit(rows, at, found[at - 1])
+    answers = _answers(rows, at)
+    _edit(rows, at, answers[at - 1])
     _begin(rows)
-    _table(rows, at, found)
-    _buttons(rows, at, found[at - 1])
-    for row in found:
+    _table(rows, at, answers)
+    _buttons(rows, at, answers[at - 1])
+    for row in answers:
         if row.problem is not None:
             complain(f"{row.label}: {row.problem}")
-    if comparing.answered(found):
-        _drawn(found)
-        _differences(found)
-        _basis(found)
-    _share(rows, found)
+    if known := comparing.answered(answers):
+        showing.say_length(each.estimate.run for _, each in known)
+        _drawn(answers)
+        _differences(answers)
+        _basis(answers)
+    _share(rows, answers)
 
 
 def _rows(choices: Choices) -> tuple[list[Choices], list[str]]:
@@ -131,7 +132,7 @@ def _edit(rows: Sequence[Choices], at: int, row: ComparedRow) -> None:
             on_change=lambda: session.choose({_ROW: st.session_state[f"control.{_ROW}"]}),
         )
     scope = Scope(_prefix(at), lambda values: _choose(_changed(rows, at, values), at))
-    estimate = row.found.estimate if row.found else None
+    estimate = row.answer.estimate if row.answer else None
     scenario_controls(row.choices, Said.of(row.choices, estimate, row.problem, scope))
 
 
@@ -159,11 +160,11 @@ def _begin(rows: Sequence[Choices]) -> None:
         )
 
 
-def _table(rows: Sequence[Choices], at: int, found: Sequence[ComparedRow]) -> None:
+def _table(rows: Sequence[Choices], at: int, answers: Sequence[ComparedRow]) -> None:
     """The answers in words; a click on a row edits its scenario."""
     st.session_state[_TABLE] = {"selection": {"rows": [at - 1], "columns": [], "cells": []}}
     st.dataframe(
-        comparing.results(found),
+        comparing.results(answers),
         hide_index=True,
         height="content",
         key=_TABLE,
@@ -202,14 +203,14 @@ def _buttons(rows: Sequence[Choices], at: int, row: ComparedRow) -> None:
         st.button("Use in Plan", key="compare.plan", on_click=shell.send, args=("plan", whole))
 
 
-def _drawn(found: Sequence[ComparedRow]) -> None:
+def _drawn(answers: Sequence[ComparedRow]) -> None:
     """Bars for time, money, energy and memory, and where the steps go."""
-    named = [(label, each.estimate) for label, each in comparing.answered(found)]
+    named = [(label, each.estimate) for label, each in comparing.answered(answers)]
     for pair in (_CHARTS[:2], _CHARTS[2:]):
         for column, (title, term, draw) in zip(st.columns(2, gap="medium"), pair, strict=True):
             with column:
                 st.markdown(f"##### {title}", help=explain(term))
-                alt = "; ".join(f"{label}: {row[title.lower()]}" for label, row in _told(found, title))
+                alt = "; ".join(f"{label}: {row[title.lower()]}" for label, row in _told(answers, title))
                 showing.figure(draw(named), name=f"capsim-compare-{term}", alt=f"{title}. {alt}", key=f"chart.{term}")
     st.caption(explain("compare_bars"))
     if words := mixed(answer for _, answer in named):
@@ -218,15 +219,15 @@ def _drawn(found: Sequence[ComparedRow]) -> None:
     showing.figure(figures.steps(named), name="capsim-compare-steps", alt="Where each step goes", key="chart.steps")
 
 
-def _told(found: Sequence[ComparedRow], title: str) -> list[tuple[str, dict[str, str]]]:
+def _told(answer: Sequence[ComparedRow], title: str) -> list[tuple[str, dict[str, str]]]:
     """The answers in words, for those who do not see a figure."""
-    rows = comparing.results([row for row in found if row.found is not None])
+    rows = comparing.results([row for row in answer if row.answer is not None])
     return [(row["scenario"], {title.lower(): row.get(title.lower(), row["memory"])}) for row in rows]
 
 
-def _differences(found: Sequence[ComparedRow]) -> None:
+def _differences(answers: Sequence[ComparedRow]) -> None:
     """In what the scenarios differ from the first."""
-    answered = comparing.answered(found)
+    answered = comparing.answered(answers)
     st.markdown("##### Where they differ", help=explain("compare_differences"))
     rows = comparing.differences([each for _, each in answered])
     if not rows:
@@ -243,11 +244,11 @@ def _differences(found: Sequence[ComparedRow]) -> None:
     st.caption("Bold on orange: not as in the first.")
 
 
-def _basis(found: Sequence[ComparedRow]) -> None:
+def _basis(answers: Sequence[ComparedRow]) -> None:
     """What of each answer is read, fitted or measured."""
     st.markdown("##### Basis of each answer", help=explain("compare_basis"))
     st.dataframe(
-        comparing.rests_on(found),
+        comparing.rests_on(answers),
         hide_index=True,
         height="content",
         column_config={"scenario": st.column_config.TextColumn(pinned=True, width=_NAME)},
@@ -255,12 +256,12 @@ def _basis(found: Sequence[ComparedRow]) -> None:
     )
 
 
-def _share(rows: Sequence[Choices], found: Sequence[ComparedRow]) -> None:
+def _share(rows: Sequence[Choices], answers: Sequence[ComparedRow]) -> None:
     """What takes the answers elsewhere."""
-    answered = comparing.answered(found)
+    answered = comparing.answered(answers)
     texts: tuple[tuple[str, str, Callable[[], str], str], ...] = (
-        ("YAML", ".yaml", lambda: comparing.as_yaml(found), "application/yaml"),
-        ("CSV", ".csv", lambda: exports.as_csv(comparing.as_rows(found)), "text/csv"),
+        ("YAML", ".yaml", lambda: comparing.as_yaml(answers), "application/yaml"),
+        ("CSV", ".csv", lambda: exports.as_csv(comparing.as_rows(answers)), "text/csv"),
         (
             "JSON",
             ".json",

@@ -19,6 +19,7 @@ from dashboard.showing import plain, working
 from hardware import units
 from hardware.errors import InputError
 from simulator import Validation
+from simulator.corpus import runs
 from simulator.evidence.scores import Outcome, Scheme
 from simulator.terminal.evidence import memory_lines
 
@@ -38,18 +39,18 @@ _WIDTH = 132
 def page(choices: Choices) -> None:
     """Show the published runs: those nearest to the scenario, predicted against measured, scores."""
     answer = ask(choices)
-    place, known = st.empty(), VALIDATION.found
+    place, known = st.empty(), VALIDATION.result
     if answer is not None:
         with place.container():
             _nearest(answer, known)
-    found = _validated(choices)
-    if found is None:
+    validation = _validated(choices)
+    if validation is None:
         return
     if answer is not None and known is None:
         with place.container():
-            _nearest(answer, found)
-    _agreement(choices, found, answer)
-    _share(choices, found)
+            _nearest(answer, validation)
+    _agreement(choices, validation, answer)
+    _share(choices, validation)
 
 
 def _validated(choices: Choices) -> Validation | None:
@@ -57,8 +58,8 @@ def _validated(choices: Choices) -> Validation | None:
     if not choices[_RUNS]:
         control(FIELDS[3], choices)
         return None
-    if VALIDATION.found is not None:
-        return VALIDATION.found
+    if VALIDATION.result is not None:
+        return VALIDATION.result
     with working("Pricing the published runs", _stop) as tell:
         return VALIDATION.wait(tell)
 
@@ -69,7 +70,7 @@ def _stop() -> None:
     session.choose({_RUNS: False})
 
 
-def _nearest(answer: Answer, found: Validation | None) -> None:
+def _nearest(answer: Answer, validation: Validation | None) -> None:
     """Show the runs behind the interval of the answer at hand."""
     estimate = answer.estimate
     told = plain(f"{estimate.model} on {units.plural(estimate.devices, 'device')} of {estimate.system}")
@@ -85,18 +86,18 @@ def _nearest(answer: Answer, found: Validation | None) -> None:
         f"The nearest is {known['distance']:.2f} away."
     )
     st.markdown(plain(words))
-    rows = evidence.nearest_rows(estimate, found)
+    rows = evidence.nearest_rows(estimate, validation)
     if rows:
         st.dataframe(rows, hide_index=True, height="content", alt="The real runs that are most like the scenario")
 
 
-def _agreement(choices: Choices, found: Validation, answer: Answer | None) -> None:
+def _agreement(choices: Choices, validation: Validation, answer: Answer | None) -> None:
     """Predicted against measured, of all runs or of some."""
     st.markdown("##### Predicted and measured", help=explain("evidence_agreement"))
     error: InputError | None = None
-    outcomes = found.outcomes
+    outcomes = validation.outcomes
     try:
-        outcomes = evidence.chosen(found.outcomes, _words(choices))
+        outcomes = evidence.chosen(validation.outcomes, _words(choices))
     except InputError as refused:
         error = refused
     said = Said(error=error, place=_ONLY if error else None)
@@ -119,7 +120,8 @@ def _agreement(choices: Choices, found: Validation, answer: Answer | None) -> No
     st.caption(explain("evidence_points"))
     _groups(evidence.scored(outcomes, grouping, scheme), grouping)
     _runs(outcomes, scheme)
-    _left_out(found)
+    _reading()
+    _left_out(validation)
 
 
 def _words(choices: Choices) -> str | None:
@@ -188,25 +190,47 @@ def _runs(outcomes: Sequence[Outcome], scheme: Scheme) -> None:
             st.dataframe(evidence.run_rows(outcomes, scheme), hide_index=True, alt="All runs")
 
 
-def _left_out(found: Validation) -> None:
+def _reading() -> None:
+    """How one run was read, priced or not, for those who open it."""
+    box = st.expander("How a run is read", on_change="rerun", key="evidence.reading")
+    if not box.open:
+        return
+    with box:
+        name = st.selectbox(
+            "Run",
+            [run.id for run in runs.shipped()],
+            index=None,
+            placeholder="Choose a run by its name",
+            key="evidence.read",
+            help=explain("evidence_reading"),
+        )
+        if name is None:
+            return
+        run = runs.one_of(runs.shipped(), name)
+        for line in evidence.read_words(run):
+            st.markdown(plain(line))
+        st.dataframe(evidence.read_rows(run), hide_index=True, height="content", alt="How the run is read")
+
+
+def _left_out(validation: Validation) -> None:
     """What is not in the scores, and memory."""
     with st.expander("Memory, and runs that are not scored"):
-        for line in memory_lines(found):
+        for line in memory_lines(validation):
             st.markdown(plain(line))
-        if found.suspect:
-            suspect = f"{len(found.suspect)} runs contradict themselves or their neighbours and are not scored."
+        if validation.suspect:
+            suspect = f"{len(validation.suspect)} runs contradict themselves or their neighbours and are not scored."
             st.markdown(plain(suspect))
-        rows = [{"not priced because": why, "runs": number} for why, number in found.refused.items()]
+        rows = [{"not priced because": why, "runs": number} for why, number in validation.refused.items()]
         st.dataframe(rows, hide_index=True, alt="Runs that are not priced")
 
 
-def _share(choices: Choices, found: Validation) -> None:
+def _share(choices: Choices, validation: Validation) -> None:
     """What takes the evidence elsewhere."""
     scheme = cast(Scheme, choices.text(_SCHEME))
     texts: tuple[tuple[str, str, Callable[[], str], str], ...] = (
-        ("YAML", ".yaml", lambda: evidence.as_yaml(found), "application/yaml"),
-        ("CSV", ".csv", lambda: exports.as_csv(evidence.run_rows(found.outcomes, scheme)), "text/csv"),
-        ("JSON", ".json", lambda: exports.as_json(evidence.as_scores(found)), "application/json"),
+        ("YAML", ".yaml", lambda: evidence.as_yaml(validation), "application/yaml"),
+        ("CSV", ".csv", lambda: exports.as_csv(evidence.run_rows(validation.outcomes, scheme)), "text/csv"),
+        ("JSON", ".json", lambda: exports.as_json(evidence.as_scores(validation)), "application/json"),
     )
     showing.share(
         python=evidence.PYTHON,

@@ -17,7 +17,7 @@ from dashboard.content.glossary import explain
 from dashboard.controls import ask
 from dashboard.figures import plan as figures
 from dashboard.figures.basis import basis
-from dashboard.showing import plain
+from dashboard.showing import PER_TOKENS, plain
 from hardware import units
 from simulator import Estimate, Improvement
 from simulator.answers.long_run import matters
@@ -36,25 +36,27 @@ _TERMS = {"memory": "memory.bar"}
 def prepare() -> None:
     """Compute what the page opens on, and all that is drawn of it."""
     choices = opening(fields())
-    found = answers.answer(choices)
-    _figures(choices, found)
-    answers.improvements(choices, found)
+    answer = answers.answer(choices)
+    _figures(choices, answer)
+    answers.improvements(choices, answer)
 
 
 def page(choices: Choices) -> None:
     """Show one estimate: its figures, parts of a step, memory, roofline, improvements and sources."""
-    found = ask(choices)
-    if found is None:
+    answer = ask(choices)
+    if answer is None:
         return
-    estimate = found.estimate
+    estimate = answer.estimate
     devices = units.plural(estimate.devices, "device")
-    st.subheader(plain(f"{estimate.model} on {estimate.system}, {devices}"), anchor=False)
+    unfit = "" if estimate.fits else ": does not fit"
+    st.subheader(plain(f"{estimate.model} on {estimate.system}, {devices}{unfit}"), anchor=False)
     st.caption(plain(plan_in_words(estimate)))
     _answer(estimate)
+    showing.say_length([estimate.run])
     for warning in estimate.warnings:
         st.warning(plain(warning))
     showing.answer_first()
-    drawn = _figures(choices, found)
+    drawn = _figures(choices, answer)
     left, right = st.columns([3, 2], gap="medium")
     with left:
         _shown(
@@ -62,7 +64,7 @@ def page(choices: Choices) -> None:
         )
     with right:
         _limits(estimate)
-        _help(choices, found)
+        _help(choices, answer)
         if estimate.basis:
             _rests_on(choices, estimate)
     left, right = st.columns(2, gap="medium")
@@ -70,16 +72,16 @@ def page(choices: Choices) -> None:
         _shown("Memory per device", "memory", drawn, choices, _fits(estimate))
     with right:
         _shown("Operators under the roofline", "roofline", drawn, choices, f"Most time goes to {estimate.limited_by}")
-    _more(choices, found)
-    _share(choices, found)
+    _more(choices, answer)
+    _share(choices, answer)
 
 
-def _figures(choices: Choices, found: Answer) -> dict[str, Any]:
+def _figures(choices: Choices, answer: Answer) -> dict[str, Any]:
     """The figures of the page."""
     return {
-        "waterfall": figures.waterfall(found.estimate),
-        "memory": figures.stage_memory(answers.stages(choices, found)),
-        "roofline": figures.roofline(answers.roofline(choices, found)),
+        "waterfall": figures.waterfall(answer.estimate),
+        "memory": figures.stage_memory(answers.stages(choices, answer)),
+        "roofline": figures.roofline(answers.roofline(choices, answer)),
     }
 
 
@@ -99,12 +101,15 @@ def _answer(estimate: Estimate) -> None:
     expected = "never ends with failures" if run.expected_time_s is None else units.duration(run.expected_time_s)
     cost = "no price" if run.cost_usd is None else units.money(run.cost_usd)
     rate = "" if run.cost_usd is None else f"${run.cost_usd / run.device_hours:,.2f}/h per device"
+    whole = run.of == "run"
+    steps = units.plural(run.steps, "step") if whole else PER_TOKENS
+    rate = rate if whole else f"{PER_TOKENS}, {rate}" if rate else PER_TOKENS
     with st.container(horizontal=True, gap="small"):
         _metric("Step time", units.duration(estimate.step_time_s), interval, "step_time")
         _metric(
-            "Time to train",
+            "Time to train" if whole else "Time",
             units.duration(run.time_s),
-            f"{expected} expected" if told else units.plural(run.steps, "step"),
+            f"{expected} expected" if told and whole else steps,
             "time_to_train",
         )
         _metric("Cost", cost, rate, "cost")
@@ -143,17 +148,17 @@ def _limits(estimate: Estimate) -> None:
                 st.markdown(f"{strong}{plain(units.percent(share))} {kind}{strong}", help=explain(kind))
 
 
-def _help(choices: Choices, found: Answer) -> None:
+def _help(choices: Choices, answer: Answer) -> None:
     """Which single changes would help most, each a button that makes it."""
-    listed = answers.improvements(choices, found)
-    title = "What would help most" if found.estimate.fits else "What would make it fit"
+    listed = answers.improvements(choices, answer)
+    title = "What would help most" if answer.estimate.fits else "What would make it fit"
     st.markdown(f"##### {title}", help=explain("improvements"))
     if not listed:
         st.markdown("No single change of plan or stack helps on these devices.")
         return
     with st.container(gap="xsmall"):
         for change in listed:
-            label = _change(change, found.estimate)
+            label = _change(change, answer.estimate)
             st.button(label, key=f"apply.{change.field}", width="stretch", on_click=_apply, args=(choices, change))
         st.caption("Press one to apply it.")
 
@@ -187,18 +192,18 @@ def _change(change: Improvement, now: Estimate) -> str:
     return f"**{known.label}** {plain(f'{before} → {after}')}: {plain(effect)}"
 
 
-def _more(choices: Choices, found: Answer) -> None:
+def _more(choices: Choices, answer: Answer) -> None:
     """What not everybody asks, computed when it is opened."""
     box = st.expander("What moves it most: every lever halved and doubled", on_change="rerun", key="levers")
     if box.open:
         with box:
-            drawn = figures.levers(answers.levers(choices, found))
+            drawn = figures.levers(answers.levers(choices, answer))
             showing.figure(drawn, name=exports.file_name(choices, "", kind="levers"), alt="Levers", key="levers.figure")
     table = st.expander("Every operator in numbers", on_change="rerun", key="operators")
     if table.open:
         with table:
-            st.dataframe(figures.operator_rows(answers.roofline(choices, found)), hide_index=True)
-    estimate = found.estimate
+            st.dataframe(figures.operator_rows(answers.roofline(choices, answer)), hide_index=True)
+    estimate = answer.estimate
     with st.expander("What was assumed, and where figures come from"):
         st.markdown("\n".join(f"- {plain(line)}" for line in estimate.assumed))
         if estimate.evidence is not None:
@@ -209,11 +214,11 @@ def _more(choices: Choices, found: Answer) -> None:
         st.caption("\n".join(f"- {plain(line)}" for line in estimate.sources))
 
 
-def _share(choices: Choices, found: Answer) -> None:
+def _share(choices: Choices, answer: Answer) -> None:
     """What takes the answer elsewhere."""
-    estimate = found.estimate
+    estimate = answer.estimate
     texts: tuple[tuple[str, str, Callable[[], str], str], ...] = (
-        ("YAML", ".yaml", lambda: exports.as_yaml(choices, found), "application/yaml"),
+        ("YAML", ".yaml", lambda: exports.as_yaml(choices, answer), "application/yaml"),
         ("CSV", ".csv", lambda: exports.as_csv(exports.figures_of(estimate)), "text/csv"),
         ("JSON", ".json", lambda: exports.as_json(estimate.to_dict()), "application/json"),
     )

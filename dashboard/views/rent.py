@@ -46,7 +46,7 @@ def page(choices: Choices) -> None:
     present(
         "Pricing systems",
         question,
-        partial(_found, choices, question),
+        partial(_outlook_of, choices, question),
         ready=renting.is_known(choices),
         controls=partial(_controls, choices),
         shown=partial(_shown, choices),
@@ -54,9 +54,9 @@ def page(choices: Choices) -> None:
     )
 
 
-def _controls(choices: Choices, found: Outlook | None, error: InputError | None) -> None:
+def _controls(choices: Choices, outlook: Outlook | None, error: InputError | None) -> None:
     """Where to look, and the scenario, in the side bar; above the answer what limits it."""
-    estimate = found.options[0].estimate if found is not None and found.options else None
+    estimate = outlook.options[0].estimate if outlook is not None and outlook.options else None
     said = Said.of(choices, estimate, error, own=renting.PLACES)
     said = replace(said, filled={**said.filled, **_CHOSEN})
     with st.sidebar:
@@ -70,10 +70,10 @@ def _controls(choices: Choices, found: Outlook | None, error: InputError | None)
             control(each, choices)
 
 
-def _found(choices: Choices, question: Choices, tell: Tell | None) -> Outlook:
+def _outlook_of(choices: Choices, question: Choices, tell: Tell | None) -> Outlook:
     """The options; where they must be looked for, what was found until then is shown now and then."""
     if tell is None:
-        return renting.found(choices)
+        return renting.find(choices)
     seen: list[Option | Refused] = []
     st.session_state[_SEEN] = (question, seen)
     place, shown = st.empty(), [time.monotonic()]
@@ -87,9 +87,9 @@ def _found(choices: Choices, question: Choices, tell: Tell | None) -> Outlook:
                 showing.figure(drawn, name="", alt="Options found so far", key=f"rent.until.{len(seen)}")
             shown[0] = time.monotonic()
 
-    found = renting.found(choices, progress, seen.append)
+    answer = renting.find(choices, progress, seen.append)
     place.empty()
-    return found
+    return answer
 
 
 def _until_now(choices: Choices, question: Choices) -> Outlook | None:
@@ -100,37 +100,40 @@ def _until_now(choices: Choices, question: Choices) -> Outlook | None:
     return renting.judged(choices, seen)
 
 
-def _shown(choices: Choices, found: Outlook) -> None:
+def _shown(choices: Choices, outlook: Outlook) -> None:
     """What was found."""
-    priced = sum(option.cost_usd < float("inf") for option in found.options)
-    unknown = f", {len(found.options) - priced:,} of them without a known price" if priced < len(found.options) else ""
-    took = f", priced in {found.seconds:.1f} s" if found.whole else ""
-    counted = f"{len(found.options):,} systems and numbers of devices{unknown}{took}"
+    priced = sum(option.cost_usd < float("inf") for option in outlook.options)
+    unknown = (
+        f", {len(outlook.options) - priced:,} of them without a known price" if priced < len(outlook.options) else ""
+    )
+    took = f", priced in {outlook.seconds:.1f} s" if outlook.whole else ""
+    counted = f"{len(outlook.options):,} systems and numbers of devices{unknown}{took}"
     st.caption(plain(f"{counted}. Times and costs are those to expect, with failures and checkpoints."))
-    if words := mixed(option.estimate for option in found.options):
+    showing.say_length(option.estimate.run for option in outlook.options)
+    if words := mixed(option.estimate for option in outlook.options):
         st.caption(plain(f"{words[0].upper()}{words[1:]}."))
     plan_given(choices)
-    _answers(choices, found)
-    if found.options:
+    _answers(choices, outlook)
+    if outlook.options:
         left, right = st.columns([3, 2], gap="medium")
         with left:
-            _time_against_money(choices, found)
+            _time_against_money(choices, outlook)
         with right:
-            _chances(choices, found)
-        _table(choices, found)
+            _chances(choices, outlook)
+        _table(choices, outlook)
     else:
         st.warning("None of them has a plan that fits.")
-    _left_out(found)
-    _share(choices, found)
+    _left_out(outlook)
+    _share(choices, outlook)
 
 
-def _answers(choices: Choices, found: Outlook) -> None:
+def _answers(choices: Choices, outlook: Outlook) -> None:
     """What to take, or what comes nearest."""
-    if found.nearest is not None and found.nearest.option is not None:
-        known = (("deadline", found.deadline_s), ("budget", found.budget_usd))
+    if outlook.nearest is not None and outlook.nearest.option is not None:
+        known = (("deadline", outlook.deadline_s), ("budget", outlook.budget_usd))
         limits = " and ".join(f"the {name}" for name, limit in known if limit is not None)
-        sure = f"with a chance of {100 * found.confidence:.0f} %"
-        needed = f"What comes nearest needs {units.digits(found.nearest.factor)} times {limits}."
+        sure = f"with a chance of {100 * outlook.confidence:.0f} %"
+        needed = f"What comes nearest needs {units.digits(outlook.nearest.factor)} times {limits}."
         st.warning(plain(f"Nothing keeps {limits} {sure}. {needed}"))
         with st.container(horizontal=True):
             for name, limit in known:
@@ -138,11 +141,11 @@ def _answers(choices: Choices, found: Outlook) -> None:
                     st.button(
                         f"Any {_ANY[name]}", key=f"any.{name}", on_click=session.choose, args=({f"rent_{name}": "any"},)
                     )
-        _answer("Nearest", found.nearest.option, found, choices, "nearest")
+        _answer("Nearest", outlook.nearest.option, outlook, choices, "nearest")
         return
     answers = [
-        ("Cheapest in time", found.cheapest, found.deadline_s, "cheapest"),
-        ("Fastest within the budget", found.fastest, found.budget_usd, "fastest"),
+        ("Cheapest in time", outlook.cheapest, outlook.deadline_s, "cheapest"),
+        ("Fastest within the budget", outlook.fastest, outlook.budget_usd, "fastest"),
     ]
     asked = [(title, option, key) for title, option, limit, key in answers if limit is not None]
     for column, (title, option, key) in zip(st.columns(max(len(asked), 1), gap="medium"), asked, strict=False):
@@ -151,14 +154,14 @@ def _answers(choices: Choices, found: Outlook) -> None:
                 st.markdown(f"##### {title}", help=explain(key))
                 st.markdown("Nothing.")
             else:
-                _answer(title, option, found, choices, key)
-                _more(found, key)
+                _answer(title, option, outlook, choices, key)
+                _more(outlook, key)
 
 
-def _answer(title: str, option: Option, found: Outlook, choices: Choices, key: str) -> None:
+def _answer(title: str, option: Option, outlook: Outlook, choices: Choices, key: str) -> None:
     """An option, with a button that opens it on the first page."""
     st.markdown(f"##### {title}", help=explain(key))
-    chances = found.chances(option)
+    chances = outlook.chances(option)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{plain(f'{option.devices:,} x {option.system}')}**", width="content")
         st.button(
@@ -196,10 +199,10 @@ def _metric(label: str, value: str, detail: str, term: str) -> None:
     )
 
 
-def _more(found: Outlook, key: str) -> None:
+def _more(outlook: Outlook, key: str) -> None:
     """What a longer deadline or a larger budget would buy, where that is something else."""
-    known = found.cheapest if key == "cheapest" else found.fastest
-    for each in found.later if key == "cheapest" else found.dearer:
+    known = outlook.cheapest if key == "cheapest" else outlook.fastest
+    for each in outlook.later if key == "cheapest" else outlook.dearer:
         option = each.option
         if option is not None and option is not known:
             what = "deadline" if key == "cheapest" else "budget"
@@ -208,18 +211,18 @@ def _more(found: Outlook, key: str) -> None:
         known = option
 
 
-def _time_against_money(choices: Choices, found: Outlook) -> None:
+def _time_against_money(choices: Choices, outlook: Outlook) -> None:
     """All options; a click on one opens it on the first page."""
     st.markdown("##### Time against money", help=explain("not_beaten_in_money"))
-    shown = figures.groups(found)
+    shown = figures.groups(outlook)
     if not shown:
         st.info("No price is known of any of them; choose whose prices count in the side bar.")
         return
     name = exports.file_name(choices, "", kind="rent")
     chosen: Any = showing.figure(
-        figures.time_against_money(found),
+        figures.time_against_money(outlook),
         name=name,
-        alt=f"Pareto front of time and money: {units.plural(len(found.front), 'option')}",
+        alt=f"Pareto front of time and money: {units.plural(len(outlook.front), 'option')}",
         key="rent.front",
         on_select="rerun",
         selection_mode="points",
@@ -230,25 +233,25 @@ def _time_against_money(choices: Choices, found: Outlook) -> None:
         shell.go_to("plan", renting.opened(choices, option))
 
 
-def _chances(choices: Choices, found: Outlook) -> None:
+def _chances(choices: Choices, outlook: Outlook) -> None:
     """How likely the answers are to be done by when."""
     st.markdown("##### When it will be done", help=explain("chance_to_be_done"))
-    nearest = found.nearest.option if found.nearest is not None else None
-    named = (("cheapest in time", found.cheapest), ("fastest in the budget", found.fastest), ("nearest", nearest))
+    nearest = outlook.nearest.option if outlook.nearest is not None else None
+    named = (("cheapest in time", outlook.cheapest), ("fastest in the budget", outlook.fastest), ("nearest", nearest))
     shown = [(name, option) for name, option in named if option is not None and option.time_s < float("inf")]
     if shown:
-        drawn = figures.chances(found, shown[:1] if found.cheapest is found.fastest else shown)
+        drawn = figures.chances(outlook, shown[:1] if outlook.cheapest is outlook.fastest else shown)
         name = exports.file_name(choices, "", kind="chances")
         showing.figure(drawn, name=name, alt="Chance to be done by a time", key="rent.chances")
         st.caption("Dashed: the deadline, and the chance with which limits are to be kept.")
 
 
-def _table(choices: Choices, found: Outlook) -> None:
+def _table(choices: Choices, outlook: Outlook) -> None:
     """The options as a table; a row opens on the first page."""
     st.markdown("##### Options")
     control(renting.LISTED, choices)
-    options = renting.listed(found, choices.text(renting.LISTED.name))
-    table, formats = figures.rows(found, options)
+    options = renting.listed(outlook, choices.text(renting.LISTED.name))
+    table, formats = figures.rows(outlook, options)
     if not table:
         st.info("None.")
         return
@@ -269,19 +272,19 @@ def _table(choices: Choices, found: Outlook) -> None:
         st.caption("Choose a row to open its plan.")
 
 
-def _left_out(found: Outlook) -> None:
+def _left_out(outlook: Outlook) -> None:
     """Systems and numbers of devices without a plan, by reason."""
-    if found.refused:
+    if outlook.refused:
         with st.expander("What was left out"):
-            rows = [{"cases": number, "why": words} for number, words in left_out(found.refused)]
+            rows = [{"cases": number, "why": words} for number, words in left_out(outlook.refused)]
             st.dataframe(rows, hide_index=True)
 
 
-def _share(choices: Choices, found: Outlook) -> None:
+def _share(choices: Choices, outlook: Outlook) -> None:
     """What takes the answer elsewhere."""
     texts = (
-        ("CSV", ".csv", lambda: exports.as_csv(rows_of(found.options, found)), "text/csv"),
-        ("JSON", ".json", lambda: exports.as_json(found.to_dict()), "application/json"),
+        ("CSV", ".csv", lambda: exports.as_csv(rows_of(outlook.options, outlook)), "text/csv"),
+        ("JSON", ".json", lambda: exports.as_json(outlook.to_dict()), "application/json"),
     )
     showing.share(
         python=renting.as_python(choices),

@@ -18,7 +18,7 @@ from dashboard.content.searching import FIELDS
 from dashboard.controls import Said, control, plan_given, scenario_controls
 from dashboard.figures import search as figures
 from dashboard.lasting import present
-from dashboard.showing import complain, plain
+from dashboard.showing import PER_TOKENS, complain, plain
 from hardware import units
 from hardware.errors import InputError
 from simulator import Estimate, Search
@@ -39,16 +39,16 @@ def page(choices: Choices) -> None:
     present(
         "Pricing every plan",
         searching.question(choices),
-        partial(searching.found, choices),
+        partial(searching.find, choices),
         ready=searching.is_known(choices),
         controls=partial(_controls, choices),
         shown=partial(_shown, choices),
     )
 
 
-def _controls(choices: Choices, found: Search | None, error: InputError | None) -> None:
+def _controls(choices: Choices, result: Search | None, error: InputError | None) -> None:
     """What to look for, and the scenario, in the side bar."""
-    best = next(iter(found.best), found.nearest) if found is not None else None
+    best = next(iter(result.best), result.nearest) if result is not None else None
     said = Said.of(choices, best, error, own=searching.PLACES)
     said = replace(said, filled={**said.filled, **_SEARCHED})
     with st.sidebar:
@@ -58,27 +58,28 @@ def _controls(choices: Choices, found: Search | None, error: InputError | None) 
     scenario_controls(choices, said, without={BEST})
 
 
-def _shown(choices: Choices, found: Search) -> None:
+def _shown(choices: Choices, result: Search) -> None:
     """What was found."""
-    devices = units.plural(found.devices, "device")
-    st.subheader(plain(f"{found.model} on {found.system}, {devices}"), anchor=False)
-    kept = f", {found.feasible:,} of these within the limits" if found.feasible < found.priced else ""
-    counted = f"{units.plural(found.candidates, 'plan')}, {found.priced:,} of them fit and are priced{kept}"
-    st.caption(plain(f"{counted}, in {found.seconds:.1f} s; stack {found.stack}"))
+    devices = units.plural(result.devices, "device")
+    st.subheader(plain(f"{result.model} on {result.system}, {devices}"), anchor=False)
+    kept = f", {result.feasible:,} of these within the limits" if result.feasible < result.priced else ""
+    counted = f"{units.plural(result.candidates, 'plan')}, {result.priced:,} of them fit and are priced{kept}"
+    st.caption(plain(f"{counted}, in {result.seconds:.1f} s; stack {result.stack}"))
     plan_given(choices)
-    if found.best:
-        _best(found.best[0])
+    if result.best:
+        showing.say_length([result.best[0].run])
+        _best(result.best[0])
         left, right = st.columns(2, gap="medium")
         with left:
-            _against_memory(choices, found)
+            _against_memory(choices, result)
         with right:
-            _by_two(choices, found)
-        _side_by_side(choices, found)
-        _table(choices, found)
+            _by_two(choices, result)
+        _side_by_side(choices, result)
+        _table(choices, result)
     else:
-        _nothing(found)
-    _left_out(found)
-    _share(choices, found)
+        _nothing(result)
+    _left_out(result)
+    _share(choices, result)
 
 
 def _best(best: Estimate) -> None:
@@ -92,8 +93,10 @@ def _best(best: Estimate) -> None:
             "" if low is None or high is None else units.span(low, high),
             "step_time",
         )
-        _metric("Time to train", units.duration(best.run.time_s), units.plural(best.run.steps, "step"), "time_to_train")
-        _metric("Cost", "no price" if cost is None else units.money(cost), "", "cost")
+        whole = best.run.of == "run"
+        steps = units.plural(best.run.steps, "step") if whole else PER_TOKENS
+        _metric("Time to train" if whole else "Time", units.duration(best.run.time_s), steps, "time_to_train")
+        _metric("Cost", "no price" if cost is None else units.money(cost), "" if whole else PER_TOKENS, "cost")
         _metric("MFU", units.percent(best.mfu), f"{units.count(best.tokens_per_s)} tokens/s", "mfu")
         _metric(
             "Memory", units.size(memory["total"]), f"{units.size(memory['capacity'] - memory['total'])} free", "memory"
@@ -115,27 +118,27 @@ def _open(one: Estimate, key: str) -> None:
         st.button("Open in Plan", key=f"open.{key}", on_click=shell.send, args=("plan", searching.sent(one.plan)))
 
 
-def _against_memory(choices: Choices, found: Search) -> None:
+def _against_memory(choices: Choices, result: Search) -> None:
     """Time, money or energy against memory; a click on a plan opens it on the first page."""
     st.markdown("##### What memory buys", help=explain("not_beaten"))
     control(_BY_NAME["search_against"], choices)
-    drawn = figures.against_memory(found, choices.text("search_against"))
+    drawn = figures.against_memory(result, choices.text("search_against"))
     chosen: Any = showing.figure(
         drawn,
         name=exports.file_name(choices, "", kind="search"),
-        alt=f"Pareto front of time and memory: {units.plural(len(found.pareto or ()), 'plan')}",
+        alt=f"Pareto front of time and memory: {units.plural(len(result.pareto or ()), 'plan')}",
         key="search.front",
         on_select="rerun",
         selection_mode="points",
     )
     st.caption("A click on a plan opens it on the Plan page.")
     for point in chosen.selection.points[:1]:
-        lists = (found.pareto or (), found.best)
+        lists = (result.pareto or (), result.best)
         one = lists[point["curve_number"]][point["point_index"]]
         shell.go_to("plan", searching.sent(one.plan))
 
 
-def _by_two(choices: Choices, found: Search) -> None:
+def _by_two(choices: Choices, result: Search) -> None:
     """The fastest step for each pair of values."""
     st.markdown("##### Fastest step by two of its fields", help=explain("fastest_by"))
     for column, name in zip(st.columns(2), ("search_down", "search_across"), strict=True):
@@ -143,31 +146,31 @@ def _by_two(choices: Choices, found: Search) -> None:
             control(_BY_NAME[name], choices)
     if searching.same_axes(choices):
         complain(f"{choices['search_down']} stands both down and across; choose two different fields.")
-    elif found.fastest is not None:
+    elif result.fastest is not None:
         name = exports.file_name(choices, "", kind="fastest")
-        alt = f"Fastest step for each {' and '.join(found.fastest.by)}"
-        showing.figure(figures.by_two(found.fastest), name=name, alt=alt, key="search.by")
+        alt = f"Fastest step for each {' and '.join(result.fastest.by)}"
+        showing.figure(figures.by_two(result.fastest), name=name, alt=alt, key="search.by")
         st.caption("Empty where no plan fits.")
 
 
-def _side_by_side(choices: Choices, found: Search) -> None:
+def _side_by_side(choices: Choices, result: Search) -> None:
     """The listed plans over all their fields."""
     st.markdown("##### Listed plans side by side", help=explain("side_by_side"))
-    plans = [row.estimate for row in searching.listed(found, "all", None)]
+    plans = [row.estimate for row in searching.listed(result, "all", None)]
     name = exports.file_name(choices, "", kind="plans")
     alt = f"{units.plural(len(plans), 'plan')} by their fields"
     showing.wide_figure(figures.side_by_side(plans), name=name, alt=alt, key="search-lines")
     st.caption("Drag along an axis to keep only the plans that pass there.")
 
 
-def _table(choices: Choices, found: Search) -> None:
+def _table(choices: Choices, result: Search) -> None:
     """The listed plans."""
     st.markdown("##### Plans")
     for column, name in zip(st.columns([1, 2]), ("search_listed", "search_words"), strict=True):
         with column:
             control(_BY_NAME[name], choices)
     words = choices["search_words"]
-    listed = searching.listed(found, choices.text("search_listed"), None if words is None else str(words))
+    listed = searching.listed(result, choices.text("search_listed"), None if words is None else str(words))
     if not listed:
         st.info("No listed plan has all of these words; as conditions they are looked for in all plans.")
         return
@@ -189,34 +192,37 @@ def _table(choices: Choices, found: Search) -> None:
         st.caption("Choose a row to open its plan.")
 
 
-def _nothing(found: Search) -> None:
+def _nothing(result: Search) -> None:
     """Why no plan is left, and what comes nearest."""
-    reason = why_nothing(found)
+    reason = why_nothing(result)
     st.warning(plain(f"{reason[0].upper()}{reason[1:]}."))
-    if found.nearest is not None:
-        st.markdown(f"The plan that comes nearest: {plain(nearest_words(found, found.nearest))}")
-        _open(found.nearest, "nearest")
+    if result.nearest is not None:
+        st.markdown(f"The plan that comes nearest: {plain(nearest_words(result, result.nearest))}")
+        _open(result.nearest, "nearest")
 
 
-def _left_out(found: Search) -> None:
+def _left_out(result: Search) -> None:
     """Plans that cannot be, by reason."""
-    if found.rejected:
+    if result.rejected:
         with st.expander("What was left out"):
-            rows = [{"plans": number, "why": reason_words(name)} for name, number in found.rejected.items()]
+            rows = [{"plans": number, "why": reason_words(name)} for name, number in result.rejected.items()]
             st.dataframe(rows, hide_index=True)
 
 
-def _share(choices: Choices, found: Search) -> None:
+def _share(choices: Choices, result: Search) -> None:
     """What takes the answer elsewhere."""
-    best = next(iter(found.best), found.nearest)
+    best = next(iter(result.best), result.nearest)
     files = [
         showing.File(
-            "CSV", exports.file_name(choices, ".csv", kind="search"), lambda: exports.as_csv(rows_of(found)), "text/csv"
+            "CSV",
+            exports.file_name(choices, ".csv", kind="search"),
+            lambda: exports.as_csv(rows_of(result)),
+            "text/csv",
         ),
         showing.File(
             "JSON",
             exports.file_name(choices, ".json", kind="search"),
-            lambda: exports.as_json(found.to_dict()),
+            lambda: exports.as_json(result.to_dict()),
             "application/json",
         ),
     ]

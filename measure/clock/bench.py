@@ -58,15 +58,15 @@ class Bench:
         start = time.monotonic()
         torch.manual_seed(0)
         try:
-            found = self._step(case) if case.phase == "step" else self._kernel(case)
+            result = self._step(case) if case.phase == "step" else self._kernel(case)
         except UnsupportedError as error:
-            found = without(case, "unsupported", error)
+            result = without(case, "unsupported", error)
         except TooFastError as error:
-            found = without(case, "rejected", error)
+            result = without(case, "rejected", error)
         except (MemoryError, RuntimeError) as error:  # torch's own out-of-memory is a RuntimeError
-            found = self._failed(case, error)
+            result = self._failed(case, error)
         finish = {"at": time.time(), "took_s": time.monotonic() - start}
-        return found.model_copy(update=finish)
+        return result.model_copy(update=finish)
 
     def _failed(self, case: Case, error: Exception) -> Result:
         """What an error of torch means."""

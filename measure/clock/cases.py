@@ -1,7 +1,8 @@
 """Which cases to measure, and in which order: what tells most comes first, since any run may be the last minute.
 
-Launch and copies; twelve matrix products that calibrate a device, one of them sustained; one size of every kernel of
-the named models; steps of them; other sizes; a designed spread.
+Launch and copies; twelve matrix products that calibrate a device, one of them sustained; one training step, against
+which all that kernels say can be held; one size of every kernel of the named models; steps of them; other sizes; a
+designed spread.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from typing import Any, Literal, TypeVar
 from simulator.profiling.listing import Size, cases_of
 from simulator.profiling.records.amounts import amounts
 from simulator.profiling.records.record import Case, Dtype
-from simulator.profiling.records.scenarios import shrunk
+from simulator.profiling.records.scenarios import shrunk, step_amounts
 from simulator.specs.model import Model
 
-Tier = Literal["first", "probe", "model", "step", "size", "spread"]
-TIERS: tuple[Tier, ...] = ("first", "probe", "model", "step", "size", "spread")
+Tier = Literal["first", "probe", "whole", "model", "step", "size", "spread"]
+TIERS: tuple[Tier, ...] = ("first", "probe", "whole", "model", "step", "size", "spread")
 
 PROBES = (
     (8192, 8192, 8192),
@@ -123,6 +124,7 @@ def plan_of(scope: CaseScope, models: Sequence[Model]) -> Agenda:
     probes = [_gemm(scope, *shape) for shape in PROBES]
     plan.add("probe", probes)
     plan.add("probe", [probes[0].model_copy(update={"sustained": True})])
+    plan.add("whole", [_cheapest_step(scope, named)])
     shapes = [[cases_of(m, size, scope.dtype, scope.backends[0]) for size in scope.sizes_of(m)] for m in named]
     plan.add("model", _mixed(_in_turn([_by_arithmetic(each[0]) for each in shapes]) + _optimizers(scope, named)))
     plan.add("step", _steps(scope, named))
@@ -178,32 +180,32 @@ def _mixed(cases: Iterable[Case]) -> list[Case]:
     lines: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
         lines[case.phase].append(case)
-    found = []
+    mixed = []
     while any(lines.values()):
-        found += [line.pop(0) for line in lines.values() if line]
-    return found
+        mixed += [line.pop(0) for line in lines.values() if line]
+    return mixed
 
 
 def _optimizers(scope: CaseScope, models: Sequence[Model]) -> list[Case]:
     """Optimizer steps over some layers of each model, and copies to the host and back."""
-    found = []
+    cases = []
     for model in models:
         layer = 4 * model.hidden_size**2 + 2 * model.hidden_size * model.feed_forward_size
         most = 2_000_000 if scope.tiny else 400_000_000 if scope.graphics else 16_000_000
         layers = max(min(most // layer, model.layers), 1)
         sizes = {"parameters": min(layers * layer, most), "tensors": 16 * layers}
-        found += [
+        cases += [
             Case(phase="optimizer", operation="adamw", dimensions=sizes, dtype="fp32", variant=variant)
             for variant in (("fused", "foreach") if scope.graphics else ("single",))
         ]
     if scope.graphics:
         size = 4 * _MIB if scope.tiny else 256 * _MIB
-        found += [
+        cases += [
             Case(phase="host_copy", operation=way, dimensions={"bytes": size}, variant=kind)
             for kind in ("pinned", "pageable")
             for way in ("to_device", "to_host")
         ]
-    return found
+    return cases
 
 
 def _steps(scope: CaseScope, models: Sequence[Model]) -> list[Case]:
@@ -211,7 +213,7 @@ def _steps(scope: CaseScope, models: Sequence[Model]) -> list[Case]:
 
     Then the first of them once more, compiled: that is dear, since compilers take their time.
     """
-    found = []
+    cases = []
     for layers, which in ((2, 0), (4, 0), (2, 1), (1, 0), (2, 2)):
         for model in models:
             sizes = scope.sizes_of(model)
@@ -219,12 +221,18 @@ def _steps(scope: CaseScope, models: Sequence[Model]) -> list[Case]:
                 continue
             usual = usual_attention(scope, model)
             attentions = (usual, "unfused") if which == 0 and layers == 2 else (usual,)
-            found += [step_of(scope, model, sizes[which], layers, kind) for kind in attentions]
+            cases += [step_of(scope, model, sizes[which], layers, kind) for kind in attentions]
     for layers in (2,) if scope.tiny else (2, 4):
         for model in models:
             eager = step_of(scope, model, scope.sizes_of(model)[0], layers, usual_attention(scope, model))
-            found.append(eager.model_copy(update={"operation": "compiled"}))
-    return found
+            cases.append(eager.model_copy(update={"operation": "compiled"}))
+    return cases
+
+
+def _cheapest_step(scope: CaseScope, models: Sequence[Model]) -> Case:
+    """The step of two layers that takes the least arithmetic: the smallest whole that a short budget can hold."""
+    steps = [(step_of(scope, each, scope.sizes_of(each)[0], 2, usual_attention(scope, each)), each) for each in models]
+    return min(steps, key=lambda entry: step_amounts(*entry).flops)[0]
 
 
 def usual_attention(scope: CaseScope, model: Model) -> str:
@@ -331,9 +339,9 @@ def _spread_streams(scope: CaseScope) -> Iterator[Case]:
 
 def _shuffled(cases: Iterable[Case]) -> list[Case]:
     """In an order by chance, the same in every run: a part of the spread is a spread, and drift is no trend."""
-    found = list(cases)
-    random.Random(_SEED).shuffle(found)
-    return _mixed(found)
+    shuffled = list(cases)
+    random.Random(_SEED).shuffle(shuffled)
+    return _mixed(shuffled)
 
 
 def _watched(cases: Sequence[tuple[Tier, Case]], scope: CaseScope) -> Iterator[tuple[Tier, Case]]:

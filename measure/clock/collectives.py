@@ -85,15 +85,15 @@ def cases_of(world: int, per_node: int, backend: str, smallest: int, largest: in
         size *= 2
     ordered = sorted(dict.fromkeys([*sizes, largest]))
     groups = sorted(groups_of(world, per_node), key=lambda group: -group.ranks)
-    found = []
+    cases = []
     for some in (ordered[::-4], [each for index, each in enumerate(ordered[::-1]) if index % 4]):
         for group in groups:
             for operation in OPERATIONS:
                 for each in some:
                     dimensions = {"bytes": each, "ranks": group.ranks, "stride": group.stride}
                     case = Case(phase="collective", operation=operation, dimensions=dimensions, dtype=dtype)
-                    found.append(case.model_copy(update={"variant": backend}))
-    return found
+                    cases.append(case.model_copy(update={"variant": backend}))
+    return cases
 
 
 def caller(case: Case, group: RankGroup, handle: Any, target: str) -> Callable[[], object]:
@@ -214,8 +214,8 @@ def sample(
     (each,) = agree([watch.block(call, WARM_UPS)])
     repeats = min(max(int(effort.block_s / max(each, 1e-9)), 1), _MOST_REPEATS)
     number = max(min(effort.samples, int(effort.most_s / max(each * repeats, 1e-9))), 3)
-    found = []
+    samples = []
     for _ in range(number):
         meet()
-        found.append(watch.block(call, repeats))
-    return agree(found), repeats
+        samples.append(watch.block(call, repeats))
+    return agree(samples), repeats

@@ -234,12 +234,12 @@ def _differentiable(
         backward = case.operation.endswith("backward")
 
         def make() -> Buffers:
-            given = tuple(_random(machine, case, rows, columns, gradient=backward) for _ in range(inputs))
+            operands = tuple(_random(machine, case, rows, columns, gradient=backward) for _ in range(inputs))
             if not backward:
-                return given
+                return operands
             with torch.enable_grad():
-                output = forward(*given)
-            return (*given, output, torch.randn_like(output))
+                output = forward(*operands)
+            return (*operands, output, torch.randn_like(output))
 
         return make, _gradients_of(inputs, weights) if backward else forward
 

@@ -55,14 +55,14 @@ def step_cases(scope: CaseScope, models: Sequence[Model], groups: Sequence[RankG
     groups
         Ranks that share a step.
     """
-    found = []
+    cases = []
     for group in groups:
         for operation in OPERATIONS:
             for model in models:
                 alone = step_of(scope, model, scope.sizes_of(model)[0], _LAYERS, usual_attention(scope, model))
                 dimensions = {**alone.dimensions, "ranks": group.ranks, "stride": group.stride}
-                found.append(alone.model_copy(update={"operation": operation, "dimensions": dimensions}))
-    return found
+                cases.append(alone.model_copy(update={"operation": operation, "dimensions": dimensions}))
+    return cases
 
 
 class RankStoppedError(RuntimeError):
@@ -157,11 +157,11 @@ def measure_shared(
         return without(case, "unsupported", "this rank has no part in it")
     members = Members(handle, machine.target, most=2 + effort.samples * (1 + len(PARTS)))
     try:
-        found = _attempt(case, model, own, members, machine, effort)
+        result = _attempt(case, model, own, members, machine, effort)
     except RankStoppedError as error:
-        found = without(case, _outcome(error.trouble), error)
+        result = without(case, _outcome(error.trouble), error)
     except TooFastError as error:  # of times that all ranks have agreed on
-        found = without(case, "rejected", error)
+        result = without(case, "rejected", error)
     except Exception as error:  # whatever it is, the others must hear of it
         if lost(error):
             raise
@@ -172,7 +172,7 @@ def measure_shared(
         worst = members.stop(trouble)
         return without(case, _outcome(worst), error if worst == trouble else _WORDS[worst])
     _leave(own, machine)
-    return found
+    return result
 
 
 def _attempt(case: Case, model: Model, own: Any, members: Members, machine: Machine, effort: Effort) -> Result:

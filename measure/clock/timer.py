@@ -95,14 +95,14 @@ def sustained(call: Call, machine: Machine, effort: Effort) -> Samples:
     """Time a call while it is repeated for seconds; the last half of them counts."""
     each, calls = _warm_up(call, machine, effort)
     repeats = int(np.clip(np.ceil(effort.block_s / max(each, _FASTEST)), 1, _MOST_REPEATS))
-    begin, found = machine.now(), []
+    begin, timed = machine.now(), []
     while True:
         time, started = _block(call, machine, calls, repeats)
         calls += repeats
-        found.append((machine.now() - begin, time, started))
-        if found[-1][0] >= effort.sustained_s and len(found) >= 2 * _FEWEST:
+        timed.append((machine.now() - begin, time, started))
+        if timed[-1][0] >= effort.sustained_s and len(timed) >= 2 * _FEWEST:
             break
-    late = [(time, started) for at, time, started in found if at > found[-1][0] / 2.0]
+    late = [(time, started) for at, time, started in timed if at > timed[-1][0] / 2.0]
     state = machine.state()
     return Samples(tuple(time for time, _ in late), tuple(started for _, started in late), repeats, state)
 

@@ -41,22 +41,22 @@ def saved_activations(
         What the run makes of parameters, such as casts of them, which do not count either; it is read afterwards.
     """
     own = {_storage(tensor) for tensor in _held(module)}
-    found: dict[int, Tensor] = {}
+    kept: dict[int, Tensor] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
         if local.dtype not in _INDICES and local.numel() > 1 and _storage(local) not in own:
             # Kept alive until the end, so that no later storage takes the number of one that was freed.
-            found.setdefault(_storage(local), local)
+            kept.setdefault(_storage(local), local)
         return tensor
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         output = run()
     for tensor in (copies or {}).values():
-        found.pop(_storage(tensor), None)
-    size = sum(tensor.untyped_storage().nbytes() for tensor in found.values())
+        kept.pop(_storage(tensor), None)
+    size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     del output
-    return SavedActivations(bytes=size, tensors=len(found))
+    return SavedActivations(bytes=size, tensors=len(kept))
 
 
 def _held(module: nn.Module) -> Iterable[Tensor]:

@@ -62,10 +62,10 @@ def flops_needed_again(run: Callable[[Tensor], Tensor], inputs: Tensor) -> int:
     """
 
     def kept(inputs: Tensor) -> list[Tensor]:
-        found: list[Tensor] = []
-        with saved_tensors_hooks(lambda tensor: _noted(found, tensor), lambda tensor: tensor):
+        tensors: list[Tensor] = []
+        with saved_tensors_hooks(lambda tensor: _noted(tensors, tensor), lambda tensor: tensor):
             run(inputs)
-        return found
+        return tensors
 
     graph = make_fx(kept)(inputs)
     graph.graph.eliminate_dead_code()
@@ -75,7 +75,7 @@ def flops_needed_again(run: Callable[[Tensor], Tensor], inputs: Tensor) -> int:
     return int(counter.get_total_flops())
 
 
-def _noted(found: list[Tensor], tensor: Tensor) -> Tensor:
+def _noted(tensors: list[Tensor], tensor: Tensor) -> Tensor:
     """Note a tensor and return it."""
-    found.append(tensor)
+    tensors.append(tensor)
     return tensor

@@ -175,8 +175,8 @@ def _ready(action: Action, ends: dict[tuple[str, int, int], Time], last: int) ->
     else:
         needed = [("F", action.chunk)] + ([("B", action.chunk + 1)] if action.chunk < last else [])
     times = [ends.get((kind, chunk, action.micro_batch)) for kind, chunk in needed]
-    found = [time for time in times if time is not None]
-    return max(found, default=0) if len(found) == len(times) else None
+    known = [time for time in times if time is not None]
+    return max(known, default=0) if len(known) == len(times) else None
 
 
 def _most_held(actions: list[Action]) -> int:

@@ -56,11 +56,11 @@ class Sharded:
             most: list[Any] = [parameter.to_local() for parameter in group]
             padded, exact = self.ranks * sum(part.numel() for part in most), sum(part.numel() for part in group)
             true.update({padded * size: exact * size for size in sizes})
-        found: Counter[LoggedCollective] = Counter()
+        plain: Counter[LoggedCollective] = Counter()
         for one, number in traffic.count.items():
             size = one.bytes * (self.ranks if one.kind == "all_reduce" else 1)
-            found[replace(one, bytes=true.get(size, size))] += number
-        return Traffic(found)
+            plain[replace(one, bytes=true.get(size, size))] += number
+        return Traffic(plain)
 
 
 def sharded(
@@ -105,7 +105,7 @@ def sharded(
     return Sharded(whole, tuple(group for group in (*held, rest) if group), mesh.size(-1))
 
 
-def sharded_step(found: Sharded, batch: Batch, micro_batches: int, *, waits: bool = False) -> Traffic:
+def sharded_step(wrapped: Sharded, batch: Batch, micro_batches: int, *, waits: bool = False) -> Traffic:
     """Collectives of a step, in which only the last micro-batch reduces gradients across groups.
 
     Parameters
@@ -119,7 +119,7 @@ def sharded_step(found: Sharded, batch: Batch, micro_batches: int, *, waits: boo
     waits
         Whether gradients are added up until the last micro-batch within a group, too.
     """
-    module: Any = found.module
+    module: Any = wrapped.module
 
     def step() -> None:
         for number in range(micro_batches):

@@ -102,14 +102,16 @@ def _nccl() -> str | None:
 
 def _settings(*, gpu: bool) -> dict[str, str]:
     """Switches that change which kernels run."""
-    found: dict[str, Any] = {"float32_matmul_precision": torch.get_float32_matmul_precision()}
+    settings: dict[str, Any] = {"float32_matmul_precision": torch.get_float32_matmul_precision()}
     if gpu:
         products = torch.backends.cuda.matmul
-        found["fp16_reduced_precision"] = getattr(products, "allow_fp16_reduced_precision_reduction", None)
-        found["bf16_reduced_precision"] = getattr(products, "allow_bf16_reduced_precision_reduction", None)
-        found["cudnn_benchmark"] = torch.backends.cudnn.benchmark
+        settings["fp16_reduced_precision"] = getattr(products, "allow_fp16_reduced_precision_reduction", None)
+        settings["bf16_reduced_precision"] = getattr(products, "allow_bf16_reduced_precision_reduction", None)
+        settings["cudnn_benchmark"] = torch.backends.cudnn.benchmark
     variables = {name: value for name, value in sorted(os.environ.items()) if name.startswith(_PREFIXES)}
-    return {_short(name): _short(str(value)) for name, value in [*found.items(), *variables.items()][:_MOST_SETTINGS]}
+    return {
+        _short(name): _short(str(value)) for name, value in [*settings.items(), *variables.items()][:_MOST_SETTINGS]
+    }
 
 
 def _others(processes: int | None) -> int | None:

@@ -299,7 +299,7 @@ def available_memory() -> float:
 def _cpu_cache() -> int:
     """Last-level cache [B], as the system tells it."""
     try:
-        found = int(os.sysconf("SC_LEVEL3_CACHE_SIZE"))
+        size = int(os.sysconf("SC_LEVEL3_CACHE_SIZE"))
     except (OSError, ValueError, AttributeError):
-        found = 0
-    return found if found > 0 else _CPU_CACHE
+        size = 0
+    return size if size > 0 else _CPU_CACHE

@@ -43,8 +43,8 @@ class Nvml:
         self._handle: Any = ctypes.c_void_p()
         if library.nvmlInit_v2() != 0:
             raise OSError("the management library does not start")
-        found = uuid is not None and self._call("nvmlDeviceGetHandleByUUID", uuid.encode(), byref(self._handle))
-        if not found and not self._call("nvmlDeviceGetHandleByIndex_v2", index, byref(self._handle)):
+        by_uuid = uuid is not None and self._call("nvmlDeviceGetHandleByUUID", uuid.encode(), byref(self._handle))
+        if not by_uuid and not self._call("nvmlDeviceGetHandleByIndex_v2", index, byref(self._handle)):
             raise OSError("the management library does not know the device")
 
     @classmethod
@@ -71,14 +71,14 @@ class Nvml:
 
     def limits(self) -> dict[str, Any]:
         """Highest clocks, power limit, and modes, named as in `simulator.profiling.records.record.Device`."""
-        found = {
+        limits = {
             "clock_hz": _scaled(self._number("nvmlDeviceGetMaxClockInfo", _SM_CLOCK), 1e6),
             "memory_clock_hz": _scaled(self._number("nvmlDeviceGetMaxClockInfo", _MEMORY_CLOCK), 1e6),
             "power_limit_w": _scaled(self._number("nvmlDeviceGetEnforcedPowerLimit"), 1e-3),
             "error_correction": self._mode("nvmlDeviceGetEccMode"),
             "partitioned": self._mode("nvmlDeviceGetMigMode"),
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in limits.items() if value is not None}
 
     def driver(self) -> str | None:
         """Version of the driver."""

@@ -214,11 +214,11 @@ class _GatheredProducts(torch.autograd.Function):
         share, *weights = ctx.saved_tensors
         whole = ctx.split.gathered(share).flatten(0, -2)
         parts = [gradient @ weight for gradient, weight in zip(gradients, weights, strict=True)]
-        found: list[Tensor | None] = []
+        of_weight: list[Tensor | None] = []
         for gradient, biased in zip(gradients, ctx.biased, strict=True):
             rows = gradient.flatten(0, -2)
-            found += [rows.t() @ whole, rows.sum(0) if biased else None]
-        return None, ctx.split.scattered(sum(parts[1:], start=parts[0])), *found
+            of_weight += [rows.t() @ whole, rows.sum(0) if biased else None]
+        return None, ctx.split.scattered(sum(parts[1:], start=parts[0])), *of_weight
 
 
 class ShardedEmbedding(nn.Module):
@@ -277,6 +277,6 @@ class ShardedCrossEntropy(torch.autograd.Function):
         softmax, local = ctx.saved_tensors
         words = softmax.shape[1]
         inside = ((local >= 0) & (local < words)).to(softmax.dtype)
-        found = softmax.clone()
-        found.scatter_add_(1, local.clamp(0, words - 1).unsqueeze(1), -inside.unsqueeze(1))
-        return None, found * gradient.unsqueeze(1), None
+        of_logits = softmax.clone()
+        of_logits.scatter_add_(1, local.clamp(0, words - 1).unsqueeze(1), -inside.unsqueeze(1))
+        return None, of_logits * gradient.unsqueeze(1), None

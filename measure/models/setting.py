@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from measure.models.parallel import Split
+from simulator.specs.choices import Recompute
 from simulator.specs.model import Model
-from simulator.specs.stack import Recompute
 
 DROPOUT = 0.1
 """Probability of dropping an element, where a model drops."""

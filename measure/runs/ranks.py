@@ -185,7 +185,7 @@ class _Ranks:
         known = self.machine.known if isinstance(self.machine, Cuda) else None
         try:
             with Journal(path, environment_of(self.machine, world=about)) as journal:
-                done = finished(journal.found.results) if journal.found is not None else set()
+                done = finished(journal.record.results) if journal.record is not None else set()
                 forecast = Forecast(self.machine, self.step_effort, self.models, known)
                 session = MeasuringSession(self, forecast, journal, self.budget_s, tell=teller)
                 summary = session.run(plan, done=done, started=started)
@@ -228,12 +228,12 @@ class _Ranks:
         torch.manual_seed(0)
         if case.phase == "step":
             model = self.models[case.variant.partition("/")[0]]
-            found = measure_shared(case, model, group, handle, self.machine, self.step_effort)
+            result = measure_shared(case, model, group, handle, self.machine, self.step_effort)
         elif self.rank in group.members:
-            found = self._exchange(case, group, handle)
+            result = self._exchange(case, group, handle)
         else:
-            found = without(case, "unsupported", "this rank has no part in it")
-        return found.model_copy(update={"at": time.time(), "took_s": time.monotonic() - start})
+            result = without(case, "unsupported", "this rank has no part in it")
+        return result.model_copy(update={"at": time.time(), "took_s": time.monotonic() - start})
 
     def _exchange(self, case: Case, group: RankGroup, handle: Any) -> Result:
         """A collective."""
@@ -270,5 +270,5 @@ class _Ranks:
         """The largest of each number among the ranks of a group, once all of them are there."""
         tensor = torch.tensor(list(numbers), dtype=torch.float64, device=self.machine.target)
         dist.all_reduce(tensor, dist.ReduceOp.MAX, group=handle)
-        found: list[float] = tensor.tolist()
-        return found
+        largest: list[float] = tensor.tolist()
+        return largest

@@ -69,11 +69,11 @@ def prepare(
 
 def show_plan(prepared: Prepared) -> None:
     """Print how many cases of each kind there are, and how long they take."""
-    found: dict[str, list[float]] = {tier: [] for tier in TIERS}
+    costs_by_tier: dict[str, list[float]] = {tier: [] for tier in TIERS}
     for tier, case in prepared.plan.cases:
-        found[tier].append(prepared.forecast.cost(case))
+        costs_by_tier[tier].append(prepared.forecast.cost(case))
     spent = 0.0
-    for name, costs in found.items():
+    for name, costs in costs_by_tier.items():
         spent += sum(costs)
         within = "within the budget" if spent <= prepared.budget_s else "as far as the budget goes"
         words = f"{_TIER_WORDS[name]:24s} {len(costs):4d} cases  about {clock_words(sum(costs)):>10s}"
@@ -94,7 +94,7 @@ def measure(prepared: Prepared, path: Path, started: float) -> Summary:
     """
     teller = Teller()
     with Journal(path, environment_of(prepared.machine)) as journal:
-        before = journal.found
+        before = journal.record
         if before is not None and before.dropped:
             sys.stderr.write(f"measure: {path}: {before.dropped}\n")
         session = MeasuringSession(

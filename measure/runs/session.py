@@ -39,7 +39,7 @@ class Keeper(Protocol):
         """Keep a result for good."""
 
 
-_MOST_SHARE: dict[Tier, float] = {"first": 1.0, "probe": 1.0, "step": 0.1}
+_MOST_SHARE: dict[Tier, float] = {"first": 1.0, "probe": 1.0, "whole": 0.4, "step": 0.1}
 _USUAL_SHARE = 0.03
 """Of the budget that one case may take before it has to wait for all others."""
 

@@ -39,33 +39,33 @@ def traffic_of(program: Program) -> Counter[LoggedCollective]:
     ValueError
         Where a size or a number is not whole, or a device sends something to a neighbour only.
     """
-    found: Counter[LoggedCollective] = Counter()
+    traffic: Counter[LoggedCollective] = Counter()
     for message in _sent(messages(program)):
         size, degree, times = (number(value) for value in (message.message_bytes, message.degree, message.count))
         if message.kind == "send" or (size, degree, times) != (int(size), int(degree), int(times)):
             raise ValueError(f"{message.name}: {times:g} of {size:g} bytes among {degree:g} ranks is no collective")
-        found[LoggedCollective(message.kind, int(size), int(degree))] += int(times)
-    return found
+        traffic[LoggedCollective(message.kind, int(size), int(degree))] += int(times)
+    return traffic
 
 
-def _sent(found: Iterable[Message]) -> list[Message]:
+def _sent(listed: Iterable[Message]) -> list[Message]:
     """Those messages that are sent at all."""
-    return [one for one in found if number(one.count) and number(one.degree) > 1.0]
+    return [one for one in listed if number(one.count) and number(one.degree) > 1.0]
 
 
 def _sums(traffic: Traffic) -> Sums:
     """Number and bytes of the collectives of each kind; sizes of some grow with the layers, but sums add up."""
-    found: Sums = Counter()
+    sums: Sums = Counter()
     for one, times in traffic.count.items():
-        found[one.kind, "message"] += times
-        found[one.kind, "B"] += times * one.bytes
-    return found
+        sums[one.kind, "message"] += times
+        sums[one.kind, "B"] += times * one.bytes
+    return sums
 
 
-def _said(found: Iterable[Message]) -> Counter[tuple[str, Unit]]:
+def _said(listed: Iterable[Message]) -> Counter[tuple[str, Unit]]:
     """Messages and bytes of a step, by kind and unit, as the formulas list them."""
     sums: Counter[tuple[str, Any]] = Counter()
-    for one in _sent(found):
+    for one in _sent(listed):
         sums[one.kind, "message"] += number(one.count)  # type: ignore[assignment]
         sums[one.kind, "B"] += number(one.count) * number(one.message_bytes)  # type: ignore[assignment]
     return sums
@@ -74,7 +74,7 @@ def _said(found: Iterable[Message]) -> Counter[tuple[str, Unit]]:
 def _rows(
     group: str,
     said: Iterable[Message],
-    found: Sums | Reason,
+    counted: Sums | Reason,
     *,
     units: tuple[Unit, ...] = ("message", "B"),
     note: str | None = None,
@@ -83,9 +83,9 @@ def _rows(
     sums = _said(said)
     for kind in _KINDS:
         for unit in units:
-            if sums[kind, unit] or (not isinstance(found, Reason) and found[kind, unit]):
+            if sums[kind, unit] or (not isinstance(counted, Reason) and counted[kind, unit]):
                 name = kind.replace("_", "-") + (" messages" if unit == "message" else "")
-                yield row(group, name, unit, sums[kind, unit], found, itemgetter((kind, unit)), note)
+                yield row(group, name, unit, sums[kind, unit], counted, itemgetter((kind, unit)), note)
 
 
 def to_partners(reference: Reference) -> Iterator[Row]:
@@ -97,8 +97,8 @@ def to_partners(reference: Reference) -> Iterator[Row]:
     said = [
         one for one in messages(program_of(alone)) if one.resource is not Resource.DATA_LINKS and one.kind in _KINDS
     ]
-    found = attempt(lambda: _with_partners(reference), reference.unlike, reference.unequal_tokens)
-    yield from _rows("tensor parallelism, one micro-batch, all stages", said, found)
+    counted = attempt(lambda: _with_partners(reference), reference.unlike, reference.unequal_tokens)
+    yield from _rows("tensor parallelism, one micro-batch, all stages", said, counted)
 
 
 def _plans(reference: Reference, **changes: float) -> Scenarios:
@@ -121,11 +121,11 @@ def _with_partners(reference: Reference) -> Sums:
                 with reference.casts() or nullcontext():
                     module.loss(batch).backward()
 
-            found = _sums(collectives(step))
+            sums = _sums(collectives(step))
         with reference.run(model, summed) as (module, batch):
             # Gradients that are held in another precision than activations are added up in it.
             module.loss(batch).backward()
-            return found + _sums(collectives(module.finish_gradients))
+            return sums + _sums(collectives(module.finish_gradients))
 
     return by_kind(reference.model, counted).together()
 
@@ -161,12 +161,12 @@ def _of_data_parallelism(
             batch = reference.batch(model, setting)
             return Counter(sent=replicated_step(build(model, setting), batch, few, each=each))
 
-    found = attempt(lambda: by_kind(reference.model, gradients).together()["sent"], *obstacles)
+    counted = attempt(lambda: by_kind(reference.model, gradients).together()["sent"], *obstacles)
     sums = _said(reduced)
     size = sums["all_reduce", "B"] + sums["reduce_scatter", "B"]
     scattered = "torch's data parallelism reduces them whole, the scenario scatters them"
     note = scattered if sums["reduce_scatter", "B"] else None
-    yield row(group, "gradients, reduced", "B", size, found, float, note)
+    yield row(group, "gradients, reduced", "B", size, counted, float, note)
     if len(reduced) == len(said):
         return
     sharers = int(number(reference.columns.plans.optimizer_group))
@@ -180,9 +180,9 @@ def _of_data_parallelism(
     size = _said(said)["all_gather", "B"]
     if not size:
         return
-    found = attempt(lambda: by_kind(reference.model, updated).together()["sent"], *obstacles)
+    counted = attempt(lambda: by_kind(reference.model, updated).together()["sent"], *obstacles)
     note = "torch broadcasts them, the scenario gathers them"
-    yield row(group, "updated parameters", "B", size, found, float, note)
+    yield row(group, "updated parameters", "B", size, counted, float, note)
 
 
 @dataclass(frozen=True)
@@ -201,18 +201,18 @@ def _of_sharding(
     reference: Reference, group: str, said: list[Message], few: int, obstacles: tuple[str | None, ...]
 ) -> Iterator[Row]:
     """Gathered parameters and scattered gradients of replicas that share them."""
-    found = attempt(lambda: _of_shards(reference, few), *obstacles)
+    counted = attempt(lambda: _of_shards(reference, few), *obstacles)
     # Where gradients alone are shared the simulator counts messages of all layers as one, and stages have their own.
     together = (reference.scenario.plan.pp or 1) > 1 or reference.scenario.plan.sharding == "zero2"
     units: tuple[Unit, ...] = ("B",) if together else ("message", "B")
-    padding = 0 if isinstance(found, Reason) else found.padding
+    padding = 0 if isinstance(counted, Reason) else counted.padding
     note = f"torch sends {padding:,} B more, to cut tensors equally" if padding else None
     within = [one for one in said if one.kind != "all_reduce"]
-    yield from _rows(group, within, found if isinstance(found, Reason) else found.within, units=units, note=note)
+    yield from _rows(group, within, counted if isinstance(counted, Reason) else counted.within, units=units, note=note)
     # Torch sends a message for each sharded module, the simulator counts them as one.
     across = _said(one for one in said if one.kind == "all_reduce")["all_reduce", "B"]
     if across:
-        yield row(group, "all-reduce", "B", across, found, lambda seen: seen.across, note)
+        yield row(group, "all-reduce", "B", across, counted, lambda seen: seen.across, note)
 
 
 def _of_shards(reference: Reference, few: int) -> _Shards:
@@ -233,11 +233,11 @@ def _of_shards(reference: Reference, few: int) -> _Shards:
             mesh = mesh_of(sharers, others)
             with FakeTensorMode():
                 module, batch = build(model, setting), reference.batch(model, setting)
-                found = sharded(module, mesh, tied=tied, again=again, **types)
+                wrapped = sharded(module, mesh, tied=tied, again=again, **types)
                 if not shares:
-                    found.module.set_reshard_after_backward(False)
-                traffic = sharded_step(found, batch, few, waits=not shares and (plan.pp or 1) > 1)
-                exact = found.without_padding(traffic, [dtype.itemsize for dtype in types.values()])
+                    wrapped.module.set_reshard_after_backward(False)
+                traffic = sharded_step(wrapped, batch, few, waits=not shares and (plan.pp or 1) > 1)
+                exact = wrapped.without_padding(traffic, [dtype.itemsize for dtype in types.values()])
         sums: Counter[tuple[str, Any, Any]] = Counter()
         for (kind, unit), value in _sums(exact).items():
             sums["across" if kind == "all_reduce" else "within", kind, unit] += value
@@ -249,9 +249,9 @@ def _of_shards(reference: Reference, few: int) -> _Shards:
         )
         return sums
 
-    found = by_kind(reference.model, counted).together()
+    kinds = by_kind(reference.model, counted).together()
     within, across = (
-        Counter({(kind, unit): value for (place, kind, unit), value in found.items() if place == which})
+        Counter({(kind, unit): value for (place, kind, unit), value in kinds.items() if place == which})
         for which in ("within", "across")
     )
-    return _Shards(within, across["all_reduce", "B"] / sharers, found["padding", "", ""])
+    return _Shards(within, across["all_reduce", "B"] / sharers, kinds["padding", "", ""])

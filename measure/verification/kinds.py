@@ -57,18 +57,18 @@ def kinds(model: Model) -> tuple[Kind, ...]:
     two = base.model_copy(update={"layers": 2})
     one = base.model_copy(update={"layers": 1})
     both = dense > 0 and experts > 0
-    found = []
+    listed = []
     if dense:
         without = one.model_copy(update={"expert_period": 1})
-        found.append(Kind("layer", dense, base, without) if both else Kind("layer", dense, two, one))
+        listed.append(Kind("layer", dense, base, without) if both else Kind("layer", dense, two, one))
     if experts:
         name = "layer with experts"
         # The first of every two layers has none.
-        found.append(Kind(name, experts, base, one) if both else Kind(name, experts, two, one))
+        listed.append(Kind(name, experts, base, one) if both else Kind(name, experts, two, one))
     if model.decoder_layers:
         more = base.model_copy(update={"decoder_layers": 2})
-        found.append(Kind("layer of the decoder", model.decoder_layers, more, base))
-    return tuple(found)
+        listed.append(Kind("layer of the decoder", model.decoder_layers, more, base))
+    return tuple(listed)
 
 
 def _first_tower(model: Model) -> tuple[int, int]:

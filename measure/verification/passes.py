@@ -25,15 +25,15 @@ from simulator.work.program import program_of
 def parameters(reference: Reference) -> Iterator[Row]:
     """Trainable parameters of the model, and of one tensor-parallel rank."""
     whole = counts_of(reference.program).parameters
-    found = attempt(lambda: parameters_of([build(reference.model, reference.setting())]))
-    yield row("parameters", "of the model", "parameter", number(whole), found, float)
+    counted = attempt(lambda: parameters_of([build(reference.model, reference.setting())]))
+    yield row("parameters", "of the model", "parameter", number(whole), counted, float)
     if reference.tensor_ranks > 1:
         one = reference.program.together
         split = reference.setting(split=Alone(reference.tensor_ranks))
         spread = (reference.spread_experts, reference.unequal_columns)
-        found = attempt(lambda: parameters_of([build(reference.model, split)]), *spread)
+        counted = attempt(lambda: parameters_of([build(reference.model, split)]), *spread)
         held = number(one.parameters + one.expert_parameters)
-        yield row("parameters", "of a tensor-parallel rank", "parameter", held, found, float)
+        yield row("parameters", "of a tensor-parallel rank", "parameter", held, counted, float)
 
 
 def arithmetic(reference: Reference) -> Iterator[Row]:
@@ -41,19 +41,29 @@ def arithmetic(reference: Reference) -> Iterator[Row]:
     group, one = "one micro-batch on one device, all layers", reference.program
     batch = reference.scenario.workload.global_batch or 1
     step = counts_of(reference.program).model_flops
-    found = attempt(
+    counted_flops = attempt(
         lambda: _of_batch(reference, batch).together()["flops"],
         reference.padding,
         reference.windowed,
         reference.unequal_experts(batch),
     )
-    yield row("one step, whole model", "arithmetic", "FLOP", number(step), found, float)
+    yield row("one step, whole model", "arithmetic", "FLOP", number(step), counted_flops, float)
     # Sharing tokens changes no product but the one from an embedding of another width.
     shares = reference.unequal_tokens if reference.model.embedding_size is not None else None
     counted = attempt(lambda: _on_rank(reference), reference.unlike, reference.windowed, shares)
     note = _note_on_experts(reference)
-    yield row(group, "arithmetic", "FLOP", number(one.model_flops), counted, lambda found: found[0], note)
-    yield row(group, "arithmetic, again", "FLOP", number(one.recomputed_flops), counted, lambda found: found[1], note)
+    yield row(
+        group, "arithmetic", "FLOP", number(one.model_flops), counted, lambda counted_flops: counted_flops[0], note
+    )
+    yield row(
+        group,
+        "arithmetic, again",
+        "FLOP",
+        number(one.recomputed_flops),
+        counted,
+        lambda counted_flops: counted_flops[1],
+        note,
+    )
 
 
 def _note_on_experts(reference: Reference) -> str | None:
@@ -82,12 +92,12 @@ def _on_rank(reference: Reference) -> tuple[int, int]:
     again = replace(setting, recompute="none") if compiled else setting
 
     def counted(model: Model) -> Counter[str]:
-        found: Counter[str] = Counter()
+        sums: Counter[str] = Counter()
         for name, one in (("plain", plain), ("again", again)):
             with reference.run(model, one) as (module, batch):
                 early = reference.scenario.stack.drops_unused_recompute
-                found[name] = flops(lambda: module.loss(batch), stops_early=early).total
-        return found
+                sums[name] = flops(lambda: module.loss(batch), stops_early=early).total
+        return sums
 
     total = by_kind(reference.model, counted).together()
     return total["plain"], total["again"] - total["plain"] + (_compiled(reference) if compiled else 0)
@@ -123,7 +133,7 @@ def kept(reference: Reference) -> Iterator[Row]:
     """Bytes that one micro-batch keeps for its backward pass on one device."""
     group, columns = "one micro-batch on one device, all layers", reference.columns
     obstacles = (reference.unlike, reference.unequal_tokens, _own_kernels(reference))
-    found = attempt(lambda: _kept(reference), *obstacles)
+    counted = attempt(lambda: _kept(reference), *obstacles)
     notes = [_note_on_experts(reference)]
     if reference.autocasts:
         notes.append("cast as torch.autocast does on a GPU")
@@ -135,9 +145,9 @@ def kept(reference: Reference) -> Iterator[Row]:
     for index, kind in enumerate(kinds(reference.model)):
         alone = (replace(columns.models.layers[index], count=1.0),)
         one = program_of(replace(columns, models=replace(columns.models, layers=alone))).layers.saved_bytes
-        yield row(group, f"saved by a {kind.name}", "B", number(one), found, itemgetter(kind.name), note)
+        yield row(group, f"saved by a {kind.name}", "B", number(one), counted, itemgetter(kind.name), note)
     for name, value in said.items():
-        yield row(group, f"saved by the {name}", "B", number(value), found, itemgetter(name), note)
+        yield row(group, f"saved by the {name}", "B", number(value), counted, itemgetter(name), note)
 
 
 def _own_kernels(reference: Reference) -> str | None:
@@ -153,7 +163,7 @@ def _kept(reference: Reference) -> dict[str, int]:
     setting = reference.on_rank(dtype=reference.held)
 
     def counted(model: Model) -> Counter[str]:
-        found: Counter[str] = Counter()
+        sums: Counter[str] = Counter()
         with reference.run(model, setting) as (module, batch):
             for name in ("all", "embedding"):
                 casts = reference.casts()
@@ -166,8 +176,8 @@ def _kept(reference: Reference) -> dict[str, int]:
                         embedded += [module.embedding(batch.targets)] if batch.targets is not None else []
                         return torch.cat([part.flatten() for part in embedded])
 
-                found[name] = saved_activations(run, module, casts.copies if casts else None).bytes
-        return found
+                sums[name] = saved_activations(run, module, casts.copies if casts else None).bytes
+        return sums
 
     parts = by_kind(reference.model, counted)
     layers = {kind.name: one["all"] for kind, one in zip(kinds(reference.model), parts.layers, strict=True)}

@@ -59,8 +59,8 @@ def idle_time(
         weight_gradient_share=exact(weight, whole),
     )
     work = exact(virtual * whole)
-    found: Any = pipeline.step_time(work, stages * work, micro_batches=0, idle_share=share)
-    return Fraction(found)
+    time: Any = pipeline.step_time(work, stages * work, micro_batches=0, idle_share=share)
+    return Fraction(time)
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,14 @@ def pipelines(reference: Reference) -> Iterator[Row]:
     shape, group = _shape(reference), "pipeline"
     if shape.stages == 1:
         return
-    found = attempt(lambda: _replayed(shape))
+    replayed = attempt(lambda: _replayed(shape))
     bubble_free = int(shape.name == "InterleavedZeroBubble")
     idle = idle_time(shape.stages, shape.virtual, _TIMES, zero_bubble=bubble_free)
     forward = Fraction(1, shape.virtual)  # as long as the forward pass of a whole stage
     name = f"idle passes, {shape.name}"
-    yield row(group, name, "pass", float(idle * forward), found, lambda seen: float(seen.idle[0] * forward), shape.note)
+    yield row(
+        group, name, "pass", float(idle * forward), replayed, lambda seen: float(seen.idle[0] * forward), shape.note
+    )
     for stage in sorted({0, shape.stages // 2, shape.stages - 1}):
         held = pipeline.in_flight(
             float(shape.stages),
@@ -102,7 +104,7 @@ def pipelines(reference: Reference) -> Iterator[Row]:
             zero_bubble=float(bubble_free),
         )
         name = f"in flight, stage {stage + 1} of {shape.stages}"
-        yield row(group, name, "micro-batch", number(held), found, partial(_held, stage), shape.note)
+        yield row(group, name, "micro-batch", number(held), replayed, partial(_held, stage), shape.note)
     yield from _transfers(reference, shape)
 
 
@@ -139,14 +141,14 @@ def _replayed(shape: _Shape) -> Replay:
 def _transfers(reference: Reference, shape: _Shape) -> Iterator[Row]:
     """What the first stage sends to the next and to the last: activations, and with several chunks gradients."""
     group = "pipeline"
-    found = messages(reference.program, 0.0)
-    sent = [one for one in found if one.part == "pipeline_transfer"]
+    listed = messages(reference.program, 0.0)
+    sent = [one for one in listed if one.part == "pipeline_transfer"]
     times = sum(number(one.count) for one in sent) * shape.micro_batches / shape.all
     seen = attempt(lambda: _sends(shape))
     yield row(group, "transfers from stage 1", "message", times, seen, float, shape.note)
     size = number(sent[0].message_bytes)
     yield row(group, "each of these", "B", size, attempt(lambda: _hidden(reference), *_no_size(reference)), float)
-    for one in found:
+    for one in listed:
         if one.part == "gradient_reduction" and one.resource is Resource.PIPELINE_LINKS and number(one.count):
             table = Reason("torch's pipelines do not add up the gradients of a table that stages share")
             yield row(group, "tied embedding", "B", number(one.message_bytes), table, float)

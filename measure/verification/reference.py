@@ -99,7 +99,7 @@ class Reference:
     def setting(self, **changes: Any) -> Setting:
         """The whole module in the precision of activations, without recomputation and fused attention."""
         work, stack = self.scenario.workload, self.scenario.stack
-        given = Setting(
+        setting = Setting(
             sequence_length=work.sequence_length or 0,
             target_length=work.target_length or 0,
             device="meta",
@@ -108,15 +108,15 @@ class Reference:
             fused_gate=stack.fused_gate,
             all_positions=stack.head_positions == "all",
         )
-        return replace(given, **changes)
+        return replace(setting, **changes)
 
     def on_rank(self, kind: type[Split] = Split, **changes: Any) -> Setting:
         """The part of a tensor-parallel rank, with the recomputation and the attention of the scenario."""
         plan, stack = self.scenario.plan, self.scenario.stack
         shares = bool(plan.sequence_parallel) and self.unequal_tokens is None
         split = kind(self.tensor_ranks, sequence_parallel=shares, regathers_inputs=stack.regathers_inputs)
-        given = self.setting(fused_attention=stack.attention == "fused", recompute=plan.recompute, split=split)
-        return replace(given, **changes)
+        setting = self.setting(fused_attention=plan.attention == "fused", recompute=plan.recompute, split=split)
+        return replace(setting, **changes)
 
     def of_replica(self, **changes: Any) -> Setting:
         """The part of a tensor-parallel rank whose partners are left out, for counting what replicas send."""
@@ -173,7 +173,7 @@ class Reference:
         """Whether a fused kernel leaves scores out that torch's meta kernel counts."""
         model, length = self.scenario.model, self.scenario.workload.sequence_length or 0
         window = min(filter(None, (model.sliding_window, *model.window_pattern)), default=length)
-        if self.scenario.stack.attention == "fused" and window < length:
+        if self.scenario.plan.attention == "fused" and window < length:
             return f"torch counts fused attention without its window of {window:,} tokens"
         return None
 

@@ -13,13 +13,13 @@ _STYLES = {"equal": "green", "differs": "bold red", "not counted": "yellow"}
 _DEGREES = ("dp", "tp", "pp", "virtual_stages", "cp", "ep")
 
 
-def show(found: Verification, *, title: str | None = None) -> None:
+def show(verification: Verification, *, title: str | None = None) -> None:
     """Print a verification to the terminal."""
     console = Console(highlight=False, markup=False, emoji=False)
-    console.print(render(found, title=title, width=console.width))
+    console.print(render(verification, title=title, width=console.width))
 
 
-def render(found: Verification, *, title: str | None = None, width: int = 80) -> RenderableType:
+def render(verification: Verification, *, title: str | None = None, width: int = 80) -> RenderableType:
     """Lay a verification out: each quantity in its group, then notes, then the sum.
 
     Parameters
@@ -31,35 +31,35 @@ def render(found: Verification, *, title: str | None = None, width: int = 80) ->
     width
         Characters of a line.
     """
-    devices = f"{found.devices:,} device{'s' if found.devices > 1 else ''}"
-    head = Text(title or f"{found.model} on {found.system}, {devices}", style="bold")
-    parts: list[RenderableType] = [head, Text(_split(found), style="dim")]
-    notes = list(dict.fromkeys(words for one in found.rows if (words := one.reason or one.note) is not None))
-    cells = [_cells(one, notes) for one in found.rows]
+    devices = f"{verification.devices:,} device{'s' if verification.devices > 1 else ''}"
+    head = Text(title or f"{verification.model} on {verification.system}, {devices}", style="bold")
+    parts: list[RenderableType] = [head, Text(_split(verification), style="dim")]
+    notes = list(dict.fromkeys(words for one in verification.rows if (words := one.reason or one.note) is not None))
+    cells = [_cells(one, notes) for one in verification.rows]
     widths = [max(len(cell.plain) for cell in column) for column in zip(*cells, _header(), strict=True)]
     widths[0] = min(widths[0], width - sum(widths[1:]) - 2 * (len(widths) - 1))
     groups = {
-        one.group: [cell for cell, other in zip(cells, found.rows, strict=True) if other.group == one.group]
-        for one in found.rows
+        one.group: [cell for cell, other in zip(cells, verification.rows, strict=True) if other.group == one.group]
+        for one in verification.rows
     }
     parts += ["", _table([_header()], widths)]
     for name, rows in groups.items():
         parts += [Text(name, style="bold"), _table(rows, widths)]
     if notes:
         parts.append(Padding(_listed({f"[{index}]": words for index, words in enumerate(notes, 1)}), (1, 0, 0, 0)))
-    parts += [Padding(_listed({"Assumed": line}), (0, 0, 0, 0)) for line in found.assumed]
-    return Group(*parts, "", Text(_sum(found), style="bold"), "")
+    parts += [Padding(_listed({"Assumed": line}), (0, 0, 0, 0)) for line in verification.assumed]
+    return Group(*parts, "", Text(_sum(verification), style="bold"), "")
 
 
-def _split(found: Verification) -> str:
+def _split(verification: Verification) -> str:
     """The plan in one line."""
-    plan, work = found.plan, found.workload
+    plan, work = verification.plan, verification.workload
     degrees = " ".join(f"{name}={plan[name]}" for name in _DEGREES if plan.get(name, 1) > 1) or "dp=1"
     shares = ", sequence parallel" if plan.get("sequence_parallel") else ""
     target = f" + {work['target_length']}" if "target_length" in work else ""
     return (
         f"{degrees}{shares}, micro-batch {plan['micro_batch']}, sharding {plan['sharding']}, "
-        f"recompute {plan['recompute']}, {plan['precision']}, {plan['optimizer']}, stack {found.stack}; "
+        f"recompute {plan['recompute']}, {plan['precision']}, {plan['optimizer']}, stack {verification.stack}; "
         f"batch {work['global_batch']:,} x {work['sequence_length']:,}{target} tokens"
     )
 
@@ -111,10 +111,10 @@ def _listed(lines: dict[str, str]) -> Table:
     return table
 
 
-def _sum(found: Verification) -> str:
+def _sum(verification: Verification) -> str:
     """How many rows came out how."""
-    equal, differ, left = (found.number(verdict) for verdict in ("equal", "differs", "not counted"))
+    equal, differ, left = (verification.number(verdict) for verdict in ("equal", "differs", "not counted"))
     return (
         f"{equal} equal, {differ} differ{'s' if differ == 1 else ''}, {left} not counted; "
-        f"torch {found.torch_version}, {found.time_s:.1f} s"
+        f"torch {verification.torch_version}, {verification.time_s:.1f} s"
     )

@@ -116,11 +116,11 @@ def row(
     quantity: str,
     unit: Unit,
     formula: float,
-    found: Counted | Reason,
+    counted: Counted | Reason,
     pick: Callable[[Counted], float],
     note: str | None = None,
 ) -> Row:
     """One quantity: its formula beside what was found, or beside why nothing was."""
-    if isinstance(found, Reason):
-        return Row(group, quantity, unit, formula, None, reason=found.words)
-    return Row(group, quantity, unit, float(formula), float(pick(found)), note=note)
+    if isinstance(counted, Reason):
+        return Row(group, quantity, unit, formula, None, reason=counted.words)
+    return Row(group, quantity, unit, float(formula), float(pick(counted)), note=note)

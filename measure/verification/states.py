@@ -49,11 +49,11 @@ def states(reference: Reference) -> Iterator[Row]:
             ("optimizer", formula.optimizer, plans.optimizer_group, _optimizer, _lacks(reference), copies),
         )
         for name, said, sharers, count, obstacle, note in quantities:
-            found = attempt(partial(count, reference, place), *_obstacles(reference, place), obstacle)
+            counted = attempt(partial(count, reference, place), *_obstacles(reference, place), obstacle)
             ranks = Fraction(number(sharers))
             where = f", 1/{int(ranks):,}" if ranks > 1 else ""
             group = "held by " + place.name
-            yield row(group, name + where, "B", number(said), found, partial(_shard, ranks), note)
+            yield row(group, name + where, "B", number(said), counted, partial(_shard, ranks), note)
 
 
 def _shard(ranks: Fraction, whole: Fraction) -> float:

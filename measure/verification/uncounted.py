@@ -17,9 +17,9 @@ _REASONS: dict[Part, str] = {
 
 def uncounted(reference: Reference) -> Iterator[Row]:
     """Rings of context parallelism, and tokens that are sent to experts, of one step of the first stage."""
-    found = messages(reference.program)
+    listed = messages(reference.program)
     for part, reason in _REASONS.items():
-        sent = [one for one in found if one.part == part]
+        sent = [one for one in listed if one.part == part]
         size = sum(number(one.count) * number(one.message_bytes) for one in sent)
         if size:
             yield Row("sent in a step, first stage", sent[0].name, "B", size, None, reason=reason)

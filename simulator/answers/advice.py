@@ -20,7 +20,7 @@ _LISTED = 20
 
 def warnings_of(scenario: Scenario, total: float, capacity: float, host: float) -> Iterator[str]:
     """What the reader should know before believing the numbers."""
-    plan, system, stack = scenario.plan, scenario.system, scenario.stack
+    plan, system = scenario.plan, scenario.system
     if total > capacity:
         lacking = (total - capacity) / _GIB
         yield (
@@ -38,9 +38,6 @@ def warnings_of(scenario: Scenario, total: float, capacity: float, host: float) 
             f"offloaded states need {units.size(host)} of host memory per device; that of {system.id} is not "
             "known, check that it suffices"
         )
-    missing = [axis for axis in ("tp", "pp", "cp", "ep") if (getattr(plan, axis) or 1) > 1 and axis not in stack.axes]
-    if missing:
-        yield f"{stack.id} does not offer {', '.join(missing)}; the estimate assumes that it did"
     if (plan.tp or 1) > system.devices_per_node and system.intra_node is not None:
         yield f"tp={plan.tp} crosses nodes of {system.devices_per_node} devices, over the slower network"
     yield from price_notes.warnings(scenario.priced, system, scenario.devices, kind=scenario.price_kind)
@@ -59,11 +56,11 @@ def _seen(sheet: Sheet) -> Iterator[tuple[str, object, bool]]:
 
 def _remedy(scenario: Scenario) -> str:
     """The fastest change, or pair of changes, that would make the plan fit."""
-    found = [each for each in improvements(scenario, top=_LISTED) if "stack" not in each.changes]
+    fitting_changes = [each for each in improvements(scenario, top=_LISTED) if "stack" not in each.changes]
     devices = units.plural(scenario.devices, "device")
-    if not found:
+    if not fitting_changes:
         return f"no change of the plan on {devices} helps; use more devices or devices with more memory"
-    best = found[0]
+    best = fitting_changes[0]
     words = " and ".join(f"{name}={value}" for name, value in best.changes.items())
     size = units.size(best.memory_bytes)
     if best.fits:

@@ -42,8 +42,8 @@ def basis(program: Program, backend: Backend, seconds: float) -> dict[Basis, flo
         return {}
 
     def stressed(tier: Literal["measured", "near", "fitted", "catalogue"]) -> float:
-        found = step_time(program, backend.stressed(tier, 1.0 + _NUDGE), broken_down=False).time
-        return max((float(np.asarray(found)) / seconds - 1.0) / _NUDGE, 0.0)
+        nudged_time = step_time(program, backend.stressed(tier, 1.0 + _NUDGE), broken_down=False).time
+        return max((float(np.asarray(nudged_time)) / seconds - 1.0) / _NUDGE, 0.0)
 
     shares: dict[Basis, float] = {tier: stressed(tier) for tier in TIERS}
     shares["stack"] = max(1.0 - sum(shares.values()), 0.0)

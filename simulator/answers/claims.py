@@ -100,14 +100,14 @@ def load() -> Claims:
 
 
 _QUANTITIES: dict[str, Callable[[Scenario, Estimate], float]] = {
-    "parameters": lambda _, found: found.parameters,
-    "model_flops_per_token": lambda _, found: found.model_flops_per_step / found.workload["tokens_per_step"],
-    "mfu": lambda _, found: found.mfu,
-    "hfu": lambda _, found: found.hfu,
-    "tokens_per_s": lambda _, found: found.tokens_per_s,
-    "step_time_s": lambda _, found: found.step_time_s,
-    "run_minutes": lambda _, found: found.run.time_s / 60.0,
-    "memory_share": lambda _, found: found.memory_bytes["total"] / found.memory_bytes["capacity"],
+    "parameters": lambda _, estimate: estimate.parameters,
+    "model_flops_per_token": lambda _, estimate: estimate.model_flops_per_step / estimate.workload["tokens_per_step"],
+    "mfu": lambda _, estimate: estimate.mfu,
+    "hfu": lambda _, estimate: estimate.hfu,
+    "tokens_per_s": lambda _, estimate: estimate.tokens_per_s,
+    "step_time_s": lambda _, estimate: estimate.step_time_s,
+    "run_minutes": lambda _, estimate: estimate.run.time_s / 60.0,
+    "memory_share": lambda _, estimate: estimate.memory_bytes["total"] / estimate.memory_bytes["capacity"],
     "kept_bytes_per_layer": lambda scenario, _: float(program_of(scenario.columns()).largest_layer.saved_bytes),
 }
 
@@ -156,8 +156,8 @@ def _compared(claim: Claim, value: Callable[[str, str], float]) -> ComparedClaim
 
 def rank(ranking: Ranking) -> list[Estimate]:
     """Price one workload on several systems, fastest first, those that do not fit last."""
-    found = [
+    estimates = [
         answer(resolve(ranking.model, system, devices=ranking.devices, stack=ranking.stack, workload=ranking.workload))
         for system in ranking.systems
     ]
-    return sorted(found, key=lambda estimate: (not estimate.fits, estimate.run.time_s))
+    return sorted(estimates, key=lambda estimate: (not estimate.fits, estimate.run.time_s))

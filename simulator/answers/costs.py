@@ -16,15 +16,15 @@ _EXAMPLES = 3
 """Systems that are named for each kind of price."""
 
 
-def plain_price(found: Chosen | None) -> dict[str, Any] | None:
+def plain_price(chosen: Chosen | None) -> dict[str, Any] | None:
     """The price of a job and how it was found, as plain values; nothing where none is known."""
-    if found is None:
+    if chosen is None:
         return None
     return {
-        "rule": found.rule,
-        **_plain(found.price),
-        "providers": list(found.providers),
-        "beside": [_plain(offer) for offer in found.beside],
+        "rule": chosen.rule,
+        **_plain(chosen.price),
+        "providers": list(chosen.providers),
+        "beside": [_plain(offer) for offer in chosen.beside],
     }
 
 
@@ -84,10 +84,10 @@ def kinds_of(answers: Iterable[Estimate]) -> dict[str, list[str]]:
     answers
         That stand side by side.
     """
-    found: dict[str, dict[str, None]] = {}
+    systems_by_kind: dict[str, dict[str, None]] = {}
     for answer in answers:
-        found.setdefault(_kind(answer.run.price), {})[answer.system] = None
-    return {kind: list(systems) for kind, systems in found.items()}
+        systems_by_kind.setdefault(_kind(answer.run.price), {})[answer.system] = None
+    return {kind: list(systems) for kind, systems in systems_by_kind.items()}
 
 
 def mixed(answers: Iterable[Estimate]) -> str | None:
@@ -100,10 +100,10 @@ def mixed(answers: Iterable[Estimate]) -> str | None:
     answers
         That stand side by side.
     """
-    found = {kind: systems for kind, systems in kinds_of(answers).items() if kind != _UNKNOWN}
-    if len(found) < 2:
+    systems_by_kind = {kind: systems for kind, systems in kinds_of(answers).items() if kind != _UNKNOWN}
+    if len(systems_by_kind) < 2:
         return None
-    parts = [f"{kind} ({_listed(systems)})" for kind, systems in found.items()]
+    parts = [f"{kind} ({_listed(systems)})" for kind, systems in systems_by_kind.items()]
     return f"costs rest on different kinds of prices: {'; '.join(parts)}"
 
 

@@ -106,11 +106,11 @@ class Estimate:
     @property
     def breakdown_by_kind(self) -> dict[str, dict[str, float]]:
         """The parts of the step under the kinds of work that they belong to [s]."""
-        found = {
+        parts_by_kind = {
             kind: {part: self.breakdown_s[part] for part in parts if part in self.breakdown_s}
             for kind, parts in _KINDS.items()
         }
-        return {kind: parts for kind, parts in found.items() if parts}
+        return {kind: parts for kind, parts in parts_by_kind.items() if parts}
 
     def likely(self, amount: float) -> tuple[float, float] | None:
         """Limits of what grows with the time of a step, such as the run's duration, rent or energy, where known.
@@ -240,9 +240,9 @@ def convention(name: str) -> Convention:
 def answer(scenario: Scenario, *, mfu: Convention = "exact") -> Estimate:
     """Estimate a complete scenario; `mfu` is the convention of its model FLOPs utilisation."""
     columns, backend = scenario.columns(), scenario.backend()
-    found = evaluate(columns, backend)
-    whole = counts_of(found.program)
-    seconds, devices = float(found.step.time), scenario.devices
+    evaluated = evaluate(columns, backend)
+    whole = counts_of(evaluated.program)
+    seconds, devices = float(evaluated.step.time), scenario.devices
     likely = interval_of(scenario)
     exact = float(whole.model_flops)
     use = {"devices": float(devices), "peak": float(scenario.peak)}
@@ -251,10 +251,10 @@ def answer(scenario: Scenario, *, mfu: Convention = "exact") -> Estimate:
         for name, counted in model_flops(scenario, whole).items()
     }
     work, capacity = scenario.workload, scenario.system.device.memory_capacity
-    memory = {field.name: float(getattr(found.memory, field.name)) for field in fields(found.memory)}
-    host = float(np.asarray(host_bytes(found.program)))
-    fits = float(found.memory.total) <= capacity and host <= scenario.host_capacity
-    breakdown = {name: float(value) for name, value in found.step.parts.items() if float(value) != 0.0}
+    memory = {field.name: float(getattr(evaluated.memory, field.name)) for field in fields(evaluated.memory)}
+    host = float(np.asarray(host_bytes(evaluated.program)))
+    fits = float(evaluated.memory.total) <= capacity and host <= scenario.host_capacity
+    breakdown = {name: float(value) for name, value in evaluated.step.parts.items() if float(value) != 0.0}
     limits = _limits(breakdown)
     whole_run = long_run(scenario, seconds, float(whole.parameters))
     run = training_run(scenario, seconds, whole_run)
@@ -285,15 +285,15 @@ def answer(scenario: Scenario, *, mfu: Convention = "exact") -> Estimate:
         breakdown_s=breakdown,
         limits=limits,
         limited_by=next(iter(limits)),
-        memory_bytes={**memory, "total": float(found.memory.total), "capacity": capacity},
+        memory_bytes={**memory, "total": float(evaluated.memory.total), "capacity": capacity},
         fits=fits,
         host_memory_bytes=host,
         run=run,
         evidence=_plain_interval(likely, scenario) if likely else None,
-        basis=basis(found.program, backend, seconds) or None,
+        basis=basis(evaluated.program, backend, seconds) or None,
         assumed=(*scenario.assumed, *told),
         warnings=(
-            *warnings_of(scenario, float(found.memory.total), capacity, host),
+            *warnings_of(scenario, float(evaluated.memory.total), capacity, host),
             *_far_warning(likely),
             *warnings(scenario, whole_run),
         ),

@@ -15,10 +15,12 @@ import numpy as np
 from hardware.errors import InputError
 from simulator.pricing.analytic import precisions_of
 from simulator.scenario.scenario import Scenario
+from simulator.specs.capabilities.checking import offered_plans
+from simulator.specs.choices import Recompute, Schedule
 from simulator.specs.loading import load_stack, names
-from simulator.specs.plan import Plan, Schedule, columns_of
+from simulator.specs.plan import Plan, columns_of
 from simulator.specs.plans import constraints, divisors
-from simulator.specs.stack import Recompute, Stack, Stacks
+from simulator.specs.stack import Stack, Stacks
 from simulator.step.memory import host_bytes, peak_total
 from simulator.step.time import step_time
 from simulator.work.program import program_of
@@ -93,15 +95,15 @@ def improvements(scenario: Scenario, *, top: int = 5) -> tuple[Improvement, ...]
     --------
     >>> import simulator
     >>> slow = simulator.resolve("bert-large", "dgx-a100-640gb", plan={"recompute": "full", "micro_batch": 4})
-    >>> [each.changes for each in improvements(slow)][0]
-    {'recompute': 'none'}
+    >>> {"recompute": "none"} in [each.changes for each in improvements(slow)]
+    True
     """
-    given = _Candidate({}, scenario.plan, scenario.stack)
-    found = [each for group in _groups([given, *_candidates(scenario)]) for each in _priced(group, scenario)]
-    now = next(each for each in found if not each.candidate.changes)
+    unchanged = _Candidate({}, scenario.plan, scenario.stack)
+    improved = [each for group in _groups([unchanged, *_candidates(scenario)]) for each in _priced(group, scenario)]
+    now = next(each for each in improved if not each.candidate.changes)
     if not now.fits:
-        found += [each for group in _groups(_pairs(scenario)) for each in _priced(group, scenario)]
-    helpful = sorted((each for each in found if _helps(each, now)), key=_order)
+        improved += [each for group in _groups(_pairs(scenario)) for each in _priced(group, scenario)]
+    helpful = sorted((each for each in improved if _helps(each, now)), key=_order)
     if any(each.fits for each in helpful):
         helpful = [each for each in helpful if each.fits]
     best: dict[frozenset[str], _Priced] = {}
@@ -187,7 +189,10 @@ def _priced(candidates: list[_Candidate], scenario: Scenario) -> Iterator[_Price
     time = np.broadcast_to(step_time(program, backend, broken_down=False).time, shape)
     memory = np.broadcast_to(peak_total(program), shape)
     host = np.broadcast_to(host_bytes(program), shape)
-    kept = np.ones(shape, dtype=bool)
+    kept = offered_plans(
+        [each.plan for each in candidates], [each.stack for each in candidates], scenario.model, scenario.workload
+    )
+    kept |= np.array([not each.changes for each in candidates])  # which is judged as it is
     for rule in constraints(columns.plans, columns.models, columns.workloads, columns.stacks):
         kept &= rule.kept
     fits = (memory <= system.device.memory_capacity) & (host <= scenario.host_capacity)
@@ -202,13 +207,16 @@ def _candidates(scenario: Scenario) -> Iterator[_Candidate]:
     for change in _changes(scenario):
         follow = dict.fromkeys(_followers(next(iter(change)), plan))
         try:
-            changed = plan.model_copy(update={**follow, **change}).with_defaults(stack).with_degrees(devices)
+            changed = plan.model_copy(update={**follow, **change}).with_defaults(stack)
+            changed = changed.with_degrees(devices, usual=stack.offers.schedules[0])
         except InputError:  # degrees that do not multiply to the devices
             continue
         yield _Candidate(change, changed, stack)
     for other in _stacks(scenario):
-        formats = plan.model_copy(update=dict.fromkeys(_FORMATS)).with_defaults(other)
-        yield _Candidate({"stack": other.id}, formats.with_degrees(devices), other)
+        habits = plan.model_copy(update=dict.fromkeys((*_FORMATS, "attention")))
+        formats = habits.with_defaults(other, scenario.model.family)
+        full = formats.with_degrees(devices, usual=other.offers.schedules[0])
+        yield _Candidate({"stack": other.id}, full, other)
 
 
 def _followers(field: str, plan: Plan) -> tuple[str, ...]:
@@ -232,6 +240,7 @@ def _changes(scenario: Scenario) -> Iterator[Changes]:
         "micro_batch": _micro_batches(scenario),
         "recompute": get_args(Recompute),
         "sharding": ("none", "zero1", "zero2", "zero3"),
+        "attention": (scenario.stack.attention_of(scenario.model.family),),
         "precision": precisions_of(scenario.system.device),
         "offload_optimizer": (not plan.offload_optimizer,),
         "optimizer": (_LEAST_STATES,) if plan.optimizer == "adamw" else (),
@@ -267,14 +276,15 @@ def _pairs(scenario: Scenario) -> list[_Candidate]:
         "offload_optimizer": [] if plan.offload_optimizer else [True],
         "optimizer": [_LEAST_STATES] if plan.optimizer == "adamw" else [],
     }
-    found = []
+    pairs = []
     for one, other in combinations(saving, 2):
         for first, second in product(saving[one], saving[other]):
             change = {one: first, other: second}
             follow = dict.fromkeys(_followers(one, plan) + _followers(other, plan))
-            changed = plan.model_copy(update={**follow, **change}).with_defaults(stack).with_degrees(scenario.devices)
-            found.append(_Candidate(change, changed, stack))
-    return found
+            changed = plan.model_copy(update={**follow, **change}).with_defaults(stack)
+            changed = changed.with_degrees(scenario.devices, usual=stack.offers.schedules[0])
+            pairs.append(_Candidate(change, changed, stack))
+    return pairs
 
 
 def _around(number: int | None, factors: tuple[int, ...]) -> list[int]:

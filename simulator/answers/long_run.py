@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,20 @@ HOPELESS = 1e-6
 """Goodput below which a run is said never to end."""
 _SMALL_SHARE, _SMALL_TIME = 1e-3, 60.0
 """A run that takes less than this share or time longer than its ideal is told as its ideal."""
+_LONG = 30 * 86400.0
+"""Work of a long run at least [s]."""
+_GROWING = (
+    "failures",
+    "preemptions",
+    "checkpoint_time_s",
+    "restart_time_s",
+    "replay_time_s",
+    "absent_time_s",
+    "expected_time_s",
+    "expected_energy_kwh",
+    "expected_cost_usd",
+)
+"""What grows with the length of a run."""
 _POOR = 0.5
 """Goodput below which an answer warns."""
 
@@ -189,6 +203,8 @@ def checkpoint_bytes_of(plans: Plans, parameters: Num) -> Num:
 def long_run(scenario: Scenario, step_time: float, parameters: float) -> LongRun:
     """What is to be expected of one scenario's run.
 
+    Where nothing says how long it is, it is a billion tokens out of one that lasts a month at least.
+
     Parameters
     ----------
     scenario
@@ -198,13 +214,24 @@ def long_run(scenario: Scenario, step_time: float, parameters: float) -> LongRun
     parameters
         Of the whole model [parameter].
     """
-    return expect(
+    steps = float(scenario.workload.total_steps)
+    lasting = steps if scenario.workload.says_length else max(steps, _LONG / step_time)
+    whole = expect(
         step_time,
-        float(scenario.workload.total_steps),
+        lasting,
         devices=float(scenario.devices),
         checkpoint_bytes=checkpoint_bytes_of(scenario.plan.columns(scenario.workload), parameters),
         circumstances=circumstances_of(scenario),
     )
+    return whole if lasting == steps else _part(whole, steps / lasting)
+
+
+def _part(run: LongRun, share: float) -> LongRun:
+    """What a share of a run takes."""
+    amounts: dict[str, Any] = {
+        name: share * np.asarray(value) for name in _GROWING if (value := getattr(run, name)) is not None
+    }
+    return replace(run, **amounts)
 
 
 def matters(ideal_s: float, expected_s: float | None) -> bool:
@@ -214,12 +241,12 @@ def matters(ideal_s: float, expected_s: float | None) -> bool:
 
 def assumptions(scenario: Scenario) -> Iterator[str]:
     """What was assumed of interruptions and checkpoints because nobody said, in one line for each place it is from."""
-    said, found = scenario.reliability, circumstances_of(scenario)
+    said, circumstances = scenario.reliability, circumstances_of(scenario)
     family, site = catalogue.failures_of(scenario.system.device), catalogue.sites()["default"]
     if said.failure_rate is None:
         yield f"failure_rate={show(family.failure_rate, 'event rate')} of one device: {family.name}"
-    if found.preemption_rate:
-        yield from _of_spot(scenario, found)
+    if circumstances.preemption_rate:
+        yield from _of_spot(scenario, circumstances)
     usual = {} if said.restart is not None else {"restart": units.duration(site.restart)}
     if said.storage_bandwidth is None:
         total = scenario.devices * site.storage_bandwidth_per_device
@@ -228,15 +255,15 @@ def assumptions(scenario: Scenario) -> Iterator[str]:
         yield f"{', '.join(f'{name}={value}' for name, value in usual.items())}: as published for large clusters"
 
 
-def _of_spot(scenario: Scenario, found: Circumstances) -> Iterator[str]:
+def _of_spot(scenario: Scenario, about: Circumstances) -> Iterator[str]:
     """What was assumed of preemptions because nobody said."""
     said, family = scenario.reliability, catalogue.failures_of(scenario.system.device)
-    held = f"{float(found.devices_per_instance):.0f}"
+    held = f"{float(about.devices_per_instance):.0f}"
     if said.preemption_rate is None:
         rate = show(family.preemption_rate, "event rate")
         yield f"preemption_rate={rate} of one instance of {held}: {family.name}; several go together"
     if said.capacity_wait is None:
-        yield f"capacity_wait={units.duration(float(found.capacity_wait))} after each: as of V100 in 2022 and 2023"
+        yield f"capacity_wait={units.duration(float(about.capacity_wait))} after each: as of V100 in 2022 and 2023"
 
 
 def warnings(scenario: Scenario, run: LongRun) -> Iterator[str]:
@@ -244,12 +271,12 @@ def warnings(scenario: Scenario, run: LongRun) -> Iterator[str]:
     share = float(run.goodput)
     if share >= _POOR:
         return
-    found = circumstances_of(scenario)
+    about = circumstances_of(scenario)
     devices = float(scenario.devices)
-    rate = reliability.total_rate(devices, found.failure_rate, event_rate=found.events(devices))
+    rate = reliability.total_rate(devices, about.failure_rate, event_rate=about.events(devices))
     lost = "the run would never end" if share < HOPELESS else f"only {100 * share:.2g} % of the time is useful work"
     yield (
-        f"{lost}: {units.count(86400 * float(rate))} interruptions a day, {units.duration(float(found.restart))} to "
+        f"{lost}: {units.count(86400 * float(rate))} interruptions a day, {units.duration(float(about.restart))} to "
         f"restart and {units.duration(float(run.checkpoint_write_s))} to write a checkpoint; fewer devices, faster "
         "restarts or faster storage help"
     )
@@ -257,15 +284,15 @@ def warnings(scenario: Scenario, run: LongRun) -> Iterator[str]:
 
 def sources(scenario: Scenario) -> Iterator[str]:
     """Where the figures are from that nobody said."""
-    said, found = scenario.reliability, circumstances_of(scenario)
+    said, circumstances = scenario.reliability, circumstances_of(scenario)
     family, site = catalogue.failures_of(scenario.system.device), catalogue.sites()["default"]
     if said.failure_rate is None:
         yield from _cited(family, "failure_rate", "failures of one device")
-    if said.preemption_rate is None and found.preemption_rate:
+    if said.preemption_rate is None and circumstances.preemption_rate:
         yield from _cited(family, "preemption_rate", "spot instances preempted")
-    if found.preemption_rate:
+    if circumstances.preemption_rate:
         yield from _cited(site, "preemption_grouping", "instances preempted together")
-    if found.preemption_rate and said.capacity_wait is None:
+    if circumstances.preemption_rate and said.capacity_wait is None:
         yield from _cited(site, "capacity_wait", "time without capacity")
     if said.restart is None:
         yield from _cited(site, "restart", "restart")

@@ -95,9 +95,9 @@ def roofline(scenario: Scenario) -> Roofline:
     Examples
     --------
     >>> import simulator
-    >>> found = roofline(simulator.resolve("bert-large", "dgx-a100-640gb"))
-    >>> found.work[0].operator, found.work[0].bound, round(found.ridge)
-    ('softmax and dropout', 'memory', 153)
+    >>> chart = roofline(simulator.resolve("bert-large", "dgx-a100-640gb"))
+    >>> chart.work[0].operator, chart.work[0].bound, round(chart.ridge)
+    ('feed-forward output', 'compute', 153)
     """
     together: dict[tuple[str, str], Work] = {}
     peak, bandwidth = scenario.peak, float(scenario.system.device.memory.bandwidth)

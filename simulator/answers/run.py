@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from simulator.answers.costs import plain_price
 from simulator.answers.long_run import HOPELESS, LongRun
@@ -15,10 +15,13 @@ from simulator.scenario.scenario import Scenario
 class TrainingRun:
     """A whole training run: first if nothing happens, then as is to be expected, with failures and checkpoints.
 
-    What is expected is unknown (None) of a run that would never end.
+    What is expected is unknown (None) of a run that would never end. Where nothing says how long the run is, all of it
+    is of a billion tokens out of a long one.
     """
 
-    steps: int
+    of: Literal["run", "billion tokens"]
+    """What time, money, energy and interruptions are of."""
+    steps: float
     tokens: float
     time_s: float
     device_hours: float
@@ -62,6 +65,7 @@ def training_run(scenario: Scenario, step_seconds: float, expected: LongRun) -> 
         kept = ("checkpoint_bytes", "checkpoint_write_s", "checkpoint_interval_s")
         plain = {name: plain[name] if name in kept else None for name in plain} | {"goodput": 0.0}
     return TrainingRun(
+        of="run" if work.says_length else "billion tokens",
         steps=number,
         tokens=number * work.tokens_per_step,
         time_s=seconds,

@@ -43,8 +43,8 @@ def stages(scenario: Scenario) -> tuple[Stage, ...]:
     Examples
     --------
     >>> import simulator
-    >>> found = stages(simulator.resolve("gpt2-1.5b", "dgx-a100-640gb", plan={"pp": 4, "micro_batch": 1}))
-    >>> [stage.layers for stage in found], found[0].memory_bytes["activations"] > found[3].memory_bytes["activations"]
+    >>> each = stages(simulator.resolve("gpt2-1.5b", "dgx-a100-640gb", plan={"pp": 4, "micro_batch": 1}))
+    >>> [stage.layers for stage in each], each[0].memory_bytes["activations"] > each[3].memory_bytes["activations"]
     ([12.0, 12.0, 12.0, 12.0], True)
     """
     columns = scenario.columns()

@@ -64,15 +64,17 @@ def calibrate(
             raise InputError(
                 "--device and --rows-of say what is fitted, and --profile is shown as it is; leave them out"
             )
-        found = load_profile(profile)
+        profile_made = load_profile(profile)
     else:
-        found = fitting.calibrate(files or [], device=device, rows_of=rows_of, name=output)
-    measured = device_of(found)
-    compared = compare(fitting.steps_in(check, measured), found, measured) if check is not None else []
+        profile_made = fitting.calibrate(files or [], device=device, rows_of=rows_of, name=output)
+    measured = device_of(profile_made)
+    compared = compare(fitting.steps_in(check, measured), profile_made, measured) if check is not None else []
     if output is not None:
-        write(Path(output), found)
+        write(Path(output), profile_made)
     if json:
         steps = [each.to_dict() for each in compared]
-        print_json({"profile": found.model_dump(mode="json", exclude={"products", "attentions"}), "steps": steps})
+        print_json(
+            {"profile": profile_made.model_dump(mode="json", exclude={"products", "attentions"}), "steps": steps}
+        )
     else:
-        show(found, file=output, compared=compared)
+        show(profile_made, file=output, compared=compared)

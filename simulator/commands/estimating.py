@@ -25,7 +25,7 @@ Mfu = Annotated[
 @app.command()
 @scenario_options()
 def estimate(
-    given: Given,
+    options: Given,
     json: Json = False,
     explain: Explain = False,
     sources: Sources = False,
@@ -40,8 +40,8 @@ def estimate(
     from simulator.answers.estimate import answer, convention
     from simulator.scenario.scenario import complete
 
-    file = given.file()
-    with given.placed():
+    file = options.file()
+    with options.placed():
         result = answer(complete(file), mfu=convention(mfu))
     if json:
         print_json(result.to_dict())

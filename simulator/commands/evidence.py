@@ -34,6 +34,9 @@ def validate(
     paths: Runs = None,
     constants: Constants = None,
     html: Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write a page as well.")] = None,
+    explain: Annotated[
+        str | None, typer.Option("--explain", metavar="ID", help="How one run is read, field by field.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Predicted against measured, for published or own runs.
@@ -42,22 +45,49 @@ def validate(
 
     What is scored, and how far off it is, by source, device, stack and task:
     capsim validate
+
+    What the words of one run were taken to mean, by which rule, and what was assumed:
+    capsim validate --explain palm-540b-6144
     """
     from simulator.corpus import runs
     from simulator.evidence.validation import validate as compare
     from simulator.pricing.constants import find
 
-    found = compare(runs.load(paths) if paths else None, find(constants) if constants else None)
+    if explain is not None:
+        _explain(explain, paths, constants, html, json=json)
+        return
+    validation = compare(runs.load(paths) if paths else None, find(constants) if constants else None)
     if html is not None:
         from simulator.terminal.evidence_page import write
 
-        write(found, html)
+        write(validation, html)
     if json:
-        print_json(found.to_dict())
+        print_json(validation.to_dict())
     else:
         from simulator.terminal.evidence import show
 
-        show(found)
+        show(validation)
+
+
+def _explain(the_id: str, paths: list[str] | None, constants: str | None, html: str | None, *, json: bool) -> None:
+    """Print how one run is read, and its prediction where it is priced."""
+    from hardware.errors import InputError
+    from simulator.corpus import runs
+    from simulator.corpus.explaining import explain
+    from simulator.evidence.validation import validate as compare
+    from simulator.pricing.constants import find
+    from simulator.terminal.evidence_run import show
+
+    if html is not None:
+        raise InputError("--explain prints one run and --html writes a page of all; give one of them")
+    run = runs.one_of(runs.load(paths) if paths else runs.shipped(), the_id)
+    explained = explain(run)
+    validation = compare((run,), find(constants) if constants else None)
+    outcome = next(iter((*validation.outcomes, *validation.suspect)), None)
+    if json:
+        print_json(explained.to_dict() | {"outcome": None if outcome is None else dict(vars(outcome))})
+    else:
+        show(explained, outcome)
 
 
 @app.command()

@@ -24,13 +24,13 @@ def schema(
     """
     from simulator.terminal.files import kinds
 
-    found = kinds.kind_of(kind)
+    file_kind = kinds.kind_of(kind)
     if json:
-        print_json(kinds.json_schema(found))
+        print_json(kinds.json_schema(file_kind))
     else:
         from simulator.terminal.files.tables import show
 
-        show(found)
+        show(file_kind)
 
 
 @app.command()
@@ -56,9 +56,9 @@ def new(
     from simulator.terminal.files.kinds import kind_of
     from simulator.terminal.files.templates import template
 
-    found = kind_of(kind)
+    file_kind = kind_of(kind)
     file = output or f"{name}.yaml"
-    begun = template(found, name, like=like, file=file)
+    begun = template(file_kind, name, like=like, file=file)
     check_output(Path(file))
     if Path(file).exists() and not force:
         raise InputError(f"{file}: exists already; name another file by -o, or replace it by --force")

@@ -18,6 +18,8 @@ from simulator.commands.shared.options import (
     SequenceLength,
     Stack,
     Tokens,
+    Where,
+    all_conditions,
     number,
     print_json,
     read_money,
@@ -42,7 +44,6 @@ Source = Annotated[
     str | None, typer.Option("--price-source", help="A provider or a kind of price; the cheapest that count if none.")
 ]
 Confidence = Annotated[str, number("--confidence", "Probability with which limits are kept.", read_real)]
-Where = Annotated[str | None, typer.Option("--where", metavar="CONDITIONS", help='On plans, such as "tp<=8".')]
 EveryPlan = Annotated[
     bool, typer.Option("--every-plan", help="Try every plan for each case, not first those that most runs use.")
 ]
@@ -60,7 +61,7 @@ Counts = Annotated[
 @app.command()
 @scenario_options(without=("system", "devices", "price_kind"))
 def rent(
-    given: Given,
+    options: Given,
     deadline: Deadline = None,
     budget: Budget = None,
     systems: Systems = "all",
@@ -87,10 +88,10 @@ def rent(
 
     if csv is not None:
         check_output(Path(csv))
-    file = given.file(system="dgx-h100")  # a scenario needs one; the systems of the plan replace it
-    _refuse_price(given.others.get("price"))
-    with given.placed(), progress_line(shown=not json) as tell:
-        found = what_to_rent(
+    file = options.file(system="dgx-h100")  # a scenario needs one; the systems of the plan replace it
+    _refuse_price(options.others.get("price"))
+    with options.placed(), progress_line(shown=not json) as tell:
+        rental = what_to_rent(
             file.model,
             deadline=deadline,
             budget=budget,
@@ -99,7 +100,7 @@ def rent(
             price_source=price_source,
             confidence=confidence,
             plan=file.plan,
-            where=where,
+            where=all_conditions(where),
             every_plan=every_plan,
             cluster=cluster,
             processes=processes,  # type: ignore[arg-type]
@@ -109,22 +110,22 @@ def rent(
     if csv is not None:
         from simulator.terminal.renting import rows
 
-        write_table(Path(csv), rows(found.options, found))
+        write_table(Path(csv), rows(rental.options, rental))
     if json:
-        print_json(found.to_dict())
+        print_json(rental.to_dict())
     else:
         from simulator.terminal.renting import show
 
-        show(found)
-    if not found.whole:
+        show(rental)
+    if not rental.whole:
         raise typer.Exit(INTERRUPTED)
 
 
 @functools.wraps(rent)
-def _plan(**given: Any) -> None:
+def _plan(**options: Any) -> None:
     """Answer `capsim plan`, the former name of `capsim rent`, and say so."""
     typer.echo("capsim: capsim plan is now called capsim rent", err=True)
-    rent(**given)
+    rent(**options)
 
 
 app.command("plan", hidden=True)(_plan)
@@ -170,25 +171,25 @@ def sweep(
             systems,
             counts_from(devices),
             max_devices=max_devices,  # type: ignore[arg-type]
-            where=where,
+            where=all_conditions(where),
             every_plan=every_plan,
             stack=stack,
             profile=profile,
             prices=paid.get("prices"),
             workload={name: value for name, value in said.items() if value is not None},
         )
-        found = collected(listed, cluster=cluster, processes=processes, progress=_teller(tell))  # type: ignore[arg-type]
+        swept = collected(listed, cluster=cluster, processes=processes, progress=_teller(tell))  # type: ignore[arg-type]
     if csv is not None:
         from simulator.terminal.renting import rows
 
-        write_table(Path(csv), rows(found.options))
+        write_table(Path(csv), rows(swept.options))
     if json:
-        print_json(found.to_dict())
+        print_json(swept.to_dict())
     else:
         from simulator.terminal.renting import show_sweep
 
-        show_sweep(found)
-    if not found.whole:
+        show_sweep(swept)
+    if not swept.whole:
         raise typer.Exit(INTERRUPTED)
 
 

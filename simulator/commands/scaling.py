@@ -25,7 +25,7 @@ Csv = Annotated[str | None, typer.Option("--csv", metavar="FILE", help="Write a 
 @app.command()
 @scenario_options()
 def scale(
-    given: Given,
+    options: Given,
     weak: Weak = False,
     counts: Counts = None,
     max_devices: Most = "4096",
@@ -49,10 +49,10 @@ def scale(
 
     if csv is not None:
         check_output(Path(csv))
-    file = given.file()
+    file = options.file()
     said: dict[str, Any] = {name: value for name, value in file if value is not None and name != "title"}
-    with given.placed(), progress_line(shown=not json) as tell:
-        found = scaling.scale(
+    with options.placed(), progress_line(shown=not json) as tell:
+        curve = scaling.scale(
             kind="weak" if weak else "strong",
             counts=counts_from(counts),
             max_devices=max_devices,  # type: ignore[arg-type]
@@ -62,10 +62,10 @@ def scale(
             **said,
         )
     if csv is not None:
-        write_table(Path(csv), scaling_report.rows(found))
+        write_table(Path(csv), scaling_report.rows(curve))
     if json:
-        print_json(found.to_dict())
+        print_json(curve.to_dict())
     else:
-        scaling_report.show(found)
-    if not found.whole:
+        scaling_report.show(curve)
+    if not curve.whole:
         raise typer.Exit(INTERRUPTED)

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simulator.commands.shared.app import app
-from simulator.commands.shared.options import Given, Json, number, print_json, read_money, scenario_options
+from simulator.commands.shared.options import (
+    Given,
+    Json,
+    Where,
+    all_conditions,
+    number,
+    print_json,
+    read_money,
+    scenario_options,
+)
 from simulator.commands.shared.progress import INTERRUPTED, progress_line
 
 if TYPE_CHECKING:
@@ -16,9 +25,6 @@ if TYPE_CHECKING:
     from simulator.plan_search.exploration import Exploration, Progress
 
 Aim = Annotated[str, typer.Option("--objective", help="What to minimise: time, cost, energy or memory.")]
-Where = Annotated[
-    str | None, typer.Option("--where", metavar="CONDITIONS", help='Such as "tp<=8,sharding=zero1|zero3".')
-]
 Top = Annotated[str, number("--top", "How many plans to list.")]
 Pareto = Annotated[
     str | None, typer.Option("--pareto", metavar="X,Y", help="Also list what no plan beats in both, as time,memory.")
@@ -39,7 +45,7 @@ Csv = Annotated[str | None, typer.Option("--csv", metavar="FILE", help="Write th
 @app.command()
 @scenario_options(without=("objective",))
 def search(
-    given: Given,
+    options: Given,
     objective: Aim = "time",
     where: Where = None,
     top: Top = "10",
@@ -64,24 +70,30 @@ def search(
 
     if csv is not None:
         check_output(Path(csv))
-    file = given.file()
-    with given.placed():
+    file = options.file()
+    with options.placed():
         scenario = complete(file, open_plan=True)
-        wishes: dict[str, Any] = {"objective": objective, "where": where, "top": top, "pareto": pareto, "by": by}
+        wishes: dict[str, Any] = {
+            "objective": objective,
+            "where": all_conditions(where),
+            "top": top,
+            "pareto": pareto,
+            "by": by,
+        }
         wishes |= {"headroom": headroom, "deadline": deadline, "budget": budget}
         with progress_line(shown=not json) as tell:
-            found = searched(scenario, file.plan, file.stack is not None, **wishes, progress=_teller(tell))
+            result = searched(scenario, file.plan, file.stack is not None, **wishes, progress=_teller(tell))
     if csv is not None:
         from simulator.terminal.search import rows
 
-        write_table(Path(csv), rows(found))
+        write_table(Path(csv), rows(result))
     if json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
     else:
         from simulator.terminal.search import show
 
-        show(found)
-    if not found.whole:
+        show(result)
+    if not result.whole:
         raise typer.Exit(INTERRUPTED)
 
 
@@ -91,8 +103,8 @@ def _teller(tell: Callable[[str], None] | None) -> Progress | None:
         return None
     from hardware.units import duration
 
-    def told(found: Exploration, considered: int) -> None:
-        best = f", best {duration(found.best.places[0].time)}" if found.best.places else ""
+    def told(exploration: Exploration, considered: int) -> None:
+        best = f", best {duration(exploration.best.places[0].time)}" if exploration.best.places else ""
         tell(f"{considered:,} plans{best}")
 
     return told

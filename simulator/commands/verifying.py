@@ -18,7 +18,7 @@ _TORCH = (2, 13)
 
 @app.command()
 @scenario_options()
-def verify(given: Given, json: Json = False) -> None:
+def verify(options: Given, json: Json = False) -> None:
     """Formulas checked against what torch counts.
 
     Parameters, FLOPs, saved activations, optimizer states, collectives and schedules.
@@ -31,16 +31,16 @@ def verify(given: Given, json: Json = False) -> None:
     """
     from simulator.scenario.scenario import complete
 
-    file = given.file()
-    with given.placed():
+    file = options.file()
+    with options.placed():
         scenario = complete(file)
     verification = _verification()
-    found = verification.verify(scenario)
+    verified = verification.verify(scenario)
     if json:
-        print_json(found.to_dict())
+        print_json(verified.to_dict())
     else:
-        verification.show(found, title=file.title)
-    if not found.equal:
+        verification.show(verified, title=file.title)
+    if not verified.equal:
         raise typer.Exit(_DIFFERS)
 
 

@@ -39,7 +39,7 @@ _Csv = Annotated[str | None, typer.Option("--csv", metavar="FILE", help="Write a
 @app.command()
 @scenario_options()
 def whatif(
-    given: Given,
+    options: Given,
     vary: _Vary = None,
     tornado: _Tornado = False,
     factor: _Factor = None,
@@ -67,22 +67,22 @@ def whatif(
         raise InputError("--factor moves the levers of --tornado; with --vary values are given one by one")
     if csv is not None:
         output.check_output(Path(csv))
-    file = given.file()
-    with given.placed():
-        found = _found(file, vary or [], factor, tornado=tornado, replan=replan)
+    file = options.file()
+    with options.placed():
+        compared = _compared(file, vary or [], factor, tornado=tornado, replan=replan)
     if csv is not None:
         from simulator.terminal.whatif_rows import rows_of
 
-        output.write_table(Path(csv), list(rows_of(found)))
+        output.write_table(Path(csv), list(rows_of(compared)))
     if json:
-        print_json(found.to_dict())
+        print_json(compared.to_dict())
     else:
         from simulator.terminal.whatif import show
 
-        show(found, title=file.title)
+        show(compared, title=file.title)
 
 
-def _found(
+def _compared(
     file: ScenarioFile, vary: list[str], factor: str | float | None, *, tornado: bool, replan: bool
 ) -> WhatIf | Sensitivity:
     """The variations, or the levers of a tornado."""

@@ -6,8 +6,9 @@ import re
 from functools import cache
 from typing import Any
 
+from simulator.corpus.notes import Notes
 from simulator.corpus.runs import RefusedError, Run
-from simulator.corpus.words import first_rule, plain
+from simulator.corpus.words import first_rule, match_rule, plain
 from simulator.specs.loading import load_model, names
 from simulator.specs.model import Model
 
@@ -23,30 +24,63 @@ _UNSTATED_FAMILY = "gpt"
 """What the schema takes for a family where none is given; the name may know better."""
 
 
-def model_of(run: Run) -> Model:
+def model_of(run: Run, notes: Notes | None = None) -> Model:
     """The architecture of a run.
+
+    Parameters
+    ----------
+    run
+        The run.
+    notes
+        Receives how name and family were read, and what was assumed.
 
     Raises
     ------
     RefusedError
-        Where the family is not known, or a size that no rule fills is missing.
+        Where the family is not known, a size that no rule fills is missing, or attention is of a kind without formulas.
     """
-    given, known = run.model, known_model(run.model.name)
+    notes, said = notes if notes is not None else Notes(), run.model
+    _refuse_latent_attention(run)
+    known = known_model(said.name)
+    if known is not None:
+        notes.read(
+            "model.name", "a model of the catalogue", f"model as {known.id}, where nothing else is told", said.name
+        )
     if has_experts(run):
-        return _with_experts(run, known)
-    base = _shipped(_family(run))
-    if given.layers is None or given.hidden is None:
+        return _with_experts(run, known, notes)
+    base = _shipped(_family(run, notes))
+    changes = {**_structure(run, notes), **_windows(run, notes)}
+    if said.layers is None or said.hidden is None:
         if known is None or known.experts > 1:
             raise RefusedError("sizes not published")
-        return load_model({"base": known, **_changes_of_known(run), **_structure(run)})
-    return load_model({"base": base, **_sizes(run, base, known), **_structure(run)})
+        notes.assume(f"sizes: those of {known.id}")
+        return load_model({"base": known, **_changes_of_known(run), **changes})
+    return load_model({"base": base, **_sizes(run, base, known, notes), **changes})
+
+
+def _refuse_latent_attention(run: Run) -> None:
+    """Refuse models whose keys and values are compressed, by the field or by their names."""
+    named = first_rule("latent", run.model.name)
+    if run.model.mla is not None or named:
+        raise RefusedError("latent attention", plain(run.model.name)[:80])
+
+
+def _windows(run: Run, notes: Notes) -> dict[str, Any]:
+    """The window of attention, as told or as known by the name of the model."""
+    if run.model.sliding_window is not None:
+        return {"sliding_window": int(run.model.sliding_window)}
+    match = match_rule("windows", run.model.name)
+    if match is None:
+        return {}
+    notes.read("model.name", match, f"model.window_pattern = {match.rule['pattern']}")
+    return {"window_pattern": match.rule["pattern"]}
 
 
 def has_experts(run: Run) -> bool:
     """Whether a run's model has experts, by its family, sizes or name."""
-    given = run.model
-    named = first_rule("experts", given.name) or first_rule("experts", given.family)
-    return bool(named) or (given.experts or 1) > 1
+    said = run.model
+    named = first_rule("experts", said.name) or first_rule("experts", said.family)
+    return bool(named) or (said.experts or 1) > 1
 
 
 @cache
@@ -83,32 +117,49 @@ def _squeezed(name: str) -> str:
     return re.sub(r"(?<!\d)-|-(?!\d)", "", name)
 
 
-def _family(run: Run) -> str:
+def _family(run: Run, notes: Notes) -> str:
     """The model of the catalogue that stands for the structure of a run's family."""
-    given = run.model
-    words = given.family
+    said = run.model
+    words, place = said.family, "model.family"
     if plain(words) == _UNSTATED_FAMILY:
-        words = str(first_rule("named", given.name).get("family", words))
-    rule = first_rule("families", words)
-    if not rule:
+        words = str(first_rule("named", said.name).get("family", words))
+        place = "model.name" if words != said.family else place
+    match = match_rule("families", words)
+    if match is None:
         raise RefusedError("unknown family of models", plain(words)[:80])
-    return str(rule["model"])
+    notes.read(place, match, f"model with the structure of {match.rule['model']}")
+    return str(match.rule["model"])
 
 
-def _with_experts(run: Run, known: Model | None) -> Model:
+def _with_experts(run: Run, known: Model | None, notes: Notes) -> Model:
     """A model with experts: that of its name in the catalogue, or a gated one with the experts that the run tells."""
-    given = run.model
+    said = run.model
     if known is not None and known.experts > 1:
-        layers = int(given.layers or known.layers)
+        layers = int(said.layers or known.layers)
+        notes.assume(f"sizes: those of {known.id}, with {layers} layers")
         return load_model({"base": known, "layers": layers, **_training(run, known), "published_parameters": None})
-    if not (given.experts and given.experts_per_token and given.layers and given.hidden):
+    if not (said.experts and said.experts_per_token and said.layers and said.hidden):
         raise RefusedError("experts not published")
-    if re.search("deepseek-?(v[23]|r1)|kimi", plain(given.name)):
-        raise RefusedError("latent attention")
     base = _shipped("mixtral-8x7b")
-    experts = {"experts": int(given.experts), "experts_per_token": int(given.experts_per_token)}
-    sizes = _sizes(run, base, None)
-    return load_model({"base": base, **sizes, **experts, "id": "published", "name": _name(run)})
+    notes.assume("structure: that of Mixtral, with the sizes that are told")
+    changes = {**_sizes(run, base, None, notes), **_experts(run), **_windows(run, notes)}
+    return load_model({"base": base, **changes, "id": "published", "name": _name(run)})
+
+
+def _experts(run: Run) -> dict[str, Any]:
+    """Experts as told: how many, how wide, in which layers, and those that every token passes."""
+    said = run.model
+    dense = said.dense_ffn or (said.ffn if said.moe_ffn else None)
+    sizes = {
+        "experts": said.experts,
+        "experts_per_token": said.experts_per_token,
+        "shared_experts": said.shared,
+        "feed_forward_size": dense,
+        "expert_feed_forward_size": said.moe_ffn or (said.ffn if said.dense_ffn else None),
+        "expert_period": said.moe_every,
+        "dense_layers_first": said.first_dense,
+    }
+    return {name: int(value) for name, value in sizes.items() if value is not None}
 
 
 def _name(run: Run) -> str:
@@ -124,59 +175,65 @@ def _training(run: Run, base: Model | None = None) -> dict[str, Any]:
 
 def _changes_of_known(run: Run) -> dict[str, Any]:
     """What a run says of a model whose sizes it leaves to the name."""
-    given = run.model
+    sizes = run.model
     said = {
-        "layers": given.layers,
-        "hidden_size": given.hidden,
-        "attention_heads": given.heads,
-        "key_value_heads": given.kv_heads,
-        "head_size": given.head_dim,
-        "feed_forward_size": given.ffn,
-        "vocabulary_size": given.vocab,
+        "layers": sizes.layers,
+        "hidden_size": sizes.hidden,
+        "attention_heads": sizes.heads,
+        "key_value_heads": sizes.kv_heads,
+        "head_size": sizes.head_dim,
+        "feed_forward_size": sizes.ffn,
+        "vocabulary_size": sizes.vocab,
     }
-    known = known_model(given.name)
+    known = known_model(sizes.name)
     changes: dict[str, Any] = {name: int(value) for name, value in said.items() if value is not None}
     return {**changes, **_training(run, known), "published_parameters": None}
 
 
-def _sizes(run: Run, base: Model, known: Model | None) -> dict[str, Any]:
+def _sizes(run: Run, base: Model, known: Model | None, notes: Notes) -> dict[str, Any]:
     """Sizes of the run; what was not published as in the known model of that name and width, or as usual."""
-    given = run.model
-    hidden = int(given.hidden or 0)
+    said = run.model
+    hidden = int(said.hidden or 0)
     same = known if known is not None and known.hidden_size == hidden else None
     heads, width = _heads(run, hidden, base, same)
-    gated = (same or base).feed_forward == "gated" if given.ffn_gated is None else given.ffn_gated
+    if said.heads is None and said.head_dim is None:
+        notes.assume(f"heads: {heads} of {width}")
+    if said.ffn is None:
+        notes.assume("width of the feed-forward layer: as usual for the family")
+    if not said.vocab:
+        notes.assume("vocabulary: that of the family")
+    gated = (same or base).feed_forward == "gated" if said.ffn_gated is None else said.ffn_gated
     usual_ffn = same.feed_forward_size if same is not None else 8 * hidden // 3 if gated else 4 * hidden
     sizes: dict[str, Any] = {
-        "layers": int(given.layers or 0),
+        "layers": int(said.layers or 0),
         "hidden_size": hidden,
         "attention_heads": heads,
-        "key_value_heads": int(given.kv_heads or _grouped(heads, base, same)),
+        "key_value_heads": int(said.kv_heads or _grouped(heads, base, same)),
         "head_size": width,
-        "feed_forward_size": int(given.ffn or usual_ffn),
+        "feed_forward_size": int(said.ffn or usual_ffn),
         "feed_forward": "gated" if gated else "plain",
         **_training(run, base),
         "published_parameters": None,
     }
-    if given.vocab or same is not None:
-        sizes["vocabulary_size"] = int(given.vocab or (same.vocabulary_size if same is not None else 0))
+    if said.vocab or same is not None:
+        sizes["vocabulary_size"] = int(said.vocab or (same.vocabulary_size if same is not None else 0))
     if base.decoder_layers is not None:
         sizes |= {
-            "layers": int(given.encoder_layers or given.layers or 0),
-            "decoder_layers": int(given.decoder_layers or given.layers or 0),
+            "layers": int(said.encoder_layers or said.layers or 0),
+            "decoder_layers": int(said.decoder_layers or said.layers or 0),
         }
     return sizes
 
 
 def _heads(run: Run, hidden: int, base: Model, same: Model | None) -> tuple[int, int]:
     """Number and width of attention heads; where neither was published, a usual width that tensor ranks divide."""
-    given = run.model
-    if given.heads is None and given.head_dim is None and same is not None:
+    said = run.model
+    if said.heads is None and said.head_dim is None and same is not None:
         return same.attention_heads, same.width_of_head
-    if given.heads is not None:
-        return int(given.heads), max(round(given.head_dim or hidden / given.heads), 1)
-    if given.head_dim is not None:
-        return max(round(hidden / given.head_dim), 1), max(round(given.head_dim), 1)
+    if said.heads is not None:
+        return int(said.heads), max(round(said.head_dim or hidden / said.heads), 1)
+    if said.head_dim is not None:
+        return max(round(hidden / said.head_dim), 1), max(round(said.head_dim), 1)
     usual = (_ENCODER_WIDTH,) if base.kind == "encoder" else _WIDTHS
     shared = int(run.plan.tp or 1) or 1
     fitting = (width for width in usual if hidden % width == 0 and hidden // width % shared == 0)
@@ -191,16 +248,18 @@ def _grouped(heads: int, base: Model, same: Model | None) -> int:
     return 1 if base.kv_heads == 1 else heads
 
 
-def _structure(run: Run) -> dict[str, Any]:
+def _structure(run: Run, notes: Notes) -> dict[str, Any]:
     """What the run says, or its framework implies, about the rest."""
-    given, framework = run.model, plain(run.plan.framework)
+    said, framework = run.model, plain(run.plan.framework)
     changes: dict[str, Any] = {"id": "published", "name": _name(run)}
-    if given.tied_embeddings is not None:
-        changes["tied_head"] = given.tied_embeddings
-    if _shipped(_family(run)).kind == "encoder":
+    if said.tied_embeddings is not None:
+        changes["tied_head"] = said.tied_embeddings
+    if _shipped(_family(run, Notes())).kind == "encoder":
         changes["objective"] = "span" if "finetun" in plain(run.task).replace("-", "") else "mlm"
-    if given.family == "gpt" and any(word in framework for word in _WITHOUT_DROPOUT):
+        notes.read("task", "the objective of encoders", f"model.objective = {changes['objective']}", run.task)
+    if said.family == "gpt" and any(word in framework for word in _WITHOUT_DROPOUT):
         changes["dropout"] = False
-    if given.family == "gpt" and ("composer" in framework or "languini" in framework):
+        notes.assume("dropout: none, as this software publishes its GPT runs")
+    if said.family == "gpt" and ("composer" in framework or "languini" in framework):
         changes["biases"] = ["normalisation"]
     return changes

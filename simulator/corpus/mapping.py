@@ -13,6 +13,8 @@ from hardware.spec import System
 from simulator.corpus.architectures import model_of
 from simulator.corpus.devices import device_of
 from simulator.corpus.networks import system_of
+from simulator.corpus.notes import FieldReading, Notes
+from simulator.corpus.other_work import refuse_other_work
 from simulator.corpus.published import count_of, inputs_of, is_binned, plan_of, stack_of
 from simulator.corpus.runs import RefusedError, Run
 from simulator.corpus.words import first_rule, plain
@@ -45,6 +47,8 @@ class MappedRun:
     stack: Stack
     assumed: tuple[str, ...] = field(default=())
     """What was filled because it was not published."""
+    readings: tuple[FieldReading, ...] = field(default=(), compare=False)
+    """How the words of its fields were read."""
 
     def columns(self) -> Scenarios:
         """The scenario as numbers."""
@@ -57,74 +61,71 @@ class MappedRun:
         return AnalyticBackend.of(self.system, self.devices, self.plan.precision or "bf16")
 
 
-def case_of(run: Run) -> MappedRun:
+def case_of(run: Run, notes: Notes | None = None) -> MappedRun:
     """Make a scenario of a run.
+
+    Parameters
+    ----------
+    run
+        The run.
+    notes
+        Receives how its fields were read, also where it is refused.
 
     Raises
     ------
     RefusedError
         With the reason, where the run is not training or lacks what no rule can fill.
     """
-    _refuse_other_work(run)
+    notes = notes if notes is not None else Notes()
+    refuse_other_work(run)
     try:
         try:
-            return _case_of(run, habits=True)
+            return _case_of(run, notes, habits=True)
         except InputError:
             if run.plan.vpp is not None or (run.plan.pp or 1) == 1:
                 raise
-            return _case_of(run, habits=False)
+            notes.readings.clear()
+            notes.assumed.clear()
+            return _case_of(run, notes, habits=False)
     except InputError as error:
         raise RefusedError("inconsistent or impossible plan", str(error)) from None
 
 
-def _refuse_other_work(run: Run) -> None:
-    """Refuse what is not a training step of a whole model."""
-    task = first_rule("tasks", run.task)
-    if task:
-        raise RefusedError(task["refused"], plain(run.task)[:80])
-    method = plain(run.plan.peft)
-    full = re.fullmatch(r"|none|no|false|0|full.*", method)
-    if not full or first_rule("adapters", f"{run.plan.framework or ''} {run.model.name}"):
-        raise RefusedError("trains adapters only", method)
-    if re.search(r"nf4|int[48]|gptq|awq|[48].?bit", plain(run.plan.quantization)):
-        raise RefusedError("quantised parameters", plain(run.plan.quantization)[:80])
-    if re.search(r"\b(one|single|1)[- ]layer\b", plain(run.model.name)):
-        raise RefusedError("a layer, not a model")
-
-
-def _case_of(run: Run, *, habits: bool) -> MappedRun:
+def _case_of(run: Run, notes: Notes, *, habits: bool) -> MappedRun:
     """Make a scenario of a run, with what a stack's users do by habit or without, or fail with a sentence."""
-    assumed: list[str] = []
-    device = device_of(run.hardware.device, assumed)
-    stack, implied = stack_of(run, device)
-    model = model_of(run)
-    devices = _devices(run, assumed)
-    system = system_of(run, device, devices)
-    plan = plan_of(run, system, devices, stack, implied=implied, habits=habits)
-    workload = _workload(run, model, devices, assumed)
-    stack = inputs_of(run, stack)
-    plan = _complete(with_precision(plan, system), run, model, workload, system, stack, devices, assumed)
+    device = device_of(run.hardware.device, notes)
+    stack, implied = stack_of(run, device, notes)
+    model = model_of(run, notes)
+    devices = _devices(run, notes)
+    system = system_of(run, device, devices, notes)
+    plan = plan_of(run, system, devices, stack, implied=implied, habits=habits, notes=notes)
+    workload = _workload(run, model, devices, stack, notes)
+    stack = inputs_of(run, stack, notes)
+    plan = _complete(with_precision(plan, system), run, model, workload, system, stack, devices, notes)
+    # A run as published is a fact: what its stack, which may stand for a fork or an older release, is said to lack
+    # refuses no run. Only what no software can do does.
     check(plan, model, workload, stack)
-    case = MappedRun(run, model, workload, system, devices, plan, stack, tuple(assumed))
+    said, assumed = tuple(notes.readings), tuple(notes.assumed)
+    case = MappedRun(run, model, workload, system, devices, plan, stack, assumed, said)
     case.backend()  # not every number of devices is a slice of a torus
     return case
 
 
-def _devices(run: Run, assumed: list[str]) -> int:
+def _devices(run: Run, notes: Notes) -> int:
     """How many devices a run used: as published, or as slices, degrees or words imply."""
-    given, plan = run.hardware, run.plan
-    if given.devices is not None:
-        return count_of("devices", given.devices)
-    if given.slices is not None and given.chips_per_slice is not None:
-        return count_of("devices", given.slices * given.chips_per_slice)
-    assumed.append("devices: as the plan or the words imply")
+    hardware, plan = run.hardware, run.plan
+    if hardware.devices is not None:
+        return count_of("devices", hardware.devices)
+    if hardware.slices is not None and hardware.chips_per_slice is not None:
+        return count_of("devices", hardware.slices * hardware.chips_per_slice)
+    notes.assume("devices: as the plan or the words imply")
     if plan.dp is not None:
         return count_of("devices", plan.dp * (plan.tp or 1) * (plan.pp or 1) * (plan.cp or 1))
-    words = plain(f"{given.intra or ''} {given.inter or ''}")
+    words = plain(f"{hardware.intra or ''} {hardware.inter or ''}")
     if re.search(r"(single|one|1)[- ](gpu|device|chip|card)\b", words):
         return 1
-    if given.devices_per_node is not None and re.search(r"single[- ](node|server|host|machine)", words):
-        return count_of("devices", given.devices_per_node)
+    if hardware.devices_per_node is not None and re.search(r"single[- ](node|server|host|machine)", words):
+        return count_of("devices", hardware.devices_per_node)
     raise RefusedError("number of devices not published")
 
 
@@ -137,35 +138,49 @@ def _replicas(run: Run, devices: int) -> float | None:
     return devices / inner if devices == inner or plan.tp is not None or plan.pp is not None else None
 
 
-def _batch(run: Run, devices: int, assumed: list[str]) -> int:
+def _batch(run: Run, devices: int, notes: Notes) -> int:
     """Sequences of one optimizer step."""
-    given, replicas = run.plan, _replicas(run, devices)
-    if given.global_batch is not None:
-        return max(int(min(given.global_batch, 1e12)), 1)
-    if given.micro_batch is None or replicas is None:
+    plan, replicas = run.plan, _replicas(run, devices)
+    if plan.global_batch is not None:
+        return max(int(min(plan.global_batch, 1e12)), 1)
+    if plan.micro_batch is None or replicas is None:
         raise RefusedError("no batch")
-    assumed.append("no accumulation of gradients" if given.grad_accum is None else "batch from accumulation")
-    return count_of("global_batch", round(min(given.micro_batch * replicas * (given.grad_accum or 1), 1e12)))
+    notes.assume("no accumulation of gradients" if plan.grad_accum is None else "batch from accumulation")
+    return count_of("global_batch", round(min(plan.micro_batch * replicas * (plan.grad_accum or 1), 1e12)))
 
 
-def _workload(run: Run, model: Model, devices: int, assumed: list[str]) -> Workload:
+def _workload(run: Run, model: Model, devices: int, stack: Stack, notes: Notes) -> Workload:
     """The workload of a run."""
-    batch = _batch(run, devices, assumed)
+    batch = _batch(run, devices, notes)
     if run.model.seq_len is None:
-        assumed.append("sequence length of the family")
+        notes.assume("sequence length of the family")
     length = count_of("seq_len", run.model.seq_len or model.training.sequence_length)
-    given: dict[str, Any] = {"sequence_length": length, "global_batch": batch}
+    fields: dict[str, Any] = {"sequence_length": length, "global_batch": batch}
     if run.model.target_len is not None and model.decoder_layers is not None:
-        given["target_length"] = count_of("target_len", run.model.target_len)
+        fields["target_length"] = count_of("target_len", run.model.target_len)
     if is_binned(run):
-        given["effective_tokens"] = max(_BINNED_TOKENS * length, 1.0)
-        given["sequence_length"] = length = _binned(length)
+        fields["effective_tokens"] = max(_BINNED_TOKENS * length, 1.0)
+        fields["sequence_length"] = length = _binned(length)
     elif (effective := _number(run.extra.effective_tokens_per_seq)) is not None:
-        given["effective_tokens"] = min(max(effective, 1.0), float(length))
+        fields["effective_tokens"] = min(max(effective, 1.0), float(length))
     predictions = _predictions(run, length)
     if predictions is not None and model.objective == "mlm":
-        given["predictions"] = predictions
-    return build(Workload, given).resolve(model)
+        fields["predictions"] = predictions
+    if model.experts > 1:
+        fields |= _routing(run, stack, notes)
+    return build(Workload, fields).resolve(model)
+
+
+def _routing(run: Run, stack: Stack, notes: Notes) -> dict[str, float]:
+    """How tokens were routed: as published, or as the stack's published runs do."""
+    names = ("expert_imbalance", "capacity_factor")
+    told = {name: value for name in names if (value := getattr(run.extra, name)) is not None}
+    if told:
+        return told
+    rule = first_rule("routings", stack.id)
+    if rule:
+        notes.assume(rule["assumed"])
+    return {name: rule[name] for name in names if name in rule}
 
 
 def _binned(length: int) -> int:
@@ -181,9 +196,9 @@ def _number(value: float | str | None) -> float | None:
 
 def _predictions(run: Run, length: int) -> int | None:
     """Masked positions of a sequence: a number, or a share of the sequence in words."""
-    given = run.extra.mlm_head_positions_per_seq
-    share = re.search(r"(\d+(?:\.\d+)?) ?%", given) if isinstance(given, str) else None
-    number = float(share[1]) / 100.0 * length if share else _number(given)
+    positions = run.extra.mlm_head_positions_per_seq
+    share = re.search(r"(\d+(?:\.\d+)?) ?%", positions) if isinstance(positions, str) else None
+    number = float(share[1]) / 100.0 * length if share else _number(positions)
     return None if number is None else max(round(min(number, length)), 1)
 
 
@@ -195,7 +210,7 @@ def _complete(
     system: System,
     stack: Stack,
     devices: int,
-    assumed: list[str],
+    notes: Notes,
 ) -> Plan:
     """Fill degrees and micro-batch: from what is known of them, or as the fastest plan that fits."""
     batch = workload.global_batch or 1
@@ -208,16 +223,17 @@ def _complete(
     if plan.dp is None and run.plan.tp and run.plan.pp and devices % inner == 0:
         plan = plan.model_copy(update={"dp": devices // inner})
     if plan.dp is None or plan.micro_batch is None:
-        filled = choose(plan, plan, model, workload, system, stack, devices).plan
-        assumed.append("plan: the fastest that fits")
+        plan = plan.model_copy(update={"cp": plan.cp or 1})  # whoever shares sequences says so
+        filled = choose(plan, plan, model, workload, system, stack, devices, lacking_too=True).plan
+        notes.assume("plan: the fastest that fits")
         plan = filled
-    return _with_shared_experts(plan.with_degrees(devices), assumed)
+    return _with_spread_experts(plan.with_degrees(devices), notes)
 
 
-def _with_shared_experts(plan: Plan, assumed: list[str]) -> Plan:
-    """A plan whose experts live on data-parallel ranks only: some frameworks spread them over tensor ranks too."""
-    dp, ep, tp = plan.dp or 1, plan.ep or 1, plan.tp or 1
-    if ep <= dp or ep % dp or (dp * tp) % ep:
+def _with_spread_experts(plan: Plan, notes: Notes) -> Plan:
+    """A plan whose experts are spread over tensor-parallel ranks too, where the others are too few for them."""
+    replicas, ep, tp = (plan.dp or 1) * (plan.cp or 1), plan.ep or 1, plan.tp or 1
+    if replicas % ep == 0 or (replicas * tp) % ep:
         return plan
-    assumed.append("experts split by tensor ranks instead of spread over them")
-    return plan.model_copy(update={"ep": dp})
+    notes.assume("experts spread over tensor-parallel ranks")
+    return plan.model_copy(update={"etp": math.gcd(tp, replicas * tp // ep)})

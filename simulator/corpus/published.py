@@ -8,14 +8,19 @@ from typing import Any
 
 from hardware.reading import build
 from hardware.spec import Device, System
+from simulator.corpus.notes import Notes
 from simulator.corpus.runs import RefusedError, Run
-from simulator.corpus.words import first_rule, meaning, plain
+from simulator.corpus.words import first_rule, match_rule, meaning, plain, stated
 from simulator.pricing.analytic import precisions_of
 from simulator.specs.loading import load_stack
 from simulator.specs.plan import Plan
 from simulator.specs.stack import Stack
 
 _MOST = 10_000_000
+_SDPA_YEAR = 2024
+_BEFORE_SDPA = re.compile(r"torch[ =v-]*1\.\d|transformers[ =v-]*([0-3]\.\d|4\.([0-2]?\d|3[0-5])\b)")
+"""Releases of torch without scaled_dot_product_attention, and of transformers (to 4.35) that do not call it."""
+_DATED = re.compile(r"\b(20[12]\d)-[01]\d-[0-3]\d\b|arxiv\W{0,2}([12]\d)[01]\d\.\d{4,5}")
 _NOT_COMPILED = ("", "none", "no", "false", "off", "0", "eager")
 
 
@@ -32,7 +37,7 @@ def count_of(name: str, value: float) -> int:
     return int(value)
 
 
-def stack_of(run: Run, device: Device) -> tuple[Stack, str | None]:
+def stack_of(run: Run, device: Device, notes: Notes | None = None) -> tuple[Stack, str | None]:
     """The software of a run, and how its users shard parameters unless they say so."""
     plan = run.plan
     precision = meaning("precisions", plan.precision) or plan.precision
@@ -42,8 +47,33 @@ def stack_of(run: Run, device: Device) -> tuple[Stack, str | None]:
     words += "" if plain(plan.torch_compile) in _NOT_COMPILED else " torch-compile"
     words += " model-parallel" if (plan.tp or 1) > 1 or (plan.pp or 1) > 1 else ""
     words += " sharded" if meaning("shardings", plan.sharding) in ("zero3", "hybrid") else ""
-    rule = first_rule("stacks", words, title=run.source.title, platform=device.kind)
-    return _shipped(rule["stack"]), rule.get("sharding")
+    words += " before-sdpa" if _before_sdpa(run) else ""
+    match = match_rule("stacks", words, title=run.source.title, platform=device.kind)
+    assert match is not None  # the last rule takes all
+    stack, implied = str(match.rule["stack"]), match.rule.get("sharding")
+    if notes is not None:
+        notes.read("plan.framework", match, f"stack = {stack}")
+        if not match.word and "platform" not in match.rule:
+            notes.assume(f"software: {stack}, which stands for what no rule knows")
+    return _shipped(stack), implied
+
+
+def _before_sdpa(run: Run) -> bool:
+    """Whether software is of before 2024, when PyTorch's libraries came to fuse attention unless told.
+
+    The date of the source decides, else a version that its words name, else whether attention was fused.
+    """
+    year = year_of(run)
+    if year is not None:
+        return year < _SDPA_YEAR
+    words = plain(f"{run.plan.framework or ''} {run.extra.container or ''}")
+    return bool(_BEFORE_SDPA.search(words)) or run.plan.flash_attention is False
+
+
+def year_of(run: Run) -> int | None:
+    """Year of a source, where its address or title holds a date or the number of a preprint; else nothing."""
+    dated = _DATED.search(plain(f"{run.source.where} {run.source.title}"))
+    return None if dated is None else int(dated[1] or f"20{dated[2]}")
 
 
 @cache
@@ -52,21 +82,45 @@ def _shipped(name: str) -> Stack:
     return load_stack(name)
 
 
-def inputs_of(run: Run, stack: Stack) -> Stack:
-    """The stack as the run used it: its attention kernel, where the vocabulary head ran, whether padding was out."""
+def inputs_of(run: Run, stack: Stack, notes: Notes | None = None) -> Stack:
+    """The stack as the run used it: where the vocabulary head ran, whether padding was out."""
+    notes = notes if notes is not None else Notes()
     changes: dict[str, Any] = {}
-    mode = plain(run.extra.input_mode)
-    binned = is_binned(run)
-    if mode:
-        changes["unpads"] = bool(re.search(r"un-?pad|packed|var-?len|remov|without padding|no padding", mode))
-    if binned:
-        changes["unpads"] = True
-    if run.plan.flash_attention is not None and (binned or not changes.get("unpads")):
-        changes["attention"] = "fused" if run.plan.flash_attention else "unfused"
+    unpads = _unpads(run)
+    if unpads is not None:
+        changes["unpads"] = unpads
+        words = run.extra.input_mode or str(run.extra.effective_tokens_per_seq)
+        place = "extra.input_mode" if run.extra.input_mode else "extra.effective_tokens_per_seq"
+        notes.read(place, "words for padding that is out", f"stack.unpads = {unpads}", word=words)
     positions = run.extra.mlm_head_positions_per_seq
     if isinstance(positions, str):
         changes["head_positions"] = "all" if re.match(r"all\b|every", plain(positions)) else "masked"
+        result = f"stack.head_positions = {changes['head_positions']}"
+        notes.read("extra.mlm_head_positions_per_seq", "all or masked positions", result, word=positions)
     return stack.model_copy(update=changes)
+
+
+def _unpads(run: Run) -> bool | None:
+    """Whether padding was taken out, where the run tells."""
+    mode = plain(run.extra.input_mode)
+    if is_binned(run):
+        return True
+    return bool(re.search(r"un-?pad|packed|var-?len|remov|without padding|no padding", mode)) if mode else None
+
+
+def _attention(run: Run, notes: Notes) -> str | None:
+    """The attention kernel, where the run tells; what is said of unpadded sequences is not: a stack has its own."""
+    fused = run.plan.flash_attention
+    if fused is None:
+        return None
+    if _unpads(run) and not is_binned(run):
+        notes.read(
+            "plan.flash_attention", "not heeded", "the stack's own kernel for unpadded sequences", word=str(fused)
+        )
+        return None
+    kernel = "fused" if fused else "unfused"
+    notes.read("plan.flash_attention", "taken as it is", f"plan.attention = {kernel}", word=str(fused))
+    return kernel
 
 
 def is_binned(run: Run) -> bool:
@@ -76,7 +130,14 @@ def is_binned(run: Run) -> bool:
 
 
 def plan_of(
-    run: Run, system: System, devices: int, stack: Stack, *, implied: str | None = None, habits: bool = True
+    run: Run,
+    system: System,
+    devices: int,
+    stack: Stack,
+    *,
+    implied: str | None = None,
+    habits: bool = True,
+    notes: Notes | None = None,
 ) -> Plan:
     """The plan as far as it was published, and the stack's defaults but for degrees and micro-batch.
 
@@ -92,33 +153,83 @@ def plan_of(
         The sharding of a framework whose users shard without saying so.
     habits
         Whether pipelines are interleaved as the stack's users do where nobody says.
+    notes
+        Receives how words were read, and what was assumed.
 
     Raises
     ------
     RefusedError
-        Where a precision has no constants, or a degree is no whole number.
+        Where a precision has no constants, a degree is no whole number, or words mean what no plan holds, or nothing.
     """
-    given = run.plan
+    said, notes = run.plan, notes if notes is not None else Notes()
     degrees = ("dp", "tp", "pp", "cp", "ep")
-    published: dict[str, Any] = {name: count_of(name, value) for name in degrees if (value := getattr(given, name))}
-    if given.vpp and given.vpp > 1:
-        published["virtual_stages"] = count_of("vpp", given.vpp)
-    elif given.vpp is None and (given.pp or 1) > 1 and habits:
-        published["virtual_stages"] = _interleaving(run, stack)
-    sharding = meaning("shardings", given.sharding) or implied
+    published: dict[str, Any] = {name: count_of(name, value) for name in degrees if (value := getattr(said, name))}
+    if said.vpp and said.vpp > 1:
+        published["virtual_stages"] = count_of("vpp", said.vpp)
+    elif said.vpp is None and (said.pp or 1) > 1 and habits:
+        published["virtual_stages"] = stages = _interleaving(run, stack)
+        if stages is not None:
+            notes.assume(f"virtual stages: {stages}, as users of {stack.id} interleave")
+    sharding = _read("shardings", "plan.sharding", said.sharding, notes) or implied
     published["sharding"] = sharding
     if sharding == "hybrid":
         published["sharding_group"] = _sharding_group(run, system, devices)
-    if given.zero1_group and sharding == "zero1":
-        published["sharding_group"] = count_of("zero1_group", given.zero1_group)
-    published["sequence_parallel"] = given.sequence_parallel
-    published["recompute"] = meaning("recomputes", given.recompute or given.remat_policy)
-    published["optimizer"] = meaning("optimizers", given.optimizer)
-    offloads = re.search(r"offload|infinity", plain(f"{given.optimizer or ''} {given.sharding or ''}"))
+    if said.zero1_group and sharding == "zero1":
+        published["sharding_group"] = count_of("zero1_group", said.zero1_group)
+    published["sequence_parallel"] = said.sequence_parallel
+    published["recompute"] = _recompute(run, notes)
+    published["optimizer"] = _read("optimizers", "plan.optimizer", said.optimizer, notes)
+    offloads = re.search(r"offload|infinity", plain(f"{said.optimizer or ''} {said.sharding or ''}"))
     published["offload_optimizer"] = True if offloads else None
-    published["precision"] = _precision(run, system.device)
+    if offloads:
+        place = "plan.optimizer" if offloads[0] in plain(said.optimizer) else "plan.sharding"
+        notes.read(place, "words for states on the host", "plan.offload_optimizer = True", word=offloads[0])
+    published["attention"] = _attention(run, notes)
+    published["precision"] = _precision(run, system.device, notes)
     plan = build(Plan, {name: value for name, value in published.items() if value is not None})
-    return plan.with_defaults(stack)
+    return plan.with_defaults(stack, plain(run.model.family))
+
+
+_FIELDS = {"shardings": "sharding", "recomputes": "recompute", "optimizers": "optimizer"}
+_GUESSED = ("optimizers",)
+"""Kinds of words of which an unknown one is replaced by the software's default: optimizers cost much the same."""
+
+
+def _read(kind: str, place: str, words: str | None, notes: Notes) -> str | None:
+    """What words of a plan mean; nothing where they say that it was not published.
+
+    Raises
+    ------
+    RefusedError
+        Where they mean what no plan holds, or no rule knows them.
+    """
+    match = match_rule(kind, words) if words else None
+    if match is None and stated(words) is None:
+        return None
+    name = _FIELDS[kind]
+    if match is None:
+        if kind not in _GUESSED:
+            raise RefusedError(f"unknown {name}", plain(words)[:80])
+        notes.assume(f"{name}: the default of the software, as nobody knows {plain(words)[:40]!r}")
+        return None
+    if "refused" in match.rule:
+        raise RefusedError(str(match.rule["refused"]), plain(words)[:80])
+    notes.read(place, match, f"plan.{name} = {match.rule['means']}")
+    return str(match.rule["means"])
+
+
+def _recompute(run: Run, notes: Notes) -> str | None:
+    """What the backward pass computes again: by the policy of JAX frameworks, which says more, or in words."""
+    said = run.plan
+    if stated(said.remat_policy) is not None and (said.recompute is None or match_rule("policies", said.remat_policy)):
+        match = match_rule("policies", said.remat_policy)
+        if match is None:
+            return _read("recomputes", "plan.remat_policy", said.remat_policy, notes)
+        if "refused" in match.rule:
+            raise RefusedError(str(match.rule["refused"]), plain(said.remat_policy)[:80])
+        notes.read("plan.remat_policy", match, f"plan.recompute = {match.rule['means']}")
+        return str(match.rule["means"])
+    return _read("recomputes", "plan.recompute", said.recompute, notes)
 
 
 def _interleaving(run: Run, stack: Stack) -> int | None:
@@ -128,7 +239,7 @@ def _interleaving(run: Run, stack: Stack) -> int | None:
     return int(chunks) if rule and chunks > 1.0 and chunks == int(chunks) else None
 
 
-def _precision(run: Run, device: Device) -> str | None:
+def _precision(run: Run, device: Device, notes: Notes) -> str | None:
     """The precision of a run, as the device executes it.
 
     Raises
@@ -136,30 +247,34 @@ def _precision(run: Run, device: Device) -> str | None:
     RefusedError
         Where the device has no units or constants for it, or nobody knows it.
     """
-    given = plain(run.plan.precision)
-    if not given:
+    words = plain(stated(run.plan.precision))
+    if not words:
         return None
-    found, valid = meaning("precisions", given), precisions_of(device)
-    if found is None:
-        raise RefusedError("unknown precision", given[:80])
-    if found == "tf32" and "tf32" not in valid:
-        found = "fp32"  # the switch does nothing before Ampere
-    if device.kind == "tpu" and found in ("fp32", "tf32", "fp16") and found not in valid:
-        found = "bf16"  # the default precision of products on a TPU
-    if found not in valid:
-        raise RefusedError(f"precision {found} without constants", device.id)
-    return found
+    match, valid = match_rule("precisions", words), precisions_of(device)
+    if match is None:
+        raise RefusedError("unknown precision", words[:80])
+    precision = str(match.rule["means"])
+    if precision == "tf32" and "tf32" not in valid:
+        precision = "fp32"
+        notes.assume("precision: fp32, since units for tf32 came with Ampere")
+    if device.kind == "tpu" and precision in ("fp32", "tf32", "fp16") and precision not in valid:
+        precision = "bf16"
+        notes.assume("precision: bf16, the default of products on a TPU")
+    if precision not in valid:
+        raise RefusedError(f"precision {precision} without constants", device.id)
+    notes.read("plan.precision", match, f"plan.precision = {precision}")
+    return precision
 
 
 def _sharding_group(run: Run, system: System, devices: int) -> int:
     """Ranks that share parameters under hybrid sharding: as the mesh says, or those of a node or of a TPU slice."""
-    given = run.plan
-    mesh = re.search(r"fsdp=(\d+)", given.ici or "")
+    said = run.plan
+    mesh = re.search(r"fsdp=(\d+)", said.ici or "")
     if mesh:
         group = float(mesh[1])
     elif system.device.kind == "tpu":
-        inner = (given.tp or 1) * (given.pp or 1) * (given.cp or 1)
+        inner = (said.tp or 1) * (said.pp or 1) * (said.cp or 1)
         group = max(min(system.devices_per_pod or devices, devices) // inner, 1.0)
     else:
         group = run.hardware.devices_per_node or 8.0
-    return count_of("sharding_group", min(group, given.dp or float(devices)))
+    return count_of("sharding_group", min(group, said.dp or float(devices)))

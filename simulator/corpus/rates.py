@@ -10,18 +10,20 @@ _PER_DEVICE = re.compile(r"(?:per|/|each|a) ?-?(?:gpu|device|accelerator|rank)\b
 _NAMED = re.compile(r"\b(?P<name>qdr|fdr|edr|hdr|ndr|xdr)-?(?P<rate>\d{2,3})?\b")
 _NAMES = {"qdr": 40.0, "fdr": 56.0, "edr": 100.0, "hdr": 200.0, "ndr": 400.0, "xdr": 800.0}
 _BEFORE = re.compile(
-    r"\b(?P<cards>\d+)(?: ?[x×*] ?(?=\d|connectx|cx|mellanox|mlx|nvidia|intel|ib\b|infiniband|omni|opa|"
-    r"[qfehnx]dr|nic|hca|efa|roce|eth|slingshot|bluefield|dual|single|port|adapter|\()"
+    r"(?<![\d.a-z])(?P<cards>\d{1,2})(?: ?[x×*] ?(?!(?:16|8)\b)(?=[a-z(\[\d])"
     r"| (?:compute |ib |infiniband |roce )?(?:hcas?|nics?|rails?|cards|adapters|ports|links|compute)\b)"
 )
+"""A number of cards, whatever words for a card follow: makers, models and generations are many."""
+_SHARE = re.compile(r"\b(?:gig(?:a(?:bit)?)? ?-?ethernet|gige|1000base)")
+"""Ethernet of 1 Gb/s, whose rate is its name."""
 _AFTER = re.compile(r"\d ?g(?:b|bit|be|bps)?(?:/s(?:ec)?)? ?[x×*] ?(?P<cards>\d+)\b")
 _RAILS = (("dual[ -](?:rail|nic)|two (?:rail|nic|hca)", 2.0), ("quad[ -](?:rail|nic)|four (?:rail|nic|hca)", 4.0))
-_CHOICE = re.compile(r"\d+ or \d+|\d+ ?/ ?\d+ ?g")
-"""Words that leave a number open."""
+_CHOICE = re.compile(r"\d+ or \d+|\b(\d+) ?/ ?(?!\1\b)\d+ ?g")
+"""Words that leave a number open; HDR100/100GbE says the same twice."""
 _GENERATIONS = (
     ("b300", 8, 800.0),
     ("b200", 8, 400.0),
-    ("h100|h200|h800|mi300", 8, 400.0),
+    ("h100|h200|h800|h20|mi3", 8, 400.0),
     ("a100|a800|a30", 8, 200.0),
     ("mi250", 8, 200.0),
     ("rtx|gtx|titan|^t4|^l4$|^a10g?$", 1, 100.0),
@@ -30,7 +32,9 @@ _GENERATIONS = (
 """Network cards of the reference host of each generation of devices, and the rate of one [Gb/s]."""
 _FEWEST = 4
 """Devices of a node from which it has the cards of a reference host."""
-_MANY_CARDS = ("infiniband", "roce", "omni-path")
+_MOST_CARDS = 64
+"""Network cards of a node at most."""
+_MANY_CARDS = ("infiniband", "roce", "slingshot", "omni-path")
 """Kinds of network of which a rate without a number means that of one card of several."""
 
 
@@ -70,6 +74,8 @@ def node_rate(words: str, kind: str, *, device: str, per_node: int, hosts: float
         return stated * hosts
     if cards is not None:
         return cards * (stated or of_card) * hosts
+    if _SHARE.search(words) and not stated:
+        return hosts
     # A reference host has so many cards for eight devices; a larger domain has as many for every eight.
     several = reference * max(per_node, 8) / 8.0 if per_node >= _FEWEST else min(reference, per_node)
     if stated:
@@ -79,28 +85,43 @@ def node_rate(words: str, kind: str, *, device: str, per_node: int, hosts: float
     return several * of_card
 
 
+def states_rate(words: str) -> bool:
+    """Whether words tell a rate, in figures, by the name of a generation, or as Gigabit Ethernet.
+
+    >>> states_rate("8x HDR InfiniBand"), states_rate("Gig Ethernet"), states_rate("Infiniband, Ethernet")
+    (True, True, False)
+    """
+    return _stated(words)[0] is not None or bool(_SHARE.search(words))
+
+
 def _stated(words: str) -> tuple[float | None, bool]:
     """The rate that words tell [Gb/s], and whether it is that of a whole node."""
-    open_rate = re.search(r"\d+ ?/ ?\d+ ?g", words)
-    found = [] if open_rate else [match for match in _RATE.finditer(words) if float(match["rate"]) > 0.0]
-    counted = _BEFORE.search(words)
-    if found:
+    open_rate = _CHOICE.search(words)
+    rates = [] if open_rate else [match for match in _RATE.finditer(words) if float(match["rate"]) > 0.0]
+    counted = _counted(words)
+    if rates:
         at = counted.end() if counted else 0
-        match = next((match for match in found if match.start() >= at), found[0])
+        match = next((match for match in rates if match.start() >= at), rates[0])
+        whole = not counted and bool(_TOTAL.match(words, match.end()))
         if match["unit"] == "t":
-            return 1000.0 * float(match["rate"]), True
-        return float(match["rate"]), not counted and bool(_TOTAL.match(words, match.end()))
+            return 1000.0 * float(match["rate"]), whole or not counted
+        return float(match["rate"]), whole
     named = _NAMED.search(words)
     if named:
         return float(named["rate"] or _NAMES[named["name"]]), False
     return None, False
 
 
+def _counted(words: str) -> re.Match[str] | None:
+    """Where words tell a number of cards."""
+    return next((match for match in _BEFORE.finditer(words) if 0 < int(match["cards"]) <= _MOST_CARDS), None)
+
+
 def _cards(words: str) -> float | None:
     """How many network cards of a node words tell of."""
     if _CHOICE.search(words):
         return None
-    found = _BEFORE.search(words) or _AFTER.search(words)
-    if found and 0 < int(found["cards"]) <= 64:
-        return float(found["cards"])
+    counted = _counted(words) or _AFTER.search(words)
+    if counted and 0 < int(counted["cards"]) <= _MOST_CARDS:
+        return float(counted["cards"])
     return next((number for pattern, number in _RAILS if re.search(pattern, words)), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -59,14 +60,14 @@ def load(paths: Iterable[str | Path]) -> tuple[Run, ...]:
     InputError
         With the file and the id of the run.
     """
-    found: dict[str, Run] = {}
+    runs_by_id: dict[str, Run] = {}
     for path in paths:
         for file in _files(Path(path)):
             for run in _read(file):
-                if run.id in found:
+                if run.id in runs_by_id:
                     raise InputError(f"{file}: run {shown(run.id)}: another run has this id; every id must be unique")
-                found[run.id] = run
-    return tuple(found.values())
+                runs_by_id[run.id] = run
+    return tuple(runs_by_id.values())
 
 
 def _files(path: Path) -> list[Path]:
@@ -94,12 +95,12 @@ def _read(path: Path) -> Iterator[Run]:
 
 def unknown_keys(runs: Iterable[Run]) -> Counter[str]:
     """Keys that the schema does not name, and how often each occurs."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for run in runs:
-        found.update(list(run.model_extra or ()))
+        counts.update(list(run.model_extra or ()))
         for part in ("model", "hardware", "plan", "measured", "source", "extra"):
-            found.update(f"{part}.{key}" for key in getattr(run, part).model_extra or ())
-    return found
+            counts.update(f"{part}.{key}" for key in getattr(run, part).model_extra or ())
+    return counts
 
 
 def pack(runs: Iterable[Run]) -> bytes:
@@ -116,6 +117,24 @@ def named(ids: Iterable[str]) -> tuple[Run, ...]:
     """
     known = _by_id()
     return tuple(known[each] for each in ids if each in known)
+
+
+def one_of(runs: Iterable[Run], the_id: str) -> Run:
+    """The run of an id.
+
+    Raises
+    ------
+    InputError
+        Where none has it, with ids that are spelled alike.
+    """
+    known = {run.id: run for run in runs}
+    if the_id not in known:
+        alike = get_close_matches(the_id, known, n=3, cutoff=0.5)
+        remedy = (
+            f"did you mean {', '.join(alike)}?" if alike else "capsim validate --json lists the runs that are priced"
+        )
+        raise InputError(f"--explain={shown(the_id)}: no run has this id; {remedy}")
+    return known[the_id]
 
 
 @cache

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from hardware.fields import Unit
 
-_NOT_GIVEN = re.compile(
+NOT_GIVEN = re.compile(
     r"\s*(?:|-+|\?|n/?a|none|null|unknown|unstated|tbd|todo|not (?:re)?(?:stated|published|given|known)\b.*)\s*"
 )
 """Words for a number or a flag that was not published."""
@@ -24,7 +24,7 @@ def _as_words(value: Any) -> Any:
 
 def _not_given(value: Any) -> bool:
     """Whether a value says that there is none."""
-    return isinstance(value, str) and _NOT_GIVEN.fullmatch(value.lower()) is not None
+    return isinstance(value, str) and NOT_GIVEN.fullmatch(value.lower()) is not None
 
 
 def _as_count(value: Any) -> Any:
@@ -130,6 +130,20 @@ class RunModel(RunPart):
     """Experts of a layer that has them."""
     experts_per_token: Annotated[Given, Unit("expert")] = None
     """Experts that a token is routed to."""
+    shared: Annotated[Given, Unit("expert")] = None
+    """Experts that every token passes."""
+    moe_ffn: Width = None
+    """Width of one expert; ffn unless given."""
+    dense_ffn: Width = None
+    """Width of the feed-forward layers that have no experts; ffn unless given."""
+    moe_every: Layers = None
+    """Every how many layers one has experts."""
+    first_dense: Layers = None
+    """Layers at the beginning without experts."""
+    sliding_window: Tokens = None
+    """Tokens that attention looks back on; all unless given."""
+    mla: Free = None
+    """Sizes of latent attention, in words; such a run is refused."""
 
 
 class RunHardware(RunPart):
@@ -247,6 +261,10 @@ class Extra(RunPart):
     or all."""
     input_mode: Free = None
     """Whether sequences are padded, unpadded, packed or sorted by length."""
+    expert_imbalance: Annotated[Given, Unit("1")] = None
+    """Tokens of the busiest expert over the mean of all; 1 where balance was forced."""
+    capacity_factor: Annotated[Given, Unit("1")] = None
+    """Tokens that an expert took, and was filled up to, over the mean, where more were dropped."""
     container: Free = None
     """Image or release of the software, such as 20.06."""
 

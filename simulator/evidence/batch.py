@@ -107,11 +107,11 @@ class RunBatch:
         time, capacity = np.empty(self.size), np.empty(self.size)
         memory = {part.name: np.empty(self.size) for part in fields(Memory)}
         for group in self._groups:
-            found = evaluate(*_shifted(group, shifts))
-            time[group.rows] = found.step.time
+            evaluated = evaluate(*_shifted(group, shifts))
+            time[group.rows] = evaluated.step.time
             capacity[group.rows] = group.backend.device.memory_capacity
             for name, values in memory.items():
-                values[group.rows] = getattr(found.memory, name)
+                values[group.rows] = getattr(evaluated.memory, name)
         return Priced(time, Memory(**memory), capacity)
 
 

@@ -54,10 +54,10 @@ class Parameters:
         for kind, about in KINDS.items():
             of_levels = []
             for level, width in about.levels.items():
-                found = sorted({each[level] for each in belongs})
-                place = {name: len(names) + index for index, name in enumerate(found)}
-                names += [(kind, level, name) for name in found]
-                deviation += [width] * len(found)
+                groups = sorted({each[level] for each in belongs})
+                place = {name: len(names) + index for index, name in enumerate(groups)}
+                names += [(kind, level, name) for name in groups]
+                deviation += [width] * len(groups)
                 of_levels.append(np.array([place[each[level]] for each in belongs], dtype=np.intp))
             felt[kind] = tuple(of_levels)
         return cls(tuple(names), np.array(deviation), felt)
@@ -113,10 +113,10 @@ class ConstantsFit:
         """Derivatives of the residuals; runs feel only their own shifts, so all of one kind are moved at once."""
         at = self.parameters.shifts(vector)
         here = np.log(self.batch.times(at))
-        found = {}
+        slopes = {}
         for kind in KINDS:
-            found[kind] = (np.log(self.batch.times(_moved(at, kind, _DIFFERENCE))) - here) / _DIFFERENCE
-        return found
+            slopes[kind] = (np.log(self.batch.times(_moved(at, kind, _DIFFERENCE))) - here) / _DIFFERENCE
+        return slopes
 
     def solve(self, used: Mask) -> Values:
         """The parameters of least robust cost, from the centre of the priors.
@@ -149,8 +149,8 @@ class ConstantsFit:
             for _ in range(_TRIES):
                 step = np.linalg.solve(curvature + damping * np.diag(np.diag(curvature)), -gradient)
                 tried = vector + np.clip(step, -_LONGEST_STEP, _LONGEST_STEP)
-                found = self.residuals(tried)
-                lower = self._cost(weights, found, tried, scale)
+                new_residuals = self.residuals(tried)
+                lower = self._cost(weights, new_residuals, tried, scale)
                 if lower < cost:
                     better = tried
                     break
@@ -158,7 +158,7 @@ class ConstantsFit:
             if better is None:
                 break
             slow = slow + 1 if (cost - lower) / cost < _ENOUGH else 0
-            vector, residuals, cost, damping = better, found, lower, damping / 6.0
+            vector, residuals, cost, damping = better, new_residuals, lower, damping / 6.0
             if slow > 1:
                 break
         return vector

@@ -165,13 +165,13 @@ class HeldOutErrors:
 
     def distances(self, traits: dict[str, Any]) -> Values:
         """Distance of every run from a scenario."""
-        found = np.zeros(len(self.ids))
+        distances = np.zeros(len(self.ids))
         for name, cost in _DIFFERENT.items():
             words, codes = self._codes[name]
-            found += cost * (codes != words.get(str(traits[name]), -1))
+            distances += cost * (codes != words.get(str(traits[name]), -1))
         for name, cost in _APART.items():
-            found += cost * np.abs(self.traits[name] - traits[name])
-        return found
+            distances += cost * np.abs(self.traits[name] - traits[name])
+        return distances
 
     def nearest_of_others(self) -> Values:
         """Distance of every run from the nearest run of another group."""
@@ -228,8 +228,8 @@ class HeldOutErrors:
     def factors(self, traits: dict[str, Any], shares: Values) -> Values:
         """Factors on a prediction that a scenario stays below in some shares of all cases."""
         seen = self._seen_from(traits)
-        found: Values = np.exp(seen.widening * quantiles(self.scores, seen.weights, shares))
-        return found
+        factors: Values = np.exp(seen.widening * quantiles(self.scores, seen.weights, shares))
+        return factors
 
 
 def widening(distance: Any) -> Any:
@@ -248,5 +248,5 @@ def quantiles(values: Values, weights: Values, shares: Values) -> Values:
     order = np.argsort(values, kind="stable")
     cumulated = np.cumsum(weights[order])
     middle = cumulated - 0.5 * weights[order]
-    found: Values = np.interp(shares * cumulated[-1], middle, values[order])
-    return found
+    interpolated: Values = np.interp(shares * cumulated[-1], middle, values[order])
+    return interpolated

@@ -19,7 +19,7 @@ Figure = Literal["allocated", "reserved", "device"]
 """What a measurement counts: tensors; what the allocator holds for them; that with driver, runtime and libraries."""
 
 _FIGURES: tuple[tuple[str, Figure], ...] = (
-    ("(memory|peak|max).{0,8}allocated|allocated memory", "allocated"),
+    (r"(memory|peak|max).{0,8}allocated|allocated memory|allocated [\d.]+ gib", "allocated"),
     ("reserved", "reserved"),
     ("nanotron|torchtitan", "reserved"),
 )
@@ -63,8 +63,8 @@ def fitted(run: Run) -> bool | None:
 
 def is_suspect(case: MappedRun) -> bool:
     """Whether a run contradicts itself or its neighbours, or tells more memory than its device has."""
-    found = measured_bytes(case.run)
-    beyond = found is not None and found > _MOST_OF_CAPACITY * case.system.device.memory_capacity
+    measured = measured_bytes(case.run)
+    beyond = measured is not None and measured > _MOST_OF_CAPACITY * case.system.device.memory_capacity
     return case.run.suspect is not None or beyond
 
 
@@ -111,7 +111,7 @@ class MemoryScore:
         """As plain numbers."""
         return {
             "bytes": _plain(self.bytes),
-            "bytes_by_source": {name: vars(found) for name, found in self.bytes_by_source.items()},
+            "bytes_by_source": {name: vars(score) for name, score in self.bytes_by_source.items()},
             "pairs": _plain(self.pairs),
             "all_fits": _plain(self.all_fits),
             "suspect": {"bytes": _plain(self.suspect_bytes), "all_fits": _plain(self.suspect_fits)},
@@ -153,7 +153,7 @@ def compare(cases: Sequence[MappedRun], memory: Memory) -> MemoryScore:
     sources = {name: _errors(row for row in sound if row.source == name) for name in {row.source for row in sound}}
     return MemoryScore(
         bytes=_errors(sound),
-        bytes_by_source={name: found for name, found in sorted(sources.items()) if found},
+        bytes_by_source={name: score for name, score in sorted(sources.items()) if score},
         pairs=_fits(row for row in sound if row.stated),
         all_fits=_fits(sound),
         suspect_bytes=_errors(suspect),

@@ -58,12 +58,12 @@ class FittedConstants:
         }
 
 
-def timed(given: Iterable[Run]) -> Mapped:
+def timed(published: Iterable[Run]) -> Mapped:
     """Runs that trained and tell the time of a step, as scenarios."""
-    return mapped(run for run in given if run.measured.step_time_s is not None and run.task != "forward")
+    return mapped(run for run in published if run.measured.step_time_s is not None and run.task != "forward")
 
 
-def own(given: Iterable[Run], start: Constants | None = None) -> FittedConstants:
+def own(published: Iterable[Run], start: Constants | None = None) -> FittedConstants:
     """Fit constants to a user's runs, drawn to those from which it starts.
 
     Parameters
@@ -79,9 +79,9 @@ def own(given: Iterable[Run], start: Constants | None = None) -> FittedConstants
         Where none of the runs can be priced.
     """
     base = pricing.shipped() if start is None else start
-    found = timed(given)
-    cases = tuple(case for case in found.cases if case.run.suspect is None)
-    reasons = dict(Counter(error.reason for _, error in found.refused))
+    mapping = timed(published)
+    cases = tuple(case for case in mapping.cases if case.run.suspect is None)
+    reasons = dict(Counter(error.reason for _, error in mapping.refused))
     if not cases:
         why = "; ".join(f"{reason} ({number})" for reason, number in reasons.items()) or "none trained with a step time"
         raise InputError(f"no run to fit to: {why}; a run needs a step time and a plan that can be priced")
@@ -119,17 +119,17 @@ def _median(residuals: Any) -> float:
 
 def shipped() -> tuple[FittedConstants, held_out.HeldOut]:
     """Fit the package's constants to its runs, and cross-validate them."""
-    found = timed(runs.shipped())
-    used = np.array([case.run.suspect is None for case in found.cases])
-    fit = ConstantsFit(found.cases)
+    mapping = timed(runs.shipped())
+    used = np.array([case.run.suspect is None for case in mapping.cases])
+    fit = ConstantsFit(mapping.cases)
     solution = fit.solve(used)
-    seen = tuple(case for case, use in zip(found.cases, used, strict=True) if use)
-    checked = held_out.cross_validate(fit, found.cases, used)
+    seen = tuple(case for case, use in zip(mapping.cases, used, strict=True) if use)
+    checked = held_out.cross_validate(fit, mapping.cases, used)
     known = checked.errors["known stack"]
     fitted = FittedConstants(
         constants=fit.parameters.constants(solution, _origin(seen)),
         cases=seen,
-        refused=dict(Counter(error.reason for _, error in found.refused)),
+        refused=dict(Counter(error.reason for _, error in mapping.refused)),
         before=_median(fit.residuals(fit.centre)[used]),
         after=_median(-known.logarithms),
         moved={},

@@ -114,12 +114,12 @@ def score(measured: Iterable[float], predicted: Iterable[float], low: Iterable[f
 
 def scored(outcomes: Sequence[Outcome], scheme: Scheme) -> Score:
     """Score what constants say."""
-    found = [each.by(scheme) for each in outcomes]
+    weighed = [each.by(scheme) for each in outcomes]
     return score(
-        (each.measured_s for each in found),
-        (each.predicted_s for each in found),
-        (each.low_s for each in found),
-        (each.high_s for each in found),
+        (each.measured_s for each in weighed),
+        (each.predicted_s for each in weighed),
+        (each.low_s for each in weighed),
+        (each.high_s for each in weighed),
     )
 
 
@@ -152,9 +152,9 @@ def by(outcomes: Iterable[Outcome], name: str, scoring: Scoring = headline) -> d
 
 def macro(outcomes: Iterable[Outcome], scoring: Scoring = headline) -> float:
     """Median over sources of the median error of each, so that one big source cannot hide the others."""
-    return float(np.median([found.median_abs_error for found in by(outcomes, "source", scoring).values()]))
+    return float(np.median([score.median_abs_error for score in by(outcomes, "source", scoring).values()]))
 
 
 def plain(scores: dict[str, Score]) -> dict[str, Any]:
     """Scores as plain numbers."""
-    return {name: found.to_dict() for name, found in scores.items()}
+    return {name: score.to_dict() for name, score in scores.items()}

@@ -82,7 +82,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def validate(
-    given: Iterable[Run] | None = None, constants: Constants | None = None, *, progress: Progress | None = None
+    published: Iterable[Run] | None = None, constants: Constants | None = None, *, progress: Progress | None = None
 ) -> Validation:
     """Price runs and compare.
 
@@ -100,23 +100,23 @@ def validate(
     A run that the shipped constants were fitted to is priced by constants of cross-validation that never saw it.
     """
     start, tell = time.perf_counter(), progress or _nobody
-    every = tuple(runs.shipped() if given is None else given)
+    every = tuple(runs.shipped() if published is None else published)
     trained = [run for run in every if run.task != "forward"]
     timed = [run for run in trained if run.measured.step_time_s is not None]
-    found = mapped(_counted(timed, "runs read", tell))
+    mapping = mapped(_counted(timed, "runs read", tell))
     others = mapped(run for run in trained if run.measured.step_time_s is None and _tells_memory(run))
-    reasons = Counter(error.reason for _, error in found.refused)
+    reasons = Counter(error.reason for _, error in mapping.refused)
     reasons["forward pass only"] += sum(run.task == "forward" for run in every)
     reasons["no step time"] += len(every) - len(timed) - reasons["forward pass only"]
-    outcomes = _outcomes(found.cases, constants or shipped(), tell) if found.cases else []
+    outcomes = _outcomes(mapping.cases, constants or shipped(), tell) if mapping.cases else []
     return Validation(
         rows=len(every),
         timed=len(timed),
         refused={reason: number for reason, number in reasons.most_common() if number},
-        memory=_memory((*found.cases, *others.cases)),
+        memory=_memory((*mapping.cases, *others.cases)),
         outcomes=tuple(each for each in outcomes if not each.suspect),
         suspect=tuple(each for each in outcomes if each.suspect),
-        unknown_keys=dict(runs.unknown_keys(every).most_common()) if given is not None else {},
+        unknown_keys=dict(runs.unknown_keys(every).most_common()) if published is not None else {},
         seconds=time.perf_counter() - start,
     )
 

@@ -58,10 +58,10 @@ def alignment_share(n: Num, k: Num) -> Num:
 def _power_of_two(size: Num) -> Num:
     """The exponent, up to 6, of the largest power of two that divides a size; of what is not whole, of its part."""
     whole = np.asarray(np.floor(np.asarray(size, dtype=float)))
-    found: Num = np.zeros_like(whole)
+    power: Num = np.zeros_like(whole)
     for exponent in range(1, 7):
-        found = np.where(np.mod(whole, 2.0**exponent) == 0.0, float(exponent), found)
-    return found
+        power = np.where(np.mod(whole, 2.0**exponent) == 0.0, float(exponent), power)
+    return power
 
 
 def gemm_time(

@@ -74,8 +74,8 @@ def end_layers(layers: Num, stages: Num) -> Num:
 def stage_layers(layers: Num, stages: Num, *, stage: Num, first: Num = 0.0, last: Num = 0.0) -> Num:
     """Layers of a stage; over all stages they are the model's.
 
-    The ends have what is given, or `end_layers`; the others share what is left, the first of them with one layer more
-    where it does not divide.
+    The ends have what is given, or `end_layers`; where one of them is given, the other has an even share of what is
+    left. The stages inside share the rest, the first of them with one layer more where it does not divide.
 
     Parameters
     ----------
@@ -86,9 +86,9 @@ def stage_layers(layers: Num, stages: Num, *, stage: Num, first: Num = 0.0, last
     stage
         Index of the stage, from 0 [1].
     first
-        Layers of the first stage; 0 for `end_layers` [1].
+        Layers of the first stage; 0 where they are not given [1].
     last
-        Layers of the last stage; 0 for `end_layers` [1].
+        Layers of the last stage; 0 where they are not given [1].
 
     Returns
     -------
@@ -104,13 +104,18 @@ def stage_layers(layers: Num, stages: Num, *, stage: Num, first: Num = 0.0, last
     --------
     GPT-3 175B on 40 stages, which do not divide its 96 layers.
 
-    >>> found = [float(stage_layers(96, 40, stage=i)) for i in range(40)]
-    >>> sum(found), found[:2], found[-2:]
+    >>> layers = [float(stage_layers(96, 40, stage=i)) for i in range(40)]
+    >>> sum(layers), layers[:2], layers[-2:]
     (96.0, [2.0, 3.0], [2.0, 2.0])
+    >>> [float(stage_layers(96, 4, stage=i, first=12)) for i in range(4)]
+    [12.0, 28.0, 28.0, 28.0]
     """
     even, number = end_layers(layers, stages), np.asarray(stages)
-    at_first = np.where(np.asarray(first) > 0.0, first, even)
-    at_last = np.where(np.asarray(last) > 0.0, last, even)
+    has_first, has_last = np.asarray(first) > 0.0, np.asarray(last) > 0.0
+    # One of the two is 0 where the other alone is given.
+    rest = np.floor((layers - np.asarray(first) - last) / np.maximum(number - 1.0, 1.0))
+    at_first = np.where(has_first, first, np.where(has_last, rest, even))
+    at_last = np.where(has_last, last, np.where(has_first, rest, even))
     left, others = layers - at_first - at_last, np.maximum(number - 2.0, 1.0)
     fewer = np.floor(left / others)
     inside = fewer + np.where(np.asarray(stage) <= left - others * fewer, 1.0, 0.0)
@@ -261,6 +266,44 @@ def idle_share(
     return idle
 
 
+def interleaved_group(stages: Num, micro_batches: Num) -> Num:
+    """Micro-batches that run through a chunk of an interleaved pipeline before the next chunk has its turn.
+
+    The least N of ``p <= N <= 2 p`` that leaves of m no remainder, or one of at least p; else m.
+
+    Parameters
+    ----------
+    stages
+        Pipeline stages p [1].
+    micro_batches
+        Micro-batches of one step m [1].
+
+    Returns
+    -------
+    Num
+        Micro-batches of a group N [1].
+
+    References
+    ----------
+    Megatron Core, `forward_backward_pipelining_with_interleaving` in `core/pipeline_parallel/schedules.py`: up to
+    core_v0.9.0 m had to be a multiple of p.
+
+    Examples
+    --------
+    >>> [float(interleaved_group(4, m)) for m in (16, 10, 22, 5)]
+    [4.0, 5.0, 6.0, 5.0]
+    """
+    p, m = np.asarray(stages, dtype=np.float64), np.asarray(micro_batches, dtype=np.float64)
+    group = np.where(m % p == 0.0, p, np.inf)
+    for more in range(1, int(np.max(p)) + 1):
+        if np.all(np.isfinite(group) | (m < p)):
+            break
+        rest = m % (p + more)
+        fits = (more <= p) & (p + more <= m) & ((rest == 0.0) | (rest >= p))
+        group = np.where(np.isinf(group) & fits, p + more, group)
+    return np.where(np.isfinite(group), group, np.maximum(m, p))
+
+
 def in_flight(
     stages: Num,
     stage: Num,
@@ -272,9 +315,10 @@ def in_flight(
 ) -> Num:
     """Micro-batches whose activations a stage holds at its peak, in units of the stage's whole layers.
 
-    ``min(m, p - i)`` for 1F1B; ``m`` for GPipe; ``min(m v, 2 (p - i - 1) + (v - 1) p + 1) / v`` for interleaved
-    schedules, whose units are chunks of ``1 / v`` of the stage; ``min(m, p)`` on every stage where weight gradients
-    wait for a gap, since what they need is held so long.
+    ``min(m, p - i)`` for 1F1B; ``m`` for GPipe; ``min(m v, 2 (p - i - 1) + (v - 1) N + 1) / v`` for interleaved
+    schedules, whose units are chunks of ``1 / v`` of the stage and which take N micro-batches at a time, as many as
+    stages where these divide the micro-batches (`interleaved_group`); ``min(m, p)`` on every stage where weight
+    gradients wait for a gap, since what they need is held so long.
 
     Parameters
     ----------
@@ -313,7 +357,8 @@ def in_flight(
     """
     p, i, m, v = np.asarray(stages), stage, micro_batches, virtual_stages
     one = np.minimum(m, p - i)
-    chunks = np.minimum(m * v, 2.0 * (p - i - 1.0) + (v - 1.0) * p + 1.0) / v
+    group = interleaved_group(p, m) if np.any(np.asarray(v) > 1.0) else p
+    chunks = np.minimum(m * v, 2.0 * (p - i - 1.0) + (v - 1.0) * group + 1.0) / v
     waiting = np.where(np.asarray(v) > 1.0, chunks, one)
     waiting = np.where(np.asarray(zero_bubble) > 0.0, np.minimum(m, p), waiting)
     return np.where(np.asarray(all_at_once) > 0.0, m, waiting)

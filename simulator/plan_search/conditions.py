@@ -10,10 +10,10 @@ from typing import Any
 
 from hardware.amounts import read_number
 from hardware.errors import InputError, shown, unknown
-from simulator.specs.plan import SCHEDULES, Plan
-from simulator.specs.stack import RECOMPUTES, SHARDINGS
+from simulator.specs.choices import RECOMPUTES, SCHEDULES, SHARDINGS
+from simulator.specs.plan import Plan
 
-_NUMBERS = ("tp", "pp", "cp", "dp", "ep", "micro_batch", "micro_batches", "virtual_stages", "sharding_group")
+_NUMBERS = ("tp", "pp", "cp", "dp", "ep", "etp", "micro_batch", "micro_batches", "virtual_stages", "sharding_group")
 _NAMES: dict[str, tuple[str, ...]] = {
     "sharding": SHARDINGS,
     "schedule": SCHEDULES,
@@ -44,6 +44,9 @@ class Condition:
     compare: str
     values: tuple[Any, ...]
     """The values of which the field must have one, or none where it must differ."""
+
+    def __str__(self) -> str:
+        return f"{self.field}{self.compare}{'|'.join(map(written, self.values))}"
 
     def keeps(self, value: Any) -> bool:
         """Whether a value of the field meets it."""
@@ -105,7 +108,14 @@ def _value(name: str, text: str, whole: str) -> Any:
     return float(read)
 
 
-def given(plan: Plan) -> tuple[Condition, ...]:
+def written(value: Any) -> str:
+    """A value as conditions write it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-".join(value) if isinstance(value, tuple) else f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def of_plan(plan: Plan) -> tuple[Condition, ...]:
     """Conditions that a plan makes which leaves some fields open."""
     said: Mapping[str, Any] = {name: getattr(plan, name) for name in _FIELDS if name != "micro_batches"}
     return tuple(Condition(name, "=", (value,)) for name, value in said.items() if value is not None)

@@ -73,43 +73,49 @@ def explore(
     progress
         Called after each grid with what was found, and how many plans were considered.
     """
-    found = Exploration(Best(top), Front() if front else None, rejected=space.rejected)
+    exploration = Exploration(Best(top), Front() if front else None, rejected=space.rejected)
     try:
         for grid in space.grids():
             for piece in grid.pieces(_PLANS):
                 weighed = weigh(piece, setting, space.rejected)
-                found.candidates += number(weighed.kept, piece)
+                exploration.candidates += number(weighed.kept, piece)
                 fitting = number(weighed.fits, piece)
                 if table is not None:
                     table.note(piece, weighed.kept)
                 if fitting:
-                    found.priced += fitting
-                    _rank(found, cut(weighed, setting), setting, slowest, table, by_memory=by_memory)
-                elif not found.priced:
-                    found.nearest.offer(piece, weighed.memory, weighed.kept, np.zeros(1), weighed.memory)
+                    exploration.priced += fitting
+                    _rank(exploration, cut(weighed, setting), setting, slowest, table, by_memory=by_memory)
+                elif not exploration.priced:
+                    exploration.nearest.offer(piece, weighed.memory, weighed.kept, np.zeros(1), weighed.memory)
                 if progress is not None:
                     left_out = sum(count for name, count in space.rejected.items() if name not in ("memory", "limits"))
-                    progress(found, found.candidates + left_out)
+                    progress(exploration, exploration.candidates + left_out)
     except KeyboardInterrupt:
-        found.whole = False
-    return found
+        exploration.whole = False
+    return exploration
 
 
 def _rank(
-    found: Exploration, part: Weighed, setting: SearchSetting, slowest: float, table: Table | None, *, by_memory: bool
+    exploration: Exploration,
+    part: Weighed,
+    setting: SearchSetting,
+    slowest: float,
+    table: Table | None,
+    *,
+    by_memory: bool,
 ) -> None:
     """Take the best of plans that fit."""
     time = np.asarray(step_times(part, setting))
     kept = part.fits if slowest == np.inf else part.fits & (time <= slowest)
     fast, fitting = number(kept, part.grid), number(part.fits, part.grid)
     if fast < fitting:
-        found.rejected["limits"] += fitting - fast
-        if not found.feasible + fast:
-            found.quickest.offer(part.grid, time, part.fits, time, part.memory)
-    found.feasible += fast
+        exploration.rejected["limits"] += fitting - fast
+        if not exploration.feasible + fast:
+            exploration.quickest.offer(part.grid, time, part.fits, time, part.memory)
+    exploration.feasible += fast
     if fast:
-        found.best.offer(part.grid, part.memory if by_memory else time, kept, time, part.memory)
-        if found.front is not None:
-            found.front.offer(part.grid, kept, time, part.memory)
+        exploration.best.offer(part.grid, part.memory if by_memory else time, kept, time, part.memory)
+        if exploration.front is not None:
+            exploration.front.offer(part.grid, kept, time, part.memory)
         if table is not None:
             table.offer(part.grid, kept, time, part.memory)

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.formulas.typing import Num
-from simulator.specs.plan import SCHEDULES, SHARDS, Axis, Plan, Schedule
+from simulator.specs.choices import RECOMPUTES, SCHEDULES, SHARDINGS, Axis, Recompute, Schedule, Sharding
+from simulator.specs.plan import SHARDS, Plan
 from simulator.specs.plans import AXES, Plans
-from simulator.specs.stack import RECOMPUTES, SHARDINGS, Recompute, Sharding
 
 Indices = NDArray[np.intp]
 _ORDERS: dict[tuple[str, ...], int] = {order: index for index, order in enumerate(permutations(AXES))}
@@ -28,6 +28,8 @@ class Degrees(NamedTuple):
     cp: int
     dp: int
     ep: int = 1
+    etp: int | None = None
+    """As many as `tp` unless it is a number."""
 
 
 class PassChoice(NamedTuple):
@@ -67,11 +69,12 @@ class PlanGrid:
         Parameters
         ----------
         base
-            Precision and optimizer of all of them.
+            Attention, precision and optimizer of all of them.
         global_batch
             Sequences of a step.
         """
-        degrees: dict[str, Num] = {name: _along(0, [getattr(s, name) for s in self.splits]) for name in Degrees._fields}
+        degrees: dict[str, Num] = {name: _along(0, [getattr(s, name) for s in self.splits]) for name in (*AXES, "ep")}
+        degrees["etp"] = _along(0, [split.etp or split.tp for split in self.splits])
         placed: dict[str, Num] = {axis: _along(1, [order.index(axis) for order in self.placements]) for axis in AXES}
         shards = tuple(_along(2, [SHARDS[name][i] for name, _ in self.shardings]) for i in range(3))
         return Plans.split(
@@ -90,6 +93,21 @@ class PlanGrid:
             offload=_along(4, self.offloads),
             **base.held(),
         )
+
+    def words(self, base: Plan) -> dict[str, NDArray[np.str_]]:
+        """The fields of the plans that are words, each along the axis that it depends on.
+
+        Parameters
+        ----------
+        base
+            Precision and optimizer of all of them.
+        """
+        lists = {
+            "sharding": _wide(2, [name for name, _ in self.shardings]),
+            "schedule": _wide(3, [name for name, _ in self.schedules]),
+            "recompute": _wide(5, [one.recompute for one in self.passes]),
+        }
+        return {**lists, "precision": np.array(base.precision), "optimizer": np.array(base.optimizer)}
 
     def plan(self, index: int, base: Plan) -> Plan:
         """The plan at a place of the flattened grid."""
@@ -113,7 +131,7 @@ class PlanGrid:
     def complexity(self, flat: Indices) -> NDArray[np.float64]:
         """How much machinery some of the plans need: keys to sort by, the first of them first, plans x keys."""
         split, order, sharding, schedule, offload, one = np.unravel_index(flat, self.shape)
-        of_split = np.array([(s.pp, s.tp, s.cp, s.ep) for s in self.splits], dtype=np.float64)
+        of_split = np.array([(s.pp, s.tp, s.cp, s.ep, s.etp or 0) for s in self.splits], dtype=np.float64)
         of_sharding = np.array([(SHARDINGS.index(name), group) for name, group in self.shardings], dtype=np.float64)
         of_schedule = np.array([(v, SCHEDULES.index(name)) for name, v in self.schedules], dtype=np.float64)
         of_offload = np.array(self.offloads, dtype=np.float64)[:, None]
@@ -158,6 +176,11 @@ def _cut(axis: Sequence[Any], most: int) -> Iterator[Sequence[Any]]:
 
 def _along(axis: int, values: Sequence[Any]) -> NDArray[np.float64]:
     """Values along one of the six axes."""
+    return _wide(axis, values).astype(np.float64)
+
+
+def _wide(axis: int, values: Sequence[Any]) -> NDArray[Any]:
+    """Values along one of the six axes, as they are."""
     shape = [1] * 6
     shape[axis] = len(values)
-    return np.array(values, dtype=np.float64).reshape(shape)
+    return np.array(values).reshape(shape)

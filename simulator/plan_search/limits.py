@@ -48,8 +48,11 @@ class Limits:
         Raises
         ------
         InputError
-            Where there is a budget and nobody knows the price.
+            Where nobody knows the length of the run, or there is a budget and nobody knows the price.
         """
+        for name, limit in (("deadline", self.deadline_s), ("budget", self.budget_usd)):
+            if limit is not None:
+                check_length(name, known=scenario.workload.says_length)
         steps, longest = scenario.workload.total_steps, float("inf")
         if self.deadline_s is not None:
             longest = self.deadline_s / steps
@@ -63,6 +66,28 @@ class Limits:
             second = float(money.cost(money.device_seconds(steps, float(scenario.devices)), scenario.price.rate))
             longest = min(longest, self.budget_usd / second)
         return longest
+
+
+def check_length(limit: str, *, known: bool) -> None:
+    """Refuse a limit of a run of which nothing says how long it is.
+
+    Parameters
+    ----------
+    limit
+        What was asked for.
+    known
+        Whether something says how long the run is.
+
+    Raises
+    ------
+    InputError
+        With the remedy.
+    """
+    if not known:
+        raise InputError(
+            f"{limit}: nothing says how long the run is; give tokens, such as --tokens 300e9, or steps",
+            fields=[limit, "workload.tokens", "workload.steps"],
+        )
 
 
 def read_headroom(headroom: Any) -> float:

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from simulator.formulas.typing import Num
 from simulator.plan_search.grid import PlanGrid
 from simulator.pricing.backend import Backend
+from simulator.specs.capabilities.offers import offered, terms_of
 from simulator.specs.model import Models
 from simulator.specs.plan import Plan
 from simulator.specs.plans import Plans, constraints
-from simulator.specs.stack import Stacks
+from simulator.specs.stack import Stack, Stacks
 from simulator.specs.workload import Workloads
 from simulator.step.memory import host_bytes, peak_total
 from simulator.step.time import step_time
@@ -42,6 +43,8 @@ class SearchSetting:
     """Memory of the host for each of its devices [B]."""
     base: Plan
     batch: int
+    stack: Stack
+    """What states which plans it can run."""
 
     def scenarios(self, grid: PlanGrid) -> Scenarios:
         """The plans of a grid as scenarios."""
@@ -86,7 +89,7 @@ def weigh(grid: PlanGrid, setting: SearchSetting, rejected: Counter[str]) -> Wei
 
 
 def _kept(scenarios: Scenarios, setting: SearchSetting, grid: PlanGrid, rejected: Counter[str]) -> Mask:
-    """Which plans keep all rules."""
+    """Which plans keep all rules, those of divisibility and those of the stack."""
     plans = scenarios.plans
     alive = _differs(plans, grid, setting.base.sharding_group)
     rules = [
@@ -94,7 +97,8 @@ def _kept(scenarios: Scenarios, setting: SearchSetting, grid: PlanGrid, rejected
         for rule in constraints(plans, setting.models, setting.workloads, setting.stacks)
         if not np.all(rule.kept)
     ]
-    for name, keeps in rules:
+    can = offered(setting.stack, terms_of(plans, setting.models, setting.workloads, grid.words(setting.base)))
+    for name, keeps in (*rules, ("stack", can)):
         left = alive & keeps
         rejected[name] += number(alive, grid) - number(left, grid)
         alive = left

@@ -79,11 +79,11 @@ class Best:
             if taken < flat.size:
                 bound = min(most, float(np.partition(flat, taken - 1)[taken - 1]) * (1.0 + 2.0 * _TIE))
             chosen = np.flatnonzero((flat <= bound) & np.isfinite(flat))
-            found = self._distinct(grid, chosen, flat, time, memory)
-            if len(found) >= self.number or bound >= most or taken >= flat.size:
+            newcomers = self._distinct(grid, chosen, flat, time, memory)
+            if len(newcomers) >= self.number or bound >= most or taken >= flat.size:
                 break
             taken *= _ALIKE
-        known = {one.looks: one for one in sorted([*self.places, *found], key=_last)}
+        known = {one.looks: one for one in sorted([*self.places, *newcomers], key=_last)}
         self.places = sorted(known.values(), key=lambda one: one.key)[: self.number]
 
     def _distinct(
@@ -140,15 +140,15 @@ class Front:
         """Join new plans to the front and drop those that they beat."""
         shape = tuple(1 if axis == 1 else length for axis, length in enumerate(grid.shape))
         whole = np.broadcast_to(ranked, grid.shape)
-        found = list(self.places)
+        merged = list(self.places)
         for flat in chosen:
             place = list(np.unravel_index(int(flat), np.broadcast_shapes(sizes.shape, shape)))
             along = whole[place[0], :, place[2], place[3], place[4], place[5]]
             place[1] = np.intp(int(np.argmin(along)))
             index = int(np.ravel_multi_index(tuple(int(i) for i in place), grid.shape))
             time, memory = float(along[place[1]]), float(sizes.reshape(-1)[flat])
-            found.append(Place(grid, index, (time, memory), time, memory))
+            merged.append(Place(grid, index, (time, memory), time, memory))
         self.places = []
-        for one in sorted(found, key=lambda one: one.key):
+        for one in sorted(merged, key=lambda one: one.key):
             if not self.places or one.memory < self.places[-1].memory:
                 self.places.append(one)

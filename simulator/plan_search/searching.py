@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,13 +13,14 @@ from hardware.spec import System
 from simulator.answers.estimate import Estimate, answer
 from simulator.plan_search import conditions
 from simulator.plan_search.exploration import Exploration, Objective, Progress, explore
-from simulator.plan_search.impossible import refuse_impossible
+from simulator.plan_search.impossible import lacking, refuse_impossible, refuse_lacking
 from simulator.plan_search.limits import Limits
 from simulator.plan_search.pricing import SearchSetting
 from simulator.plan_search.ranking import Place, spread
 from simulator.plan_search.space import Space
 from simulator.plan_search.table import Fastest, Table, read_by
 from simulator.scenario.scenario import Named, Scenario, resolve, spec_of
+from simulator.scenario.stacks import with_other_stacks
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.stack import Stack
@@ -32,6 +34,7 @@ PLAN_FIELDS = (
     "pp",
     "cp",
     "ep",
+    "etp",
     "virtual_stages",
     "schedule",
     "micro_batch",
@@ -89,26 +92,27 @@ class Search:
         }
 
 
-def listed(found: Estimate) -> dict[str, Any]:
+def listed(estimate: Estimate) -> dict[str, Any]:
     """One plan of a list, as plain values."""
     return {
-        "plan": {name: found.plan[name] for name in PLAN_FIELDS if name in found.plan},
-        "step_time_s": found.step_time_s,
+        "plan": {name: estimate.plan[name] for name in PLAN_FIELDS if name in estimate.plan},
+        "step_time_s": estimate.step_time_s,
         "interval": {
-            "low_s": found.step_time_low_s,
-            "high_s": found.step_time_high_s,
-            "level": found.interval_level,
+            "low_s": estimate.step_time_low_s,
+            "high_s": estimate.step_time_high_s,
+            "level": estimate.interval_level,
         },
-        "memory_bytes": found.memory_bytes["total"],
-        "capacity_bytes": found.memory_bytes["capacity"],
-        "fits": found.fits,
-        "mfu": found.mfu,
-        "tokens_per_s": found.tokens_per_s,
-        "time_s": found.run.time_s,
-        "cost_usd": found.run.cost_usd,
-        "energy_kwh": found.run.energy_kwh,
-        "limited_by": found.limited_by,
-        "warnings": list(found.warnings),
+        "memory_bytes": estimate.memory_bytes["total"],
+        "capacity_bytes": estimate.memory_bytes["capacity"],
+        "fits": estimate.fits,
+        "mfu": estimate.mfu,
+        "tokens_per_s": estimate.tokens_per_s,
+        "of": estimate.run.of,
+        "time_s": estimate.run.time_s,
+        "cost_usd": estimate.run.cost_usd,
+        "energy_kwh": estimate.run.energy_kwh,
+        "limited_by": estimate.limited_by,
+        "warnings": list(estimate.warnings),
     }
 
 
@@ -138,7 +142,8 @@ def search(
     plan
         What must be so: fields that are given stay as they are.
     stack
-        The software. Axes that it does not offer are not tried; where it is left open all are.
+        The software; what it cannot run is not tried. Where it is left open and nothing fits with the usual one, others
+        are tried.
     objective
         ``time``, ``cost``, ``energy`` or ``memory``.
     where
@@ -165,8 +170,8 @@ def search(
 
     Examples
     --------
-    >>> found = search("bert-large", "dgx-a100-640gb", workload={"sequence_length": 128, "global_batch": 512})
-    >>> found.best[0].plan["dp"], found.feasible > 1000
+    >>> result = search("bert-large", "dgx-a100-640gb", workload={"sequence_length": 128, "global_batch": 512})
+    >>> result.best[0].plan["dp"], result.feasible > 1000
     (8, True)
     """
     opened = resolve(model, system, plan=plan, stack=stack, open_plan=True, **scenario)
@@ -190,19 +195,42 @@ class _Wishes:
 
 
 def searched(
-    scenario: Scenario, given: Plan, stack_given: bool, *, progress: Progress | None = None, **wishes: Any
+    scenario: Scenario, plan: Plan, stack_given: bool, *, progress: Progress | None = None, **wishes: Any
 ) -> Search:
-    """Search for the best plans of a scenario whose plan is open; `search` says what may be wished for."""
-    asked = _Wishes(**wishes)
+    """Search for the best plans of a scenario whose plan is open; `search` says what may be wished for.
+
+    Where the stack was not given and nothing fits, the next one that is usual and has what is asked is tried.
+    """
+    asked, start, first = _Wishes(**wishes), time.perf_counter(), None
+    wanted = (*conditions.of_plan(plan), *conditions.parse(asked.where))
+    if stack_given:
+        refuse_lacking(wanted, scenario.stack)
+    for one in chain((scenario,), () if stack_given else with_other_stacks(scenario, plan)):
+        if lacking(wanted, one.stack) is None:
+            answered = _searched(one, plan, wanted, asked, progress)
+            first = first or answered
+            if answered.feasible or not answered.whole:
+                return replace(answered, seconds=time.perf_counter() - start)
+    if first is None:
+        refuse_lacking(wanted, scenario.stack)
+        raise AssertionError(wanted)
+    return replace(first, seconds=time.perf_counter() - start)
+
+
+def _searched(
+    scenario: Scenario,
+    plan: Plan,
+    wanted: tuple[conditions.Condition, ...],
+    asked: _Wishes,
+    progress: Progress | None,
+) -> Search:
+    """Search with one stack."""
     aim, both, by = _objective(asked.objective, scenario), _pareto(asked.pareto, scenario), read_by(asked.by)
     limits = Limits.read(asked.headroom, asked.deadline, asked.budget)
-    wanted = (*conditions.given(given), *conditions.parse(asked.where))
-    refuse_impossible(given, scenario)
-    space = space_of(scenario, wanted, any_axis=not stack_given)
+    refuse_impossible(plan, scenario)
     table = Table(by) if by is not None else None
-    start = time.perf_counter()
-    found = explore(
-        space,
+    seen = explore(
+        space_of(scenario, wanted),
         replace(setting_of(scenario), capacity=limits.memory(scenario)),
         by_memory=aim == "memory",
         top=_top(asked.top),
@@ -211,12 +239,11 @@ def searched(
         table=table,
         progress=progress,
     )
-    told = _told(found, scenario, aim, both, limits, table)
-    return replace(told, seconds=time.perf_counter() - start)
+    return _told(seen, scenario, aim, both, limits, table)
 
 
-def space_of(scenario: Scenario, wanted: tuple[conditions.Condition, ...], *, any_axis: bool) -> Space:
-    """The plans that a scenario with an open plan could have."""
+def space_of(scenario: Scenario, wanted: tuple[conditions.Condition, ...]) -> Space:
+    """The plans that a scenario with an open plan could have, of those that its stack can run."""
     return Space(
         scenario.model,
         scenario.workload,
@@ -225,7 +252,6 @@ def space_of(scenario: Scenario, wanted: tuple[conditions.Condition, ...], *, an
         scenario.devices,
         scenario.plan,
         wanted,
-        any_axis,
     )
 
 
@@ -240,6 +266,7 @@ def setting_of(scenario: Scenario) -> SearchSetting:
         scenario.host_capacity,
         scenario.plan,
         scenario.workload.global_batch or 1,
+        scenario.stack,
     )
 
 
@@ -250,7 +277,7 @@ def estimate_at(place: Place, scenario: Scenario) -> Estimate:
 
 
 def _told(
-    found: Exploration,
+    exploration: Exploration,
     scenario: Scenario,
     aim: Objective,
     both: tuple[str, str] | None,
@@ -258,28 +285,28 @@ def _told(
     table: Table | None,
 ) -> Search:
     """The answer to a search."""
-    rejected = {name: count for name, count in found.rejected.most_common() if count}
+    rejected = {name: count for name, count in exploration.rejected.most_common() if count}
     front = None
-    if found.front is not None and both is not None:
-        places = found.front.places if "memory" in both else found.front.places[:1]
+    if exploration.front is not None and both is not None:
+        places = exploration.front.places if "memory" in both else exploration.front.places[:1]
         front = tuple(estimate_at(place, scenario) for place in spread(places, _MOST))
-    near = [] if found.feasible else (found.quickest if found.priced else found.nearest).places
-    best = tuple(estimate_at(place, scenario) for place in found.best.places)
+    near = [] if exploration.feasible else (exploration.quickest if exploration.priced else exploration.nearest).places
+    best = tuple(estimate_at(place, scenario) for place in exploration.best.places)
     return Search(
         model=scenario.model.id,
         system=scenario.system.id,
         devices=scenario.devices,
         stack=scenario.stack.id,
         objective=aim,
-        candidates=found.candidates,
-        feasible=found.feasible,
-        priced=found.priced,
+        candidates=exploration.candidates,
+        feasible=exploration.feasible,
+        priced=exploration.priced,
         rejected=rejected,
         seconds=0.0,
         best=best,
         pareto=front,
         nearest=estimate_at(near[0], scenario) if near else None,
-        whole=found.whole,
+        whole=exploration.whole,
         limits=limits,
         fastest=table.fastest(lambda place: _listed_plan(place, scenario)) if table is not None else None,
     )

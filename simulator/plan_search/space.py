@@ -1,4 +1,4 @@
-"""Which plans are considered: every split, placement, sharding, schedule and micro-batch that the conditions allow."""
+"""Which plans are considered: every split, placement, sharding, schedule and micro-batch that the stack can run."""
 
 from __future__ import annotations
 
@@ -14,17 +14,25 @@ import numpy as np
 from hardware.spec import System
 from simulator.plan_search.conditions import Condition
 from simulator.plan_search.grid import Degrees, PassChoice, PlanGrid
+from simulator.specs.capabilities.offers import offers_of, terms_of
+from simulator.specs.capabilities.refusals import Mask
+from simulator.specs.choices import RECOMPUTES, Axis, Schedule, Sharding
 from simulator.specs.model import Model
-from simulator.specs.plan import Axis, Plan, Schedule
+from simulator.specs.plan import Plan
 from simulator.specs.plans import AXES, divisors, rules_of_replicas, rules_of_shape
-from simulator.specs.stack import RECOMPUTES, Sharding, Stack
+from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 
 Entry = TypeVar("Entry")
 _NODES = (1, 8, 64)
 """Nodes that share parameters under hybrid sharding."""
-_OF_SPLITS = ("heads", "kv-heads", "layers", "sequence", "experts", "expert-group", "batch")
+_OF_SPLITS = ("heads", "kv-heads", "layers", "sequence", "experts", "expert-tensor", "expert-group", "batch")
 """Rules that degrees alone can break."""
+_DEGREES = frozenset(
+    {"tp", "pp", "cp", "dp", "ep", "etp", "first_stage_layers", "last_stage_layers"}
+    | {"layers", "attention_heads", "key_value_heads", "experts", "sequence_length", "global_batch", "tied_head"}
+)
+"""What a split, model and workload decide alone, of what a stack's conditions may name."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +45,8 @@ class Space:
     stack: Stack
     devices: int
     base: Plan
-    """Precision and optimizer of all plans."""
+    """Attention, precision and optimizer of all plans."""
     conditions: tuple[Condition, ...] = ()
-    any_axis: bool = True
-    """Whether axes are tried that the stack does not offer; else only where a condition names them."""
     usual: bool = False
     """Whether only what most runs do is tried: axes from the fastest link to the slowest, tensor-parallel ranks that
     share tokens, 1F1B or interleaved pipelines, no offloading, all replicas or those of a node sharing states. So few
@@ -75,21 +81,30 @@ class Space:
         if not splits:
             return []
         one = PlanGrid(splits, (AXES,), (("none", 0),), (("1f1b", 1),), (False,), (PassChoice(1, False, "none"),))  # type: ignore[arg-type]
-        columns = one.columns(self.base, self.batch), self.model.columns(), self.workload.columns()
         alive = np.ones(len(splits), dtype=bool)
-        for rule in (*rules_of_shape(*columns, self.stack.columns()), *rules_of_replicas(columns[0], columns[2])):
-            if rule.name in _OF_SPLITS:
-                kept = np.broadcast_to(rule.kept, one.shape).reshape(-1)
-                broken = [splits[i] for i in np.flatnonzero(alive & ~kept)]
-                if broken:
-                    self.rejected[rule.name] += len(broken) if self.usual else sum(map(self._plans_of, broken))
-                alive &= kept
+        for name, keeps in self._rules_of_splits(one):
+            kept = np.broadcast_to(keeps, one.shape).reshape(-1)
+            broken = [splits[i] for i in np.flatnonzero(alive & ~kept)]
+            if broken:
+                self.rejected[name] += len(broken) if self.usual else sum(map(self._plans_of, broken))
+            alive &= kept
         groups: dict[tuple[int, ...], list[Degrees]] = defaultdict(list)
         for split in (splits[i] for i in np.flatnonzero(alive)):
             kind = () if self.usual else (split.pp, split.tp > 1, split.dp > 1, split.cp > 1)
             limited = (split.dp,) if self._says("micro_batches") else ()
             groups[*kind, *limited].append(split)
         return list(groups.values())
+
+    def _rules_of_splits(self, one: PlanGrid) -> Iterator[tuple[str, Mask]]:
+        """Rules that degrees alone decide, and which splits keep them: of divisibility, then of the stack."""
+        plans, models, workloads = one.columns(self.base, self.batch), self.model.columns(), self.workload.columns()
+        of_shape = rules_of_shape(plans, models, workloads, self.stack.columns())
+        for rule in (*of_shape, *rules_of_replicas(plans, workloads)):
+            if rule.name in _OF_SPLITS:
+                yield rule.name, rule.kept
+        for offer in offers_of(self.stack, terms_of(plans, models, workloads, one.words(self.base))):
+            if offer.names <= _DEGREES:
+                yield "stack", offer.kept
 
     def _plans_of(self, split: Degrees) -> int:
         """Plans that a split would have if it kept the rules."""
@@ -105,27 +120,37 @@ class Space:
 
     def splits(self) -> Iterator[Degrees]:
         """All degrees that multiply to the devices, and the groups of experts."""
-        several = {
-            axis: self.any_axis or axis in self.stack.axes or self._says(axis) for axis in ("tp", "pp", "cp", "ep")
-        }
-        lists = [divisors(self.devices) if several[axis] else [1] for axis in ("tp", "pp", "cp")]
+        axes = self.stack.axes
+        lists = [divisors(self.devices) if axis in axes else [1] for axis in ("tp", "pp", "cp")]
         for tp, pp, cp in product(*(self._allowed(a, v) for a, v in zip(("tp", "pp", "cp"), lists, strict=True))):
             dp, left = divmod(self.devices, tp * pp * cp)
             if left or not self._keeps("dp", dp):
                 continue
-            shared = divisors(math.gcd(self.model.experts, dp)) if several["ep"] else [1]
-            if self._says("ep"):
-                shared = divisors(max(self.model.experts, dp))
-            for ep in self._allowed("ep", shared):
-                yield Degrees(tp, pp, cp, dp, ep)
+            for etp in self._expert_tensors(tp):
+                ranks = dp * cp * tp // (etp or tp)
+                shared = divisors(math.gcd(self.model.experts, ranks)) if "ep" in axes else [1]
+                if self._says("ep"):
+                    shared = divisors(max(self.model.experts, ranks))
+                for ep in self._allowed("ep", shared):
+                    yield Degrees(tp, pp, cp, dp, ep, etp)
+
+    def _expert_tensors(self, tp: int) -> list[int | None]:
+        """Tensor-parallel ranks of an expert: those of the dense layers, or one."""
+        apart = tp > 1 and self.model.experts > 1 and self.stack.offers.expert_tensor_parallel
+        asked = [int(v) for c in self.conditions if c.field == "etp" for v in c.values]
+        every = [None, *sorted({1, *(each for each in asked if 1 < each < tp)})] if apart else [None]
+        return [each for each in every if self._keeps("etp", each or tp)]
 
     def placements(self, used: dict[str, bool]) -> list[tuple[Axis, ...]]:
         """Orders of the axes; those that differ in axes of one rank only are the same."""
-        found: dict[tuple[str, ...], tuple[Axis, ...]] = {}
-        orders: list[tuple[Any, ...]] = [AXES] if self._only_usual("placement") else list(permutations(AXES))
+        distinct: dict[tuple[str, ...], tuple[Axis, ...]] = {}
+        offered = self.stack.offers.orders
+        orders: list[tuple[Any, ...]] = list(offered[:1] if self.usual else offered)
+        if self._says("placement"):
+            orders = list(permutations(AXES))
         for order in self._allowed("placement", orders):
-            found.setdefault(tuple(axis for axis in order if used[axis]), order)
-        return list(found.values())
+            distinct.setdefault(tuple(axis for axis in order if used[axis]), order)
+        return list(distinct.values())
 
     def shardings(self, replicas: int) -> list[tuple[Sharding, int]]:
         """What replicas share, and in groups of how many; 0 for all of them."""
@@ -144,7 +169,9 @@ class Space:
         return [
             (name, group)
             for name, group in every
-            if self._keeps("sharding", name) and self._keeps("sharding_group", group)
+            if name in self.stack.offers.shardings
+            and self._keeps("sharding", name)
+            and self._keeps("sharding_group", group)
         ]
 
     def schedules(self, stages: Sequence[int]) -> list[tuple[Schedule, int]]:
@@ -154,8 +181,13 @@ class Space:
             every += [("gpipe", 1), ("zero-bubble", 1)]
             for virtual in sorted({virtual for pp in stages if pp > 1 for virtual in self._virtual(pp)}):
                 every += [("interleaved", virtual), ("zero-bubble", virtual)]
+        offered = self.stack.offers.schedules
         if self._only_usual("schedule"):
-            every = [each for each in every if each[0] in ("1f1b", "interleaved")]
+            every = [each for each in every if each[0] in ("1f1b", "interleaved", offered[0])]
+        if min(stages) > 1:
+            every = [each for each in every if each[0] in offered]
+        else:
+            every = [each for each in every if each[0] in ("1f1b", *offered)]  # 1F1B is a single stage's too
         return [
             (name, virtual)
             for name, virtual in every
@@ -176,11 +208,14 @@ class Space:
             for size in divisors(self.batch // dp)
             if self._keeps("micro_batches", self.batch // (dp * size))
         }
-        sharing, repeats = [False, True] if shares else [False], list(RECOMPUTES)
+        offers = self.stack.offers
+        shares = shares and offers.sequence_parallel
+        sharing = [False, True] if shares else [False]
+        repeats = [each for each in RECOMPUTES if each in offers.recompute]
         if self._only_usual("sequence_parallel"):
             sharing = [shares]
-        if self._only_usual("recompute") and self.stack.attention == "fused":
-            repeats.remove("selective")  # which fused attention does anyway
+        if self._only_usual("recompute") and self.base.attention == "fused" and repeats != ["selective"]:
+            repeats = [each for each in repeats if each != "selective"]  # which fused attention does anyway
         return [
             PassChoice(size, shared, repeated)
             for size in self._allowed("micro_batch", sorted(sizes))
@@ -190,7 +225,8 @@ class Space:
 
     def offloads(self) -> list[bool]:
         """Whether optimizer states may live with the host."""
-        return self._allowed("offload_optimizer", [False] if self._only_usual("offload_optimizer") else [False, True])
+        alone = self._only_usual("offload_optimizer") or not self.stack.offers.offload_optimizer
+        return self._allowed("offload_optimizer", [False] if alone else [False, True])
 
     def _only_usual(self, name: str) -> bool:
         """Whether of a field only usual values are tried: no condition names it."""

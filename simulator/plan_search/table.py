@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hardware.errors import InputError, shown
 from simulator.plan_search.grid import PlanGrid
 from simulator.plan_search.ranking import Best, Mask, Place, Values
-from simulator.specs.stack import RECOMPUTES, SHARDINGS
+from simulator.specs.choices import RECOMPUTES, SHARDINGS
 
 Value = str | int
 Index = dict[int, NDArray[np.intp]]
@@ -98,21 +98,21 @@ class Table:
 
     def __init__(self, by: tuple[str, str]) -> None:
         self.by = by
-        self.found: dict[tuple[Value, Value], Best] = {}
+        self.best_by_pair: dict[tuple[Value, Value], Best] = {}
 
     def note(self, grid: PlanGrid, kept: Mask) -> None:
         """Remember which pairs can be at all; the mask broadcasts to the grid's shape."""
         for pair, index in self._pairs(grid):
-            if pair not in self.found and _part(kept, index).any():
-                self.found[pair] = Best(1)
+            if pair not in self.best_by_pair and _part(kept, index).any():
+                self.best_by_pair[pair] = Best(1)
 
     def offer(self, grid: PlanGrid, fits: Mask, time: Values, memory: Values) -> None:
         """Take the best of each pair; arrays broadcast to the grid's shape."""
         ranked = np.where(fits, time, np.inf)
         for pair, index in self._pairs(grid):
-            if pair in self.found:
+            if pair in self.best_by_pair:
                 parts = (_part(ranked, index), _part(fits, index), _part(time, index), _part(memory, index))
-                self.found[pair].offer(_narrowed(grid, index), *parts)
+                self.best_by_pair[pair].offer(_narrowed(grid, index), *parts)
 
     def fastest(self, shown: Callable[[Place], dict[str, Any]]) -> Fastest:
         """What was found.
@@ -123,7 +123,7 @@ class Table:
             The plan at a place, as plain values.
         """
         fields = [_FIELDS[name] for name in self.by]
-        one, other = (tuple(sorted({pair[i] for pair in self.found}, key=fields[i].rank)) for i in (0, 1))
+        one, other = (tuple(sorted({pair[i] for pair in self.best_by_pair}, key=fields[i].rank)) for i in (0, 1))
         return Fastest(self.by, (one, other), tuple(self._cells(one, other, shown)))
 
     def _cells(
@@ -131,8 +131,8 @@ class Table:
     ) -> Iterator[Cell]:
         """The best of each pair, in order."""
         for pair in product(one, other):
-            if pair in self.found:
-                place = next(iter(self.found[pair].places), None)
+            if pair in self.best_by_pair:
+                place = next(iter(self.best_by_pair[pair].places), None)
                 told = (place.time, place.memory, shown(place)) if place is not None else (None, None, None)
                 yield Cell(pair, *told)
 

@@ -208,12 +208,12 @@ def _measured_kinds(profile: MeasuredProfile | None, stack: Stack) -> frozenset[
     """
     if profile is None:
         return frozenset()
-    found = {"inner_links"} if profile.links else set()
+    kinds = {"inner_links"} if profile.links else set()
     if profile.stacks:
-        found |= {"products", "streaming", "attention", "host"}
+        kinds |= {"products", "streaming", "attention", "host"}
     if stack.id in profile.stacks:
-        found |= _OF_MEASURED_STACK
-    return frozenset(found)
+        kinds |= _OF_MEASURED_STACK
+    return frozenset(kinds)
 
 
 _OF_MEASURED_STACK = {"launches", "eager", "attention_kernels", "step_overhead", "optimizer"}

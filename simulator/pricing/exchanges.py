@@ -113,12 +113,10 @@ class _Span:
         level, rate = self.level, self.level.rate(self.fan_out, asked.degree, asked.stride)
         if asked.kind == "all_to_all":
             volume = collectives.exchanged_volume(
-                asked.message_bytes, self.fan_out, inner_ranks=self.inner, degree=asked.degree, copies=asked.copies
+                asked.paced_bytes, self.fan_out, inner_ranks=self.inner, degree=asked.degree, copies=asked.copies
             )
-            return volume, np.maximum(
-                volume / rate, level.crossing_time(asked.message_bytes, asked.degree, asked.stride)
-            )
-        volume = self._reduced(asked.message_bytes, passes)
+            return volume, np.maximum(volume / rate, level.crossing_time(asked.paced_bytes, asked.degree, asked.stride))
+        volume = self._reduced(asked.paced_bytes, passes)
         added_up = self.added_up(asked.kind)
         if np.any(added_up):
             gain = level.reduction_gain / (1.0 + level.reduction_loss * np.log2(nodes))

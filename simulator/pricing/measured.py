@@ -179,7 +179,8 @@ class MeasuredBackend:
         if kind not in self.profile.links:
             return self._stressed(form, "catalogue")
         ranks = 2.0 if isinstance(asked, Send) else asked.degree
-        time, known = self._links.time(kind, asked.message_bytes, ranks)
+        sent = asked.message_bytes if isinstance(asked, Send) else asked.paced_bytes
+        time, known = self._links.time(kind, sent, ranks)
         whole = np.asarray(True if isinstance(asked, Send) else np.asarray(asked.copies) == 1.0, dtype=bool)
         near = np.asarray(asked.degree) * np.asarray(asked.stride) <= self.node
         inside = np.asarray(known, dtype=bool) & whole & near

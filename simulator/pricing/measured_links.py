@@ -52,9 +52,9 @@ class _ByRanks:
 
         Each rank adds its step to the costs; the rate is that of many ranks less a loss over their number.
         """
-        found = {name: np.interp(ranks, self.ranks, column) for name, column in self.constants.items()}
+        constants = {name: np.interp(ranks, self.ranks, column) for name, column in self.constants.items()}
         inverse = -1.0 / np.maximum(ranks, 1.0)
-        return {**found, "rate": np.interp(inverse, -1.0 / self.ranks, self.constants["rate"])}
+        return {**constants, "rate": np.interp(inverse, -1.0 / self.ranks, self.constants["rate"])}
 
 
 class MeasuredLinks:
@@ -95,7 +95,7 @@ class MeasuredLinks:
         if kind not in self._kinds:
             shape = np.broadcast_shapes(message.shape, ranks.shape)
             return np.zeros(shape), np.zeros(shape, dtype=np.bool_)
-        found = self._kinds[kind]
-        time = collectives.measured_link_time(message, volume(kind, message, ranks), **found.at(ranks))
-        known = (ranks >= found.ranks[0]) & (ranks <= found.ranks[-1])
+        by_ranks = self._kinds[kind]
+        time = collectives.measured_link_time(message, volume(kind, message, ranks), **by_ranks.at(ranks))
+        known = (ranks >= by_ranks.ranks[0]) & (ranks <= by_ranks.ranks[-1])
         return time, np.broadcast_to(known, np.shape(time))

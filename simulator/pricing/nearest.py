@@ -136,12 +136,12 @@ def _chosen(points: Values, residuals: Values, layers: Index) -> tuple[float, fl
     side = (layers if layers.max(initial=0) >= 3 else np.arange(len(points))) % 2 == 0
     if len(points) < _ENOUGH:
         return _USUAL
-    found = []
+    known_errors = []
     for known, asked in ((side, ~side), (~side, side)):
         distance, index = _neighbours(cKDTree(points[known]), points[asked])
-        found.append((distance, residuals[known][index], residuals[asked]))
+        known_errors.append((distance, residuals[known][index], residuals[asked]))
 
     def error(choice: tuple[float, float]) -> float:
-        return float(np.mean([np.mean(np.abs(_weighed(d, r, *choice) - truth)) for d, r, truth in found]))
+        return float(np.mean([np.mean(np.abs(_weighed(d, r, *choice) - truth)) for d, r, truth in known_errors]))
 
     return min(product(_WIDTHS, _POWERS), key=error)

@@ -58,11 +58,13 @@ class MatrixProduct:
     """Whether frameworks pad the weight to widths that the hardware likes, as they do vocabularies."""
     alignment: Num = 1.0
     """Share of the rate that the widths of the weight's rows leave [1]."""
+    useful: Num = 1.0
+    """Share of its arithmetic that a device has in the mean: the rest is padding, and what the busiest has more [1]."""
 
     @property
     def flops(self) -> Num:
-        """Arithmetic [FLOP]."""
-        return flops.gemm(self.m, self.n, k=self.k, batch=self.batch)
+        """Arithmetic of the mean device, without padding [FLOP]."""
+        return self.computed_flops * self.useful
 
     @property
     def recomputed_flops(self) -> Num:
@@ -72,7 +74,7 @@ class MatrixProduct:
     @property
     def computed_flops(self) -> Num:
         """Arithmetic that the kernel executes [FLOP]."""
-        return self.flops
+        return flops.gemm(self.m, self.n, k=self.k, batch=self.batch)
 
     @property
     def moved_bytes(self) -> Num:
@@ -171,6 +173,13 @@ class Collective:
     stride: Num
     copies: Num = 1.0
     """Copies of a token of which one travels to each node [1]."""
+    busiest: Num = 1.0
+    """What the busiest rank sends or receives over the mean of all ranks [1]."""
+
+    @property
+    def paced_bytes(self) -> Num:
+        """The message of the busiest rank, which all wait for [B]."""
+        return self.message_bytes * self.busiest
 
 
 @dataclass(frozen=True, kw_only=True)

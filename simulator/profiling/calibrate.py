@@ -6,18 +6,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from hardware.catalogue import id_of, load_class, load_device, names, plain_host
-from hardware.classes import AttentionConstants, DeviceClass, Precision
+from hardware.classes import AttentionConstants, DeviceClass, GemmConstants, Precision
 from hardware.errors import InputError
 from hardware.measured import CollectiveName, HeldOutScore, LinkConstants, MeasuredProfile, Shapes
 from hardware.sheet import Seen
 from hardware.spec import Device
 from simulator.pricing.analytic import PRECISIONS, AnalyticBackend, precisions_of
-from simulator.profiling.fit import attentions, links, products, streams
+from simulator.profiling.fit import attentions, keeping, links, products, streams
 from simulator.profiling.fit.sheet import DataSheet
 from simulator.profiling.fit.steps import with_steps
 from simulator.profiling.records.journal import merge, read
@@ -28,9 +29,6 @@ from simulator.profiling.records.rows import Attentions, Collectives, Measuremen
 from simulator.profiling.tables import reading as tables_of
 
 Progress = Callable[[str], None]
-
-_WORSE = 1.05
-"""Held-out error of a fit over that of the constants it started from, up to which the fit is taken."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +84,12 @@ def calibrate(
     -----
     `simulator.estimate` and its relatives take the profile as it is, or as a file: `profile_text` writes it.
     """
-    found = gather(files, device=device, rows_of=rows_of)
-    given = found.device
+    gathered = gather(files, device=device, rows_of=rows_of)
+    the_device = gathered.device
     the_id = id_of(Path(name)) if name is not None else "measured"
-    origin = Origin(the_id, f"{given.name[:500]}, measured", found.source[:600], "primary")
-    catalogued = given.id in names("devices") and given == load_device(given.id)
-    return fit(found.measurements, found.steps, given, origin, catalogued=catalogued, progress=progress)
+    origin = Origin(the_id, f"{the_device.name[:500]}, measured", gathered.source[:600], "primary")
+    catalogued = the_device.id in names("devices") and the_device == load_device(the_device.id)
+    return fit(gathered.measurements, gathered.steps, the_device, origin, catalogued=catalogued, progress=progress)
 
 
 def gather(
@@ -119,22 +117,22 @@ def gather(
         raise InputError("nothing to fit; give at least one record of capsim measure, or one table")
     tables = [file for file in files if Path(file).suffix in (".csv", ".gz")]
     records = {str(file): _sound(file) for file in files if file not in tables}
-    given = load_device(device) if device is not None else None
+    the_device = load_device(device) if device is not None else None
     parts: list[Measurements] = []
     steps: list[StepTime] = []
     if records:
         whole = _merged(records)
         parts, steps = [measurements_of(whole)], steps_of(whole)
         with _of(", ".join(records)):
-            _check_kind(whole, given)
-            if given is not None and same:
-                _check_same(whole, given)
-            given = given or device_of(whole, parts[0])
-    if given is None:
+            _check_kind(whole, the_device)
+            if the_device is not None and same:
+                _check_same(whole, the_device)
+            the_device = the_device or device_of(whole, parts[0])
+    if the_device is None:
         raise InputError(f"{tables[0]}: a table does not say which device of the catalogue it is of; give --device")
-    parts += [tables_of.read(file, rows_of or given.id) for file in tables]
+    parts += [tables_of.read(file, rows_of or the_device.id) for file in tables]
     source = "; ".join([*(_record_words(record) for record in records.values()), *(Path(file).name for file in tables)])
-    return Gathered(Measurements.joined(parts), steps, given, source)
+    return Gathered(Measurements.joined(parts), steps, the_device, source)
 
 
 def steps_in(file: str | Path, device: Device) -> list[StepTime]:
@@ -212,15 +210,21 @@ class _Draft:
 
     constants: DeviceClass
     borrowed: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
     scores: list[HeldOutScore] = field(default_factory=list)
 
-    def borrow(self, phase: str, found: dict[str, str], where: str) -> None:
+    def keep(self, place: str, scores: Sequence[HeldOutScore]) -> None:
+        """Note constants that stay the catalogue's, since a fit of them is further off."""
+        self.scores += keeping.kept(scores)
+        self.kept[place] = keeping.why(scores)
+
+    def borrow(self, phase: str, reasons: dict[str, str], where: str) -> None:
         """Note constants that stay as they were, why so, and where they come from."""
-        self.borrowed |= {f"{phase}.{name}": f"{why}; as {where}" for name, why in found.items()}
+        self.borrowed |= {f"{phase}.{name}": f"{why}; as {where}" for name, why in reasons.items()}
 
 
 def fit(
-    found: Measurements,
+    measurements: Measurements,
     steps: Sequence[StepTime],
     device: Device,
     origin: Origin,
@@ -247,12 +251,12 @@ def fit(
     """
     tell = progress or _silent
     draft = _Draft(load_class(device.device_class))
-    tell(f"{len(found.products):,} matrix products")
-    multiplied = _products(draft, found.products, device, origin)
-    tell(f"{len(found.attentions):,} attention kernels")
-    attended = _attentions(draft, found.attentions, device, origin)
-    _memory(draft, found.streams, device, origin)
-    tell(f"{len(found.collectives):,} collectives")
+    tell(f"{len(measurements.products):,} matrix products")
+    multiplied = _products(draft, measurements.products, device, origin)
+    tell(f"{len(measurements.attentions):,} attention kernels")
+    attended = _attentions(draft, measurements.attentions, device, origin)
+    _memory(draft, measurements.streams, device, origin)
+    tell(f"{len(measurements.collectives):,} collectives")
     profile = MeasuredProfile(
         id=origin.id,
         title=origin.title,
@@ -261,14 +265,15 @@ def fit(
         device=device.id if catalogued else device,
         constants=draft.constants,
         fitted=tuple(multiplied),
-        links=_links(draft, found.collectives, device),
+        links=_links(draft, measurements.collectives, device),
         products=multiplied,
         attentions=attended,
         held_out=tuple(draft.scores),
         borrowed=draft.borrowed,
+        kept=draft.kept,
     )
     tell(f"{len(steps):,} training steps")
-    return with_steps(profile, found.streams, steps, device)
+    return with_steps(profile, measurements.streams, steps, device)
 
 
 def _silent(words: str) -> None:
@@ -288,21 +293,38 @@ def _products(draft: _Draft, rows: Products, device: Device, origin: Origin) -> 
         if not len(mine):
             draft.borrowed[f"gemm.{precision}"] = f"no product was measured; as {device.device_class}"
             continue
-        sheet = DataSheet.of(device, precision)
-        learned = products.learn(
-            mine, sheet, gemm[precision], weight_gradient=gradient, source=origin.source, seen=origin.seen
-        )
-        draft.scores += learned.scores
-        if words := _no_better(learned.scores):
-            draft.borrowed[f"gemm.{precision}"] = f"{words}; as {device.device_class}"
+        learn = partial(_learned, mine, DataSheet.of(device, precision), gemm[precision], gradient, origin)
+        learned, held, taken = keeping.best(learn, lambda each: each.scores, products.BY_PART)
+        if not taken:
+            draft.keep(f"gemm.{precision}", learned.scores)
             continue
+        draft.scores += learned.scores
+        if held:
+            words = keeping.why(learn(()).scores)
+            draft.kept |= {f"gemm.{precision}.{name}": words for name in held}
         gemm[precision] = learned.fitted.constants
         if np.any(mine.weight_gradient > 0):
             gradient = learned.fitted.weight_gradient
         shapes[precision] = learned.shapes
-        draft.borrow(f"gemm.{precision}", learned.fitted.borrowed, device.device_class)
+        borrowed = {name: why for name, why in learned.fitted.borrowed.items() if name not in held}
+        draft.borrow(f"gemm.{precision}", borrowed, device.device_class)
     draft.constants = draft.constants.model_copy(update={"gemm": gemm, "weight_gradient_efficiency": gradient})
     return shapes
+
+
+def _learned(
+    rows: Products, sheet: DataSheet, start: GemmConstants, gradient: float, origin: Origin, held: tuple[str, ...]
+) -> products.LearnedProducts:
+    """A fit of products, with some constants held at the catalogue's."""
+    return products.learn(
+        rows,
+        sheet,
+        start,
+        weight_gradient=gradient,
+        source=origin.source,
+        seen=origin.seen,
+        held=dict.fromkeys(held, "a fit is further off than the catalogue"),
+    )
 
 
 def _attentions(draft: _Draft, rows: Attentions, device: Device, origin: Origin) -> dict[Precision, Shapes]:
@@ -316,10 +338,10 @@ def _attentions(draft: _Draft, rows: Attentions, device: Device, origin: Origin)
             continue
         mine = mine.where(mine.kernel == attentions.fastest_kernel(mine))
         learned = attentions.learn(mine, DataSheet.of(device, precision), start, source=origin.source, seen=origin.seen)
-        draft.scores += learned.scores
-        if words := _no_better(learned.scores):
-            draft.borrowed[f"attention.{precision}"] = f"{words}; as {device.device_class}"
+        if keeping.why(learned.scores):
+            draft.keep(f"attention.{precision}", learned.scores)
             continue
+        draft.scores += learned.scores
         known[precision] = learned.fitted.constants
         shapes[precision] = learned.shapes
         draft.borrow(f"attention.{precision}", learned.fitted.borrowed, device.device_class)
@@ -330,34 +352,25 @@ def _attentions(draft: _Draft, rows: Attentions, device: Device, origin: Origin)
     return shapes
 
 
-def _no_better(scores: Sequence[HeldOutScore]) -> str:
-    """Why a fit is not taken: on rows that it had not seen it is worse than what it started from."""
-    whole = next((score for score in scores if score.what.startswith("all ")), None)
-    if whole is None or whole.before is None:
-        return ""
-    best = min(whole.median, whole.median if whole.with_residuals is None else whole.with_residuals)
-    if best <= _WORSE * whole.before:
-        return ""
-    fitted, known = f"{100 * best:.1f} %", f"{100 * whole.before:.1f} %"
-    return f"a fit to {whole.fitted} rows is {fitted} off on others, the catalogue {known}"
-
-
 def _memory(draft: _Draft, rows: Streams, device: Device, origin: Origin) -> None:
     """Rates of kernels that are bound by memory."""
-    bandwidth, start = float(device.memory.bandwidth), draft.constants.memory
-    said = {
-        "efficiency": streams.efficiency_of(rows, bandwidth, reduces=False),
-        "normalisation_efficiency": streams.efficiency_of(rows, bandwidth, reduces=True),
-    }
-    if not any(said.values()):
+    start = draft.constants.memory
+    learned = streams.learn(rows, float(device.memory.bandwidth), start)
+    said = dict(learned.values)
+    if not {"efficiency", "normalisation_efficiency"} & said.keys():
         draft.borrowed["memory"] = f"too few large kernels were measured; as {device.device_class}"
         return
-    said["launch"] = streams.launch_of(rows, bandwidth)
-    for name in [name for name, value in said.items() if value is None]:
-        size = "small" if name == "launch" else "large"
-        draft.borrowed[f"memory.{name}"] = f"too few {size} kernels were measured; as {device.device_class}"
-    changes = {name: float(f"{value:.4g}") for name, value in said.items() if value is not None}
-    memory = start.model_copy(update={**changes, "source": origin.source, "seen": origin.seen})
+    for name in ("efficiency", "normalisation_efficiency", "launch"):
+        scores = [learned.scores[name]] if name in learned.scores else []
+        if keeping.why(scores):
+            draft.keep(f"memory.{name}", scores)
+            del said[name]
+            continue
+        draft.scores += scores
+        if name not in said:
+            size = "small" if name == "launch" else "large"
+            draft.borrowed[f"memory.{name}"] = f"too few {size} kernels were measured; as {device.device_class}"
+    memory = start.model_copy(update={**said, "source": origin.source, "seen": origin.seen} if said else {})
     draft.constants = draft.constants.model_copy(update={"memory": memory})
 
 
@@ -369,6 +382,14 @@ def _links(draft: _Draft, rows: Collectives, device: Device) -> dict[CollectiveN
     host, ranks = plain_host(device), int(inside.degree.max())
     precision = precisions_of(device)[0]
     fitted = links.fit(inside, AnalyticBackend.of(host, min(ranks, host.most_devices), precision))
-    draft.scores += fitted.scores
-    draft.borrowed |= fitted.borrowed
-    return fitted.constants
+    whole = [score for score in fitted.scores if score.what == "all"]
+    worse = {score.what.replace("-", "_"): score for score in fitted.scores if keeping.is_worse(score)}
+    refused = {kind for kind in fitted.constants if kind in worse or keeping.why(whole)}
+    for score in fitted.scores:
+        kind = score.what.partition(" over ")[0].replace("-", "_")
+        stays = kind in refused or (score in whole and len(refused) == len(fitted.constants))
+        draft.scores += keeping.kept([score]) if stays else [score]
+    draft.kept |= {f"links.{kind}": keeping.why([worse[kind]] if kind in worse else whole) for kind in sorted(refused)}
+    taken = {kind: each for kind, each in fitted.constants.items() if kind not in refused}
+    draft.borrowed |= {name: each for name, each in fitted.borrowed.items() if name.split(".")[1] in taken}
+    return taken

@@ -12,14 +12,13 @@ from hardware.catalogue import load_class, plain_host
 from hardware.classes import AttentionConstants, DeviceClass, Precision
 from hardware.measured import ATTENTION_SIZES, PRODUCT_SIZES, CollectiveName, MeasuredProfile, Phase, Shapes
 from hardware.spec import Device
-from simulator.formulas.kernels import stream_time
 from simulator.pricing.analytic import AnalyticBackend, precisions_of
 from simulator.pricing.measured import device_of
 from simulator.pricing.measured_links import MeasuredLinks
 from simulator.pricing.nearest import Nearest
 from simulator.pricing.requests import link_request
 from simulator.profiling import in_words
-from simulator.profiling.fit import attentions, products
+from simulator.profiling.fit import attentions, products, streams
 from simulator.profiling.fit import steps as stepping
 from simulator.profiling.fit.fitting import is_possible
 from simulator.profiling.fit.sheet import DataSheet
@@ -41,7 +40,6 @@ SIZES: dict[Phase, str] = {"gemm": "FLOP", "attention": "FLOP", "stream": "B", "
 WORDS: dict[Phase, str] = {phase: in_words.PHASES[phase] for phase in SIZES}
 """The kinds of work that are compared, in words."""
 Rows = TypeVar("Rows", bound=TimedCalls)
-_REDUCING = ("layer_norm", "rms_norm", "softmax", "cross_entropy")
 _KINDS: tuple[CollectiveName, ...] = get_args(CollectiveName)
 
 
@@ -132,7 +130,11 @@ class Comparison:
 
 
 def compared(
-    profile: MeasuredProfile, found: Measurements, steps: Sequence[StepTime] = (), *, rows_of: str = "measurements"
+    profile: MeasuredProfile,
+    measurements: Measurements,
+    steps: Sequence[StepTime] = (),
+    *,
+    rows_of: str = "measurements",
 ) -> Comparison:
     """Price every row by a profile, and by the constants that the catalogue has for the device's class.
 
@@ -150,10 +152,10 @@ def compared(
     device = device_of(profile)
     left_out: dict[str, int] = {}
     parts = [
-        *_products(profile, device, found.products, left_out),
-        *_attentions(profile, device, found.attentions, left_out),
-        _streams(profile, device, found.streams),
-        _collectives(profile, device, found.collectives, left_out),
+        *_products(profile, device, measurements.products, left_out),
+        *_attentions(profile, device, measurements.attentions, left_out),
+        _streams(profile, device, measurements.streams),
+        _collectives(profile, device, measurements.collectives, left_out),
         _steps(profile, device, steps),
     ]
     together: dict[Phase, list[PhaseRows]] = {}
@@ -206,7 +208,7 @@ def _product_times(constants: DeviceClass, rows: Products, sheet: DataSheet, pre
 
 def _products(profile: MeasuredProfile, device: Device, rows: Products, left_out: dict[str, int]) -> list[PhaseRows]:
     """Matrix products, a part for each number format."""
-    found = []
+    parts = []
     for precision in _known_formats(device, rows.dtype, WORDS["gemm"], left_out):
         mine, sheet = rows.where(rows.dtype == precision), DataSheet.of(device, precision)
         mine = _believed(mine, mine.flops / sheet.peak, WORDS["gemm"], left_out)
@@ -220,8 +222,8 @@ def _products(profile: MeasuredProfile, device: Device, rows: Products, left_out
             form_s=form,
             after_s=_corrected(form, profile.products.get(precision), products.sizes(mine)),
         )
-        found.append(part)
-    return found
+        parts.append(part)
+    return parts
 
 
 def _fused(constants: DeviceClass, precision: Precision) -> AttentionConstants | None:
@@ -233,7 +235,7 @@ def _attentions(
     profile: MeasuredProfile, device: Device, rows: Attentions, left_out: dict[str, int]
 ) -> list[PhaseRows]:
     """Fused attention, by the fastest kernel of each number format, as a fit takes it."""
-    found, slower = [], 0
+    parts, slower = [], 0
     for precision in _known_formats(device, rows.dtype, "attention", left_out):
         mine, sheet = rows.where(rows.dtype == precision), DataSheet.of(device, precision)
         mine = mine.where(mine.kernel == attentions.fastest_kernel(mine))
@@ -253,38 +255,23 @@ def _attentions(
             form_s=form,
             after_s=_corrected(form, profile.attentions.get(precision), attentions.sizes(mine)),
         )
-        found.append(part)
+        parts.append(part)
     left_out["attention by slower kernels than the one that is fitted"] = slower
-    return found
-
-
-def _stream_times(constants: DeviceClass, device: Device, rows: Streams) -> Values:
-    """Times of kernels that are bound by memory [s]."""
-    reduces = np.char.startswith(rows.operation, _REDUCING[0])
-    for name in _REDUCING[1:]:
-        reduces |= np.char.startswith(rows.operation, name)
-    memory = constants.memory
-    time = stream_time(
-        rows.moved_bytes,
-        1.0,
-        bandwidth=float(device.memory.bandwidth),
-        efficiency=np.where(reduces, memory.normalisation_efficiency, memory.efficiency),
-        launch=memory.launch,
-    )
-    return np.asarray(time, dtype=np.float64)
+    return parts
 
 
 def _streams(profile: MeasuredProfile, device: Device, rows: Streams) -> PhaseRows:
     """Kernels that are bound by memory; random numbers take the time that steps say of them."""
     drawn = next((stack.drawn for stack in profile.stacks.values()), 0.0)
     draws = np.where(rows.operation == "dropout", drawn * rows.rows * rows.columns, 0.0)
-    form = _stream_times(profile.constants, device, rows) + draws
+    bandwidth = float(device.memory.bandwidth)
+    form = streams.seconds(rows, profile.constants.memory, bandwidth) + draws
     return PhaseRows(
         phase="stream",
         words=in_words.streams(rows),
         size=rows.moved_bytes,
         measured_s=rows.seconds,
-        before_s=_stream_times(load_class(device.device_class), device, rows),
+        before_s=streams.seconds(rows, load_class(device.device_class).memory, bandwidth),
         form_s=form,
         after_s=form,
     )
@@ -311,24 +298,24 @@ def _catalogued(device: Device, rows: Collectives) -> Values:
     """Times of collectives by what is known of the wiring without measurements [s]."""
     host = plain_host(device)
     ranks = min(int(rows.degree.max()), host.most_devices)
-    backend, found = AnalyticBackend.of(host, ranks, precisions_of(device)[0]), np.empty(len(rows))
+    backend, times = AnalyticBackend.of(host, ranks, precisions_of(device)[0]), np.empty(len(rows))
     for kind in _KINDS:
         here = rows.kind == kind
         sizes, degree = rows.message_bytes[here], rows.degree[here]
-        found[here] = backend.time(link_request(kind, sizes, degree=degree))
-    return found
+        times[here] = backend.time(link_request(kind, sizes, degree=degree))
+    return times
 
 
 def _steps(profile: MeasuredProfile, device: Device, steps: Sequence[StepTime]) -> PhaseRows:
     """Training steps on one device."""
-    found = stepping.compare(steps, profile, device)
-    after = np.array([each.predicted_s for each in found], dtype=np.float64)
+    compared_steps = stepping.compare(steps, profile, device)
+    after = np.array([each.predicted_s for each in compared_steps], dtype=np.float64)
     return PhaseRows(
         phase="step",
         words=tuple(in_words.step(step) for step in steps),
         size=np.array([step_amounts(step.case, step.model).flops for step in steps], dtype=np.float64),
         measured_s=np.array([step.seconds for step in steps], dtype=np.float64),
-        before_s=np.array([each.before_s for each in found], dtype=np.float64),
+        before_s=np.array([each.before_s for each in compared_steps], dtype=np.float64),
         form_s=after,
         after_s=after,
     )

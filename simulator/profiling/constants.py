@@ -60,9 +60,9 @@ class Told:
 def constants_of(profile: MeasuredProfile) -> tuple[Told, ...]:
     """The constants of what was measured at all: products and attention of each number format, memory, links, steps."""
     known = load_class(device_of(profile).device_class)
-    found = [*_of_products(profile, known), *_of_attention(profile, known)]
-    found += _listed(profile, "memory", "memory-bound kernels", _MEMORY, profile.constants.memory, known.memory)
-    return (*found, *_of_links(profile), *_of_steps(profile))
+    constants = [*_of_products(profile, known), *_of_attention(profile, known)]
+    constants += _listed(profile, "memory", "memory-bound kernels", _MEMORY, profile.constants.memory, known.memory)
+    return (*constants, *_of_links(profile), *_of_steps(profile))
 
 
 _HEADS = {"gemm": "products", "memory": "memory-bound kernels", "steps": "training steps"}
@@ -75,8 +75,9 @@ def in_words(place: str) -> str:
     ('products, bf16: weight gradient', 'all-reduce over 4 ranks', 'steps of pytorch-eager: launch')
     """
     head, *rest = place.split(".")
-    if head == "links" and len(rest) == 2:
-        return f"{rest[0].replace('_', '-')} over {rest[1]} ranks"
+    if head == "links" and rest:
+        kind = rest[0].replace("_", "-")
+        return f"{kind} over {rest[1]} ranks" if len(rest) == 2 else kind
     if head == "stacks" and rest:
         head, rest = f"steps of {rest[0]}", rest[1:]
     elif head in ("gemm", "attention") and rest:
@@ -89,7 +90,8 @@ def _why(profile: MeasuredProfile, place: str) -> str:
     """Why a constant was borrowed: it, or all of its kind."""
     parts = place.split(".")
     places = (".".join(parts[:number]) for number in range(len(parts), 0, -1))
-    return next((profile.borrowed[each] for each in places if each in profile.borrowed), "")
+    reasons = {**profile.borrowed, **profile.kept}
+    return next((reasons[each] for each in places if each in reasons), "")
 
 
 def _listed(
@@ -97,7 +99,7 @@ def _listed(
     place: str,
     of: str,
     names: dict[str, tuple[str, _Written]],
-    found: GemmConstants | AttentionConstants | MemoryConstants,
+    constants: GemmConstants | AttentionConstants | MemoryConstants,
     known: GemmConstants | AttentionConstants | MemoryConstants | None,
 ) -> list[Told]:
     """The constants of one kind of work."""
@@ -106,7 +108,7 @@ def _listed(
             place=f"{place}.{name}",
             of=of,
             what=what,
-            value=written(getattr(found, name)),
+            value=written(getattr(constants, name)),
             before=written(getattr(known, name)) if known is not None else "",
             borrowed=_why(profile, f"{place}.{name}"),
         )
@@ -128,9 +130,9 @@ def _of_products(profile: MeasuredProfile, known: DeviceClass) -> Iterator[Told]
 def _of_attention(profile: MeasuredProfile, known: DeviceClass) -> Iterator[Told]:
     """Those of attention that was measured."""
     for precision in profile.attentions:
-        found, before = profile.constants.attention[precision], known.attention.get(precision)
+        constants, before = profile.constants.attention[precision], known.attention.get(precision)
         place, of = f"attention.{precision}", f"attention, {precision}"
-        yield from _listed(profile, place, of, _ATTENTION, found, before)
+        yield from _listed(profile, place, of, _ATTENTION, constants, before)
 
 
 def _of_links(profile: MeasuredProfile) -> Iterator[Told]:

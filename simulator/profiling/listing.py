@@ -48,23 +48,23 @@ def cases_of(model: Model, size: Size, dtype: Dtype, backend: str) -> list[Case]
     backend
         Which kernel fuses attention.
     """
-    found: dict[str, Case] = {}
+    cases: dict[str, Case] = {}
     for attention in ("fused", "unfused"):
         scenarios = _scenarios(model, size, dtype, attention)
         for block in program_of(scenarios).blocks:
             for task in block.tasks:
                 if np.any(np.asarray(task.count) > 0.0):
                     for case in _cases(task, model, scenarios, size, dtype, backend):
-                        found.setdefault(case.key, case)
-    return list(found.values())
+                        cases.setdefault(case.key, case)
+    return list(cases.values())
 
 
 def _scenarios(model: Model, size: Size, dtype: Dtype, attention: str) -> Scenarios:
     """The scenario in which one device does that much."""
-    stack = load_stack("pytorch-eager").model_copy(update={"attention": attention, "axes": ("dp", "tp")})
+    stack = load_stack("pytorch-eager").model_copy(update={"axes": ("dp", "tp")})
     work = Workload(sequence_length=size.sequence_length, global_batch=size.micro_batch).resolve(model)
-    precision: Any = dtype
-    plan = Plan(dp=1, tp=size.tp, micro_batch=size.micro_batch, precision=precision, recompute="none")
+    kinds: dict[str, Any] = {"precision": dtype, "attention": attention}
+    plan = Plan(dp=1, tp=size.tp, micro_batch=size.micro_batch, recompute="none", **kinds)
     full = plan.with_defaults(stack).with_degrees(size.tp)
     return Scenarios(model.columns(), work.columns(), full.columns(work), stack.columns())
 

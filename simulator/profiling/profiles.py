@@ -87,11 +87,11 @@ def profile_hosts() -> dict[str, tuple[str, ...]]:
 
     With such a profile, and no system, `simulator.estimate` takes a plain host of the device.
     """
-    found: dict[str, tuple[str, ...]] = {}
+    hosts: dict[str, tuple[str, ...]] = {}
     for name, device in _devices().items():
         if device.id not in catalogue.names("devices"):
-            found[device.id] = (*found.get(device.id, ()), name)
-    return found
+            hosts[device.id] = (*hosts.get(device.id, ()), name)
+    return hosts
 
 
 @cache
@@ -130,15 +130,17 @@ def compare_profile(
     >>> part.errors(part.after_s).median < part.errors(part.before_s).median
     True
     """
-    found = load_profile(profile)
+    loaded = load_profile(profile)
     if files:
-        given = gather(files, device=device_of(found), rows_of=rows_of, same=True)
-        return compared(found, given.measurements, given.steps, rows_of=", ".join(Path(file).name for file in files))
+        gathered = gather(files, device=device_of(loaded), rows_of=rows_of, same=True)
+        return compared(
+            loaded, gathered.measurements, gathered.steps, rows_of=", ".join(Path(file).name for file in files)
+        )
     behind = None if isinstance(profile, MeasuredProfile) else _behind(str(profile).lower())
     if behind is None:
-        return compared(found, kept(found), rows_of=_KEPT)
+        return compared(loaded, kept(loaded), rows_of=_KEPT)
     rows, words = behind
-    return compared(found, rows.measurements, rows.steps, rows_of=words)
+    return compared(loaded, rows.measurements, rows.steps, rows_of=words)
 
 
 def _behind(name: str) -> tuple[Gathered, str] | None:

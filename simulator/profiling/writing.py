@@ -21,7 +21,7 @@ def text_of(profile: MeasuredProfile) -> str:
     """
     plain = profile.model_dump(mode="json", exclude_none=True, exclude={"products", "attentions"})
     if isinstance(profile.device, Device):
-        plain["device"] = profile.device.written(given=True)
+        plain["device"] = profile.device.written(stated_only=True)
     plain = {name: value for name, value in plain.items() if value not in ({}, [], ())}
     return yaml_text(plain) + _tables("products", profile.products) + _tables("attentions", profile.attentions)
 

@@ -145,8 +145,8 @@ def systems_of(systems: str | Sequence[Any]) -> list[System]:
     if not named:
         raise InputError("systems: name at least one, or all")
     with about("systems"):
-        found = [catalogue.load_system(name) for name in named]
-    return [system for place, system in enumerate(found) if system not in found[:place]]
+        loaded = [catalogue.load_system(name) for name in named]
+    return [system for place, system in enumerate(loaded) if system not in loaded[:place]]
 
 
 def counts_from(text: str | None) -> list[int] | None:
@@ -169,18 +169,18 @@ def counts_from(text: str | None) -> list[int] | None:
 def counts_of(system: System, most: int) -> list[int]:
     """Numbers of devices that a system is rented in: powers of two, and three halves of them beyond a node."""
     limit, node = min(most, system.most_devices), system.devices_per_node
-    found = [*doubled_of(system, limit), *(3 * node * 2**i for i in range(23))]
+    numbers = [*doubled_of(system, limit), *(3 * node * 2**i for i in range(23))]
     if limit == system.most_devices:
-        found.append(limit)
-    return [number for number in sorted({*found}) if number <= limit and can_be_had(system, number)]
+        numbers.append(limit)
+    return [number for number in sorted({*numbers}) if number <= limit and can_be_had(system, number)]
 
 
 def doubled_of(system: System, most: int) -> list[int]:
     """Powers of two within a node, and nodes in powers of two."""
     limit, node = min(most, system.most_devices), system.devices_per_node
     inside = [2**i for i in range(node.bit_length()) if 2**i < node]
-    found = [*inside, *(node * 2**i for i in range(24))]
-    return [number for number in found if number <= limit and can_be_had(system, number)]
+    numbers = [*inside, *(node * 2**i for i in range(24))]
+    return [number for number in numbers if number <= limit and can_be_had(system, number)]
 
 
 def can_be_had(system: System, devices: int) -> bool:

@@ -8,11 +8,15 @@ from typing import Any
 
 from hardware import catalogue
 from hardware.errors import InputError, about, shown
+from hardware.reading import placed
 from simulator.renting.cases import cases_of
 from simulator.renting.sweeping import Option, Refused, collected
 from simulator.renting.wishes import CONFIDENCE, Outlook, Wish
 from simulator.scenario.prices import Prices
+from simulator.scenario.scenario import spec_of
 from simulator.specs.loading import load_model
+from simulator.specs.model import Model
+from simulator.specs.workload import Workload
 
 KINDS = ("on-demand", "spot", "reserved", "marketplace")
 
@@ -62,8 +66,8 @@ def rent(
         What holds for all plans, as in `simulator.search`.
     every_plan
         Whether every plan is priced for each case, as a search does; else those that most runs use. Where none of these
-        fits, the same with optimizer states offloaded are tried, and then, unless ``stack`` is given, both again over
-        axes that the stack does not offer.
+        fits, the same with optimizer states offloaded are tried, and then, unless ``stack`` is given, both again with
+        other stacks.
     cluster, processes
         Where it is computed, as in `simulator.sweep`.
     progress
@@ -80,19 +84,27 @@ def rent(
 
     Examples
     --------
-    >>> found = rent("bert-large", deadline="60d", systems="workstation-rtx-3090,dgx-h100", max_devices=2)
-    >>> found.cheapest.chance(60 * 86400.0) >= 0.8, found.cheapest in found.options
+    >>> outlook = rent("bert-large", deadline="60d", systems="workstation-rtx-3090,dgx-h100", max_devices=2)
+    >>> outlook.cheapest.chance(60 * 86400.0) >= 0.8, outlook.cheapest in outlook.options
     (True, True)
     """
     with about("model"):
         loaded = load_model(model)
     wish = Wish.read(deadline, budget, confidence)
+    wish.check_length(known=_workload(options.get("workload"), loaded).says_length)
     wanted: dict[str, Any] = {"plan": plan, "where": where, "every_plan": every_plan}
     paid: dict[str, Any] = {**options, "prices": prices, **_priced(price_source)}
     cases = cases_of([loaded], systems, max_devices=max_devices, **wanted, **paid)
     start = time.perf_counter()
-    found = collected(cases, cluster=cluster, processes=processes, progress=progress, seen=seen)
-    return Outlook.under(wish, loaded.id, found, seconds=time.perf_counter() - start)
+    swept = collected(cases, cluster=cluster, processes=processes, progress=progress, seen=seen)
+    return Outlook.under(wish, loaded.id, swept, seconds=time.perf_counter() - start)
+
+
+def _workload(told: Any, model: Model) -> Workload:
+    """What is trained on, complete."""
+    with placed(told, under="workload."):
+        work: Workload = spec_of(Workload, told)
+        return work.resolve(model)
 
 
 def sources() -> tuple[str, ...]:

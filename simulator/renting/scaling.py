@@ -51,6 +51,7 @@ class ScalePoint:
             "mfu": answer.mfu,
             "limits": answer.limits,
             "memory_bytes": answer.memory_bytes["total"],
+            "of": answer.run.of,
             "time_s": answer.run.time_s,
             "cost_usd": answer.run.cost_usd,
             "stack": answer.stack,
@@ -138,8 +139,8 @@ def scale(
 
     Examples
     --------
-    >>> found = scale("bert-large", "dgx-a100-640gb", workload={"global_batch": 64}, max_devices=512)
-    >>> found.points[0].efficiency > 0.9, found.halved_at < 256
+    >>> curve = scale("bert-large", "dgx-a100-640gb", workload={"global_batch": 64}, max_devices=512)
+    >>> curve.points[0].efficiency > 0.9, curve.halved_at < 256
     (True, True)
     """
     if kind not in get_args(Kind):
@@ -175,12 +176,12 @@ def _counts(base: Scenario, kind: str, most: int) -> list[int]:
     """Numbers of devices that tell how a run scales."""
     check_most(most)
     if kind == "strong":
-        found = {*doubled_of(base.system, most), base.devices}
+        numbers = {*doubled_of(base.system, most), base.devices}
     else:
         halves = [base.devices // 2**i for i in range(24) if base.devices % 2**i == 0]
-        found = {*halves, *(base.devices * 2**i for i in range(24))}
+        numbers = {*halves, *(base.devices * 2**i for i in range(24))}
     limit = min(most, base.system.most_devices)
-    return sorted(number for number in found if number <= limit and can_be_had(base.system, number))
+    return sorted(number for number in numbers if number <= limit and can_be_had(base.system, number))
 
 
 def _points(options: Sequence[Option]) -> tuple[tuple[ScalePoint, ...], int | None]:

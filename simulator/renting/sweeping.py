@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,13 +15,15 @@ from simulator.answers.costs import kinds_of
 from simulator.answers.estimate import Estimate, answer, factors_of
 from simulator.plan_search import conditions
 from simulator.plan_search.conditions import Condition
-from simulator.plan_search.exploration import explore
+from simulator.plan_search.exploration import Exploration, explore
+from simulator.plan_search.impossible import lacking
 from simulator.plan_search.ranking import Place
 from simulator.plan_search.searching import setting_of, space_of
 from simulator.plan_search.space import Space
 from simulator.renting import workers
 from simulator.renting.cases import RentCase, cases_of
 from simulator.scenario.scenario import Scenario, resolve
+from simulator.scenario.stacks import with_other_stacks
 from simulator.specs.plan import Plan
 from simulator.specs.plans import AXES
 
@@ -89,6 +92,7 @@ class Option:
             "interval": {"low_s": answer.step_time_low_s, "high_s": answer.step_time_high_s},
             "mfu": answer.mfu,
             "memory_bytes": answer.memory_bytes["total"],
+            "of": run.of,
             "time_s": run.time_s,
             "expected_time_s": run.expected_time_s,
             "cost_usd": run.cost_usd,
@@ -164,8 +168,8 @@ def sweep(
         What holds for all plans, as in `simulator.search`.
     every_plan
         Whether every plan is priced for each case, as a search does; else those that most runs use. Where none of these
-        fits, the same with optimizer states offloaded are tried, and then, unless ``stack`` is given, both again over
-        axes that the stack does not offer.
+        fits, the same with optimizer states offloaded are tried, and then, unless ``stack`` is given, both again with
+        other stacks.
     cluster
         Address of a Dask scheduler; all cores of this machine unless given.
     processes
@@ -180,8 +184,8 @@ def sweep(
 
     Examples
     --------
-    >>> found = sweep(["bert-large"], ["workstation-rtx-3090"], [1, 4], processes=1)
-    >>> [(option.devices, option.estimate.fits) for option in found]
+    >>> swept = sweep(["bert-large"], ["workstation-rtx-3090"], [1, 4], processes=1)
+    >>> [(option.devices, option.estimate.fits) for option in swept]
     [(4, True), (1, True)]
     """
     wanted: dict[str, Any] = {"plan": plan, "where": where, "every_plan": every_plan}
@@ -215,28 +219,28 @@ def collected(
     InputError
         Where every case was refused for the same reason, which is then somebody's mistake.
     """
-    found, refused, whole = list[Option](), list[Refused](), True
+    options, refused, whole = list[Option](), list[Refused](), True
     with closing(workers.each(best_of, cases, cluster=cluster, processes=processes)) as results:
         try:
             for each in results:
                 if isinstance(each, Option):
-                    found.append(each)
+                    options.append(each)
                 else:
                     refused.append(each)
                 if seen is not None:
                     seen(each)
                 if progress is not None:
-                    progress(len(found) + len(refused), len(cases))
+                    progress(len(options) + len(refused), len(cases))
         except KeyboardInterrupt:
             whole = False
-    if not found and whole and len({each.reason for each in refused}) == 1 and refused[0].rule is None:
+    if not options and whole and len({each.reason for each in refused}) == 1 and refused[0].rule is None:
         raise InputError(refused[0].reason)
-    return Swept(*ordered(found, refused), whole)
+    return Swept(*ordered(options, refused), whole)
 
 
-def ordered(found: Iterable[Option], refused: Iterable[Refused]) -> tuple[list[Option], list[Refused]]:
+def ordered(unordered: Iterable[Option], refused: Iterable[Refused]) -> tuple[list[Option], list[Refused]]:
     """Options, the fastest first, and refusals by system."""
-    options = sorted(found, key=lambda one: (one.time_s, one.cost_usd, one.devices, one.system, one.model))
+    options = sorted(unordered, key=lambda one: (one.time_s, one.cost_usd, one.devices, one.system, one.model))
     return options, sorted(refused, key=lambda each: (each.system, each.devices, each.model))
 
 
@@ -249,41 +253,50 @@ def best_of(case: RentCase) -> Option | Refused:
         Where somebody interrupts: what was seen until then is not the best.
     """
     try:
-        scenario = resolve(
-            case.model, case.system, devices=case.devices, plan=case.plan, open_plan=True, **case.options
-        )
+        first = resolve(case.model, case.system, devices=case.devices, plan=case.plan, open_plan=True, **case.options)
     except InputError as error:
         return Refused(case.model.id, case.system.id, case.devices, str(error))
-    wanted = (*conditions.given(case.plan), *conditions.parse(case.where))
-    setting = setting_of(scenario)
-    for space in _spaces(scenario, wanted, case):
-        found = explore(space, setting)
-        if not found.whole:
+    wanted = (*conditions.of_plan(case.plan), *conditions.parse(case.where))
+    reason = None
+    for scenario, space in _spaces(first, wanted, case):
+        seen = explore(space, setting_of(scenario))
+        if not seen.whole:
             raise KeyboardInterrupt
-        if found.best.places:
+        if seen.best.places:
             break
+        reason = reason or _why_nothing(seen)
     else:
-        rule = "memory" if found.candidates else next((name for name, _ in found.rejected.most_common()), "conditions")
-        return Refused(scenario.model.id, scenario.system.id, case.devices, f"{_NOTHING}{rule}", rule)
-    complete = replace(scenario, plan=_plan_at(found.best.places[0], scenario, wanted))
+        reason = reason or "stack"
+        return Refused(first.model.id, first.system.id, case.devices, f"{_NOTHING}{reason}", reason)
+    complete = replace(scenario, plan=_plan_at(seen.best.places[0], scenario, wanted))
     factors = factors_of(complete, SHARES)
     known = None if factors is None else tuple(np.maximum.accumulate(factors).tolist())
     return Option(scenario.model.id, scenario.system.id, case.devices, answer(complete), known)
 
 
-def _spaces(scenario: Scenario, wanted: Sequence[Condition], case: RentCase) -> Iterator[Space]:
-    """Where to look, one after the other until something fits: with the axes of the stack, then with all of them.
+def _why_nothing(seen: Exploration) -> str:
+    """What most plans break, or ``memory``."""
+    return "memory" if seen.candidates else next((name for name, _ in seen.rejected.most_common()), "conditions")
+
+
+def _spaces(scenario: Scenario, wanted: Sequence[Condition], case: RentCase) -> Iterator[tuple[Scenario, Space]]:
+    """Where to look, one after the other until something fits: on the stack that was named, or on all that are usual.
 
     Nothing that is not usual needs less memory than full sharding, recomputation and offloading do.
     """
-    if case.every_plan:
-        yield space_of(scenario, tuple(wanted), any_axis="stack" not in case.options)
-        return
-    inside = [] if _is_placed(wanted) else [_INSIDE]
-    for any_axis in (False,) if "stack" in case.options else (False, True):
+    others = () if "stack" in case.options else with_other_stacks(scenario, case.plan)
+    for one in chain((scenario,), others):
+        if lacking(wanted, one.stack) is not None:
+            continue
+        can_be_inside = _INSIDE.values[0] in one.stack.offers.orders
+        inside = [_INSIDE] if can_be_inside and not _is_placed(wanted) else []
+        if case.every_plan:
+            yield one, space_of(one, tuple(wanted))
+            continue
         for offloaded in (None, "offload_optimizer=yes"):
-            space = space_of(scenario, (*wanted, *inside, *conditions.parse(offloaded)), any_axis=any_axis)
-            yield replace(space, usual=True)
+            more = conditions.parse(offloaded)
+            if lacking(more, one.stack) is None:
+                yield one, replace(space_of(one, (*wanted, *inside, *more)), usual=True)
 
 
 def _plan_at(place: Place, scenario: Scenario, wanted: Sequence[Condition]) -> Plan:

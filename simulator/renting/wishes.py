@@ -9,7 +9,7 @@ from typing import Any
 from hardware.amounts import is_number, read_number
 from hardware.errors import InputError, shown
 from simulator.answers.costs import kinds_of
-from simulator.plan_search.limits import read_budget, read_deadline
+from simulator.plan_search.limits import check_length, read_budget, read_deadline
 from simulator.renting.sweeping import SHARES, Option, Refused, Swept, ordered
 
 CONFIDENCE = 0.8
@@ -60,7 +60,7 @@ class Outlook:
     @classmethod
     def of(
         cls,
-        found: Sequence[Option | Refused],
+        outcomes: Sequence[Option | Refused],
         *,
         deadline: float | str | None = None,
         budget: float | str | None = None,
@@ -78,26 +78,27 @@ class Outlook:
         Raises
         ------
         InputError
-            Where there are none, or of several models, or a limit is none.
+            Where there are none, or of several models, or a limit is none, or nothing says how long the run is.
         """
-        models = sorted({each.model for each in found})
+        models = sorted({each.model for each in outcomes})
         if len(models) != 1:
             raise InputError(f"options: give those of one model; these are of {', '.join(models) or 'none'}")
-        options = [each for each in found if isinstance(each, Option)]
-        refused = [each for each in found if isinstance(each, Refused)]
+        options = [each for each in outcomes if isinstance(each, Option)]
+        refused = [each for each in outcomes if isinstance(each, Refused)]
         swept = Swept(*ordered(options, refused), whole=False)
         return cls.under(Wish.read(deadline, budget, confidence), models[0], swept, seconds=0.0)
 
     @classmethod
     def under(cls, wish: Wish, model: str, swept: Swept, *, seconds: float) -> Outlook:
         """What to make of the options of a sweep under some wish."""
-        found, refused, whole = swept
+        options, refused, whole = swept
+        wish.check_length(known=_known_length(options))
         return cls(
             model=model,
-            **wish.answers(found),
-            options=tuple(found),
-            front=_front(found, carbon=False),
-            front_with_carbon=_front(found, carbon=True),
+            **wish.answers(options),
+            options=tuple(options),
+            front=_front(options, carbon=False),
+            front_with_carbon=_front(options, carbon=True),
             refused=tuple(refused),
             seconds=seconds,
             whole=whole,
@@ -120,17 +121,23 @@ class Outlook:
         Raises
         ------
         InputError
-            Where a limit is none.
+            Where a limit is none, or nothing says how long the run is.
 
         Examples
         --------
         >>> from simulator.renting.rent import rent
-        >>> found = rent("bert-large", deadline="60d", systems="workstation-rtx-3090", max_devices=2)
-        >>> found.within(budget=1e6).fastest.devices, found.within(budget=1.0).fastest
+        >>> outlook = rent("bert-large", deadline="60d", systems="workstation-rtx-3090", max_devices=2)
+        >>> outlook.within(budget=1e6).fastest.devices, outlook.within(budget=1.0).fastest
         (2, None)
         """
         wish = Wish.read(deadline, budget, confidence)
+        wish.check_length(known=self.known_length)
         return replace(self, **wish.answers(self.options))
+
+    @property
+    def known_length(self) -> bool:
+        """Whether something says how long the run is; else times and costs are of a billion tokens."""
+        return _known_length(self.options)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers, strings, lists and dictionaries."""
@@ -162,12 +169,12 @@ class Outlook:
 
     def chances(self, option: Option) -> dict[str, float | None]:
         """Probabilities that an option keeps the deadline and the budget, where there is one."""
-        found: dict[str, float | None] = {}
+        chances: dict[str, float | None] = {}
         if self.deadline_s is not None:
-            found["chance_of_deadline"] = option.chance(self.deadline_s)
+            chances["chance_of_deadline"] = option.chance(self.deadline_s)
         if self.budget_usd is not None:
-            found["chance_of_budget"] = option.chance_of_cost(self.budget_usd)
-        return found
+            chances["chance_of_budget"] = option.chance_of_cost(self.budget_usd)
+        return chances
 
 
 @dataclass(frozen=True)
@@ -193,17 +200,34 @@ class Wish:
             raise InputError(f"confidence={shown(confidence)}: give a probability from {most}, such as {CONFIDENCE}")
         return cls(read_deadline(deadline), read_budget(budget), float(share))
 
-    def answers(self, found: Sequence[Option]) -> dict[str, Any]:
+    def check_length(self, *, known: bool) -> None:
+        """Refuse limits of a run of which nothing says how long it is.
+
+        Parameters
+        ----------
+        known
+            Whether something says so.
+
+        Raises
+        ------
+        InputError
+            With the remedy.
+        """
+        for name in ("deadline", "budget"):
+            if getattr(self, name) is not None:
+                check_length(name, known=known)
+
+    def answers(self, options: Sequence[Option]) -> dict[str, Any]:
         """The fields of an `Outlook` that follow from the wish."""
         return {
             "deadline_s": self.deadline,
             "budget_usd": self.budget,
             "confidence": self.confidence,
-            "cheapest": self.cheapest(found) if self.deadline is not None else None,
-            "fastest": self.fastest(found) if self.budget is not None else None,
-            "later": _later(found, self),
-            "dearer": _dearer(found, self),
-            "nearest": _nearest(found, self),
+            "cheapest": self.cheapest(options) if self.deadline is not None else None,
+            "fastest": self.fastest(options) if self.budget is not None else None,
+            "later": _later(options, self),
+            "dearer": _dearer(options, self),
+            "nearest": _nearest(options, self),
         }
 
     def relaxed(self, *, deadline: float = 1.0, budget: float = 1.0) -> Wish:
@@ -219,14 +243,14 @@ class Wish:
         in_time = self.deadline is None or option.chance(self.deadline) >= self.confidence
         return in_time and (self.budget is None or (option.chance_of_cost(self.budget) or 0.0) >= self.confidence)
 
-    def cheapest(self, found: Sequence[Option]) -> Option | None:
+    def cheapest(self, options: Sequence[Option]) -> Option | None:
         """The cheapest option that keeps the limits; where none has a price the one of fewest device-hours."""
-        kept = [option for option in found if self.keeps(option)]
+        kept = [option for option in options if self.keeps(option)]
         return min(kept, key=lambda one: (one.cost_usd, one.devices * one.time_s), default=None)
 
-    def fastest(self, found: Sequence[Option]) -> Option | None:
+    def fastest(self, options: Sequence[Option]) -> Option | None:
         """The fastest option that keeps the limits."""
-        kept = [option for option in found if self.keeps(option)]
+        kept = [option for option in options if self.keeps(option)]
         return min(kept, key=lambda one: (one.time_s, one.cost_usd), default=None)
 
     def lacks(self, option: Option) -> float:
@@ -236,23 +260,28 @@ class Wish:
         return max(late, 0.0 if self.budget is None else option.cost_usd * wide / self.budget)
 
 
-def _later(found: Sequence[Option], wish: Wish) -> tuple[Relaxed, ...]:
+def _known_length(options: Sequence[Option]) -> bool:
+    """Whether something says how long the run is that options are for."""
+    return all(option.estimate.run.of == "run" for option in options)
+
+
+def _later(options: Sequence[Option], wish: Wish) -> tuple[Relaxed, ...]:
     """What longer deadlines save."""
     wishes = [] if wish.deadline is None else [(factor, wish.relaxed(deadline=factor)) for factor in _RELAXED]
-    return tuple(Relaxed(factor, more.deadline, more.budget, more.cheapest(found)) for factor, more in wishes)
+    return tuple(Relaxed(factor, more.deadline, more.budget, more.cheapest(options)) for factor, more in wishes)
 
 
-def _dearer(found: Sequence[Option], wish: Wish) -> tuple[Relaxed, ...]:
+def _dearer(options: Sequence[Option], wish: Wish) -> tuple[Relaxed, ...]:
     """What larger budgets speed up."""
     wishes = [] if wish.budget is None else [(factor, wish.relaxed(budget=factor)) for factor in _RELAXED]
-    return tuple(Relaxed(factor, more.deadline, more.budget, more.fastest(found)) for factor, more in wishes)
+    return tuple(Relaxed(factor, more.deadline, more.budget, more.fastest(options)) for factor, more in wishes)
 
 
-def _nearest(found: Sequence[Option], wish: Wish) -> Relaxed | None:
+def _nearest(options: Sequence[Option], wish: Wish) -> Relaxed | None:
     """Where nothing keeps the limits, what would need least of both."""
-    if any(wish.keeps(option) for option in found):
+    if any(wish.keeps(option) for option in options):
         return None
-    nearest = min(found, key=lambda one: (wish.lacks(one), one.time_s), default=None)
+    nearest = min(options, key=lambda one: (wish.lacks(one), one.time_s), default=None)
     if nearest is None or wish.lacks(nearest) == float("inf"):
         return None
     factor = wish.lacks(nearest)
@@ -260,14 +289,14 @@ def _nearest(found: Sequence[Option], wish: Wish) -> Relaxed | None:
     return Relaxed(factor, more.deadline, more.budget, nearest)
 
 
-def _front(found: Sequence[Option], *, carbon: bool) -> tuple[Option, ...]:
+def _front(options: Sequence[Option], *, carbon: bool) -> tuple[Option, ...]:
     """Options with a price that no other beats in all respects; of equal ones the one of fewest devices."""
 
     def worth(option: Option) -> tuple[float, ...]:
         both = (option.time_s, option.cost_usd)
         return (*both, option.co2_kg) if carbon else both
 
-    priced = [option for option in found if option.cost_usd < float("inf") and option.time_s < float("inf")]
+    priced = [option for option in options if option.cost_usd < float("inf") and option.time_s < float("inf")]
     priced.sort(key=lambda option: (*worth(option), option.devices, option.system))
     kept: list[Option] = []
     for option in priced:

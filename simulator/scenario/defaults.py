@@ -13,11 +13,13 @@ from hardware.errors import InputError
 from hardware.spec import System
 from simulator.pricing.analytic import precisions_of
 from simulator.pricing.constants import UNFITTED, Constants
-from simulator.specs.loading import load_stack
+from simulator.specs.capabilities.checking import is_offered, offered_plans, refuse_lacking
+from simulator.specs.choices import RECOMPUTES
+from simulator.specs.loading import load_stack, names
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan, check, columns_of
 from simulator.specs.plans import constraints, divisors
-from simulator.specs.stack import RECOMPUTES, Stack
+from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 from simulator.step.evaluation import evaluate
 from simulator.step.memory import host_bytes
@@ -28,19 +30,38 @@ _LARGE = 2e9
 _MOST_TENSOR_RANKS = 16
 _MOST_STAGES = 64
 _MOST_SEQUENCES = 256
+_FEWEST_TOKENS = 4096
+"""Of a sequence on a rank of context parallelism: shorter parts are left to people who ask for them."""
 _CLOSE = 1.02
 """Plans this near to the fastest count as equal, and the simplest of them is taken."""
 
 
-def default_stack(system: System, devices: int, parameters: float) -> Stack:
-    """The stack that people would use for a model of this size on this system."""
+_LARGE_STACKS = ("megatron-lm", "pytorch-fsdp", "deepspeed")
+_SMALL_STACKS = ("pytorch-ddp", "pytorch-fsdp", "megatron-lm", "deepspeed")
+
+
+def usual_stacks(system: System, devices: int, parameters: float) -> tuple[str, ...]:
+    """Names of the stacks that people would use for a model of this size on this system, the likeliest first."""
     if system.device.kind == "tpu":
-        return load_stack("pathways" if system.cross_pod and devices > (system.devices_per_pod or 0) else "xla-tpu")
+        several = system.cross_pod and devices > (system.devices_per_pod or 0)
+        return ("pathways", "xla-tpu") if several else ("xla-tpu", "pathways")
     if system.device.kind == "cpu":
-        return load_stack("pytorch-cpu")
+        return ("pytorch-cpu",)
     if parameters >= _LARGE:
-        return load_stack("megatron-lm")
-    return load_stack("pytorch-ddp" if devices > 1 else "pytorch-eager")
+        return _LARGE_STACKS
+    return _SMALL_STACKS if devices > 1 else ("pytorch-eager", *_SMALL_STACKS)
+
+
+def default_stack(
+    system: System, devices: int, parameters: float, plan: Plan, model: Model, workload: Workload
+) -> Stack:
+    """The likeliest stack that has what is given of the plan, of the usual ones or else of all; or the usual one."""
+    usual = usual_stacks(system, devices, parameters)
+    for name in (*usual, *(other for other in names("stacks") if other not in usual)):
+        stack = load_stack(name)
+        if stack.platform == system.device.kind and is_offered(plan, model, workload, stack):
+            return stack
+    return load_stack(usual[0])
 
 
 def with_precision(plan: Plan, system: System) -> Plan:
@@ -66,7 +87,7 @@ class ChosenPlan(NamedTuple):
 
 
 def choose(
-    given: Plan,
+    asked: Plan,
     filled: Plan,
     model: Model,
     workload: Workload,
@@ -74,6 +95,8 @@ def choose(
     stack: Stack,
     devices: int,
     constants: Constants = UNFITTED,
+    *,
+    lacking_too: bool = False,
 ) -> ChosenPlan:
     """Complete a plan: the simplest among the fastest that fit in memory, keeping all that is given.
 
@@ -89,15 +112,18 @@ def choose(
         What it is for.
     constants
         With which plans are priced.
+    lacking_too
+        Whether, where the stack can run none of them, plans that it lacks may be taken: of a published run, which
+        another release or a fork of it may have run.
 
     Raises
     ------
     InputError
         Where no split of the devices keeps the rules of divisibility.
     """
-    candidates = list(_candidates(given, filled, model, workload, system, stack, devices))
+    candidates = list(_candidates(asked, filled, model, workload, system, stack, devices))
     if not candidates:
-        raise _no_plan(given, filled, model, workload, stack, devices)
+        raise _no_plan(asked, filled, model, workload, stack, devices)
     plans = columns_of(candidates, workload)
     precision = filled.precision or "bf16"
     stacks = constants.stacks(stack, system, precision)
@@ -105,17 +131,19 @@ def choose(
     kept = np.ones(len(candidates), dtype=bool)
     for rule in constraints(plans, scenarios.models, scenarios.workloads, scenarios.stacks):
         kept &= rule.kept
+    can = kept & offered_plans(candidates, [stack] * len(candidates), model, workload)
+    kept = kept if lacking_too and not can.any() else can
     if not kept.any():
-        raise _no_plan(given, filled, model, workload, stack, devices)
+        raise _no_plan(asked, filled, model, workload, stack, devices)
     candidates = [plan for plan, keep in zip(candidates, kept, strict=True) if keep]
     scenarios = Scenarios(scenarios.models, scenarios.workloads, plans.take(np.flatnonzero(kept)), scenarios.stacks)
-    found = evaluate(scenarios, constants.backend(stack, system, devices, precision))
-    time = np.broadcast_to(found.step.time, len(candidates))
-    total = np.broadcast_to(found.memory.total, len(candidates))
+    evaluated = evaluate(scenarios, constants.backend(stack, system, devices, precision))
+    time = np.broadcast_to(evaluated.step.time, len(candidates))
+    total = np.broadcast_to(evaluated.memory.total, len(candidates))
     fits = total <= system.device.memory_capacity
     if system.host.memory is not None:
         room = float(system.host.memory) / min(devices, system.devices_per_node)
-        fits &= np.broadcast_to(host_bytes(found.program), len(candidates)) <= room
+        fits &= np.broadcast_to(host_bytes(evaluated.program), len(candidates)) <= room
     if not fits.any():
         return ChosenPlan(candidates[int(np.argmin(total))], fits=False)
     close = fits & (time <= _CLOSE * time[fits].min())
@@ -123,10 +151,11 @@ def choose(
     return ChosenPlan(simplest, fits=True)
 
 
-def _complexity(plan: Plan) -> tuple[int, int, int, int]:
+def _complexity(plan: Plan) -> tuple[int, int, int, int, int]:
     """Order plans by how much machinery they need."""
     return (
         plan.pp or 1,
+        plan.cp or 1,
         plan.tp or 1,
         RECOMPUTES.index(plan.recompute or "none"),
         -(plan.micro_batch or 1),
@@ -134,36 +163,43 @@ def _complexity(plan: Plan) -> tuple[int, int, int, int]:
 
 
 def _candidates(
-    given: Plan, filled: Plan, model: Model, workload: Workload, system: System, stack: Stack, devices: int
+    plan: Plan, filled: Plan, model: Model, workload: Workload, system: System, stack: Stack, devices: int
 ) -> Iterator[Plan]:
     """Splits of the devices that keep what is given."""
     most = _MOST_TENSOR_RANKS if system.device.kind == "tpu" else min(system.devices_per_node, _MOST_TENSOR_RANKS)
     tensor = [tp for tp in _some_divisors(devices, most) if model.attention_heads % tp == 0]
-    tensors = [given.tp] if given.tp else tensor if "tp" in stack.axes else [1]
-    stages = [given.pp] if given.pp else _some_divisors(devices, min(_MOST_STAGES, model.all_layers))
-    stages = stages if given.pp or "pp" in stack.axes else [1]
-    repeats = [filled.recompute] if given.recompute else RECOMPUTES[RECOMPUTES.index(filled.recompute or "none") :]
-    batch, cp = workload.global_batch or 1, filled.cp or 1
-    for tp, pp, recompute in product(tensors, stages, repeats):
+    tensors = [plan.tp] if plan.tp else tensor if "tp" in stack.axes else [1]
+    stages = [plan.pp] if plan.pp else _some_divisors(devices, min(_MOST_STAGES, model.all_layers))
+    stages = stages if plan.pp or "pp" in stack.axes else [1]
+    repeats = [filled.recompute] if plan.recompute else RECOMPUTES[RECOMPUTES.index(filled.recompute or "none") :]
+    batch = workload.global_batch or 1
+    contexts = [plan.cp] if plan.cp or "cp" not in stack.axes else _contexts(workload, devices)
+    for tp, pp, cp, recompute in product(tensors, stages, [each or 1 for each in contexts], repeats):
         if devices % (tp * pp * cp):
             continue
-        dp = given.dp or devices // (tp * pp * cp)
+        dp = plan.dp or devices // (tp * pp * cp)
         if dp * tp * pp * cp != devices or batch % dp:
             continue
-        ep = given.ep or (math.gcd(model.experts, dp) if "ep" in stack.axes else 1)
-        for micro in [given.micro_batch] if given.micro_batch else _some_divisors(batch // dp, _MOST_SEQUENCES):
+        ep = plan.ep or (math.gcd(model.experts, dp) if "ep" in stack.axes else 1)
+        for micro in [plan.micro_batch] if plan.micro_batch else _some_divisors(batch // dp, _MOST_SEQUENCES):
             yield filled.model_copy(
-                update={"dp": dp, "tp": tp, "pp": pp, "ep": ep, "recompute": recompute, "micro_batch": micro}
-            ).with_degrees(devices)
+                update={"dp": dp, "tp": tp, "pp": pp, "cp": cp, "ep": ep, "recompute": recompute, "micro_batch": micro}
+            ).with_degrees(devices, usual=stack.offers.schedules[0])
+
+
+def _contexts(workload: Workload, devices: int) -> list[int]:
+    """Context-parallel ranks that leave each a long part of a sequence; one of short sequences."""
+    length = min(workload.sequence_length or 1, workload.target_length or math.inf)
+    return [cp for cp in _some_divisors(devices, max(int(length) // _FEWEST_TOKENS, 1)) if length % cp == 0]
 
 
 def _some_divisors(number: int, most: int) -> list[int]:
     """Divisors of a number up to another; some of them where there are many."""
-    found = [divisor for divisor in divisors(number) if divisor <= most]
-    return found if len(found) <= 12 else sorted({found[round(i * (len(found) - 1) / 11)] for i in range(12)})
+    small = [divisor for divisor in divisors(number) if divisor <= most]
+    return small if len(small) <= 12 else sorted({small[round(i * (len(small) - 1) / 11)] for i in range(12)})
 
 
-def _no_plan(given: Plan, filled: Plan, model: Model, workload: Workload, stack: Stack, devices: int) -> InputError:
+def _no_plan(plan: Plan, filled: Plan, model: Model, workload: Workload, stack: Stack, devices: int) -> InputError:
     """Say why no split keeps the rules: one that the given degrees break by themselves, or else the batch's.
 
     Raises
@@ -172,14 +208,15 @@ def _no_plan(given: Plan, filled: Plan, model: Model, workload: Workload, stack:
         Of the rule that is broken.
     """
     check(filled, model, workload, stack)
-    full = filled.with_degrees(devices)
+    full = filled.with_degrees(devices, usual=stack.offers.schedules[0])
     if (workload.global_batch or 1) % ((full.dp or 1) * (full.micro_batch or 1)) == 0:
         check(full, model, workload, stack)
-    names = [name for name in ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch") if getattr(given, name)]
-    fixed = ", ".join(f"{name}={getattr(given, name)}" for name in names)
+        refuse_lacking(full, model, workload, stack)
+    fields = [name for name in ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch") if getattr(plan, name)]
+    fixed = ", ".join(f"{name}={getattr(plan, name)}" for name in fields)
     why = f"no plan for {model.id} on {devices} devices{f' with {fixed}' if fixed else ''}"
     return InputError(
         f"{why}: data-parallel ranks x micro-batch must divide global_batch={workload.global_batch}; "
         "change the batch or the devices",
-        fields=[*(f"plan.{name}" for name in names), "workload.global_batch", "devices"],
+        fields=[*(f"plan.{name}" for name in fields), "workload.global_batch", "devices"],
     )

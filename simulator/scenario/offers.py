@@ -107,11 +107,11 @@ class Chosen:
 def preferred(offers: Sequence[Price], job: Job) -> list[Price]:
     """Of offers those that decide: prices and not floors, current before older, instances that the job fills."""
 
-    def wanted(found: list[Price], is_good: Callable[[Price], bool]) -> list[Price]:
-        return [offer for offer in found if is_good(offer)] or found
+    def wanted(all_of: list[Price], is_good: Callable[[Price], bool]) -> list[Price]:
+        return [offer for offer in all_of if is_good(offer)] or all_of
 
-    found = wanted(list(offers), lambda offer: not offer.is_floor)
-    return wanted(wanted(found, job.is_current), job.fills)
+    priced = wanted(list(offers), lambda offer: not offer.is_floor)
+    return wanted(wanted(priced, job.is_current), job.fills)
 
 
 def cheapest(offers: Iterable[Price]) -> Price | None:
@@ -132,9 +132,9 @@ def usual(job: Job, offers: Sequence[Price]) -> Chosen | None:
     if own is not None:
         return Chosen(own, "own", beside=_beside(job, offers, own))
     for kinds in GROUPS.values():
-        found = [offer for offer in offers if offer.kind in kinds]
-        if found:
-            chosen = _of_one_kind(job, found)
+        of_kinds = [offer for offer in offers if offer.kind in kinds]
+        if of_kinds:
+            chosen = _of_one_kind(job, of_kinds)
             return replace(chosen, beside=_beside(job, offers, chosen.price))
     return None
 
@@ -174,10 +174,12 @@ def _counted(number: int) -> str:
 
 def _by_provider(offers: Iterable[Price]) -> dict[str, Price]:
     """What each provider asks least; its floors count only where it has nothing else."""
-    found: dict[str, list[Price]] = {}
+    offers_by_provider: dict[str, list[Price]] = {}
     for offer in offers:
-        found.setdefault(offer.provider, []).append(offer)
-    least = {name: cheapest([one for one in its if not one.is_floor] or its) for name, its in found.items()}
+        offers_by_provider.setdefault(offer.provider, []).append(offer)
+    least = {
+        name: cheapest([one for one in its if not one.is_floor] or its) for name, its in offers_by_provider.items()
+    }
     return {name: offer for name, offer in least.items() if offer is not None}
 
 
@@ -223,7 +225,7 @@ def discounted(job: Job, offers: Sequence[Price], kind: str) -> Chosen | None:
 def _listed(offers: Iterable[Price]) -> dict[str, float]:
     """What each provider asks at least for a device that nobody preempts and nobody has to keep."""
     by_kind = [[offer for offer in offers if offer.kind == kind] for kind in ("marketplace", "on-demand")]
-    return {name: offer.rate for found in by_kind for name, offer in _by_provider(found).items()}
+    return {name: offer.rate for its in by_kind for name, offer in _by_provider(its).items()}
 
 
 def _with_median_discount(kind: str, offers: Sequence[Price], listed: dict[str, float], normal: Price) -> Chosen | None:
@@ -250,10 +252,10 @@ def _with_median_discount(kind: str, offers: Sequence[Price], listed: dict[str, 
 def _beside(job: Job, offers: Sequence[Price], taken: Price) -> tuple[Price, ...]:
     """The cheapest of each other kind that can run a job, and what is cheaper of the same and does not decide."""
     running = [offer for offer in offers if job.can_use(offer) and (offer.term or 0.0) <= _LONGEST_TERM]
-    found = []
+    beside = []
     for kinds in GROUPS.values():
         of_kind = [offer for offer in running if offer.kind in kinds]
         cheaper = [offer for offer in of_kind if offer.rate < taken.rate]
         best = cheapest(cheaper if taken.kind in kinds else preferred(of_kind, job))
-        found += [best] if best is not None else []
-    return tuple(found)
+        beside += [best] if best is not None else []
+    return tuple(beside)

@@ -25,7 +25,7 @@ def today() -> date:
     return datetime.fromtimestamp(seconds, tz=UTC).date()
 
 
-def told(found: Chosen, job: Job, kind: str | None) -> Iterator[str]:
+def told(chosen: Chosen, job: Job, kind: str | None) -> Iterator[str]:
     """How a price was found that nobody wrote, how old it is, and what is offered beside it.
 
     An offer that was named is told where it is old.
@@ -39,38 +39,38 @@ def told(found: Chosen, job: Job, kind: str | None) -> Iterator[str]:
     kind
         Of price that was asked for, if one was.
     """
-    price = found.price
+    price = chosen.price
     if price.id in ("given", "owned"):
-        if found.rule == "own":
+        if chosen.rule == "own":
             yield f"price: {rate_words(price)}, as the file of {job.system.id} says"
         return
     old = _age(price)
-    if found.rule != "named" or old:
-        yield f"price: {offer_words(price)}, {_why(found, job, kind)}{old}"
+    if chosen.rule != "named" or old:
+        yield f"price: {offer_words(price)}, {_why(chosen, job, kind)}{old}"
     if price.devices is not None and not job.fills(price):
         idle = -job.devices % price.devices
         yield f"price: instances of {price.devices} are rented whole; {idle} more devices are paid for than counted"
-    if found.beside:
-        listed = (f"{offer.kind} {rate_words(offer)}, {offer_words(offer)}" for offer in found.beside)
+    if chosen.beside:
+        listed = (f"{offer.kind} {rate_words(offer)}, {offer_words(offer)}" for offer in chosen.beside)
         yield f"price: beside it {'; '.join(listed)}"
 
 
-def _why(found: Chosen, job: Job, kind: str | None) -> str:
+def _why(chosen: Chosen, job: Job, kind: str | None) -> str:
     """The rule by which a price was found."""
-    price = found.price
+    price = chosen.price
     words = f"{price.kind} " if price.kind == "on-demand" or kind else ""
     size = f"{job.devices:,} device{'s' if job.devices > 1 else ''}"
-    if found.rule == "own":
+    if chosen.rule == "own":
         return "which rents this system"
-    if found.rule == "named":
+    if chosen.rule == "named":
         return "as named"
-    if found.rule == "file":
+    if chosen.rule == "file":
         return f"the cheapest {words}offer of the file"
-    if found.rule == "median":
+    if chosen.rule == "median":
         return f"since no {words}offer is stated to run {size} of {job.system.id}"
-    if found.rule == "discount":
+    if chosen.rule == "discount":
         return (
-            f"the median discount of {', '.join(found.providers)}, since none of their offers is stated to run {size}"
+            f"the median discount of {', '.join(chosen.providers)}, since none of their offers is stated to run {size}"
         )
     inside = price.devices is None or price.devices >= job.devices
     joined = "" if inside else f" and joins its instances as {job.system.id} does ({network_words(price)})"
@@ -110,7 +110,7 @@ def network_words(price: Price) -> str:
     return f"{network.kind} at {network.bandwidth * 8 / 1e9:,.0f} Gb/s{recalled}"
 
 
-def warnings(found: Chosen | None, system: System, devices: int, *, kind: str | None) -> Iterator[str]:
+def warnings(chosen: Chosen | None, system: System, devices: int, *, kind: str | None) -> Iterator[str]:
     """What a cost should be read with: another kind of price than one thinks, or one that few pay.
 
     Parameters
@@ -123,15 +123,15 @@ def warnings(found: Chosen | None, system: System, devices: int, *, kind: str | 
         That was asked for, if one was.
     """
     device = system.device.id
-    if found is None:
+    if chosen is None:
         yield f"no price of {device} is known; give one with --price, such as --price 2.50"
         return
-    price = found.price
-    if found.rule in ("given", "owned") or (isinstance(system.price, float) and found.rule == "own"):
+    price = chosen.price
+    if chosen.rule in ("given", "owned") or (isinstance(system.price, float) and chosen.rule == "own"):
         return
-    if kind is None and price.kind != "on-demand" and found.rule != "file":
+    if kind is None and price.kind != "on-demand" and chosen.rule != "file":
         yield f"price: nobody is known to rent {device} on demand; {rate_words(price)} is of kind {price.kind}"
-    asked = found.rule == "named" or (found.rule == "file" and price.devices is not None)
+    asked = chosen.rule == "named" or (chosen.rule == "file" and price.devices is not None)
     if asked and not Job(system, devices).can_use(price):
         yield (
             f"price: {price.offer} of {price.provider} is not stated to run {devices:,} devices of {system.id}: "

@@ -67,8 +67,8 @@ def find_price(
     said = price if agreed is None else agreed
     if kind == "owned" or (kind is None and said is None and owns.purchase_price is not None):
         return Chosen(_owned(said, system, owns, overhead), "owned")
-    if owns.given:
-        name = next(iter(owns.given))
+    if owns.stated:
+        name = next(iter(owns.stated))
         written = owns.model_dump(mode="json")[name]
         raise InputError(
             f"{name}={shown(written)} belongs to price_kind=owned; give that kind and no price, or leave it out",
@@ -81,13 +81,13 @@ def find_price(
         return _of_file(said, Job(system, number), kind)
     text = None if said is None else str(said).strip()
     if text is not None and is_rate(text):
-        return Chosen(_given(text, system, kind), "given")
+        return Chosen(_price_told(text, system, kind), "given")
     offers = [offer for offer in catalogue.prices() if offer.device == system.device.id]
     job = Job(system, number, newest(offers))
     if text is not None:
         return _named(text, job, offers, kind, shown(price))
     if isinstance(system.price, float):
-        return Chosen(_given(show(system.price, "price"), system, kind), "own")
+        return Chosen(_price_told(show(system.price, "price"), system, kind), "own")
     return usual(job, offers) if kind is None else _kind_of(job, offers, kind)
 
 
@@ -106,16 +106,16 @@ def chosen_price(
     with about("prices"):
         check_prices(prices, [system])
     with about("price"):
-        found = find_price(
+        chosen = find_price(
             price, system, devices=devices, kind=kind, ownership=ownership, overhead=overhead, prices=prices
         )
-    if found is not None and found.rule == "owned":
+    if chosen is not None and chosen.rule == "owned":
         site = catalogue.sites()["default"].model_dump(mode="json")
-        open_ones = [f"{name}={site[name]}" for name in ("lifetime", "electricity") if name not in ownership.given]
+        open_ones = [f"{name}={site[name]}" for name in ("lifetime", "electricity") if name not in ownership.stated]
         assumed += [f"{', '.join(open_ones)}: usual for owned hardware"] if open_ones else []
-    elif found is not None:
-        assumed += told(found, Job(system, devices), kind)
-    return found
+    elif chosen is not None:
+        assumed += told(chosen, Job(system, devices), kind)
+    return chosen
 
 
 def check_prices(prices: Prices | None, systems: Sequence[System]) -> None:
@@ -169,9 +169,9 @@ def _of_file(file: Any, job: Job, kind: str | None) -> Chosen:
         raise InputError(f"{file}: has no offer of {device}, only of {known}")
     groups = GROUPS.values() if kind is None else [GROUPS[kind]]
     by_kind = ([offer for offer in its if offer.kind in kinds] for kinds in groups)
-    found = next((offers for offers in by_kind if offers), [])
-    able = [offer for offer in found if offer.devices is None or job.can_use(offer)] or found
-    own = [offer for offer in found if offer.id == job.system.price]
+    of_kind = next((offers for offers in by_kind if offers), [])
+    able = [offer for offer in of_kind if offer.devices is None or job.can_use(offer)] or of_kind
+    own = [offer for offer in of_kind if offer.id == job.system.price]
     best = cheapest(own or preferred(able, job))
     if best is None:
         raise _lacking(kind, str(file), device, its)
@@ -195,8 +195,8 @@ def _named(text: str, job: Job, offers: Sequence[Price], kind: str | None, writt
     its = [offer for offer in fitting if offer.provider.lower() == text.lower()]
     kinds = next((kinds for kinds in GROUPS.values() if any(offer.kind in kinds for offer in its)), ())
     its = [offer for offer in its if offer.kind in kinds]
-    found = exact or preferred([offer for offer in its if job.can_use(offer)] or its, job)
-    best = cheapest(found)
+    named = exact or preferred([offer for offer in its if job.can_use(offer)] or its, job)
+    best = cheapest(named)
     if best is None:
         providers = sorted({offer.provider.lower() for offer in fitting})
         known = nearest(text, [*providers, *(offer.id for offer in fitting)]) or providers
@@ -213,21 +213,21 @@ def _kind_of(job: Job, offers: Sequence[Price], kind: str) -> Chosen:
     if not of_kind:
         raise _lacking(kind, "the catalogue", device, offers)
     listed = kind in ("on-demand", "marketplace")
-    found = usual(job, of_kind) if listed else discounted(job, offers, kind)
-    if found is None:
+    chosen = usual(job, of_kind) if listed else discounted(job, offers, kind)
+    if chosen is None:
         raise InputError(
             f"price_kind={kind}: no such offer of {device} that can run it is cheaper than on demand; give its USD an "
             "hour as price, or leave the kind out",
             fields=["price_kind"],
         )
-    return found
+    return chosen
 
 
-def _given(text: str, system: System, kind: str | None) -> Price:
+def _price_told(text: str, system: System, kind: str | None) -> Price:
     """A price that somebody wrote, in USD an hour unless with its unit."""
     _parsed(text, f"price={shown(text)}")
-    given = {"id": "given", "provider": "given", "offer": "given price", "device": system.device.id}
-    return build(Price, {**given, "kind": kind or "reserved", "rate": text, "date": "as given"})
+    plain = {"id": "given", "provider": "given", "offer": "given price", "device": system.device.id}
+    return build(Price, {**plain, "kind": kind or "reserved", "rate": text, "date": "as given"})
 
 
 def _parsed(rate: float | str, place: str) -> float:

@@ -23,6 +23,7 @@ from simulator.pricing.measured import host_of
 from simulator.scenario.defaults import choose, default_stack, open_fields, with_precision
 from simulator.scenario.offers import Chosen
 from simulator.scenario.prices import Prices, chosen_price
+from simulator.specs.capabilities.checking import refuse_lacking
 from simulator.specs.loading import ScenarioFile, load_model, load_scenario, load_stack, names
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan, check
@@ -35,6 +36,10 @@ from simulator.work.transformer import Scenarios
 
 Named = str | Path | Mapping[str, Any]
 Spec = TypeVar("Spec", bound=BaseModel)
+_UNKNOWN_LENGTH = (
+    "time, cost and energy are of a billion tokens, since neither the workload nor the model says how long the run is; "
+    "give tokens, such as --tokens 300e9 or workload: {tokens: 300e9}, or steps"
+)
 Entry = TypeVar("Entry")
 
 
@@ -136,20 +141,25 @@ def resolve(
         with about("system"):
             the_system = _system(system, fitted)
         number = _devices(devices, the_system, assumed)
-        given_work, given = spec_of(Workload, workload), spec_of(Plan, plan)
+        given_work, open_plan_sheet = spec_of(Workload, workload), spec_of(Plan, plan)
         work = given_work.resolve(the_model)
         origin = "customary, the model says nothing of its training" if the_model.training.customary else "as published"
         _note(assumed, given_work, work, ("sequence_length", "target_length", "global_batch"), origin)
+        if not work.says_length:
+            assumed.append(_UNKNOWN_LENGTH)
         _check_positions(the_model, work)
         with about("stack"):
-            the_stack = _stack(stack, the_system, number, the_model, work, assumed)
+            the_stack = _stack(stack, the_system, number, the_model, work, open_plan_sheet, assumed)
+        _note_routing(assumed, given_work, work, the_stack)
         the_overhead, owned = _named(catalogue.overheads(), overhead, "overhead"), spec_of(Ownership, ownership)
         return Scenario(
             model=the_model,
             workload=work,
             system=the_system,
             devices=number,
-            plan=_plan(given, the_model, work, the_system, the_stack, number, fitted, assumed, open_plan=open_plan),
+            plan=_plan(
+                open_plan_sheet, the_model, work, the_system, the_stack, number, fitted, assumed, open_plan=open_plan
+            ),
             stack=the_stack,
             priced=chosen_price(
                 price, the_system, number, price_kind, prices, ownership=owned, overhead=the_overhead, assumed=assumed
@@ -181,7 +191,7 @@ def _check_positions(model: Model, workload: Workload) -> None:
 
 
 def _plan(
-    given: Plan,
+    asked: Plan,
     model: Model,
     workload: Workload,
     system: System,
@@ -193,21 +203,24 @@ def _plan(
     open_plan: bool,
 ) -> Plan:
     """The plan, complete and checked, or with its degrees open."""
-    filled = given.with_defaults(stack)
-    if given.precision is None:
+    filled = asked.with_defaults(stack, model.family)
+    if asked.precision is None:
         filled = with_precision(filled, system)
-    _note(assumed, given, filled, ("precision", "sharding", "optimizer"), f"as {stack.id} does")
+    _note(assumed, asked, filled, ("precision", "attention", "sharding", "optimizer"), f"as {stack.id} does")
     constants.backend(stack, system, devices, filled.precision or "bf16")  # refuses what the system lacks
     if open_plan:
+        refuse_lacking(asked, model, workload, stack, open_plan=True)
         return filled
     why = "the simplest of the fastest plans that fit"
-    if open_fields(given):
-        filled, fits = choose(given, filled, model, workload, system, stack, devices, constants)
+    if open_fields(asked):
+        refuse_lacking(asked, model, workload, stack, open_plan=True)
+        filled, fits = choose(asked, filled, model, workload, system, stack, devices, constants)
         why = why if fits else "no plan fits; this one needs least memory"
-    full = filled.with_degrees(devices)
+    full = filled.with_degrees(devices, usual=stack.offers.schedules[0])
     degrees = ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch", "recompute")
-    _note(assumed, given, full, degrees, why)
+    _note(assumed, asked, full, degrees, why)
     check(full, model, workload, stack)
+    refuse_lacking(full, model, workload, stack)
     return full
 
 
@@ -245,15 +258,15 @@ def complete(file: ScenarioFile, *, open_plan: bool = False) -> Scenario:
     )
 
 
-def spec_of(kind: type[Spec], given: Named | Spec | None) -> Spec:
+def spec_of(kind: type[Spec], named: Named | Spec | None) -> Spec:
     """A specification from a mapping, a file, or as it is."""
-    if given is None:
+    if named is None:
         return kind()
-    if isinstance(given, BaseModel):
-        return given
-    if isinstance(given, Mapping):
-        return build(kind, dict(given))
-    return build(kind, read_mapping(Path(given)), path=Path(given))
+    if isinstance(named, BaseModel):
+        return named
+    if isinstance(named, Mapping):
+        return build(kind, dict(named))
+    return build(kind, read_mapping(Path(named)), path=Path(named))
 
 
 def _system(system: str | Path | System | None, fitted: Constants) -> System:
@@ -283,28 +296,39 @@ def _stack(
     devices: int,
     model: Model,
     workload: Workload,
+    plan: Plan,
     assumed: list[str],
 ) -> Stack:
-    """The stack, checked against the system's platform."""
+    """The stack, checked against the system's platform; unless named the one that is usual and has what is asked."""
     if stack is None:
-        chosen = default_stack(system, devices, parameters_of(model, workload))
+        chosen = default_stack(system, devices, parameters_of(model, workload), plan, model, workload)
         assumed.append(f"stack={chosen.id}, usual for a model of this size on this system")
         return chosen
-    given, kind = load_stack(stack), system.device.kind
-    if given.platform != kind:
+    known, kind = load_stack(stack), system.device.kind
+    if known.platform != kind:
         valid = [name for name in names("stacks") if load_stack(name).platform == kind]
         raise InputError(
-            f"stack={given.id} runs on a {given.platform} and {system.device.id} is a {kind}; valid: {', '.join(valid)}"
+            f"stack={known.id} runs on a {known.platform} and {system.device.id} is a {kind}; valid: {', '.join(valid)}"
         )
-    return given
+    return known
 
 
-def _note(assumed: list[str], given: BaseModel, full: BaseModel, fields: tuple[str, ...], why: str) -> None:
+def _note(assumed: list[str], stated: BaseModel, full: BaseModel, fields: tuple[str, ...], why: str) -> None:
     """Say which fields were filled, and why so."""
-    filled = {name: getattr(full, name) for name in fields if getattr(given, name) is None}
+    filled = {name: getattr(full, name) for name in fields if getattr(stated, name) is None}
     said = ", ".join(f"{name}={value}" for name, value in filled.items() if value is not None)
     if said:
         assumed.append(f"{said}: {why}")
+
+
+def _note_routing(assumed: list[str], stated: Workload, work: Workload, stack: Stack) -> None:
+    """Say how uneven routing is, or that the stack fills experts up to their capacity; nothing of a dense model."""
+    if work.expert_imbalance is None:
+        return
+    if work.capacity_factor is None and stack.capacity_factor > 0.0:
+        assumed.append(f"capacity_factor={stack.capacity_factor:g}: as {stack.id} does")
+    elif not work.capacity_factor:
+        _note(assumed, stated, work, ("expert_imbalance",), "as measured under an auxiliary loss")
 
 
 def parameters_of(model: Model, workload: Workload) -> float:
@@ -319,7 +343,7 @@ def parameters_of(model: Model, workload: Workload) -> float:
 
 def _named(entries: Mapping[str, Entry], name: str, kind: str) -> Entry:
     """An entry of the catalogue by name."""
-    found = entries.get(str(name).lower())
-    if found is None:
+    entry = entries.get(str(name).lower())
+    if entry is None:
         raise unknown(kind, str(name), sorted(entries), fields=[kind])
-    return found
+    return entry

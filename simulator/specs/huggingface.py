@@ -94,13 +94,13 @@ def _common(keys: Keys, family: Family, learned: bool) -> Fields:
 
 def _head(keys: Keys, family: Family, model_type: str) -> Fields:
     """What the model predicts; a file that names no architecture, or a bare one, means pretraining."""
-    given = keys.values.get("architectures") or [""]
-    if not isinstance(given, list) or not isinstance(given[0], str):
+    architectures = keys.values.get("architectures") or [""]
+    if not isinstance(architectures, list) or not isinstance(architectures[0], str):
         raise keys.wrong("architectures", "must be a list of names")
     pretraining = _TRAINING[family.kind][0]
     possible = {end: what for end, what in _OBJECTIVES.items() if what in (pretraining, *_ELSEWHERE)}
-    endings = [end for end in possible if given[0].endswith(end)]
-    bare = given[0].removesuffix("Model").lower() in ("", re.sub("[_-]", "", model_type))
+    endings = [end for end in possible if architectures[0].endswith(end)]
+    bare = architectures[0].removesuffix("Model").lower() in ("", re.sub("[_-]", "", model_type))
     if not endings and not bare:
         raise keys.wrong("architectures", f"valid endings: {', '.join(possible)}")
     objective = pretraining if bare else possible[endings[0]]

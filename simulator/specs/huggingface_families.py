@@ -93,9 +93,9 @@ def _llama(config: Keys, key_value_heads: int | None = None) -> Fields:
 
 
 def _mistral(config: Keys, window: int | None = 4096) -> Fields:
-    given = config.values.get("sliding_window", window)
+    width = config.values.get("sliding_window", window)
     fields = {**_llama(config, key_value_heads=8), "biases": ()}
-    return {**fields, "sliding_window": None if given is None else config.size("sliding_window", default=window)}
+    return {**fields, "sliding_window": None if width is None else config.size("sliding_window", default=window)}
 
 
 def _mixtral(config: Keys) -> Fields:

@@ -35,10 +35,10 @@ def _shipped_model(path: Path) -> Model:
 
 def _model(path: Path) -> Model:
     """Read a model of ours."""
-    given = _named(path)
-    if "model" in given and "layers" not in given:
+    document = _named(path)
+    if "model" in document and "layers" not in document:
         raise InputError(f"{path}: holds a scenario, not a model; a model gives layers, hidden_size and so on")
-    return build(Model, given, path=path)
+    return build(Model, document, path=path)
 
 
 @cache
@@ -145,10 +145,10 @@ def load_scenario(name: str | Path) -> ScenarioFile:
         With file, line and field.
     """
     path = locate(_ROOT, "scenario", name)
-    given = read_mapping(path)
-    if "layers" in given and "model" not in given:
+    document = read_mapping(path)
+    if "layers" in document and "model" not in document:
         raise InputError(f"{path}: holds a model, not a scenario; a scenario names a model and a system")
-    return _relative(build(ScenarioFile, given, path=path), path)
+    return _relative(build(ScenarioFile, document, path=path), path)
 
 
 def _relative(scenario: ScenarioFile, path: Path) -> ScenarioFile:
@@ -189,9 +189,9 @@ def scenario_of(
     document: dict[str, Any] = {"model": name}
     path = Path(name)
     if is_path(name) and path.suffix != ".json":
-        given = read_mapping(path)
-        if "system" in given or "profile" in given or ("model" in given and "layers" not in given):
-            scenario = _relative(build(ScenarioFile, given, path=path), path)
+        contents = read_mapping(path)
+        if "system" in contents or "profile" in contents or ("model" in contents and "layers" not in contents):
+            scenario = _relative(build(ScenarioFile, contents, path=path), path)
             document = scenario.model_dump(mode="json", exclude_unset=True)
     if objective is not None:
         model = document["model"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Annotated, Literal, get_args
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -14,18 +14,15 @@ from hardware.errors import InputError, shown
 from hardware.fields import Also, Unit
 from hardware.sheet import NO_FLAG, Sheet
 from simulator.formulas.typing import Num
+from simulator.specs.choices import AttentionKernel, Axis, Optimizer, Recompute, Schedule, Sharding
 from simulator.specs.model import Model
 from simulator.specs.plans import AXES, Plans, divisors, rules_of_replicas, rules_of_shape
-from simulator.specs.stack import Optimizer, Recompute, Sharding, Stack
+from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 
 Degree = Annotated[int, Field(ge=1, le=1_000_000), NO_FLAG]
 Ranks = Annotated[Degree, Unit("rank")]
 Stages = Annotated[Degree, Unit("stage")]
-Schedule = Literal["1f1b", "gpipe", "interleaved", "zero-bubble"]
-SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
-"""The simplest first."""
-Axis = Literal["tp", "cp", "dp", "pp"]
 
 _STATE_BYTES: dict[str, float] = {"adamw": 8.0, "lamb": 8.0, "sgd": 4.0, "adafactor": 0.0, "adam-8bit": 2.0}
 """Moments of a parameter: two in fp32, one, none (Adafactor's are factored and counted apart), two of one byte."""
@@ -61,7 +58,9 @@ class Plan(Sheet):
     cp: Ranks | None = None
     """Context-parallel ranks, which share a sequence."""
     ep: Ranks | None = None
-    """Expert-parallel ranks, out of the data-parallel ones."""
+    """Expert-parallel ranks, out of those that share a stage: data-, context- and tensor-parallel ones."""
+    etp: Ranks | None = None
+    """Tensor-parallel ranks of each expert; as many as of the dense layers unless given."""
     sequence_parallel: bool | None = None
     """Whether tensor-parallel ranks also share the tokens of normalisations and dropouts."""
     sharding: Sharding | None = None
@@ -75,6 +74,9 @@ class Plan(Sheet):
     """Order of the micro-batches in a pipeline."""
     recompute: Recompute | None = None
     """What the backward pass computes again instead of keeping: nothing, attention (selective), or layers (full)."""
+    attention: AttentionKernel | None = None
+    """Whether attention writes its scores to memory, or is one kernel (FlashAttention); as the stack does unless
+    given."""
     precision: Precision | None = None
     """Number format of matrix products."""
     layers_in_16_bits: Annotated[int, Field(ge=0, le=1_000_000), NO_FLAG, Unit("layer")] | None = None
@@ -105,19 +107,21 @@ class Plan(Sheet):
             raise ValueError(f"{shown(value)} must name tp, cp, dp and pp once each, such as tp-cp-dp-pp")
         return tuple(axes)
 
-    def with_defaults(self, stack: Stack) -> Plan:
-        """Fill everything but degrees and micro-batch as the stack would."""
+    def with_defaults(self, stack: Stack, family: str | None = None) -> Plan:
+        """Fill everything but degrees and micro-batch as the stack would for a model of some family."""
         defaults = stack.defaults
         precision = self.precision or defaults.precision
         full = precision in ("fp32", "tf32")
+        stored_full = full or _sums_in_fp32(stack, precision)
         filled = {
             "precision": precision,
             "sharding": self.sharding or ("hybrid" if self.sharding_group else defaults.sharding),
             "recompute": self.recompute or defaults.recompute,
+            "attention": self.attention or stack.attention_of(family),
             "optimizer": self.optimizer or defaults.optimizer,
             "sequence_parallel": _first(self.sequence_parallel, defaults.sequence_parallel),
             "parameters_in_fp32": _first(self.parameters_in_fp32, full or defaults.parameters_in_fp32),
-            "gradients_in_fp32": _first(self.gradients_in_fp32, full or defaults.gradients_in_fp32),
+            "gradients_in_fp32": _first(self.gradients_in_fp32, stored_full),
             "reduction_in_fp32": _first(self.reduction_in_fp32, self._reduces_in_fp32(stack, full=full)),
             "offload_optimizer": _first(self.offload_optimizer, False),
             "placement": self.placement or ("tp", "cp", "dp", "pp"),
@@ -128,12 +132,20 @@ class Plan(Sheet):
 
     def _reduces_in_fp32(self, stack: Stack, *, full: bool) -> bool:
         """Whether gradients travel in fp32 where the plan does not say: as the stack does, or as they are stored."""
-        stored = _first(self.gradients_in_fp32, full or stack.defaults.gradients_in_fp32)
-        given = stack.defaults.reduction_in_fp32
-        return stored if given is None or self.gradients_in_fp32 is not None or full else given
+        precision = self.precision or stack.defaults.precision
+        stored = _first(self.gradients_in_fp32, full or _sums_in_fp32(stack, precision))
+        habit = stack.defaults.reduction_in_fp32
+        return stored if habit is None or self.gradients_in_fp32 is not None or full else habit
 
-    def with_degrees(self, devices: int) -> Plan:
+    def with_degrees(self, devices: int, *, usual: Schedule = "1f1b") -> Plan:
         """Fill degrees that follow from the others: one everywhere, and data parallelism over what is left.
+
+        Parameters
+        ----------
+        devices
+            Devices of the run.
+        usual
+            The schedule of a pipeline without virtual stages for which nobody chooses one.
 
         Raises
         ------
@@ -157,7 +169,7 @@ class Plan(Sheet):
                 fields=degrees,
             )
         virtual = self.virtual_stages or 1
-        schedule = self.schedule or ("interleaved" if virtual > 1 else "1f1b")
+        schedule = self.schedule or ("interleaved" if virtual > 1 else usual if pp > 1 else "1f1b")
         filled = {"dp": dp, "tp": tp, "pp": pp, "cp": cp, "ep": ep, "virtual_stages": virtual, "schedule": schedule}
         self._check_group()
         if tp == 1 and self.sequence_parallel:
@@ -187,10 +199,11 @@ class Plan(Sheet):
         return _columns(_numbers(self), workload)
 
     def held(self) -> dict[str, float]:
-        """Columns of precision and optimizer: bytes of each kind of state, and how it is updated."""
+        """Columns of what no search tries: attention, bytes of each kind of state, and how it is updated."""
         precision, optimizer = self.precision or "bf16", self.optimizer or "adamw"
         element = _DTYPE_BYTES[precision]
         return {
+            "fused_attention": float(self.attention == "fused"),
             "element_bytes": element,
             "product_bytes": 1.0 if precision == "fp8" else element,
             "wide_layers": float(self.layers_in_16_bits or 0) if precision == "fp8" else 0.0,
@@ -206,6 +219,11 @@ class Plan(Sheet):
         }
 
 
+def _sums_in_fp32(stack: Stack, precision: Precision) -> bool:
+    """Whether a stack keeps gradients in fp32 under a precision where nobody says."""
+    return stack.defaults.gradients_in_fp32 and precision in stack.defaults.fp32_gradients_of
+
+
 def _first(value: bool | None, otherwise: bool) -> bool:
     """The value, where one is given."""
     return otherwise if value is None else value
@@ -213,8 +231,8 @@ def _first(value: bool | None, otherwise: bool) -> bool:
 
 def _listed_divisors(number: int) -> str:
     """Name the divisors of a number, a few where there are many."""
-    found = divisors(number)
-    return ", ".join(map(str, found)) if len(found) <= 24 else ", ".join(map(str, found[:20])) + ", ..."
+    valid = divisors(number)
+    return ", ".join(map(str, valid)) if len(valid) <= 24 else ", ".join(map(str, valid[:20])) + ", ..."
 
 
 def columns_of(plans: Sequence[Plan], workload: Workload) -> Plans:
@@ -226,7 +244,7 @@ def columns_of(plans: Sequence[Plan], workload: Workload) -> Plans:
 def _columns(numbers: Mapping[str, Num], workload: Workload) -> Plans:
     """Columns from the numbers of one plan or of many."""
     left = dict(numbers)
-    degrees = {name: left.pop(name) for name in (*AXES, "ep")}
+    degrees = {name: left.pop(name) for name in (*AXES, "ep", "etp")}
     placed = {axis: left.pop(f"{axis}_place") for axis in AXES}
     shards = left.pop("shards_parameters"), left.pop("shards_gradients"), left.pop("shards_states")
     return Plans.split(degrees, placed, global_batch=float(workload.global_batch or 0), shards=shards, **left)
@@ -237,6 +255,7 @@ def _numbers(plan: Plan) -> dict[str, float]:
     order, shards = plan.placement or AXES, SHARDS[plan.sharding or "none"]
     return {
         **{name: float(getattr(plan, name) or 1) for name in (*AXES, "ep", "micro_batch", "virtual_stages")},
+        "etp": float(plan.etp or plan.tp or 1),
         **{f"{axis}_place": float(order.index(axis)) for axis in AXES},
         **dict(zip(("shards_parameters", "shards_gradients", "shards_states"), shards, strict=True)),
         "sharding_group": float(plan.sharding_group or 0),
@@ -255,11 +274,13 @@ _FIELDS = {
     "kv-heads": ("plan.tp", "devices"),
     "layers": ("plan.pp", "devices"),
     "end-layers": ("plan.first_stage_layers", "plan.last_stage_layers", "plan.pp"),
+    "both-ends": ("plan.first_stage_layers", "plan.last_stage_layers", "plan.pp"),
     "chunks": ("plan.virtual_stages", "plan.pp"),
     "virtual": ("plan.virtual_stages",),
     "sequence": ("plan.cp", "workload.sequence_length"),
     "sequence-parallel": ("plan.sequence_parallel", "plan.tp", "workload.sequence_length"),
     "experts": ("plan.ep",),
+    "expert-tensor": ("plan.etp", "plan.tp"),
     "expert-group": ("plan.ep", "plan.dp"),
     "batch": ("plan.micro_batch", "plan.dp", "workload.global_batch"),
     "interleaving": ("plan.virtual_stages", "plan.micro_batch", "workload.global_batch"),
@@ -294,6 +315,7 @@ def check(plan: Plan, model: Model, workload: Workload, stack: Stack) -> None:
         "experts": model.experts,
         "global_batch": workloads.global_batch,
         "replicas": plans.replicas,
+        "stage_ranks": plans.replicas * np.asarray(plans.tp),
     }
     written = {name: f"{value:.15g}" for name, value in values.items()}
     of_shape = rules_of_shape(plans, models, workloads, stack.columns())

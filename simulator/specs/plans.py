@@ -28,6 +28,8 @@ class Plans(Columns):
     pp: Num
     cp: Num
     ep: Num
+    etp: Num
+    """Tensor-parallel ranks of each expert."""
     virtual_stages: Num
     first_stage_layers: Num
     """Layers of the first stage; 0 where they follow from an even split."""
@@ -40,6 +42,7 @@ class Plans(Columns):
     optimizer_group: Num
     recompute_attention: Num
     recompute_layer: Num
+    fused_attention: Num
     zero_bubble: Num
     all_at_once: Num
     element_bytes: Num
@@ -73,16 +76,33 @@ class Plans(Columns):
         both = np.where(np.asarray(self.dp) > 1.0, np.minimum(self.dp_stride, self.cp_stride), self.cp_stride)
         return np.where(np.asarray(self.cp) > 1.0, both, self.dp_stride)
 
+    @property
+    def _spreads(self) -> NDArray[np.bool_]:
+        """Whether experts lie on neighbouring ranks of all axes of a stage, not on data-parallel ones alone."""
+        return np.asarray((np.asarray(self.etp) < self.tp) | (np.asarray(self.dp) % self.ep != 0))
+
+    @property
+    def expert_stride(self) -> Num:
+        """Distance from one rank of an expert-parallel group to the next."""
+        return np.where(self._spreads, self.tp_stride * np.asarray(self.etp), self.dp_stride)
+
+    @property
+    def expert_replica_stride(self) -> Num:
+        """Distance from one rank to the next that holds the same experts."""
+        return np.where(self._spreads, self.tp_stride * np.asarray(self.etp), self.replica_stride) * self.ep
+
     def sharing_experts(self, group: Num) -> Num:
         """Ranks that hold the same experts, among a group of so many neighbouring replicas, at least 1.
 
-        Each expert lies on one of `ep` data-parallel ranks, so that a group of replicas holds it `ep` times less often
-        than a dense parameter; the group first runs along the inner one of the axes dp and cp.
+        Where each expert lies on one of `ep` data-parallel ranks, a group of replicas holds it `ep` times less often
+        than a dense parameter; the group first runs along the inner one of the axes dp and cp. Where experts are spread
+        over all ranks of a stage, each of which holds an `ep * etp`-th of them, neighbours hold different ones first.
         """
         inner_dp = np.asarray(self.dp_stride) < self.cp_stride
         along_dp = np.where(inner_dp, np.minimum(group, self.dp), np.maximum(group / self.cp, 1.0))
         along_cp = np.where(inner_dp, np.maximum(group / self.dp, 1.0), np.minimum(group, self.cp))
-        return np.maximum(along_dp / self.ep, 1.0) * along_cp
+        spread = np.maximum(group * np.asarray(self.tp) / (self.ep * np.asarray(self.etp)), 1.0)
+        return np.where(self._spreads, spread, np.maximum(along_dp / self.ep, 1.0) * along_cp)
 
     @property
     def tokens_shared(self) -> Num:
@@ -106,7 +126,7 @@ class Plans(Columns):
         Parameters
         ----------
         degrees
-            Of tp, cp, dp and pp, and ep.
+            Of tp, cp, dp and pp, and ep and etp.
         placed
             Place of each of the four axes: 0 for the innermost.
         global_batch, micro_batch
@@ -123,7 +143,7 @@ class Plans(Columns):
         group = np.where(np.asarray(sharding_group) > 0.0, sharding_group, replicas)
         parameters, gradients, states = (np.where(np.asarray(flag) > 0.0, group, 1.0) for flag in shards)
         return cls(
-            **{name: degrees[name] for name in (*AXES, "ep")},
+            **{name: degrees[name] for name in (*AXES, "ep", "etp")},
             **{f"{axis}_stride": distance for axis, distance in stride.items()},
             micro_batch=micro_batch,
             micro_batches=global_batch / (degrees["dp"] * np.asarray(micro_batch)),
@@ -196,11 +216,18 @@ def rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: S
     chunks = pp * plans.virtual_stages  # embedding and head may be counted as a layer each
     yield Constraint("layers", pp <= count, "pp={pp} exceeds {layers} layers")
     first, last = np.asarray(plans.first_stage_layers), np.asarray(plans.last_stage_layers)
+    others = pp - (first > 0.0) - (last > 0.0)
     yield Constraint(
         "end-layers",
-        (first + last == 0.0) | ((pp > 1) & (first + last + np.maximum(pp - 2.0, 0.0) <= count)),
+        (first + last == 0.0) | ((pp > 1) & (first + last + others <= count)),
         "first_stage_layers={first_stage_layers} and last_stage_layers={last_stage_layers} leave too few of {layers} "
         "layers to pp={pp} stages",
+    )
+    yield Constraint(
+        "both-ends",
+        (first == 0.0) | (last == 0.0) | (pp != 2.0) | (first + last == count),
+        "first_stage_layers={first_stage_layers} and last_stage_layers={last_stage_layers} of pp={pp} stages are not "
+        "the model's {layers} layers; leave one of them open",
     )
     yield Constraint(
         "chunks",
@@ -219,12 +246,18 @@ def rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: S
         (np.asarray(plans.sequence_parallel) * (1.0 - stacks.pads_shards) == 0) | (sequence / cp % tp == 0),
         "sequence parallelism: tp={tp} does not divide the {part} tokens of a rank's sequence",
     )
+    yield Constraint("expert-tensor", tp % np.asarray(plans.etp) == 0, "etp={etp} does not divide tp={tp}")
     yield Constraint("experts", np.asarray(models.experts) % plans.ep == 0, "ep={ep} does not divide {experts} experts")
 
 
 def rules_of_replicas(plans: Plans, workloads: Workloads) -> Iterator[Constraint]:
     """How replicas divide; no rule of these can be checked while their number is open."""
-    yield Constraint("expert-group", np.asarray(plans.dp) % plans.ep == 0, "ep={ep} does not divide dp={dp}")
+    ranks = np.asarray(plans.replicas) * plans.tp
+    yield Constraint(
+        "expert-group",
+        ranks % (plans.ep * np.asarray(plans.etp)) == 0,
+        "ep={ep} x etp={etp} does not divide the {stage_ranks} ranks of a stage (dp={dp} x cp={cp} x tp={tp})",
+    )
     yield Constraint(
         "batch",
         np.asarray(workloads.global_batch) % (plans.dp * plans.micro_batch) == 0,
@@ -232,8 +265,8 @@ def rules_of_replicas(plans: Plans, workloads: Workloads) -> Iterator[Constraint
     )
     yield Constraint(
         "interleaving",
-        (plans.virtual_stages == 1.0) | (np.asarray(plans.micro_batches) % plans.pp == 0),
-        "an interleaved schedule needs micro-batches ({micro_batches}) to be a multiple of pp={pp}",
+        (plans.virtual_stages == 1.0) | (np.asarray(plans.micro_batches) >= plans.pp),
+        "an interleaved schedule needs at least as many micro-batches ({micro_batches}) as pp={pp}",
     )
     yield Constraint(
         "sharding-group",

@@ -39,6 +39,6 @@ class Ownership(Sheet):
     """Price of electricity."""
 
     @property
-    def given(self) -> dict[str, float]:
+    def stated(self) -> dict[str, float]:
         """The fields that are given."""
         return {name: value for name, value in self if value is not None}

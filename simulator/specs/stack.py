@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -12,15 +12,11 @@ from hardware.fields import Unit
 from hardware.quantity import Bytes, BytesOrNone, Seconds
 from hardware.sheet import NO_FLAG, Name, NotNegative, Ratio, Sheet, Words
 from simulator.formulas.typing import Num
+from simulator.specs.capabilities.sheet import PRECISIONS, Capabilities
+from simulator.specs.choices import AttentionKernel, Optimizer, Recompute, Sharding
 from simulator.specs.columns import Columns
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NO_FLAG, Unit("1")]
-Sharding = Literal["none", "zero1", "zero2", "zero3", "hybrid"]
-Recompute = Literal["none", "selective", "full"]
-Optimizer = Literal["adamw", "lamb", "sgd", "adafactor", "adam-8bit"]
-SHARDINGS: tuple[Sharding, ...] = get_args(Sharding)
-RECOMPUTES: tuple[Recompute, ...] = get_args(Recompute)
-"""Each the simplest first."""
 
 
 class Defaults(Sheet):
@@ -41,6 +37,8 @@ class Defaults(Sheet):
     """Whether the model holds its parameters in fp32 and casts them for each product (autocast)."""
     gradients_in_fp32: bool = False
     """Whether gradients are kept and summed in fp32."""
+    fp32_gradients_of: tuple[Precision, ...] = PRECISIONS
+    """Precisions under which they are, where they are."""
     reduction_in_fp32: bool | None = None
     """Whether gradients travel in fp32; as they are stored unless given."""
     master_weights: bool = True
@@ -74,13 +72,16 @@ class Stack(Sheet):
     family: Name = "other"
     """Stacks of one family share code and habits; a fit lets them share what it learns."""
     timed_as: Name | None = None
-    """The stack whose fitted constants it shares, where the two differ in memory only."""
+    """The stack whose fitted constants it shares, where the two differ in memory only or are releases of one
+    software."""
     platform: Literal["gpu", "tpu", "cpu"]
     """Kind of device that it runs on."""
     axes: tuple[Literal["dp", "tp", "pp", "cp", "ep"], ...]
     """Kinds of parallelism that it offers."""
-    attention: Literal["unfused", "fused"]
-    """Whether attention writes its scores to memory, or is one kernel (FlashAttention)."""
+    attention: AttentionKernel
+    """Whether attention writes its scores to memory, or is one kernel (FlashAttention), unless the plan says."""
+    unfused_families: tuple[Name, ...] = ()
+    """Families of models whose attention it writes to memory all the same: it has no fused kernel for them."""
     attention_efficiency: Ratio = 1.0
     """Rate of its attention kernel over the device class's."""
     portable_attention: bool = False
@@ -105,6 +106,14 @@ class Stack(Sheet):
     """Whether gradients are reduced after every micro-batch instead of once a step."""
     sends_once: bool = False
     """Whether a token crosses to a node once, however many of its experts live there."""
+    expert_products: Literal["grouped", "streamed", "looped"] = "grouped"
+    """How products of several experts are launched: in one kernel, one by one on four streams, or one by one."""
+    expert_padding: Annotated[int, Field(ge=1, le=4096), NO_FLAG, Unit("token")] = 1
+    """Multiple that the tokens of each expert are filled up to."""
+    narrow_expert_padding: Annotated[int, Field(ge=1, le=4096), NO_FLAG, Unit("token")] = 1
+    """The same where products are in 8 bits; from 2 on tokens are copied for it, there and back."""
+    capacity_factor: Annotated[NotNegative, Unit("1")] = 0.0
+    """Tokens that an expert takes, and is filled up to, over the mean, unless the workload says it; 0 drops none."""
     gathers_each_pass: bool = True
     """Whether fully sharded parameters are gathered again for the backward pass."""
     pads_shards: bool = False
@@ -158,6 +167,8 @@ class Stack(Sheet):
     """Share of allocated memory that the allocator reserves beyond it."""
     defaults: Defaults
     """What a plan is under this stack where the user leaves it open."""
+    offers: Capabilities = Capabilities()
+    """What it can run beside its axes; what it lacks is refused with it, and recommended by no search."""
     source: Words
     """Where the constants come from, in words."""
     seen: Literal["primary", "secondary", "derived", "recalled"]
@@ -165,17 +176,25 @@ class Stack(Sheet):
     note: Words | None = None
     """Anything a reader should know of the stack."""
 
+    def attention_of(self, family: str | None) -> AttentionKernel:
+        """How it computes attention of a family of models, unless told."""
+        return "unfused" if family in self.unfused_families else self.attention
+
     def columns(self) -> Stacks:
         """The stack as numbers."""
         derived = {
-            "fused_attention": float(self.attention == "fused"),
             "all_positions": float(self.head_positions == "all"),
+            "experts_at_once": _AT_ONCE[self.expert_products],
             **{f"{_OVERLAPS.get(name, name)}_overlap": share for name, share in self.overlap},
         }
         plain = {field.name: float(getattr(self, field.name)) for field in fields(Stacks) if field.name not in derived}
         return Stacks(**plain, **derived)
 
 
+IN_ONE_KERNEL = 1e6
+"""Products of experts at the same time where all are in one kernel: more than any device holds."""
+_AT_ONCE = {"grouped": IN_ONE_KERNEL, "streamed": 4.0, "looped": 1.0}
+"""Products of experts that run at the same time; Transformer Engine 2.x has four streams (util/multi_stream.cpp)."""
 _OVERLAPS = {"gradients": "gradient", "parameters": "parameter", "experts": "expert"}
 """Kinds of overlap whose column has another name."""
 
@@ -184,7 +203,6 @@ _OVERLAPS = {"gradients": "gradient", "parameters": "parameter", "experts": "exp
 class Stacks(Columns):
     """Stacks as numbers; flags are 0 or 1."""
 
-    fused_attention: Num
     attention_efficiency: Num
     portable_attention: Num
     eager: Num
@@ -202,6 +220,10 @@ class Stacks(Columns):
     reduction_efficiency: Num
     reduces_each_micro_batch: Num
     sends_once: Num
+    experts_at_once: Num
+    expert_padding: Num
+    narrow_expert_padding: Num
+    capacity_factor: Num
     gathers_each_pass: Num
     regathers_inputs: Num
     pads_shards: Num

@@ -11,11 +11,19 @@ from pydantic import Field, model_validator
 from hardware.errors import InputError
 from hardware.fields import Unit
 from hardware.sheet import NO_FLAG, Sheet
+from simulator.formulas import flops
 from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
 from simulator.specs.model import Model, Size, Tokens
 
+TOKENS_PRICED = 1e9
+"""Tokens whose time and cost are told where nothing says how long a run is [token]."""
 Amount = Annotated[float, Field(ge=1, le=1e18, allow_inf_nan=False), NO_FLAG, Unit("token")]
+
+
+_UNDER_A_LOSS, _MEASURED = 1.52, 64.0
+"""Tokens of the busiest expert over the mean, of a 3B mixture of 64 experts trained with an auxiliary loss: MaxVio 0.52
+(0.72 at 1B; 0.04 at both with a bias per expert instead of the loss), Wang et al., arXiv 2408.15664, table 2."""
 
 
 class Workload(Sheet):
@@ -29,6 +37,12 @@ class Workload(Sheet):
     """Mean number of real tokens a sequence, where sequences are padded; all of them unless given."""
     predictions: Annotated[Size, Unit("position")] | None = None
     """Masked positions of a sequence that the head predicts; the model's mask rate unless given."""
+    expert_imbalance: Annotated[float, Field(ge=1, le=10_000), NO_FLAG, Unit("1")] | None = None
+    """Tokens of the busiest expert over the mean of all, of mixtures of experts: 1 where routing is balanced; as
+    measured under an auxiliary loss unless given, which is 1.3 for 8 experts and 1.6 for 128."""
+    capacity_factor: Annotated[float, Field(ge=0, le=10_000), NO_FLAG, Unit("1")] | None = None
+    """Tokens that an expert takes, and is filled up to, over the mean (GShard, Switch); more are dropped. 0 drops none;
+    as the stack does unless given."""
     global_batch: Annotated[Size, Unit("sequence")] | None = None
     """Sequences of one optimizer step."""
     tokens: Amount | None = None
@@ -54,21 +68,23 @@ class Workload(Sheet):
         InputError
             Where something is given that the model has no use for.
         """
-        given, training = self, model.training
-        sequence = given.sequence_length or training.sequence_length
+        asked, training = self, model.training
+        sequence = asked.sequence_length or training.sequence_length
         self._check(model, sequence)
         filled: dict[str, float | None] = {
             "sequence_length": sequence,
-            "global_batch": given.global_batch or training.global_batch,
-            "effective_tokens": given.effective_tokens or sequence,
+            "global_batch": asked.global_batch or training.global_batch,
+            "effective_tokens": asked.effective_tokens or sequence,
         }
         if model.decoder_layers is not None:
-            filled["target_length"] = given.target_length or training.target_length or sequence
+            filled["target_length"] = asked.target_length or training.target_length or sequence
         if model.objective == "mlm":
-            filled["predictions"] = given.predictions or math.ceil(round(model.mask_rate * sequence, 6))
-        if given.tokens is None and given.steps is None:
+            filled["predictions"] = asked.predictions or math.ceil(round(model.mask_rate * sequence, 6))
+        if model.experts > 1:
+            filled["expert_imbalance"] = asked.expert_imbalance or _usual_imbalance(model)
+        if asked.tokens is None and asked.steps is None:
             filled |= {"tokens": training.tokens, "steps": training.steps}
-        return given.model_copy(update=filled)
+        return asked.model_copy(update=filled)
 
     def _check(self, model: Model, sequence: int) -> None:
         """Refuse lengths that do not belong to the model or exceed its sequences."""
@@ -82,10 +98,27 @@ class Workload(Sheet):
                 f"predictions={self.predictions} belongs to objective=mlm; {model.id} has objective={model.objective}",
                 fields=["workload.predictions"],
             )
+        self._check_routing(model)
         for name in ("effective_tokens", "predictions"):
             if (getattr(self, name) or 0) > sequence:
                 raise InputError(
                     f"{name}={getattr(self, name):.15g} exceeds sequence_length={sequence}", fields=[f"workload.{name}"]
+                )
+
+    def _check_routing(self, model: Model) -> None:
+        """Refuse what is said of experts that the model does not have, or cannot be of those that it has."""
+        for name in ("expert_imbalance", "capacity_factor"):
+            value = getattr(self, name)
+            if value is not None and model.experts <= 1:
+                raise InputError(
+                    f"{name}={value:.15g} belongs to a mixture of experts; {model.id} is dense, leave it out",
+                    fields=[f"workload.{name}"],
+                )
+            if value is not None and value > _most(model):
+                raise InputError(
+                    f"{name}={value:.15g} exceeds {_most(model):.15g}, where every token goes to the same"
+                    f" {model.experts_per_token} of {model.experts} experts",
+                    fields=[f"workload.{name}"],
                 )
 
     @property
@@ -95,11 +128,18 @@ class Workload(Sheet):
         return float(per_sequence * (self.global_batch or 0))
 
     @property
-    def total_steps(self) -> int:
-        """Steps of the run; one where nothing says how long it is."""
+    def says_length(self) -> bool:
+        """Whether somebody says how long the run is: the user, or the model's published training."""
+        return self.steps is not None or self.tokens is not None
+
+    @property
+    def total_steps(self) -> float:
+        """Steps of the run; where nothing says how long it is those of a billion tokens, which need not be whole."""
         if self.steps is not None:
             return self.steps
-        return math.ceil(self.tokens / self.tokens_per_step) if self.tokens is not None else 1
+        if self.tokens is not None:
+            return math.ceil(self.tokens / self.tokens_per_step)
+        return TOKENS_PRICED / self.tokens_per_step
 
     def columns(self) -> Workloads:
         """The resolved workload as numbers."""
@@ -110,7 +150,20 @@ class Workload(Sheet):
             effective_tokens=float(self.effective_tokens or sequence),
             predictions=float(self.predictions or 0),
             global_batch=float(self.global_batch or 0),
+            expert_imbalance=float(self.expert_imbalance or 1.0),
+            capacity_factor=float(-1.0 if self.capacity_factor is None else self.capacity_factor),
         )
+
+
+def _usual_imbalance(model: Model) -> float:
+    """Tokens of the busiest expert over the mean where routing is balanced by an auxiliary loss."""
+    usual = flops.imbalance_among(_UNDER_A_LOSS, float(model.experts), measured=_MEASURED)
+    return min(round(float(usual), 2), _most(model))
+
+
+def _most(model: Model) -> float:
+    """Tokens of the busiest expert over the mean where every token goes to the same experts."""
+    return model.experts / model.experts_per_token
 
 
 @dataclass(frozen=True)
@@ -122,3 +175,7 @@ class Workloads(Columns):
     effective_tokens: Num
     predictions: Num
     global_batch: Num
+    expert_imbalance: Num
+    """Tokens of the busiest expert over the mean of all [1]."""
+    capacity_factor: Num
+    """-1 where it is the stack's."""

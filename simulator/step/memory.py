@@ -52,15 +52,11 @@ def on_stage(program: Program, stage: Num) -> Memory:
         Index of the stage, from 0 [1].
     """
     scenarios = program.scenarios
-    plans, stacks, models = scenarios.plans, scenarios.stacks, scenarios.models
-    is_first = np.where(np.asarray(stage) <= 0.0, 1.0, 0.0)
-    is_last = np.where(np.asarray(stage) >= np.asarray(plans.pp) - 1.0, 1.0, 0.0)
-    share = layers_on(program, stage) / models.layer_count
+    plans, stacks = scenarios.plans, scenarios.stacks
+    is_first, is_last = _is_end(plans, stage)
+    share, own = _layer_shares(program, stage)
     layers, ends = program.layers, (program.embedding.tally, program.head.tally)
-    copied = is_last * (1.0 - is_first) * _tied_table(scenarios)
-    own = np.where(np.asarray(models.shared_layers) > 0, 1.0, share)
-    dense = own * layers.parameters + is_first * ends[0].parameters + is_last * ends[1].parameters + copied
-    held = _Held(dense, own * layers.expert_parameters, plans)
+    held = _held_on(program, stage)
     cast = own * layers.cast_parameters + is_first * ends[0].cast_parameters + is_last * ends[1].cast_parameters
     cast = cast * _cast_bytes(scenarios) + own * layers.cast_parameters * _narrow_bytes(scenarios)
     waiting = pipeline.in_flight(
@@ -80,7 +76,7 @@ def on_stage(program: Program, stage: Num) -> Memory:
         "gradients": held.among(plans.gradient_group) * (plans.gradient_bytes + _unsummed_bytes(scenarios)),
         "optimizer": optimizer * (1.0 - np.asarray(plans.offload)),
         "activations": kept,
-        "buffers": _buffers(program, is_first, is_last, dense=dense, updated=updated, kept=kept),
+        "buffers": _buffers(program, is_first, is_last, dense=held.dense, updated=updated, kept=kept),
     }
     allocated = sum(parts.values(), start=np.float64(0.0))
     return Memory(**parts, reserved=stacks.runtime_memory + stacks.fragmentation * allocated)
@@ -97,6 +93,29 @@ class _Held:
     def among(self, group: Num) -> Num:
         """What one of a group of replicas has of them; experts are shared by those of the group that hold the same."""
         return states.shard(self.dense, group) + states.shard(self.experts, self.plans.sharing_experts(group))
+
+
+def _held_on(program: Program, stage: Num) -> _Held:
+    """Parameters of one stage on one device; the last of several has a copy of a tied embedding."""
+    scenarios, layers = program.scenarios, program.layers
+    is_first, is_last = _is_end(scenarios.plans, stage)
+    _, own = _layer_shares(program, stage)
+    ends = is_first * program.embedding.tally.parameters + is_last * program.head.tally.parameters
+    copied = is_last * (1.0 - is_first) * _tied_table(scenarios)
+    return _Held(own * layers.parameters + ends + copied, own * layers.expert_parameters, scenarios.plans)
+
+
+def _is_end(plans: Plans, stage: Num) -> tuple[Num, Num]:
+    """Whether a stage is the first, and whether it is the last: 1 or 0."""
+    first = np.where(np.asarray(stage) <= 0.0, 1.0, 0.0)
+    return first, np.where(np.asarray(stage) >= np.asarray(plans.pp) - 1.0, 1.0, 0.0)
+
+
+def _layer_shares(program: Program, stage: Num) -> tuple[Num, Num]:
+    """Share of the model's layers that a stage runs, and share of their parameters that it holds."""
+    models = program.scenarios.models
+    share = layers_on(program, stage) / models.layer_count
+    return share, np.where(np.asarray(models.shared_layers) > 0, 1.0, share)
 
 
 def layers_on(program: Program, stage: Num) -> Num:
@@ -166,14 +185,11 @@ def host_bytes(program: Program) -> Num:
     scenarios, plans = program.scenarios, program.scenarios.plans
     if not np.any(np.asarray(plans.offload) > 0.0):
         return 0.0
-    layers = program.layers
-    ends = np.maximum(program.embedding.tally.parameters, program.head.tally.parameters)
-    ends = np.where(
-        np.asarray(plans.pp) > 1.0, ends, program.embedding.tally.parameters + program.head.tally.parameters
-    )
-    held = _Held(layers.parameters / plans.pp + ends, layers.expert_parameters / plans.pp, plans)
-    updated = held.among(plans.optimizer_group)
-    return np.asarray(plans.offload) * (_states(scenarios, updated) + updated * _COPY_BYTES)
+    most: Num = 0.0
+    for stage in _fullest_stages(program):
+        updated = _held_on(program, stage).among(plans.optimizer_group)
+        most = np.maximum(most, _states(scenarios, updated) + updated * _COPY_BYTES)
+    return np.asarray(plans.offload) * most
 
 
 def _factored(scenarios: Scenarios, updated: Num) -> Num:
@@ -232,12 +248,17 @@ def peak_total(program: Program) -> Num:
 
 
 def _candidates(program: Program) -> list[Memory]:
-    """Memory of the stages that may need most.
+    """Memory of the stages that may need most."""
+    return [on_stage(program, stage) for stage in _fullest_stages(program)]
+
+
+def _fullest_stages(program: Program) -> list[Num]:
+    """Indices of the stages that may hold most.
 
     Those are the first, which holds most micro-batches, the second, which may have a layer more, and the last with the
     head.
     """
     last = np.asarray(program.scenarios.plans.pp) - 1.0
     if not np.any(last > 0.0):
-        return [on_stage(program, np.zeros_like(last))]
-    return [on_stage(program, stage) for stage in (np.zeros_like(last), np.minimum(1.0, last), last)]
+        return [np.zeros_like(last)]
+    return [np.zeros_like(last), np.minimum(1.0, last), last]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,7 +72,7 @@ def step_time(program: Program, backend: Backend, *, broken_down: bool = True) -
     together = np.where(np.asarray(plans.pp) > 1.0, np.maximum(piped_together, slowest), slowest)
     share = pipeline.idle_share(plans.virtual_stages, zero_bubble=plans.zero_bubble)
     piped = pipeline.step_time(slowest, together, micro_batches=plans.micro_batches, idle_share=share)
-    once = _once(program, backend, of_stages.layers)
+    once = _once(program, backend, of_stages)
     time = piped + sum(once.values(), start=np.float64(0.0))
     if not broken_down:
         return Step(time, {})
@@ -89,12 +89,17 @@ class _PipelineStage:
     together: Num
     """Time that device and host take."""
     device: Num
+    host: Num
     transfer: Num
 
     @property
     def time(self) -> Num:
         """Time of computing and transfer together [s], one entry per plan."""
         return self.together + self.transfer
+
+    def waiting(self, waits: Num) -> Num:
+        """The same where the device waits for links besides, while its host goes on [s]."""
+        return _together(self.device + waits, self.host) + self.transfer
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,11 @@ class _Pipeline:
     places: tuple[_PipelineStage, _PipelineStage, _PipelineStage]
     mean: _PipelineStage
     """One inside that has as many layers as they have in the mean."""
+
+    def slowest(self, waits: Num) -> Num:
+        """Time of the slowest stage where devices wait for links besides [s]."""
+        middle, first, last = (stage.waiting(waits) for stage in self.places)
+        return np.maximum(np.maximum(middle, first), last)
 
 
 def _stages(program: Program, backend: Backend, *, broken_down: bool) -> _Pipeline:
@@ -142,7 +152,13 @@ def _joined(held: tuple[tuple[Pass, Num], ...], transfer: Num) -> _PipelineStage
     """Time of one micro-batch on a stage with its share of layers and perhaps the ends."""
     device = sum((number * part.device for part, number in held), start=np.float64(0.0))
     host = sum((number * part.host for part, number in held), start=np.float64(0.0))
-    return _PipelineStage(held, np.maximum(slower(device, host), device), device, transfer)
+    return _PipelineStage(held, _together(device, host), device, host, transfer)
+
+
+def _together(device: Num, host: Num) -> Num:
+    """Time of a device and the host that launches for it [s]."""
+    joined: Num = np.maximum(slower(device, host), device)
+    return joined
 
 
 def slower(device: Num, host: Num) -> Num:
@@ -196,8 +212,13 @@ def pass_of(tasks: Iterable[Task], backend: Backend, launch: Num, *, broken_down
         )
         return sum(wanted, start=np.float64(0.0))
 
-    for phase, part, shown in _shown(timed, beside):
-        sums.add(phase, part, shown)
+    passed: dict[Phase, Num] = {}
+    for line in _lines(timed):
+        # What hides behind all compute also runs beside what shows of other lines, so that no work covers two at once.
+        more: Num = 0.0 if line.hiding.parts is not None else passed.get(line.behind, 0.0)
+        shown = line.hiding.occasions * line.shown(beside(line.hiding, line.behind) + more)
+        passed[line.phase] = passed.get(line.phase, 0.0) + shown
+        sums.add(line.phase, line.part, shown)
     return sums.total(launch)
 
 
@@ -254,20 +275,38 @@ def _in_line(task: Task) -> bool:
     return bool(task.hiding.line) and not (isinstance(share, float) and share == 0.0)
 
 
-def _shown(
-    timed: Iterable[tuple[Task, Num]], beside: Callable[[Hiding, Phase], Num]
-) -> Iterator[tuple[Phase, str, Num]]:
-    """What named work leaves of tasks that may hide behind it: of each line its phase, part and time [s]."""
+@dataclass(frozen=True)
+class _Line:
+    """Tasks of one place and phase that wait for each other and share the work that they may hide behind."""
+
+    phase: Phase
+    part: str
+    hiding: Hiding
+    taken: Num
+    """Time of what may be hidden [s]."""
+
+    @property
+    def behind(self) -> Phase:
+        """The pass whose compute covers it."""
+        return self.hiding.behind or self.phase
+
+    def shown(self, passing: Num) -> Num:
+        """What work of so long a pass leaves of one occasion [s]."""
+        return exposed(self.taken / self.hiding.occasions, self.hiding.reach * passing)
+
+
+def _lines(timed: Iterable[tuple[Task, Num]]) -> list[_Line]:
+    """What may hide behind named work, line by line; lines behind all compute last."""
     lines: dict[tuple[Phase, str], list[tuple[Task, Num]]] = {}
     for task, seconds in timed:
         if _in_line(task):
             lines.setdefault((task.phase, task.hiding.line), []).append((task, seconds))
+    joined = []
     for (phase, _), line in lines.items():
         first = line[0][0]
-        hiding = first.hiding
-        behind = sum((_scaled(seconds, task.hiding.share) for task, seconds in line), start=np.float64(0.0))
-        window = hiding.reach * beside(hiding, hiding.behind or phase)
-        yield phase, first.part, hiding.occasions * exposed(behind / hiding.occasions, window)
+        taken = sum((_scaled(seconds, task.hiding.share) for task, seconds in line), start=np.float64(0.0))
+        joined.append(_Line(phase, first.part, first.hiding, taken))
+    return sorted(joined, key=lambda line: line.hiding.parts is None)
 
 
 def _layers(program: Program, beside: Iterable[Task], backend: Backend, *, broken_down: bool) -> Pass:
@@ -298,9 +337,10 @@ def _with_covered(one: Pass, beside: Iterable[Task], backend: Backend) -> Pass:
     by_phase = {Phase.FORWARD: one.forward, Phase.BACKWARD: one.backward}
     added: dict[Phase, Num] = {Phase.FORWARD: 0.0, Phase.BACKWARD: 0.0}
     parts = dict(one.parts or {})
-    for phase, part, time in _shown(covered, lambda _, phase: by_phase[phase]):
-        added[phase] = added[phase] + time
-        parts[part] = parts.get(part, 0.0) + time
+    for line in _lines(covered):
+        time = line.hiding.occasions * line.shown(by_phase[line.behind])
+        added[line.phase] = added[line.phase] + time
+        parts[line.part] = parts.get(line.part, 0.0) + time
     return Pass(one.forward + added[Phase.FORWARD], one.backward + added[Phase.BACKWARD], one.host, parts)
 
 
@@ -320,16 +360,25 @@ def _transfers(beside: Iterable[Task], backend: Backend) -> Num:
     return sum((seconds for _, seconds in sent), start=np.float64(0.0))
 
 
-def _once(program: Program, backend: Backend, layers: Pass) -> dict[str, Num]:
-    """What happens once a step on the stage that holds most, part by part."""
+def _once(program: Program, backend: Backend, stages: _Pipeline) -> dict[str, Num]:
+    """What happens once a step on the stage that holds most, part by part.
+
+    What is not hidden holds up the device, not its host: where a micro-batch takes as long as its launches, the device
+    has time to wait for links.
+    """
     launch = program.scenarios.stacks.launch
-    by_phase = {Phase.FORWARD: layers.forward, Phase.BACKWARD: layers.backward}
+    by_phase = {Phase.FORWARD: stages.layers.forward, Phase.BACKWARD: stages.layers.backward}
     parts: dict[str, Num] = {"gradient_reduction": 0.0}
     timed = list(_timed(once_a_step(program, on_fullest(program)), backend))
     for task, seconds in timed:
         if not _in_line(task):
             time = np.maximum(seconds, launch * task.kernels) if task.resource is Resource.DEVICE else seconds
             parts[task.part] = parts.get(task.part, 0.0) + time
-    for _, part, time in _shown(timed, lambda _, phase: by_phase[phase]):
-        parts[part] = parts.get(part, 0.0) + time
+    waits: Num = 0.0
+    before = stages.slowest(0.0)
+    for line in _lines(timed):
+        waits = waits + line.shown(by_phase[line.behind])
+        held_up = stages.slowest(waits)
+        parts[line.part] = parts.get(line.part, 0.0) + line.hiding.occasions * (held_up - before)
+        before = held_up
     return parts

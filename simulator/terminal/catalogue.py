@@ -125,7 +125,7 @@ def parts() -> dict[str, str]:
     >>> parts()["devices"]
     'accelerators'
     """
-    return {word: found.title for word, found in _kinds().items()}
+    return {word: part.title for word, part in _kinds().items()}
 
 
 def names(kind: str) -> list[str]:
@@ -143,8 +143,8 @@ def rows(kind: str) -> list[Row]:
     >>> rows("overheads")[3]
     {'overhead': 'aws', 'name': 'AWS average', 'ratio': '1.15'}
     """
-    found = _kind(kind)
-    return [found.row(found.load(name)) for name in found.names()]
+    part = _kind(kind)
+    return [part.row(part.load(name)) for name in part.names()]
 
 
 def remark(kind: str) -> str:
@@ -183,13 +183,13 @@ def data(kind: str | None, name: str | None) -> Any:
         With the nearest names.
     """
     if kind is None:
-        return {word: len(found.names()) for word, found in _kinds().items()}
-    found = _kind(kind)
+        return {word: len(part.names()) for word, part in _kinds().items()}
+    part = _kind(kind)
     if _is_offers(kind.lower(), name):
         return [_entry(offer) for offer in catalogue.load_prices(str(name))]
     if name is not None:
-        return _entry(_load(kind.lower(), found, name))
-    return [_entry(found.load(known)) for known in found.names()]
+        return _entry(_load(kind.lower(), part, name))
+    return [_entry(part.load(known)) for known in part.names()]
 
 
 def _is_offers(kind: str, name: str | None) -> bool:
@@ -197,13 +197,13 @@ def _is_offers(kind: str, name: str | None) -> bool:
     return kind == "prices" and is_document(name)
 
 
-def _load(kind: str, found: _Part, name: str) -> Any:
+def _load(kind: str, part: _Part, name: str) -> Any:
     """Load one entry by name, or from a file of one's own."""
-    if name not in found.names() and not (kind in _FILES and is_path(name)):
+    if name not in part.names() and not (kind in _FILES and is_path(name)):
         if kind == "profiles" and name in catalogue.names("classes"):
             raise InputError(f"{name} is a class of devices, not a measured profile: capsim catalogue classes {name}")
-        raise unknown(_SINGULAR.get(kind, kind.removesuffix("s")), name, found.names())
-    return found.load(name)
+        raise unknown(_SINGULAR.get(kind, kind.removesuffix("s")), name, part.names())
+    return part.load(name)
 
 
 def _entry(entry: Any) -> dict[str, Any]:
@@ -219,14 +219,14 @@ def show(kind: str | None, name: str | None) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     if kind is None:
         listed = (
-            {"part": word, "entries": str(len(found.names())), "what": found.title} for word, found in _kinds().items()
+            {"part": word, "entries": str(len(part.names())), "what": part.title} for word, part in _kinds().items()
         )
         console.print(_table(listed, console.width))
         console.print("capsim catalogue PART lists one, capsim catalogue PART NAME shows the source of every figure.")
     elif name is None or _is_offers(kind, name):
-        found = rows(kind) if name is None else [row.of_price(offer) for offer in catalogue.load_prices(name)]
-        console.print(_table(found, console.width))
-        recalled = any("°" in cell for row in found for cell in row.values())
+        part = rows(kind) if name is None else [row.of_price(offer) for offer in catalogue.load_prices(name)]
+        console.print(_table(part, console.width))
+        recalled = any("°" in cell for row in part for cell in row.values())
         told = "A figure with ° is unverified: recalled, not read from a source." if recalled else ""
         if words := f"{remark(kind)} {told}".strip():
             console.print(words)
@@ -239,33 +239,33 @@ def _table(rows: Iterable[Row], width: int) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    found = list(rows)
-    longest = {column: max(len(cell) for cell in (column, *(row[column] for row in found))) for column in found[0]}
-    solid = {column for column in longest if all(" " not in row[column] for row in found)}
+    listed = list(rows)
+    longest = {column: max(len(cell) for cell in (column, *(row[column] for row in listed))) for column in listed[0]}
+    solid = {column for column in longest if all(" " not in row[column] for row in listed)}
     least = sum(longest[column] if column in solid else _BROKEN for column in longest) + len(longest)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for column in longest:
         table.add_column(column, overflow="fold", no_wrap=column in solid and least <= width)
-    for cells in found:
+    for cells in listed:
         table.add_row(*(Text(cell) for cell in cells.values()))
     return table
 
 
-def _sheet(found: Entry, width: int) -> Any:
+def _sheet(entry: Entry, width: int) -> Any:
     """One entry as a table of figures with the numbers of their sources, and the sources below."""
     from rich.console import Group
     from rich.text import Text
 
-    cited = any(line.seen for line in found.lines)
+    cited = any(line.seen for line in entry.lines)
     lines = (
         {
             "figure": line.figure,
             "value": line.value,
             **({"seen": f"{line.seen} {_cited(line)}".strip(), "note": line.note} if cited else {}),
         }
-        for line in found.lines
+        for line in entry.lines
     )
-    listed = [f"[{number}] {title}" for number, title in enumerate(found.sources, start=1)]
+    listed = [f"[{number}] {title}" for number, title in enumerate(entry.sources, start=1)]
     return Group(_table(lines, width), *map(Text, ["", *listed] if listed else []))
 
 

@@ -61,18 +61,20 @@ def ranking_table(ranking: Ranking, answers: list[Estimate]) -> Table:
     """Systems by time, with what they cost and whether the model fits."""
     table = _table("system", "step", "run", "cost", "energy", "memory", "")
     table.title, table.title_justify, table.title_style = ranking.title, "left", "bold"
-    cheapest = min((found.run.cost_usd for found in answers if found.run.cost_usd and found.fits), default=None)
-    for found in answers:
-        share = found.memory_bytes["total"] / found.memory_bytes["capacity"]
-        cost = found.run.cost_usd
+    cheapest = min(
+        (estimate.run.cost_usd for estimate in answers if estimate.run.cost_usd and estimate.fits), default=None
+    )
+    for estimate in answers:
+        share = estimate.memory_bytes["total"] / estimate.memory_bytes["capacity"]
+        cost = estimate.run.cost_usd
         table.add_row(
-            found.system,
-            units.duration(found.step_time_s),
-            units.duration(found.run.time_s),
+            estimate.system,
+            units.duration(estimate.step_time_s),
+            units.duration(estimate.run.time_s),
             units.money(cost) if cost is not None else "no price",
-            units.energy(found.run.energy_kwh),
+            units.energy(estimate.run.energy_kwh),
             units.percent(share),
-            "does not fit" if not found.fits else "cheapest" if cost == cheapest else "",
+            "does not fit" if not estimate.fits else "cheapest" if cost == cheapest else "",
         )
     return table
 

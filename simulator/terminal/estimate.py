@@ -29,6 +29,8 @@ def render(
 ) -> RenderableType:
     """Lay an estimate out: answer first, then where the time and the memory go, then the basis of the estimate."""
     head = Text(title or f"{answer.model} on {answer.system}, {_devices(answer)}", style="bold")
+    if not answer.fits:
+        head.append(": does not fit", style="bold red")
     parts: list[RenderableType] = [
         head,
         Text(plan_in_words(answer), style="dim"),
@@ -53,11 +55,12 @@ def plan_in_words(answer: Estimate) -> str:
     """Plan, stack and batch of an estimate in one line."""
     plan, work = answer.plan, answer.workload
     degrees = " ".join(f"{name}={plan[name]}" for name in _DEGREES if plan[name] > 1) or "dp=1"
+    scores = "unfused attention, " if plan["attention"] == "unfused" else ""
     sharding = plan["sharding"] + (f" over {plan['sharding_group']}" if "sharding_group" in plan else "")
     target = f" + {work['target_length']}" if "target_length" in work else ""
     return (
         f"{degrees}, micro-batch {plan['micro_batch']}, sharding {sharding}, recompute {plan['recompute']}, "
-        f"{plan['precision']}, {plan['optimizer']}, stack {answer.stack}; "
+        f"{scores}{plan['precision']}, {plan['optimizer']}, stack {answer.stack}; "
         f"batch {work['global_batch']:,} x {work['sequence_length']:,}{target} tokens"
     )
 
@@ -92,7 +95,7 @@ def _answer(answer: Estimate) -> Table:
         ),
         ("Limited by", answer.limited_by, ", ".join(_shares(answer))),
         ("Memory", f"{units.size(memory['total'])} of {units.size(memory['capacity'])}", fits),
-        ("Run", units.duration(run.time_s), f"{units.plural(run.steps, 'step')}, {units.count(run.tokens)} tokens"),
+        _length(run),
         *_expected(run),
     ]
     if answer.evidence is not None:
@@ -102,20 +105,33 @@ def _answer(answer: Estimate) -> Table:
     if run.cost_usd is not None:
         rate = run.cost_usd / run.device_hours
         hours = f"{units.count(run.device_hours)} device-hours at ${rate:.2f} per device-hour, {price_words(run.price)}"
-        rows.append(("Cost", units.money(run.cost_usd), hours))
+        rows.append(("Cost", of_run(run, units.money(run.cost_usd)), hours))
         if run.expected_cost_usd is not None and matters(run.time_s, run.expected_time_s):
             rows.append(("  expected", units.money(run.expected_cost_usd), "including failures and checkpoints"))
-    rows.append(("Energy", units.energy(run.energy_kwh), f"{units.mass(run.co2_kg)} CO2e, at rated power"))
+    rows.append(("Energy", of_run(run, units.energy(run.energy_kwh)), f"{units.mass(run.co2_kg)} CO2e, at rated power"))
     for name, value, detail in rows:
         table.add_row(Text(name, style="bold"), Text(value, style="cyan"), Text(detail, style="dim"))
     return table
+
+
+def _length(run: TrainingRun) -> tuple[str, str, str]:
+    """How long the run is, or a billion tokens of it."""
+    if run.of == "run":
+        return "Run", units.duration(run.time_s), f"{units.plural(run.steps, 'step')}, {units.count(run.tokens)} tokens"
+    return "Run", of_run(run, units.duration(run.time_s)), "its length is not known: give --tokens or --steps"
+
+
+def of_run(run: TrainingRun, words: str) -> str:
+    """An amount of a run in words, or that it is of a billion tokens."""
+    return words if run.of == "run" else f"{words} per 1B tokens"
 
 
 def _expected(run: TrainingRun) -> list[tuple[str, str, str]]:
     """What becomes of the run with failures and checkpoints, where that makes a difference."""
     if not matters(run.time_s, run.expected_time_s):
         return []
-    every = "at its end" if run.checkpoint_interval_s >= run.time_s else _every(run.checkpoint_interval_s)
+    once = run.of == "run" and run.checkpoint_interval_s >= run.time_s
+    every = "at its end" if once else _every(run.checkpoint_interval_s)
     written = f"{units.size(run.checkpoint_bytes)} saved {every} in {units.duration(run.checkpoint_write_s)}"
     if run.expected_time_s is None:
         return [("  expected", "never ends", written)]

@@ -23,27 +23,29 @@ _FEWEST_SHOWN = 3
 """Groups with fewer runs than this stand in the JSON only."""
 
 
-def show(found: Validation) -> None:
+def show(validation: Validation) -> None:
     """Print a validation to the terminal."""
-    Console(highlight=False, markup=False, emoji=False).print(render(found))
+    Console(highlight=False, markup=False, emoji=False).print(render(validation))
 
 
-def render(found: Validation) -> RenderableType:
+def render(validation: Validation) -> RenderableType:
     """Lay a validation out: how many runs, the figures of merit, then the groups."""
-    priced = len(found.outcomes) + len(found.suspect)
-    share = units.percent(priced / found.timed if found.timed else 0.0)
-    lines = [f"{units.plural(found.rows, 'run')}, {found.timed:,} of them trained and tell the time of a step;"]
-    lines.append(f"{priced:,} priced ({share}) in {found.seconds:.1f} s, the others not because:")
-    lines += [f"  {number:>5,}  {one_line(reason)}" for reason, number in found.refused.items()]
-    if found.unknown_keys:
-        keys = ", ".join(f"{one_line(key)} ({number})" for key, number in list(found.unknown_keys.items())[:8])
+    priced = len(validation.outcomes) + len(validation.suspect)
+    share = units.percent(priced / validation.timed if validation.timed else 0.0)
+    lines = [
+        f"{units.plural(validation.rows, 'run')}, {validation.timed:,} of them trained and tell the time of a step;"
+    ]
+    lines.append(f"{priced:,} priced ({share}) in {validation.seconds:.1f} s, the others not because:")
+    lines += [f"  {number:>5,}  {one_line(reason)}" for reason, number in validation.refused.items()]
+    if validation.unknown_keys:
+        keys = ", ".join(f"{one_line(key)} ({number})" for key, number in list(validation.unknown_keys.items())[:8])
         lines.append(f"keys that the schema does not know, and that were ignored: {keys}")
     parts: list[RenderableType] = [Text("\n".join(lines))]
-    if found.outcomes:
-        parts.append(Padding(_merit(found), (1, 0, 0, 0)))
-        parts += [Padding(Text(line), (1, 0, 0, 0)) for line in memory_lines(found)]
+    if validation.outcomes:
+        parts.append(Padding(_merit(validation), (1, 0, 0, 0)))
+        parts += [Padding(Text(line), (1, 0, 0, 0)) for line in memory_lines(validation)]
         for name, title in _GROUPS:
-            parts.append(Padding(_groups(found.outcomes, name, title), (1, 0, 0, 0)))
+            parts.append(Padding(_groups(validation.outcomes, name, title), (1, 0, 0, 0)))
     return Group(*parts, "")
 
 
@@ -55,18 +57,19 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def merit_rows(found: Validation) -> list[tuple[str, Score, float | None]]:
+def merit_rows(validation: Validation) -> list[tuple[str, Score, float | None]]:
     """The figures of merit: what was scored, its score, and the macro-average over sources."""
     rows: list[tuple[str, Score, float | None]] = [
-        (name, way(found.outcomes), scores.macro(found.outcomes, way)) for name, way in scores.SCORINGS.items()
+        (name, way(validation.outcomes), scores.macro(validation.outcomes, way))
+        for name, way in scores.SCORINGS.items()
     ]
-    return [*rows, ("suspect runs", scores.headline(found.suspect), None)] if found.suspect else rows
+    return [*rows, ("suspect runs", scores.headline(validation.suspect), None)] if validation.suspect else rows
 
 
-def _merit(found: Validation) -> Table:
+def _merit(validation: Validation) -> Table:
     """The figures of merit."""
     table = _table("Error of the step", "median", "mean", "90th", "bias", "macro", "inside", "90 % interval")
-    for name, score, macro in merit_rows(found):
+    for name, score, macro in merit_rows(validation):
         table.add_row(name, *_figures(score, macro)[1:])
     return table
 
@@ -86,9 +89,9 @@ def _figures(score: Score, macro: float | None) -> list[str]:
     ]
 
 
-def memory_lines(found: Validation) -> list[str]:
+def memory_lines(validation: Validation) -> list[str]:
     """What was found of memory, in a sentence or two."""
-    score = found.memory
+    score = validation.memory
     lines = []
     if score is not None and score.bytes is not None:
         errors = score.bytes
@@ -120,12 +123,12 @@ def _groups(outcomes: Sequence[Outcome], name: str, title: str) -> Table:
     return table
 
 
-def markdown(found: Validation) -> str:
+def markdown(validation: Validation) -> str:
     """The table of the README."""
     titles = "runs, median, mean, 90th percentile, bias, macro, inside the 90 % interval, interval"
     head = ["scored on runs that were not fitted", *titles.split(", ")]
     lines = [f"| {' | '.join(head)} |", "|---|--:|--:|--:|--:|--:|--:|--:|---|"]
-    for name, score, macro in merit_rows(found):
+    for name, score, macro in merit_rows(validation):
         lines.append(f"| {name} | " + " | ".join(_figures(score, macro)) + " |")
     return "\n".join(lines)
 

@@ -27,7 +27,7 @@ text { font-size: 11px; fill: currentColor; } line { stroke: currentColor; strok
 _SIZE, _MARGIN = 560.0, 50.0
 
 
-def write(found: Validation, path: str) -> None:
+def write(validation: Validation, path: str) -> None:
     """Write the page.
 
     Raises
@@ -35,24 +35,26 @@ def write(found: Validation, path: str) -> None:
     InputError
         Where the file cannot be written.
     """
-    write_text(Path(path), page(found))
+    write_text(Path(path), page(validation))
 
 
-def page(found: Validation) -> str:
+def page(validation: Validation) -> str:
     """The page as text."""
-    priced = len(found.outcomes) + len(found.suspect)
-    runs = units.plural(found.rows, "run")
+    priced = len(validation.outcomes) + len(validation.suspect)
+    runs = units.plural(validation.rows, "run")
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
         f"<title>capsim: predicted and measured</title><style>{_STYLE}</style><h1>Predicted and measured</h1>",
-        f"<p>{runs}, {found.timed:,} of them trained and tell the time of a step; {priced:,} priced.</p>",
+        f"<p>{runs}, {validation.timed:,} of them trained and tell the time of a step; {priced:,} priced.</p>",
     ]
-    if found.outcomes:
-        parts += [_merit(found), _plot(found.outcomes)]
-        parts += [_groups(found.outcomes, name) for name in ("source", "device", "stack", "task")]
-    if found.refused:
-        parts.append(_table(["not priced", "runs"], [[why, f"{number:,}"] for why, number in found.refused.items()]))
-    parts.append(_runs([*found.outcomes, *found.suspect]))
+    if validation.outcomes:
+        parts += [_merit(validation), _plot(validation.outcomes)]
+        parts += [_groups(validation.outcomes, name) for name in ("source", "device", "stack", "task")]
+    if validation.refused:
+        parts.append(
+            _table(["not priced", "runs"], [[why, f"{number:,}"] for why, number in validation.refused.items()])
+        )
+    parts.append(_runs([*validation.outcomes, *validation.suspect]))
     return "\n".join(parts)
 
 
@@ -63,9 +65,9 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _merit(found: Validation) -> str:
+def _merit(validation: Validation) -> str:
     """The figures of merit."""
-    rows = [_row(name, score, has_interval=score.low != score.high) for name, score, _ in merit_rows(found)]
+    rows = [_row(name, score, has_interval=score.low != score.high) for name, score, _ in merit_rows(validation)]
     return _table(["error of the step time", "runs", "median", "90th percentile", "bias", "inside 90 %"], rows)
 
 

@@ -13,6 +13,7 @@ from hardware import units
 from hardware.measured import HeldOutScore, MeasuredProfile
 from simulator.pricing.measured import device_of
 from simulator.profiling.constants import in_words
+from simulator.profiling.fit.keeping import error_of, is_worse
 from simulator.profiling.fit.steps import ComparedStep
 from simulator.profiling.in_words import PHASES
 
@@ -29,6 +30,7 @@ def render(
     device = device_of(profile)
     parts: list[RenderableType] = [Text(f"{profile.title}: {device.name}", style="bold"), Text(profile.source, "dim")]
     parts.append(Padding(_scores(profile.held_out), (1, 0, 0, 0)))
+    parts += [Padding(Text(line), (1, 0, 0, 0)) for line in _warnings(profile)]
     parts.append(Padding(_constants(profile), (1, 0, 0, 0)))
     if profile.borrowed:
         parts.append(Padding(_borrowed(profile), (1, 0, 0, 0)))
@@ -60,11 +62,11 @@ def markdown(profiles: Sequence[MeasuredProfile]) -> str:
 def _telling(scores: Sequence[HeldOutScore]) -> list[HeldOutScore]:
     """One row of each phase, or of each number format where large products of it were held out."""
     large = [each for each in scores if each.phase == "gemm" and each.what.startswith("large ")]
-    found: dict[str, HeldOutScore] = {}
+    first_scores: dict[str, HeldOutScore] = {}
     for each in scores:
         if each.phase != "gemm" or not large:
-            found.setdefault(each.phase, each)
-    return [*large, *found.values()]
+            first_scores.setdefault(each.phase, each)
+    return [*large, *first_scores.values()]
 
 
 def _table(*columns: str, apart: int = 2) -> Table:
@@ -96,9 +98,25 @@ def _scores(scores: Sequence[HeldOutScore]) -> RenderableType:
                 _percent(each.p90),
                 f"{100.0 * each.bias:+.1f} %",
                 _percent(each.with_residuals),
-                _percent(each.before),
+                f"{_percent(each.before)}{' kept' if each.constants == 'catalogue' else ''}",
             )
     return table
+
+
+def _warnings(profile: MeasuredProfile) -> list[str]:
+    """Where the fit was worse than the catalogue, and what became of it."""
+    lines = []
+    if profile.kept:
+        names = ", ".join(in_words(name) for name in profile.kept)
+        reasons = "; ".join(dict.fromkeys(profile.kept.values()))
+        lines.append(
+            f"The catalogue's constants are kept of {names}, since a fit is worse on what was held out: {reasons}."
+        )
+    worse = [each for each in profile.held_out if each.constants == "fitted" and is_worse(each)]
+    if worse:
+        told = ", ".join(f"{each.what} ({_percent(error_of(each))}, {_percent(each.before)})" for each in worse)
+        lines.append(f"Worse than by the catalogue, whose constants they share with others: {told}.")
+    return lines
 
 
 def _nested(scores: Sequence[HeldOutScore]) -> Iterator[tuple[str, HeldOutScore]]:

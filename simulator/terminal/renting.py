@@ -25,25 +25,25 @@ _REASONS = 8
 _INTERRUPTED = "interrupted: the best found so far"
 
 
-def show(found: Outlook) -> None:
+def show(outlook: Outlook) -> None:
     """Print options to the terminal."""
     console = Console(highlight=False, markup=False, emoji=False)
-    console.print(render(found, wide=console.width >= _WIDE))
+    console.print(render(outlook, wide=console.width >= _WIDE))
 
 
-def show_sweep(found: Swept) -> None:
+def show_sweep(swept: Swept) -> None:
     """Print the best plans of a sweep to the terminal."""
     console = Console(highlight=False, markup=False, emoji=False)
     page = _Page(None, wide=console.width >= _WIDE)
-    parts: list[RenderableType] = []
-    for model in dict.fromkeys(option.model for option in found.options):
-        page.add_table(model, [("", option) for option in found.options if option.model == model])
-    if not found.whole:
+    parts: list[RenderableType] = _length(swept.options)
+    for model in dict.fromkeys(option.model for option in swept.options):
+        page.add_table(model, [("", option) for option in swept.options if option.model == model])
+    if not swept.whole:
         parts.append(Text(_INTERRUPTED, style="bold yellow"))
-    console.print(Group(*parts, *page.parts, *_prices(found.options), *_left_out(found.refused), ""))
+    console.print(Group(*parts, *page.parts, *_prices(swept.options), *_left_out(swept.refused), ""))
 
 
-def render(found: Outlook, *, wide: bool = True) -> RenderableType:
+def render(outlook: Outlook, *, wide: bool = True) -> RenderableType:
     """Lay options out: what to take, what relaxing the limits buys, the front, and what was left out.
 
     Parameters
@@ -53,36 +53,45 @@ def render(found: Outlook, *, wide: bool = True) -> RenderableType:
     wide
         Whether each line has room for a plan; else plans are listed below.
     """
-    limits = [f"within {units.duration(found.deadline_s)}"] if found.deadline_s is not None else []
-    limits += [f"for {units.money(found.budget_usd)}"] if found.budget_usd is not None else []
-    head = f"{found.model}: {units.plural(len(found.options), 'option')}" + (f"; {', '.join(limits)}" if limits else "")
-    sure = f"; limits count as kept from a chance of {100 * found.confidence:g} %" if limits else ""
-    said = f"priced in {found.seconds:.1f} s; expected times and costs include failures and checkpoints{sure}"
-    parts: list[RenderableType] = [Text(head, style="bold"), Text(said, style="dim")]
-    if not found.whole:
+    limits = [f"within {units.duration(outlook.deadline_s)}"] if outlook.deadline_s is not None else []
+    limits += [f"for {units.money(outlook.budget_usd)}"] if outlook.budget_usd is not None else []
+    head = f"{outlook.model}: {units.plural(len(outlook.options), 'option')}" + (
+        f"; {', '.join(limits)}" if limits else ""
+    )
+    sure = f"; limits count as kept from a chance of {100 * outlook.confidence:g} %" if limits else ""
+    said = f"priced in {outlook.seconds:.1f} s; expected times and costs include failures and checkpoints{sure}"
+    parts: list[RenderableType] = [Text(head, style="bold"), Text(said, style="dim"), *_length(outlook.options)]
+    if not outlook.whole:
         parts.append(Text(_INTERRUPTED, style="bold yellow"))
-    page = _Page(found, wide)
-    if found.deadline_s is not None:
-        page.add_answer("Cheapest in time", found.cheapest, found.later)
-    if found.budget_usd is not None:
-        page.add_answer("Fastest within the budget", found.fastest, found.dearer)
-    if found.nearest is not None and found.nearest.option is not None:
-        words = " and ".join(f"the {name}" for name, limit in _limits(found) if limit is not None)
-        page.add_table(f"Nearest: needs {found.nearest.factor:.2f} times {words}", [("", found.nearest.option)])
+    page = _Page(outlook, wide)
+    if outlook.deadline_s is not None:
+        page.add_answer("Cheapest in time", outlook.cheapest, outlook.later)
+    if outlook.budget_usd is not None:
+        page.add_answer("Fastest within the budget", outlook.fastest, outlook.dearer)
+    if outlook.nearest is not None and outlook.nearest.option is not None:
+        words = " and ".join(f"the {name}" for name, limit in _limits(outlook) if limit is not None)
+        page.add_table(f"Nearest: needs {outlook.nearest.factor:.2f} times {words}", [("", outlook.nearest.option)])
     page.add_front()
-    return Group(*parts, *page.parts, *_prices(found.options), *_left_out(found.refused), "")
+    return Group(*parts, *page.parts, *_prices(outlook.options), *_left_out(outlook.refused), "")
 
 
-def _limits(found: Outlook | Relaxed) -> list[tuple[str, float | None]]:
+def _length(options: Sequence[Option]) -> list[RenderableType]:
+    """That times and costs are of a billion tokens, where nothing says how long a run is."""
+    names = dict.fromkeys(option.model for option in options if option.estimate.run.of != "run")
+    words = f"per 1B tokens of {', '.join(names)}: nothing says how long the run is, give --tokens or --steps"
+    return [Text(words, style="yellow")] if names else []
+
+
+def _limits(outlook: Outlook | Relaxed) -> list[tuple[str, float | None]]:
     """The limits by their names."""
-    return [("deadline", found.deadline_s), ("budget", found.budget_usd)]
+    return [("deadline", outlook.deadline_s), ("budget", outlook.budget_usd)]
 
 
 class _Page:
     """Tables one below the other, and where they have no room for plans a list of them at the end."""
 
-    def __init__(self, found: Outlook | None, wide: bool) -> None:
-        self._found = found
+    def __init__(self, outlook: Outlook | None, wide: bool) -> None:
+        self._outlook = outlook
         self._wide = wide
         self._tables: list[RenderableType] = []
         self._plans: dict[tuple[str, str, str], str] = {}
@@ -106,11 +115,11 @@ class _Page:
 
     def add_front(self) -> None:
         """What no other option beats, or where no price is known the fastest."""
-        if self._found is None or not self._found.options:
+        if self._outlook is None or not self._outlook.options:
             return
-        front, title = self._found.front, "Not beaten in both time and money"
+        front, title = self._outlook.front, "Not beaten in both time and money"
         if not front:
-            front, title = self._found.options, "Fastest (no price is known)"
+            front, title = self._outlook.options, "Fastest (no price is known)"
         if len(front) > FRONT:
             title += f" ({FRONT} of {len(front)})"
         self.add_table(title, [("", option) for option in spread(front, FRONT)])
@@ -124,7 +133,7 @@ class _Page:
         """Options one below the other; nothing where there is none."""
         table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
         named = any(words for words, _ in rows)
-        limits = [name for name, limit in _limits(self._found) if limit is not None] if self._found else []
+        limits = [name for name, limit in _limits(self._outlook) if limit is not None] if self._outlook else []
         names = ["devices", "time", "cost", *(["CO2e", "MFU"] if self._wide else []), *limits]
         for name in [*([""] if named else []), "system"]:
             table.add_column(name, no_wrap=True)
@@ -141,7 +150,7 @@ class _Page:
 
     def _cells(self, option: Option) -> list[str | Text]:
         """One option."""
-        chances = self._found.chances(option).values() if self._found is not None else ()
+        chances = self._outlook.chances(option).values() if self._outlook is not None else ()
         answer = option.estimate
         words = plan_words(answer)
         self._plans[option.model, option.system, f"{option.devices:,}"] = words
@@ -210,15 +219,15 @@ def left_out(refused: Sequence[Refused]) -> list[tuple[int, str]]:
     return told
 
 
-def rows(options: Sequence[Option], found: Outlook | None = None) -> list[dict[str, Any]]:
+def rows(options: Sequence[Option], outlook: Outlook | None = None) -> list[dict[str, Any]]:
     """Options as rows of a table."""
     listing = []
     for option in options:
         values = option.to_dict()
         plan, interval, price = values.pop("plan"), values.pop("interval"), values.pop("price")
         names = ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "schedule", "micro_batch", "sharding", "recompute")
-        chances = found.chances(option) if found is not None else {}
-        in_front = {"in_front": option in found.front} if found is not None else {}
+        chances = outlook.chances(option) if outlook is not None else {}
+        in_front = {"in_front": option in outlook.front} if outlook is not None else {}
         limits = {"step_time_low_s": interval["low_s"], "step_time_high_s": interval["high_s"]}
         listing.append(
             {**values, **flat(price), **limits, **{name: plan.get(name) for name in names}, **chances, **in_front}

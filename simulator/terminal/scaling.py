@@ -20,13 +20,13 @@ _WIDE = 110
 """Columns from which a line has room for a plan."""
 
 
-def show(found: Scaling) -> None:
+def show(scaling: Scaling) -> None:
     """Print it to the terminal."""
     console = Console(highlight=False, markup=False, emoji=False)
-    console.print(render(found, wide=console.width >= _WIDE))
+    console.print(render(scaling, wide=console.width >= _WIDE))
 
 
-def render(found: Scaling, *, wide: bool = True) -> RenderableType:
+def render(scaling: Scaling, *, wide: bool = True) -> RenderableType:
     """Lay it out: a line for each number of devices, and where efficiency halves.
 
     Parameters
@@ -36,28 +36,28 @@ def render(found: Scaling, *, wide: bool = True) -> RenderableType:
     wide
         Whether each line has room for a plan; else plans are listed below.
     """
-    batch = "the same batch" if found.kind == "strong" else "a batch that grows with the devices"
-    parts: list[RenderableType] = [Text(f"{found.model} on {found.system}, {batch}", style="bold")]
-    parts.append(Text(halved_words(found), style="dim"))
-    if not found.whole:
+    batch = "the same batch" if scaling.kind == "strong" else "a batch that grows with the devices"
+    parts: list[RenderableType] = [Text(f"{scaling.model} on {scaling.system}, {batch}", style="bold")]
+    parts.append(Text(halved_words(scaling), style="dim"))
+    if not scaling.whole:
         parts.append(Text("interrupted: only what was found so far", style="bold yellow"))
-    if found.points:
-        parts.append(Padding(_table(found, wide=wide), (1, 0, 0, 0)))
-    if found.points and not wide:
-        parts.append(Padding(_plans(found), (1, 0, 0, 0)))
-    if found.refused:
-        parts.append(Padding(_left_out(found.refused), (1, 0, 0, 0)))
+    if scaling.points:
+        parts.append(Padding(_table(scaling, wide=wide), (1, 0, 0, 0)))
+    if scaling.points and not wide:
+        parts.append(Padding(_plans(scaling), (1, 0, 0, 0)))
+    if scaling.refused:
+        parts.append(Padding(_left_out(scaling.refused), (1, 0, 0, 0)))
     return Group(*parts, "")
 
 
-def halved_words(found: Scaling) -> str:
+def halved_words(scaling: Scaling) -> str:
     """Where efficiency halves, in a sentence."""
-    if not found.points or found.reference is None:
+    if not scaling.points or scaling.reference is None:
         return "no number of devices has a plan"
-    most, last = f"each device does most on {found.reference:,}", found.points[-1]
-    if found.halved_at is not None:
-        return f"{most}, and less than half of that beyond some {units.digits(found.halved_at, 2)}"
-    if last.devices == found.reference:
+    most, last = f"each device does most on {scaling.reference:,}", scaling.points[-1]
+    if scaling.halved_at is not None:
+        return f"{most}, and less than half of that beyond some {units.digits(scaling.halved_at, 2)}"
+    if last.devices == scaling.reference:
         return f"{most}, the most that were looked at"
     return f"{most}, and {units.percent(last.efficiency)} of that on {last.devices:,}"
 
@@ -67,15 +67,15 @@ def refused_words(refused: Refused) -> str:
     return refused.reason if refused.rule is None else reason_words(refused.rule)
 
 
-def _table(found: Scaling, *, wide: bool) -> Table:
+def _table(scaling: Scaling, *, wide: bool) -> Table:
     """One line for each number of devices."""
-    table, weak = Table(box=None, padding=(0, 2, 0, 0)), found.kind == "weak"
+    table, weak = Table(box=None, padding=(0, 2, 0, 0)), scaling.kind == "weak"
     for name in ("devices", *(("batch",) if weak else ()), "step", "tokens/s", "efficiency", "MFU"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("mostly", no_wrap=True)
     if wide:
         table.add_column("plan", overflow="fold")
-    for point in found.points:
+    for point in scaling.points:
         answer = point.estimate
         table.add_row(
             f"{point.devices:,}",
@@ -90,13 +90,13 @@ def _table(found: Scaling, *, wide: bool) -> Table:
     return table
 
 
-def _plans(found: Scaling) -> Table:
+def _plans(scaling: Scaling) -> Table:
     """The plans alone."""
     table = Table(title="Plans", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
     table.show_header = False
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
-    for point in found.points:
+    for point in scaling.points:
         table.add_row(f"{point.devices:,}", plan_words(point.estimate))
     return table
 
@@ -111,11 +111,11 @@ def _left_out(refused: Sequence[Refused]) -> Table:
     return table
 
 
-def rows(found: Scaling) -> list[dict[str, Any]]:
+def rows(scaling: Scaling) -> list[dict[str, Any]]:
     """The points as rows of a table, with the share of every kind of work."""
-    kinds = list(dict.fromkeys(kind for point in found.points for kind in point.estimate.limits))
+    kinds = list(dict.fromkeys(kind for point in scaling.points for kind in point.estimate.limits))
     listing = []
-    for point in found.points:
+    for point in scaling.points:
         values = point.to_dict()
         plan, limits, interval = values.pop("plan"), values.pop("limits"), values.pop("interval")
         shares = {f"share_of_{kind.replace(' ', '_')}": limits.get(kind, 0.0) for kind in kinds}

@@ -16,6 +16,7 @@ from simulator.answers.estimate import Estimate
 from simulator.plan_search.ranking import spread
 from simulator.plan_search.searching import Search, listed
 from simulator.plan_search.table import Fastest
+from simulator.terminal.estimate import of_run
 
 FRONT = 20
 """Plans of a front that a terminal shows; files and JSON have all of them."""
@@ -28,10 +29,12 @@ _REASONS = {
     "sequence": "cp does not divide the sequence",
     "sequence-parallel": "tp does not divide a rank's tokens",
     "experts": "ep does not divide the experts",
-    "expert-group": "ep does not divide dp",
+    "expert-tensor": "etp does not divide tp",
+    "expert-group": "ep x etp does not divide the ranks of a stage",
     "batch": "dp x micro-batch does not divide the batch",
-    "interleaving": "micro-batches are no multiple of the stages",
+    "interleaving": "fewer micro-batches than stages",
     "sharding-group": "the group does not divide the replicas",
+    "stack": "the software cannot run it",
     "conditions": "the conditions leave nothing",
     "memory": "too much memory",
     "limits": "slower or dearer than asked",
@@ -39,63 +42,63 @@ _REASONS = {
 """Why plans cannot be, in words."""
 
 
-def show(found: Search) -> None:
+def show(result: Search) -> None:
     """Print a search to the terminal."""
-    Console(highlight=False, markup=False, emoji=False).print(render(found))
+    Console(highlight=False, markup=False, emoji=False).print(render(result))
 
 
-def render(found: Search) -> RenderableType:
+def render(result: Search) -> RenderableType:
     """Lay a search out: the best plans, then what was left out, or what would come nearest where nothing fits."""
-    head = f"{found.model} on {found.system}, {units.plural(found.devices, 'device')}"
+    head = f"{result.model} on {result.system}, {units.plural(result.devices, 'device')}"
     counted = (
-        f"{units.plural(found.candidates, 'plan')}, {found.priced:,} of them fit and are priced, "
-        f"in {found.seconds:.1f} s; stack {found.stack}"
+        f"{units.plural(result.candidates, 'plan')}, {result.priced:,} of them fit and are priced, "
+        f"in {result.seconds:.1f} s; stack {result.stack}"
     )
     parts: list[RenderableType] = [Text(head, style="bold"), Text(counted, style="dim")]
-    if found.best:
-        parts.append(Text(f"costs at {rate_words(found.best[0].run.price)}", style="dim"))
-    if not found.whole:
+    if result.best:
+        parts.append(Text(f"costs at {rate_words(result.best[0].run.price)}", style="dim"))
+    if not result.whole:
         parts.append(Text("interrupted: the best found so far", style="bold yellow"))
-    if found.best:
-        parts.append(Padding(_table(f"Best by {found.objective}", found.best), (1, 0, 0, 0)))
-    elif found.whole:
-        parts.append(Padding(_nothing(found), (1, 0, 0, 0)))
-    if found.pareto:
-        few = spread(found.pareto, FRONT)
-        title = "Not beaten in both respects" + (f" ({FRONT} of {len(found.pareto)})" if few != found.pareto else "")
+    if result.best:
+        parts.append(Padding(_table(f"Best by {result.objective}", result.best), (1, 0, 0, 0)))
+    elif result.whole:
+        parts.append(Padding(_nothing(result), (1, 0, 0, 0)))
+    if result.pareto:
+        few = spread(result.pareto, FRONT)
+        title = "Not beaten in both respects" + (f" ({FRONT} of {len(result.pareto)})" if few != result.pareto else "")
         parts.append(Padding(_table(title, few), (1, 0, 0, 0)))
-    if found.fastest is not None and found.fastest.cells:
-        parts.append(Padding(_fastest(found.fastest), (1, 0, 0, 0)))
-    if found.rejected:
-        parts.append(Padding(_rejected(found), (1, 0, 0, 0)))
+    if result.fastest is not None and result.fastest.cells:
+        parts.append(Padding(_fastest(result.fastest), (1, 0, 0, 0)))
+    if result.rejected:
+        parts.append(Padding(_rejected(result), (1, 0, 0, 0)))
     return Group(*parts, "")
 
 
-def _nothing(found: Search) -> Text:
+def _nothing(result: Search) -> Text:
     """What to say where no plan is left."""
-    words = [why_nothing(found)]
-    if found.nearest is not None:
-        words.append(f"nearest: {nearest_words(found, found.nearest)}")
+    words = [why_nothing(result)]
+    if result.nearest is not None:
+        words.append(f"nearest: {nearest_words(result, result.nearest)}")
     return Text("\n".join(words), style="bold")
 
 
-def nearest_words(found: Search, nearest: Estimate) -> str:
+def nearest_words(result: Search, nearest: Estimate) -> str:
     """The plan that comes nearest to what was asked, and what it lacks."""
     memory = nearest.memory_bytes
-    lacking = memory["total"] - (1.0 - found.limits.headroom) * memory["capacity"]
+    lacking = memory["total"] - (1.0 - result.limits.headroom) * memory["capacity"]
     if lacking > 0:
         return f"{plan_words(nearest)}, {units.size(memory['total'])}, {units.size(lacking)} too much"
     money = f", {units.money(nearest.run.cost_usd)}" if nearest.run.cost_usd is not None else ""
-    return f"{plan_words(nearest)}, {units.duration(nearest.run.time_s)}{money}"
+    return f"{plan_words(nearest)}, {of_run(nearest.run, f'{units.duration(nearest.run.time_s)}{money}')}"
 
 
-def why_nothing(found: Search) -> str:
+def why_nothing(result: Search) -> str:
     """Which rule killed most plans."""
-    if not found.rejected:
+    if not result.rejected:
         return "no plan is left by the conditions"
-    if found.priced:
-        return f"no plan is left: {found.priced:,} fit, and all of them are {reason_words('limits')}"
-    name, number = max(found.rejected.items(), key=lambda item: item[1])
+    if result.priced:
+        return f"no plan is left: {result.priced:,} fit, and all of them are {reason_words('limits')}"
+    name, number = max(result.rejected.items(), key=lambda item: item[1])
     return f"no plan is left: {reason_words(name)} in {units.plural(number, 'plan')}, more than for any other reason"
 
 
@@ -104,15 +107,16 @@ def reason_words(rule: str) -> str:
     return _REASONS.get(rule, rule)
 
 
-def plan_words(found: Estimate) -> str:
+def plan_words(estimate: Estimate) -> str:
     """The plan of an answer in as few words as say it all."""
-    return in_words(found.plan)
+    return in_words(estimate.plan)
 
 
 def in_words(plan: Mapping[str, Any]) -> str:
     """A plan in as few words as say it all."""
     names = {"dp": "dp", "tp": "tp", "pp": "pp", "cp": "cp", "ep": "ep", "virtual_stages": "v"}
     words = [f"{short}={plan[name]}" for name, short in names.items() if plan.get(name, 1) > 1] or ["dp=1"]
+    words += [f"etp={plan['etp']}"] if plan.get("etp") is not None else []
     words.append(f"mb={plan['micro_batch']}")
     if plan["schedule"] in ("gpipe", "zero-bubble"):
         words.append(plan["schedule"])
@@ -129,13 +133,14 @@ def in_words(plan: Mapping[str, Any]) -> str:
     return " ".join(words) + (f" {'-'.join(used)}" if used != usual else "")
 
 
-def _table(title: str, found: Sequence[Estimate]) -> Table:
+def _table(title: str, estimates: Sequence[Estimate]) -> Table:
     """Plans with their answers."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    for name in ("step", "90 % interval", "MFU", "memory", "run", "cost"):
+    of = "per 1B tokens" if any(one.run.of != "run" for one in estimates) else "run"
+    for name in ("step", "90 % interval", "MFU", "memory", of, "cost"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("plan", overflow="fold", min_width=20)
-    for one in found:
+    for one in estimates:
         low, high = one.step_time_low_s, one.step_time_high_s
         table.add_row(
             Text(units.duration(one.step_time_s), style="cyan"),
@@ -149,32 +154,34 @@ def _table(title: str, found: Sequence[Estimate]) -> Table:
     return table
 
 
-def _fastest(found: Fastest) -> Table:
+def _fastest(fastest: Fastest) -> Table:
     """The fastest step for each pair of values; a dash where nothing fits."""
-    down, across = found.by
+    down, across = fastest.by
     table = Table(title=f"Fastest step by {down} and {across}", title_justify="left", title_style="bold", box=None)
     table.add_column(down, justify="right", no_wrap=True)
-    for second in found.values[1]:
+    for second in fastest.values[1]:
         table.add_column(f"{across}={second}", justify="right", no_wrap=True)
-    words = {each.values: "-" if each.step_time_s is None else units.duration(each.step_time_s) for each in found.cells}
-    for first in found.values[0]:
-        table.add_row(str(first), *(words.get((first, second), "") for second in found.values[1]))
+    words = {
+        each.values: "-" if each.step_time_s is None else units.duration(each.step_time_s) for each in fastest.cells
+    }
+    for first in fastest.values[0]:
+        table.add_row(str(first), *(words.get((first, second), "") for second in fastest.values[1]))
     return table
 
 
-def _rejected(found: Search) -> Table:
+def _rejected(result: Search) -> Table:
     """Plans that cannot be, by reason."""
     table = Table.grid(padding=(0, 2))
     table.add_row(Text("Left out", style="bold"))
-    for name, number in found.rejected.items():
+    for name, number in result.rejected.items():
         table.add_row(f"  {reason_words(name)}", Text(f"{number:,}", justify="right"))
     return table
 
 
-def rows(found: Search) -> list[dict[str, Any]]:
+def rows(result: Search) -> list[dict[str, Any]]:
     """The listed plans as rows of a table."""
     listing: list[dict[str, Any]] = []
-    for kind, plans in (("best", found.best), ("pareto", found.pareto or ()), ("nearest", _nearest(found))):
+    for kind, plans in (("best", result.best), ("pareto", result.pareto or ()), ("nearest", _nearest(result))):
         for rank, one in enumerate(plans, start=1):
             values = listed(one)
             plan, interval = values.pop("plan"), values.pop("interval")
@@ -185,6 +192,6 @@ def rows(found: Search) -> list[dict[str, Any]]:
     return listing
 
 
-def _nearest(found: Search) -> tuple[Estimate, ...]:
+def _nearest(result: Search) -> tuple[Estimate, ...]:
     """The plan that comes nearest, where none fits."""
-    return (found.nearest,) if found.nearest is not None else ()
+    return (result.nearest,) if result.nearest is not None else ()

@@ -22,6 +22,7 @@ _ANSWERS = (
     "fits",
 )
 _RUN = (
+    "of",
     "steps",
     "tokens",
     "time_s",
@@ -33,21 +34,33 @@ _RUN = (
     "expected_time_s",
     "expected_cost_usd",
 )
-_PLAN = ("dp", "tp", "pp", "virtual_stages", "cp", "ep", "micro_batch", "sharding", "recompute", "precision")
+_PLAN = (
+    "dp",
+    "tp",
+    "pp",
+    "virtual_stages",
+    "cp",
+    "ep",
+    "micro_batch",
+    "sharding",
+    "recompute",
+    "attention",
+    "precision",
+)
 
 
-def rows_of(found: WhatIf | Sensitivity) -> Iterator[dict[str, Any]]:
+def rows_of(varied: WhatIf | Sensitivity) -> Iterator[dict[str, Any]]:
     """The scenario as it is, then every variation; every row has the same columns."""
-    if isinstance(found, WhatIf):
-        yield {"row": 0, **dict.fromkeys(found.paths, ""), **_answer(found.base, 1.0, None)}
-        for number, each in enumerate(found.variations, start=1):
-            given = {edit.path: edit.given for edit in each.changes}
-            yield {"row": number, **given, **_of(each)}
+    if isinstance(varied, WhatIf):
+        yield {"row": 0, **dict.fromkeys(varied.paths, ""), **_answer(varied.base, 1.0, None)}
+        for number, each in enumerate(varied.variations, start=1):
+            texts = {edit.path: edit.text for edit in each.changes}
+            yield {"row": number, **texts, **_of(each)}
         return
-    yield {"lever": "", "changes": "", "ratio": 1.0, "span": "", "elasticity": "", **_answer(found.base, 1.0, None)}
-    for lever in found.levers:
+    yield {"lever": "", "changes": "", "ratio": 1.0, "span": "", "elasticity": "", **_answer(varied.base, 1.0, None)}
+    for lever in varied.levers:
         for each in lever.variations:
-            changes = "; ".join(f"{edit.path}={edit.given}" for edit in each.changes)
+            changes = "; ".join(f"{edit.path}={edit.text}" for edit in each.changes)
             head = {"lever": lever.name, "changes": changes, "ratio": each.changes[0].ratio}
             yield {**head, "span": lever.span, "elasticity": lever.elasticity, **_of(each)}
 

@@ -37,7 +37,10 @@ _FOLLOWS: dict[str, tuple[str, ...]] = {
     "plan.sharding_group": ("sharding",),
     "plan.precision": _FORMATS,
     "plan.parameters_in_fp32": _FORMATS[2:],
-    "stack": _FORMATS,
+    "stack": (*_FORMATS, "attention"),
+    "stack.attention": ("attention",),
+    "stack.unfused_families": ("attention",),
+    "model": ("attention",),
 }
 """Fields of a kept plan that follow from a varied place, unless somebody gave them."""
 _TOTALS = ("workload.tokens", "workload.steps")
@@ -81,7 +84,7 @@ def baseline(
 class Question:
     """All that is estimated of one variation, and what was changed for it."""
 
-    given: Mapping[str, Any]
+    arguments: Mapping[str, Any]
     """What `resolve` takes."""
     edits: tuple[Edit, ...]
     keeps_plan: bool
@@ -99,10 +102,10 @@ class Question:
         InputError
             Where it breaks a rule.
         """
-        plan: Plan = self.given["plan"].model_copy(update=dict.fromkeys(open_fields))
+        plan: Plan = self.arguments["plan"].model_copy(update=dict.fromkeys(open_fields))
         if self.keeps_plan:
-            plan = plan.with_degrees(self.given["devices"])
-        return resolve(**{**self.given, "plan": plan})
+            plan = plan.with_degrees(self.arguments["devices"])
+        return resolve(**{**self.arguments, "plan": plan})
 
 
 def question(base: Baseline, changes: Changes, *, replan: bool) -> Question:
@@ -124,19 +127,19 @@ def question(base: Baseline, changes: Changes, *, replan: bool) -> Question:
     InputError
         Where values contradict each other.
     """
-    given = _start(base, changes, replan=replan)
-    edits = {root: _replace(given, root, changes[root], base) for root in WHOLE if root in changes}
-    sheets: dict[str, Sheet] = {root: given[root] or base.scenario.stack for root in SHEETS}
-    edits |= {path: _other(given, path, value, sheets) for path, value in changes.items() if _is_other(path)}
+    arguments = _start(base, changes, replan=replan)
+    edits = {root: _replace(arguments, root, changes[root], base) for root in WHOLE if root in changes}
+    sheets: dict[str, Sheet] = {root: arguments[root] or base.scenario.stack for root in SHEETS}
+    edits |= {path: _other(arguments, path, value, sheets) for path, value in changes.items() if _is_other(path)}
     for root in SHEETS:
         inside = {path: value for path, value in changes.items() if path not in edits and path.startswith(f"{root}.")}
         if inside:
             figures = {path.removeprefix(f"{root}."): value for path, value in inside.items()}
-            given[root], made = edited(root, sheets, figures, base.scenario.plan.precision or "bf16")
+            arguments[root], made = edited(root, sheets, figures, base.scenario.plan.precision or "bf16")
             edits |= {edit.path: edit for edit in made}
-    if given["system"] is not base.scenario.system:
-        _check_technologies(given["system"])
-    return Question(given, tuple(edits[path] for path in changes), keeps_plan=not replan)
+    if arguments["system"] is not base.scenario.system:
+        _check_technologies(arguments["system"])
+    return Question(arguments, tuple(edits[path] for path in changes), keeps_plan=not replan)
 
 
 def _is_other(path: str) -> bool:
@@ -145,19 +148,19 @@ def _is_other(path: str) -> bool:
     return is_latency or path == EVERY_LATENCY or (path not in WHOLE and path.partition(".")[0] not in SHEETS)
 
 
-def _other(given: dict[str, Any], path: str, value: Value, sheets: Mapping[str, Sheet]) -> Edit:
+def _other(arguments: dict[str, Any], path: str, value: Value, sheets: Mapping[str, Sheet]) -> Edit:
     """Change what is no figure of a sheet."""
     if path == "devices":
-        return _devices(given, value)
+        return _devices(arguments, value)
     if not path.startswith("system."):
         raise unknown_place(path, sheets)
-    return _latency(given, path, value, sheets)
+    return _latency(arguments, path, value, sheets)
 
 
 def _check_technologies(system: System) -> None:
     """Refuse kinds of devices and links that nobody knows the constants of."""
-    found = [(link.kind, sorted(link_classes()), f"kind of link of {name}") for name, _, link in system.levels]
-    for name, known, kind in [(system.device.device_class, catalogue.names("classes"), "device class"), *found]:
+    links = [(link.kind, sorted(link_classes()), f"kind of link of {name}") for name, _, link in system.levels]
+    for name, known, kind in [(system.device.device_class, catalogue.names("classes"), "device class"), *links]:
         if name not in known:
             raise WrongValueError(str(unknown(kind, name, known)))
 
@@ -178,17 +181,17 @@ def _start(base: Baseline, changes: Changes, *, replan: bool) -> dict[str, Any]:
 
 def _plan(base: Baseline, changes: Changes, *, replan: bool) -> Plan:
     """The plan that is kept, or what was given of it, with the fields that are varied."""
-    kept, given = base.scenario.plan, base.plan
+    kept, asked = base.scenario.plan, base.plan
     if replan:
         varied = [path.removeprefix("plan.") for path in changes if path.startswith("plan.")]
-        return given.model_copy(update={name: getattr(kept, name) for name in varied if name in Plan.model_fields})
+        return asked.model_copy(update={name: getattr(kept, name) for name in varied if name in Plan.model_fields})
     follow = {name for path in changes for name in _FOLLOWS.get(path, ()) if f"plan.{name}" not in changes}
-    return kept.model_copy(update={name: getattr(given, name) for name in follow})
+    return kept.model_copy(update={name: getattr(asked, name) for name in follow})
 
 
 def _workload(base: Baseline, changes: Changes) -> Workload:
     """Lengths, batch and total of the base; what follows from them stays open."""
-    full, given = base.scenario.workload, base.workload
+    full, asked = base.scenario.workload, base.workload
     varied = [path.removeprefix("workload.") for path in changes if path.startswith("workload.")]
     names = ["sequence_length", "global_batch", *(name for name in varied if name in Workload.model_fields)]
     pinned = {name: getattr(full, name) for name in names}
@@ -197,18 +200,18 @@ def _workload(base: Baseline, changes: Changes) -> Workload:
         pinned |= {path.removeprefix("workload."): None for path in _TOTALS if path not in changes}
     elif "model" in changes:
         pinned |= {"steps": full.steps} if full.steps is not None else {"tokens": full.tokens}
-    return given.model_copy(update=pinned)
+    return asked.model_copy(update=pinned)
 
 
-def _replace(given: dict[str, Any], root: str, value: Value, base: Baseline) -> Edit:
+def _replace(arguments: dict[str, Any], root: str, value: Value, base: Baseline) -> Edit:
     """Replace a whole part of the scenario by another."""
     try:
         if root == "price":
-            given["prices"] = None  # what is varied is the price that holds, whoever said it
+            arguments["prices"] = None  # what is varied is the price that holds, whoever said it
         if value.factor is None:
-            given[root] = _part(root, value.text, given["system"])
+            arguments[root] = _part(root, value.text, arguments["system"])
         elif root == "price":
-            return _dearer(given, value, base)
+            return _dearer(arguments, value, base)
     except InputError as error:
         raise WrongValueError(str(error)) from None
     if value.factor is not None:
@@ -233,24 +236,24 @@ def _part(root: str, text: str, system: System) -> Any:
     return {"model": load_model, "system": catalogue.load_system, "stack": load_stack, "constants": find}[root](text)
 
 
-def _dearer(given: dict[str, Any], value: Value, base: Baseline) -> Edit:
+def _dearer(arguments: dict[str, Any], value: Value, base: Baseline) -> Edit:
     """Multiply the price."""
     price, factor = base.scenario.price, value.factor or 1.0
     if price is None:
         raise WrongValueError(f"price={shown(value.text)}: no price is known; give one")
     text = show(price.rate * factor, "price")
     if factor != 1.0:
-        given["price"] = _part("price", text, given["system"])
+        arguments["price"] = _part("price", text, arguments["system"])
     return Edit("price", value.text, text, factor)
 
 
-def _devices(given: dict[str, Any], value: Value) -> Edit:
+def _devices(arguments: dict[str, Any], value: Value) -> Edit:
     """Another number of devices."""
-    before = given["devices"]
+    before = arguments["devices"]
     after = multiple("devices", value, before) if value.factor is not None else _whole(value.text)
     if not 1 <= after <= 10_000_000:
         raise WrongValueError(f"devices={shown(value.text)}: must be from 1 to 10,000,000")
-    given["devices"] = int(after)
+    arguments["devices"] = int(after)
     return Edit("devices", value.text, f"{after:,}", after / before)
 
 
@@ -262,9 +265,9 @@ def _whole(text: str) -> int:
     return read
 
 
-def _latency(given: dict[str, Any], path: str, value: Value, sheets: Mapping[str, Sheet]) -> Edit:
+def _latency(arguments: dict[str, Any], path: str, value: Value, sheets: Mapping[str, Sheet]) -> Edit:
     """Other latencies of one level of wiring, or of all."""
-    system, level = given["system"], path.removeprefix("system.").removesuffix(".latency")
+    system, level = arguments["system"], path.removeprefix("system.").removesuffix(".latency")
     levels = levels_of(system) if path == EVERY_LATENCY else [level]
     if path != EVERY_LATENCY and level not in levels_of(system):
         raise unknown_place(path, sheets)
@@ -277,7 +280,7 @@ def _latency(given: dict[str, Any], path: str, value: Value, sheets: Mapping[str
     if factor is None:
         raise WrongValueError(f"{path}={shown(value.text)}: its latency is 0, which has no multiples")
     if factor != 1.0:
-        given["constants"] = with_latency(given["constants"], dict.fromkeys(levels, factor))
+        arguments["constants"] = with_latency(arguments["constants"], dict.fromkeys(levels, factor))
     after = value.text if path == EVERY_LATENCY else show(float(f"{before * factor:.15g}"), "time")
     return Edit(path, value.text, after, factor)
 

@@ -60,14 +60,14 @@ def parse(vary: Vary) -> tuple[Varied, ...]:
     [0.5, 1.2, None]
     """
     if isinstance(vary, Mapping):
-        found = [_varied(str(path), _texts(values), path) for path, values in vary.items()]
+        all_varied = [_varied(str(path), _texts(values), path) for path, values in vary.items()]
     else:
-        found = [_expression(text) for text in ([vary] if isinstance(vary, str) else vary)]
-    paths = [varied.path for varied in found]
+        all_varied = [_expression(text) for text in ([vary] if isinstance(vary, str) else vary)]
+    paths = [varied.path for varied in all_varied]
     for path in paths:
         if paths.count(path) > 1:
             raise WrongValueError(f"{path} is varied twice; give all its values at once, such as {path}=VALUE,VALUE")
-    return tuple(found)
+    return tuple(all_varied)
 
 
 def _expression(text: str) -> Varied:
@@ -85,13 +85,13 @@ def _texts(values: object) -> list[str]:
     return [str(value) for value in values] if isinstance(values, Iterable) else [str(values)]
 
 
-def _varied(path: str, values: list[str], given: object) -> Varied:
+def _varied(path: str, values: list[str], original: object) -> Varied:
     """A path with its values."""
     if not path.strip():
-        raise WrongValueError(f"vary={shown(given)} names no place of the scenario; {_FORM}")
+        raise WrongValueError(f"vary={shown(original)} names no place of the scenario; {_FORM}")
     texts = [value.strip() for value in values]
     if not texts or not all(texts):
-        raise WrongValueError(f"vary={shown(given)} has an empty value; {_FORM}")
+        raise WrongValueError(f"vary={shown(original)} has an empty value; {_FORM}")
     return Varied(path.strip(), tuple(_value(path.strip(), text) for text in texts))
 
 

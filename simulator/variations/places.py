@@ -25,7 +25,7 @@ _IDLE = {
     "system": r"id|name|note|price|default_devices|device\.(id|name|note|vendor|architecture|kind|clock|cores"
     r"|last_level_cache|scale_up(\..*)?|memory\.kind|power\.idle|host_link\.(?!bandwidth$).*"
     r"|peak\.(?!(fp32|tf32|fp16|bf16|fp8)$).*)|host\.(?!power$).*|.*\.dimensions",
-    "stack": r"id|name|note|family|timed_as|axes|source|seen|defaults\..*|platform",
+    "stack": r"id|name|note|family|timed_as|axes|offers\..*|source|seen|defaults\..*|platform",
     "model": r"id|name|note|family|source|biases|training(\..*)?|published_parameters.*",
 }
 """Figures that no formula reads, that only name something, or that are lists."""
@@ -41,7 +41,7 @@ class Edit:
     """What one place became."""
 
     path: str
-    given: str
+    text: str
     """As it was written."""
     value: str
     """What stands there now."""
@@ -55,11 +55,11 @@ class Edit:
 
 def paths_of(sheets: Mapping[str, Sheet]) -> list[str]:
     """Every place that can be varied, likeliest first."""
-    found = ["devices", "system.device.peak", *(f"system.{name}" for name in _SHORT), EVERY_LATENCY]
-    found += [f"system.{name}.latency" for name in levels_of(sheets["system"])]
+    paths = ["devices", "system.device.peak", *(f"system.{name}" for name in _SHORT), EVERY_LATENCY]
+    paths += [f"system.{name}.latency" for name in levels_of(sheets["system"])]
     for root in SHEETS:
-        found += [f"{root}.{name}" for name in _figures(root, sheets[root])]
-    return [*found, *WHOLE]
+        paths += [f"{root}.{name}" for name in _figures(root, sheets[root])]
+    return [*paths, *WHOLE]
 
 
 def levels_of(system: Sheet) -> list[str]:
@@ -161,7 +161,7 @@ def _with(root: str, sheet: Sheet, figures: Mapping[str, Any]) -> Sheet:
     changed = {name: figure for name, figure in figures.items() if figure != before[name]}
     if not changed:
         return sheet
-    document = sheet.written(given=True)
+    document = sheet.written(stated_only=True)
     for name, figure in changed.items():
         _put(document, name, figure)
     try:

@@ -33,8 +33,8 @@ class Lever:
     @property
     def answers(self) -> tuple[tuple[float, Variation], ...]:
         """The variations that have an answer, with their time of a token over the scenario's, fastest first."""
-        found = [(each.time_ratio, each) for each in self.variations if each.time_ratio is not None]
-        return tuple(sorted(found, key=lambda answer: answer[0]))
+        answers = [(each.time_ratio, each) for each in self.variations if each.time_ratio is not None]
+        return tuple(sorted(answers, key=lambda answer: answer[0]))
 
     @property
     def low(self) -> float:
@@ -132,8 +132,8 @@ def sensitivity(
 
     Examples
     --------
-    >>> found = sensitivity("bert-large", "dgx-a100-640gb")
-    >>> found.levers[0].name, found.levers[-1].span
+    >>> ranked = sensitivity("bert-large", "dgx-a100-640gb")
+    >>> ranked.levers[0].name, ranked.levers[-1].span
     ('devices', 0.0)
     """
     return of_baseline(baseline(model, system, **scenario), vary, factor=factor, replan=replan)
@@ -187,14 +187,14 @@ def _batches(base: Baseline, ratios: Sequence[float]) -> Iterator[Changes]:
 
 def _lengths(base: Baseline, ratios: Sequence[float]) -> Iterator[Changes]:
     """Other lengths of a sequence, with what was given of its contents in proportion."""
-    plan, given, now = base.scenario.plan, base.workload, base.scenario.workload.sequence_length or 1
+    plan, asked, now = base.scenario.plan, base.workload, base.scenario.workload.sequence_length or 1
     shares = plan.sequence_parallel and not base.scenario.stack.pads_shards
     for length in _near(now, ratios, (plan.cp or 1) * ((plan.tp or 1) if shares else 1)):
         changes = {"workload.sequence_length": Value(str(length))}
-        if given.effective_tokens is not None:
-            changes["workload.effective_tokens"] = Value(f"{max(given.effective_tokens * length / now, 1.0):.15g}")
-        if given.predictions is not None:
-            changes["workload.predictions"] = Value(str(max(given.predictions * length // now, 1)))
+        if asked.effective_tokens is not None:
+            changes["workload.effective_tokens"] = Value(f"{max(asked.effective_tokens * length / now, 1.0):.15g}")
+        if asked.predictions is not None:
+            changes["workload.predictions"] = Value(str(max(asked.predictions * length // now, 1)))
         yield changes
 
 
@@ -207,5 +207,5 @@ def _devices(base: Baseline, ratios: Sequence[float]) -> Iterator[Changes]:
 
 def _near(now: int, ratios: Sequence[float], multiple: int) -> list[int]:
     """Multiples of a number near to what is now times each ratio; none that is what is now."""
-    found = [max(round(now * ratio / multiple), 1) * multiple for ratio in ratios]
-    return [number for number in dict.fromkeys(found) if number != now]
+    numbers = [max(round(now * ratio / multiple), 1) * multiple for ratio in ratios]
+    return [number for number in dict.fromkeys(numbers) if number != now]

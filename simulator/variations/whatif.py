@@ -100,8 +100,8 @@ def whatif(
 
     Examples
     --------
-    >>> found = whatif("bert-large", "dgx-a100-640gb", vary="system.device.memory_bandwidth=0.5x,1x")
-    >>> [variation.time_ratio for variation in found.variations][1]
+    >>> varied = whatif("bert-large", "dgx-a100-640gb", vary="system.device.memory_bandwidth=0.5x,1x")
+    >>> [variation.time_ratio for variation in varied.variations][1]
     1.0
     """
     return of_baseline(baseline(model, system, **scenario), vary, replan=replan)
@@ -176,12 +176,12 @@ def priced(base: Baseline, before: Estimate, changes: Changes, *, replan: bool, 
         edits = asked.edits
         scenario = _adapted(asked) if adapt else asked.scenario()
         same = replace(scenario, assumed=base.scenario.assumed) == base.scenario
-        found = before if same else answer(scenario)
+        estimate = before if same else answer(scenario)
     except InputError as error:
         return Variation(edits, None, None, problem=str(error))
     note = _note(base, scenario) if adapt and not replan else None
-    lacking = next((warning for warning in found.warnings if warning.startswith("does not fit")), None)
-    return Variation(edits, found, token_time(found) / token_time(before), problem=lacking, note=note)
+    lacking = next((warning for warning in estimate.warnings if warning.startswith("does not fit")), None)
+    return Variation(edits, estimate, token_time(estimate) / token_time(before), problem=lacking, note=note)
 
 
 def _adapted(asked: Question) -> Scenario:

@@ -32,7 +32,7 @@ class Counts:
 
 def undivided(scenarios: Scenarios) -> Scenarios:
     """The scenarios on one device with the whole model and batch: what the model needs, not how it is split."""
-    one = dict.fromkeys(("dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batches"), 1.0)
+    one = dict.fromkeys(("dp", "tp", "pp", "cp", "ep", "etp", "virtual_stages", "micro_batches"), 1.0)
     batch = scenarios.workloads.global_batch
     plans = replace(scenarios.plans, **one, sequence_parallel=0.0, micro_batch=batch)
     stacks = replace(scenarios.stacks, all_positions=0.0)
@@ -63,11 +63,11 @@ def counts_of(program: Program) -> Counts:
 
 def _of_causal_attention(whole: Program) -> Num:
     """Arithmetic of attention in layers whose tokens see only those before them [FLOP]."""
-    found: Num = 0.0
+    masked_flops: Num = 0.0
     for layers, block in zip(whole.scenarios.models.layers, whole.groups, strict=True):
         masked = block.number * block.flops_of("attention")
-        found = found + masked * layers.attention.causal
-    return found
+        masked_flops = masked_flops + masked * layers.attention.causal
+    return masked_flops
 
 
 def _chosen_share(scenarios: Scenarios) -> Num:

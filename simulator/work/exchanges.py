@@ -37,7 +37,7 @@ def _of_layers(program: Program) -> list[Task]:
     return [
         _gradient_sums(program.scenarios, summed),
         *_layer_shards(program.scenarios, "a layer", dense, group, stride),
-        *_layer_shards(program.scenarios, "experts", apart, of_experts, stride * plans.ep),
+        *_layer_shards(program.scenarios, "experts", apart, of_experts, plans.expert_replica_stride),
     ]
 
 
@@ -95,15 +95,15 @@ def _of_ends(program: Program) -> list[Task]:
         return []
     overlap, group, stride = scenarios.stacks.parameter_overlap, plans.parameter_group, plans.replica_stride
     hiding = Hiding(share=1.0, line="shards", reach=overlap)
-    found = []
+    tasks = []
     for place, size in zip((EMBEDDING, HEAD), _end_parameters(program), strict=True):
         gather, scatter = _gather(scenarios, size, group, stride), _scatter(scenarios, size, group, stride)
         count = _sharded(group, size)
-        found += [
+        tasks += [
             _shard("parameters of embedding or head", gather, Phase.FORWARD, place, count, hiding),
             _shard("gradients of embedding or head", scatter, Phase.BACKWARD, place, count, hiding),
         ]
-    return found
+    return tasks
 
 
 def _end_parameters(program: Program) -> tuple[Num, Num]:

@@ -85,11 +85,11 @@ def messages(program: Program, stage: Num = 0.0) -> list[Message]:
     """
     first = np.where(np.asarray(stage) <= 0.0, 1.0, 0.0)
     last = np.where(np.asarray(stage) >= np.asarray(program.scenarios.plans.pp) - 1.0, 1.0, 0.0)
-    found = []
+    listed = []
     for task, number in tasks_of_stage(program, first=first, last=last):
         asked = task.request
         if isinstance(asked, Collective | Send):
             kind: CollectiveKind | Literal["send"] = "send" if isinstance(asked, Send) else asked.kind
             sizes = (asked.message_bytes, asked.degree, asked.stride)
-            found.append(Message(task.name, kind, *sizes, task.part, task.resource, task.count * number))
-    return found
+            listed.append(Message(task.name, kind, *sizes, task.part, task.resource, task.count * number))
+    return listed

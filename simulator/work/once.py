@@ -113,14 +113,14 @@ def _reductions(scenarios: Scenarios, held: Held) -> list[Task]:
     if not np.any(np.asarray(plans.replicas) > 1.0):
         return []
     group, sharers, stride = plans.parameter_group, plans.optimizer_group, plans.replica_stride
-    found = _reduced(scenarios, "", held.dense, _Copies(group, plans.replicas / group, sharers, stride * group))
+    tasks = _reduced(scenarios, "", held.dense, _Copies(group, plans.replicas / group, sharers, stride * group))
     if np.any(np.asarray(held.experts) > 0.0):
         group, sharers = plans.sharing_experts(group), plans.sharing_experts(sharers)
         copies = plans.sharing_experts(plans.replicas) / group
-        found += _reduced(
-            scenarios, " of experts", held.experts, _Copies(group, copies, sharers, stride * plans.ep * group)
+        tasks += _reduced(
+            scenarios, " of experts", held.experts, _Copies(group, copies, sharers, plans.expert_replica_stride * group)
         )
-    return found
+    return tasks
 
 
 @dataclass(frozen=True)

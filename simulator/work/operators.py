@@ -97,6 +97,7 @@ def product(
     has_input_gradient: bool = True,
     wide: bool = False,
     padded: bool = False,
+    useful: Num = 1.0,
     efficiency: Num = 1.0,
     launches: tuple[Num, Num] = (1.0, 1.0),
     kept: Holding = Holding(),
@@ -122,6 +123,8 @@ def product(
         Whether it stays in 16 bits where the plan's products are in 8.
     padded
         Whether frameworks pad B to widths that the hardware likes.
+    useful
+        As in `simulator.pricing.requests.MatrixProduct`.
     efficiency
         Rate of the stack's kernels over the device class's [1].
     launches
@@ -143,6 +146,7 @@ def product(
             wide=wide,
             padded=padded,
             alignment=alignment,
+            useful=useful,
         )
 
     ahead, back = launches
@@ -223,6 +227,7 @@ def exchange(
     launches: tuple[Num, Num],
     hiding: Hiding = OPEN,
     copies: Num = 1.0,
+    busiest: Num = 1.0,
     unused: Num = 0.0,
 ) -> Operator:
     """Collectives of one kind and size among the ranks of a group.
@@ -233,7 +238,7 @@ def exchange(
         What it is.
     message_bytes
         The whole message [B].
-    degree, stride, copies
+    degree, stride, copies, busiest
         As in `simulator.pricing.requests.Collective`.
     counts
         How many of them forward and backward [1].
@@ -244,7 +249,9 @@ def exchange(
     unused
         Share of those of the forward pass whose output no backward pass needs [1].
     """
-    request = Collective(kind=kind, message_bytes=message_bytes, degree=degree, stride=stride, copies=copies)
+    request = Collective(
+        kind=kind, message_bytes=message_bytes, degree=degree, stride=stride, copies=copies, busiest=busiest
+    )
     return Operator(
         name=name,
         part=part,

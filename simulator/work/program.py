@@ -139,8 +139,8 @@ def program_of(scenarios: Scenarios) -> Program:
     Examples
     --------
     >>> import simulator
-    >>> found = program_of(simulator.resolve("bert-base", "rtx-3090", workload={"sequence_length": 128}).columns())
-    >>> float(found.together.parameters), len(found.groups), float(found.groups[0].number)
+    >>> whole = program_of(simulator.resolve("bert-base", "rtx-3090", workload={"sequence_length": 128}).columns())
+    >>> float(whole.together.parameters), len(whole.groups), float(whole.groups[0].number)
     (110106428.0, 1, 12.0)
     """
     plans, stacks = scenarios.plans, scenarios.stacks

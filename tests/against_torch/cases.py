@@ -146,7 +146,6 @@ def scenarios_of(
     split = setting.split
     software = load_stack("pytorch-eager").model_copy(
         update={
-            "attention": "fused" if setting.fused_attention else "unfused",
             "fused_qkv": setting.fused_qkv,
             "fused_gate": setting.fused_gate,
             "regathers_inputs": split.regathers_inputs,
@@ -167,6 +166,7 @@ def scenarios_of(
         "sequence_parallel": split.sequence_parallel,
         "micro_batch": micro_batch,
         "recompute": setting.recompute,
+        "attention": "fused" if setting.fused_attention else "unfused",
         "precision": _PRECISIONS[setting.dtype],
         "sharding": "none",
         "parameters_in_fp32": setting.dtype == torch.float32,

@@ -10,8 +10,8 @@ import torch
 from measure.count.activations import saved_activations
 from measure.count.collectives import fake_ranks
 from measure.models import Setting, Split, build, random_batch
+from simulator.specs.choices import Recompute
 from simulator.specs.model import Model
-from simulator.specs.stack import Recompute
 from simulator.work.program import program_of
 from tests.against_torch.cases import (
     BERT,

@@ -10,8 +10,8 @@ import torch
 from measure.count.collectives import fake_ranks
 from measure.count.flops import Flops, flops, flops_needed_again
 from measure.models import Layer, Setting, Split, Tower, build, random_batch
+from simulator.specs.choices import Recompute
 from simulator.specs.model import Model
-from simulator.specs.stack import Recompute
 from simulator.work.counts import counts_of
 from simulator.work.program import program_of
 from tests.against_torch.cases import (

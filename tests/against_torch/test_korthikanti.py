@@ -13,7 +13,7 @@ import pytest
 from measure.count.activations import saved_activations
 from measure.count.collectives import fake_ranks
 from measure.models import Setting, Split, build, random_batch
-from simulator.specs.stack import Recompute
+from simulator.specs.choices import Recompute
 from simulator.work.program import program_of
 from tests.against_torch.cases import GPT, GPT_22B, scenarios_of, setting_of
 

@@ -13,8 +13,8 @@ from measure.count.collectives import fake_ranks
 from measure.count.optimizer import OptimizerName, local_bytes, make_optimizer, optimizer_state, state_bytes
 from measure.models import build, random_batch
 from simulator.formulas import states
+from simulator.specs.choices import Sharding
 from simulator.specs.model import Model
-from simulator.specs.stack import Sharding
 from simulator.step.memory import on_stage
 from simulator.work.program import program_of
 from tests.against_torch.cases import BERT_LARGE, GPT, LLAMA, name_of, scenarios_of, setting_of

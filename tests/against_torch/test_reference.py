@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from measure.models import Batch, Setting, Split, Transformer, build, random_batch
+from simulator.specs.choices import Recompute
 from simulator.specs.model import Model
-from simulator.specs.stack import Recompute
 from tests.against_torch.cases import (
     BERT,
     DENSE,

@@ -16,8 +16,8 @@ from measure.count.collectives import LoggedCollective, Traffic, collectives, fa
 from measure.count.sharding import Sharded, mesh_of, replicated_step, sharded, sharded_step, updated_parameters
 from measure.models import Batch, Setting, Split, Transformer, build, random_batch
 from measure.verification.exchanges import traffic_of
+from simulator.specs.choices import Recompute, Sharding
 from simulator.specs.model import Model
-from simulator.specs.stack import Recompute, Sharding
 from simulator.work.messages import Message, messages
 from simulator.work.program import program_of
 from simulator.work.transformer import Scenarios

@@ -31,9 +31,11 @@ def test_nothing_beats_the_data_sheet(scenario: simulator.Scenario) -> None:
         assert 0.0 < work.reached <= 1.0, work
         assert work.rate <= found.peak
         assert work.bound == ("compute" if work.intensity > found.ridge else "memory")
-        assert work.shortest_s == pytest.approx(
-            max(work.flops / found.peak, work.moved_bytes / found.bandwidth), rel=1e-9
-        )
+        computed, moved = work.flops / found.peak, work.moved_bytes / found.bandwidth
+        if scenario.model.decoder_layers is None:
+            assert work.shortest_s == pytest.approx(max(computed, moved), rel=1e-9)
+        else:  # what waits for arithmetic in one tower may wait for memory in the other
+            assert max(computed, moved) <= work.shortest_s * (1.0 + 1e-9) <= (computed + moved) * (1.0 + 2e-9)
 
 
 def test_the_longest_comes_first(scenario: simulator.Scenario) -> None:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from simulator.plan_search.pricing import number, step_times, weigh
 from simulator.plan_search.searching import search, setting_of, space_of
 from simulator.scenario.scenario import resolve
 from tests.benchmarks import cold_start
+from tests.stacks import unrestricted
 
 ROOT = Path(__file__).parents[2]
 _ROUNDS = 3
@@ -55,7 +57,8 @@ class Benchmark(Protocol):
 def _priced(model: str, system: str, devices: int) -> tuple[int, float]:
     """Plans whose time, memory and money are written down one by one, and the processor's time that took."""
     scenario = resolve(model, system, devices=devices, open_plan=True)
-    setting, space = setting_of(scenario), space_of(scenario, (), any_axis=True)
+    scenario = replace(scenario, stack=unrestricted(scenario.stack))
+    setting, space = setting_of(scenario), space_of(scenario, ())
     assert scenario.price is not None
     grids = sorted(space.grids(), key=lambda grid: -grid.size)[:3]
     start, plans = time.process_time(), 0

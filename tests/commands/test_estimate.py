@@ -48,7 +48,7 @@ _KEYS = {
 }
 _MEMORY = {"parameters", "gradients", "optimizer", "activations", "buffers", "reserved", "total", "capacity"}
 _RUN = {
-    *("steps", "tokens", "time_s", "device_hours", "cost_usd", "energy_kwh", "co2_kg", "price_kind"),
+    *("of", "steps", "tokens", "time_s", "device_hours", "cost_usd", "energy_kwh", "co2_kg", "price_kind"),
     *("checkpoint_bytes", "checkpoint_write_s", "checkpoint_interval_s", "checkpoint_time_s", "restart_time_s"),
     *("replay_time_s", "goodput", "failures", "preemptions", "absent_time_s", "capacity_share", "price"),
     *("expected_time_s", "expected_cost_usd", "expected_energy_kwh"),
@@ -138,6 +138,7 @@ _EFFECTS: dict[str, tuple[str, str]] = {
     "--sharding-group": ("--sharding hybrid --sharding-group 4", "--sharding-group 2"),
     "--schedule": ("--stack megatron-lm --pp 4 --micro-batch 4", "--schedule gpipe"),
     "--recompute": ("", "--recompute full"),
+    "--attention": ("", "--attention unfused"),
     "--precision": ("", "--precision fp32"),
     "--optimizer": ("", "--optimizer lamb"),
     "--offload-optimizer": ("", "--offload-optimizer"),
@@ -270,7 +271,21 @@ def test_a_plan_that_does_not_fit_is_an_answer(capsim: Capsim) -> None:
         assert capsim(*checked, "--check").status == status
     table = capsim(*arguments)
     assert table.status == 0
+    assert table.out.splitlines()[0] == "bert-large on rtx-3090, 1 device: does not fit"
     assert "DOES NOT FIT" in table.out
+
+
+def test_without_tokens_the_answer_is_per_billion_tokens_and_says_how_to_give_them(capsim: Capsim) -> None:
+    arguments = ("estimate", "mistral-7b", "--system", "dgx-h100", "--price", "2")
+    run = capsim(*arguments, "--json").json["run"]
+    assert (run["of"], run["tokens"]) == ("billion tokens", pytest.approx(1e9))
+    lines = capsim(*arguments).out.splitlines()
+    told = next(line for line in lines if line.startswith("Run "))
+    assert re.fullmatch(r"Run +\d+\.\d+ h per 1B tokens +its length is not known: give --tokens or --steps *", told)
+    assert any(re.match(r"Cost +\$\d+\.\d+ per 1B tokens", line) for line in lines)
+    known = capsim(*arguments, "--tokens", "2B", "--json").json["run"]
+    assert known["of"] == "run"
+    assert known["cost_usd"] == pytest.approx(2 * run["cost_usd"], rel=1e-2)
 
 
 def test_what_cannot_fit_says_what_comes_nearest(capsim: Capsim) -> None:

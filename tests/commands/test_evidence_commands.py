@@ -355,3 +355,42 @@ def test_help_has_an_example(capsim: Capsim) -> None:
         outcome = capsim(command, "--help")
         assert (outcome.status, outcome.err) == (0, "")
         assert f"capsim {command}" in outcome.out
+
+
+# How one run is read
+
+
+def test_one_run_is_explained_field_by_field(capsim: Capsim, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    outcome = capsim("validate", "--explain", "titan-202412-8b-8gpu-bf16")
+    assert (outcome.status, outcome.err) == (0, "")
+    first, *lines = outcome.out.splitlines()
+    assert re.fullmatch(r"titan-202412-8b-8gpu-bf16: measured 2\.84 s, predicted .* s \([-+].* %\)", first)
+    told = next(line for line in lines if line.startswith("hardware.device "))
+    assert 'devices: "h100-sxm5-96g"' in told
+    assert told.rstrip().endswith("system.device = h100-sxm5-96gb-500w")
+    assert "assumed: device: the edition with HBM2e" in lines
+    assert any(line.startswith("rule devices: ^h100") for line in lines)
+
+
+def test_one_run_is_explained_as_json(capsim: Capsim, own: Path) -> None:
+    name = _rows()[0]["id"]
+    answer = capsim("validate", own, "--explain", name, "--json").json
+    assert (answer["id"], answer["refused"]) == (name, None)
+    rows = {row["field"]: row for row in answer["fields"]}
+    assert rows["hardware.device"]["result"].startswith("system.device = ")
+    assert answer["outcome"]["measured_s"] == pytest.approx(_rows(1.4)[0]["measured"]["step_time_s"])
+
+
+def test_a_refused_run_is_explained(capsim: Capsim) -> None:
+    outcome = capsim("validate", "--explain", "tpurec-v5p-deepseek3-512")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out.startswith("tpurec-v5p-deepseek3-512: not priced: latent attention")
+
+
+def test_an_unknown_run_is_refused_with_those_spelled_alike(capsim: Capsim) -> None:
+    assert_one_sentence(
+        capsim("validate", "--explain", "palm-540b-6145"), "--explain='palm-540b-6145'", "palm-540b-6144"
+    )
+    assert_one_sentence(capsim("validate", "--explain", "?"), "no run has this id")
+    assert_one_sentence(capsim("validate", "--explain", "palm-540b-6144", "--html", "page.html"), "give one of them")

@@ -159,9 +159,9 @@ def test_packing_loses_nothing() -> None:
 def test_the_shipped_runs_are_small_and_unique() -> None:
     runs = shipped()
     assert SHIPPED.stat().st_size < 500_000
-    assert len({run.id for run in runs}) == len(runs) > 3_500
-    assert sum(run.measured.step_time_s is not None for run in runs) > 3_200
-    assert len({run.collection for run in runs}) == 40
+    assert len({run.id for run in runs}) == len(runs) > 4_000
+    assert sum(run.measured.step_time_s is not None for run in runs) > 3_600
+    assert len({run.collection for run in runs}) == 48
 
 
 def test_runs_are_found_by_id() -> None:

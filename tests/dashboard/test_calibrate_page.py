@@ -57,7 +57,7 @@ def test_it_opens_on_an_answer(open_page: OpenPage) -> None:
     gemm = next(score for score in profile.held_out if score.phase == "gemm")
     assert [plain(head.value) for head in page.subheader] == [profile.title]
     shown = _headlines(page)
-    assert list(shown) == ["Matrix products", "Fused attention", "Collectives"]
+    assert list(shown) == ["Matrix products", "Fused attention", "Memory-bound kernels", "Collectives"]
     assert shown["Matrix products"] == (
         units.percent(gemm.with_residuals or 0.0),
         f"catalogue {units.percent(gemm.before or 0.0)}",
@@ -113,7 +113,13 @@ def test_a_kind_of_work_that_was_not_measured(open_page: OpenPage) -> None:
 def test_a_record_is_fitted(open_page: OpenPage) -> None:
     page = _upload(open_page("calibrate"), {"my card.jsonl": records.of_graphics()})
     assert sentences(page) == []
-    assert list(_headlines(page)) == ["Matrix products", "Fused attention", "Collectives", "Training steps"]
+    assert list(_headlines(page)) == [
+        "Matrix products",
+        "Fused attention",
+        "Memory-bound kernels",
+        "Collectives",
+        "Training steps",
+    ]
     assert [plain(head.value) for head in page.subheader] == ["GeForce RTX 3090, measured"]
     assert link_of(page) == {}
     assert any(NOTE in each.value for each in page.caption)
@@ -197,7 +203,7 @@ def test_a_wrong_file_is_one_sentence(open_page: OpenPage, files: dict[str, byte
     assert page.metric == []
     _upload(page, {})
     assert sentences(page) == []
-    assert len(page.metric) == 3
+    assert len(page.metric) == 4
 
 
 def test_files_stay_when_another_page_was_visited(open_page: OpenPage) -> None:
@@ -316,7 +322,7 @@ def test_work_can_be_stopped_and_begun_again(open_page: OpenPage) -> None:
         assert page.metric == []
         assert [button.label for button in page.button] == ["Go on"]
     page.button(key="go.on").click().run()
-    assert len(page.metric) == 3
+    assert len(page.metric) == 4
 
 
 def _scenario() -> tuple[Any, ...]:

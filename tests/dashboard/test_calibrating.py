@@ -30,7 +30,7 @@ from dashboard.content.calibrating import (
     Calibrated,
     CalibrateQuestion,
     devices_of,
-    found,
+    find,
     is_known,
     part_of,
     question,
@@ -56,7 +56,7 @@ def _with(**values: Any) -> Choices:
 @pytest.fixture(scope="module")
 def fitted() -> Calibrated:
     """A profile of a record."""
-    return found(question(_with(), [_RECORD]))
+    return find(question(_with(), [_RECORD]))
 
 
 def test_it_opens_on_a_profile_for_the_system_at_hand() -> None:
@@ -139,7 +139,7 @@ def _saved(calibrated: Calibrated, folder: Path) -> Path:
     ],
 )
 def test_what_is_found(values: dict[str, Any], uploads: list[Upload], rows: str, phases: set[str]) -> None:
-    calibrated = found(question(_with(**values), uploads))
+    calibrated = find(question(_with(**values), uploads))
     assert calibrated.rows == rows
     assert set(calibrated.comparison.parts) == phases
     assert calibrated.uploaded == ((rows != "others" and bool(uploads)) or _PROFILE in uploads)
@@ -148,7 +148,7 @@ def test_what_is_found(values: dict[str, Any], uploads: list[Upload], rows: str,
 def test_an_answer_is_found_again(fitted: Calibrated) -> None:
     asked = question(_with(), [Upload.of("record.jsonl", records.of_graphics())])
     assert is_known(asked)
-    assert found(asked) is fitted
+    assert find(asked) is fitted
     assert not is_known(question(_with(), [Upload.of("other.jsonl", records.of_graphics())]))
 
 
@@ -166,7 +166,7 @@ def test_work_tells_how_far_it_is_and_ends_when_nobody_waits(tmp_path: Path, mon
 
     asked = question(_with(), [Upload.of("left.jsonl", records.of_graphics())])
     with pytest.raises(_LeftError):
-        found(asked, tell)
+        find(asked, tell)
     assert not is_known(asked)
     ended = time.monotonic() + 30.0
     while list(tmp_path.iterdir()) and time.monotonic() < ended:
@@ -183,32 +183,32 @@ def test_a_mistake_in_a_file_is_one_sentence() -> None:
         ("a.yaml", b"a: &x [1]\nb: *x", "a.yaml:1: YAML anchors and aliases are not accepted; write the value out"),
     ):
         with pytest.raises(InputError) as caught:
-            found(question(_with(), [Upload.of(name, content)]), lambda _: None)
+            find(question(_with(), [Upload.of(name, content)]), lambda _: None)
         assert str(caught.value) == sentence
     text = b"device,dtype,m,n,k,us\na,bf16,x,2,3,4\n"
     with pytest.raises(InputError, match=r"^a\.csv:2: m='x' is no number from 1 to 1e\+12"):
-        found(question(_with(**{DEVICE: "rtx-3090"}), [Upload.of("a.csv", text)]))
+        find(question(_with(**{DEVICE: "rtx-3090"}), [Upload.of("a.csv", text)]))
     with pytest.raises(InputError, match=r"^record\.jsonl: is of .*, and the profile of A100"):
-        found(question(_with(**{DO: CHECK}), [_RECORD]))
+        find(question(_with(**{DO: CHECK}), [_RECORD]))
 
 
 def test_the_kind_of_work_that_is_drawn(fitted: Calibrated) -> None:
     assert part_of(fitted, _with())[0] == "gemm"
     assert part_of(fitted, _with(**{PHASE: "step"})) == ("step", fitted.comparison.parts["step"])
-    core = found(question(_with(), [_CORE]))
+    core = find(question(_with(), [_CORE]))
     assert part_of(core, _with(**{PHASE: "collective"})) == ("collective", None)
 
 
 def test_headlines_are_scores_of_rows_that_were_held_out(fitted: Calibrated) -> None:
     scores = told.headlines(fitted.profile)
-    assert [score.phase for score in scores] == ["gemm", "attention", "collective", "step"]
+    assert [score.phase for score in scores] == ["gemm", "attention", "stream", "collective", "step"]
     assert all(score in fitted.profile.held_out for score in scores)
-    assert all(told.is_taken(fitted.profile, score) for score in scores)
+    assert all(told.is_taken(score) for score in scores)
     by_phase = {score.phase: score for score in scores}
     assert told.error_of(by_phase["gemm"]) == by_phase["gemm"].with_residuals
     assert told.error_of(by_phase["step"]) == by_phase["step"].median
     pcie = simulator.load_profile("a100-pcie")
-    taken = {score.phase: told.is_taken(pcie, score) for score in told.headlines(pcie)}
+    taken = {score.phase: told.is_taken(score) for score in told.headlines(pcie)}
     assert taken["gemm"]
     assert taken["attention"] == ("bf16" in pcie.attentions)
 
@@ -224,8 +224,9 @@ def test_tables_say_what_the_profile_does(fitted: Calibrated) -> None:
         ("send over 2 ranks", "rate"),
     }
     reasons = told.borrowed(fitted)
-    assert set(reasons) == set(fitted.profile.borrowed.values())
-    assert sum(map(len, reasons.values())) == len(fitted.profile.borrowed)
+    profile = fitted.profile
+    assert set(reasons) == {*profile.borrowed.values(), *profile.kept.values()}
+    assert sum(map(len, reasons.values())) == len(profile.borrowed) + len(profile.kept)
     assert "products, fp32" in {name for names in reasons.values() for name in names}
 
 
@@ -265,13 +266,13 @@ def test_programs_do_the_same(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked = question(_with(**values), uploads)
-    wanted = found(asked)
+    wanted = find(asked)
     for each in uploads:
         (tmp_path / each.name).write_bytes(each.content)
     monkeypatch.chdir(tmp_path)
     given: dict[str, Any] = {}
     exec(told.as_python(asked), given)
-    assert given["found"].to_dict()["errors"] == wanted.comparison.to_dict()["errors"]
+    assert given["comparison"].to_dict()["errors"] == wanted.comparison.to_dict()["errors"]
     assert given["profile"].constants == wanted.profile.constants
     assert capsys.readouterr().out
 
@@ -284,7 +285,7 @@ def test_commands_do_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "card.csv").write_bytes(records.table_of_one())
     (tmp_path / "core.jsonl").write_bytes(records.of_processor())
     monkeypatch.chdir(tmp_path)
-    wanted = found(question(_with(**{DEVICE: "rtx-3090"}), [_CARD]))
+    wanted = find(question(_with(**{DEVICE: "rtx-3090"}), [_CARD]))
     commands = {
         told.as_command(question(_with(**{DEVICE: "rtx-3090"}), [_CARD])): "card.yaml: written",
         told.as_command(question(_with(**{SHIPPED: "l40s"}))): "L40S",
@@ -301,13 +302,13 @@ def test_commands_do_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_scenario_uses_a_profile_on_a_system_that_it_speaks_for(fitted: Calibrated) -> None:
-    shipped = found(question(_with()))
+    shipped = find(question(_with()))
     assert sent(shipped, _with()) == {"profile": "a100-sxm", BEST: False, "precision": "bf16"}
     assert sent(shipped, _with(precision="fp16")) == {"profile": "a100-sxm", BEST: False}
     moved = sent(fitted, _with(devices=8))
     assert moved == {"profile": fitted.name, BEST: False, "system": "rtx-3090", "devices": None, "stack": None}
     assert sent(fitted, _with(system="rtx-3090", profile=fitted.name)) == {"profile": fitted.name, BEST: False}
-    for choices in (_with().change(moved), _with().change(sent(found(question(_with(), [_CORE])), _with()))):
+    for choices in (_with().change(moved), _with().change(sent(find(question(_with(), [_CORE])), _with()))):
         estimate = simulator.estimate(**arguments(choices))
         assert estimate.basis is not None
         assert estimate.basis["catalogue"] < 0.5

@@ -134,8 +134,8 @@ def test_names_say_what_tells_scenarios_apart() -> None:
 def test_a_table_says_what_the_estimates_say() -> None:
     rows = _rows(comparing.begun_with())
     for row, shown in zip(rows, comparing.results(rows), strict=True):
-        assert row.found is not None
-        estimate = row.found.estimate
+        assert row.answer is not None
+        estimate = row.answer.estimate
         limits = estimate.likely(estimate.step_time_s)
         assert limits == pytest.approx((estimate.step_time_low_s, estimate.step_time_high_s))
         assert shown["step time"] == units.duration(estimate.step_time_s)
@@ -163,7 +163,7 @@ def test_differences_are_marked_against_the_first() -> None:
     assert found["memory bandwidth"].values[0] == "2.039 TB/s"
     assert found["price"].values[0] == "1.6 USD/h, Hyperstack, 2026-08-26"
     assert "model" not in found
-    assert comparing.differences([rows[0].found, rows[2].found]) == []  # type: ignore[list-item]
+    assert comparing.differences([rows[0].answer, rows[2].answer]) == []  # type: ignore[list-item]
 
 
 def test_the_basis_tells_read_from_fitted_and_measured() -> None:

@@ -32,7 +32,7 @@ def test_shared_work_is_done_once_and_says_how_far_it_is() -> None:
         return 7
 
     work, said, results = Shared(compute), list[str](), list[int]()
-    assert work.found is None
+    assert work.result is None
     others = [Thread(target=lambda: results.append(work.wait(lambda _: None))) for _ in range(2)]
     for other in others:
         other.start()
@@ -45,7 +45,7 @@ def test_shared_work_is_done_once_and_says_how_far_it_is() -> None:
     assert work.wait(heard) == 7
     for other in others:
         other.join()
-    assert (said[0], results, calls, work.found) == ("half", [7, 7], [1], 7)
+    assert (said[0], results, calls, work.result) == ("half", [7, 7], [1], 7)
     assert work.wait(lambda _: None) == 7
     assert calls == [1]
 
@@ -93,7 +93,7 @@ def test_an_error_reaches_whoever_waits_and_is_tried_again() -> None:
     work = Shared(lambda tell: answers.pop(0)())
     with pytest.raises(ZeroDivisionError):
         work.wait(lambda _: None)
-    assert work.found is None
+    assert work.result is None
     assert work.wait(lambda _: None) == 5
 
 

@@ -168,3 +168,16 @@ def test_everything_can_be_taken_elsewhere(open_page: OpenPage) -> None:
     assert [each.value for each in page.code] == [evidence.PYTHON, "capsim validate"]
     buttons: Any = page.get("download_button")
     assert [each.label for each in buttons] == ["YAML", "CSV", "JSON"]
+
+
+def test_how_a_run_is_read_stands_there_on_demand(open_page: OpenPage) -> None:
+    page = open_page("evidence")
+    page.session_state["evidence.reading"] = True
+    page.run()
+    page.selectbox(key="evidence.read").set_value("titan-202412-8b-8gpu-bf16").run()
+    assert not page.exception
+    rows = next(each.value for each in page.dataframe if "field" in each.value).set_index("field")
+    assert rows.loc["hardware.device", "result"] == "system.device = h100-sxm5-96gb-500w"
+    assert "Assumed: device: the edition with HBM2e" in {plain(each.value) for each in page.markdown}
+    page.selectbox(key="evidence.read").set_value("tpurec-v5p-deepseek3-512").run()
+    assert any(plain(each.value).startswith("Not priced: latent attention") for each in page.markdown)

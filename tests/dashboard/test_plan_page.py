@@ -19,19 +19,22 @@ _SAMPLES: dict[str, str] = {
     "model": "gpt2-1.5b", "system": "dgx-h100", "devices": "4", "stack": "deepspeed", "objective": "span",
     "sequence_length": "128", "global_batch": "512", "tokens": "780B", "steps": "1000", "effective_tokens": "400.5",
     "predictions": "20", "micro_batch": "4", "recompute": "full", "dp": "8", "tp": "2", "pp": "2", "cp": "2",
-    "sharding": "zero1", "precision": "bf16", "optimizer": "lamb", "schedule": "gpipe", "placement": "dp-tp-cp-pp",
+    "attention": "unfused",
+    "sharding": "zero1", "precision": "fp16", "optimizer": "lamb", "schedule": "gpipe", "placement": "dp-tp-cp-pp",
     "sequence_parallel": "no", "offload_optimizer": "yes", "price": "2.5", "price_kind": "spot", "grid": "fr",
     "overhead": "google", "constants": "none", "failure_rate": "5e-4 /d", "preemption_rate": "0.01 /h",
     "capacity_wait": "10 h", "restart": "10 min", "checkpoint_every": "30 min", "storage_bandwidth": "50 GB/s",
     "purchase_price": "25000 USD", "ep": "1", "virtual_stages": "1", "lifetime": "5 years",
     "electricity": "0.08 USD/kWh", "sharding_group": "4",
-    "target_length": "128", "profile": "a100-sxm",
+    "target_length": "128", "profile": "a100-sxm", "expert_imbalance": "2", "capacity_factor": "1.25",
 }  # fmt: skip
 _NEEDED: dict[str, dict[str, str]] = {
     "lifetime": {"price_kind": "owned", "purchase_price": "25000 USD"},
     "electricity": {"price_kind": "owned", "purchase_price": "25000 USD"},
     "sharding_group": {"sharding": "zero1"},
     "target_length": {"model": "t5-large"},
+    "expert_imbalance": {"model": "mixtral-8x7b"},
+    "capacity_factor": {"model": "mixtral-8x7b"},
     "preemption_rate": {"price_kind": "spot"},
     "capacity_wait": {"price_kind": "spot"},
     "virtual_stages": {"pp": "2"},
@@ -86,6 +89,37 @@ def test_every_control_changes_the_answer_and_the_link(open_page: OpenPage, each
     assert _answers(again) == _answers(page)
     assert link_of(again) == link_of(page)
     assert control_of(again, each).value == control_of(page, each).value
+
+
+def test_attention_is_the_stack_s_unless_chosen(open_page: OpenPage) -> None:
+    link = {"system": "rtx-3090", "stack": "huggingface", "sequence_length": "384", "global_batch": "16"}
+    page = open_page("plan", {**link, "micro_batch": "16", "recompute": "none"})
+    assert control_of(page, field("attention")).placeholder == "fused"
+    fused = _answers(page)[-1]
+    control_of(page, field("attention")).set_value("unfused").run()
+    label, memory, free = _answers(page)[-1]
+    assert label == fused[0] == "Memory"
+    assert (fused[1], memory) == ("14.4 GiB", "20.9 GiB")
+    assert free != fused[2]
+
+
+def test_without_tokens_amounts_are_per_billion_of_them(open_page: OpenPage) -> None:
+    link = {"model": "mistral-7b", "system": "dgx-h100", "price": "2"}
+    page = open_page("plan", link)
+    run = simulator.estimate("mistral-7b", "dgx-h100", price=2.0).run
+    assert run.cost_usd is not None
+    shown = {label: (value, detail) for label, value, detail in _answers(page)}
+    assert shown["Time"] == (units.duration(run.time_s), "per 1B tokens")
+    assert shown["Cost"] == (units.money(run.cost_usd), "per 1B tokens, $2.00/h per device")
+    assert "Give tokens or steps" in page.info[0].value
+    known = open_page("plan", {**link, "tokens": "300B"})
+    assert not known.info
+    assert "Time to train" in {label for label, _, _ in _answers(known)}
+
+
+def test_a_headline_says_what_does_not_fit(open_page: OpenPage) -> None:
+    page = open_page("plan", {"model": "palm-8b", "system": "rtx-3090"})
+    assert [plain(head.value) for head in page.subheader] == ["palm-8b on rtx-3090, 1 device: does not fit"]
 
 
 def test_the_best_plan_is_a_switch(open_page: OpenPage) -> None:

@@ -72,6 +72,14 @@ def test_it_says_what_to_take(open_page: OpenPage) -> None:
     assert sentences(page) == []
 
 
+def test_without_tokens_limits_say_nothing(open_page: OpenPage) -> None:
+    page = open_page("rent", {"model": "mistral-7b", "rent_systems": "dgx-h100", "rent_most": "8"})
+    assert sentences(page) == []
+    assert "time, cost and energy are per billion tokens" in page.info[0].value
+    assert not page.metric  # nothing can be cheapest in time
+    assert page.dataframe
+
+
 @pytest.mark.parametrize("each", renting.FIELDS, ids=lambda each: each.name)
 def test_every_control_changes_the_answer_and_the_link(open_page: OpenPage, each: Field) -> None:
     page = open_page("rent", _FEW)
@@ -165,7 +173,7 @@ def test_prices_that_nobody_offers_are_told(open_page: OpenPage) -> None:
 def test_limits_that_nothing_keeps_name_what_comes_nearest(open_page: OpenPage) -> None:
     page = open_page("rent", {**_FEW, "rent_deadline": "1d", "rent_budget": "10"})
     (warning,) = page.warning
-    found = renting.found(_choices(link_of(page)))
+    found = renting.find(_choices(link_of(page)))
     assert found.nearest is not None
     assert plain(warning.value) == (
         "Nothing keeps the deadline and the budget with a chance of 80 %. "
@@ -212,7 +220,7 @@ def test_an_answer_can_be_opened(open_page: OpenPage, price: str | None) -> None
 
 def test_a_click_on_an_option_opens_it(open_page: OpenPage) -> None:
     page = open_page("rent", _FEW)
-    shown = groups(renting.found(_choices(_FEW)))
+    shown = groups(renting.find(_choices(_FEW)))
     for curve, group in enumerate(shown):
         chosen = SimpleNamespace(selection=SimpleNamespace(points=[{"curve_number": curve, "point_index": 0}]))
         with (
@@ -237,7 +245,7 @@ def test_a_row_can_be_opened(open_page: OpenPage) -> None:
 def test_a_search_can_be_stopped_with_what_was_found_until_then(open_page: OpenPage) -> None:
     choices = _choices({**_FEW, "rent_where": "pp<=2"})
     seen: list[Any] = []
-    found = renting.found(choices.change({"rent_where": "pp<=4"}), seen=seen.append)
+    found = renting.find(choices.change({"rent_where": "pp<=4"}), seen=seen.append)
     page = AppTest.from_function(_stopped, default_timeout=30, args=(renting.question(choices), seen[:2]))
     for field, text in {**_FEW, "rent_where": "pp<=2"}.items():
         page.query_params[field] = text

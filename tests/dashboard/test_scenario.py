@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import simulator
-from dashboard.choices.scenario import BEST, GROUPS, arguments, blamed, field, fields
+from dashboard.choices.scenario import BEST, GROUPS, applies, arguments, blamed, field, fields
 from dashboard.choices.state import Choices, opening
 from simulator.commands.estimating import estimate
 from simulator.commands.verifying import verify
@@ -87,3 +87,14 @@ def test_an_error_is_blamed_on_a_field(values: dict[str, Any], place: str) -> No
 
 def test_an_error_about_nothing_known_is_blamed_on_nothing() -> None:
     assert blamed(simulator.InputError("something is wrong"), _with()) is None
+
+
+@pytest.mark.parametrize("name", ["expert_imbalance", "capacity_factor"])
+def test_routing_is_offered_where_there_are_experts(name: str) -> None:
+    """Or where it was chosen before the model lost them, so that it can be taken away."""
+    dense, mixture = _with(), _with(model="mixtral-8x7b")
+    assert not applies(field(name), dense)
+    assert applies(field(name), mixture)
+    assert applies(field(name), _with(**{name: 2.0}))
+    assert not applies(field(name), _with(model="no such model"))
+    assert applies(field("ep"), dense)

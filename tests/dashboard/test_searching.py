@@ -30,7 +30,7 @@ def _run(program: str) -> Any:
     with redirect_stdout(StringIO()) as printed:
         exec(program, names)
     assert printed.getvalue().count("\n") >= 1
-    return names["found"]
+    return next(names[word] for word in ("search", "scaling", "outlook") if word in names)
 
 
 def _told(command: str, capsys: pytest.CaptureFixture[str]) -> Any:
@@ -57,7 +57,7 @@ _WISHES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("wishes", _WISHES, ids=["usual", "conditions", "limits"])
 def test_program_and_command_of_a_search(wishes: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     choices = _choices(searching.FIELDS, **wishes)
-    found = _timeless(searching.found(choices).to_dict())
+    found = _timeless(searching.find(choices).to_dict())
     assert _timeless(_run(searching.as_python(choices)).to_dict()) == found
     assert _timeless(_told(searching.as_command(choices), capsys)) == json.loads(json.dumps(found))
 
@@ -73,7 +73,7 @@ def test_a_search_is_made_once() -> None:
     told: list[str] = []
     choices = _choices(searching.FIELDS, search_top=7)
     assert not searching.is_known(choices)
-    found = searching.found(choices, told.append)
+    found = searching.find(choices, told.append)
     assert told[0].endswith(" ms")
     assert " plans, best " in told[0]
     assert searching.is_known(
@@ -81,12 +81,12 @@ def test_a_search_is_made_once() -> None:
     )
     assert not searching.is_known(choices.change({"search_across": "cp"}))
     number = len(told)
-    assert searching.found(choices, told.append) is found
+    assert searching.find(choices, told.append) is found
     assert len(told) == number
 
 
 def test_plans_that_are_listed() -> None:
-    found = searching.found(_choices(searching.FIELDS))
+    found = searching.find(_choices(searching.FIELDS))
     every = searching.listed(found, "all", None)
     plans = [plan_words(row.estimate) for row in every]
     assert len(set(plans)) == len(plans)
@@ -103,7 +103,7 @@ def test_plans_that_are_listed() -> None:
 @pytest.mark.parametrize("wishes", _WISHES, ids=["usual", "conditions", "limits"])
 def test_a_plan_that_is_sent_is_the_one_that_was_found(wishes: dict[str, Any]) -> None:
     choices = _choices(searching.FIELDS, **wishes)
-    for row in searching.listed(searching.found(choices), "all", None)[::4]:
+    for row in searching.listed(searching.find(choices), "all", None)[::4]:
         sent = choices.change(searching.sent(row.estimate.plan))
         again = simulator.estimate(**arguments(sent))
         assert again.plan == row.estimate.plan
@@ -120,7 +120,7 @@ _SCALED: list[dict[str, Any]] = [
 @pytest.mark.parametrize("wishes", _SCALED, ids=["strong", "weak", "every plan"])
 def test_program_and_command_of_a_scaling(wishes: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     choices = _choices(scaling.FIELDS, **wishes)
-    found = scaling.found(choices)
+    found = scaling.find(choices)
     assert _run(scaling.as_python(choices)) == found
     assert _told(scaling.as_command(choices), capsys) == json.loads(json.dumps(found.to_dict()))
 
@@ -128,7 +128,7 @@ def test_program_and_command_of_a_scaling(wishes: dict[str, Any], capsys: pytest
 @pytest.mark.parametrize("wishes", _SCALED, ids=["strong", "weak", "every plan"])
 def test_a_point_that_is_opened_is_the_one_that_was_found(wishes: dict[str, Any]) -> None:
     choices = _choices(scaling.FIELDS, **wishes)
-    found = scaling.found(choices)
+    found = scaling.find(choices)
     assert len(found.points) > 2
     for point in found.points:
         again = simulator.estimate(**arguments(choices.change(scaling.opened(found, point))))
@@ -155,7 +155,7 @@ _NAMES = ["usual", "a provider", "spot", "every plan"]
 @pytest.mark.parametrize("wishes", _RENTED, ids=_NAMES)
 def test_program_and_command_of_what_to_rent(wishes: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     choices = _choices(renting.FIELDS, **wishes)
-    found = _timeless(renting.found(choices).to_dict())
+    found = _timeless(renting.find(choices).to_dict())
     assert found["options"]
     assert _timeless(_run(renting.as_python(choices)).to_dict()) == found
     assert _timeless(_told(renting.as_command(choices), capsys)) == json.loads(json.dumps(found))
@@ -164,28 +164,28 @@ def test_program_and_command_of_what_to_rent(wishes: dict[str, Any], capsys: pyt
 @pytest.mark.parametrize("wishes", _RENTED, ids=_NAMES)
 def test_an_option_that_is_opened_is_the_one_that_was_found(wishes: dict[str, Any]) -> None:
     choices = _choices(renting.FIELDS, **wishes)
-    for option in renting.found(choices).options:
+    for option in renting.find(choices).options:
         again = simulator.estimate(**arguments(choices.change(renting.opened(choices, option))))
         assert (again.step_time_s, again.run) == (option.estimate.step_time_s, option.estimate.run)
 
 
 def test_limits_need_no_other_search() -> None:
     choices = _choices(renting.FIELDS, rent_systems="workstation-rtx-3090", rent_most=2)
-    found = renting.found(choices)
+    found = renting.find(choices)
     told: list[str] = []
     for limits in ({"rent_deadline": "any"}, {"rent_budget": "100"}, {"rent_chance": "99"}):
         moved = choices.change(limits)
         assert renting.is_known(moved)
-        other = renting.found(moved, told.append)
+        other = renting.find(moved, told.append)
         assert [option.estimate for option in other.options] == [option.estimate for option in found.options]
     assert told == []
-    assert renting.found(choices.change({"rent_deadline": "any"})).deadline_s is None
+    assert renting.find(choices.change({"rent_deadline": "any"})).deadline_s is None
     assert not renting.is_known(choices.change({"rent_most": 3}))
 
 
 def test_options_that_are_listed() -> None:
     choices = _choices(renting.FIELDS, rent_systems="workstation-rtx-3090", rent_most=4, rent_deadline="30d")
-    found = renting.found(choices)
+    found = renting.find(choices)
     assert renting.listed(found, "all") == list(found.options)
     assert renting.listed(found, "not beaten") == list(found.front)
     kept = renting.listed(found, "within the limits")
@@ -196,7 +196,7 @@ def test_options_that_are_listed() -> None:
 def test_what_was_seen_until_now_is_judged_too() -> None:
     choices = _choices(renting.FIELDS, rent_systems="workstation-rtx-3090", rent_most=4, rent_where="pp=1")
     seen: list[Any] = []
-    found = renting.found(choices, seen=seen.append)
+    found = renting.find(choices, seen=seen.append)
     part = renting.judged(choices, seen[:2])
     assert not part.whole
     assert len(part.options) == 2

@@ -29,7 +29,7 @@ def made(task: str = "pretrain", extra: dict[str, Any] | None = None, **changes:
     row: dict[str, Any] = {part: dict(fields) for part, fields in _PARTS.items()}
     for name, value in changes.items():
         part, _, field = name.partition("__")
-        row[part][field] = value
+        row.setdefault(part, {})[field] = value
     return Run.model_validate({"id": "made", "task": task, "extra": extra or {}, **row})
 
 

@@ -38,8 +38,10 @@ def test_the_ends_of_a_pipeline_hold_what_the_others_leave(layers: float, stages
 
 def test_ends_may_be_told() -> None:
     assert _stages(10, 4, first=1.0, last=3.0) == [1, 3, 3, 3]
-    assert _stages(10, 4, first=1.0) == [1, 4, 3, 2]
-    assert _stages(10, 4, last=1.0) == [2, 4, 3, 1]
+    assert _stages(10, 4, first=1.0) == [1, 3, 3, 3]  # the others share what is left
+    assert _stages(9, 2, last=7.0) == [2, 7]
+    assert _stages(24, 4, first=21.0) == [21, 1, 1, 1]
+    assert _stages(10, 4, last=1.0) == [3, 3, 3, 1]
     assert _stages(10, 2, first=6.0, last=4.0) == [6, 4]
     assert _stages(10, 1, first=6.0, last=4.0) == [10]
 

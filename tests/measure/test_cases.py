@@ -36,7 +36,31 @@ def test_probes_come_first(scope: CaseScope) -> None:
     assert len({case.key for case in probes}) == 13
     assert [case.sustained for case in probes] == [False] * 12 + [True]
     order = [tier for index, tier in enumerate(tiers) if index == 0 or tiers[index - 1] != tier]
-    assert order[:4] == ["first", "probe", "model", "step"]
+    assert order[:5] == ["first", "probe", "whole", "model", "step"]
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_one_whole_step_follows_the_probes(scope: CaseScope) -> None:
+    cases = plan_of(scope, [PALM, BERT]).cases
+    (whole,) = [case for tier, case in cases if tier == "whole"]
+    assert (whole.phase, whole.variant.partition("/")[0].removesuffix("-tiny")) == ("step", BERT.id)
+    assert whole.dimensions["layers"] == 2
+    assert [case.key for _, case in cases].count(whole.key) == 1
+
+
+@pytest.mark.parametrize("budget_s", [60.0, 120.0])
+def test_a_short_budget_on_a_processor_holds_a_whole_step(budget_s: float) -> None:
+    """At the rates that are expected before anything was timed, and half as fast."""
+    scope, machine = scope_of("cpu"), FakeMachine(flops=2e10, free=64e9)
+    machine.kind = "cpu"
+    forecast = Forecast(machine, Effort.within(budget_s), {each.id: each for each in (BERT, PALM)}, None)
+    before = 0.0
+    for tier, case in plan_of(scope, [BERT, PALM]).cases:
+        if tier == "whole":
+            assert forecast.cost(case) < 0.4 * budget_s
+            assert before + forecast.cost(case) < budget_s
+            break
+        before += forecast.cost(case)
 
 
 @pytest.mark.parametrize("scope", SCOPES)

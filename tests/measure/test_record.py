@@ -128,8 +128,8 @@ def test_a_truncated_record_goes_on(tmp_path: Path) -> None:
         before = list(read(part).results)
         again = environment(started=5.0)
         with Journal(part, again) as kept:
-            assert kept.found is not None
-            assert list(kept.found.results) == before
+            assert kept.record is not None
+            assert list(kept.record.results) == before
             kept.add(results[-1])
         found = read(part)
         assert not found.dropped
@@ -247,7 +247,7 @@ from pathlib import Path
 from simulator.profiling.records.journal import Journal
 from tests.measure.fakes import environment, gemm, measured
 with Journal(Path(sys.argv[1]), environment()) as kept:
-    first = 0 if kept.found is None else len(kept.found.results)
+    first = 0 if kept.record is None else len(kept.record.results)
     for number in range(first, first + 100_000):
         kept.add(measured(gemm(number)))
         sys.stdout.write(f"{number}\\n")

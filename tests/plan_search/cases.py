@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import simulator
 from simulator.plan_search import conditions
 from simulator.plan_search.pricing import step_times, weigh
 from simulator.plan_search.searching import setting_of, space_of
 from simulator.plan_search.space import Space
 from simulator.scenario.scenario import Scenario, resolve
 from simulator.specs.plan import Plan
+from tests.stacks import unrestricted
 
 Values = NDArray[np.float64]
 Key = tuple[Any, ...]
@@ -31,23 +33,41 @@ _SMALL: dict[str, tuple[dict[str, Any], str, int, dict[str, Any]]] = {
         4,
         {"sequence_length": 4096, "global_batch": 16},
     ),
-    "experts": ({"base": "mixtral-8x7b", "layers": 6}, "dgx-h100", 4, {"sequence_length": 8192, "global_batch": 4}),
+    "experts": (
+        {"base": "mixtral-8x7b", "layers": 6},
+        "dgx-h100",
+        4,
+        {"sequence_length": 8192, "global_batch": 4, "tokens": 1e9},
+    ),
     "tpu": ({"base": "bert-large", "layers": 4}, "tpu-v4-pod", 8, {"sequence_length": 512, "global_batch": 4}),
 }
 SMALL = tuple(_SMALL)
+WINNERS = (
+    ("gpt3-175b", "superpod-a100", 256),
+    ("palm-540b", "palm-2pod", 768),
+    ("llama-3.1-8b", "dgx-h100", 16),
+    ("bert-large", "dgx-1-v100", 8),
+    ("mixtral-8x7b", "dgx-h100", 32),
+    ("mixtral-8x22b", "dgx-h100", 64),
+    ("qwen3-30b-a3b", "dgx-h100", 32),
+    ("gpt-oss-120b", "dgx-h100", 32),
+)
+"""Searches over dense models and models of experts."""
+_LISTED = 60
 
 
 @cache
 def small(name: str) -> Scenario:
     """A scenario with an open plan and few devices."""
     model, system, devices, workload = _SMALL[name]
-    return resolve(model, system, devices=devices, workload=workload, open_plan=True)
+    scenario = resolve(model, system, devices=devices, workload=workload, open_plan=True)
+    return replace(scenario, stack=unrestricted(scenario.stack))
 
 
 def space(scenario: Scenario, *, plan: Plan | None = None, where: str | None = None, usual: bool = False) -> Space:
     """The plans of a scenario that conditions leave."""
-    wanted = (*conditions.given(plan or Plan()), *conditions.parse(where))
-    return replace(space_of(scenario, wanted, any_axis=True), usual=usual)
+    wanted = (*conditions.of_plan(plan or Plan()), *conditions.parse(where))
+    return replace(space_of(scenario, wanted), usual=usual)
 
 
 @dataclass(frozen=True)
@@ -98,6 +118,12 @@ def _parts(scenario: Scenario, looked_at: Space, setting: Any) -> Iterator[Listi
 
 
 @cache
+def search_of(model: str, system: str, devices: int) -> simulator.Search:
+    """The best plans of a search, and the fastest for each sharding and recomputation."""
+    return simulator.search(model, system, devices=devices, top=_LISTED, by="sharding,recompute")
+
+
+@cache
 def everything(name: str) -> Listing:
     """All plans of a small scenario."""
     return every(small(name), space(small(name)))
@@ -107,7 +133,7 @@ def key_of(plan: Plan) -> Key:
     """What tells a plan from others: axes of one rank have no place."""
     order = plan.placement or ()
     return (
-        *(plan.tp, plan.pp, plan.cp, plan.dp, plan.ep),
+        *(plan.tp, plan.pp, plan.cp, plan.dp, plan.ep, plan.etp or plan.tp),
         tuple(axis for axis in order if getattr(plan, axis) > 1),
         *(plan.sharding, plan.sharding_group or 0, plan.schedule, plan.virtual_stages),
         *(bool(plan.offload_optimizer), plan.micro_batch, bool(plan.sequence_parallel), plan.recompute),

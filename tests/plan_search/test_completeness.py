@@ -15,9 +15,11 @@ from hardware.errors import InputError
 from simulator.plan_search.exploration import explore
 from simulator.plan_search.searching import setting_of
 from simulator.scenario.scenario import Scenario
-from simulator.specs.plan import Axis, Plan, Schedule, check
+from simulator.specs.capabilities.checking import is_offered
+from simulator.specs.choices import Axis, Recompute, Schedule, Sharding
+from simulator.specs.loading import load_stack
+from simulator.specs.plan import Plan, check
 from simulator.specs.plans import Plans
-from simulator.specs.stack import Recompute, Sharding
 from simulator.step.evaluation import evaluate
 from simulator.work.transformer import Scenarios
 from tests.plan_search.cases import SMALL, Key, every, everything, key_of, small, space
@@ -33,8 +35,9 @@ def _degrees(scenario: Scenario) -> Iterator[dict[str, Any]]:
         if tp * pp * cp * dp != devices:
             continue
         for virtual, micro in product(range(1, scenario.model.all_layers + 3), range(1, batch + 1)):
-            degrees = {"tp": tp, "pp": pp, "cp": cp, "dp": dp, "ep": ep}
-            yield degrees | {"virtual_stages": virtual, "micro_batch": micro}
+            for etp in {None, 1} if tp > 1 and scenario.model.experts > 1 else {None}:
+                degrees = {"tp": tp, "pp": pp, "cp": cp, "dp": dp, "ep": ep, "etp": etp}
+                yield degrees | {"virtual_stages": virtual, "micro_batch": micro}
 
 
 def _shardings(replicas: int, node: int) -> Iterator[dict[str, Any]]:
@@ -75,7 +78,7 @@ def _written_down(scenario: Scenario) -> Iterator[Plan]:
             plan = scenario.plan.model_copy(update=fields)
             if not _is_allowed(plan, scenario):
                 continue
-            orders = {tuple(a for a in order if degrees[a] > 1): order for order in _ORDERS}
+            orders = {tuple(a for a in order if (degrees[a] or 1) > 1): order for order in _ORDERS}
             for order, offload, recompute in product(orders.values(), (False, True), get_args(Recompute)):
                 more = {"placement": order, "offload_optimizer": offload, "recompute": recompute}
                 yield plan.model_copy(update=more)
@@ -137,10 +140,24 @@ def test_a_batch_has_all_its_divisors_as_micro_batches() -> None:
     assert sizes == {1, 2, 4, 8, 16}
 
 
-def test_axes_of_a_named_stack_are_its_own_unless_asked_for() -> None:
-    scenario = small("bert")
-    assert "tp" not in scenario.stack.axes
-    narrow = replace(space(scenario), any_axis=False)
-    assert {(plan.tp, plan.pp, plan.cp) for plan in every(scenario, narrow).plans} == {(1, 1, 1)}
-    asked = replace(space(scenario, where="tp>=2"), any_axis=False)
-    assert {(plan.tp, plan.pp, plan.cp) for plan in every(scenario, asked).plans} == {(2, 1, 1), (4, 1, 1)}
+def test_only_what_a_stack_can_run_is_tried() -> None:
+    scenario = replace(small("bert"), stack=load_stack("pytorch-ddp"))
+    plans = every(scenario, space(scenario)).plans
+    assert {(plan.tp, plan.pp, plan.cp, plan.schedule) for plan in plans} == {(1, 1, 1, "1f1b")}
+    assert {plan.sharding for plan in plans} == {"none", "zero1"}
+    assert not any(plan.offload_optimizer for plan in plans)
+
+
+@pytest.mark.parametrize("stack", ["megatron-lm", "megatron-lm-2022", "deepspeed", "nanotron", "jax-xla-gpu"])
+@pytest.mark.parametrize("name", ["bert", "experts"])
+def test_what_is_tried_is_all_that_the_stack_can_run(name: str, stack: str) -> None:
+    """A grid's masks and one plan after the other say the same."""
+    scenario = replace(small(name), stack=load_stack(stack))
+    listed = {key_of(plan) for plan in every(scenario, space(scenario)).plans}
+    one_by_one = {
+        key_of(plan)
+        for plan in everything(name).plans
+        if is_offered(plan, scenario.model, scenario.workload, scenario.stack, open_plan=False)
+    }
+    assert listed
+    assert listed == one_by_one

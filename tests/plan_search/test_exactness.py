@@ -18,7 +18,7 @@ from simulator.specs.plan import Plan
 from simulator.specs.plans import Plans
 from simulator.step.evaluation import evaluate
 from simulator.work.transformer import Scenarios
-from tests.plan_search.cases import every, small, space
+from tests.plan_search.cases import WINNERS, every, search_of, small, space
 
 _SETTINGS = [
     ("gpt3-175b", "superpod-a100", 1024),
@@ -27,9 +27,10 @@ _SETTINGS = [
     ("bert-large", "dgx-1-v100", 8),
     ("t5-11b", "tpu-v3-pod", 256),
 ]
+_SEARCHES = (*WINNERS, ("t5-11b", "tpu-v3-pod", 256))
 _PLANS = 200
 _ALONE = 8
-_WINNERS = 40
+_WINNERS = 25
 
 
 def _sample(scenario: Scenario, generator: np.random.Generator) -> tuple[list[Plan], list[float], list[float]]:
@@ -93,10 +94,10 @@ def test_pieces_make_up_their_grid(most: int) -> None:
         assert sorted(pairs) == sorted(product(grid.splits, grid.placements))
 
 
-@pytest.mark.parametrize(("model", "system", "devices"), _SETTINGS, ids=[model for model, *_ in _SETTINGS])
+@pytest.mark.parametrize(("model", "system", "devices"), _SEARCHES, ids=[model for model, *_ in _SEARCHES])
 def test_winners_of_a_search_get_the_same_alone(model: str, system: str, devices: int) -> None:
-    best = simulator.search(model, system, devices=devices, top=_WINNERS).best
-    assert len(best) == _WINNERS
+    best = search_of(model, system, devices).best[:_WINNERS]
+    assert len(best) >= _WINNERS // 2  # those of data parallelism alone are few
     for winner in best:
         alone = simulator.estimate(model, system, devices=devices, plan=winner.plan)
         assert alone.fits

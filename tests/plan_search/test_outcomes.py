@@ -20,6 +20,7 @@ from simulator.scenario.scenario import resolve
 from simulator.specs.plan import Plan
 from simulator.terminal import search as report
 from tests.plan_search.cases import every, everything, small, space
+from tests.stacks import unrestricted
 
 ROOT = Path(__file__).parents[2]
 _WORK: dict[str, Any] = {"sequence_length": 512, "global_batch": 8}
@@ -63,14 +64,15 @@ def test_conditions_that_contradict_each_other_leave_nothing() -> None:
 
 
 def test_a_prime_number_of_devices_leaves_few_plans() -> None:
-    found = search("bert-large", "dgx-1-v100", devices=7, workload={**_WORK, "global_batch": 7})
+    stack = unrestricted("megatron-lm")
+    found = search("bert-large", "dgx-1-v100", devices=7, workload={**_WORK, "global_batch": 7}, stack=stack)
     shapes = {(one.plan["dp"], one.plan["pp"]) for one in found.best}
     assert shapes <= {(7, 1), (1, 7)}
     assert {"heads", "sequence"} <= set(found.rejected)
 
 
 def test_one_device_has_plans_too() -> None:
-    found = search("bert-large", "dgx-1-v100", devices=1, workload=_WORK)
+    found = search("bert-large", "dgx-1-v100", devices=1, workload=_WORK, stack=unrestricted("pytorch-eager"))
     assert found.candidates == 4 * 3 * 2  # micro-batches x recomputation x offloading
     assert {name: found.best[0].plan[name] for name in ("dp", "tp", "pp", "cp")} == dict.fromkeys(
         ("dp", "tp", "pp", "cp"), 1
@@ -212,7 +214,8 @@ def test_grids_are_cut_to_pieces_of_bounded_size() -> None:
 _SEARCH = """
 from simulator.plan_search.searching import search
 from tests.benchmarks.peak import peak_bytes
-found = search("gpt3-175b", "superpod-a100", devices=1024, pareto="time,memory")
+from tests.stacks import unrestricted
+found = search("gpt3-175b", "superpod-a100", devices=1024, pareto="time,memory", stack=unrestricted("megatron-lm"))
 print(found.candidates, peak_bytes())
 """
 

@@ -11,8 +11,8 @@ from hardware.errors import InputError
 from simulator.plan_search.exploration import explore
 from simulator.plan_search.searching import searched, setting_of
 from simulator.plan_search.table import AXES_OF_TABLES, Fastest, Table, read_by
+from simulator.specs.choices import RECOMPUTES, SHARDINGS
 from simulator.specs.plan import Plan
-from simulator.specs.stack import RECOMPUTES, SHARDINGS
 from tests.plan_search.cases import SMALL, everything, small, space
 
 

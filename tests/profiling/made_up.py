@@ -95,7 +95,7 @@ class MadeUp:
 
     def cases(self, models: Sequence[str], tiers: Iterable[Tier]) -> list[Case]:
         """What `capsim measure` would run of these models."""
-        wanted = set(tiers)
+        wanted = set(tiers) | ({"whole"} if "step" in tiers else set())  # the step that is measured first is one
         planned = plan_of(scope_of(self.machine.kind), [load_model(name) for name in models])
         return [case for tier, case in planned.cases if tier in wanted and case.phase not in _PASSED_BY]
 

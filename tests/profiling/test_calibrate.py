@@ -257,24 +257,6 @@ def test_host_times_that_no_step_tells_are_borrowed(on_graphics: Calibrated, fit
     assert found.stacks["pytorch-eager"].launch == pytest.approx(6e-5, rel=0.1)
 
 
-def test_a_fit_that_is_worse_on_other_rows_is_not_taken(fit: Fit) -> None:
-    """The device is as the catalogue says, and its times are mostly noise."""
-    made = graphics()
-    as_catalogued = replace(made, truth=made.truth.model_copy(update={"constants": load_class("rtx-3090")}))
-    words = []
-    for seed in range(3):
-        probes = as_catalogued.record(tiers=("probe",), noise=0.6, seed=seed, keep=lambda case: case.phase == "gemm")
-        found = fit(probes)
-        before, whole = load_class("rtx-3090").gemm["bf16"], _scores(found)["all bf16 products"]
-        assert whole.before is not None
-        refused = min(whole.median, whole.with_residuals or whole.median) > 1.05 * whole.before
-        assert refused == (found.constants.gemm["bf16"] == before) == ("gemm.bf16" in found.borrowed)
-        assert refused == ("bf16" not in found.fitted)
-        words += [found.borrowed["gemm.bf16"]] if refused else []
-    assert words
-    assert all("off on others, the catalogue" in each and each.endswith("; as rtx-3090") for each in words)
-
-
 # which device it is
 
 

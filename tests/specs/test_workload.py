@@ -86,3 +86,20 @@ def test_wrong_workloads_get_one_sentence(given: dict[str, object], words: list[
     message = str(caught.value)
     assert "\n" not in message
     assert all(word in message for word in words), message
+
+
+def test_routing_belongs_to_experts() -> None:
+    mixtral, dense = load_model("mixtral-8x7b"), load_model("bert-base")
+    assert Workload().resolve(dense).expert_imbalance is None
+    assert Workload().resolve(mixtral).expert_imbalance == 1.3  # as under an auxiliary loss
+    assert Workload().resolve(load_model("qwen3-30b-a3b")).expert_imbalance == 1.59
+    assert Workload(expert_imbalance=1.0).resolve(mixtral).expert_imbalance == 1.0
+    assert Workload().resolve(mixtral).columns().capacity_factor == -1.0  # the stack's
+    assert Workload(capacity_factor=0.0).resolve(mixtral).columns().capacity_factor == 0.0
+    assert Workload().resolve(dense).columns().expert_imbalance == 1.0
+    for name in ("expert_imbalance", "capacity_factor"):
+        with pytest.raises(InputError, match=f"{name}=2 belongs to a mixture of experts; bert-base is dense"):
+            Workload(**{name: 2.0}).resolve(dense)
+        with pytest.raises(InputError, match=f"{name}=4.5 exceeds 4, where every token goes to the same 2 of 8"):
+            Workload(**{name: 4.5}).resolve(mixtral)
+        assert getattr(Workload(**{name: 4.0}).resolve(mixtral), name) == 4.0

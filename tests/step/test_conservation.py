@@ -11,8 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import simulator
+from hardware.errors import InputError
 from simulator.formulas.pipeline import stage_layers
 from simulator.pricing.requests import Collective
+from simulator.specs.loading import load_model, load_stack
+from simulator.specs.plan import Plan, check
+from simulator.specs.workload import Workload
 from simulator.step.memory import on_stage
 from simulator.work.once import on_stage as held_on
 from simulator.work.once import once_a_step
@@ -124,13 +128,45 @@ def test_gradients_of_experts_travel_among_those_that_hold_them(cp: int, dp: int
     )
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 200), st.integers(1, 64))
-def test_stages_hold_the_layers_of_the_model(layers: int, stages: int) -> None:
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(st.integers(1, 200), st.integers(1, 64), st.integers(0, 70), st.integers(0, 70))
+def test_stages_hold_the_layers_of_the_model(layers: int, stages: int, first: int, last: int) -> None:
+    """Evenly, or with layers of one end or of both as the plan has them, where the rules allow it."""
     stages = min(stages, layers)
-    held = stage_layers(float(layers), float(stages), stage=np.arange(float(stages)))
+    plan = Plan(pp=stages, first_stage_layers=first or None, last_stage_layers=last or None)
+    if not _allowed(plan, layers):
+        first = last = 0
+    held = np.asarray(
+        stage_layers(float(layers), float(stages), stage=np.arange(float(stages)), first=float(first), last=float(last))
+    ).reshape(-1)
     assert float(np.sum(held)) == pytest.approx(layers)
-    assert float(np.min(held)) >= 0.0
+    assert float(np.min(held)) >= (1.0 if first or last else 0.0)
+    for given_layers, index in ((first, 0), (last, -1)):
+        assert not given_layers or held[index] == given_layers
+
+
+def _allowed(plan: Plan, layers: int) -> bool:
+    """Whether a model of so many layers may be cut so."""
+    model, stack = load_model({"base": "gpt2-355m", "layers": layers}), load_stack("megatron-lm")
+    work = Workload().resolve(model)
+    try:
+        check(plan.with_defaults(stack), model, work, stack)
+    except InputError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("ends", "sentence"),
+    [
+        ({"first_stage_layers": 1, "last_stage_layers": 1}, "are not the model's 24 layers; leave one of them open"),
+        ({"first_stage_layers": 24}, "leave too few of 24 layers"),
+    ],
+)
+def test_no_layer_is_lost_between_two_ends(ends: dict[str, int], sentence: str) -> None:
+    plan = {"pp": 2, "tp": 1, "micro_batch": 1, **ends}
+    with pytest.raises(InputError, match=sentence):
+        simulator.estimate("gpt2-355m", "dgx-a100-640gb", devices=8, plan=plan)
 
 
 @pytest.mark.parametrize(

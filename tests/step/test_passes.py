@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simulator.formulas.collectives import exposed
 from simulator.pricing.requests import (
     Collective,
     FusedAttention,
@@ -23,7 +24,7 @@ from simulator.pricing.requests import (
 )
 from simulator.step.evaluation import evaluate
 from simulator.step.time import BACKWARD_LAUNCH, Step, pass_of, slower, step_time
-from simulator.work.hiding import Hiding, Phase
+from simulator.work.hiding import Hiding, OperatorPart, Phase
 from simulator.work.program import Program, program_of
 from simulator.work.tasks import PlaceKind, Resource, Task, TaskPlace
 from tests.work.asking import Told, plain
@@ -120,12 +121,31 @@ def test_only_named_work_covers() -> None:
 
 
 def test_transfers_of_a_line_wait_for_each_other() -> None:
-    def shown(*lines: str) -> float:
-        sends = [_task(_SEND, part="context_parallel", hiding=Hiding(share=1.0, line=line)) for line in lines]
-        return plain(pass_of([_task(_WORK), *sends], _told(send=1000.0), 0.0).forward) - 10
+    """Those of different lines run beside each other: what shows of one is time for the next."""
 
-    assert shown("one", "one") == pytest.approx(2000 - 10, rel=1e-6)
-    assert shown("one", "other") == pytest.approx(2 * (1000 - 10), rel=1e-6)
+    def shown(*lines: str, **times: float) -> float:
+        parts = {"one": frozenset[OperatorPart]({"attention"}), "other": None}
+        hiding = [Hiding(share=1.0, line=line, parts=parts[line]) for line in lines]
+        sends = [_task(_SEND, part="context_parallel", hiding=each) for each in hiding]
+        return plain(pass_of([_task(_WORK, part="attention"), *sends], _told(**times), 0.0).forward) - 10
+
+    assert shown("one", "one", send=1000.0) == pytest.approx(2000 - 10, rel=1e-6)
+    beside = plain(exposed(1000.0, 10 + plain(exposed(1000.0, 10.0))))
+    assert shown("other", "one", send=1000.0) == pytest.approx(1000 - 10 + beside, rel=1e-6)
+    assert shown("one", "other", send=1000.0) == shown("other", "one", send=1000.0)
+
+
+def test_work_that_two_lines_hide_behind_is_not_cheaper_when_slower() -> None:
+    """Each second of it covers a second of each line, but of both together no more than it takes itself."""
+    hiding = [Hiding(share=1.0, line="ring", parts=frozenset[OperatorPart]({"attention"})), Hiding(share=1.0, line="x")]
+    tasks = [_task(_WORK, part="attention"), *(_task(_SEND, part="context_parallel", hiding=each) for each in hiding)]
+
+    def time(work: float) -> float:
+        answers = Told(lambda request: work if request is _WORK else 1000.0)
+        return plain(pass_of(tasks, answers, 0.0).forward)
+
+    times = [time(work) for work in np.geomspace(1.0, 1e5, 60)]
+    assert times == sorted(times)
 
 
 @given(st.floats(1e-9, 1e3), st.floats(1e-9, 1e3))
@@ -220,10 +240,8 @@ def test_two_stages_have_nothing_between() -> None:
     assert plain(step.time) == 2 * 10 + 8
 
 
-def test_a_host_that_cannot_launch_as_fast() -> None:
-    """Kernels that take no time: the step is what the host needs, more for the forward pass."""
-    free = Told(lambda _: 0.0)
-    program = _program({"dp": 8}, launch=1.0)
+def _host(program: Program) -> float:
+    """Launches of a micro-batch, those of the backward pass at their lower price."""
     ahead, back = 0.0, 0.0
     for block in program.blocks:
         for task in block.tasks:
@@ -231,11 +249,38 @@ def test_a_host_that_cannot_launch_as_fast() -> None:
                 ahead += plain(block.number * task.kernels)
             else:
                 back += plain(block.number * task.kernels)
+    return ahead + BACKWARD_LAUNCH * back
+
+
+def test_a_host_that_cannot_launch_as_fast() -> None:
+    """Kernels that take no time: the step is what the host needs, more for the forward pass."""
+    free = Told(lambda _: 0.0)
+    program = _program({"dp": 8}, launch=1.0)
     optimizer = plain(program.scenarios.stacks.optimizer_kernels) * 8
     step = step_time(program, free)
-    assert plain(step.time) == pytest.approx(ahead + BACKWARD_LAUNCH * back + optimizer)
+    assert plain(step.time) == pytest.approx(_host(program) + optimizer)
     assert set(_parts(step)) == {"host", "optimizer"}
     assert _parts(step)["optimizer"] == optimizer
+
+
+def test_waiting_for_the_host_leaves_time_for_links() -> None:
+    """Launches that take twice as long as what they launch: a reduction shows by what it holds the device up.
+
+    The device has 16 s of layers, of which the 8 backward cover gradients; the host takes 32 s.
+    """
+    reductions = Told(
+        lambda request: (
+            20.0 * (isinstance(request, Collective) and request.kind != "all_gather")
+            + float(isinstance(request, FusedAttention))
+        )
+    )
+    program = _program({"dp": 8}, gradient_overlap=1.0)
+    slow = step_time(_program({"dp": 8}, gradient_overlap=1.0, launch=32.0 / _host(program)), reductions)
+    waits = plain(exposed(20.0, 8.0))
+    shown = plain(slower(16.0 + waits, 32.0)) - plain(slower(16.0, 32.0))
+    assert plain(slow.parts["gradient_reduction"]) == pytest.approx(shown)
+    assert shown < waits / 2
+    assert plain(step_time(program, reductions).parts["gradient_reduction"]) == pytest.approx(waits)
 
 
 def test_what_happens_once_a_step() -> None:

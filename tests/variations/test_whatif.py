@@ -193,7 +193,7 @@ def test_latency_reaches_the_choice_of_a_plan() -> None:
 
 def test_two_places_make_every_combination_in_order() -> None:
     found = simulator.whatif(**BERT, vary=["system.device.peak=0.5x,2x", "plan.micro_batch=8,16,32"])
-    assert [tuple(edit.given for edit in row.changes) for row in found.variations] == [
+    assert [tuple(edit.text for edit in row.changes) for row in found.variations] == [
         (peak, batch) for peak in ("0.5x", "2x") for batch in ("8", "16", "32")
     ]
     alone = simulator.whatif(**BERT, vary="plan.micro_batch=8").variations[0]
@@ -234,7 +234,7 @@ def test_the_plan_is_kept_unless_it_shall_be_chosen_anew() -> None:
 def test_a_variation_that_does_not_fit_says_so() -> None:
     row = _one("system.device.memory_capacity=0.1x")
     assert row.problem is not None
-    assert re.match(r"does not fit: needs 19\.\d GiB on a device with 7\.9 GiB", row.problem)
+    assert re.match(r"does not fit: needs 16\.\d GiB on a device with 7\.9 GiB", row.problem)
     assert row.to_dict()["fits"] is False
 
 
@@ -455,7 +455,7 @@ def test_elasticity_says_how_strong_a_lever_is() -> None:
 
 def test_a_tornado_lets_replicas_and_micro_batch_give_way() -> None:
     notes = {
-        (lever.name, row.changes[0].given): row.note
+        (lever.name, row.changes[0].text): row.note
         for lever in simulator.sensitivity(**PALM).levers
         for row in lever.variations
     }

@@ -11,6 +11,8 @@ import numpy as np
 import simulator
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import Collective, Request, Send
+from simulator.specs.plans import Plans
+from simulator.specs.stack import IN_ONE_KERNEL
 from simulator.work.program import Program, program_of
 
 _FREE: dict[str, float] = {
@@ -24,8 +26,9 @@ _FREE: dict[str, float] = {
     "expert_overlap": 0.0,
     "reduction_efficiency": 1.0,
     "attention_efficiency": 1.0,
+    "experts_at_once": IN_ONE_KERNEL,
 }
-"""Columns of a stack under which nothing hides and the host takes no time."""
+"""Columns of a stack under which nothing hides, the host takes no time, and experts are multiplied in one call."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,21 @@ def program(
     stack: str = "megatron-lm",
     system: str = "dgx-a100-640gb",
     workload: dict[str, Any] | None = None,
-    **stacks: float,
+    **how: float,
 ) -> Program:
-    """The program of a plan, on A100s unless told, under a stack that hides nothing unless told."""
+    """The program of a plan; unless told on A100s, with balanced experts, under a stack that hides nothing.
+
+    `how` are columns of plans and stacks.
+    """
     given = {"micro_batch": 2, "recompute": "none", "precision": "bf16", "tp": 1, "pp": 1, **(plan or {})}
     work = {"sequence_length": 512, "global_batch": 64, **(workload or {})}
     scenario = simulator.resolve(model, system, devices=devices, stack=stack, plan=given, workload=work)
     columns = scenario.columns()
-    return program_of(replace(columns, stacks=replace(columns.stacks, **{**_FREE, **stacks})))
+    works = columns.workloads if "expert_imbalance" in work else replace(columns.workloads, expert_imbalance=1.0)
+    split = {name: value for name, value in how.items() if name in Plans.__dataclass_fields__}
+    software = {name: value for name, value in how.items() if name not in split}
+    plans, stacks = replace(columns.plans, **split), replace(columns.stacks, **{**_FREE, **software})
+    return program_of(replace(columns, plans=plans, workloads=works, stacks=stacks))
 
 
 def plain(value: Any) -> float:

@@ -7,9 +7,43 @@ import os
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for plugins costs a tenth of the start
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here multiplies matrices, and threads cost as much
 
-import typer
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
-app = typer.Typer(
+import typer
+from typer.core import TyperCommand
+
+from hardware.errors import InputError
+
+
+class OnceCommand(TyperCommand):
+    """A command that refuses an option which is given twice, unless it takes several values."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read arguments; of two values of one option the last would silently win."""
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        given_once = [param for param in order if param.param_type_name == "option" and not _may_repeat(param)]
+        for param, times in Counter(given_once).items():
+            if times > 1:
+                raise InputError(f"{param.opts[0]} is given {times} times, and takes one value; leave one of them")
+        return super().parse_args(ctx, args)
+
+
+def _may_repeat(param: Any) -> bool:
+    """Whether an option takes several values, or is a flag that says the same each time."""
+    return bool(param.multiple or param.count or (param.is_flag and not param.secondary_opts))
+
+
+class _App(typer.Typer):
+    """A command line whose commands take each option once."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
+        """Register a command."""
+        return super().command(name, **{"cls": OnceCommand, **settings})
+
+
+app = _App(
     name="capsim",
     help="Capacity planning for transformer training: time, memory and money of a run before it is paid for.",
     add_completion=False,

@@ -84,7 +84,22 @@ Price = Annotated[
 ]
 
 
-def read_prices(given: list[str] | None) -> dict[str, Any]:
+Where = Annotated[
+    list[str] | None,
+    typer.Option("--where", metavar="CONDITIONS", help='On plans, such as "tp<=8,sharding=zero1|zero3"; all hold.'),
+]
+
+
+def all_conditions(where: list[str] | None) -> str | None:
+    """The conditions of all `--where` together.
+
+    >>> all_conditions(["tp<=8", "pp=1"])
+    'tp<=8,pp=1'
+    """
+    return ",".join(where) if where else None
+
+
+def read_prices(texts: list[str] | None) -> dict[str, Any]:
     """What `--price` says: one price for all, and those of systems that are named with theirs.
 
     Raises
@@ -103,7 +118,7 @@ def read_prices(given: list[str] | None) -> dict[str, Any]:
 
     said: dict[str, Any] = {}
     prices: dict[str, str] = {}
-    for text in given or []:
+    for text in texts or []:
         name, named, rate = ("", "", text) if is_document(text) else text.rpartition("=")
         if not named and "price" in said:
             raise InputError(f"--price={shown(text)}: there is one already; name systems, as in --price dgx-h100=2.10")
@@ -127,6 +142,8 @@ _WORKLOAD: dict[str, Any] = {
     "target_length": _count("--target-len", "Tokens per target (encoder-decoder)."),
     "effective_tokens": _count("--effective-tokens", "Mean real tokens per sequence.", read_real),
     "predictions": _count("--predictions", "Masked positions per sequence."),
+    "expert_imbalance": _count("--expert-imbalance", "Tokens of the busiest expert over the mean.", read_real),
+    "capacity_factor": _count("--capacity-factor", "Tokens that an expert takes over the mean.", read_real),
     "global_batch": _count("--global-batch", "Sequences per optimizer step."),
     "tokens": _count("--tokens", "Tokens of the run, such as 780e9 or 780B.", read_count),
     "steps": _count("--steps", "Steps of the run, instead of tokens."),
@@ -139,11 +156,13 @@ _PLAN: dict[str, Any] = {
     "virtual_stages": _count("--virtual-stages", "Chunks of layers per device."),
     "cp": _count("--cp", "Context-parallel ranks."),
     "ep": _count("--ep", "Expert-parallel ranks."),
+    "etp": _count("--etp", "Tensor-parallel ranks of an expert."),
     "sequence_parallel": _flag("sequence-parallel", "Shard normalisations over tokens."),
     "sharding": _text("--sharding", "none, zero1, zero2, zero3 or hybrid."),
     "sharding_group": _count("--sharding-group", "Ranks that share, under hybrid or zero1."),
     "schedule": _text("--schedule", "1f1b, gpipe, interleaved or zero-bubble."),
     "recompute": _text("--recompute", "none, selective or full."),
+    "attention": _text("--attention", "fused or unfused; the stack's unless given."),
     "precision": _text("--precision", "fp32, tf32, fp16, bf16 or fp8."),
     "optimizer": _text("--optimizer", "adamw, lamb, sgd, adafactor or adam-8bit."),
     "offload_optimizer": _flag("offload-optimizer", "Optimizer states on the host."),

@@ -63,7 +63,7 @@ def seconds(rows: Attentions, sheet: DataSheet, constants: AttentionConstants | 
     constants
         Of the form.
     """
-    given = dict(constants) if isinstance(constants, Mapping) else constants.model_dump()
+    values = dict(constants) if isinstance(constants, Mapping) else constants.model_dump()
     backward = rows.backward > 0
     return np.asarray(
         kernels.attention_time(
@@ -79,10 +79,10 @@ def seconds(rows: Attentions, sheet: DataSheet, constants: AttentionConstants | 
             peak=sheet.peak,
             bandwidth=sheet.bandwidth,
             processors=sheet.processors,
-            efficiency=np.where(backward, given["backward_efficiency"], given["efficiency"]),
-            bandwidth_efficiency=given["bandwidth_efficiency"],
-            launch=given["launch"],
-            fill=given["fill"],
+            efficiency=np.where(backward, values["backward_efficiency"], values["efficiency"]),
+            bandwidth_efficiency=values["bandwidth_efficiency"],
+            launch=values["launch"],
+            fill=values["fill"],
             causal_block=sheet.causal_block,
         )
     )
@@ -176,12 +176,12 @@ def fastest_kernel(rows: Attentions) -> str:
     return str(names[min(range(len(names)), key=place)])
 
 
-def _fitted(found: fitting.FormFit, source: str, seen: Seen) -> FittedAttention:
-    values = _named(found.values)
-    borrowed = {_PROFILE_NAMES.get(name, name): why for name, why in found.borrowed.items()}
+def _fitted(form_fit: fitting.FormFit, source: str, seen: Seen) -> FittedAttention:
+    values = _named(form_fit.values)
+    borrowed = {_PROFILE_NAMES.get(name, name): why for name, why in form_fit.borrowed.items()}
     launch = f"{values.pop('launch')} s"
     constants = AttentionConstants.model_validate({**values, "launch": launch, "source": source, "seen": seen})
-    return FittedAttention(constants, borrowed, found.used, found.dropped)
+    return FittedAttention(constants, borrowed, form_fit.used, form_fit.dropped)
 
 
 _PROFILE_NAMES = {"ratio": "backward_efficiency"}
@@ -222,15 +222,15 @@ def _constants(start: AttentionConstants) -> tuple[Constant, ...]:
 
 def _withheld(rows: Attentions) -> dict[str, str]:
     """Constants that the kind and the number of rows cannot determine, whatever their times."""
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     shapes = len(np.unique(sizes(rows), axis=0))
     if shapes < _LEAST_SHAPES:
         why = f"{shapes} shapes, {_LEAST_SHAPES} needed" if shapes else "no rows"
-        found |= dict.fromkeys(("bandwidth_efficiency", "fill"), why)
+        reasons |= dict.fromkeys(("bandwidth_efficiency", "fill"), why)
     backward = int((rows.backward > 0).sum())
     if backward < _LEAST_OF_A_PASS:
-        found["ratio"] = f"{backward} backward passes, {_LEAST_OF_A_PASS} needed"
-    return found
+        reasons["ratio"] = f"{backward} backward passes, {_LEAST_OF_A_PASS} needed"
+    return reasons
 
 
 def flops(rows: Attentions) -> Values:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -80,16 +80,21 @@ def format_of(dtypes: Words) -> str:
     ValueError
         Where there are several.
     """
-    found = sorted(set(dtypes.tolist()))
-    if len(found) > 1:
-        raise ValueError(f"rows of one number format are fitted together, not of {', '.join(found)}")
-    return found[0] if found else "no"
+    formats = sorted(set(dtypes.tolist()))
+    if len(formats) > 1:
+        raise ValueError(f"rows of one number format are fitted together, not of {', '.join(formats)}")
+    return formats[0] if formats else "no"
+
+
+def holding(form: Form[Rows], held: Mapping[str, str]) -> Form[Rows]:
+    """A form some of whose constants stay as they are, each with the reason."""
+    return replace(form, withheld=lambda rows: {**form.withheld(rows), **held})
 
 
 def fit(form: Form[Rows], rows: Rows) -> FormFit:
     """Fit the constants of a form; with no rows they are as they were."""
-    believed, found, borrowed = _fit(form, rows)
-    return FormFit(found, borrowed, used=int(believed.sum()), dropped=len(rows) - int(believed.sum()))
+    believed, values, borrowed = _fit(form, rows)
+    return FormFit(values, borrowed, used=int(believed.sum()), dropped=len(rows) - int(believed.sum()))
 
 
 def is_possible(seconds: Values, fastest: Values) -> Mask:
@@ -118,10 +123,10 @@ def _constants(form: Form[Rows], rows: Rows) -> tuple[dict[str, float], dict[str
     def logs(values: Mapping[str, float]) -> Values:
         return np.log(form.seconds(sample, {**fixed, **values}))
 
-    found = solve(free, logs, np.log(sample.seconds), form.weights(sample))
+    solution = solve(free, logs, np.log(sample.seconds), form.weights(sample))
     why = "the rows hardly depend on it" if len(rows) else "no rows"
-    flat = {each.name: why for each in free if each.name not in found.determined}
-    return {**fixed, **found.values}, {**withheld, **flat}
+    flat = {each.name: why for each in free if each.name not in solution.determined}
+    return {**fixed, **solution.values}, {**withheld, **flat}
 
 
 def _sample(form: Form[Rows], rows: Rows) -> Mask:

@@ -158,10 +158,10 @@ def _refined(known: Known, rows: Collectives, groups: Sequence[Group], stage: _S
 
 def _members(rows: Collectives, groups: Sequence[Group]) -> Mask:
     """The rows of some groups."""
-    found = np.zeros(len(rows), dtype=np.bool_)
+    members = np.zeros(len(rows), dtype=np.bool_)
     for kind, ranks in groups:
-        found |= (rows.kind == kind) & (rows.degree == ranks)
-    return found
+        members |= (rows.kind == kind) & (rows.degree == ranks)
+    return members
 
 
 def _columns(rows: Collectives, known: Known) -> tuple[dict[str, Values], Values]:
@@ -229,36 +229,36 @@ def _sizes(rows: Collectives) -> int:
 def _written(constants: Constants) -> LinkConstants:
     """As a profile holds them: figures with their units, none finer than times can be measured."""
     units = {"rate": "bandwidth", "medium_size": "memory size", "large_size": "memory size"}
-    found = {name: max(float(f"{constants[name]:.4g}"), _SMALLEST.get(name, 1.0)) for name in _NAMES}
-    return LinkConstants.model_validate({name: show(found[name], units.get(name, "time")) for name in _NAMES})
+    rounded = {name: max(float(f"{constants[name]:.4g}"), _SMALLEST.get(name, 1.0)) for name in _NAMES}
+    return LinkConstants.model_validate({name: show(rounded[name], units.get(name, "time")) for name in _NAMES})
 
 
 def _by_kind(known: Known) -> dict[CollectiveName, dict[int, LinkConstants]]:
     """As a profile holds them."""
-    found: dict[CollectiveName, dict[int, LinkConstants]] = {}
+    by_kind: dict[CollectiveName, dict[int, LinkConstants]] = {}
     for (kind, ranks), constants in known.items():
-        found.setdefault(kind, {})[ranks] = _written(constants)
-    return found
+        by_kind.setdefault(kind, {})[ranks] = _written(constants)
+    return by_kind
 
 
 def _priced(rows: Collectives, known: Known) -> Values:
     """Times of rows [s], where constants of their kind are known about their number of ranks, else nan."""
     links = MeasuredLinks(_by_kind(known))
-    found = np.full(len(rows), np.nan)
+    times = np.full(len(rows), np.nan)
     for kind in KINDS:
         here = rows.kind == kind
         time, certain = links.time(kind, rows.message_bytes[here], rows.degree[here])
-        found[here] = np.where(certain, time, np.nan)
-    return found
+        times[here] = np.where(certain, time, np.nan)
+    return times
 
 
 def _catalogued(rows: Collectives, catalogue: Backend) -> Values:
     """Times of rows without measurements [s]."""
-    found = np.empty(len(rows))
+    times = np.empty(len(rows))
     for group in _groups(rows):
         here = _members(rows, [group])
-        found[here] = _before(catalogue, *group, rows.message_bytes[here])
-    return found
+        times[here] = _before(catalogue, *group, rows.message_bytes[here])
+    return times
 
 
 def _scores(rows: Collectives, catalogue: Backend) -> list[HeldOutScore]:
@@ -269,11 +269,11 @@ def _scores(rows: Collectives, catalogue: Backend) -> list[HeldOutScore]:
     parts: list[tuple[str, Mask]] = [("all", np.ones(len(rows), dtype=bool))]
     parts += [(_shown(kind), rows.kind == kind) for kind in KINDS]
     parts += [(f"{_shown(kind)} over {ranks} ranks", _members(rows, [(kind, ranks)])) for kind, ranks in _groups(rows)]
-    found = [_score(what, rows, part, by_size, before) for what, part in parts]
+    scores = [_score(what, rows, part, by_size, before) for what, part in parts]
     between = np.unique(rows.degree)[1:-1]
     by_ranks = _held_out(rows, catalogue, [rows.degree == ranks for ranks in between])
-    found.append(_score("numbers of ranks left out", rows, np.ones(len(rows), dtype=bool), by_ranks, before))
-    return [each for each in found if each is not None]
+    scores.append(_score("numbers of ranks left out", rows, np.ones(len(rows), dtype=bool), by_ranks, before))
+    return [each for each in scores if each is not None]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,11 @@ from simulator.profiling.records.rows import Mask, Products, Values
 _BURST = 2e-3
 """Calls shorter than this say nothing of the clock under long load [s]."""
 _STRUCTURE = ("fill", "small_tile")
+BY_PART = {
+    "large": ("efficiency", "bandwidth_efficiency", "sustained", "weight_gradient"),
+    "small": ("launch", *_STRUCTURE),
+}
+"""The constants that pace large products and those that pace small ones."""
 _LEAST_SHAPES = 60
 """Fewer shapes do not tell fill and small tiles from efficiency and launch."""
 _LEAST_GRADIENTS = 3
@@ -67,23 +72,23 @@ def seconds(
     weight_gradient
         Efficiency of the gradient of a weight over that of other products.
     """
-    given = dict(constants) if isinstance(constants, Mapping) else constants.model_dump()
-    efficiency, long = given["efficiency"], rows.sustained > 0
+    values = dict(constants) if isinstance(constants, Mapping) else constants.model_dump()
+    efficiency, long = values["efficiency"], rows.sustained > 0
     efficiency = efficiency * np.where(rows.weight_gradient > 0, weight_gradient, 1.0)
-    efficiency = efficiency * np.where(long, given["sustained"], 1.0)
+    efficiency = efficiency * np.where(long, values["sustained"], 1.0)
     shared = {
         "k": rows.k,
         "batch": rows.batch,
         "element_bytes": sheet.element_bytes,
         "peak": sheet.peak,
         "bandwidth": sheet.bandwidth,
-        "bandwidth_efficiency": given["bandwidth_efficiency"],
-        "launch": given["launch"],
+        "bandwidth_efficiency": values["bandwidth_efficiency"],
+        "launch": values["launch"],
     }
     if sheet.matrix_unit == "systolic-array":
         return np.asarray(matmul.systolic_gemm_time(rows.m, rows.n, efficiency=efficiency, **shared))
-    shared |= {name: given[name] for name in _STRUCTURE}
-    shared["sustained"] = np.where(long, 1.0, given["sustained"])
+    shared |= {name: values[name] for name in _STRUCTURE}
+    shared["sustained"] = np.where(long, 1.0, values["sustained"])
     if sheet.matrix_unit == "vector":
         return np.asarray(matmul.vector_gemm_time(rows.m, rows.n, efficiency=efficiency, **shared))
     efficiency = efficiency * (_alignment(rows) if sheet.aligned else 1.0)
@@ -144,6 +149,7 @@ def learn(
     source: str = "measured products",
     seen: Seen = "primary",
     most_shapes: int = fitting.MOST_SHAPES,
+    held: Mapping[str, str] | None = None,
 ) -> LearnedProducts:
     """Fit the constants to all rows, keep a spread of residuals, and score both on weights that were held out.
 
@@ -153,16 +159,19 @@ def learn(
     ----------
     most_shapes
         Shapes to keep.
+    held
+        Constants that stay as they are, and why.
     """
-    learned = fitting.learn(_form(rows, sheet, start, weight_gradient), rows, most_shapes=most_shapes)
+    form = fitting.holding(_form(rows, sheet, start, weight_gradient), held or {})
+    learned = fitting.learn(form, rows, most_shapes=most_shapes)
     return LearnedProducts(_fitted(learned.fit, source, seen), learned.shapes, learned.scores)
 
 
-def _fitted(found: fitting.FormFit, source: str, seen: Seen) -> FittedProducts:
-    values = dict(found.values)
+def _fitted(form_fit: fitting.FormFit, source: str, seen: Seen) -> FittedProducts:
+    values = dict(form_fit.values)
     weight_gradient, launch = values.pop("weight_gradient"), values.pop("launch")
     constants = GemmConstants.model_validate({**values, "launch": f"{launch} s", "source": source, "seen": seen})
-    return FittedProducts(constants, weight_gradient, found.borrowed, found.used, found.dropped)
+    return FittedProducts(constants, weight_gradient, form_fit.borrowed, form_fit.used, form_fit.dropped)
 
 
 def _form(rows: Products, sheet: DataSheet, start: GemmConstants, weight_gradient: float) -> fitting.Form[Products]:
@@ -184,7 +193,11 @@ def _form(rows: Products, sheet: DataSheet, start: GemmConstants, weight_gradien
         sizes=sizes,
         layers=_layers,
         weights=weights,
-        parts={f"all {dtype} products": _all, f"large {dtype} products": lambda some: some.large},
+        parts={
+            f"all {dtype} products": _all,
+            f"large {dtype} products": lambda some: some.large,
+            f"small {dtype} products": lambda some: ~some.large,
+        },
         preferred=lambda some: some.large,
         withheld=_withheld,
     )
@@ -205,16 +218,16 @@ def _constants(start: GemmConstants, weight_gradient: float) -> tuple[Constant, 
 
 def _withheld(rows: Products) -> dict[str, str]:
     """Constants that the kind and the number of rows cannot determine, whatever their times."""
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     shapes = len(np.unique(sizes(rows), axis=0))
     if shapes < _LEAST_SHAPES:
-        found |= dict.fromkeys(_STRUCTURE, f"{shapes} shapes, {_LEAST_SHAPES} needed" if shapes else "no rows")
+        reasons |= dict.fromkeys(_STRUCTURE, f"{shapes} shapes, {_LEAST_SHAPES} needed" if shapes else "no rows")
     if not np.any((rows.sustained > 0) | (rows.seconds > _BURST)):
-        found["sustained"] = "no call ran under long load"
+        reasons["sustained"] = "no call ran under long load"
     gradients = int((rows.weight_gradient > 0).sum())
     if gradients < _LEAST_GRADIENTS:
-        found["weight_gradient"] = f"{gradients} weight gradients, {_LEAST_GRADIENTS} needed"
-    return found
+        reasons["weight_gradient"] = f"{gradients} weight gradients, {_LEAST_GRADIENTS} needed"
+    return reasons
 
 
 def _layers(rows: Products) -> Values:

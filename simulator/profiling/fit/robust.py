@@ -91,8 +91,8 @@ def solve(
     if goes_back and len(kept) < len(constants):
         constants = kept
         shifts, _ = fit.run(kept)
-    found = {each.name: each.rounded(each.value(float(x))) for each, x in zip(constants, shifts, strict=True)}
-    return Solution({**start, **found}, determined)
+    solved = {each.name: each.rounded(each.value(float(x))) for each, x in zip(constants, shifts, strict=True)}
+    return Solution({**start, **solved}, determined)
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,10 @@ class _Fit:
             return np.stack([(residuals(shifts + move) - here) / move.sum() for move in moves], axis=1)
 
         low, high = (np.array(ends) for ends in zip(*(each.bounds for each in constants), strict=True))
-        found = least_squares(
+        solution = least_squares(
             residuals, np.zeros(len(constants)), jac=slopes, bounds=(low, high), loss="soft_l1", max_nfev=_EVALUATIONS
         )
-        return found.x, found.jac  # scaled by the loss: outliers say nothing of what is determined
+        return solution.x, solution.jac  # scaled by the loss: outliers say nothing of what is determined
 
 
 def _values(constants: Sequence[Constant], shifts: Values) -> dict[str, float]:

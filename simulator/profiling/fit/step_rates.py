@@ -133,11 +133,11 @@ def fit(steps: Sequence[StepTime], parts: Sequence[Anatomy], prior: Prior, *, ho
 
     def residuals(logs: Values) -> Values:
         prices = _with(prior.prices, dict(zip(names, start * np.exp(logs), strict=True)))
-        found: list[float] = []
+        deviating: list[float] = []
         for work, times in zip(parts, measured, strict=True):
             said = seconds_of(work, prices)
-            found += [np.log(said[name] / time) / noise for name, (time, noise) in times.items()]
-        return np.concatenate([np.array(found), logs / deviations])
+            deviating += [np.log(said[name] / time) / noise for name, (time, noise) in times.items()]
+        return np.concatenate([np.array(deviating), logs / deviations])
 
     from scipy.optimize import least_squares
 
@@ -163,28 +163,28 @@ def _beginning(names: Sequence[str], residuals: Callable[[Values], Values]) -> V
 
 def _measured(step: StepTime) -> dict[str, tuple[float, float]]:
     """Each timed part with the deviation of its logarithm; the whole counts double."""
-    found = {"whole": (step.seconds, _NOISE / 2.0)}
+    measured = {"whole": (step.seconds, _NOISE / 2.0)}
     for name in PARTS:
         if step.parts.get(name, 0.0) > 0.0:
-            found[name] = (step.parts[name], _NOISE * (1.0 + _SHORT / step.parts[name]))
-    return found
+            measured[name] = (step.parts[name], _NOISE * (1.0 + _SHORT / step.parts[name]))
+    return measured
 
 
 def _names(parts: Sequence[Anatomy], prices: Prices, *, host: bool) -> list[str]:
     """The parameters that the steps say something of."""
-    found = ["products", "stream_launch", "optimizer"]
+    names = ["products", "stream_launch", "optimizer"]
     if any(work.forward.attention for work in parts):
-        found.append("attention")
+        names.append("attention")
     if any(work.forward.drawn for work in parts) and prices.drawn:
-        found.append("drawn")
+        names.append("drawn")
     if any(work.sums for work in parts):
-        found.append("sums")
+        names.append("sums")
     if host:
-        found += ["launch", "overhead"]
+        names += ["launch", "overhead"]
     for direction in ("forward", "backward"):
         kinds = {kind.value for work in parts for kind in getattr(work, direction).streams}
-        found += [f"{direction}:{kind}" for kind in sorted(kinds)]
-    return found
+        names += [f"{direction}:{kind}" for kind in sorted(kinds)]
+    return names
 
 
 def _get(prices: Prices, name: str) -> float:

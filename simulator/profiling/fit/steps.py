@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware import units
 from hardware.catalogue import plain_host
 from hardware.classes import AttentionConstants, GemmConstants, Precision
 from hardware.measured import HeldOutScore, MeasuredProfile, StackConstants, StreamConstants
@@ -17,8 +18,8 @@ from hardware.spec import Device
 from simulator.pricing.constants import Constants
 from simulator.pricing.measured import MeasuredBackend
 from simulator.pricing.requests import StreamKind
+from simulator.profiling.fit import keeping, streams
 from simulator.profiling.fit import step_rates as whole_steps
-from simulator.profiling.fit import streams
 from simulator.profiling.fit.anatomy import Anatomy, anatomy
 from simulator.profiling.fit.held_out import score
 from simulator.profiling.fit.step_rates import USUAL_PRICE, Prices, Prior
@@ -53,6 +54,11 @@ class ComparedStep:
     """By the catalogue's constants."""
 
     @property
+    def measured_s(self) -> float:
+        """Time of the step [s]."""
+        return self.step.seconds
+
+    @property
     def error(self) -> float:
         """Predicted over measured, minus 1."""
         return self.predicted_s / self.step.seconds - 1.0
@@ -73,11 +79,14 @@ class ComparedStep:
 def with_steps(profile: MeasuredProfile, rows: Streams, steps: Sequence[StepTime], device: Device) -> MeasuredProfile:
     """A profile with the prices of streams, launches and the optimizer that kernels and steps say together.
 
-    Steps are scored by models: those of one model are predicted by a fit to all others.
+    Steps are scored by models: those of one model are predicted by a fit to all others. Where that is further off than
+    the catalogue, its prices stay. Steps that are too few to be fitted are predicted by kernels alone.
     """
     if len(steps) < _FEWEST:
-        words = f"{len(steps)} training steps were measured, and {_FEWEST} are needed"
-        return profile.model_copy(update={"borrowed": {**profile.borrowed, "steps": words}})
+        number = f"{units.plural(len(steps), 'training step')} {'was' if len(steps) == 1 else 'were'} measured"
+        borrowed = {**profile.borrowed, "steps": f"{number}, and {_FEWEST} are needed"}
+        held_out = (*profile.held_out, *_unfitted(profile, steps, device))
+        return profile.model_copy(update={"borrowed": borrowed, "held_out": held_out})
     prior = _prior(profile, rows, device)
     works = [_anatomy(step, profile, device) for step in steps]
     host = device.kind != "cpu"
@@ -93,17 +102,31 @@ def with_steps(profile: MeasuredProfile, rows: Streams, steps: Sequence[StepTime
     scores = []
     if len(dict.fromkeys(names)) > 1:
         scores = [_score(predicted, measured, before, len(steps) - len(steps) // len(set(names)))]
+        if words := keeping.why(scores):
+            held_out = (*profile.held_out, *keeping.kept(scores))
+            return profile.model_copy(update={"kept": {**profile.kept, "steps": words}, "held_out": held_out})
     whole = whole_steps.fit(steps, works, prior, host=host)
-    found = _priced(profile, whole.prices, device)
-    borrowed = {**found.borrowed, **_guessed(whole.guessed, STACKS[device.kind])}
+    with_prices = _priced(profile, whole.prices, device)
+    borrowed = {**with_prices.borrowed, **_guessed(whole.guessed, STACKS[device.kind])}
     if "stream_launch" in whole.told:
         borrowed.pop("memory.launch", None)
-    return found.model_copy(update={"held_out": (*found.held_out, *scores), "borrowed": borrowed})
+    return with_prices.model_copy(update={"held_out": (*with_prices.held_out, *scores), "borrowed": borrowed})
+
+
+def _unfitted(profile: MeasuredProfile, steps: Sequence[StepTime], device: Device) -> list[HeldOutScore]:
+    """How far off steps are of which none was fitted, by what kernels alone say."""
+    if not steps:
+        return []
+    alone = compare(steps, profile, device)
+    predicted, before, measured = (
+        np.array([getattr(each, name) for each in alone]) for name in ("predicted_s", "before_s", "measured_s")
+    )
+    return [score("step", "steps by kernels alone", measured, fitted=0, predicted=predicted, before=before)]
 
 
 def _guessed(names: Sequence[str], stack: str) -> dict[str, str]:
     """Prices that no step tells, under the names that a profile has for them, and where they come from."""
-    found = {
+    reasons = {
         f"stacks.{stack}.{place}": f"the steps hardly depend on it; as {stack} has it"
         for name, place in _OF_STACK.items()
         if name in names
@@ -111,8 +134,8 @@ def _guessed(names: Sequence[str], stack: str) -> dict[str, str]:
     others = [name.partition(":")[2] or _STREAMS.get(name, name) for name in names if name not in _OF_STACK]
     if others:
         kinds = ", ".join(dict.fromkeys(name.replace("-", " ") for name in others))
-        found[f"stacks.{stack}.streams"] = f"the steps hardly depend on some; as is usual of kernels: {kinds}"[:600]
-    return found
+        reasons[f"stacks.{stack}.streams"] = f"the steps hardly depend on some; as is usual of kernels: {kinds}"[:600]
+    return reasons
 
 
 def compare(steps: Sequence[StepTime], profile: MeasuredProfile, device: Device) -> list[ComparedStep]:
@@ -148,8 +171,8 @@ def _time(step: StepTime, constants: Constants, device: Device) -> float:
 
 def _precision(step: StepTime) -> Precision:
     """Number format of the products of a step."""
-    found = step.case.dtype
-    return "bf16" if found == "none" else found
+    dtype = step.case.dtype
+    return "bf16" if dtype == "none" else dtype
 
 
 def _anatomy(step: StepTime, profile: MeasuredProfile, device: Device) -> Anatomy:

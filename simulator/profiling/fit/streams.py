@@ -8,8 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.classes import MemoryConstants
+from hardware.measured import HeldOutScore
+from simulator.formulas.kernels import stream_time
 from simulator.pricing.requests import StreamKind
-from simulator.profiling.records.rows import Streams
+from simulator.profiling.fit.held_out import halves, score
+from simulator.profiling.records.rows import Mask, Streams
 
 Values = NDArray[np.float64]
 
@@ -67,8 +71,8 @@ def price_of(rows: Streams, operations: tuple[str, ...], bandwidth: float) -> fl
 
 def prices_of(rows: Streams, kinds: Mapping[StreamKind, Alike], bandwidth: float) -> dict[StreamKind, float]:
     """The price of each kind of stream whose kernel was timed: a factor on its bytes over the bandwidth."""
-    found = {kind: price_of(rows, alike.operations, bandwidth) for kind, alike in kinds.items()}
-    return {kind: price * kinds[kind].share for kind, price in found.items() if price is not None}
+    measured = {kind: price_of(rows, alike.operations, bandwidth) for kind, alike in kinds.items()}
+    return {kind: price * kinds[kind].share for kind, price in measured.items() if price is not None}
 
 
 def drawn_of(rows: Streams, bandwidth: float) -> float:
@@ -79,8 +83,8 @@ def drawn_of(rows: Streams, bandwidth: float) -> float:
     elements = wanted.rows * wanted.columns
     beyond = (wanted.seconds - wanted.moved_bytes / (0.7 * bandwidth)) / elements
     usual = float(np.median(wanted.seconds / elements))
-    found = float(np.median(beyond))
-    return found if found > 0.25 * usual else 0.0
+    share = float(np.median(beyond))
+    return share if share > 0.25 * usual else 0.0
 
 
 def efficiency_of(rows: Streams, bandwidth: float, *, reduces: bool) -> float | None:
@@ -89,3 +93,73 @@ def efficiency_of(rows: Streams, bandwidth: float, *, reduces: bool) -> float | 
     if len(large) < 3:
         return None
     return float(np.clip(np.median(large.moved_bytes / large.seconds) / bandwidth, 1e-3, 2.0))
+
+
+@dataclass(frozen=True)
+class LearnedMemory:
+    """What kernels that are bound by memory say."""
+
+    values: dict[str, float]
+    """Constants that were determined, under their names in `MemoryConstants`."""
+    scores: dict[str, HeldOutScore]
+    """Of each constant, how far off kernels are that it paces, by a fit to the others."""
+
+
+def learn(rows: Streams, bandwidth: float, start: MemoryConstants) -> LearnedMemory:
+    """Fit the constants to all rows, and score each on half of the sizes by a fit to the other half.
+
+    Parameters
+    ----------
+    rows
+        Kernels that were timed alone.
+    bandwidth
+        Of the device [B/s].
+    start
+        The catalogue's constants.
+    """
+    values = _values(rows, bandwidth)
+    if not values:
+        return LearnedMemory(values, {})
+    fitted = halves(np.stack([rows.rows, rows.columns], axis=1))
+    some, asked = rows.where(fitted), rows.where(~fitted)
+    known = _values(some, bandwidth)
+    trial = start.model_copy(update=known)
+    reduces, short = _reduces(asked), asked.seconds <= _LONG
+    plain = np.isin(asked.operation, _PLAIN)
+    parts = {
+        "efficiency": ("element-wise kernels", plain & ~short),
+        "normalisation_efficiency": ("normalisation and softmax", reduces & ~short),
+        "launch": ("short kernels", (plain | reduces) & short),
+    }
+    predicted, before = (seconds(asked, memory, bandwidth) for memory in (trial, start))
+    scores = {
+        name: score(
+            "stream", what, asked.seconds[part], fitted=len(some), predicted=predicted[part], before=before[part]
+        )
+        for name, (what, part) in parts.items()
+        if name in known and name in values and np.any(part)
+    }
+    return LearnedMemory(values, scores)
+
+
+def _values(rows: Streams, bandwidth: float) -> dict[str, float]:
+    """Constants that rows determine."""
+    said = {
+        "efficiency": efficiency_of(rows, bandwidth, reduces=False),
+        "normalisation_efficiency": efficiency_of(rows, bandwidth, reduces=True),
+        "launch": launch_of(rows, bandwidth),
+    }
+    return {name: float(f"{value:.4g}") for name, value in said.items() if value is not None}
+
+
+def seconds(rows: Streams, memory: MemoryConstants, bandwidth: float) -> Values:
+    """Times of kernels that are bound by memory [s]."""
+    efficiency = np.where(_reduces(rows), memory.normalisation_efficiency, memory.efficiency)
+    time = stream_time(rows.moved_bytes, 1.0, bandwidth=bandwidth, efficiency=efficiency, launch=memory.launch)
+    return np.asarray(time, dtype=np.float64)
+
+
+def _reduces(rows: Streams) -> Mask:
+    """Which kernels reduce rows, forward or backward."""
+    starts = [np.char.startswith(rows.operation, name) for name in (*_REDUCING, "cross_entropy")]
+    return np.asarray(np.logical_or.reduce(starts), dtype=np.bool_)

@@ -194,11 +194,11 @@ class Journal:
         self._file: IO[bytes] = _opened(path)
         try:
             _lock(self._file, path)
-            self.found = None if fresh else read(path)
-            if self.found is not None:
-                _check_same(path, self.found, environment)
+            self.record = None if fresh else read(path)
+            if self.record is not None:
+                _check_same(path, self.record, environment)
             self._seek_end()
-            if self.found is not None:
+            if self.record is not None:
                 self._append(line_of(Again(environment=environment)))
         except BaseException:
             self._file.close()
@@ -225,7 +225,7 @@ class Journal:
         """Go to the end, or to that of the last line that is finished."""
         raw = self._file.read()
         end = raw.rfind(b"\n") + 1
-        if self.found is not None and not self.found.dropped and end < len(raw):
+        if self.record is not None and not self.record.dropped and end < len(raw):
             self._file.write(b"\n")  # the last line is whole but for its end
             return
         self._file.truncate(end)
@@ -257,9 +257,9 @@ def _opened(path: Path) -> IO[bytes]:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def _check_same(path: Path, found: Record, environment: Environment) -> None:
+def _check_same(path: Path, record: Record, environment: Environment) -> None:
     """Refuse to go on with a file of another device or of other software."""
-    last = found.sessions[-1].environment
+    last = record.sessions[-1].environment
     if not last.device.same(environment.device):
         raise InputError(
             f"{path}: was measured on {_device(last.device)}, and this is {_device(environment.device)}; "

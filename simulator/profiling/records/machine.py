@@ -19,7 +19,7 @@ _WATTS = "10 W"
 """Of a core of a server, where nobody measured it."""
 
 
-def device_of(record: Record, found: Measurements) -> Device:
+def device_of(record: Record, measurements: Measurements) -> Device:
     """The device of a record: that of the catalogue, or a sheet of what was measured.
 
     Parameters
@@ -42,13 +42,13 @@ def device_of(record: Record, found: Measurements) -> Device:
             f"the record is of {said.name!r}, which is not in the catalogue; write its data sheet to a file and name it"
             " with --device, see capsim catalogue devices a100-sxm4-80gb for one"
         )
-    return _processor(record, found)
+    return _processor(record, measurements)
 
 
-def _processor(record: Record, found: Measurements) -> Device:
+def _processor(record: Record, measurements: Measurements) -> Device:
     """A sheet of processor cores: the fastest that was measured stands in for a data sheet."""
     said, host = record.environment.device, record.environment.host
-    single = found.products.where(found.products.dtype == "fp32")
+    single = measurements.products.where(measurements.products.dtype == "fp32")
     if not len(single):
         raise InputError("the record has no product in fp32, so that the rate of the processor is not known")
     copies = [

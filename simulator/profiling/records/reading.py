@@ -80,15 +80,15 @@ def measurements_of(record: Record) -> Measurements:
 
 def steps_of(record: Record) -> list[StepTime]:
     """All training steps whose model a record names, of a record that is sound."""
-    found = []
+    steps = []
     for result in record.best.values():
         if (result.case.phase, result.case.operation) != ("step", "train"):
             continue
         if result.times is None or result.model is None:
             continue
         parts = {name: seconds_of(times, result.method) for name, times in result.parts.items()}
-        found.append(StepTime(result.case, _model(result), seconds_of(result.times, result.method), parts))
-    return found
+        steps.append(StepTime(result.case, _model(result), seconds_of(result.times, result.method), parts))
+    return steps
 
 
 def _check(case: Case) -> None:

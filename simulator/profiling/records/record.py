@@ -291,12 +291,12 @@ class Record:
 
 def better(results: Iterable[Result]) -> Iterator[Result]:
     """Of results of the same case only the best, and of equally good ones the first."""
-    found: dict[str, Result] = {}
+    best: dict[str, Result] = {}
     for result in results:
         key = result.case.key
-        if key not in found or result.weight > found[key].weight:
-            found[key] = result
-    yield from found.values()
+        if key not in best or result.weight > best[key].weight:
+            best[key] = result
+    yield from best.values()
 
 
 def line_of(data: Plain) -> str:

@@ -95,11 +95,11 @@ def _held(case: Case) -> float:
 def scenarios_of(case: Case, model: Model, stack_name: str = "pytorch-eager") -> Scenarios:
     """The scenario of a step on one device."""
     sizes = case.dimensions
-    stack = load_stack(stack_name).model_copy(update={"attention": attention_of(case)})
+    stack = load_stack(stack_name)
     work = Workload(sequence_length=sizes["sequence_length"], global_batch=sizes["micro_batch"])
     workload = work.resolve(model)
-    precision: Any = case.dtype
-    plan = Plan(dp=1, micro_batch=sizes["micro_batch"], precision=precision, recompute="none")
+    kinds: dict[str, Any] = {"precision": case.dtype, "attention": attention_of(case)}
+    plan = Plan(dp=1, micro_batch=sizes["micro_batch"], recompute="none", **kinds)
     full = plan.with_defaults(stack).with_degrees(1)
     columns = cut(model, sizes["layers"]).columns()
     return Scenarios(columns, workload.columns(), full.columns(workload), stack.columns())

@@ -81,17 +81,17 @@ class _Table:
             return np.full(len(self.rows), usual)
         words = self.words(name)
         try:
-            found = np.array(words, dtype=np.float64) if words else np.zeros(0)
+            numbers = np.array(words, dtype=np.float64) if words else np.zeros(0)
         except ValueError:
-            found = np.array([_number(word) for word in words])
-        wrong = ~((found >= least) & (found <= _LARGEST))
+            numbers = np.array([_number(word) for word in words])
+        wrong = ~((numbers >= least) & (numbers <= _LARGEST))
         if np.any(wrong):
             at = int(np.argmax(wrong))
             raise InputError(
                 f"{self.place}:{self.lines[at]}: {name}={shown(words[at])} is no number from {least:g} to {_LARGEST:g};"
                 " correct it or leave the line out"
             )
-        return found
+        return numbers
 
     def seconds(self) -> Values:
         return self.numbers("us", least=1e-3) / 1e6
@@ -222,7 +222,7 @@ def _dtypes(table: _Table) -> Words:
 
 def _products(table: _Table) -> Measurements:
     passes = table.among("pass", _PASSES) if "pass" in table.names else np.full(len(table.rows), "fwd")
-    found = Products(
+    products = Products(
         seconds=table.seconds(),
         dtype=_dtypes(table),
         m=table.numbers("m"),
@@ -232,13 +232,13 @@ def _products(table: _Table) -> Measurements:
         weight_gradient=(passes == "wgrad").astype(np.float64),
         sustained=table.numbers("sustained", usual=0.0, least=0.0),
     )
-    return _only(found)
+    return _only(products)
 
 
 def _attentions(table: _Table) -> Measurements:
     width = table.numbers("head_dim")
     kernels = table.words("kernel") if "kernel" in table.names else ["unnamed"] * len(table.rows)
-    found = Attentions(
+    attentions = Attentions(
         seconds=table.seconds(),
         dtype=_dtypes(table),
         kernel=np.array(kernels, dtype=np.str_),
@@ -251,7 +251,7 @@ def _attentions(table: _Table) -> Measurements:
         causal=(table.among("causal", ("0", "1")) == "1").astype(np.float64),
         backward=(table.among("pass", _PASSES[:2]) == "bwd").astype(np.float64),
     )
-    return _only(found)
+    return _only(attentions)
 
 
 def _streams(table: _Table) -> Measurements:
@@ -263,7 +263,7 @@ def _streams(table: _Table) -> Measurements:
         word if name == "act" else _OPERATIONS.get(name, name)
         for name, word in zip(table.words("op"), activation, strict=True)
     ]
-    found = Streams(
+    streams = Streams(
         seconds=table.seconds(),
         operation=np.array(names, dtype=np.str_),
         dtype=dtype,
@@ -271,29 +271,29 @@ def _streams(table: _Table) -> Measurements:
         columns=columns,
         moved_bytes=moved,
     )
-    return _only(found)
+    return _only(streams)
 
 
 def _collectives(table: _Table) -> Measurements:
     kinds = table.among("op", (*_COLLECTIVES, "send_recv"))
-    found = Collectives(
+    collectives = Collectives(
         seconds=table.seconds(),
         kind=np.where(kinds == "send_recv", "send", kinds),
         degree=table.numbers("n_devices", least=2.0),
         nodes=table.numbers("nodes", usual=1.0),
         message_bytes=table.numbers("bytes"),
     )
-    return _only(found)
+    return _only(collectives)
 
 
 _EMPTY: tuple[type[TimedCalls], ...] = (Products, Attentions, Streams, Collectives)
 
 
-def _only(found: TimedCalls) -> Measurements:
+def _only(rows: TimedCalls) -> Measurements:
     """Measurements of one kind."""
 
     def part(kind: type[TimedCalls]) -> TimedCalls:
-        return found if isinstance(found, kind) else _empty(kind)
+        return rows if isinstance(rows, kind) else _empty(kind)
 
     names = [each.name for each in fields(Measurements)]
     return Measurements(**{name: part(kind) for name, kind in zip(names, _EMPTY, strict=True)})  # type: ignore[arg-type]

@@ -35,6 +35,7 @@ _SCENARIO: Document = {
         "micro_batch": 32,
         "schedule": "1f1b",
         "recompute": "none",
+        "attention": "unfused",
         "precision": "fp16",
         "parameters_in_fp32": False,
         "gradients_in_fp32": False,
@@ -68,7 +69,14 @@ _SCENARIO: Document = {
     },
 }
 """A scenario that says all that one can say of it."""
-_ELSEWHERE: Document = {"workload": {"target_length": 114, "tokens": 131000000000}}
+_ELSEWHERE: Document = {
+    "workload": {
+        "target_length": 114,
+        "tokens": 131000000000,
+        "expert_imbalance": 1.5,
+        "capacity_factor": 1.25,
+    }
+}
 """What one can say of other scenarios, or instead."""
 
 
@@ -90,9 +98,9 @@ class Examples:
         return self.others() if self.others is not None else [self.load(name) for name in self.names()]
 
 
-def _given(sheet: Sheet) -> Document:
+def _stated(sheet: Sheet) -> Document:
     """What a sheet says, without sources."""
-    document: Document = _plain(sheet.written(given=True))
+    document: Document = _plain(sheet.written(stated_only=True))
     return document
 
 
@@ -116,7 +124,7 @@ def _is_whole(offer: Price) -> bool:
 def _system(name: str) -> Document:
     """A system that names its device."""
     system = catalogue.load_system(name)
-    return _given(system) | {"device": system.device.id}
+    return _stated(system) | {"device": system.device.id}
 
 
 def _run(name: str) -> Document:
@@ -138,7 +146,7 @@ _KINDS = {
     "device": Examples(
         usual=lambda: "a100-sxm4-80gb",
         names=lambda: catalogue.names("devices"),
-        load=lambda name: _given(catalogue.load_device(name)),
+        load=lambda name: _stated(catalogue.load_device(name)),
         use=lambda _: f"{_ESTIMATE} --system {{file}}",
     ),
     "system": Examples(
@@ -150,13 +158,13 @@ _KINDS = {
     "model": Examples(
         usual=lambda: "llama-3.1-8b",
         names=lambda: loading.names("models"),
-        load=lambda name: _given(loading.load_model(name)),
+        load=lambda name: _stated(loading.load_model(name)),
         use=lambda _: "capsim estimate {file} --system dgx-a100-640gb",
     ),
     "stack": Examples(
         usual=lambda: "pytorch-fsdp",
         names=lambda: loading.names("stacks"),
-        load=lambda name: _given(loading.load_stack(name)),
+        load=lambda name: _stated(loading.load_stack(name)),
         use=lambda stack: f"{_ESTIMATE} {_ON[stack['platform']]} --stack {{file}}",
     ),
     "scenario": Examples(
@@ -175,7 +183,7 @@ _KINDS = {
     "prices": Examples(
         usual=_usual_offer,
         names=lambda: list(_offers()),
-        load=lambda name: _given(_offers()[name]),
+        load=lambda name: _stated(_offers()[name]),
         use=lambda offer: f"{_ESTIMATE} --system {offer['device']} --price {{file}}",
     ),
 }

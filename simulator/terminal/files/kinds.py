@@ -156,24 +156,24 @@ def sections(kind: FileKind) -> list[Section]:
     Examples
     --------
     >>> [section.place for section in sections(KINDS["stack"])]
-    ['', 'overlap', 'defaults']
+    ['', 'overlap', 'defaults', 'offers', 'offers.refuses.1']
     """
     whole = schema.of(kind.sheet, sourced=False)
     known, others = whole.pop("$defs", {}), kinds_inside(kind)
-    found: dict[str, Section] = {}
+    by_name: dict[str, Section] = {}
     waiting = [("", "", whole)]
     while waiting:
         place, name, sheet = waiting.pop(0)
-        if name in found:
-            found[name] = replace(found[name], place=f"{found[name].place}, {place}")
+        if name in by_name:
+            by_name[name] = replace(by_name[name], place=f"{by_name[name].place}, {place}")
             continue
         rows = tuple(_row(kind, place, field, part, sheet, others) for field, part in sheet["properties"].items())
-        found[name] = Section(place, sheet["description"], rows)
+        by_name[name] = Section(place, sheet["description"], rows)
         inner = [
             (_joined(place, field, part), ref) for field, part in sheet["properties"].items() for ref in refs_of(part)
         ]
         waiting = [*((below, ref, known[ref]) for below, ref in inner if ref not in others), *waiting]
-    return list(found.values())
+    return list(by_name.values())
 
 
 def kinds_inside(besides: FileKind) -> dict[str, str]:
@@ -217,6 +217,9 @@ def default_of(part: dict[str, Any]) -> str:
         return str(default).lower()
     if default in (None, "", [], {}) or isinstance(default, dict):
         return "-"
+    if isinstance(default, list):
+        every = part.get("items", {}).get("enum", [])
+        return "all" if set(default) == set(every) else ", ".join(map(str, default))
     return f"{default:.15g}" if isinstance(default, float) else str(default)
 
 
@@ -272,9 +275,9 @@ def _plain_form(part: dict[str, Any]) -> str:
     return words if most is None or most >= _BEYOND else f"{words} to {most:,.15g}"
 
 
-def quantities(found: Iterable[Section]) -> dict[str, tuple[str, list[str]]]:
+def quantities(listed: Iterable[Section]) -> dict[str, tuple[str, list[str]]]:
     """How the quantities among some fields are written, by dimension: an example, and the usual units."""
-    forms = {row.form for section in found for row in section.rows}
+    forms = {row.form for section in listed for row in section.rows}
     met = [name for name in UNITS if any(re.search(rf"\b{name}{_WITH_UNIT}", form) for form in forms)]
     return {name: (EXAMPLES[name], [unit for unit in UNITS[name] if unit[0] not in _RARE]) for name in met}
 

@@ -41,23 +41,23 @@ def lines(kind: FileKind, width: int) -> list[str]:
         Columns of the terminal.
     """
     width = max(width, _NARROWEST)
-    found = sections(kind)
-    rows = [row for section in found for row in section.rows]
+    listed = sections(kind)
+    rows = [row for section in listed for row in section.rows]
     return [
         *_wrapped(f"{kind.word}: {kind.title}", width),
         *_wrapped(f"Used by {kind.use}.", width),
-        *(line for section in found for line in ("", *_section(section, _widths(rows, width), width))),
+        *(line for section in listed for line in ("", *_section(section, _widths(rows, width), width))),
         "",
-        *(line for words in notes(kind, found) for line in _wrapped(words, width)),
+        *(line for words in notes(kind, listed) for line in _wrapped(words, width)),
     ]
 
 
-def notes(kind: FileKind, found: Sequence[Section]) -> Iterator[str]:
+def notes(kind: FileKind, listed: Sequence[Section]) -> Iterator[str]:
     """What holds for all fields of a file."""
     if _FORMS[kind.form]:
         yield _FORMS[kind.form]
     yield "A field whose default is a hyphen may be left out; its meaning says what holds then."
-    for dimension, (example, units) in quantities(found).items():
+    for dimension, (example, units) in quantities(listed).items():
         yield f"{with_article(dimension)} is written like {example}; units: {', '.join(units)}."
     if names_sources(kind):
         yield f"{SOURCED}."
@@ -117,12 +117,12 @@ def page() -> str:
 
 def markdown(kind: FileKind) -> str:
     """The fields of a file as tables of a page."""
-    parts, found = [], sections(kind)
-    for section in found:
+    parts, listed = [], sections(kind)
+    for section in listed:
         head = f"`{section.place}`: {section.title}\n\n" if section.place else ""
         body = "\n".join(f"| {' | '.join(_cells(row))} |" for row in section.rows)
         parts.append(f"{head}| field | type or values | unit | default | meaning |\n|---|---|---|---|---|\n{body}\n")
-    return "\n".join([*parts, *(f"* {words}" for words in notes(kind, found))]) + "\n"
+    return "\n".join([*parts, *(f"* {words}" for words in notes(kind, listed))]) + "\n"
 
 
 def _cells(row: FieldRow) -> tuple[str, ...]:

@@ -66,10 +66,10 @@ def template(kind: FileKind, name: str, *, like: str | None = None, file: str | 
     examples = examples_of(kind)
     _check_name(name)
     entry = _entry(kind, examples, like)
-    given, whole = examples.load(entry), schema.of(kind.sheet, sourced=False)
-    use = examples.use(given).format(file=file or f"{name}.yaml")
+    example, whole = examples.load(entry), schema.of(kind.sheet, sourced=False)
+    use = examples.use(example).format(file=file or f"{name}.yaml")
     writer = _Writer(kind, whole.get("$defs", {}), ({"timed_as": entry}, *examples.documents()))
-    body = list(writer.fields(whole, _renamed(kind, name, entry, given)))
+    body = list(writer.fields(whole, _renamed(kind, name, entry, example)))
     if kind.form != "sheet":
         body = ["-" if kind.form == "list" else f"{yaml_value(name)}:", *_indented(body)]
     return Template("\n".join([*_head(kind, entry, use), *body, ""]), use)
@@ -80,10 +80,10 @@ def _entry(kind: FileKind, examples: Examples, like: str | None) -> str:
     if like is None:
         return examples.usual()
     known = examples.names()
-    found = next((name for name in (like, like.lower()) if name in known), None)
-    if found is None:
+    known_name = next((name for name in (like, like.lower()) if name in known), None)
+    if known_name is None:
         raise unknown(f"entry of {kind.word}", like, known)
-    return found
+    return known_name
 
 
 def _check_name(name: str) -> None:
@@ -176,8 +176,8 @@ class _Writer:
             return _SAID[place[-1]]
         there = (_at(document, place) for document in self.others)
         elsewhere = (value for document in self.others for value in _anywhere(document, place[-1]))
-        found = (value for value in chain(there, elsewhere) if value not in (None, [], {}, ""))
-        return next(found, _any(part))
+        values = (value for value in chain(there, elsewhere) if value not in (None, [], {}, ""))
+        return next(values, _any(part))
 
 
 def _anywhere(document: Any, field: str) -> Iterator[Any]:

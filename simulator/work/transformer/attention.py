@@ -78,7 +78,7 @@ def attention_core(
     products
         Products that make the scores [1].
     """
-    eager = 1.0 - np.asarray(scenarios.stacks.fused_attention)
+    eager = 1.0 - np.asarray(scenarios.plans.fused_attention)
     return [
         _layout(part, scenarios, tokens, keys),
         _fused(part, scenarios, tokens, keys, causal=causal, window=window),
@@ -112,7 +112,7 @@ def _fused(
 ) -> Operator:
     """The one kernel of stacks that fuse attention."""
     stacks, heads = scenarios.stacks, heads_of(part, scenarios.plans)
-    fused, batch = np.asarray(stacks.fused_attention), scenarios.plans.micro_batch
+    fused, batch = np.asarray(scenarios.plans.fused_attention), scenarios.plans.micro_batch
 
     def kernel(*, backward: bool) -> FusedAttention:
         return FusedAttention(
@@ -141,7 +141,7 @@ def _softmax(part: AttentionPart, scenarios: Scenarios, tokens: Tokens, keys: Nu
     """Softmax of the matrix of scores, with its dropout."""
     plans, stacks, dropout = scenarios.plans, scenarios.stacks, part.dropout
     heads, element = heads_of(part, plans), plans.element_bytes
-    eager = 1.0 - np.asarray(stacks.fused_attention)
+    eager = 1.0 - np.asarray(plans.fused_attention)
     scores = plans.micro_batch * heads.query * tokens.queries * keys
     matrix = eager * scores * element
     apart = np.asarray(stacks.eager) * (1.0 - np.asarray(stacks.fused_softmax))

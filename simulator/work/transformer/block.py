@@ -7,7 +7,7 @@ import numpy as np
 from simulator.formulas import activations
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import CollectiveKind, StreamKind
-from simulator.specs.parts import BlockForm, Layers
+from simulator.specs.parts import BlockForm, ExpertFeedForward, Layers
 from simulator.work.operators import Holding, Operator, stream
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
 from simulator.work.transformer.part import operators_of
@@ -58,12 +58,40 @@ def _exchanges(layers: Layers, scenarios: Scenarios, tokens: Tokens) -> list[Ope
     reduces, gathers = mode(scenarios)
     regathered = inputs * gathers * scenarios.stacks.regathers_inputs
     unused = last_output_unused(layers, scenarios) / outputs
+    apart = _of_experts(layers, scenarios)
+    outputs, inputs, regathered = outputs - apart, inputs - apart, regathered * (1.0 - apart / inputs)
     numbers: tuple[tuple[CollectiveKind, Num, Num, Num], ...] = (
         ("all_reduce", outputs * reduces, inputs * reduces, unused),
         ("all_gather", inputs * gathers, outputs * gathers + regathered, 0.0),
         ("reduce_scatter", outputs * gathers, inputs * gathers, unused),
     )
     return [
-        tensor_exchange(kind, "of a layer", message, scenarios, counts=(forward, backward), unused=share)
-        for kind, forward, backward, share in numbers
+        *(
+            tensor_exchange(kind, "of a layer", message, scenarios, counts=(forward, backward), unused=share)
+            for kind, forward, backward, share in numbers
+        ),
+        *_exchanges_of_experts(message, apart, scenarios),
+    ]
+
+
+def _of_experts(layers: Layers, scenarios: Scenarios) -> Num:
+    """1 where the feed-forward layer is of experts alone that fewer ranks split than the dense layers, else 0."""
+    experts, plans = layers.feed_forward, scenarios.plans
+    if not isinstance(experts, ExpertFeedForward) or layers.block.shares_input:
+        return 0.0
+    alone = (np.asarray(plans.etp) < plans.tp) & (np.asarray(experts.shared_experts) == 0.0)
+    return np.where(alone, 1.0, 0.0)
+
+
+def _exchanges_of_experts(message: Num, apart: Num, scenarios: Scenarios) -> list[Operator]:
+    """Gathers and scatters of tokens among the ranks that split an expert, where they are others than `tp`."""
+    plans = scenarios.plans
+    split = apart * np.where(np.asarray(plans.etp) > 1.0, 1.0, 0.0)
+    if not np.any(split > 0.0):
+        return []
+    held = message * plans.etp / plans.tp
+    again = split * (1.0 + scenarios.stacks.regathers_inputs)
+    return [
+        tensor_exchange("all_gather", "of experts", held, scenarios, counts=(split, again), degree=plans.etp),
+        tensor_exchange("reduce_scatter", "of experts", held, scenarios, counts=(split, split), degree=plans.etp),
     ]

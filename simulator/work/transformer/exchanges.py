@@ -34,17 +34,19 @@ def tensor_exchange(
     *,
     counts: tuple[Num, Num],
     unused: Num = 0.0,
+    degree: Num | None = None,
 ) -> Operator:
     """So many collectives of tensor-parallel ranks forward and backward, hidden as far as the stack hides them.
 
-    `unused` is the share of those of the forward pass whose output no backward pass needs.
+    `unused` is the share of those of the forward pass whose output no backward pass needs; `degree` are the ranks where
+    they are not those of the dense layers.
     """
     return exchange(
         f"{kind.replace('_', '-')} {where}",
         "tensor_parallel",
         kind,
         message_bytes,
-        degree=scenarios.plans.tp,
+        degree=scenarios.plans.tp if degree is None else degree,
         stride=scenarios.plans.tp_stride,
         counts=counts,
         launches=counts,

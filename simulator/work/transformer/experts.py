@@ -1,34 +1,52 @@
-"""The feed-forward layer of experts: a router, tokens on their way to the experts and back, and the experts."""
+"""The feed-forward layer of experts: a router, tokens on their way to the experts and back, and the experts.
+
+Ranks that share experts wait for each other twice a layer, so that all take the time of the busiest. What counts the
+arithmetic and the bytes of messages goes by the mean.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from simulator.formulas import activations, parameters
+from simulator.formulas import activations, flops, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
 from simulator.specs.parts import ExpertFeedForward, Layers
+from simulator.specs.stack import IN_ONE_KERNEL
 from simulator.work.hiding import Hiding
 from simulator.work.operators import Holding, Operator, exchange, product, stream
-from simulator.work.transformer.feed_forward import kept_input, two_products
+from simulator.work.transformer.feed_forward import ExpertProducts, two_products
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens
+
+_PERMUTED = 4.0
+"""Times that a token crosses memory where it is copied for its experts, and where what they return is added up."""
+_COPIED = 4.0
+"""Times that it does so where it is copied on its way there and on its way back."""
 
 
 @operators_of.register
 def expert_feed_forward(
     part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, tokens: Tokens
 ) -> list[Operator]:
-    """The experts of this rank with the tokens sent to them, evenly used, and those that every token meets."""
+    """The experts of the busiest rank with the tokens sent to them, and those that every token meets.
+
+    Experts keep what they read in full: tensor-parallel ranks gather the tokens before they deal them out to experts,
+    and nobody gathers them again (Megatron core, `dispatch_postprocess` of `MoEAlltoAllTokenDispatcher` in
+    `megatron/core/transformer/moe/token_dispatcher.py`; grouped products in `extensions/transformer_engine.py` leave
+    communication to it).
+    """
     plans = scenarios.plans
-    local = part.experts / plans.ep
+    routed = _routed(part, scenarios, tokens)
     permuted = tokens.shared * part.experts_per_token * layers.hidden_size * plans.element_bytes
-    inputs = permuted / plans.element_bytes * plans.product_bytes
-    rows = tokens.all * (part.experts_per_token / local)
+    read = tokens.all * (plans.etp / np.asarray(plans.tp)) * part.experts_per_token
+    inputs = read * layers.hidden_size * plans.product_bytes * routed.load
     operators = [
         _router(part, layers, scenarios, tokens),
-        *_dispatch(part, scenarios, permuted),
-        *two_products(part, layers, scenarios, rows=rows, kept=inputs, experts=local),
+        *_dispatch(part, scenarios, permuted, routed),
+        *two_products(part, layers, scenarios, rows=routed.rows, kept=inputs, experts=_products(scenarios, routed)),
     ]
     if np.any(np.asarray(part.shared_experts) > 0.0):
         shared = part.shared_experts
@@ -37,48 +55,100 @@ def expert_feed_forward(
     return operators
 
 
+@dataclass(frozen=True)
+class _Routed:
+    """Where the tokens of an expert-parallel group go."""
+
+    local: Num
+    """Experts of one rank [1]."""
+    rows: Num
+    """Rows of one expert of the busiest rank, with padding [token]."""
+    useful: Num
+    """Share of these rows that an expert has in the mean [1]."""
+    filled: Num
+    """Tokens that each rank sends, with those that fill experts up to their capacity, over the chosen ones [1]."""
+    load: Num
+    """Tokens that the busiest rank receives over the mean of the chosen ones [1]."""
+    aligned: Num
+    """Multiple that the tokens of an expert are filled up to [token]."""
+
+
+def _routed(part: ExpertFeedForward, scenarios: Scenarios, tokens: Tokens) -> _Routed:
+    """Rows of the experts: as many as their capacity where they have one, else those of the busiest rank."""
+    plans, stacks, work = scenarios.plans, scenarios.stacks, scenarios.workloads
+    local = part.experts / plans.ep
+    factor = np.where(np.asarray(work.capacity_factor) < 0.0, stacks.capacity_factor, work.capacity_factor)
+    limited = factor > 0.0
+    filled = np.where(limited, factor, 1.0)
+    busiest = flops.busiest_rank(work.expert_imbalance, part.experts, ranks=plans.ep)
+    load = np.where(limited, factor, busiest)
+    mean = tokens.all * (plans.etp / np.asarray(plans.tp)) * (part.experts_per_token / local)
+    narrow = np.asarray(plans.product_bytes) < plans.element_bytes
+    aligned = np.where(narrow, stacks.narrow_expert_padding, stacks.expert_padding)
+    rows = flops.padded_rows(mean * load, aligned)
+    return _Routed(local, rows, np.minimum(mean / rows, 1.0), filled, load, aligned)
+
+
+def _products(scenarios: Scenarios, routed: _Routed) -> ExpertProducts:
+    """How the stack launches the products of the experts."""
+    at_once = np.asarray(scenarios.stacks.experts_at_once)
+    calls = np.ceil(routed.local / np.minimum(at_once, routed.local))
+    launches = np.where(at_once < IN_ONE_KERNEL, routed.local, 1.0)
+    modules = np.where(at_once <= 1.0, routed.local, 1.0)
+    return ExpertProducts(experts=routed.local, calls=calls, launches=launches, modules=modules, useful=routed.useful)
+
+
 def _router(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, tokens: Tokens) -> Operator:
-    """The product that chooses experts."""
-    element = scenarios.plans.element_bytes
-    chosen = activations.routing(tokens.all, part.experts, chosen=part.experts_per_token, element_bytes=element)
+    """The product that chooses experts; ranks that share tokens choose for their own (Megatron core, `Router`)."""
+    element, weights = scenarios.plans.element_bytes, parameters.linear(layers.hidden_size, part.experts)
+    kept = activations.tensor(tokens.shared, layers.hidden_size, element_bytes=scenarios.plans.product_bytes)
+    chosen = activations.routing(tokens.shared, part.experts, chosen=part.experts_per_token, element_bytes=element)
     return product(
         "router",
         "feed_forward",
-        m=tokens.all,
+        m=tokens.shared,
         k=layers.hidden_size,
         n=part.experts,
         element_bytes=element,
         wide=True,
-        kept=Holding(
-            saved=kept_input(layers, scenarios, tokens) + chosen,
-            parameters=parameters.linear(layers.hidden_size, part.experts),
-        ),
+        kept=Holding(saved=kept + chosen, parameters=weights, partial_parameters=weights),
     )
 
 
-def _dispatch(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num) -> list[Operator]:
-    """Tokens on their way to the experts and back."""
+def _dispatch(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num, routed: _Routed) -> list[Operator]:
+    """Tokens on their way to the experts and back.
+
+    Tokens are copied for their experts where they come from, and those received sorted by expert where a rank has
+    several; a stack that sends each once copies them where they arrive instead. Megatron Core 0.12, token_dispatcher.py
+    and experts.py: ``permute``, ``sort_chunks_by_idxs``, ``Fp8Padding``.
+    """
     plans, stacks = scenarios.plans, scenarios.stacks
-    trips = np.where(np.asarray(plans.ep) > 1.0, 2.0, 0.0)
+    spread, once = np.asarray(plans.ep) > 1.0, np.asarray(stacks.sends_once) > 0.0
+    sorts = np.where(spread & ~once & (np.asarray(routed.local) > 1.0), _COPIED, 0.0)
+    pads = np.where(np.asarray(routed.aligned) > 1.0, _COPIED, 0.0)
+    moved = permuted * (_PERMUTED * np.where(spread & once, routed.load, routed.filled) + (sorts + pads) * routed.load)
+    kernels = 4.0 + (sorts + pads) / 2.0
+    trips = np.where(spread, 2.0, 0.0)
     return [
         stream(
             "dispatch and combination of tokens",
             "feed_forward",
             StreamKind.ROUTING,
-            moved=(4.0 * permuted, 4.0 * permuted),
-            launches=(4.0, 4.0),
-            kept=Holding(saved=permuted),
+            moved=(moved, moved),
+            launches=(kernels, kernels),
+            kept=Holding(saved=permuted * routed.filled),
         ),
         exchange(
             "all-to-all of experts",
             "expert_parallel",
             "all_to_all",
-            permuted,
+            permuted * routed.filled,
             degree=plans.ep,
-            stride=plans.dp_stride,
+            stride=plans.expert_stride,
             counts=(trips, trips),
             launches=(1.0, 1.0),
             hiding=Hiding(share=stacks.expert_overlap, line="experts"),
-            copies=np.where(np.asarray(stacks.sends_once) > 0, part.experts_per_token, 1.0),
+            copies=np.where(once, part.experts_per_token, 1.0),
+            busiest=routed.load / routed.filled,
         ),
     ]

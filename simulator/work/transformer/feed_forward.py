@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,25 @@ from simulator.specs.parts import DenseFeedForward, Layers
 from simulator.work.operators import Holding, Operator, product, stream
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens, last_output_unused, linear_input
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertProducts:
+    """Products of the experts of one rank."""
+
+    experts: Num
+    """Experts of the rank [1]."""
+    calls: Num = 1.0
+    """Calls one after the other, in which as many of them each run at the same time [1]."""
+    launches: Num = 1.0
+    """Launches by the host [1]."""
+    modules: Num = 1.0
+    """Modules that are run one by one, with an activation function each [1]."""
+    useful: Num = 1.0
+    """Share of their rows that is not padding or more than the mean [1]."""
+
+
+_ALONE = ExpertProducts(experts=1.0)
 
 
 @operators_of.register
@@ -34,7 +54,7 @@ def two_products(
     *,
     rows: Num,
     kept: Num,
-    experts: Num | None = None,
+    experts: ExpertProducts | None = None,
     widen: Num = 1.0,
     used: Num = 1.0,
 ) -> list[Operator]:
@@ -49,14 +69,23 @@ def two_products(
     kept
         Bytes of the input that is kept [B].
     experts
-        Experts of this rank, if it is of experts: as many products in one call [1].
+        Those of this rank, if it is of experts.
     widen
         How many times as wide as the part says [1].
     used
         1 or 0 [1].
     """
-    element, inputs, batch = scenarios.plans.element_bytes, part.inputs, 1.0 if experts is None else experts
-    width = widen * part.size / scenarios.plans.tp
+    element, inputs, of = scenarios.plans.element_bytes, part.inputs, experts or _ALONE
+    batch = of.experts
+    called: dict[str, Any] = {
+        "batch": batch / of.calls,
+        "count": used * of.calls,
+        "useful": of.useful,
+        "element_bytes": element,
+        "launches": (used * of.launches, used * of.launches),
+    }
+    ranks = scenarios.plans.tp if experts is None else scenarios.plans.etp
+    width = widen * part.size / ranks
     into = used * batch * parameters.linear(layers.hidden_size, inputs * width, bias=part.bias)
     out_of = used * batch * parameters.linear(width, layers.hidden_size, bias=part.bias)
     between = activations.tensor(batch * rows, width, element_bytes=scenarios.plans.product_bytes)
@@ -69,23 +98,17 @@ def two_products(
             m=rows,
             k=layers.hidden_size,
             n=inputs * width,
-            batch=batch,
-            count=used,
-            element_bytes=element,
-            launches=(used, used),
+            **called,
             kept=_owned(Holding(saved=kept), into, of_experts=experts is not None),
         ),
-        _activation(part, scenarios, batch * rows, width, used),
+        _activation(part, scenarios, batch * rows, width, used * of.modules),
         product(
             "feed-forward output",
             "feed_forward",
             m=rows,
             k=width,
             n=layers.hidden_size,
-            batch=batch,
-            count=used,
-            element_bytes=element,
-            launches=(used, used),
+            **called,
             kept=_owned(
                 Holding(saved=between, partial_parameters=batch * part.bias * layers.hidden_size, output_unused=unused),
                 out_of,

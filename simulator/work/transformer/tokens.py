@@ -48,7 +48,7 @@ def tokens_of(scenarios: Scenarios, length: Num) -> Tokens:
     plans, workloads, stacks = scenarios.plans, scenarios.workloads, scenarios.stacks
     real = np.where(np.asarray(stacks.unpads) > 0, workloads.effective_tokens / workloads.sequence_length, 1.0)
     everything = plans.micro_batch * length * real / plans.cp
-    keys = length * np.where(np.asarray(stacks.fused_attention) > 0, real, 1.0)
+    keys = length * np.where(np.asarray(plans.fused_attention) > 0, real, 1.0)
     return Tokens(all=everything, shared=everything / plans.tokens_shared, queries=keys / plans.cp, keys=keys)
 
 

@@ -1,0 +1,16 @@
+"""Words that fields of a plan may have, the simplest first."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+AttentionKernel = Literal["unfused", "fused"]
+Sharding = Literal["none", "zero1", "zero2", "zero3", "hybrid"]
+Schedule = Literal["1f1b", "gpipe", "interleaved", "zero-bubble"]
+Recompute = Literal["none", "selective", "full"]
+Optimizer = Literal["adamw", "lamb", "sgd", "adafactor", "adam-8bit"]
+Axis = Literal["tp", "cp", "dp", "pp"]
+SHARDINGS: tuple[Sharding, ...] = get_args(Sharding)
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+RECOMPUTES: tuple[Recompute, ...] = get_args(Recompute)
+OPTIMIZERS: tuple[Optimizer, ...] = get_args(Optimizer)
