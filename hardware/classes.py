@@ -142,3 +142,8 @@ class LinkClass(Sheet):
     """Share of the nominal rate of one direction that a point-to-point transfer reaches."""
     note: Words | None = None
     """Anything a reader should know of the technology."""
+
+    @property
+    def of_one_hop(self) -> float:
+        """Time of the smallest message over one hop [s]."""
+        return self.latency + self.latency_per_rank
