@@ -13,6 +13,7 @@ from simulator.formulas.typing import Num
 from simulator.pricing.requests import Collective, Request, Send
 from simulator.specs.stack import IN_ONE_KERNEL
 from simulator.work.program import Program, program_of
+from tests.stacks import unrestricted
 
 _FREE: dict[str, float] = {
     "launch": 0.0,
@@ -57,10 +58,10 @@ def program(
     workload: dict[str, Any] | None = None,
     **stacks: float,
 ) -> Program:
-    """The program of a plan, on A100s, under a stack that hides nothing, with balanced experts, unless told."""
+    """The program of a plan on A100s, of balanced experts unless told; its stack hides nothing and runs every plan."""
     given = {"micro_batch": 2, "recompute": "none", "precision": "bf16", "tp": 1, "pp": 1, **(plan or {})}
     work = {"sequence_length": 512, "global_batch": 64, **(workload or {})}
-    scenario = simulator.resolve(model, system, devices=devices, stack=stack, plan=given, workload=work)
+    scenario = simulator.resolve(model, system, devices=devices, stack=unrestricted(stack), plan=given, workload=work)
     columns = scenario.columns()
     works = columns.workloads if "expert_imbalance" in work else replace(columns.workloads, expert_imbalance=1.0)
     return program_of(replace(columns, workloads=works, stacks=replace(columns.stacks, **{**_FREE, **stacks})))
