@@ -12,6 +12,7 @@ from simulator.specs.plans import Plans
 from simulator.step.evaluation import evaluate
 from simulator.work.counts import counts_of
 from simulator.work.transformer import Scenarios
+from tests.stacks import unrestricted
 
 _PLANS: list[dict[str, object]] = [
     {"dp": 16, "micro_batch": 2},
@@ -30,7 +31,7 @@ def _scenario(plan: dict[str, object]) -> simulator.Scenario:
         {"base": "bert-large", "dropout": True},
         "dgx-a100-640gb",
         devices=16,
-        stack="megatron-lm",
+        stack=unrestricted("megatron-lm"),
         plan={"precision": "bf16", **plan},
         workload={"sequence_length": 512, "global_batch": 256},
     )
