@@ -91,17 +91,24 @@ class Plans(Columns):
         """Distance from one rank to the next that holds the same experts."""
         return np.where(self._spreads, self.tp_stride * np.asarray(self.etp), self.replica_stride) * self.ep
 
+    @property
+    def expert_copies(self) -> Num:
+        """Ranks that hold the same experts and reduce their gradients together."""
+        return self.replicas * np.asarray(self.tp) / (self.ep * np.asarray(self.etp))
+
     def sharing_experts(self, group: Num) -> Num:
-        """Ranks that hold the same experts, among a group of so many neighbouring replicas, at least 1.
+        """Ranks that share states of the same experts, where so many neighbouring replicas share theirs, at least 1.
 
         Where each expert lies on one of `ep` data-parallel ranks, a group of replicas holds it `ep` times less often
         than a dense parameter; the group first runs along the inner one of the axes dp and cp. Where experts are spread
         over all ranks of a stage, each of which holds an `ep * etp`-th of them, neighbours hold different ones first.
+        Where replicas share nothing, tensor-parallel ranks with the same experts do not either.
         """
         inner_dp = np.asarray(self.dp_stride) < self.cp_stride
         along_dp = np.where(inner_dp, np.minimum(group, self.dp), np.maximum(group / self.cp, 1.0))
         along_cp = np.where(inner_dp, np.maximum(group / self.dp, 1.0), np.minimum(group, self.cp))
         spread = np.maximum(group * np.asarray(self.tp) / (self.ep * np.asarray(self.etp)), 1.0)
+        spread = np.where(np.asarray(group) > 1.0, spread, 1.0)
         return np.where(self._spreads, spread, np.maximum(along_dp / self.ep, 1.0) * along_cp)
 
     @property

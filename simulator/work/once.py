@@ -110,13 +110,13 @@ def _reductions(scenarios: Scenarios, held: Held) -> list[Task]:
     The same of dense parameters and of experts, which fewer ranks hold.
     """
     plans = scenarios.plans
-    if not np.any(np.asarray(plans.replicas) > 1.0):
+    if not np.any((np.asarray(plans.replicas) > 1.0) | (np.asarray(plans.expert_copies) > 1.0)):
         return []
     group, sharers, stride = plans.parameter_group, plans.optimizer_group, plans.replica_stride
     tasks = _reduced(scenarios, "", held.dense, _Copies(group, plans.replicas / group, sharers, stride * group))
     if np.any(np.asarray(held.experts) > 0.0):
         group, sharers = plans.sharing_experts(group), plans.sharing_experts(sharers)
-        copies = plans.sharing_experts(plans.replicas) / group
+        copies = plans.expert_copies / group
         tasks += _reduced(
             scenarios, " of experts", held.experts, _Copies(group, copies, sharers, plans.expert_replica_stride * group)
         )
