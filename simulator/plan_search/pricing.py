@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from simulator.formulas.typing import Num
 from simulator.plan_search.grid import PlanGrid
 from simulator.pricing.backend import Backend
-from simulator.specs.model import Models
+from simulator.specs.architectures import Models
 from simulator.specs.plan import Plan
 from simulator.specs.plans import Plans, constraints
 from simulator.specs.stack import Stacks

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hardware.errors import InputError
 from simulator.specs.huggingface import from_config
-from simulator.specs.huggingface_families import FAMILIES
+from simulator.specs.huggingface.families import FAMILIES
 from simulator.specs.model import Model
 
 PATH = Path("somewhere/config.json")

@@ -9,7 +9,7 @@ import pytest
 from hardware.errors import InputError
 from simulator.scenario.scenario import resolve
 from simulator.specs.huggingface import from_config
-from simulator.specs.huggingface_families import FAMILIES
+from simulator.specs.huggingface.families import FAMILIES
 from simulator.specs.loading import load_model
 from simulator.specs.workload import Workload
 from tests.specs.reference import ours, reloaded, theirs

@@ -31,10 +31,33 @@ def expert_feed_forward(
         *two_products(part, layers, scenarios, rows=rows, kept=inputs, experts=local),
     ]
     if np.any(np.asarray(part.shared_experts) > 0.0):
-        shared = part.shared_experts
-        used = np.where(np.asarray(shared) > 0.0, 1.0, 0.0)
-        operators += two_products(part, layers, scenarios, rows=tokens.all, widen=shared, kept=0.0, used=used)
+        widen = part.shared_experts * part.shared_size / part.size
+        used = np.where(np.asarray(widen) > 0.0, 1.0, 0.0)
+        operators += two_products(part, layers, scenarios, rows=tokens.all, widen=widen, kept=0.0, used=used)
+        operators += _shared_gate(part, layers, scenarios, tokens)
     return operators
+
+
+def _shared_gate(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
+    """The product that gives the gate of shared experts, which keeps its sigmoid and what it scales."""
+    if not np.any(np.asarray(part.shared_gate) > 0.0):
+        return []
+    element, used = scenarios.plans.element_bytes, part.shared_gate
+    scaled = activations.tensor(tokens.all, layers.hidden_size + 1.0, element_bytes=element)
+    return [
+        product(
+            "gate of shared experts",
+            "feed_forward",
+            m=tokens.all,
+            k=layers.hidden_size,
+            n=1.0,
+            count=used,
+            element_bytes=element,
+            launches=(used, used),
+            wide=True,
+            kept=Holding(saved=used * scaled, parameters=used * parameters.linear(layers.hidden_size, 1.0)),
+        )
+    ]
 
 
 def _router(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, tokens: Tokens) -> Operator:
@@ -51,7 +74,7 @@ def _router(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, token
         wide=True,
         kept=Holding(
             saved=kept_input(layers, scenarios, tokens) + chosen,
-            parameters=parameters.linear(layers.hidden_size, part.experts),
+            parameters=parameters.linear(layers.hidden_size, part.experts, bias=part.router_bias),
         ),
     )
 
