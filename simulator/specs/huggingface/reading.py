@@ -117,9 +117,15 @@ def _common(keys: Keys, family: Family, learned: bool) -> Fields:
         "vocabulary_size": keys.size("vocab_size"),
         "position_rows": length if learned else 0,
         "tied_head": keys.flag("tie_word_embeddings", default=family.tied),
-        "dropout": any([keys.positive(key, default) for key, default in family.dropouts.items()]),
+        "dropout": _drops(keys, family),
         "training": {"sequence_length": min(length, longest), "customary": True, **workload},
     }
+
+
+def _drops(keys: Keys, family: Family) -> bool:
+    """Whether anything is dropped; all keys are read, whichever comes first."""
+    drops = [keys.positive(key, default) for key, default in family.dropouts.items()]
+    return any(drops)
 
 
 def _identity(config: Mapping[str, Any], path: Path, name: str, model_type: str) -> Fields:

@@ -60,21 +60,23 @@ def _projection(part: DisentangledAttention, layers: Layers, scenarios: Scenario
 
 
 def _product(name: str, part: DisentangledAttention, scenarios: Scenarios, rows: Num, count: Num) -> Operator:
-    """Queries or keys times projected positions."""
+    """Queries or keys times projected positions; torch keeps all of it for the choice of each pair's score."""
+    heads = scenarios.plans.micro_batch * heads_of(part, scenarios.plans).query
+    scores = count * heads * rows * part.position_rows * scenarios.plans.element_bytes
     return product(
         name,
         "attention",
         m=rows,
         n=part.position_rows,
         k=part.head_size,
-        batch=scenarios.plans.micro_batch * heads_of(part, scenarios.plans).query,
+        batch=heads,
         count=count,
         element_bytes=scenarios.plans.element_bytes,
         efficiency=scenarios.stacks.attention_efficiency,
         of_weight=False,
         wide=True,
         launches=(count, count * 2.0),
-        kept=Holding(in_attention=True),
+        kept=Holding(saved=scores, in_attention=True),
     )
 
 
