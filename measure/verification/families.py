@@ -73,8 +73,15 @@ def theirs(model_type: str, architecture: str, sizes: Mapping[str, Any]) -> int:
     logging.getLogger("transformers").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.device("meta"):
         warnings.simplefilter("ignore")
-        model = getattr(transformers, architecture)(_config_class(model_type)(**sizes))
+        model = getattr(transformers, architecture)(configuration_of(model_type, sizes))
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def configuration_of(model_type: str, sizes: Mapping[str, Any]) -> Any:
+    """The library's configuration with such keys."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _config_class(model_type)(**sizes)
 
 
 def _config_class(model_type: str) -> Any:

@@ -12,11 +12,13 @@ def _t5(config: Keys, usual: str = "relu") -> Fields:
     gated = {f"gated-{name}": meaning for name, meaning in ACTIVATIONS.items()}
     layers = config.size("num_layers", "num_hidden_layers")
     config.only("is_decoder", False)
+    form = "gated" if config.word("feed_forward_proj", usual).startswith("gated-") else "plain"
+    config.only("is_gated_act", form == "gated")
     return {
         "decoder_layers": config.size("num_decoder_layers", default=layers),
         "head_size": config.size("d_kv", "head_dim", default=64),
         "activation": config.choice("feed_forward_proj", usual, ACTIVATIONS | gated),
-        "feed_forward": "gated" if config.word("feed_forward_proj", usual).startswith("gated-") else "plain",
+        "feed_forward": form,
         "normalisation": "rmsnorm",
         "positions": "relative-buckets",
         "position_rows": config.size("relative_attention_num_buckets", default=32),
@@ -32,7 +34,7 @@ def _umt5(config: Keys) -> Fields:
 
 
 def _bart(config: Keys) -> Fields:
-    heads, width = config.size("encoder_attention_heads", default=16), config.size("encoder_ffn_dim", default=4096)
+    heads, width = config.size("encoder_attention_heads"), config.size("encoder_ffn_dim", default=4096)
     config.only("decoder_attention_heads", heads)
     config.only("decoder_ffn_dim", width)
     config.only("is_decoder", False)

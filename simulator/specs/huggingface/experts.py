@@ -171,14 +171,15 @@ def _deepseek(config: Keys, *, experts: int, dense: int, chosen: int, width: int
     config.only("num_key_value_heads", heads)
     config.only("moe_layer_freq", 1)
     _note_prediction_layers(config)
-    turned = config.size("qk_rope_head_dim", default=64)
+    plain, turned = config.size("qk_nope_head_dim", default=128), config.size("qk_rope_head_dim", default=64)
+    config.only("qk_head_dim", plain + turned)
     bias, hidden = config.flag("attention_bias", default=False), config.flag("mlp_bias", default=False)
     direct = config.has("q_lora_rank") and config.value("q_lora_rank") is None
     return {
         "feed_forward": "gated",
         "normalisation": "rmsnorm",
         "positions": "rotary",
-        "head_size": config.size("qk_nope_head_dim", default=128) + turned,
+        "head_size": plain + turned,
         "value_head_size": config.size("v_head_dim", default=128),
         "rotary_head_size": turned,
         "key_value_rank": config.size("kv_lora_rank", default=512),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hardware.errors import shown
+from hardware.errors import InputError, shown
 from simulator.specs.huggingface.keys import Keys
 
 Fields = dict[str, Any]
@@ -66,7 +66,9 @@ def rotary_share(config: Keys, usual: float = 1.0) -> float:
     inner = [table.get("partial_rotary_factor") for table in tables if isinstance(table, Mapping)]
     share = config.number("partial_rotary_factor") or next((each for each in inner if each is not None), usual)
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
-        raise config.wrong("rope_parameters", "partial_rotary_factor must be a number above 0, at most 1")
+        raise InputError(
+            f"{config.path}: partial_rotary_factor must be a number above 0, at most 1, not {shown(share)}"
+        )
     return float(share)
 
 

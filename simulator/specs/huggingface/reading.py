@@ -70,7 +70,10 @@ def _model_type(keys: Keys) -> str:
     """The family that the file names."""
     model_type = keys.word("model_type")
     if not model_type:
-        raise InputError(f"{keys.path}: model_type is missing; valid: {', '.join(FAMILIES)}")
+        raise InputError(
+            f"{keys.path}: model_type is missing; it names the family, such as bert, llama or qwen3; capsim catalogue "
+            "families lists all"
+        )
     if model_type in refused():
         raise InputError(f"{keys.path}: model_type={model_type} cannot be counted: {refused()[model_type]}")
     if model_type not in FAMILIES and model_type not in TEXT_MODELS:
