@@ -14,8 +14,9 @@ import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from simulator.scenario.scenario import parameters_of
-from simulator.specs.huggingface import FAMILIES, examples, from_config
+from simulator.specs.huggingface.families import FAMILIES, examples
 from simulator.specs.huggingface.heads import endings_of
+from simulator.specs.huggingface.reading import from_config
 from simulator.specs.workload import Workload
 
 

@@ -1,4 +1,4 @@
-"""Every family against the classes of the transformers library: parameters to the integer, and the keys of its files."""
+"""Every family against the classes of the transformers library: parameters, and the keys of its files."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from hardware.errors import InputError
 from measure.verification.families import CountedFamily, architectures_of, compared, configuration_of, counted_families
-from simulator.specs.huggingface import FAMILIES, examples, from_config
-from simulator.specs.huggingface.families import harmless, refused
+from simulator.specs.huggingface.families import FAMILIES, examples, harmless, refused
+from simulator.specs.huggingface.reading import from_config
 from tests.specs.reference import ours, reloaded
 
 _HEADS = [(model_type, name) for model_type in FAMILIES for name in architectures_of(model_type)]
@@ -75,9 +75,9 @@ def _changed(value: Any) -> Any:
 
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_harmless_keys_change_no_parameter_of_the_library(model_type: str) -> None:
-    # A number of a token beyond the vocabulary, or groups that do not divide experts, the library refuses; a decoder
+    # Tokens beyond the vocabulary, groups that do not divide experts and odd heads the library refuses; a decoder
     # of two towers alone is another architecture.
-    ends = ("_token_id", "n_group", "topk_group", "is_decoder")
+    ends = ("_token_id", "n_group", "topk_group", "head_dim", "is_decoder")
     sizes = examples()[model_type][1]
     plain = configuration_of(model_type, sizes).to_dict()
     known = [key for key in harmless(model_type) if key in plain and not key.endswith(ends)]
@@ -93,10 +93,10 @@ def test_harmless_keys_change_no_parameter_of_the_library(model_type: str) -> No
 def test_a_key_that_is_not_known_is_refused_by_name(model_type: str) -> None:
     keys = {**examples()[model_type][1], "model_type": model_type}
     plain = from_config(keys, Path("x.json"))
-    for passed in (None, False):
+    for passed in (None, False, 0):
         assert from_config({**keys, "num_shadow_layers": passed}, Path("x.json")) == plain
     assert from_config({**keys, "_commit_hash": "abc"}, Path("x.json")) == plain
-    for value in (1, 0, True, "wide", [3], {"a": 1}):
+    for value in (1, 0.5, True, "wide", [3], {"a": 1}):
         with pytest.raises(InputError) as caught:
             from_config({**keys, "num_shadow_layers": value}, Path("x.json"))
         words = ("x.json: num_shadow_layers is not a key that capsim knows", model_type, "take it out")

@@ -9,7 +9,8 @@ import pytest
 from hardware.errors import InputError
 from measure.verification.families import configuration_of
 from simulator.scenario.scenario import resolve
-from simulator.specs.huggingface import FAMILIES, examples, from_config
+from simulator.specs.huggingface.families import FAMILIES, examples
+from simulator.specs.huggingface.reading import from_config
 from simulator.specs.loading import load_model
 from simulator.specs.workload import Workload
 from tests.specs.reference import ours, reloaded, theirs

@@ -39,15 +39,15 @@ class Keys:
         """The error for a value: its place, the value, and what would be valid."""
         return InputError(f"{self.path}: {self.prefix}{key}={shown(self.values[key])}: {valid}")
 
-    def size(self, *keys: str, default: int | None = None, least: int = 1) -> int:
+    def size(self, *keys: str, default: int | None = None, least: int = 1, most: int = MOST) -> int:
         """A whole number under the first of the keys that is there, or else the default."""
         self.read.update(keys)
         for key in keys:
             value = self.values.get(key)
             if value is None:
                 continue
-            if type(value) is not int or not least <= value <= MOST:
-                raise self.wrong(key, f"must be a whole number from {least} to {MOST:,}")
+            if type(value) is not int or not least <= value <= most:
+                raise self.wrong(key, f"must be a whole number from {least} to {most:,}")
             return value
         if default is None:
             raise InputError(f"{self.path}: {self.prefix}{' or '.join(dict.fromkeys(keys))} is missing")
@@ -128,9 +128,9 @@ class Keys:
         return values
 
     def unread(self) -> Iterator[str]:
-        """Keys that nobody has asked for, and that are neither null nor false; of tables inside too."""
+        """Keys that nobody has asked for, and that are not off: null, false or 0; of tables inside too."""
         for key, value in self.values.items():
-            if key not in self.read and value is not None and value is not False:
+            if key not in self.read and value not in (None, False):
                 yield f"{self.prefix}{key}"
         for inner in self.inside:
             yield from inner.unread()

@@ -21,6 +21,8 @@ _TRAINING: dict[str, tuple[int, Fields]] = {
     "encoder-decoder": (512, {"global_batch": 128, "target_length": 114}),
 }
 """Longest sequence and the rest of the workload, assumed where the file does not say."""
+_LONGEST = 1_000_000_000
+"""Positions that a model can be said to read at most; tables of positions are far shorter."""
 _ASSUMED = "Sequence length and batch are customary ones: a config file says nothing of training."
 _ONE_TOWER = "Only the tower that reads text is counted."
 _NO_NAME = ("config", "configuration", "model", "snapshots", ".", "")
@@ -108,7 +110,7 @@ def _common(keys: Keys, family: Family, learned: bool) -> Fields:
     """What all families have."""
     hidden = keys.size(family.hidden, "hidden_size")
     width_key, width = family.feed_forward
-    length = keys.size(family.length[0], default=family.length[1])
+    length = keys.size(family.length[0], default=family.length[1], most=_LONGEST)
     longest, workload = _TRAINING[family.kind]
     return {
         "kind": family.kind,
