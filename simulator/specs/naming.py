@@ -25,19 +25,19 @@ def aliases() -> dict[str, tuple[str, ...]]:
 
 @cache
 def _ids() -> dict[str, str]:
-    """The model that a name means, by its letters and digits; a model's own name comes before the alias of another."""
+    """The model that a name means, by what remains of it; a model's own name comes before the alias of another."""
     known = sorted(path.stem for path in (_ROOT / "models").glob("*.yaml"))
     named = [(alias, name) for name in known for alias in aliases().get(name, ())]
     return {squeezed(alias): name for alias, name in (*reversed(named), *((name, name) for name in known))}
 
 
 def squeezed(name: str) -> str:
-    """Letters, digits and the slash after an owner alone: what remains of a name however people write it.
+    """Letters, digits, dots and the slash after an owner: what remains of a name however people write it.
 
-    >>> squeezed("Llama 3.1-8B") == squeezed("llama3.1_8b")
+    >>> squeezed("Llama 3.1-8B") == squeezed("llama3.1_8b") != squeezed("llama-31-8b")
     True
     """
-    return re.sub(r"[^a-z0-9/]+", "", name.lower())
+    return re.sub(r"[^a-z0-9./]+", "", name.lower())
 
 
 def model_named(name: str) -> str | None:
@@ -67,24 +67,30 @@ def best_first(text: str, models: Sequence[str]) -> list[str]:
     >>> best_first("llama-3.1-8b", ["llama-3.1-405b", "llama-3.1-8b", "bert-base"])
     ['llama-3.1-8b']
     """
-    words = [squeezed(word) for word in text.split()]
-    words = [word for word in words if word]
-    ranked = {model: _rank(squeezed(text), words, model) for model in models}
+    words = [word for word in map(squeezed, text.split()) if word]
+    if not words:
+        return []
+    ranked = {model: _rank(text, words, model) for model in models}
     meant = [model for model in models if ranked[model] is not None]
     return sorted(meant, key=lambda model: (ranked[model] or (), model))
 
 
-def _rank(whole: str, words: Sequence[str], model: str) -> tuple[int, int] | None:
+def _rank(text: str, words: Sequence[str], model: str) -> tuple[int, int] | None:
     """How well a text fits a model's names, the lower the better; None where it does not."""
-    names = [squeezed(name) for name in names_of(model)]
-    short = [name.rpartition("/")[2] for name in names]
-    if whole in names or whole in short:
-        return 0, 0
-    begins = [len(name) for name in (*names, *short) if name.startswith(whole)]
-    if begins:
-        return 1, min(begins)
-    holds = [len(name) for name in names if all(word in name for word in words)]
-    return (2, min(holds)) if holds and words else None
+    written = [form for name in names_of(model) for form in dict.fromkeys((name, name.rpartition("/")[2]))]
+    whole, names, parts = squeezed(text), [squeezed(name) for name in written], _parts(text)
+    fits = (
+        [name for name in names if name == whole],
+        [name for name, form in zip(names, written, strict=True) if _parts(form)[: len(parts)] == parts],
+        [name for name in names if name.startswith(whole)],
+        [name for name in names if all(word in name for word in words)],
+    )
+    return next(((place, min(map(len, some))) for place, some in enumerate(fits) if some), None)
+
+
+def _parts(name: str) -> list[str]:
+    """What hyphens, underscores and blanks part: "gemma-2" begins "gemma-2-9b", and not "gemma-2b"."""
+    return [part for part in re.split(r"[-_\s]+", name.lower()) if part]
 
 
 def suggestions(name: str, models: Sequence[str]) -> list[str]:

@@ -224,7 +224,7 @@ def test_the_names_that_people_type(typed: str, model: str) -> None:
     [
         ("llama 3.1", "llama-3.1-8b"),
         ("gemma-2", "gemma-2-2b"),
-        ("deepseek", "deepseek-v3"),
+        ("deepseek", "deepseek-v2"),
         ("Qwen3-235B", "qwen3-235b-a22b"),
         ("meta-llama/Llama-3.1", "llama-3.1-8b"),
         ("bert-base", "bert-base"),

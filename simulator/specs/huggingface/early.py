@@ -164,6 +164,8 @@ def _nemotron(config: Keys) -> Fields:
 
 def _starcoder2(config: Keys) -> Fields:
     linear = config.flag("use_bias", default=True)
+    config.only("mlp_type", "default")
+    config.only("norm_type", "layer_norm")
     return {
         "positions": "rotary",
         "rotary_share": rotary_share(config),

@@ -57,6 +57,7 @@ def _qwen2_moe(config: Keys) -> Fields:
 
 def _qwen3_moe(config: Keys) -> Fields:
     used = config.flag("use_sliding_window", default=False)
+    config.only("use_qk_norm", True)
     config.size("max_window_layers", default=1, least=0)
     types = layer_types(config, _layers(config), lambda _: used)
     return {

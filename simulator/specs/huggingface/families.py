@@ -15,8 +15,17 @@ from simulator.specs.huggingface.family import Family
 from simulator.specs.huggingface.llama import LLAMA_KIN
 
 FAMILIES: dict[str, Family] = {**ENCODERS, **EARLY_DECODERS, **LLAMA_KIN, **EXPERT_KIN, **ENCODER_DECODERS}
-TEXT_MODELS = {"gemma3": "gemma3_text", "llama4": "llama4_text"}
-"""Models of several towers, and the family of the one that reads text, whose keys stand in `text_config`."""
+SAME = {"qwen3_vl_text": "qwen3", "qwen3_vl_moe_text": "qwen3_moe", "ministral3": "mistral"}
+"""Names of families that have the keys and the form of another."""
+TEXT_MODELS = {
+    "gemma3": "gemma3_text",
+    "llama4": "llama4_text",
+    "mistral3": "mistral",
+    "qwen3_vl": "qwen3_vl_text",
+    "qwen3_vl_moe": "qwen3_vl_moe_text",
+    "kimi_k25": "kimi_k2",
+}
+"""Models of several towers, and what the one that reads text is unless its keys, in `text_config`, say so."""
 _ROOT = Path(__file__).parent
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from hardware.errors import InputError, unknown
 from hardware.reading import build
-from simulator.specs.huggingface.families import FAMILIES, TEXT_MODELS, harmless, refused
+from simulator.specs.huggingface.families import FAMILIES, SAME, TEXT_MODELS, harmless, refused
 from simulator.specs.huggingface.family import ACTIVATIONS, Family, Fields
 from simulator.specs.huggingface.heads import head
 from simulator.specs.huggingface.keys import Keys
@@ -78,6 +78,7 @@ def _model_type(keys: Keys) -> str:
         )
     if model_type in refused():
         raise InputError(f"{keys.path}: model_type={model_type} cannot be counted: {refused()[model_type]}")
+    model_type = SAME.get(model_type, model_type)
     if model_type not in FAMILIES and model_type not in TEXT_MODELS:
         raise InputError(f"{keys.path}: {unknown('model_type', model_type[:80], list(FAMILIES))}")
     return model_type
@@ -90,8 +91,9 @@ def _text_model(keys: Keys, model_type: str) -> tuple[str, Keys, str]:
     inner = keys.table("text_config")
     # What stands beside the text's own keys is of the whole, and its head too.
     beside = {key: keys.values[key] for key in ("tie_word_embeddings",) if key in keys.values}
-    inner = Keys({**beside, **inner.values}, keys.path, inner.prefix)
-    return TEXT_MODELS[model_type], inner, f"{_ONE_TOWER} {_ASSUMED}"
+    said = {"model_type": TEXT_MODELS[model_type], **beside, **inner.values}
+    inner = Keys(said, keys.path, inner.prefix)
+    return _model_type(inner), inner, f"{_ONE_TOWER} {_ASSUMED}"
 
 
 def _refuse_unread(keys: Keys, model_type: str) -> None:
