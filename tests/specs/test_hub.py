@@ -1,4 +1,4 @@
-"""Models by the names that people type: aliases, folders, the hub and its cache; the hub is a server on this machine."""
+"""Models by the names that people type: aliases, folders, the hub's cache and the hub, a server on this machine."""
 
 from __future__ import annotations
 
@@ -240,6 +240,6 @@ def test_what_means_no_model_is_no_match_and_a_name_like_one_is_proposed() -> No
     assert best_first(" ", names("models")) == []
     with pytest.raises(InputError, match=r"unknown model 'lama-3\.1-8b'; did you mean llama-3\.1-8b"):
         load_model("lama-3.1-8b")
-    with pytest.raises(InputError, match=r"unknown model 'gemma2'; did you mean gemma-2-2b"):
+    with pytest.raises(InputError, match=r"unknown model 'gemma2'; did you mean gemma-2b"):
         load_model("gemma2")
     assert names_of("llama-3.1-8b")[0] == "llama-3.1-8b"
