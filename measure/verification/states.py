@@ -117,7 +117,7 @@ def _on_stage(reference: Reference, place: _Place, module: Transformer, size: _S
         total += (1 if reference.model.shared_layers else number_of_them) * size(list(layer.parameters()))
     ends: list[nn.Parameter] = []
     if place.first:
-        ends += module.embedding.parameters()
+        ends += [*module.embedding.parameters(), *module.targets.parameters()]
         ends += [parameter for tower in towers for parameter in tower.positions.parameters()]
     if place.last:
         ends += [parameter for tower in towers for parameter in tower.final_norm.parameters()]

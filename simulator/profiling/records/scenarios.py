@@ -33,6 +33,8 @@ def cut(model: Model, layers: int) -> Model:
     if model.dense_layers_first >= changes["layers"]:
         changes["dense_layers_first"] = changes["layers"] - 1
     changes["window_pattern"] = model.window_pattern[: changes["layers"]]
+    changes["rotary_pattern"] = model.rotary_pattern[: changes["layers"]]
+    changes["dense_layers"] = tuple(index for index in model.dense_layers if index < changes["layers"])
     return model.model_copy(update=changes)
 
 

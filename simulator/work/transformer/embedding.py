@@ -9,7 +9,7 @@ from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
 from simulator.work.operators import Holding, Operator, product, stream
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
-from simulator.work.transformer.tokens import Scenarios, Tokens, stream_bytes, tokens_of
+from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, stream_bytes, tokens_of
 
 
 def embedding(scenarios: Scenarios) -> list[Operator]:
@@ -71,7 +71,8 @@ def _kept_positions(scenarios: Scenarios) -> Num:
     models = scenarios.models
     statistics = activations.normalisation(models.relative_rows, 0.0, element_bytes=0.0, statistics=2.0)
     read = activations.tensor(models.relative_rows, models.hidden_size, element_bytes=stream_bytes(scenarios))
-    shared = np.maximum(1.0 - np.asarray(models.dropout), scenarios.plans.recompute_layer)
+    read_as_they_are = (1.0 - np.asarray(models.dropout)) * (1.0 - np.asarray(autocasts(scenarios)))
+    shared = np.maximum(read_as_they_are, scenarios.plans.recompute_layer)
     return models.relative_norm * (statistics + shared * read)
 
 

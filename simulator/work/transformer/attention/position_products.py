@@ -10,7 +10,7 @@ from simulator.pricing.requests import StreamKind
 from simulator.specs.parts import DisentangledAttention, Layers
 from simulator.work.operators import Holding, Operator, product, stream
 from simulator.work.transformer.attention.core import heads_of
-from simulator.work.transformer.tokens import Scenarios, Tokens
+from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts
 
 
 def position_products(
@@ -40,8 +40,10 @@ def _projection(part: DisentangledAttention, layers: Layers, scenarios: Scenario
     width, plans = layers.hidden_size, scenarios.plans
     own = heads_of(part, plans).query_width
     kinds = part.content_to_position + part.position_to_content
-    dropped = activations.tensor(part.position_rows, width, element_bytes=plans.product_bytes)
-    dropped = layers.dropout * (dropped + activations.dropout_mask(part.position_rows, width))
+    # Under automatic casts each product keeps a cast of its own.
+    read = np.where(autocasts(scenarios) > 0.0, kinds, layers.dropout)
+    dropped = read * activations.tensor(part.position_rows, width, element_bytes=plans.product_bytes)
+    dropped = dropped + layers.dropout * activations.dropout_mask(part.position_rows, width)
     projected = kinds * activations.tensor(part.position_rows, own, element_bytes=plans.element_bytes)
     return product(
         "projection of positions",
