@@ -104,9 +104,9 @@ class Experts(nn.Module):
         weights, chosen = likely.topk(model.experts_per_token, dim=-1)
         order = chosen.flatten().argsort(stable=True)
         sent = tokens.index_select(0, order // model.experts_per_token)
-        inward = self._biased(torch.bmm(sent.view(model.experts, -1, model.hidden_size), self.inward), 0)
+        inward = self._product(sent.view(model.experts, -1, model.hidden_size), self.inward, 0)
         inside = activated(inward, model, self.form, fused=self.fused)
-        outward = self._biased(torch.bmm(inside, self.outward), 1).flatten(0, 1)
+        outward = self._product(inside, self.outward, 1).flatten(0, 1)
         back = outward.index_select(0, order.argsort()).view(*weights.shape, model.hidden_size)
         combined = (back * weights.to(back.dtype).unsqueeze(-1)).sum(1)
         if self.shared is not None:
@@ -114,6 +114,6 @@ class Experts(nn.Module):
             combined = combined + (always if self.gate is None else torch.sigmoid(self.gate(tokens)) * always)
         return combined.view_as(hidden)
 
-    def _biased(self, products: Tensor, place: int) -> Tensor:
-        """Products of experts with the biases that stand at a place, where they have any."""
-        return products + self.biases[place] if len(self.biases) else products
+    def _product(self, rows: Tensor, weights: Tensor, place: int) -> Tensor:
+        """A product of all experts, with the biases that stand at a place, where they have any."""
+        return torch.baddbmm(self.biases[place], rows, weights) if len(self.biases) else torch.bmm(rows, weights)

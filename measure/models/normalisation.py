@@ -25,7 +25,7 @@ class RootMeanSquareNorm(nn.Module):
         if hidden.is_cuda:
             return functional.rms_norm(hidden, (self.width,), self.weight, 1e-6)
         # Elsewhere torch composes it of five kernels, each of which keeps its input.
-        return _RootMeanSquare.apply(hidden, self.weight)
+        return _RootMeanSquare.apply(_raised(hidden, self.weight), self.weight)
 
 
 class _RootMeanSquare(torch.autograd.Function):
@@ -67,6 +67,11 @@ class _LayerNorm(torch.autograd.Function):
         return (rate * inputs).to(hidden.dtype), weights, _of_weight(gradient.float(), bias)
 
 
+def _raised(hidden: Tensor, weight: Tensor | None) -> Tensor:
+    """The input as the kernel reads it: in fp32 where weights are, as automatic casts do."""
+    return hidden if weight is None else hidden.to(weight.dtype)
+
+
 def _or_one(weight: Tensor | None) -> Tensor | float:
     """What a normalised vector is scaled by."""
     return 1.0 if weight is None else weight
@@ -96,7 +101,7 @@ class HeadNorm(nn.Module):
 
     def forward(self, heads: Tensor) -> Tensor:
         """From tokens x sequences x heads x width to the same."""
-        vectors = heads.flatten(-2) if self.joint else heads
+        vectors = _raised(heads.flatten(-2) if self.joint else heads, self.weight)
         if self.centred:
             normal: Tensor = _LayerNorm.apply(vectors, self.weight, self.bias)
         else:

@@ -162,9 +162,9 @@ class Head(nn.Module):
     def _of_sequences(self, logits: Tensor, batch: Batch) -> Tensor:
         """Loss of the classes of sequences, or of the right one of all sequences that were given to choose from."""
         logits = logits.float()
-        if self.model.objective == "multiple-choice":
+        if self.model.objective == "multiple-choice" and batch.classes is not None:
             return functional.cross_entropy(logits.t(), batch.classes[:1])
-        return functional.cross_entropy(logits, batch.classes % logits.shape[1])
+        return functional.cross_entropy(logits, batch.classes)
 
     def _every_word(self, hidden: Tensor, labels: Tensor) -> Tensor:
         """Loss of a word at each position."""
@@ -299,6 +299,6 @@ def random_batch(model: Model, setting: Setting, sequences: int, *, predictions:
         masked=ids(sequences * length, sequences * predictions) if masks else None,
         types=ids(model.token_types, sequences, length) if model.token_types else None,
         targets=ids(vocabulary, sequences, targets) if targets else None,
-        classes=ids(model.classes, sequences),
+        classes=ids({"multiple-choice": sequences, "next-sentence": 2}.get(model.objective, model.classes), sequences),
         spans=ids(length, 2, sequences),
     )

@@ -1,4 +1,4 @@
-"""Configurations of releases as their files have them, read, and counted as the library and the catalogue count them."""
+"""Configurations of releases as their files have them, counted as the library and the catalogue do."""
 
 from __future__ import annotations
 

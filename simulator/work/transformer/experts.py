@@ -12,7 +12,7 @@ from simulator.work.hiding import Hiding
 from simulator.work.operators import Holding, Operator, exchange, product, stream
 from simulator.work.transformer.feed_forward import kept_input, two_products
 from simulator.work.transformer.part import operators_of
-from simulator.work.transformer.tokens import Scenarios, Tokens
+from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts
 
 
 @operators_of.register
@@ -33,7 +33,9 @@ def expert_feed_forward(
     if np.any(np.asarray(part.shared_experts) > 0.0):
         widen = part.shared_experts * part.shared_size / part.size
         used = np.where(np.asarray(widen) > 0.0, 1.0, 0.0)
-        operators += two_products(part, layers, scenarios, rows=tokens.all, widen=widen, kept=0.0, used=used)
+        # Their input is the router's, unless each product keeps a cast of its own.
+        own = used * autocasts(scenarios) * kept_input(layers, scenarios, tokens)
+        operators += two_products(part, layers, scenarios, rows=tokens.all, widen=widen, kept=own, used=used)
         operators += _shared_gate(part, layers, scenarios, tokens)
     return operators
 

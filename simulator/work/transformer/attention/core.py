@@ -12,7 +12,7 @@ from simulator.pricing.requests import FusedAttention, StreamKind
 from simulator.specs.parts import AttentionPart, Layers
 from simulator.specs.plans import Plans
 from simulator.work.operators import Holding, Operator, fused_attention, product, stream
-from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts
+from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, stream_bytes
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ def attention_core(
     causal: Num = 0.0,
     window: Num = np.inf,
     products: Num = 1.0,
+    rotary: Num = 0.0,
 ) -> list[Operator]:
     """Softmax(Q K^T) V: as one kernel, or as two products with the matrix of scores between them.
 
@@ -88,10 +89,12 @@ def attention_core(
         Keys that a query sees at most [token].
     products
         Products that make the scores [1].
+    rotary
+        Share of queries and keys that rotary positions have turned [1].
     """
     eager = 1.0 - np.asarray(scenarios.stacks.fused_attention)
     return [
-        _layout(part, scenarios, tokens, keys),
+        _layout(part, scenarios, tokens, keys, rotary),
         _fused(part, scenarios, tokens, keys, causal=causal, window=window),
         _score_product("scores", part, scenarios, tokens, keys, eager * products, into_keys=True),
         *_soft_cap(part, scenarios, tokens, keys),
@@ -100,13 +103,16 @@ def attention_core(
     ]
 
 
-def _layout(part: AttentionPart, scenarios: Scenarios, tokens: Tokens, keys: Num) -> Operator:
+def _layout(part: AttentionPart, scenarios: Scenarios, tokens: Tokens, keys: Num, rotary: Num) -> Operator:
     """Queries, keys and values as attention wants them, which it keeps."""
     heads, element, eager = heads_of(part, scenarios.plans), scenarios.plans.element_bytes, scenarios.stacks.eager
-    operands = activations.tensor(tokens.all, heads.query_width, element_bytes=element)
-    operands = operands + activations.tensor(
-        tokens.all * keys / tokens.keys, heads.key_width + heads.value_width, element_bytes=element
-    )
+    # What selective recomputation starts from is as rotary positions leave it: in fp32 under automatic casts.
+    starts = scenarios.plans.recompute_attention * (1.0 - np.asarray(scenarios.stacks.fused_attention))
+    turned = np.where((np.asarray(rotary) > 0.0) & (starts > 0.0), stream_bytes(scenarios), element)
+    each = tokens.all * keys / tokens.keys
+    operands = activations.tensor(tokens.all, heads.query_width, element_bytes=turned)
+    operands = operands + activations.tensor(each, heads.key_width, element_bytes=turned)
+    operands = operands + activations.tensor(each, heads.value_width, element_bytes=element)
     widths = heads.query_width + heads.context_width + heads.key_width + heads.value_width
     moved = tokens.all * widths * element * 2.0 * eager
     kernels = 4.0 * eager

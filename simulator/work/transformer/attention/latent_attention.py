@@ -21,7 +21,14 @@ from simulator.work.transformer.attention.core import attention_core, heads_of, 
 from simulator.work.transformer.attention.head_normalisation import head_normalisation
 from simulator.work.transformer.attention.self_attention import context_ring, kept_inputs, rotary_positions
 from simulator.work.transformer.part import operators_of
-from simulator.work.transformer.tokens import Scenarios, Tokens, last_output_unused, linear_input, stream_bytes
+from simulator.work.transformer.tokens import (
+    Scenarios,
+    Tokens,
+    autocasts,
+    last_output_unused,
+    linear_input,
+    stream_bytes,
+)
 
 
 @operators_of.register
@@ -34,7 +41,9 @@ def latent_attention(part: LatentAttention, layers: Layers, scenarios: Scenarios
         *_keys_and_values(part, layers, scenarios, tokens),
         *head_normalisation(part.normalisation, part, scenarios, tokens),
         rotary_positions(scenarios, part.rotary, part.rotary * turned),
-        *attention_core(part, scenarios, tokens, tokens.keys, causal=part.causal, window=part.window),
+        *attention_core(
+            part, scenarios, tokens, tokens.keys, causal=part.causal, window=part.window, rotary=part.rotary
+        ),
         *context_ring(part, scenarios, tokens),
         output_projection(
             "attention output",
@@ -107,9 +116,10 @@ def _latent(
     owned = used * parameters.linear(layers.hidden_size, rank + beside, bias=part.latent_bias)
     norm = used * parameters.normalisation(rank, bias=0.0)
     size = used * tokens.shared * rank * element
-    # The normalisation reads a part of the product's output, so that all of it stays.
+    # The normalisation reads a part of the product's output, so that all of it stays, unless it reads a cast.
+    width = rank + np.where(autocasts(scenarios) > 0.0, 0.0, beside)
     read = activations.normalisation(
-        tokens.shared, rank + beside, element_bytes=stream_bytes(scenarios), statistics=layers.norms.statistics
+        tokens.shared, width, element_bytes=stream_bytes(scenarios), statistics=layers.norms.statistics
     )
     return [
         product(

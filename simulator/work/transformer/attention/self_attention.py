@@ -67,7 +67,14 @@ def _attention(
 ) -> list[Operator]:
     """Projections, what stands between them and the core, the core with its ring, and the output."""
     core = attention_core(
-        part, scenarios, tokens, tokens.keys, causal=part.causal, window=part.window, products=products
+        part,
+        scenarios,
+        tokens,
+        tokens.keys,
+        causal=part.causal,
+        window=part.window,
+        products=products,
+        rotary=part.rotary,
     )
     unused = last_output_unused(layers, scenarios) if layers.block.shares_input else 0.0
     return [
@@ -86,7 +93,7 @@ def _projections(
     element, width = scenarios.plans.element_bytes, layers.hidden_size
     fused = np.asarray(scenarios.stacks.fused_qkv) > 0
     both = heads.key_width + heads.value_width
-    weights = parameters.linear(width, heads.query_width + both, bias=part.qkv_bias) + part.sinks * heads.query
+    weights = parameters.linear(width, heads.query_width + both, bias=part.qkv_bias)
     apart = np.where(fused, 0.0, 2.0)
     kept = kept_inputs(layers, scenarios, apart) * activations.tensor(
         linear_input(tokens, scenarios), width, element_bytes=scenarios.plans.product_bytes
@@ -111,9 +118,19 @@ def _projections(
             element_bytes=element,
             launches=(apart, apart),
         ),
+        *_sinks(part, heads),
         *head_normalisation(part.normalisation, part, scenarios, tokens),
         rotary_positions(scenarios, part.rotary, tokens.all * part.rotary * (heads.query_width + heads.key_width)),
     ]
+
+
+def _sinks(part: MultiHeadAttention, heads: Heads) -> list[Operator]:
+    """One score a head, which the softmax reads besides the others; it costs no time of its own."""
+    if not np.any(np.asarray(part.sinks) > 0.0):
+        return []
+    owned = Holding(parameters=part.sinks * heads.query)
+    nothing = (0.0, 0.0)
+    return [stream("attention sinks", "attention", StreamKind.SOFTMAX, moved=nothing, launches=nothing, kept=owned)]
 
 
 def rotary_positions(scenarios: Scenarios, used: Num, elements: Num) -> Operator:
