@@ -117,7 +117,7 @@ class Head(nn.Module):
 
     def _add_transform(self, model: Model, setting: Setting, hidden: int, width: int) -> None:
         """The map, and the normalisation behind it; none where `width` is 0."""
-        parts, factory = model.head_transform_parts, setting.factory
+        parts, factory = model.transform_parts, setting.factory
         self.transform = nn.Linear(hidden, width, bias="bias" in parts, **factory) if width else None
         biased = "normalisation_bias" in parts
         self.norm: nn.Module = nn.Identity()

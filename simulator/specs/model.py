@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -166,8 +166,8 @@ class Model(Sheet):
     """Whether the vocabulary head uses the embedding table instead of one of its own."""
     head_transform: bool = False
     """Whether a linear map, an activation and a normalisation stand before the vocabulary head (BERT)."""
-    head_transform_parts: tuple[TransformPart, ...] = ("bias", "normalisation", "normalisation_bias")
-    """What they have: a bias of the map, the normalisation, and a bias of that."""
+    head_transform_parts: tuple[TransformPart, ...] | None = None
+    """What of them there is: a bias of the map, the normalisation, a bias of that; all three unless given."""
     transforms_classes: bool = False
     """Whether they stand before classes too, in the place of a pooler (ModernBERT)."""
     pooler: bool = False
@@ -290,6 +290,11 @@ class Model(Sheet):
     def kind_of_decoder_layer(self) -> LayerKind:
         """What each layer of the second tower has."""
         return LayerKind(False, self.sliding_window, self._rotary, self._norms)
+
+    @property
+    def transform_parts(self) -> tuple[TransformPart, ...]:
+        """What stands before the head beside the weights of the map."""
+        return get_args(TransformPart) if self.head_transform_parts is None else self.head_transform_parts
 
     @property
     def _rotary(self) -> bool:
