@@ -41,6 +41,7 @@ def test_one_layer(model: Model) -> None:
     setting = setting_of(model)
     scenarios = scenarios_of(model, setting)
     group = scenarios.models.layers[0]
-    built = Layer(model, setting, experts=model.experts > 1 and model.expert_period == 1)
+    kind = model.kind_of_layer(0)
+    built = Layer(model, setting, experts=kind.has_experts, kind=kind)
     one = tally(layer(group, scenarios))
     assert one.parameters + one.expert_parameters == parameters_of([built])

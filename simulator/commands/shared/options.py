@@ -120,7 +120,10 @@ _OTHERS: dict[str, Any] = {
     "system": _text("--system", "A system's name or file; a device's name means a host."),
     "devices": _count("--devices", "Number of devices."),
     "stack": _text("--stack", "The software: a stack's name or file."),
-    "objective": _text("--objective", "What the head does: causal, mlm, seq2seq, classification, span."),
+    "objective": _text(
+        "--objective",
+        "What the head does: causal, mlm, seq2seq, classification, token-classification, span, multiple-choice, ...",
+    ),
 }
 _WORKLOAD: dict[str, Any] = {
     "sequence_length": _count("--seq-len", "Tokens per sequence."),
