@@ -173,7 +173,8 @@ def test_products_with_positions_of_queries_and_keys() -> None:
 
 
 def test_a_gate_scales_what_shared_experts_return() -> None:
-    model = {"experts": 4, "experts_per_token": 2, "shared_experts": 1, "shared_expert_feed_forward_size": 72}
+    model: dict[str, Any] = {"experts": 4, "experts_per_token": 2, "shared_experts": 1}
+    model["shared_expert_feed_forward_size"] = 72
     gated = _layer(**model, shared_expert_gate=True)
     gate = named(gated, "gate of shared experts")
     assert sizes(gate) == (60, 1, 48, 1, 1)

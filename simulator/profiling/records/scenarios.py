@@ -53,9 +53,14 @@ def shrunk(model: Model) -> Model:
         "expert_feed_forward_size": None if model.expert_feed_forward_size is None else 64,
         "experts": min(model.experts, 4),
         "experts_per_token": min(model.experts_per_token, 2, model.experts),
+        "shared_expert_feed_forward_size": None if model.shared_expert_feed_forward_size is None else 64,
+        "relative_rows": min(model.relative_rows, 32),
         "sliding_window": None,
         "window_pattern": (),
     }
+    if model.key_value_rank is not None:
+        changes |= {"head_size": 48, "rotary_head_size": 16, "value_head_size": 32, "key_value_rank": 16}
+        changes["query_rank"] = None if model.query_rank is None else 16
     return model.model_copy(update=changes)
 
 
