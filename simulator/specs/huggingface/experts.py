@@ -33,6 +33,16 @@ def _mixtral(config: Keys) -> Fields:
     return {**gated(config, grouped=8, biases=()), **routed, "sliding_window": window(config)}
 
 
+def _minimax_m2(config: Keys) -> Fields:
+    for key in ("use_qk_norm", "use_routing_bias"):
+        config.only(key, True)
+    config.only("qk_norm_type", "per_layer")
+    if set(config.sizes("attn_type_list") or [1]) != {1}:
+        raise config.wrong("attn_type_list", "only 1, attention to all keys, can be counted")
+    routed = _routed(config, "num_local_experts", "num_experts", default=256, chosen=8)
+    return {**gated(config, grouped=8, head=128, biases=(), query_key_norm="joint"), **routed}
+
+
 def _sparse_layers(config: Keys) -> Fields:
     """Qwen's layers with experts: every so many, but not those that are listed."""
     return {
@@ -210,6 +220,7 @@ def _family(details: Any, width: int, length: int, **changes: Any) -> Family:
 
 EXPERT_KIN = {
     "mixtral": _family(_mixtral, 14_336, 131_072),
+    "minimax_m2": _family(_minimax_m2, 1536, 196_608),
     "qwen2_moe": _family(_qwen2_moe, 5632, 32_768),
     "qwen3_moe": _family(_qwen3_moe, 6144, 32_768),
     "phimoe": _family(_phimoe, 6400, 131_072),

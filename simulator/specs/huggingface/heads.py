@@ -86,7 +86,7 @@ def _ending(keys: Keys, architecture: str, family: Family, model_type: str) -> s
     known = [ending for ending in endings if architecture.endswith(ending)]
     if known:
         return known[0]
-    stem = architecture.removesuffix("Model").lower()
+    stem = re.sub("[_-]", "", architecture.removesuffix("Model").lower())
     # What a wrapper of several towers calls its text model ends in "text".
     if stem in {re.sub("[_-]", "", name) for name in (model_type, family.counted_by, f"{model_type}_text")}:
         return "Model"

@@ -193,6 +193,22 @@ def _smollm3(config: Keys) -> Fields:
     return {**gated(config, grouped=4), **windows(types, config, given), **pattern}
 
 
+def _arcee(config: Keys) -> Fields:
+    return gated(config, feed_forward="plain")
+
+
+def _seed_oss(config: Keys) -> Fields:
+    own = config.flag("attention_bias", default=True), config.flag("attention_out_bias", default=False)
+    hidden = config.flag("mlp_bias", default=False)
+    places = dict(zip(("qkv", "attention_output", "feed_forward"), (*own, hidden), strict=True))
+    return gated(config, grouped=8, head=128, biases=tuple(place for place, used in places.items() if used))
+
+
+def _ernie(config: Keys) -> Fields:
+    linear = config.flag("use_bias", default=False)
+    return gated(config, grouped=2, head=128, biases=biases(attention=linear, feed_forward=linear, norm=False))
+
+
 def _internlm2(config: Keys) -> Fields:
     return gated(config, biases=biases(attention=config.flag("bias", default=True), feed_forward=False, norm=False))
 
@@ -230,6 +246,9 @@ LLAMA_KIN = {
     "cohere": _family(_cohere, 22_528, 8192, tied=True),
     "cohere2": _family(_cohere2, 22_528, 8192, tied=True),
     "smollm3": _family(_smollm3, 11_008, 32_768, tied=True),
+    "arcee": _family(_arcee, 18_432, 4096, activation=("hidden_act", "relu2")),
+    "seed_oss": _family(_seed_oss, 27_648, 524_288, dropouts={"attention_dropout": 0.1, "residual_dropout": 0.1}),
+    "ernie4_5": _family(_ernie, 3072, 131_072, tied=True),
     "minicpm": _family(_llama, 11_008, 2048, tied=True, counted_by="llama"),
     "internlm2": _family(_internlm2, 11_008, 2048, counted_by="llama"),
     "baichuan": _family(_baichuan, 11_008, 4096, counted_by="llama"),
