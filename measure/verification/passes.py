@@ -143,7 +143,7 @@ def kept(reference: Reference) -> Iterator[Row]:
         "head": reference.program.head.tally.saved_bytes,
     }
     for index, kind in enumerate(kinds(reference.model)):
-        alone = (replace(columns.models.layers[index], count=1.0),)
+        alone = (replace(reference.model.columns().layers[index], count=1.0),)
         one = program_of(replace(columns, models=replace(columns.models, layers=alone))).layers.saved_bytes
         yield row(group, f"saved by a {kind.name}", "B", number(one), counted, itemgetter(kind.name), note)
     for name, value in said.items():
@@ -173,7 +173,9 @@ def _kept(reference: Reference) -> dict[str, int]:
                         if name == "all":  # noqa: B023
                             return module.loss(batch)
                         embedded = [module.embedding(batch.tokens, batch.types)]
-                        embedded += [module.embedding(batch.targets)] if batch.targets is not None else []
+                        embedded += [module.targets(batch.targets)] if batch.targets is not None else []
+                        positions = module.tower.positions().embedded
+                        embedded += [positions] if positions is not None else []
                         return torch.cat([part.flatten() for part in embedded])
 
                 sums[name] = saved_activations(run, module, casts.copies if casts else None).bytes

@@ -81,6 +81,8 @@ def _obstacles(reference: Reference, place: _Place) -> tuple[str | None, ...]:
     broken = next((layers for layers in place.layers if layers.denominator > 1), None)
     return (
         reference.spread_experts,
+        # Only a forward pass shows what is cast.
+        reference.unequal_experts(reference.scenario.plan.micro_batch or 1) if reference.autocasts else None,
         reference.unequal_columns,
         "the stack cuts stages by arithmetic" if balanced else None,
         None if broken is None else f"the formula gives the stage {float(broken):g} layers",
@@ -117,7 +119,7 @@ def _on_stage(reference: Reference, place: _Place, module: Transformer, size: _S
         total += (1 if reference.model.shared_layers else number_of_them) * size(list(layer.parameters()))
     ends: list[nn.Parameter] = []
     if place.first:
-        ends += module.embedding.parameters()
+        ends += [*module.embedding.parameters(), *module.targets.parameters()]
         ends += [parameter for tower in towers for parameter in tower.positions.parameters()]
     if place.last:
         ends += [parameter for tower in towers for parameter in tower.final_norm.parameters()]

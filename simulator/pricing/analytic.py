@@ -221,7 +221,7 @@ class AnalyticBackend(Columns):
             batch=asked.batch,
             heads=asked.heads,
             key_value_heads=asked.key_value_heads,
-            head_size=asked.head_size,
+            head_size=asked.mean_head_size,
             causal=asked.causal,
             matmuls=5.0 if asked.backward else 2.0,
             element_bytes=2.0,

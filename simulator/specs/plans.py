@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.formulas.typing import Num
+from simulator.specs.architectures import Models
 from simulator.specs.columns import Columns
-from simulator.specs.model import Models
 from simulator.specs.stack import Stacks
 from simulator.specs.workload import Workloads
 

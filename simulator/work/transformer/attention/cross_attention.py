@@ -5,7 +5,7 @@ from __future__ import annotations
 from simulator.formulas import activations, parameters
 from simulator.specs.parts import CrossAttention, Layers
 from simulator.work.operators import Holding, Operator, product
-from simulator.work.transformer.attention import attention_core, heads_of, output_projection
+from simulator.work.transformer.attention.core import attention_core, heads_of, output_projection
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, linear_input, tokens_of
@@ -45,13 +45,13 @@ def _projections(
             "attention_projections",
             m=memory.all,
             k=width,
-            n=heads.key_value_width,
+            n=heads.key_width,
             count=2.0,
             element_bytes=element,
             launches=(2.0, 2.0),
             kept=Holding(
                 saved=autocasts(scenarios) * 2.0 * encoded,
-                parameters=2.0 * parameters.linear(width, heads.key_value_width, bias=part.qkv_bias),
+                parameters=2.0 * parameters.linear(width, heads.key_width, bias=part.qkv_bias),
             ),
         ),
     ]

@@ -12,7 +12,7 @@ from simulator.pricing.requests import FusedAttention, StreamKind
 from simulator.specs.parts import AttentionPart, Layers
 from simulator.specs.plans import Plans
 from simulator.work.operators import Holding, Operator, fused_attention, product, stream
-from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, mask_bytes
+from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, mask_bytes, stream_bytes
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,25 @@ class Heads:
     query: Num
     key_value: Num
     query_width: Num
-    key_value_width: Num
+    key_width: Num
+    value_width: Num
+    context_width: Num
+    """Of what attention returns: a value for each query head."""
 
 
 def heads_of(part: AttentionPart, plans: Plans) -> Heads:
     """Divide heads by tensor parallelism; fewer key-value heads than ranks are copied."""
     query = part.heads / plans.tp
     key_value = np.maximum(part.key_value_heads / plans.tp, 1.0)
-    return Heads(query, key_value, query * part.head_size, key_value * part.head_size)
+    values = part.value_head_size
+    return Heads(
+        query,
+        key_value,
+        query_width=query * part.head_size,
+        key_width=key_value * part.head_size,
+        value_width=key_value * values,
+        context_width=query * values,
+    )
 
 
 def output_projection(
@@ -41,12 +52,12 @@ def output_projection(
         name,
         "attention_projections",
         m=tokens.all,
-        k=heads.query_width,
+        k=heads.context_width,
         n=width,
         element_bytes=element,
         kept=Holding(
-            saved=activations.tensor(tokens.all, heads.query_width, element_bytes=scenarios.plans.product_bytes),
-            parameters=parameters.linear(heads.query_width, width, bias=part.output_bias),
+            saved=activations.tensor(tokens.all, heads.context_width, element_bytes=scenarios.plans.product_bytes),
+            parameters=parameters.linear(heads.context_width, width, bias=part.output_bias),
             partial_parameters=part.output_bias * width,
             output_unused=unused,
         ),
@@ -62,6 +73,7 @@ def attention_core(
     causal: Num = 0.0,
     window: Num = np.inf,
     products: Num = 1.0,
+    rotary: Num = 0.0,
 ) -> list[Operator]:
     """Softmax(Q K^T) V: as one kernel, or as two products with the matrix of scores between them.
 
@@ -77,25 +89,32 @@ def attention_core(
         Keys that a query sees at most [token].
     products
         Products that make the scores [1].
+    rotary
+        Share of queries and keys that rotary positions have turned [1].
     """
     eager = 1.0 - np.asarray(scenarios.plans.fused_attention)
     return [
-        _layout(part, scenarios, tokens, keys),
+        _layout(part, scenarios, tokens, keys, rotary),
         _fused(part, scenarios, tokens, keys, causal=causal, window=window),
         _score_product("scores", part, scenarios, tokens, keys, eager * products, into_keys=True),
+        *_soft_cap(part, scenarios, tokens, keys),
         _softmax(part, scenarios, tokens, keys),
         _score_product("context", part, scenarios, tokens, keys, eager, into_keys=False),
     ]
 
 
-def _layout(part: AttentionPart, scenarios: Scenarios, tokens: Tokens, keys: Num) -> Operator:
+def _layout(part: AttentionPart, scenarios: Scenarios, tokens: Tokens, keys: Num, rotary: Num) -> Operator:
     """Queries, keys and values as attention wants them, which it keeps."""
     heads, element, eager = heads_of(part, scenarios.plans), scenarios.plans.element_bytes, scenarios.stacks.eager
-    operands = activations.tensor(tokens.all, heads.query_width, element_bytes=element)
-    operands = operands + 2.0 * activations.tensor(
-        tokens.all * keys / tokens.keys, heads.key_value_width, element_bytes=element
-    )
-    moved = tokens.all * (2.0 * heads.query_width + 2.0 * heads.key_value_width) * element * 2.0 * eager
+    # What selective recomputation starts from is as rotary positions leave it: in fp32 under automatic casts.
+    starts = scenarios.plans.recompute_attention * (1.0 - np.asarray(scenarios.plans.fused_attention))
+    turned = np.where((np.asarray(rotary) > 0.0) & (starts > 0.0), stream_bytes(scenarios), element)
+    each = tokens.all * keys / tokens.keys
+    operands = activations.tensor(tokens.all, heads.query_width, element_bytes=turned)
+    operands = operands + activations.tensor(each, heads.key_width, element_bytes=turned)
+    operands = operands + activations.tensor(each, heads.value_width, element_bytes=element)
+    widths = heads.query_width + heads.context_width + heads.key_width + heads.value_width
+    moved = tokens.all * widths * element * 2.0 * eager
     kernels = 4.0 * eager
     return stream(
         "layout of heads",
@@ -122,6 +141,7 @@ def _fused(
             heads=heads.query,
             key_value_heads=heads.key_value,
             head_size=part.head_size,
+            value_head_size=part.value_head_size,
             causal=causal,
             backward=backward,
             portable=stacks.portable_attention,
@@ -135,6 +155,26 @@ def _fused(
         efficiency=stacks.attention_efficiency,
         kept=Holding(saved=fused * activations.attention_statistics(tokens.queries, batch, heads=heads.query)),
     )
+
+
+def _soft_cap(part: AttentionPart, scenarios: Scenarios, tokens: Tokens, keys: Num) -> list[Operator]:
+    """Division by the cap, tanh, which keeps its output, and multiplication; a fused kernel does it on the way."""
+    if not np.any(np.asarray(part.capped) > 0.0):
+        return []
+    used = part.capped * (1.0 - np.asarray(scenarios.plans.fused_attention))
+    scores = scenarios.plans.micro_batch * heads_of(part, scenarios.plans).query * tokens.queries * keys
+    matrix = used * scores * scenarios.plans.element_bytes
+    return [
+        stream(
+            "soft cap of scores",
+            "attention",
+            StreamKind.ACTIVATION,
+            moved=(6.0 * matrix, 7.0 * matrix),
+            launches=(3.0 * used, 3.0 * used),
+            efficiency=scenarios.stacks.attention_efficiency,
+            kept=Holding(saved=matrix, in_attention=True),
+        )
+    ]
 
 
 def _softmax(part: AttentionPart, scenarios: Scenarios, tokens: Tokens, keys: Num) -> Operator:
@@ -194,7 +234,7 @@ def _score_product(
         name,
         "attention",
         m=tokens.queries,
-        n=keys if into_keys else part.head_size,
+        n=keys if into_keys else part.value_head_size,
         k=part.head_size if into_keys else keys,
         batch=scenarios.plans.micro_batch * heads_of(part, scenarios.plans).query,
         count=count,
