@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -16,9 +18,8 @@ class DisentangledReference(Attention):
     """Scores that add products of queries and of keys with projected embeddings of relative positions."""
 
     def __init__(self, model: Model, setting: Setting, kind: LayerKind | None = None) -> None:
-        super().__init__(model, setting, kind)
-        if self.joint:
-            raise ValueError(f"{model.id}: positions pass the projections of queries and of keys apart")
+        # Positions pass the projections of queries and of keys, which no kernel joins.
+        super().__init__(model, replace(setting, fused_qkv=False), kind)
         self.kinds, self.rows = model.position_products, model.relative_rows
         self.own = None
         if model.position_projections:
@@ -62,9 +63,9 @@ class LatentReference(Attention):
     """Multi-head latent attention in the form in which it is trained."""
 
     def __init__(self, model: Model, setting: Setting, kind: LayerKind | None = None) -> None:
-        if setting.split.degree > 1 or setting.fused_attention or setting.fused_qkv:
-            raise ValueError(f"{model.id}: latent attention is built of products of their own, on one rank")
-        super().__init__(model, setting, kind)
+        if setting.split.degree > 1 or setting.fused_attention:
+            raise ValueError(f"{model.id}: latent attention is built of two products and a softmax, on one rank")
+        super().__init__(model, replace(setting, fused_qkv=False), kind)
         factory, heads = setting.factory, model.attention_heads
         self.rank, self.turned = model.key_value_rank or 0, model.rotary_head_size or 0
         self.value_size = model.value_head_size or self.head_size

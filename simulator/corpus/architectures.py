@@ -37,7 +37,7 @@ def model_of(run: Run, notes: Notes | None = None) -> Model:
     Raises
     ------
     RefusedError
-        Where the family is not known, a size that no rule fills is missing, or the sizes of latent attention are not known.
+        Where the family is not known, or a size that no rule fills is missing, those of latent attention among them.
     """
     notes, said = notes if notes is not None else Notes(), run.model
     known = known_model(said.name)

@@ -165,11 +165,11 @@ def _reduced(scenarios: Scenarios, of: str, size: Num, copies: _Copies) -> list[
 def _reductions_of_a_step(scenarios: Scenarios) -> Num:
     """How often gradients are reduced in a step: once, or after every micro-batch.
 
-    In a pipeline a stage adds up the gradients of all micro-batches, also where replicas will share them.
+    Replicas that share gradients hold no more than their own part, in a pipeline too: those of each micro-batch travel.
     """
     plans = scenarios.plans
     shares = (np.asarray(plans.gradient_group) > 1.0) & (np.asarray(plans.parameter_group) <= 1.0)
-    each = (np.asarray(scenarios.stacks.reduces_each_micro_batch) > 0) | (shares & (np.asarray(plans.pp) <= 1.0))
+    each = (np.asarray(scenarios.stacks.reduces_each_micro_batch) > 0) | shares
     return np.where(each, plans.micro_batches, 1.0)
 
 

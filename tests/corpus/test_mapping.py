@@ -61,7 +61,6 @@ def test_nearly_all_timed_training_runs_are_mapped() -> None:
 def test_refusals_have_few_reasons() -> None:
     assert set(_outcomes()) - {"mapped"} == {
         "a layer, not a model",
-        "experts not published",
         "inconsistent or impossible plan",
         "latent attention",
         "precision fp8 without constants",
