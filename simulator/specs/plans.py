@@ -222,20 +222,7 @@ def rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: S
     )
     chunks = pp * plans.virtual_stages  # embedding and head may be counted as a layer each
     yield Constraint("layers", pp <= count, "pp={pp} exceeds {layers} layers")
-    first, last = np.asarray(plans.first_stage_layers), np.asarray(plans.last_stage_layers)
-    others = pp - (first > 0.0) - (last > 0.0)
-    yield Constraint(
-        "end-layers",
-        (first + last == 0.0) | ((pp > 1) & (first + last + others <= count)),
-        "first_stage_layers={first_stage_layers} and last_stage_layers={last_stage_layers} leave too few of {layers} "
-        "layers to pp={pp} stages",
-    )
-    yield Constraint(
-        "both-ends",
-        (first == 0.0) | (last == 0.0) | (pp != 2.0) | (first + last == count),
-        "first_stage_layers={first_stage_layers} and last_stage_layers={last_stage_layers} of pp={pp} stages are not "
-        "the model's {layers} layers; leave one of them open",
-    )
+    yield from _rules_of_ends(plans, count)
     yield Constraint(
         "chunks",
         (plans.virtual_stages == 1.0) | (count % chunks == 0) | ((count + 2.0) % chunks == 0),
@@ -255,6 +242,25 @@ def rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: S
     )
     yield Constraint("expert-tensor", tp % np.asarray(plans.etp) == 0, "etp={etp} does not divide tp={tp}")
     yield Constraint("experts", np.asarray(models.experts) % plans.ep == 0, "ep={ep} does not divide {experts} experts")
+
+
+def _rules_of_ends(plans: Plans, count: Num) -> Iterator[Constraint]:
+    """How many of so many layers the ends of a pipeline may have."""
+    pp = np.asarray(plans.pp)
+    first, last = np.asarray(plans.first_stage_layers), np.asarray(plans.last_stage_layers)
+    others = pp - (first > 0.0) - (last > 0.0)
+    yield Constraint(
+        "end-layers",
+        (first + last == 0.0) | ((pp > 1) & (first + last + others <= count)),
+        "first_stage_layers={first_stage_layers} and last_stage_layers={last_stage_layers} leave too few of {layers} "
+        "layers to pp={pp} stages",
+    )
+    yield Constraint(
+        "both-ends",
+        (first == 0.0) | (last == 0.0) | (pp != 2.0) | (first + last == count),
+        "first_stage_layers={first_stage_layers} and last_stage_layers={last_stage_layers} of pp={pp} stages are not "
+        "the model's {layers} layers; leave one of them open",
+    )
 
 
 def rules_of_replicas(plans: Plans, workloads: Workloads) -> Iterator[Constraint]:

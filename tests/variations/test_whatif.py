@@ -276,7 +276,7 @@ def test_a_stack_that_nobody_chose_gives_way_where_it_lacks_what_is_varied() -> 
 
 def test_replicas_follow_devices_and_degrees_unless_they_were_given() -> None:
     assert _answer(_one("devices=4")).plan["dp"] == 4
-    assert _answer(_one("plan.tp=2")).plan["dp"] == 4
+    assert _answer(_one("plan.tp=2", {**BERT, "stack": "megatron-lm"})).plan["dp"] == 4
     given = {**BERT, "plan": {"dp": 8, "micro_batch": 8}}
     assert "is not devices=4" in (_one("devices=4", given).problem or "")
 

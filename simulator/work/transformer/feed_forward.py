@@ -84,8 +84,7 @@ def two_products(
         "element_bytes": element,
         "launches": (used * of.launches, used * of.launches),
     }
-    ranks = scenarios.plans.tp if experts is None else scenarios.plans.etp
-    width = widen * part.size / ranks
+    width = widen * part.size / (scenarios.plans.tp if experts is None else scenarios.plans.etp)
     into = used * batch * parameters.linear(layers.hidden_size, inputs * width, bias=part.bias)
     out_of = used * batch * parameters.linear(width, layers.hidden_size, bias=part.bias)
     between = activations.tensor(batch * rows, width, element_bytes=scenarios.plans.product_bytes)
