@@ -168,7 +168,7 @@ def _relative(scenario: ScenarioFile, path: Path) -> ScenarioFile:
 
 
 def scenario_of(
-    name: str,
+    name: str | Mapping[str, Any],
     *,
     plan: Mapping[str, Any],
     workload: Mapping[str, Any],
@@ -177,7 +177,7 @@ def scenario_of(
     objective: str | None = None,
     **others: Any,
 ) -> ScenarioFile:
-    """A scenario from a model and options, or from a scenario file whose fields the options replace.
+    """A scenario from a model and options, or from a scenario file, or its fields, which the options replace.
 
     A YAML file is a scenario where it names a system, and a model otherwise.
 
@@ -186,8 +186,8 @@ def scenario_of(
     InputError
         One sentence.
     """
-    document: dict[str, Any] = {"model": name}
-    path = Path(name)
+    document: dict[str, Any] = {"model": name} if isinstance(name, str) else dict(name)
+    path = Path(name) if isinstance(name, str) else Path()
     if is_path(name) and path.suffix != ".json":
         contents = read_mapping(path)
         if "system" in contents or "profile" in contents or ("model" in contents and "layers" not in contents):
@@ -195,7 +195,7 @@ def scenario_of(
             document = scenario.model_dump(mode="json", exclude_unset=True)
     if objective is not None:
         model = document["model"]
-        document["model"] = {**(model if isinstance(model, dict) else {"base": model}), "objective": objective}
+        document["model"] = {**(dict(model) if isinstance(model, Mapping) else {"base": model}), "objective": objective}
     document |= others
     document["plan"] = {**document.get("plan", {}), **plan}
     document["ownership"] = {**document.get("ownership", {}), **(ownership or {})}
