@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from simulator.commands.shared.app import app
-from simulator.commands.shared.options import Given, Json, print_json, scenario_options
+from simulator.commands.shared.options import Given, Json, number, print_json, scenario_options
 
 To = Annotated[str, typer.Option("--to", metavar="FRAMEWORK", help="Whose launch file: megatron-lm, deepspeed ...")]
 Output = Annotated[str | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write it.")]
+Devices = Annotated[str | None, number("--devices", "Number of devices, where the file does not say.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that exists.")]
 
 
@@ -56,6 +57,7 @@ def import_(
     output: Output = None,
     system: Annotated[str | None, typer.Option("--system", help="What it runs on, for the scenario.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="What it trains, where the file does not say.")] = None,
+    devices: Devices = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -72,12 +74,12 @@ def import_(
     if output is not None:
         check_output(Path(output))
         _refuse_existing(output, force=force)
-    launched = imported(name, model=model)
-    text = scenario_text(launched, system)
+    launched = imported(name, model=model, devices=devices)
+    text = scenario_text(launched, system, devices)
     if output is not None:
         write_text(Path(output), text)
     if json:
-        document = {**launched.document(), **({"system": system} if system else {})}
+        document = {**launched.document(devices), **({"system": system} if system else {})}
         print_json({"scenario": document, **launched.to_dict(), "output": output})
     elif output is None:
         typer.echo(text, nl=False)

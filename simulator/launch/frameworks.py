@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hardware.errors import unknown
+from simulator.launch import deepspeed, torchtitan
 from simulator.launch.megatron import writing as megatron
+from simulator.launch.naming import stack_of
 from simulator.launch.record import WrittenLaunch
 from simulator.scenario.scenario import Scenario, complete
 from simulator.specs.loading import ScenarioFile
 
 WRITERS: dict[str, Callable[[Scenario], WrittenLaunch]] = {
     "megatron-lm": megatron.write,
+    "deepspeed": deepspeed.write,
+    "torchtitan": torchtitan.write,
 }
 """By the name of the framework."""
-STACKS = {"megatron-lm": "megatron-lm"}
-"""The stack that stands for each framework."""
 
 
 def written(scenario: Scenario, framework: str) -> WrittenLaunch:
@@ -41,5 +43,5 @@ def launchable(file: ScenarioFile, framework: str) -> Scenario:
     """
     if framework not in WRITERS:
         raise unknown("framework", framework, sorted(WRITERS))
-    named = file if file.stack is not None else file.model_copy(update={"stack": STACKS[framework]})
+    named = file if file.stack is not None else file.model_copy(update={"stack": stack_of(framework)})
     return complete(named)

@@ -9,17 +9,32 @@ from typing import Any
 
 from hardware.errors import InputError
 from hardware.reading import read_text
+from simulator.launch import deepspeed, torchtitan
+from simulator.launch.documents import document_of
+from simulator.launch.megatron import reading as megatron
 from simulator.launch.record import LaunchFile
 
 SCRIPTS = (".sh", ".bash", ".sbatch", ".slurm", ".args", ".txt")
 """Endings of shell scripts and of lists of arguments."""
-ENDINGS = (*SCRIPTS, ".json", ".yaml", ".yml", ".toml")
-"""Endings of all launch files."""
-Reader = Callable[[Mapping[str, Any], str], LaunchFile]
+_DATA = (".json", ".yaml", ".yml", ".toml")
+"""Endings of files of data."""
+Reader = Callable[[Mapping[str, Any], str, int | None], LaunchFile]
+_READERS: tuple[tuple[Callable[[Mapping[str, Any]], bool], Reader], ...] = (
+    (torchtitan.recognises, torchtitan.read),
+    (deepspeed.recognises, deepspeed.read),
+)
+"""Which documents are whose, and who reads them."""
 
 
-def launch_file(name: str | Path) -> LaunchFile | None:
+def launch_file(name: str | Path, devices: int | None = None) -> LaunchFile | None:
     """What a launch file says; none where a file is of another kind, or is none.
+
+    Parameters
+    ----------
+    name
+        The file.
+    devices
+        Devices of the run, where somebody says.
 
     Raises
     ------
@@ -27,14 +42,17 @@ def launch_file(name: str | Path) -> LaunchFile | None:
         With file and line.
     """
     path = Path(name)
-    if path.suffix.lower() in SCRIPTS:
-        from simulator.launch.megatron.reading import read
+    ending = path.suffix.lower()
+    if ending in SCRIPTS:
+        return megatron.read(read_text(path), str(path), devices)
+    document = document_of(path) if ending in _DATA and path.is_file() else None
+    reader = None if document is None else next((read for is_one, read in _READERS if is_one(document)), None)
+    if reader is None and ending == ".toml":
+        raise InputError(f"{path}: is no configuration of torchtitan, the only TOML that is read; it has [model] and [parallelism]")
+    return None if document is None or reader is None else reader(document, str(path), devices)
 
-        return read(read_text(path), str(path))
-    return None
 
-
-def imported(name: str | Path, *, model: str | None = None) -> LaunchFile:
+def imported(name: str | Path, *, model: str | None = None, devices: int | None = None) -> LaunchFile:
     """What a launch file says, with the model that somebody names.
 
     Parameters
@@ -43,20 +61,41 @@ def imported(name: str | Path, *, model: str | None = None) -> LaunchFile:
         The file.
     model
         A model's name or file, in the place of the one that the file says.
+    devices
+        Devices of the run, in the place of those that the file says.
 
     Raises
     ------
     InputError
         Where it is no launch file, or nobody says which model it trains.
     """
-    launched = launch_file(name)
+    launched = launch_file(name, devices)
     if launched is None:
         raise InputError(
-            f"{name}: is no launch file that is known; capsim reads shell scripts of Megatron-LM, and files of DeepSpeed, "
+            f"{name}: is no launch file that is known; capsim reads scripts of Megatron-LM, and files of DeepSpeed, "
             "torchtitan, accelerate, axolotl, LLaMA-Factory, MaxText and nanotron"
         )
+    return with_model(launched, model)
+
+
+def with_model(launched: LaunchFile, model: str | None) -> LaunchFile:
+    """A launch file whose model is known.
+
+    Parameters
+    ----------
+    launched
+        What it says.
+    model
+        A model's name or file, in the place of the one that the file says.
+
+    Raises
+    ------
+    InputError
+        Where nobody says which model it trains.
+    """
     if model is not None:
-        launched = replace(launched, model=model)
+        return replace(launched, model=model)
     if launched.model is None:
-        raise InputError(f"{name}: does not say which model it trains; name it by --model, such as --model llama-3-8b")
+        sentence = "does not say which model it trains; name it by --model, such as --model llama-3-8b"
+        raise InputError(f"{launched.path}: {sentence}")
     return launched

@@ -1,4 +1,4 @@
-"""What every writer of launch files says of a scenario besides settings: the estimate, the version, what is left out."""
+"""What every writer of launch files says besides settings: the estimate, the version, what is left out."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def _wrapped(line: str) -> list[str]:
 def notes_of(scenario: Scenario, framework: str, release: str, unsaid: Sequence[str]) -> Notes:
     """The comments of a launch file: what capsim expects of the run, and what the file does not say."""
     estimate = answer(scenario)
+    run = f"{scenario.model.name} on {scenario.devices} x {scenario.system.device.id} ({scenario.system.id})"
     about = (
-        f"{scenario.model.name} on {scenario.devices} x {scenario.system.device.id} ({scenario.system.id}), "
-        f"for {framework} {release}; written by capsim {_version()}.",
+        f"{run}, for {framework} {release}; written by capsim {_version()}.",
         f"capsim expects {_expected(estimate)}.",
     )
     return Notes(about, tuple(unsaid))

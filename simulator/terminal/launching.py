@@ -42,7 +42,7 @@ def _print(part: RenderableType) -> None:
     Console(highlight=False, markup=False, emoji=False).print(part)
 
 
-def scenario_text(launched: LaunchFile, system: str | None) -> str:
+def scenario_text(launched: LaunchFile, system: str | None, devices: int | None = None) -> str:
     """A scenario file, with what was read, assumed and ignored as comments.
 
     Parameters
@@ -51,8 +51,10 @@ def scenario_text(launched: LaunchFile, system: str | None) -> str:
         What a launch file says.
     system
         What it runs on; left open where nobody says.
+    devices
+        Devices of the run, in the place of those that the file says.
     """
-    document = launched.document()
+    document = launched.document(devices)
     ordered = {
         "title": f"from {launched.path}, of {launched.framework}",
         "model": document["model"],

@@ -241,11 +241,11 @@ class Given:
 
         of_model = self.others.get("of_model")
         if Path(self.model).suffix.lower() in _LAUNCHES:
-            from simulator.launch.recognition import imported, launch_file
+            from simulator.launch.recognition import launch_file, with_model
 
-            launched = launch_file(self.model)
+            launched = launch_file(self.model, self.others.get("devices"))
             if launched is not None:
-                return imported(self.model, model=of_model)
+                return with_model(launched, of_model)
         if of_model is not None:
             raise InputError(
                 f"--model={shown(of_model)}: belongs to a launch file, which {self.model} is not; leave it out"

@@ -6,6 +6,7 @@ from typing import Any
 
 from hardware.errors import InputError
 from simulator.launch.megatron.model_reading import model_of
+from simulator.launch.naming import stack_of
 from simulator.launch.record import LaunchFile
 from simulator.launch.settings import LaunchSettings
 from simulator.launch.shell.options import StartedTraining, settings_of, training_of
@@ -30,8 +31,17 @@ _PLACES = {
 _STRATEGIES = {"no_shard": "none", "optim": "zero1", "optim_grads": "zero2", "optim_grads_params": "zero3"}
 
 
-def read(text: str, path: str) -> LaunchFile:
+def read(text: str, path: str, devices: int | None = None) -> LaunchFile:
     """What a script or a list of arguments says.
+
+    Parameters
+    ----------
+    text
+        The script.
+    path
+        Its file.
+    devices
+        Devices of the run, in the place of those that the script says.
 
     Raises
     ------
@@ -43,7 +53,7 @@ def read(text: str, path: str) -> LaunchFile:
     assumed = list(started.script.assumed)
     table = options_of("megatron-lm")
     model = model_of(settings, started.program, assumed)
-    devices = devices_of(started, path)
+    devices = devices or devices_of(started, path)
     plan = _plan(settings, model["layers"], started)
     workload = _workload(settings, plan, devices, assumed)
     model["training"]["global_batch"] = workload["global_batch"]
@@ -53,7 +63,7 @@ def read(text: str, path: str) -> LaunchFile:
     return LaunchFile(
         framework=table.framework,
         path=path,
-        stack="megatron-lm",
+        stack=stack_of("megatron-lm"),
         model=model,
         workload=workload,
         plan=plan,

@@ -46,7 +46,7 @@ def write(scenario: Scenario) -> WrittenLaunch:
         [
             "#!/bin/bash\n",
             notes.comment(),
-            "# On each node: NODE_RANK=0 MASTER_ADDR=first-node bash this-file; --data-path takes the place of --mock-data.\n",
+            "# On each node: NODE_RANK=0 MASTER_ADDR=first-node bash this-file; --data-path replaces --mock-data.\n",
             "set -euo pipefail\n\n",
             _environment(scenario),
             *(_array(group) for group in _groups(scenario)),
