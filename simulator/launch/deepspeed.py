@@ -21,8 +21,8 @@ COMMENT = "_comment"
 _STAGES = {"none": 0, "zero1": 1, "zero2": 2, "zero3": 3, "hybrid": 3}
 _OPTIMIZERS = {"adamw": "AdamW", "lamb": "Lamb", "sgd": "SGD", "adafactor": "Adafactor"}
 _READ_OPTIMIZERS = {
-    **{name: "adamw" for name in ("adam", "adamw", "fusedadam", "cpuadam", "deepspeedcpuadam")},
-    **{"lamb": "lamb", "fusedlamb": "lamb", "sgd": "sgd", "adafactor": "adafactor"},
+    **dict.fromkeys(("adam", "adamw", "fusedadam", "cpuadam", "deepspeedcpuadam"), "adamw"),
+    "lamb": "lamb", "fusedlamb": "lamb", "sgd": "sgd", "adafactor": "adafactor",
 }
 _TYPES = {"bf16": "bfloat16", "fp16": "float16"}
 _BYTES = {"fp32": True, "float32": True, "float": True, "bf16": False, "bfloat16": False, "fp16": False}
@@ -190,7 +190,9 @@ def _read_degrees(settings: LaunchSettings) -> dict[str, Any]:
         plan["ep"] = settings.whole("expert_parallel.autoep_size") or 1
         plan["etp"] = settings.whole("expert_parallel.expert_tensor_parallel_size") or 1
     if (settings.whole("sequence_parallel_size") or 1) > 1:
-        raise settings.wrong("sequence_parallel_size", "is not understood: capsim's deepspeed has no context parallelism")
+        raise settings.wrong(
+            "sequence_parallel_size", "is not understood: capsim's deepspeed has no context parallelism"
+        )
     return plan
 
 
@@ -205,7 +207,11 @@ def _read_precision(settings: LaunchSettings) -> dict[str, Any]:
     if brain and half:
         raise settings.wrong("fp16.enabled", "excludes bf16.enabled; keep one")
     plan: dict[str, Any] = {"precision": "bf16" if brain else "fp16" if half else "fp32"}
-    if "bf16.enabled" not in settings and "fp16.enabled" not in settings and not _flag(settings, "torch_autocast.enabled"):
+    if (
+        "bf16.enabled" not in settings
+        and "fp16.enabled" not in settings
+        and not _flag(settings, "torch_autocast.enabled")
+    ):
         return plan
     if settings.value("bf16.enabled") == AUTO and not half:
         plan["precision"] = "bf16"
@@ -214,7 +220,10 @@ def _read_precision(settings: LaunchSettings) -> dict[str, Any]:
         plan |= {"precision": settings.word("torch_autocast.dtype", words) or "bf16", "parameters_in_fp32": True}
     if settings.flag("bf16.bf16_master_weights_and_grads"):
         plan["master_weights"] = False
-    stored, sent = settings.word("data_types.grad_accum_dtype", _BYTES), settings.word("communication_data_type", _BYTES)
+    stored, sent = (
+        settings.word("data_types.grad_accum_dtype", _BYTES),
+        settings.word("communication_data_type", _BYTES),
+    )
     if stored is not None:
         plan["gradients_in_fp32"] = stored
     if sent is not None:
@@ -234,7 +243,9 @@ def _read_zero(settings: LaunchSettings) -> dict[str, Any]:
     device = settings.word("zero_optimization.offload_optimizer.device", {"cpu": True, "none": False})
     plan["offload_optimizer"] = bool(device)
     if settings.word("zero_optimization.offload_param.device", {"none": False, "cpu": True, "nvme": True}):
-        raise settings.wrong("zero_optimization.offload_param.device", "offloads parameters, which capsim does not price")
+        raise settings.wrong(
+            "zero_optimization.offload_param.device", "offloads parameters, which capsim does not price"
+        )
     for name in ("zero_hpz_partition_size", "zero_quantized_weights", "zero_quantized_gradients"):
         if settings.value(f"zero_optimization.{name}") not in (None, False, 0, 1):
             raise settings.wrong(f"zero_optimization.{name}", "is a part of ZeRO++, which capsim does not price")
@@ -263,9 +274,15 @@ def _read_batch(
         return {}, devices
     if devices is None and micro is not None and steps is not None:
         if batch % (micro * steps):
-            raise settings.wrong("train_batch_size", f"is no multiple of {micro} sequences x {steps} accumulation steps")
+            raise settings.wrong(
+                "train_batch_size", f"is no multiple of {micro} sequences x {steps} accumulation steps"
+            )
         return {"global_batch": batch}, batch // (micro * steps) * inner
-    if devices is not None and None not in (micro, steps, replicas) and batch != (micro or 0) * (steps or 0) * (replicas or 0):
+    if (
+        devices is not None
+        and None not in (micro, steps, replicas)
+        and batch != (micro or 0) * (steps or 0) * (replicas or 0)
+    ):
         raise InputError(
             f"{settings.place('train_batch_size')}: train_batch_size={batch} is not {micro} x {steps} x dp={replicas}; "
             f"change --devices={devices} or the batch"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hardware.catalogue import load_system
 from hardware.errors import unknown
-from simulator.launch import deepspeed, torchtitan
+from simulator.launch import accelerate, axolotl, deepspeed, maxtext, nanotron, torchtitan
 from simulator.launch.megatron import writing as megatron
 from simulator.launch.naming import stack_of
 from simulator.launch.record import WrittenLaunch
@@ -16,6 +17,10 @@ WRITERS: dict[str, Callable[[Scenario], WrittenLaunch]] = {
     "megatron-lm": megatron.write,
     "deepspeed": deepspeed.write,
     "torchtitan": torchtitan.write,
+    "accelerate": accelerate.write,
+    "axolotl": axolotl.write,
+    "nanotron": nanotron.write,
+    "maxtext": maxtext.write,
 }
 """By the name of the framework."""
 
@@ -43,5 +48,11 @@ def launchable(file: ScenarioFile, framework: str) -> Scenario:
     """
     if framework not in WRITERS:
         raise unknown("framework", framework, sorted(WRITERS))
-    named = file if file.stack is not None else file.model_copy(update={"stack": stack_of(framework)})
+    named = file if file.stack is not None else file.model_copy(update={"stack": _stack_for(file, framework)})
     return complete(named)
+
+
+def _stack_for(file: ScenarioFile, framework: str) -> str:
+    """The framework's stack; XLA's on TPUs, which MaxText runs on too."""
+    on_tpu = file.system is not None and load_system(file.system).device.kind == "tpu"
+    return "xla-tpu" if framework == "maxtext" and on_tpu else stack_of(framework)

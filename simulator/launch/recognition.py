@@ -9,7 +9,7 @@ from typing import Any
 
 from hardware.errors import InputError
 from hardware.reading import read_text
-from simulator.launch import deepspeed, torchtitan
+from simulator.launch import accelerate, axolotl, deepspeed, llama_factory, maxtext, nanotron, torchtitan
 from simulator.launch.documents import document_of
 from simulator.launch.megatron import reading as megatron
 from simulator.launch.record import LaunchFile
@@ -20,8 +20,13 @@ _DATA = (".json", ".yaml", ".yml", ".toml")
 """Endings of files of data."""
 Reader = Callable[[Mapping[str, Any], str, int | None], LaunchFile]
 _READERS: tuple[tuple[Callable[[Mapping[str, Any]], bool], Reader], ...] = (
+    (nanotron.recognises, nanotron.read),
+    (accelerate.recognises, accelerate.read),
+    (axolotl.recognises, axolotl.read),
+    (llama_factory.recognises, llama_factory.read),
     (torchtitan.recognises, torchtitan.read),
     (deepspeed.recognises, deepspeed.read),
+    (maxtext.recognises, maxtext.read),
 )
 """Which documents are whose, and who reads them."""
 
@@ -48,7 +53,9 @@ def launch_file(name: str | Path, devices: int | None = None) -> LaunchFile | No
     document = document_of(path) if ending in _DATA and path.is_file() else None
     reader = None if document is None else next((read for is_one, read in _READERS if is_one(document)), None)
     if reader is None and ending == ".toml":
-        raise InputError(f"{path}: is no configuration of torchtitan, the only TOML that is read; it has [model] and [parallelism]")
+        raise InputError(
+            f"{path}: is no configuration of torchtitan, the only TOML that is read; it has [model] and [parallelism]"
+        )
     return None if document is None or reader is None else reader(document, str(path), devices)
 
 

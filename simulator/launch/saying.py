@@ -13,6 +13,7 @@ from simulator.answers.estimate import Estimate, answer
 from simulator.scenario.scenario import Scenario
 from simulator.specs.capabilities.checking import refuse_lacking
 from simulator.specs.loading import load_stack
+from simulator.specs.plan import Plan
 
 _WIDTH = 110
 
@@ -80,3 +81,22 @@ def refuse_unlaunchable(scenario: Scenario, stack: str) -> None:
 def lacks(framework: str, what: str, remedy: str) -> InputError:
     """The refusal of a model that a framework cannot build."""
     return InputError(f"{framework} has no {what}; {remedy}")
+
+
+def sharding_ranks(plan: Plan, framework: str) -> int:
+    """Data-parallel ranks that share parameters; those of context parallelism share them too.
+
+    Raises
+    ------
+    InputError
+        Where a group of hybrid sharding takes a part of the context-parallel ranks.
+    """
+    if plan.sharding == "none":
+        return 1
+    if plan.sharding != "hybrid":
+        return plan.dp or 1
+    group, context = plan.sharding_group or 1, plan.cp or 1
+    if group % context:
+        what = f"sharding_group={group} that takes a part of cp={context} ranks"
+        raise lacks(framework, what, f"choose a multiple of {context}")
+    return group // context

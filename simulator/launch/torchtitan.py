@@ -8,7 +8,7 @@ from typing import Any
 from simulator.launch.documents import settings_from
 from simulator.launch.naming import stack_of
 from simulator.launch.record import LaunchFile, WrittenLaunch
-from simulator.launch.saying import lacks, notes_of, refuse_unlaunchable
+from simulator.launch.saying import lacks, notes_of, refuse_unlaunchable, sharding_ranks
 from simulator.launch.settings import LaunchSettings
 from simulator.launch.tables import options_of
 from simulator.scenario.scenario import Scenario
@@ -24,7 +24,12 @@ MODELS = {
     "qwen3-235b-a22b": ("qwen3", "235B-A22B"),
 }
 """Models of the catalogue by name and flavour of torchtitan."""
-_SCHEDULES = {"1f1b": "1F1B", "gpipe": "GPipe", "interleaved": "Interleaved1F1B", "zero-bubble": "InterleavedZeroBubble"}
+_SCHEDULES = {
+    "1f1b": "1F1B",
+    "gpipe": "GPipe",
+    "interleaved": "Interleaved1F1B",
+    "zero-bubble": "InterleavedZeroBubble",
+}
 _READ_SCHEDULES = {word.lower(): name for name, word in _SCHEDULES.items()} | {"zbvzerobubble": "zero-bubble"}
 _TWO_CHUNKS = ("interleaved", "zero-bubble")
 _FLOAT8 = ("quantize.linear.float8", "float8")
@@ -88,15 +93,18 @@ def _sections(scenario: Scenario) -> Iterator[tuple[str, dict[str, Any]]]:
     batch = work.global_batch or 0
     local = batch // (plan.dp or 1) if stages > 1 else micro
     steps = round(work.total_steps) if work.says_length else 1000
-    yield "training", {
-        "local_batch_size": local,
-        "global_batch_size": batch,
-        "seq_len": work.sequence_length or 0,
-        "steps": steps,
-        "dtype": "bfloat16" if _pure(plan) else "float32",
-        "mixed_precision_param": "float32" if plan.precision == "fp32" else "bfloat16",
-        "enable_cpu_offload": bool(plan.offload_optimizer),
-    }
+    yield (
+        "training",
+        {
+            "local_batch_size": local,
+            "global_batch_size": batch,
+            "seq_len": work.sequence_length or 0,
+            "steps": steps,
+            "dtype": "bfloat16" if _pure(plan) else "float32",
+            "mixed_precision_param": "float32" if plan.precision == "fp32" else "bfloat16",
+            "enable_cpu_offload": bool(plan.offload_optimizer),
+        },
+    )
     yield "parallelism", _parallelism(plan)
     modes = {"none": "none", "full": "full", "selective": "selective"}
     selective = {"selective_ac_option": "op"} if plan.recompute == "selective" else {}
@@ -112,9 +120,7 @@ def _pure(plan: Plan) -> bool:
 def _parallelism(plan: Plan) -> dict[str, Any]:
     """Degrees of the axes; replicas are split in those that share parameters and those that hold the same."""
     replicas, context = plan.dp or 1, plan.cp or 1
-    shared = 1 if plan.sharding == "none" else replicas
-    if plan.sharding == "hybrid":
-        shared = max((plan.sharding_group or 1) // context, 1)
+    shared = sharding_ranks(plan, "torchtitan")
     section: dict[str, Any] = {
         "data_parallel_replicate_degree": replicas // shared,
         "data_parallel_shard_degree": shared,
@@ -254,7 +260,9 @@ def _read_precision(settings: LaunchSettings) -> dict[str, Any]:
     converters = settings.value("model.converters") or []
     unknown = [name for name in converters if name not in _FLOAT8]
     if unknown:
-        raise settings.wrong("model.converters", f"holds {unknown[0]!r}, which is not understood; capsim reads {_FLOAT8[0]}")
+        raise settings.wrong(
+            "model.converters", f"holds {unknown[0]!r}, which is not understood; capsim reads {_FLOAT8[0]}"
+        )
     plan: dict[str, Any] = {"precision": "fp8" if converters else products, "optimizer": "adamw"}
     settings.word("optimizer.name", {"adamw": True, "adam": True})
     if states == "bf16":
@@ -277,7 +285,9 @@ def _read_recompute(settings: LaunchSettings, assumed: list[str]) -> dict[str, A
             raise settings.wrong(
                 "activation_checkpoint.selective_ac_option", "recomputes every so many layers; capsim reads op and 1"
             )
-        assumed.append("recompute=selective: of attention; torchtitan's keeps products and recomputes what lies between")
+        assumed.append(
+            "recompute=selective: of attention; torchtitan's keeps products and recomputes what lies between"
+        )
     return {"recompute": mode or "selective"}
 
 
@@ -291,8 +301,9 @@ def _read_batch(settings: LaunchSettings, plan: dict[str, Any], assumed: list[st
     if batch is None or batch < 0:
         batch = local * plan["dp"] if "dp" in plan else None
         assumed.append(
-            f"global_batch={batch}: one local batch of each replica" if batch else
-            "global_batch: it follows from the devices; say --devices"
+            f"global_batch={batch}: one local batch of each replica"
+            if batch
+            else "global_batch: it follows from the devices; say --devices"
         )
     if batch is not None:
         work["global_batch"] = batch

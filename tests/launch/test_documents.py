@@ -65,7 +65,8 @@ def test_torchtitan_reads_back_what_it_writes(tmp_path: Path) -> None:
         if plan.precision in ("fp16", "tf32") or plan.optimizer != "adamw" or _other_name(scenario):
             continue
         made += 1
-        again = _again(torchtitan, scenario, tmp_path, ".toml", plan={"gradients_in_fp32": plan.gradients_in_fp32})
+        stored = {"gradients_in_fp32": plan.gradients_in_fp32, "reduction_in_fp32": plan.reduction_in_fp32}
+        again = _again(torchtitan, scenario, tmp_path, ".toml", plan=stored)
         assert compared(again.plan) == compared(plan)
         assert again.workload.model_dump() == scenario.workload.model_dump()
     assert made > 200
