@@ -74,12 +74,13 @@ def import_(
     if output is not None:
         check_output(Path(output))
         _refuse_existing(output, force=force)
-    launched = imported(name, model=model, devices=devices)
-    text = scenario_text(launched, system, devices)
+    count = int(devices) if devices is not None else None
+    launched = imported(name, model=model, devices=count)
+    text = scenario_text(launched, system, count)
     if output is not None:
         write_text(Path(output), text)
     if json:
-        document = {**launched.document(devices), **({"system": system} if system else {})}
+        document = {**launched.document(count), **({"system": system} if system else {})}
         print_json({"scenario": document, **launched.to_dict(), "output": output})
     elif output is None:
         typer.echo(text, nl=False)

@@ -145,8 +145,9 @@ def read(document: Mapping[str, Any], path: str, devices: int | None = None) -> 
         plan |= _read_deepspeed(settings)
     else:
         plan["sharding"] = "none"
-        settings.value(f"{_PARALLEL}dp_replicate_size")
-        settings.value(f"{_PARALLEL}dp_shard_size")
+        for name in settings.names():
+            if name.startswith((_FSDP, _PARALLEL)):
+                settings.value(name)  # of no use to processes that share nothing
     told = "recompute" in plan
     assumed = ["micro_batch and global_batch: the script's; say them by --micro-batch and --global-batch"]
     assumed += ["optimizer=adamw: the script's; say it by --optimizer"]

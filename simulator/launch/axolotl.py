@@ -43,13 +43,18 @@ def write(scenario: Scenario) -> WrittenLaunch:
     table, model = options_of("axolotl"), scenario.model
     if model.id not in names_of("hub") or model.kind != "decoder":
         raise lacks(table.framework, f"name for {model.id}", "choose a decoder of the Hugging Face hub")
-    if scenario.plan.sharding == "zero1" and (scenario.plan.tp or 1) > 1:
+    if _uses_deepspeed(scenario.plan) and (scenario.plan.tp or 1) > 1:
         raise lacks(table.framework, "tensor parallelism beside DeepSpeed", "choose sharding=zero3")
     refuse_unlaunchable(scenario, stack_of("axolotl"))
     notes = notes_of(scenario, table.framework, table.release, list(_unsaid(scenario)))
     name = f"{model.id}-axolotl.yaml"
     command = f"axolotl train {name} --launcher torchrun -- --nproc_per_node={scenario.system.devices_per_node}"
     return WrittenLaunch(table.framework, name, notes.comment() + yaml_text(_document(scenario)), command, notes.unsaid)
+
+
+def _uses_deepspeed(plan: Plan) -> bool:
+    """Whether a plan is DeepSpeed's: FSDP shares parameters, or offloads all that it shares."""
+    return plan.sharding == "zero1" or (plan.sharding == "zero2" and bool(plan.offload_optimizer))
 
 
 def _document(scenario: Scenario) -> dict[str, Any]:
@@ -86,11 +91,12 @@ def _precision(plan: Plan) -> dict[str, Any]:
 
 def _sharding(plan: Plan) -> dict[str, Any]:
     """FSDP where parameters are shared, DeepSpeed where only states are."""
+    degrees = {"tensor_parallel_size": plan.tp or 1, "context_parallel_size": plan.cp or 1}
     if plan.sharding in (None, "none"):
-        return {}
-    if plan.sharding == "zero1" or (plan.sharding == "zero2" and plan.offload_optimizer):
+        return {name: size for name, size in degrees.items() if size > 1}
+    if _uses_deepspeed(plan):
         return {"deepspeed": f"deepspeed_configs/{_ZERO[plan.sharding]}"}
-    replicas, context = plan.dp or 1, plan.cp or 1
+    replicas = plan.dp or 1
     shared = sharding_ranks(plan, "axolotl")
     settings = {
         "offload_params": bool(plan.offload_optimizer),
@@ -98,15 +104,14 @@ def _sharding(plan: Plan) -> dict[str, Any]:
         "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
         "state_dict_type": "SHARDED_STATE_DICT",
     }
-    degrees = {"dp_replicate_size": replicas // shared, "dp_shard_size": shared}
-    degrees |= {"tensor_parallel_size": plan.tp or 1, "context_parallel_size": context}
+    degrees |= {"dp_replicate_size": replicas // shared, "dp_shard_size": shared}
     return {"fsdp_version": 2, "fsdp_config": settings, **degrees}
 
 
 def _unsaid(scenario: Scenario) -> Iterator[str]:
     plan = scenario.plan
     yield f"devices={scenario.devices}: as many processes as the launcher starts"
-    if plan.sharding == "zero1" or (plan.sharding == "zero2" and plan.offload_optimizer):
+    if _uses_deepspeed(plan):
         yield "offloading and precision of DeepSpeed: those of the configuration that the file names"
     elif plan.offload_optimizer:
         yield "offloading of states alone: offload_params moves parameters and gradients too"

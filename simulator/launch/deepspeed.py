@@ -22,7 +22,10 @@ _STAGES = {"none": 0, "zero1": 1, "zero2": 2, "zero3": 3, "hybrid": 3}
 _OPTIMIZERS = {"adamw": "AdamW", "lamb": "Lamb", "sgd": "SGD", "adafactor": "Adafactor"}
 _READ_OPTIMIZERS = {
     **dict.fromkeys(("adam", "adamw", "fusedadam", "cpuadam", "deepspeedcpuadam"), "adamw"),
-    "lamb": "lamb", "fusedlamb": "lamb", "sgd": "sgd", "adafactor": "adafactor",
+    "lamb": "lamb",
+    "fusedlamb": "lamb",
+    "sgd": "sgd",
+    "adafactor": "adafactor",
 }
 _TYPES = {"bf16": "bfloat16", "fp16": "float16"}
 _BYTES = {"fp32": True, "float32": True, "float": True, "bf16": False, "bfloat16": False, "fp16": False}
@@ -52,7 +55,8 @@ def write(scenario: Scenario) -> WrittenLaunch:
     comment = notes.comment("").strip("\n").split("\n")
     document = {COMMENT: [line.strip() for line in comment], **_document(scenario)}
     name = f"{scenario.model.id}-ds_config.json"
-    command = f"deepspeed --num_gpus {min(scenario.devices, scenario.system.devices_per_node)} train.py --deepspeed_config {name}"
+    per_node = min(scenario.devices, scenario.system.devices_per_node)
+    command = f"deepspeed --num_gpus {per_node} train.py --deepspeed_config {name}"
     return WrittenLaunch(table.framework, name, json.dumps(document, indent=2) + "\n", command, notes.unsaid)
 
 
@@ -247,7 +251,8 @@ def _read_zero(settings: LaunchSettings) -> dict[str, Any]:
             "zero_optimization.offload_param.device", "offloads parameters, which capsim does not price"
         )
     for name in ("zero_hpz_partition_size", "zero_quantized_weights", "zero_quantized_gradients"):
-        if settings.value(f"zero_optimization.{name}") not in (None, False, 0, 1):
+        value = settings.value(f"zero_optimization.{name}")
+        if value is True or (value is not None and not isinstance(value, bool) and value != 1 and value != 0):
             raise settings.wrong(f"zero_optimization.{name}", "is a part of ZeRO++, which capsim does not price")
     return plan
 

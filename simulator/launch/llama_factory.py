@@ -41,7 +41,10 @@ def read(document: Mapping[str, Any], path: str, devices: int | None = None) -> 
     assumed: list[str] = []
     _refuse_other_training(settings)
     plan: dict[str, Any] = {
-        "tp": 1, "pp": 1, "cp": 1, "sharding": "none",
+        "tp": 1,
+        "pp": 1,
+        "cp": 1,
+        "sharding": "none",
         **precision_of(settings),
         "micro_batch": settings.whole("per_device_train_batch_size") or 8,
         "optimizer": settings.word("optim", OPTIMIZERS) or "adamw",

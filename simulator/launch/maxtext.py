@@ -92,9 +92,7 @@ def _mesh(scenario: Scenario) -> dict[str, Any]:
     plan = scenario.plan
     experts = plan.ep or 1
     replicas = (plan.dp or 1) // experts
-    shared = replicas if plan.sharding in ("zero3", "zero2") else 1
-    if plan.sharding == "hybrid":
-        shared = max((plan.sharding_group or 1) // ((plan.cp or 1) * experts), 1)
+    shared = _sharding_ranks(plan)
     tensor = "ici_tensor_sequence_parallelism" if plan.sequence_parallel else "ici_tensor_parallelism"
     return {
         "ici_data_parallelism": replicas // shared,
@@ -107,9 +105,23 @@ def _mesh(scenario: Scenario) -> dict[str, Any]:
     }
 
 
+def _sharding_ranks(plan: Plan) -> int:
+    """Ranks of the fsdp axis; parameters are shared along the axes of context and experts too."""
+    replicas, others = (plan.dp or 1) // (plan.ep or 1), (plan.cp or 1) * (plan.ep or 1)
+    if plan.sharding in ("zero3", "zero2"):
+        return replicas
+    group = (plan.sharding_group or 1) if plan.sharding == "hybrid" else 1
+    if group % others:
+        what = f"sharding={plan.sharding} beside cp={plan.cp} x ep={plan.ep}, along which parameters are shared"
+        raise lacks("MaxText", what, f"choose zero3, or hybrid with a group that is a multiple of {others}")
+    return group // others
+
+
 def _unsaid(scenario: Scenario) -> Iterator[str]:
     """What a configuration does not say."""
     plan: Plan = scenario.plan
+    if plan.sharding == "zero1" and plan.sharding_group is not None:
+        yield f"sharding_group={plan.sharding_group}: states are shared by all replicas"
     if plan.sharding == "zero2":
         yield "sharding=zero2: written as the fsdp axis, which shares parameters too"
     if plan.recompute == "selective":
@@ -119,7 +131,7 @@ def _unsaid(scenario: Scenario) -> Iterator[str]:
     if plan.gradients_in_fp32 is not None:
         yield "gradients_in_fp32: grad_dtype of base.yml"
     if scenario.system.cross_pod or scenario.devices > scenario.system.devices_per_node:
-        yield "which axis crosses slices or hosts: all degrees are written as ici_*, move those over the network to dcn_*"
+        yield "which axis crosses slices or hosts: all are written as ici_*, those over the network are dcn_*"
     if not scenario.workload.says_length:
         yield "how long the run is: 1,000 steps stand for it"
     yield "learning rate, its schedule, data and tokenizer: those of base.yml"
@@ -193,12 +205,11 @@ def _read_mesh(settings: LaunchSettings, devices: int | None) -> tuple[dict[str,
         data, shared = data or rest, shared or rest
     total = inner * (data or 1) * (shared or 1)
     plan["dp"] = (data or 1) * (shared or 1) * plan["ep"]
-    if (shared or 1) > 1 and (data or 1) > 1:
-        plan |= {"sharding": "hybrid", "sharding_group": (shared or 1) * plan["cp"] * plan["ep"]}
+    sharing, states = (shared or 1) * plan["cp"] * plan["ep"], settings.flag("shard_optimizer_over_data")
+    if sharing > 1 and (data or 1) > 1:
+        plan |= {"sharding": "hybrid", "sharding_group": sharing}
     else:
-        states = settings.flag("shard_optimizer_over_data")
-        plan["sharding"] = "zero3" if (shared or 1) > 1 else "zero1" if states else "none"
-    settings.flag("shard_optimizer_over_data")
+        plan["sharding"] = "zero3" if sharing > 1 else "zero1" if states else "none"
     return plan, devices or total
 
 
@@ -218,8 +229,8 @@ def _read_precision(settings: LaunchSettings, assumed: list[str]) -> dict[str, A
     }
     if "remat_policy" not in settings:
         assumed.append("recompute=full: as base.yml has it")
-    if products != "fp32":
-        plan["parameters_in_fp32"] = weights == "fp32"
+    if products != "fp32" and weights != "fp32":
+        plan["master_weights"] = False
     if gradients is not None and products != "fp32":
         plan["gradients_in_fp32"] = gradients == "fp32"
     kernels = {"autoselected": "fused", "flash": "fused", "cudnn_flash_te": "fused", "cudnn_flash_jax": "fused"}

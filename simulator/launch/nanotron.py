@@ -164,7 +164,7 @@ def _unsaid(scenario: Scenario) -> Iterator[str]:
         yield f"{scenario.model.norms_per_layer} normalisations a layer"
     if not scenario.workload.says_length:
         yield "how long the run is: 1,000 steps stand for it"
-    yield "learning rate, its schedule, data and tokenizer: those in the file are placeholders, data_stages are to be added"
+    yield "learning rate, its schedule, data and tokenizer: placeholders; data_stages are to be added"
 
 
 def read(document: Mapping[str, Any], path: str, devices: int | None = None) -> LaunchFile:

@@ -54,6 +54,8 @@ def write(scenario: Scenario) -> WrittenLaunch:
         raise lacks(table.framework, f"configuration of {scenario.model.id}", remedy)
     if scenario.plan.precision in ("fp16", "tf32"):
         raise lacks(table.framework, f"precision={scenario.plan.precision}", "choose bf16, fp8 or fp32")
+    if scenario.plan.sharding == "zero1":
+        raise lacks(table.framework, "sharding=zero1", "choose zero3, zero2, hybrid or none")
     refuse_unlaunchable(scenario, stack_of("torchtitan"))
     notes = notes_of(scenario, table.framework, table.release, list(_unsaid(scenario)))
     sections = "".join(f"\n[{name}]\n{_lines(values)}" for name, values in _sections(scenario))
@@ -142,8 +144,6 @@ def _unsaid(scenario: Scenario) -> Iterator[str]:
     plan, model = scenario.plan, scenario.model
     if scenario.stack.id != "torchtitan" and "torchtitan" not in scenario.stack.id:
         yield f"the estimate is for the stack {scenario.stack.id}, which stands for torchtitan"
-    if plan.sharding == "zero1":
-        yield "sharding=zero1: torchtitan shards parameters, gradients and states together (as written here)"
     if plan.recompute == "selective":
         yield "recompute=selective: torchtitan's keeps products and attention, and recomputes what lies between"
     if plan.gradients_in_fp32 is False and not _pure(plan):

@@ -15,7 +15,8 @@ from simulator.launch.settings import LaunchSettings
 OPTIMIZERS = {
     **{f"adamw_{kind}": "adamw" for kind in ("torch", "hf", "torch_fused", "apex_fused", "anyprecision", "torch_xla")},
     **dict.fromkeys(("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit", "adamw_torch_8bit"), "adam-8bit"),
-    "sgd": "sgd", "adafactor": "adafactor",
+    "sgd": "sgd",
+    "adafactor": "adafactor",
 }
 """Names of transformers' ``optim``."""
 WRITTEN_OPTIMIZERS = {
@@ -27,7 +28,7 @@ WRITTEN_OPTIMIZERS = {
 
 
 def model_of_hub(settings: LaunchSettings, key: str) -> str | None:
-    """A model of the catalogue by its name at the hub, or the ``config.json`` of a folder; none where it has neither."""
+    """A model of the catalogue by its name at the hub, or a folder's ``config.json``; none where it has neither."""
     word = settings.value(key)
     if word is None:
         return None

@@ -98,6 +98,8 @@ def compared(plan: Plan) -> Mapping[str, Any]:
     replicas = (plan.dp or 1) * (plan.cp or 1)
     if plan.sharding == "hybrid" and plan.sharding_group == replicas:
         fields |= {"sharding": "zero3", "sharding_group": None}
+    if replicas == 1 or (plan.sharding == "hybrid" and plan.sharding_group == 1):
+        fields |= {"sharding": "none", "sharding_group": None}
     if plan.sharding == "zero1" and plan.sharding_group == replicas:
         fields["sharding_group"] = None
     fields["etp"] = plan.etp or plan.tp

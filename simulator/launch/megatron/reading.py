@@ -123,7 +123,7 @@ def _plan(settings: LaunchSettings, layers: int, started: StartedTraining) -> di
         plan["placement"] = "tp-cp-pp-dp"
     plan |= _stages(settings, layers, stages)
     plan |= _precision(settings, started)
-    plan |= _sharding(settings, plan)
+    plan |= _sharding(settings)
     backends = {"auto": "fused", "flash": "fused", "fused": "fused", "unfused": "unfused", "local": "unfused"}
     plan["attention"] = settings.word("--attention-backend", backends) or "fused"
     return plan
@@ -170,7 +170,7 @@ def _precision(settings: LaunchSettings, started: StartedTraining) -> dict[str, 
     return plan
 
 
-def _sharding(settings: LaunchSettings, plan: dict[str, Any]) -> dict[str, Any]:
+def _sharding(settings: LaunchSettings) -> dict[str, Any]:
     """What replicas share, in which groups."""
     distributed = settings.flag("--use-distributed-optimizer")
     strategy = settings.word("--data-parallel-sharding-strategy", _STRATEGIES)
