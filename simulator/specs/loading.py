@@ -47,7 +47,7 @@ def _shipped_stack(path: Path) -> Stack:
 
 
 def load_model(name: str | Path | Mapping[str, Any] | Model) -> Model:
-    """Load an architecture: by name, from a file of ours or a Hugging Face ``config.json``, or pass one through.
+    """Load an architecture: by name, from a file of ours or a Hugging Face ``config.json`` or Meta's ``params.json``.
 
     A JSON file that gives `layers` is one of ours, as the catalogue prints it. A mapping with the key ``base`` changes
     fields of a known model.
@@ -73,8 +73,9 @@ def load_model(name: str | Path | Mapping[str, Any] | Model) -> Model:
     path = locate(_ROOT, "model", name)
     if path.suffix == ".json" and "layers" not in (config := read_mapping(path)):
         from simulator.specs.huggingface import from_config
+        from simulator.specs.meta_params import from_params, is_params
 
-        return from_config(config, path)
+        return from_params(config, path) if is_params(config) else from_config(config, path)
     return _shipped_model(path) if path.parent == _ROOT / "models" else _model(path)
 
 

@@ -25,7 +25,7 @@ def _system(name: str) -> System:
     return catalogue.load_system(name)
 
 
-def _drawn(rng: random.Random, stack: str, model: Model) -> dict[str, Any]:
+def _drawn(rng: random.Random, stack: str, model: Model, only: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """A plan with every field that the stack lists, drawn at random."""
     spec = load_stack(stack)
     offers = spec.offers
@@ -48,6 +48,7 @@ def _drawn(rng: random.Random, stack: str, model: Model) -> dict[str, Any]:
     }
     if plan["schedule"] == "interleaved" and chunks == 1:
         plan["schedule"] = "1f1b"
+    plan |= {name: rng.choice(words) for name, words in only.items()}
     replicas = plan["dp"] * plan["cp"]
     if plan["sharding"] == "hybrid" or (plan["sharding"] == "zero1" and rng.random() < 0.2):
         plan["sharding_group"] = rng.choice([n for n in range(1, replicas + 1) if replicas % n == 0])
@@ -55,13 +56,19 @@ def _drawn(rng: random.Random, stack: str, model: Model) -> dict[str, Any]:
 
 
 def scenarios(
-    stack: str, models: Sequence[str], number: int, *, systems: Sequence[str] = SYSTEMS, seed: int = 7
+    stack: str,
+    models: Sequence[str],
+    number: int,
+    *,
+    systems: Sequence[str] = SYSTEMS,
+    only: Mapping[str, Sequence[str]] | None = None,
+    seed: int = 7,
 ) -> Iterator[Scenario]:
-    """Random scenarios that keep every rule, and that the stack can run."""
+    """Random scenarios that keep every rule, and that the stack can run; `only` limits the words of some fields."""
     rng, made = random.Random(seed), 0
     while made < number:
         model = load_model(rng.choice(models))
-        plan = _drawn(rng, stack, model)
+        plan = _drawn(rng, stack, model, only or {})
         if plan["dp"] * plan["tp"] * plan["pp"] * plan["cp"] > 512:
             continue
         work = {

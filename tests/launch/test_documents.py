@@ -58,10 +58,17 @@ def test_deepspeed_reads_back_what_it_writes(tmp_path: Path) -> None:
         assert again.devices == scenario.devices
 
 
+_TORCHTITAN = {
+    "optimizer": ("adamw",),
+    "precision": ("bf16", "fp8", "fp32"),
+    "sharding": ("none", "zero2", "zero3", "hybrid"),
+}
+
+
 def test_torchtitan_reads_back_what_it_writes(tmp_path: Path) -> None:
     stack = stack_of("torchtitan")
     made = 0
-    for scenario in scenarios(stack, tuple(torchtitan.MODELS)[:5], 1500):
+    for scenario in scenarios(stack, tuple(torchtitan.MODELS)[:5], 700, only=_TORCHTITAN):
         plan = scenario.plan
         if (
             plan.precision in ("fp16", "tf32")
@@ -75,7 +82,7 @@ def test_torchtitan_reads_back_what_it_writes(tmp_path: Path) -> None:
         again = _again(torchtitan, scenario, tmp_path, ".toml", plan=stored)
         assert compared(again.plan) == compared(plan)
         assert again.workload.model_dump() == scenario.workload.model_dump()
-    assert made > 200
+    assert made >= 500
 
 
 def _other_name(scenario: Scenario) -> bool:

@@ -74,6 +74,11 @@ _CASES: list[tuple[ModuleType, str, Sequence[str], str, Told]] = [
 ]
 
 
+_ONLY = {
+    maxtext: {"optimizer": ("adamw", "sgd"), "precision": ("bf16", "fp8", "fp32"), "sharding": ("zero3", "hybrid")}
+}
+
+
 @pytest.mark.parametrize(
     ("module", "stack", "models", "ending", "told"), _CASES, ids=lambda case: getattr(case, "__name__", None)
 )
@@ -81,7 +86,7 @@ def test_what_is_written_is_read_back(
     tmp_path: Path, module: ModuleType, stack: str, models: Sequence[str], ending: str, told: Told
 ) -> None:
     path, made = tmp_path / f"run{ending}", 0
-    for scenario in scenarios(stack, models, 500):
+    for scenario in scenarios(stack, models, 500, only=_ONLY.get(module)):
         try:
             path.write_text(module.write(scenario).text)
         except InputError:
@@ -104,14 +109,16 @@ def test_what_is_written_is_read_back(
         assert compared(again.plan) == compared(scenario.plan), path.read_text()
         assert again.workload.model_dump() == scenario.workload.model_dump()
         assert again.model.columns() == scenario.model.columns()
-    assert made >= 75
+    assert made >= 200
 
 
 @pytest.mark.parametrize("framework", ["maxtext"])
 def test_every_key_is_one_of_the_framework(framework: str, tmp_path: Path) -> None:
     for name in ("llama-3-8b", "gpt3-175b", "mixtral-8x7b"):
         path = tmp_path / "run.yml"
-        scenario = resolve(name, "dgx-h100", devices=64, stack="jax-xla-gpu", plan={"sharding": "zero3", "ep": 1, "schedule": "gpipe"})
+        scenario = resolve(
+            name, "dgx-h100", devices=64, stack="jax-xla-gpu", plan={"sharding": "zero3", "ep": 1, "schedule": "gpipe"}
+        )
         path.write_text(maxtext.write(scenario).text)
         keys = set(settings_from(document_of(path) or {}, str(path)).names())
         assert len(keys) > 12
