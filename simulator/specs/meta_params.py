@@ -29,8 +29,8 @@ def is_params(document: Mapping[str, Any]) -> bool:
 def from_params(document: Mapping[str, Any], path: Path) -> Model:
     """A model of Llama's form.
 
-    The width of the feed-forward layer is that of ``FeedForward`` in meta-llama/llama, ``llama/model.py``: two thirds of
-    4 x dim, times ``ffn_dim_multiplier``, rounded up to a multiple of ``multiple_of``; Mistral's files give it.
+    The width of the feed-forward layer is that of ``FeedForward`` in meta-llama/llama, ``llama/model.py``: two thirds
+    of 4 x dim, times ``ffn_dim_multiplier``, rounded up to a multiple of ``multiple_of``; Mistral's files give it.
 
     Raises
     ------

@@ -68,7 +68,7 @@ _TORCHTITAN = {
 def test_torchtitan_reads_back_what_it_writes(tmp_path: Path) -> None:
     stack = stack_of("torchtitan")
     made = 0
-    for scenario in scenarios(stack, tuple(torchtitan.MODELS)[:5], 700, only=_TORCHTITAN):
+    for scenario in scenarios(stack, tuple(torchtitan.MODELS)[:5], 720, only=_TORCHTITAN):
         plan = scenario.plan
         if (
             plan.precision in ("fp16", "tf32")
