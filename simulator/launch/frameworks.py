@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from hardware.catalogue import load_system
 from hardware.errors import unknown
-from simulator.launch import accelerate, axolotl, deepspeed, maxtext, nanotron, torchtitan
+from simulator.launch import deepspeed, maxtext, nanotron, torchtitan
 from simulator.launch.megatron import writing as megatron
 from simulator.launch.naming import stack_of
 from simulator.launch.record import WrittenLaunch
+from simulator.launch.trainers import accelerate, axolotl
 from simulator.scenario.scenario import Scenario, complete
 from simulator.specs.loading import ScenarioFile
 

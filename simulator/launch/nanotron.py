@@ -268,7 +268,12 @@ def _read_model(settings: LaunchSettings) -> dict[str, Any]:
     for key, name in (("num_key_value_heads", "key_value_heads"), ("sliding_window_size", "sliding_window")):
         if (number := settings.whole(f"{_CONFIG}{key}")) is not None:
             model[name] = number
-    experts = f"{_CONFIG}moe_config."
+    return model | _read_experts(settings)
+
+
+def _read_experts(settings: LaunchSettings) -> dict[str, Any]:
+    """A mixture of experts; empty of a dense model."""
+    experts, model = f"{_CONFIG}moe_config.", dict[str, Any]()
     if (number := settings.whole(f"{experts}num_experts")) is not None:
         size = settings.needed(f"{experts}moe_intermediate_size")
         shared = settings.whole(f"{experts}shared_expert_intermediate_size")

@@ -9,10 +9,11 @@ from typing import Any
 
 from hardware.errors import InputError
 from hardware.reading import read_text
-from simulator.launch import accelerate, axolotl, deepspeed, llama_factory, maxtext, nanotron, torchtitan
+from simulator.launch import deepspeed, maxtext, nanotron, torchtitan
 from simulator.launch.documents import document_of
 from simulator.launch.megatron import reading as megatron
 from simulator.launch.record import LaunchFile
+from simulator.launch.trainers import accelerate, axolotl, llama_factory
 
 SCRIPTS = (".sh", ".bash", ".sbatch", ".slurm", ".args", ".txt")
 """Endings of shell scripts and of lists of arguments."""

@@ -19,7 +19,7 @@ _WIDTH = 110
 
 
 @dataclass(frozen=True)
-class Notes:
+class LaunchNotes:
     """Comments of a launch file."""
 
     about: tuple[str, ...]
@@ -36,7 +36,7 @@ def _wrapped(line: str) -> list[str]:
     return textwrap.wrap(line, _WIDTH, subsequent_indent="  " if line.startswith("- ") else "") or [""]
 
 
-def notes_of(scenario: Scenario, framework: str, release: str, unsaid: Sequence[str]) -> Notes:
+def notes_of(scenario: Scenario, framework: str, release: str, unsaid: Sequence[str]) -> LaunchNotes:
     """The comments of a launch file: what capsim expects of the run, and what the file does not say."""
     estimate = answer(scenario)
     run = f"{scenario.model.name} on {scenario.devices} x {scenario.system.device.id} ({scenario.system.id})"
@@ -44,7 +44,7 @@ def notes_of(scenario: Scenario, framework: str, release: str, unsaid: Sequence[
         f"{run}, for {framework} {release}; written by capsim {_version()}.",
         f"capsim expects {_expected(estimate)}.",
     )
-    return Notes(about, tuple(unsaid))
+    return LaunchNotes(about, tuple(unsaid))
 
 
 def _expected(estimate: Estimate) -> str:

@@ -13,8 +13,10 @@ from simulator.specs.model import Model
 _LLAMA_VOCABULARY = 32_000
 """Rows of Llama's and Llama 2's table, whose files say -1: meta-llama/llama, tokenizer.model."""
 _SIZES = ("dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "multiple_of", "hidden_dim", "head_dim")
-_OTHERS = ("ffn_dim_multiplier", "norm_eps", "rope_theta", "use_scaled_rope", "moe", "sliding_window", "max_batch_size")
-_OTHERS += ("max_seq_len", "model_parallel_size")
+_OTHERS = (
+    *("ffn_dim_multiplier", "norm_eps", "rope_theta", "use_scaled_rope", "moe", "sliding_window", "max_batch_size"),
+    *("max_seq_len", "model_parallel_size"),
+)
 
 
 def is_params(document: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from simulator.launch import deepspeed, torchtitan
 from simulator.launch.documents import document_of
 from simulator.launch.naming import stack_of
 from simulator.launch.recognition import imported, launch_file
-from simulator.launch.saying import Notes
+from simulator.launch.saying import LaunchNotes
 from simulator.launch.tables import options_of
 from simulator.scenario.scenario import Scenario, resolve
 from simulator.specs.loading import load_stack
@@ -26,8 +26,8 @@ _DENSE = ("llama-3-8b", "gpt3-175b", "mixtral-8x7b", "gpt2-124m")
 
 @pytest.fixture(autouse=True)
 def _without_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
-    def notes(scenario: Scenario, framework: str, release: str, unsaid: list[str]) -> Notes:
-        return Notes((), tuple(unsaid))
+    def notes(scenario: Scenario, framework: str, release: str, unsaid: list[str]) -> LaunchNotes:
+        return LaunchNotes((), tuple(unsaid))
 
     for module in (deepspeed, torchtitan):
         monkeypatch.setattr(module, "notes_of", notes)

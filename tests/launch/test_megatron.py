@@ -28,9 +28,9 @@ def test_what_is_written_is_read_back(seed: int, monkeypatch: pytest.MonkeyPatch
 
 
 def _without_estimate(scenario: object, framework: str, release: str, unsaid: list[str]) -> object:
-    from simulator.launch.saying import Notes
+    from simulator.launch.saying import LaunchNotes
 
-    return Notes((), tuple(unsaid))
+    return LaunchNotes((), tuple(unsaid))
 
 
 @pytest.mark.parametrize("name", ["gpt3-175b", "llama-3-8b", "llama-3-70b", "mixtral-8x7b", "gpt2-355m", "mistral-7b"])

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from hardware.errors import InputError
-from simulator.launch import accelerate, axolotl, maxtext, nanotron
+from simulator.launch import maxtext, nanotron
 from simulator.launch.documents import document_of, settings_from
 from simulator.launch.naming import model_named, names_of
-from simulator.launch.recognition import imported, launch_file
-from simulator.launch.saying import Notes
+from simulator.launch.recognition import launch_file, with_model
+from simulator.launch.saying import LaunchNotes
 from simulator.launch.tables import options_of
+from simulator.launch.trainers import accelerate, axolotl
 from simulator.scenario.scenario import Scenario, resolve
 from simulator.specs.loading import load_model, names
 from tests.launch.drawing import compared, read_back, scenarios
@@ -25,8 +26,8 @@ Told = Callable[[Scenario], dict[str, Any]]
 
 @pytest.fixture(autouse=True)
 def _without_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
-    def notes(scenario: Scenario, framework: str, release: str, unsaid: list[str]) -> Notes:
-        return Notes((), tuple(unsaid))
+    def notes(scenario: Scenario, framework: str, release: str, unsaid: list[str]) -> LaunchNotes:
+        return LaunchNotes((), tuple(unsaid))
 
     for module in (accelerate, axolotl, maxtext, nanotron):
         monkeypatch.setattr(module, "notes_of", notes)
@@ -92,11 +93,9 @@ def test_what_is_written_is_read_back(
         except InputError:
             continue
         made += 1
-        launched = imported(
-            path,
-            model=None if launch_file(path, scenario.devices).model else scenario.model.id,
-            devices=scenario.devices,
-        )
+        said = launch_file(path, scenario.devices)
+        assert said is not None
+        launched = said if said.model is not None else with_model(said, scenario.model.id)
         document = launched.document()
         work = (
             {}

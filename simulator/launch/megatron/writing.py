@@ -22,7 +22,7 @@ FULLY_SHARDED = {"zero2": "optim_grads", "zero3": "optim_grads_params", "hybrid"
 """Strategies of Megatron-FSDP."""
 
 
-class _Group(NamedTuple):
+class _OptionGroup(NamedTuple):
     """Options under one name of the script."""
 
     name: str
@@ -72,7 +72,7 @@ def _environment(scenario: Scenario) -> str:
     return "\n".join([*lines, "CHECKPOINT_PATH=${CHECKPOINT_PATH:-checkpoints}"]) + "\n\n"
 
 
-def _array(group: _Group) -> str:
+def _array(group: _OptionGroup) -> str:
     """Options as an array of the shell."""
     lines = "".join(f"    {' '.join(map(_quoted, option))}\n" for option in group.options)
     return f"{group.name}=(\n{lines})\n\n"
@@ -82,19 +82,19 @@ def _quoted(word: str) -> str:
     return f'"{word}"' if set(word) & set("[]$ ()*") else word
 
 
-def _groups(scenario: Scenario) -> Iterator[_Group]:
+def _groups(scenario: Scenario) -> Iterator[_OptionGroup]:
     model, plan = scenario.model, scenario.plan
     sequence = scenario.workload.sequence_length or 0
     launch: list[Option] = [("--nproc_per_node", "$GPUS_PER_NODE"), ("--nnodes", "$NUM_NODES")]
     launch += [("--node_rank", "$NODE_RANK"), ("--master_addr", "$MASTER_ADDR"), ("--master_port", "$MASTER_PORT")]
-    yield _Group("DISTRIBUTED_ARGS", launch)
-    yield _Group("MODEL_ARGS", list(model_options(model, sequence)))
-    yield _Group("PARALLEL_ARGS", [*_degrees(plan, model.layers), *_sharding(plan)])
-    yield _Group(
+    yield _OptionGroup("DISTRIBUTED_ARGS", launch)
+    yield _OptionGroup("MODEL_ARGS", list(model_options(model, sequence)))
+    yield _OptionGroup("PARALLEL_ARGS", [*_degrees(plan, model.layers), *_sharding(plan)])
+    yield _OptionGroup(
         "TRAINING_ARGS", [*_batch(scenario), *_precision(plan, model.layers), *_recompute(plan), *_optimizer(plan)]
     )
-    yield _Group("SCHEDULE_ARGS", [("--lr", "1.0e-4"), ("--min-lr", "1.0e-5"), ("--lr-decay-style", "cosine")])
-    yield _Group(
+    yield _OptionGroup("SCHEDULE_ARGS", [("--lr", "1.0e-4"), ("--min-lr", "1.0e-5"), ("--lr-decay-style", "cosine")])
+    yield _OptionGroup(
         "DATA_ARGS",
         [("--mock-data",), ("--split", "949,50,1"), ("--save", "$CHECKPOINT_PATH"), ("--save-interval", "1000")],
     )

@@ -26,7 +26,7 @@ UNKNOWN = "\0"
 
 
 @dataclass(frozen=True)
-class Field:
+class ShellWord:
     """A word after expansion."""
 
     text: str
@@ -43,12 +43,12 @@ class Hidden:
     why: str
 
 
-Values = Mapping[str, "str | tuple[Field, ...] | Hidden"]
+Values = Mapping[str, "str | tuple[ShellWord, ...] | Hidden"]
 _Piece = tuple[str, bool]
 """Text, and whether blanks in it separate words."""
 
 
-def expanded(word: RawWord, values: Values) -> list[Field]:
+def expanded(word: RawWord, values: Values) -> list[ShellWord]:
     """The words that a written word becomes.
 
     Parameters
@@ -66,11 +66,11 @@ class _Expansion:
 
     def __init__(self, word: RawWord, values: Values) -> None:
         self.text, self.line, self.values = word.text, word.line, values
-        self.done: list[Field] = []
+        self.done: list[ShellWord] = []
         self.current: str | None = None
         self.why = ""
 
-    def fields(self) -> list[Field]:
+    def fields(self) -> list[ShellWord]:
         """All words."""
         self._walk(self.text, quoted=False)
         self._close()
@@ -78,7 +78,7 @@ class _Expansion:
 
     def _close(self) -> None:
         if self.current is not None:
-            self.done.append(Field(self.current, self.line, self.why if UNKNOWN in self.current else ""))
+            self.done.append(ShellWord(self.current, self.line, self.why if UNKNOWN in self.current else ""))
         self.current = None
 
     def _unknown(self, why: str) -> None:
@@ -171,7 +171,7 @@ class _Expansion:
         else:
             self._elements(value if all_elements else value[:1], quoted=quoted)
 
-    def _elements(self, elements: tuple[Field, ...], *, quoted: bool) -> None:
+    def _elements(self, elements: tuple[ShellWord, ...], *, quoted: bool) -> None:
         for index, element in enumerate(elements):
             if index:
                 self._close()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hardware.errors import InputError
 from simulator.launch.settings import LaunchSetting, LaunchSettings
-from simulator.launch.shell.expansion import UNKNOWN, Field
+from simulator.launch.shell.expansion import UNKNOWN, ShellWord
 from simulator.launch.shell.script import Script, ShellCommand, script_of
 
 _PROGRAM = re.compile(r"(?:.*/)?[\w.-]+\.py\Z")
@@ -24,9 +24,9 @@ class StartedTraining:
 
     program: str | None
     """The file of Python that it runs; none of a plain list of options."""
-    launcher: tuple[Field, ...]
+    launcher: tuple[ShellWord, ...]
     """Words before the program."""
-    options: tuple[Field, ...]
+    options: tuple[ShellWord, ...]
     script: Script
 
 
@@ -69,13 +69,13 @@ def _one_command(text: str) -> str:
     return " \\\n".join(lines)
 
 
-def _split(command: ShellCommand) -> tuple[Field, ...]:
+def _split(command: ShellCommand) -> tuple[ShellWord, ...]:
     """The words of a command; one that is a whole command line in quotes is taken apart."""
-    words: list[Field] = []
+    words: list[ShellWord] = []
     for word in command.words:
         if re.search(r"\.py\s", word.text):
             try:
-                words += [Field(part, word.line, word.why) for part in shlex.split(word.text)]
+                words += [ShellWord(part, word.line, word.why) for part in shlex.split(word.text)]
             except ValueError:
                 words.append(word)
         else:
@@ -83,11 +83,11 @@ def _split(command: ShellCommand) -> tuple[Field, ...]:
     return tuple(words)
 
 
-def _has(words: Sequence[Field], marks: Sequence[str]) -> bool:
+def _has(words: Sequence[ShellWord], marks: Sequence[str]) -> bool:
     return any(word.text.split("=")[0] in marks for word in words)
 
 
-def settings_of(words: Sequence[Field], path: str) -> LaunchSettings:
+def settings_of(words: Sequence[ShellWord], path: str) -> LaunchSettings:
     """Options by name, each with the words behind it.
 
     Parameters

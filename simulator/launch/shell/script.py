@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simulator.launch.shell.expansion import UNKNOWN, Field, Hidden, expanded
+from simulator.launch.shell.expansion import UNKNOWN, Hidden, ShellWord, expanded
 from simulator.launch.shell.words import RawCommand, RawWord, commands_of
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?=)(.*)", re.DOTALL)
@@ -19,7 +19,7 @@ _SBATCH = re.compile(r"^#SBATCH\s+--?([a-z-]+|[nN])[=\s]\s*(\S+)", re.MULTILINE)
 class ShellCommand:
     """A command with its words, and whether it certainly runs."""
 
-    words: tuple[Field, ...]
+    words: tuple[ShellWord, ...]
     certain: bool
     line: int
 
@@ -73,7 +73,7 @@ class _Walk:
     """Commands one after the other, with the variables that they set."""
 
     def __init__(self) -> None:
-        self.values: dict[str, str | tuple[Field, ...] | Hidden] = {}
+        self.values: dict[str, str | tuple[ShellWord, ...] | Hidden] = {}
         self.commands: list[ShellCommand] = []
         self.branches: list[_Branch] = []
         self.assumed: dict[str, None] = {}
@@ -136,11 +136,11 @@ class _Walk:
             return None if opposite is None else not opposite
         return _holds(inner)
 
-    def _with_empty(self, word: RawWord) -> list[Field]:
+    def _with_empty(self, word: RawWord) -> list[ShellWord]:
         """A word of a test, which stays a word where it is empty."""
-        return expanded(word, self.values) or [Field("", word.line)]
+        return expanded(word, self.values) or [ShellWord("", word.line)]
 
-    def _without_environment(self, field: Field) -> str:
+    def _without_environment(self, field: ShellWord) -> str:
         """A word of a test; variables that only an environment could set are empty in it, and that is noted."""
         if not field.why.endswith("has no value in the file") or "an argument" in field.why:
             return field.text
@@ -174,12 +174,12 @@ class _Walk:
         self.values[name] = self._assigned(word, match)
         return True
 
-    def _assigned(self, word: RawWord, match: re.Match[str]) -> str | tuple[Field, ...] | Hidden:
+    def _assigned(self, word: RawWord, match: re.Match[str]) -> str | tuple[ShellWord, ...] | Hidden:
         """What an assignment makes of a variable."""
         old = self.values.get(match[1])
         if word.array is not None:
             new = tuple(field for element in word.array for field in expanded(element, self.values))
-            before = old if isinstance(old, tuple) else (Field(old, word.line),) if isinstance(old, str) else ()
+            before = old if isinstance(old, tuple) else (ShellWord(old, word.line),) if isinstance(old, str) else ()
             return (*before, *new) if match[2] == "+=" else new
         fields = expanded(RawWord(f'"{match[3]}"' if _bare(match[3]) else match[3], word.line), self.values)
         if any(field.why for field in fields):

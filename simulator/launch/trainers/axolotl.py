@@ -12,7 +12,7 @@ from simulator.launch.record import LaunchFile, WrittenLaunch
 from simulator.launch.saying import lacks, notes_of, refuse_unlaunchable, sharding_ranks
 from simulator.launch.settings import LaunchSettings
 from simulator.launch.tables import options_of
-from simulator.launch.trainers import (
+from simulator.launch.trainers.common import (
     OPTIMIZERS,
     WRITTEN_OPTIMIZERS,
     batch_of,

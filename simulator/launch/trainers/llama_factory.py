@@ -10,7 +10,7 @@ from simulator.launch.naming import stack_of
 from simulator.launch.record import LaunchFile
 from simulator.launch.settings import LaunchSettings
 from simulator.launch.tables import options_of
-from simulator.launch.trainers import OPTIMIZERS, batch_of, model_of_hub, of_deepspeed, precision_of
+from simulator.launch.trainers.common import OPTIMIZERS, batch_of, model_of_hub, of_deepspeed, precision_of
 
 _KERNELS = {"auto": "fused", "fa2": "fused", "sdpa": "fused", "disabled": "unfused"}
 
