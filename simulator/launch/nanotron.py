@@ -86,7 +86,13 @@ def _document(scenario: Scenario) -> dict[str, Any]:
             "clip_grad": 1.0,
             "weight_decay": 0.1,
             "optimizer_factory": _factory(scenario),
-            "learning_rate_scheduler": {"learning_rate": 0.0003, "lr_warmup_steps": 100, "lr_decay_style": "cosine"},
+            "learning_rate_scheduler": {
+                "learning_rate": 0.0003,
+                "lr_warmup_steps": 100,
+                "lr_warmup_style": "linear",
+                "lr_decay_style": "cosine",
+                "min_decay_lr": 0.00003,
+            },
         },
         "tokens": {
             "sequence_length": work.sequence_length,
