@@ -245,7 +245,7 @@ def _read_zero(settings: LaunchSettings) -> dict[str, Any]:
     if group is not None and group > 0:
         plan |= {"sharding": "hybrid", "sharding_group": group}
     device = settings.word("zero_optimization.offload_optimizer.device", {"cpu": True, "none": False})
-    plan["offload_optimizer"] = bool(device)
+    plan["offload_optimizer"] = bool(device) or settings.flag("zero_optimization.cpu_offload")
     if settings.word("zero_optimization.offload_param.device", {"none": False, "cpu": True, "nvme": True}):
         raise settings.wrong(
             "zero_optimization.offload_param.device", "offloads parameters, which capsim does not price"

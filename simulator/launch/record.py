@@ -35,18 +35,24 @@ class LaunchFile:
     places: Mapping[str, str] = field(default_factory=dict)
     """Where fields of the plan and the workload stand, by names such as ``plan.tp``."""
 
-    def document(self, devices: int | None = None) -> dict[str, Any]:
+    def document(self, devices: int | None = None, *, with_replicas: bool = True) -> dict[str, Any]:
         """The same as fields of a scenario file; a system is missing, which no launch file names.
 
         Parameters
         ----------
         devices
             Devices of the run, in the place of those that the file says.
+        with_replicas
+            Whether the replicas that follow from the degrees are in the plan; not where other degrees replace them.
         """
         number = devices or self.devices
         parts = {"stack": self.stack, "model": self.model, "devices": number}
         kept = {name: value for name, value in parts.items() if value is not None}
-        return {**kept, "plan": self._whole_plan(number), "workload": dict(self.workload)}
+        return {
+            **kept,
+            "plan": self._whole_plan(number) if with_replicas else dict(self.plan),
+            "workload": dict(self.workload),
+        }
 
     def _whole_plan(self, devices: int | None) -> dict[str, Any]:
         """The plan, with the replicas that follow from the devices."""

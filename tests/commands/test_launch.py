@@ -64,6 +64,7 @@ def test_options_replace_what_a_file_says(capsim: Capsim) -> None:
     run = ("estimate", "run.sh", "--system", "dgx-h100", "--json")
     assert capsim(*run, "--devices", "128").json["plan"]["dp"] == 64
     assert capsim(*run, "--recompute", "full").json["plan"]["recompute"] == "full"
+    assert capsim(*run, "--pp", "4").json["plan"]["dp"] == 8
     assert capsim(*run, "--seq-len", "4096").json["workload"]["sequence_length"] == 4096
 
 

@@ -231,7 +231,10 @@ class Given:
         groups = {name: getattr(self, name) for name in _GROUPS}
         told = {name: value for name, value in self.others.items() if name != "of_model"}
         launched = self.launched
-        base = self.model if launched is None else launched.document(self.others.get("devices"))
+        base: Any = self.model
+        if launched is not None:
+            follows = {"dp"} & self.plan.keys() or not {"tp", "pp", "cp"} & self.plan.keys()
+            base = launched.document(self.others.get("devices"), with_replicas=bool(follows))
         return scenario_of(base, **groups, **told, **others)
 
     @cached_property
