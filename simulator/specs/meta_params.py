@@ -25,7 +25,7 @@ def is_params(document: Mapping[str, Any]) -> bool:
     >>> is_params({"dim": 4096, "n_layers": 32, "n_heads": 32}), is_params({"hidden_size": 64})
     (True, False)
     """
-    return {"dim", "n_layers", "n_heads"} <= document.keys()
+    return {"dim", "n_layers", "n_heads"} <= document.keys() and "model_type" not in document  # DistilBERT's has both
 
 
 def from_params(document: Mapping[str, Any], path: Path) -> Model:
