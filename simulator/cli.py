@@ -19,6 +19,7 @@ from simulator.commands import (
     estimating,
     evidence,
     files,
+    launching,
     measuring,
     renting,
     scaling,
@@ -32,6 +33,7 @@ _INTERRUPTED = 130
 _COMMANDS = (
     estimating,
     searching,
+    launching,
     renting,
     scaling,
     whatif,

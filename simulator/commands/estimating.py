@@ -43,11 +43,16 @@ def estimate(
     file = options.file()
     with options.placed():
         result = answer(complete(file), mfu=convention(mfu))
+    launched = options.launched
     if json:
-        print_json(result.to_dict())
+        print_json(result.to_dict() | ({} if launched is None else {"launch_file": launched.to_dict()}))
     else:
         from simulator.terminal.estimate import print_estimate
 
         print_estimate(result, title=file.title, sources=sources, explain=explain)
+        if launched is not None:
+            from simulator.terminal.launching import print_read
+
+            print_read(launched)
     if check and not result.fits:
         raise typer.Exit(DOES_NOT_FIT)

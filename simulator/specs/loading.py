@@ -49,7 +49,7 @@ def _shipped_stack(path: Path) -> Stack:
 
 
 def load_model(name: str | Path | Mapping[str, Any] | Model) -> Model:
-    """Load an architecture: by name, from a file of ours or a Hugging Face ``config.json``, or pass one through.
+    """Load an architecture: by name, from a file of ours or a Hugging Face ``config.json`` or Meta's ``params.json``.
 
     A name may be an alias of the catalogue; a folder means the ``config.json`` in it; and owner/name a model of the
     Hugging Face hub, in its cache on this machine or fetched. A JSON file that gives `layers` is one of ours, as the
@@ -76,8 +76,9 @@ def load_model(name: str | Path | Mapping[str, Any] | Model) -> Model:
     path, called = _place_of_model(name)
     if path.suffix == ".json" and "layers" not in (config := read_mapping(path)):
         from simulator.specs.huggingface.reading import from_config
+        from simulator.specs.meta_params import from_params, is_params
 
-        return from_config(config, path, name=called)
+        return from_params(config, path) if is_params(config) else from_config(config, path, name=called)
     return _shipped_model(path) if path.parent == _ROOT / "models" else _model(path)
 
 
@@ -191,7 +192,7 @@ def _relative(scenario: ScenarioFile, path: Path) -> ScenarioFile:
 
 
 def scenario_of(
-    name: str,
+    name: str | Mapping[str, Any],
     *,
     plan: Mapping[str, Any],
     workload: Mapping[str, Any],
@@ -200,7 +201,7 @@ def scenario_of(
     objective: str | None = None,
     **others: Any,
 ) -> ScenarioFile:
-    """A scenario from a model and options, or from a scenario file whose fields the options replace.
+    """A scenario from a model and options, or from a scenario file, or its fields, which the options replace.
 
     A YAML file is a scenario where it names a system, and a model otherwise.
 
@@ -209,16 +210,16 @@ def scenario_of(
     InputError
         One sentence.
     """
-    document: dict[str, Any] = {"model": name}
-    path = Path(name)
-    if is_path(name) and path.suffix != ".json" and not is_hub_id(name) and not path.is_dir():
+    document: dict[str, Any] = {"model": name} if isinstance(name, str) else dict(name)
+    path = Path(name) if isinstance(name, str) else Path()
+    if is_path(name) and path.suffix != ".json" and not is_hub_id(str(name)) and not path.is_dir():
         contents = read_mapping(path)
         if "system" in contents or "profile" in contents or ("model" in contents and "layers" not in contents):
             scenario = _relative(build(ScenarioFile, contents, path=path), path)
             document = scenario.model_dump(mode="json", exclude_unset=True)
     if objective is not None:
         model = document["model"]
-        document["model"] = {**(model if isinstance(model, dict) else {"base": model}), "objective": objective}
+        document["model"] = {**(dict(model) if isinstance(model, Mapping) else {"base": model}), "objective": objective}
     document |= others
     document["plan"] = {**document.get("plan", {}), **plan}
     document["ownership"] = {**document.get("ownership", {}), **(ownership or {})}

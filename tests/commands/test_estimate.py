@@ -187,7 +187,7 @@ def test_every_option_changes_the_answer(capsim: Capsim, option: str) -> None:
 
 def test_every_option_of_the_help_is_tried_above(capsim: Capsim) -> None:
     listed = set(re.findall(r"(?<![\w-])--[a-z-]+", capsim("estimate", "--help").out.split("Options:")[1]))
-    assert listed - {"--help", "--json", "--explain", "--sources", "--check", "--mfu"} == set(_EFFECTS)
+    assert listed - {"--help", "--json", "--explain", "--sources", "--check", "--mfu", "--model"} == set(_EFFECTS)
 
 
 @pytest.mark.parametrize("convention", ["exact", "palm", "torchtitan", "causal"])

@@ -298,3 +298,18 @@ def test_a_browser_that_is_late_changes_nothing(open_page: OpenPage) -> None:
     page.query_params["tp"] = "2"
     page.run()
     assert link_of(page) == {"tp": "2"}
+
+
+def test_a_launch_file_is_shown_for_the_framework_that_is_chosen(open_page: OpenPage) -> None:
+    page = open_page("plan", {"model": "llama-3-8b", "system": "dgx-h100", "stack": "megatron-lm"})
+    page.session_state["launch"] = True
+    page.run()
+    assert not page.exception
+    assert page.selectbox(key="launch.to").value == "megatron-lm"
+    assert "--tensor-model-parallel-size" in page.code[0].value
+    assert "capsim expects" in page.code[0].value
+    page.selectbox(key="launch.to").set_value("nanotron").run()
+    assert not page.exception
+    assert page.code or page.info
+    page.selectbox(key="launch.to").set_value("torchtitan").run()
+    assert not page.exception

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from hardware.amounts import read_number
 from hardware.errors import InputError, shown
 
 if TYPE_CHECKING:
+    from simulator.launch.record import LaunchFile
     from simulator.specs.loading import ScenarioFile
 
 
@@ -135,6 +137,7 @@ _OTHERS: dict[str, Any] = {
     "system": _text("--system", "A system's name or file; a device's name means a host."),
     "devices": _count("--devices", "Number of devices."),
     "stack": _text("--stack", "The software: a stack's name or file."),
+    "of_model": _text("--model", "The model of a launch file that does not say which it trains."),
     "fits": _count("--fits", "Probability of fitting from which plans are recommended.", read_real),
     "objective": _text(
         "--objective",
@@ -195,8 +198,10 @@ _RELIABILITY: dict[str, Any] = {
 }
 _GROUPS = {"plan": _PLAN, "workload": _WORKLOAD, "ownership": _OWNERSHIP, "reliability": _RELIABILITY}
 """Options that are fields of one part of a scenario, by that part."""
+_LAUNCHES = (".sh", ".bash", ".sbatch", ".slurm", ".args", ".txt", ".toml", ".json", ".yaml", ".yml")
+"""Endings of files that may be launch files."""
 _SCENARIO = {**_OTHERS, **_WORKLOAD, **_PLAN, **_MONEY, **_OWNERSHIP, **_RELIABILITY}
-Model = Annotated[str, typer.Argument(help="A model's name or file, a Hugging Face config.json, or a scenario file.")]
+Model = Annotated[str, typer.Argument(help="A model's name or file, a config.json, a scenario or a launch file.")]
 Stack = _OTHERS["stack"]
 Fits = _OTHERS["fits"]
 SequenceLength = _WORKLOAD["sequence_length"]
@@ -229,7 +234,31 @@ class Given:
         from simulator.specs.loading import scenario_of
 
         groups = {name: getattr(self, name) for name in _GROUPS}
-        return scenario_of(self.model, **groups, **self.others, **others)
+        told = {name: value for name, value in self.others.items() if name != "of_model"}
+        launched = self.launched
+        base: Any = self.model
+        if launched is not None:
+            follows = {"dp"} & self.plan.keys() or not {"tp", "pp", "cp"} & self.plan.keys()
+            base = launched.document(self.others.get("devices"), with_replicas=bool(follows))
+        return scenario_of(base, **groups, **told, **others)
+
+    @cached_property
+    def launched(self) -> LaunchFile | None:
+        """What the launch file says that is named in the place of a model; none where it is no such file."""
+        from pathlib import Path
+
+        of_model = self.others.get("of_model")
+        if Path(self.model).suffix.lower() in _LAUNCHES:
+            from simulator.launch.recognition import launch_file, with_model
+
+            launched = launch_file(self.model, self.others.get("devices"))
+            if launched is not None:
+                return with_model(launched, of_model)
+        if of_model is not None:
+            raise InputError(
+                f"--model={shown(of_model)}: belongs to a launch file, which {self.model} is not; leave it out"
+            )
+        return None
 
     @contextmanager
     def placed(self) -> Iterator[None]:
@@ -237,6 +266,10 @@ class Given:
         from hardware.reading import placed
 
         options = [f"{group}.{name}" for group in _GROUPS for name in getattr(self, group)]
+        if self.launched is not None:
+            with self.launched.placed(besides=[*self.others, *options]):
+                yield
+            return
         with placed(self.model, besides=[*self.others, *options]):
             yield
 

@@ -1,0 +1,295 @@
+"""DeepSpeed's JSON configuration, which says how a model is trained and not which."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hardware.errors import InputError
+from simulator.launch.documents import settings_from
+from simulator.launch.naming import stack_of
+from simulator.launch.record import LaunchFile, WrittenLaunch
+from simulator.launch.saying import notes_of, refuse_unlaunchable
+from simulator.launch.settings import LaunchSettings
+from simulator.launch.tables import options_of
+from simulator.scenario.scenario import Scenario
+from simulator.specs.plan import Plan
+
+COMMENT = "_comment"
+"""JSON has no comments; DeepSpeed passes over keys that it does not know at the top."""
+_STAGES = {"none": 0, "zero1": 1, "zero2": 2, "zero3": 3, "hybrid": 3}
+_OPTIMIZERS = {"adamw": "AdamW", "lamb": "Lamb", "sgd": "SGD", "adafactor": "Adafactor"}
+_READ_OPTIMIZERS = {
+    **dict.fromkeys(("adam", "adamw", "fusedadam", "cpuadam", "deepspeedcpuadam"), "adamw"),
+    "lamb": "lamb",
+    "fusedlamb": "lamb",
+    "sgd": "sgd",
+    "adafactor": "adafactor",
+}
+_TYPES = {"bf16": "bfloat16", "fp16": "float16"}
+_BYTES = {"fp32": True, "float32": True, "float": True, "bf16": False, "bfloat16": False, "fp16": False}
+_BYTES |= {"float16": False, "half": False}
+"""Whether a type of numbers is fp32."""
+AUTO = "auto"
+"""Stands for what the caller of DeepSpeed fills in."""
+
+
+def recognises(document: Mapping[str, Any]) -> bool:
+    """Whether a document is a configuration of DeepSpeed."""
+    marks = {"train_batch_size", "train_micro_batch_size_per_gpu", "zero_optimization"}
+    return bool(marks & document.keys()) and not {"model", "base_model", "compute_environment"} & document.keys()
+
+
+def write(scenario: Scenario) -> WrittenLaunch:
+    """A configuration for DeepSpeed.
+
+    Raises
+    ------
+    InputError
+        Where DeepSpeed cannot run the plan.
+    """
+    refuse_unlaunchable(scenario, stack_of("deepspeed"))
+    table = options_of("deepspeed")
+    notes = notes_of(scenario, table.framework, table.release, list(_unsaid(scenario)))
+    comment = notes.comment("").strip("\n").split("\n")
+    document = {COMMENT: [line.strip() for line in comment], **_document(scenario)}
+    name = f"{scenario.model.id}-ds_config.json"
+    per_node = min(scenario.devices, scenario.system.devices_per_node)
+    command = f"deepspeed --num_gpus {per_node} train.py --deepspeed_config {name}"
+    return WrittenLaunch(table.framework, name, json.dumps(document, indent=2) + "\n", command, notes.unsaid)
+
+
+def _document(scenario: Scenario) -> dict[str, Any]:
+    """All sections."""
+    plan, batch = scenario.plan, scenario.workload.global_batch or 0
+    micro = plan.micro_batch or 1
+    document: dict[str, Any] = {
+        "train_batch_size": batch,
+        "train_micro_batch_size_per_gpu": micro,
+        "gradient_accumulation_steps": batch // ((plan.dp or 1) * micro),
+        "gradient_clipping": 1.0,
+        "optimizer": {"type": _OPTIMIZERS[plan.optimizer or "adamw"], "params": {"lr": 1e-4, "weight_decay": 0.1}},
+        **_precision(plan),
+        "zero_optimization": _zero(plan),
+    }
+    if (plan.tp or 1) > 1:
+        document["tensor_parallel"] = {"autotp_size": plan.tp}
+    if (plan.ep or 1) > 1:
+        etp = plan.etp or plan.tp
+        document["expert_parallel"] = {"enabled": True, "autoep_size": plan.ep, "expert_tensor_parallel_size": etp}
+    if (plan.pp or 1) > 1:
+        interval = int(plan.recompute == "full")
+        document["pipeline"] = {"stages": plan.pp, "activation_checkpoint_interval": interval}
+    return document
+
+
+def _precision(plan: Plan) -> dict[str, Any]:
+    """Number formats of products, states and gradients."""
+    sections: dict[str, Any] = {}
+    narrow = plan.precision in _TYPES
+    if narrow and plan.parameters_in_fp32:
+        sections["torch_autocast"] = {"enabled": True, "dtype": _TYPES[plan.precision or "bf16"]}
+    elif narrow:
+        sections[plan.precision or "bf16"] = {"enabled": True}
+        if plan.precision == "bf16" and plan.master_weights is False:
+            sections["bf16"]["bf16_master_weights_and_grads"] = True
+    if narrow and plan.gradients_in_fp32 is not None and not plan.parameters_in_fp32:
+        sections["data_types"] = {"grad_accum_dtype": "fp32" if plan.gradients_in_fp32 else plan.precision}
+    if narrow and plan.reduction_in_fp32 is not None:
+        sections["communication_data_type"] = "fp32" if plan.reduction_in_fp32 else plan.precision
+    return sections
+
+
+def _zero(plan: Plan) -> dict[str, Any]:
+    """What replicas share."""
+    section: dict[str, Any] = {"stage": _STAGES[plan.sharding or "none"]}
+    if plan.sharding == "hybrid":
+        section["mics_shard_size"] = plan.sharding_group
+    if section["stage"]:
+        section |= {"overlap_comm": plan.sharding in ("zero3", "hybrid"), "contiguous_gradients": True}
+    if plan.offload_optimizer:
+        section["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
+    return section
+
+
+def _unsaid(scenario: Scenario) -> Iterator[str]:
+    """What a configuration does not say."""
+    plan, work, model = scenario.plan, scenario.workload, scenario.model
+    yield f"the model ({model.id}), its sequences of {work.sequence_length} tokens and the run's length: the program's"
+    if (plan.pp or 1) > 1:
+        yield f"pp={plan.pp}: the program builds PipelineModule(num_stages={plan.pp})"
+    elif plan.recompute == "full":
+        yield "recompute=full: the program switches it on, such as by model.gradient_checkpointing_enable()"
+    if plan.attention == "unfused":
+        yield "attention=unfused: the program's, such as attn_implementation='eager'"
+    if plan.precision == "tf32":
+        yield "precision=tf32: the program's, by torch.backends.cuda.matmul.allow_tf32 = True"
+    if plan.sharding == "hybrid":
+        yield "sharding=hybrid: MiCS, which the program enters by deepspeed.zero.MiCS_Init; not in v0.19.8 and later"
+    if plan.sharding_group is not None and plan.sharding == "zero1":
+        yield f"sharding_group={plan.sharding_group}: ZeRO-1 shares states among all replicas"
+    if plan.first_stage_layers or plan.last_stage_layers:
+        yield "first_stage_layers, last_stage_layers: PipelineModule splits by its partition_method"
+    yield "learning rate, its schedule and data: those in the file are placeholders"
+
+
+def read(document: Mapping[str, Any], path: str, devices: int | None = None) -> LaunchFile:
+    """What a configuration says.
+
+    Parameters
+    ----------
+    document
+        What the file holds.
+    path
+        The file.
+    devices
+        Devices of the run, where somebody says.
+
+    Raises
+    ------
+    InputError
+        With file and line.
+    """
+    kept = {key: value for key, value in document.items() if key != COMMENT}
+    settings, table = settings_from(kept, path), options_of("deepspeed")
+    assumed: list[str] = []
+    plan = {**_read_degrees(settings), **_read_precision(settings), **_read_zero(settings)}
+    plan["optimizer"] = settings.word("optimizer.type", _READ_OPTIMIZERS) or "adamw"
+    if "optimizer.type" not in settings:
+        assumed.append("optimizer=adamw: the program's own optimizer is not known")
+    plan["recompute"] = "full" if settings.whole("pipeline.activation_checkpoint_interval", least=0) else "none"
+    if "pipeline.activation_checkpoint_interval" not in settings:
+        assumed.append("recompute=none: it is the program that switches it on; say so by --recompute full")
+    workload, number = _read_batch(settings, plan, devices, assumed)
+    return LaunchFile(
+        framework=table.framework,
+        path=path,
+        stack=stack_of("deepspeed"),
+        workload=workload,
+        plan=plan,
+        devices=number,
+        read=settings.read(),
+        assumed=tuple(assumed),
+        ignored=settings.finish(table.unread, known=table.known),
+        places={
+            "plan.tp": settings.place("tensor_parallel.autotp_size"),
+            "plan.micro_batch": settings.place("train_micro_batch_size_per_gpu"),
+            "workload.global_batch": settings.place("train_batch_size"),
+        },
+    )
+
+
+def _open(settings: LaunchSettings, *names: str) -> int | None:
+    """A whole number; none where it is left to DeepSpeed's caller."""
+    return None if settings.value(*names) == AUTO else settings.whole(*names)
+
+
+def _read_degrees(settings: LaunchSettings) -> dict[str, Any]:
+    """Degrees of the axes."""
+    tensor = settings.whole("tensor_parallel.autotp_size", "tensor_parallel.tp.tp_size", least=0) or 1
+    stages = _open(settings, "pipeline.stages") or 1
+    plan: dict[str, Any] = {"tp": tensor, "pp": stages, "cp": 1, "ep": 1}
+    if settings.flag("expert_parallel.enabled"):
+        plan["ep"] = settings.whole("expert_parallel.autoep_size") or 1
+        plan["etp"] = settings.whole("expert_parallel.expert_tensor_parallel_size") or 1
+    if (settings.whole("sequence_parallel_size") or 1) > 1:
+        raise settings.wrong(
+            "sequence_parallel_size", "is not understood: capsim's deepspeed has no context parallelism"
+        )
+    return plan
+
+
+def _flag(settings: LaunchSettings, name: str) -> bool:
+    """Whether something is switched on; what the caller fills in counts as off."""
+    return settings.value(name) != AUTO and settings.flag(name)
+
+
+def _read_precision(settings: LaunchSettings) -> dict[str, Any]:
+    """Number formats of products, states and gradients."""
+    brain, half = _flag(settings, "bf16.enabled"), _flag(settings, "fp16.enabled")
+    if brain and half:
+        raise settings.wrong("fp16.enabled", "excludes bf16.enabled; keep one")
+    plan: dict[str, Any] = {"precision": "bf16" if brain else "fp16" if half else "fp32"}
+    if (
+        "bf16.enabled" not in settings
+        and "fp16.enabled" not in settings
+        and not _flag(settings, "torch_autocast.enabled")
+    ):
+        return plan
+    if settings.value("bf16.enabled") == AUTO and not half:
+        plan["precision"] = "bf16"
+    if _flag(settings, "torch_autocast.enabled"):
+        words = {"bfloat16": "bf16", "float16": "fp16", "bf16": "bf16", "fp16": "fp16"}
+        plan |= {"precision": settings.word("torch_autocast.dtype", words) or "bf16", "parameters_in_fp32": True}
+    if settings.flag("bf16.bf16_master_weights_and_grads"):
+        plan["master_weights"] = False
+    stored, sent = (
+        settings.word("data_types.grad_accum_dtype", _BYTES),
+        settings.word("communication_data_type", _BYTES),
+    )
+    if stored is not None:
+        plan["gradients_in_fp32"] = stored
+    if sent is not None:
+        plan["reduction_in_fp32"] = sent
+    return plan
+
+
+def _read_zero(settings: LaunchSettings) -> dict[str, Any]:
+    """What replicas share."""
+    stage = settings.whole("zero_optimization.stage", least=0) or 0
+    if stage > 3:
+        raise settings.wrong("zero_optimization.stage", "must be 0, 1, 2 or 3")
+    plan: dict[str, Any] = {"sharding": ("none", "zero1", "zero2", "zero3")[stage]}
+    group = settings.whole("zero_optimization.mics_shard_size", least=-1)
+    if group is not None and group > 0:
+        plan |= {"sharding": "hybrid", "sharding_group": group}
+    device = settings.word("zero_optimization.offload_optimizer.device", {"cpu": True, "none": False})
+    plan["offload_optimizer"] = bool(device) or settings.flag("zero_optimization.cpu_offload")
+    if settings.word("zero_optimization.offload_param.device", {"none": False, "cpu": True, "nvme": True}):
+        raise settings.wrong(
+            "zero_optimization.offload_param.device", "offloads parameters, which capsim does not price"
+        )
+    for name in ("zero_hpz_partition_size", "zero_quantized_weights", "zero_quantized_gradients"):
+        value = settings.value(f"zero_optimization.{name}")
+        if value is True or (value is not None and not isinstance(value, bool) and value != 1 and value != 0):
+            raise settings.wrong(f"zero_optimization.{name}", "is a part of ZeRO++, which capsim does not price")
+    return plan
+
+
+def _read_batch(
+    settings: LaunchSettings, plan: dict[str, Any], devices: int | None, assumed: list[str]
+) -> tuple[dict[str, Any], int | None]:
+    """Batches, and the devices where they follow."""
+    batch = _open(settings, "train_batch_size")
+    micro = _open(settings, "train_micro_batch_size_per_gpu")
+    steps = _open(settings, "gradient_accumulation_steps")
+    inner = plan["tp"] * plan["pp"]
+    replicas = devices // inner if devices is not None and devices % inner == 0 else None
+    if micro is None and batch is not None and replicas is not None and batch % (replicas * (steps or 1)) == 0:
+        micro = batch // (replicas * (steps or 1))
+    if batch is None and micro is not None and replicas is not None:
+        batch = micro * (steps or 1) * replicas
+    if micro is not None:
+        plan["micro_batch"] = micro
+    else:
+        assumed.append("micro_batch: left to DeepSpeed's caller; say it by --micro-batch")
+    if batch is None:
+        assumed.append("global_batch: it depends on the devices or on DeepSpeed's caller; say it by --global-batch")
+        return {}, devices
+    if devices is None and micro is not None and steps is not None:
+        if batch % (micro * steps):
+            raise settings.wrong(
+                "train_batch_size", f"is no multiple of {micro} sequences x {steps} accumulation steps"
+            )
+        return {"global_batch": batch}, batch // (micro * steps) * inner
+    if (
+        devices is not None
+        and None not in (micro, steps, replicas)
+        and batch != (micro or 0) * (steps or 0) * (replicas or 0)
+    ):
+        raise InputError(
+            f"{settings.place('train_batch_size')}: train_batch_size={batch} is not {micro} x {steps} x dp={replicas}; "
+            f"change --devices={devices} or the batch"
+        )
+    return {"global_batch": batch}, devices

@@ -1,0 +1,106 @@
+"""Launch files that are data - JSON, YAML or TOML - as settings with dotted names and lines."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hardware.errors import InputError
+from hardware.reading import parse_json, parse_yaml, read_text
+from simulator.launch.settings import LaunchSettings, flattened
+
+_MOST_LINES = 20_000
+
+
+def document_of(path: Path) -> dict[str, Any] | None:
+    """What a file of data holds; none where that is no mapping.
+
+    Raises
+    ------
+    InputError
+        With file and line, where it is not valid.
+    """
+    text, ending = read_text(path), path.suffix.lower()
+    if ending == ".json":
+        document = parse_json(text, str(path))
+    elif ending == ".toml":
+        document = _toml(text, str(path))
+    else:
+        document = parse_yaml(text, str(path))
+    return document if isinstance(document, dict) else None
+
+
+def _toml(text: str, place: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        match = re.search(r" \(at line (\d+), column \d+\)", str(error))
+        line = f":{match[1]}" if match else ""
+        words = str(error) if match is None else str(error).replace(match[0], "")
+        raise InputError(f"{place}{line}: not valid TOML: {words}") from None
+    except RecursionError:
+        raise InputError(f"{place}: is nested too deeply") from None
+
+
+def settings_from(document: Mapping[str, Any], path: str) -> LaunchSettings:
+    """The settings of a document, with the lines where they stand.
+
+    Parameters
+    ----------
+    document
+        What the file holds.
+    path
+        The file; where it cannot be read again settings have no lines.
+    """
+    lines = _lines(Path(path))
+
+    def place(keys: tuple[str, ...]) -> str:
+        line = lines.get(keys)
+        return f"{path}:{line}" if line else path
+
+    return LaunchSettings({entry.name: entry for entry in flattened(document, place)}, path)
+
+
+def _lines(path: Path) -> dict[tuple[str, ...], int]:
+    """The line of each path of keys."""
+    try:
+        text = read_text(path)
+    except InputError:
+        return {}
+    if path.suffix.lower() == ".toml":
+        return _toml_lines(text)
+    try:
+        node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError:
+        return {}
+    lines: dict[tuple[str, ...], int] = {}
+    _walk(node, (), lambda keys, line: lines.__setitem__(keys, line))
+    return lines
+
+
+def _walk(node: Any, under: tuple[str, ...], note: Callable[[tuple[str, ...], int], None]) -> None:
+    """Visit all keys of a YAML or JSON document."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            keys = (*under, str(key.value))
+            note(keys, key.start_mark.line + 1)
+            _walk(value, keys, note)
+
+
+def _toml_lines(text: str) -> dict[tuple[str, ...], int]:
+    """The line of each key of a TOML document whose tables have plain names."""
+    lines: dict[tuple[str, ...], int] = {}
+    section: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines()[:_MOST_LINES], start=1):
+        table = re.match(r"\s*\[([\w.\s-]+)\]", line)
+        entry = re.match(r"\s*([\w.-]+)\s*=", line)
+        if table is not None:
+            section = tuple(part.strip() for part in table[1].split("."))
+        elif entry is not None:
+            lines[(*section, *entry[1].split("."))] = number
+    return lines

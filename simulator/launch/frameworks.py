@@ -1,0 +1,59 @@
+"""Which frameworks launch files are written for, by which stacks, and for which plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hardware.catalogue import load_system
+from hardware.errors import unknown
+from simulator.launch import deepspeed, maxtext, nanotron, torchtitan
+from simulator.launch.megatron import writing as megatron
+from simulator.launch.naming import stack_of
+from simulator.launch.record import WrittenLaunch
+from simulator.launch.trainers import accelerate, axolotl
+from simulator.scenario.scenario import Scenario, complete
+from simulator.specs.loading import ScenarioFile
+
+WRITERS: dict[str, Callable[[Scenario], WrittenLaunch]] = {
+    "megatron-lm": megatron.write,
+    "deepspeed": deepspeed.write,
+    "torchtitan": torchtitan.write,
+    "accelerate": accelerate.write,
+    "axolotl": axolotl.write,
+    "nanotron": nanotron.write,
+    "maxtext": maxtext.write,
+}
+"""By the name of the framework."""
+
+
+def written(scenario: Scenario, framework: str) -> WrittenLaunch:
+    """A launch file for a framework.
+
+    Raises
+    ------
+    InputError
+        Where there is no writer of that name, or the framework cannot run the scenario.
+    """
+    if framework not in WRITERS:
+        raise unknown("framework", framework, sorted(WRITERS))
+    return WRITERS[framework](scenario)
+
+
+def launchable(file: ScenarioFile, framework: str) -> Scenario:
+    """A scenario completed for a framework: its stack is the framework's own unless the file names one.
+
+    Raises
+    ------
+    InputError
+        One sentence.
+    """
+    if framework not in WRITERS:
+        raise unknown("framework", framework, sorted(WRITERS))
+    named = file if file.stack is not None else file.model_copy(update={"stack": _stack_for(file, framework)})
+    return complete(named)
+
+
+def _stack_for(file: ScenarioFile, framework: str) -> str:
+    """The framework's stack; XLA's on TPUs, which MaxText runs on too."""
+    on_tpu = file.system is not None and load_system(file.system).device.kind == "tpu"
+    return "xla-tpu" if framework == "maxtext" and on_tpu else stack_of(framework)

@@ -1,0 +1,1 @@
+"""Megatron-LM: shell scripts for torchrun, and its arguments wherever they stand."""

@@ -1,0 +1,120 @@
+"""The options of the one command of a script that starts a training."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hardware.errors import InputError
+from simulator.launch.settings import LaunchSetting, LaunchSettings
+from simulator.launch.shell.expansion import UNKNOWN, ShellWord
+from simulator.launch.shell.script import Script, ShellCommand, script_of
+
+_PROGRAM = re.compile(r"(?:.*/)?[\w.-]+\.py\Z")
+
+_OPTIONS = re.compile(r"\$\w*(?:ARG|OPT|FLAG|PARAM|CONFIG)S?\w* ", re.IGNORECASE)
+"""Variables that stand for options rather than for a value, by their names."""
+
+
+@dataclass(frozen=True)
+class StartedTraining:
+    """A command that starts a training."""
+
+    program: str | None
+    """The file of Python that it runs; none of a plain list of options."""
+    launcher: tuple[ShellWord, ...]
+    """Words before the program."""
+    options: tuple[ShellWord, ...]
+    script: Script
+
+
+def training_of(text: str, path: str, marks: Sequence[str]) -> StartedTraining:
+    """The command of a script that has one of some options, or the options of a plain list.
+
+    Parameters
+    ----------
+    text
+        A shell script, or options one after the other.
+    path
+        Its name.
+    marks
+        Options of which the command has at least one.
+
+    Raises
+    ------
+    InputError
+        Where there is none, or more than one.
+    """
+    if re.sub(r"(?m)^\s*#.*$", "", text).lstrip().startswith("--"):
+        text = _one_command(text)
+    script = script_of(text, path)
+    starts = [split for command in script.commands for split in [_split(command)] if _has(split, marks)]
+    if not starts:
+        raise InputError(f"{path}: starts no training that is known; one has options such as {', '.join(marks[:2])}")
+    if len(starts) > 1:
+        raise InputError(f"{path}:{starts[1][0].line}: starts a second training; keep one command in the file")
+    words = starts[0]
+    program = next((index for index, word in enumerate(words) if _PROGRAM.match(word.text)), None)
+    if program is None:
+        first = next((index for index, word in enumerate(words) if word.text.startswith("--")), 0)
+        return StartedTraining(None, words[:first], words[first:], script)
+    return StartedTraining(words[program].text, words[:program], words[program + 1 :], script)
+
+
+def _one_command(text: str) -> str:
+    """Lines of options as one command; each line but the last goes on."""
+    lines = [re.sub(r"(?:^|\s)#.*$|\s*\\\\$", "", line) for line in text.splitlines()]
+    return " \\\n".join(lines)
+
+
+def _split(command: ShellCommand) -> tuple[ShellWord, ...]:
+    """The words of a command; one that is a whole command line in quotes is taken apart."""
+    words: list[ShellWord] = []
+    for word in command.words:
+        if re.search(r"\.py\s", word.text):
+            try:
+                words += [ShellWord(part, word.line, word.why) for part in shlex.split(word.text)]
+            except ValueError:
+                words.append(word)
+        else:
+            words.append(word)
+    return tuple(words)
+
+
+def _has(words: Sequence[ShellWord], marks: Sequence[str]) -> bool:
+    return any(word.text.split("=")[0] in marks for word in words)
+
+
+def settings_of(words: Sequence[ShellWord], path: str) -> LaunchSettings:
+    """Options by name, each with the words behind it.
+
+    Parameters
+    ----------
+    words
+        Options and their values.
+    path
+        The file, for places.
+
+    Raises
+    ------
+    InputError
+        Where what stands there is known only when the script runs.
+    """
+    entries: dict[str, LaunchSetting] = {}
+    name = ""
+    for word in words:
+        place, is_option = f"{path}:{word.line}", word.text.startswith("--") and len(word.text) > 2
+        option = word.text.partition("=")[0]
+        open_value = name and not entries[name].value and not is_option
+        several = "command substitution" in word.why or _OPTIONS.search(word.why) is not None
+        if UNKNOWN in word.text and (several or (UNKNOWN in option and not open_value)):
+            raise InputError(f"{place}: {word.why}; write out what it stands for")
+        text = word.text.replace(UNKNOWN, "?") + (f" ({word.why})" if UNKNOWN in word.text else "")
+        if is_option:
+            name, _, value = text.partition("=")
+            entries[name] = LaunchSetting(name, [value] if value else [], place)  # the last of several holds
+        elif name:
+            entries[name].value.append(text)
+    return LaunchSettings(entries, path)

@@ -1,0 +1,1 @@
+"""Trainers on top of transformers: accelerate, axolotl and LLaMA-Factory."""

@@ -1,0 +1,214 @@
+"""Configurations of accelerate: YAML that says how processes share a model, and neither model nor batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hardware.writing import yaml_text
+from simulator.launch.documents import settings_from
+from simulator.launch.naming import stack_of
+from simulator.launch.record import LaunchFile, WrittenLaunch
+from simulator.launch.saying import notes_of, refuse_unlaunchable, sharding_ranks
+from simulator.launch.settings import LaunchSettings
+from simulator.launch.tables import options_of
+from simulator.scenario.scenario import Scenario
+from simulator.specs.plan import Plan
+
+_PRECISIONS = {"no": "fp32", "fp16": "fp16", "bf16": "bf16", "fp8": "fp8"}
+_WRITTEN_PRECISIONS = {**{word: name for name, word in _PRECISIONS.items()}, "tf32": "no"}
+_KINDS = {"no": "one", "multi_gpu": "replicas", "fsdp": "fsdp", "deepspeed": "deepspeed"}
+_ZERO = {"none": 0, "zero1": 1, "zero2": 2, "zero3": 3}
+_PARALLEL = "parallelism_config.parallelism_config_"
+_FSDP = "fsdp_config.fsdp_"
+_DEEPSPEED = "deepspeed_config."
+
+
+def recognises(document: Mapping[str, Any]) -> bool:
+    """Whether a document is a configuration of accelerate."""
+    return "distributed_type" in document or "compute_environment" in document
+
+
+def write(scenario: Scenario) -> WrittenLaunch:
+    """A configuration for accelerate.
+
+    Raises
+    ------
+    InputError
+        Where it cannot run the plan.
+    """
+    table = options_of("accelerate")
+    refuse_unlaunchable(scenario, stack_of("accelerate"))
+    notes = notes_of(scenario, table.framework, table.release, list(_unsaid(scenario)))
+    name = f"{scenario.model.id}-accelerate.yaml"
+    text = notes.comment() + yaml_text(_document(scenario))
+    return WrittenLaunch(table.framework, name, text, f"accelerate launch --config_file {name} train.py", notes.unsaid)
+
+
+def uses_deepspeed(plan: Plan) -> bool:
+    """Whether a plan is DeepSpeed's: FSDP shares parameters, and offloads everything."""
+    return plan.sharding == "zero1" or (plan.sharding in ("zero2", "zero3") and bool(plan.offload_optimizer))
+
+
+def _document(scenario: Scenario) -> dict[str, Any]:
+    plan, devices = scenario.plan, scenario.devices
+    per_node = min(devices, scenario.system.devices_per_node)
+    kind = "DEEPSPEED" if uses_deepspeed(plan) else "MULTI_GPU" if plan.sharding == "none" else "FSDP"
+    document: dict[str, Any] = {
+        "compute_environment": "LOCAL_MACHINE",
+        "distributed_type": kind if devices > 1 or kind != "MULTI_GPU" else "NO",
+        "mixed_precision": _WRITTEN_PRECISIONS[plan.precision or "bf16"],
+        "num_machines": -(-devices // per_node),
+        "num_processes": devices,
+        "machine_rank": 0,
+        "rdzv_backend": "static",
+        "main_training_function": "main",
+    }
+    if kind == "DEEPSPEED":
+        work = scenario.workload
+        document["deepspeed_config"] = {
+            "zero_stage": _ZERO[plan.sharding or "none"],
+            "gradient_accumulation_steps": (work.global_batch or 1) // ((plan.dp or 1) * (plan.micro_batch or 1)),
+            "offload_optimizer_device": "cpu" if plan.offload_optimizer else "none",
+            "offload_param_device": "none",
+        }
+    if kind == "FSDP":
+        document["fsdp_config"] = _fsdp(plan)
+    if kind != "DEEPSPEED" and ((plan.tp or 1) > 1 or (plan.cp or 1) > 1 or plan.sharding == "hybrid"):
+        document["parallelism_config"] = _parallelism(plan)
+    return document
+
+
+def _fsdp(plan: Plan) -> dict[str, Any]:
+    return {
+        "fsdp_version": 2,
+        "fsdp_reshard_after_forward": plan.sharding != "zero2",
+        "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "fsdp_activation_checkpointing": plan.recompute == "full",
+        "fsdp_offload_params": bool(plan.offload_optimizer),
+        "fsdp_cpu_ram_efficient_loading": True,
+        "fsdp_state_dict_type": "SHARDED_STATE_DICT",
+    }
+
+
+def _parallelism(plan: Plan) -> dict[str, Any]:
+    replicas, context = plan.dp or 1, plan.cp or 1
+    shared = sharding_ranks(plan, "accelerate")
+    degrees = {"dp_replicate": replicas // shared, "dp_shard": shared, "tp": plan.tp or 1, "cp": context}
+    return {f"parallelism_config_{name}_size": size for name, size in degrees.items()}
+
+
+def _unsaid(scenario: Scenario) -> Iterator[str]:
+    plan, work = scenario.plan, scenario.workload
+    micro = f"--per_device_train_batch_size {plan.micro_batch}"
+    steps = (work.global_batch or 1) // ((plan.dp or 1) * (plan.micro_batch or 1))
+    yield f"the model ({scenario.model.id}) and its sequences of {work.sequence_length} tokens: the script's"
+    yield f"batch of {work.global_batch}: the script's, {micro} and --gradient_accumulation_steps {steps}"
+    yield f"optimizer={plan.optimizer}: the script's"
+    if plan.recompute == "full" and (plan.sharding == "none" or uses_deepspeed(plan)):
+        yield "recompute=full: the script's, --gradient_checkpointing"
+    if plan.offload_optimizer and not uses_deepspeed(plan):
+        yield "offloading of states alone: fsdp_offload_params moves parameters and gradients too"
+    if uses_deepspeed(plan) and ((plan.tp or 1) > 1 or (plan.cp or 1) > 1):
+        yield f"tp={plan.tp}, cp={plan.cp}: with DeepSpeed they are settings of its own configuration"
+    if plan.precision == "tf32":
+        yield "precision=tf32: torch.backends.cuda.matmul.allow_tf32 = True in the script"
+
+
+def read(document: Mapping[str, Any], path: str, devices: int | None = None) -> LaunchFile:
+    """What a configuration says.
+
+    Parameters
+    ----------
+    document
+        What the file holds.
+    path
+        The file.
+    devices
+        Devices of the run, in the place of the file's processes.
+
+    Raises
+    ------
+    InputError
+        With file and line.
+    """
+    settings, table = settings_from(document, path), options_of("accelerate")
+    number = settings.whole("num_processes")
+    settings.whole("num_machines")
+    number = devices or number
+    kind = settings.word("distributed_type", _KINDS) or "one"
+    plan: dict[str, Any] = {"precision": settings.word("mixed_precision", _PRECISIONS) or "fp32", "pp": 1}
+    plan |= {axis: settings.whole(f"{_PARALLEL}{axis}_size") or 1 for axis in ("tp", "cp")}
+    if kind == "fsdp":
+        plan |= _read_fsdp(settings, number, plan)
+    elif kind == "deepspeed":
+        plan |= _read_deepspeed(settings)
+    else:
+        plan["sharding"] = "none"
+        for name in settings.names():
+            if name.startswith((_FSDP, _PARALLEL)):
+                settings.value(name)  # of no use to processes that share nothing
+    told = "recompute" in plan
+    assumed = ["micro_batch and global_batch: the script's; say them by --micro-batch and --global-batch"]
+    assumed += ["optimizer=adamw: the script's; say it by --optimizer"]
+    assumed += [] if told else ["recompute=none: the script's; say it by --recompute"]
+    return LaunchFile(
+        framework=table.framework,
+        path=path,
+        stack=stack_of("accelerate"),
+        plan={"recompute": "none", "optimizer": "adamw", **plan},
+        devices=number,
+        read=settings.read(),
+        assumed=tuple(assumed),
+        ignored=settings.finish(table.unread, known=table.known),
+        places={"plan.tp": settings.place(f"{_PARALLEL}tp_size"), "plan.cp": settings.place(f"{_PARALLEL}cp_size")},
+    )
+
+
+_STRATEGIES = {
+    "full_shard": "zero3",
+    "shard_grad_op": "zero2",
+    "no_shard": "none",
+    "1": "zero3",
+    "2": "zero2",
+    "3": "none",
+}
+
+
+def _read_fsdp(settings: LaunchSettings, devices: int | None, plan: Mapping[str, Any]) -> dict[str, Any]:
+    """What FSDP of either version shares."""
+    settings.whole(f"{_FSDP}version")
+    kept = settings.value(f"{_FSDP}reshard_after_forward")
+    word = str(kept).lower()
+    strategy = settings.word(f"{_FSDP}sharding_strategy", _STRATEGIES)
+    if strategy is None and word in _STRATEGIES:
+        strategy = _STRATEGIES[word]
+    if strategy is None:
+        strategy = "zero2" if kept is not None and word in ("false", "no") else "zero3"
+    checkpointing = settings.flag(f"{_FSDP}activation_checkpointing")
+    sharding = {
+        "sharding": strategy,
+        "recompute": "full" if checkpointing else "none",
+        "offload_optimizer": settings.flag(f"{_FSDP}offload_params"),
+    }
+    replicate = settings.whole(f"{_PARALLEL}dp_replicate_size") or 1
+    shard = settings.whole(f"{_PARALLEL}dp_shard_size")
+    if replicate > 1:
+        inner = replicate * plan["tp"] * plan["cp"]
+        shard = shard or (devices // inner if devices is not None and devices % inner == 0 else None)
+        if shard is None:
+            raise settings.wrong(f"{_PARALLEL}dp_replicate_size", "leaves the shard size open; add num_processes")
+        sharding |= {"sharding": "hybrid", "sharding_group": shard * plan["cp"]}
+    return sharding
+
+
+def _read_deepspeed(settings: LaunchSettings) -> dict[str, Any]:
+    """What DeepSpeed shares."""
+    stage = settings.whole(f"{_DEEPSPEED}zero_stage", least=0)
+    if stage is None or stage > 3:
+        raise settings.wrong("distributed_type", "needs deepspeed_config with zero_stage 0, 1, 2 or 3")
+    settings.whole(f"{_DEEPSPEED}gradient_accumulation_steps")
+    if settings.word(f"{_DEEPSPEED}offload_param_device", {"none": False, "cpu": True, "nvme": True}):
+        raise settings.wrong(f"{_DEEPSPEED}offload_param_device", "offloads parameters, which capsim does not price")
+    device = settings.word(f"{_DEEPSPEED}offload_optimizer_device", {"none": False, "cpu": True})
+    return {"sharding": ("none", "zero1", "zero2", "zero3")[stage], "offload_optimizer": bool(device)}

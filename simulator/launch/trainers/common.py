@@ -1,0 +1,103 @@
+"""What configurations of trainers on top of transformers have in common: accelerate, axolotl and LLaMA-Factory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hardware.errors import InputError
+from simulator.launch import deepspeed
+from simulator.launch.documents import document_of
+from simulator.launch.naming import model_named
+from simulator.launch.settings import LaunchSettings
+
+OPTIMIZERS = {
+    **{f"adamw_{kind}": "adamw" for kind in ("torch", "hf", "torch_fused", "apex_fused", "anyprecision", "torch_xla")},
+    **dict.fromkeys(("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit", "adamw_torch_8bit"), "adam-8bit"),
+    "sgd": "sgd",
+    "adafactor": "adafactor",
+}
+"""Names of transformers' ``optim``."""
+WRITTEN_OPTIMIZERS = {
+    "adamw": "adamw_torch_fused",
+    "adam-8bit": "adamw_bnb_8bit",
+    "sgd": "sgd",
+    "adafactor": "adafactor",
+}
+
+
+def model_of_hub(settings: LaunchSettings, key: str) -> str | None:
+    """A model of the catalogue by its name at the hub, or a folder's ``config.json``; none where it has neither."""
+    word = settings.value(key)
+    if word is None:
+        return None
+    folder = Path(settings.path).parent / str(word) / "config.json"
+    return model_named("hub", str(word)) or (str(folder) if folder.is_file() else None)
+
+
+def precision_of(settings: LaunchSettings) -> dict[str, Any]:
+    """The number format that ``bf16``, ``fp16`` and ``fp8`` choose."""
+    brain = settings.value("bf16") == "auto" or settings.value("bf16") == "full" or settings.flag("bf16")
+    half, narrow = settings.value("fp16") not in (None, "auto") and settings.flag("fp16"), settings.flag("fp8")
+    if brain and half:
+        raise settings.wrong("fp16", "excludes bf16; keep one")
+    return {"precision": "fp8" if narrow else "bf16" if brain else "fp16" if half else "fp32"}
+
+
+def of_deepspeed(settings: LaunchSettings, devices: int | None) -> dict[str, Any]:
+    """Sharding and offloading of a DeepSpeed configuration that a key ``deepspeed`` names; empty without one.
+
+    Parameters
+    ----------
+    settings
+        The settings of the trainer.
+    devices
+        Devices of the run, where they are known.
+    """
+    nested = [name for name in settings.names() if name.startswith("deepspeed.")]
+    if nested:
+        raise InputError(f"{settings.place(nested[0])}: deepspeed holds settings; write them into a file and name it")
+    name = settings.value("deepspeed")
+    if name is None:
+        return {}
+    document = _named_document(settings, str(name))
+    if document is None:
+        return _by_name(settings, str(name))
+    plan = deepspeed.read(document, str(name), devices).plan
+    kept = ("sharding", "sharding_group", "offload_optimizer", "tp", "gradients_in_fp32", "reduction_in_fp32")
+    return {field: plan[field] for field in kept if field in plan and not (field == "tp" and plan["tp"] == 1)}
+
+
+def _named_document(settings: LaunchSettings, name: str) -> Mapping[str, Any] | None:
+    """The configuration of DeepSpeed that lies where a file says, seen from its folder."""
+    path = Path(settings.path).parent / name
+    if not path.is_file():
+        path = Path(name)
+    return document_of(path) if path.is_file() else None
+
+
+def _by_name(settings: LaunchSettings, name: str) -> dict[str, Any]:
+    """The stage that the usual names of configurations say, such as zero3.json and ds_z2_offload_config.json."""
+    word = Path(name).name.lower()
+    stage = next((n for n in (0, 1, 2, 3) if f"zero{n}" in word or f"_z{n}" in word), None)
+    if stage is None:
+        raise settings.wrong("deepspeed", "is not there, and its name says no stage; put it beside the file")
+    return {"sharding": ("none", "zero1", "zero2", "zero3")[stage], "offload_optimizer": "offload" in word}
+
+
+def replicas_of(devices: int | None, plan: Mapping[str, Any]) -> int | None:
+    """Data-parallel replicas, where the devices are known."""
+    inner = (plan.get("tp") or 1) * (plan.get("cp") or 1)
+    return devices // inner if devices is not None and devices % inner == 0 else None
+
+
+def batch_of(
+    settings: LaunchSettings, plan: Mapping[str, Any], devices: int | None, assumed: list[str]
+) -> dict[str, Any]:
+    """The batch of a step, which micro-batch, accumulation and replicas make."""
+    replicas, steps = replicas_of(devices, plan), settings.whole("gradient_accumulation_steps") or 1
+    if replicas is None or "micro_batch" not in plan:
+        assumed.append("global_batch: it follows from the devices and the micro-batch; say it by --global-batch")
+        return {}
+    return {"global_batch": plan["micro_batch"] * steps * replicas}

@@ -1,0 +1,169 @@
+"""Launch files that are data: what is written is read back as the same plan and workload."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from hardware.errors import InputError
+from simulator.launch import deepspeed, torchtitan
+from simulator.launch.documents import document_of
+from simulator.launch.naming import stack_of
+from simulator.launch.recognition import imported, launch_file
+from simulator.launch.saying import LaunchNotes
+from simulator.launch.tables import options_of
+from simulator.scenario.scenario import Scenario, resolve
+from simulator.specs.loading import load_stack
+from tests.launch.drawing import compared, read_back, scenarios
+
+_DENSE = ("llama-3-8b", "gpt3-175b", "mixtral-8x7b", "gpt2-124m")
+
+
+@pytest.fixture(autouse=True)
+def _without_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
+    def notes(scenario: Scenario, framework: str, release: str, unsaid: list[str]) -> LaunchNotes:
+        return LaunchNotes((), tuple(unsaid))
+
+    for module in (deepspeed, torchtitan):
+        monkeypatch.setattr(module, "notes_of", notes)
+
+
+def _again(module: ModuleType, scenario: Scenario, tmp_path: Path, ending: str, **changes: Any) -> Scenario:
+    """A scenario written and read back; what the file does not say is taken from the scenario."""
+    path = tmp_path / f"run{ending}"
+    path.write_text(module.write(scenario).text)
+    launched = imported(path, model=scenario.model.id)
+    plan = {**launched.document()["plan"], **changes.pop("plan", {})}
+    workload = {**launched.document()["workload"], **changes.pop("workload", {})}
+    return read_back(launched, scenario, plan=plan, workload=workload)
+
+
+def test_deepspeed_reads_back_what_it_writes(tmp_path: Path) -> None:
+    for scenario in scenarios("deepspeed", _DENSE, 500):
+        plan, work = scenario.plan, scenario.workload
+        unsaid: dict[str, Any] = {"recompute": plan.recompute} if plan.pp == 1 else {}
+        if plan.precision == "tf32":
+            unsaid["precision"] = "tf32"
+        if plan.sharding == "zero1" and plan.sharding_group is not None:
+            unsaid["sharding_group"] = plan.sharding_group
+        told = {"sequence_length": work.sequence_length, "steps": work.steps}
+        again = _again(deepspeed, scenario, tmp_path, ".json", plan=unsaid, workload=told)
+        assert compared(again.plan) == compared(plan)
+        assert again.workload.model_dump() == work.model_dump()
+        assert again.devices == scenario.devices
+
+
+_TORCHTITAN = {
+    "optimizer": ("adamw",),
+    "precision": ("bf16", "fp8", "fp32"),
+    "sharding": ("none", "zero2", "zero3", "hybrid"),
+}
+
+
+def test_torchtitan_reads_back_what_it_writes(tmp_path: Path) -> None:
+    stack = stack_of("torchtitan")
+    made = 0
+    for scenario in scenarios(stack, tuple(torchtitan.MODELS)[:5], 720, only=_TORCHTITAN):
+        plan = scenario.plan
+        if (
+            plan.precision in ("fp16", "tf32")
+            or plan.optimizer != "adamw"
+            or plan.sharding == "zero1"
+            or _other_name(scenario)
+        ):
+            continue
+        made += 1
+        stored = {"gradients_in_fp32": plan.gradients_in_fp32, "reduction_in_fp32": plan.reduction_in_fp32}
+        again = _again(torchtitan, scenario, tmp_path, ".toml", plan=stored)
+        assert compared(again.plan) == compared(plan)
+        assert again.workload.model_dump() == scenario.workload.model_dump()
+    assert made >= 500
+
+
+def _other_name(scenario: Scenario) -> bool:
+    """Whether a plan means what another one says: nothing shared by one replica."""
+    plan = scenario.plan
+    return plan.dp == 1 or (plan.sharding == "hybrid" and plan.sharding_group in (1, plan.dp))
+
+
+def test_every_key_is_one_of_torchtitan(tmp_path: Path) -> None:
+    scenario = resolve("llama-3-8b", "dgx-h100", devices=64, stack=stack_of("torchtitan"))
+    document = tomllib.loads(torchtitan.write(scenario).text)
+    keys = {f"{section}.{key}" for section, values in document.items() for key in values}
+    assert len(keys) > 20
+    assert keys <= set(options_of("torchtitan").known)
+
+
+_DEEPSPEED = {
+    "train_batch_size": 256,
+    "train_micro_batch_size_per_gpu": 4,
+    "gradient_accumulation_steps": 4,
+    "bf16": {"enabled": True},
+    "zero_optimization": {"stage": 2, "overlap_comm": True, "reduce_bucket_size": 5e8},
+    "optimizer": {"type": "AdamW", "params": {"lr": 1e-4}},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({}, {"sharding": "zero2", "micro_batch": 4, "precision": "bf16", "optimizer": "adamw"}),
+        ({"fp16": {"enabled": True}, "bf16": {"enabled": False}}, {"precision": "fp16"}),
+        ({"zero_optimization": {"stage": 3, "offload_optimizer": {"device": "cpu"}}}, {"offload_optimizer": True}),
+        ({"tensor_parallel": {"autotp_size": 2}}, {"tp": 2}),
+        ({"pipeline": {"stages": 2, "activation_checkpoint_interval": 1}}, {"pp": 2, "recompute": "full"}),
+        ({"data_types": {"grad_accum_dtype": "fp32"}}, {"gradients_in_fp32": True}),
+        ({"train_micro_batch_size_per_gpu": "auto"}, {"sharding": "zero2"}),
+    ],
+)
+def test_keys_of_deepspeed_become_fields(tmp_path: Path, changes: dict[str, Any], fields: dict[str, Any]) -> None:
+    path = tmp_path / "ds_config.json"
+    path.write_text(json.dumps({**_DEEPSPEED, **changes}))
+    launched = imported(path, model="llama-3-8b")
+    assert {name: launched.plan[name] for name in fields} == fields
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"zero_optimization": {"stage": 5}}, "zero_optimization.stage=5: must be 0, 1, 2 or 3"),
+        ({"zero_optimization": {"stage": 3, "zero_quantized_weights": True}}, "is a part of ZeRO++"),
+        ({"zero_optimization": {"stage": 3, "offload_param": {"device": "nvme"}}}, "offloads parameters"),
+        (
+            {"compression_training": {"weight_quantization": {"x": 1}}},
+            "may change time or memory and is not understood",
+        ),
+        ({"train_batch_size": 255}, "is no multiple of 4 sequences x 4 accumulation steps"),
+        ({"optimizer": {"type": "OneBitAdam"}}, "is not understood; capsim reads adam"),
+    ],
+)
+def test_what_deepspeed_says_and_capsim_does_not_price_is_refused(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "ds_config.json"
+    path.write_text(json.dumps({**_DEEPSPEED, **changes}, indent=1))
+    with pytest.raises(InputError) as refused:
+        imported(path, model="llama-3-8b")
+    assert message in str(refused.value)
+    assert str(refused.value).startswith(f"{path}:")
+
+
+def test_a_configuration_without_a_model_asks_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "ds_config.json"
+    path.write_text(json.dumps(_DEEPSPEED))
+    with pytest.raises(InputError, match="does not say which model it trains; name it by --model"):
+        imported(path)
+    assert imported(path, model="llama-3-8b").document()["devices"] == 16
+
+
+def test_other_files_are_left_to_others(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"model_type": "llama", "hidden_size": 64}))
+    assert launch_file(path) is None
+    assert document_of(path) == {"model_type": "llama", "hidden_size": 64}
+    assert load_stack(stack_of("deepspeed")).id == "deepspeed"

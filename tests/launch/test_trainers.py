@@ -1,0 +1,297 @@
+"""Files of accelerate, axolotl, nanotron and MaxText: what they say of random plans is read back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from hardware.errors import InputError
+from simulator.launch import maxtext, nanotron
+from simulator.launch.documents import document_of, settings_from
+from simulator.launch.naming import model_named, names_of
+from simulator.launch.recognition import launch_file, with_model
+from simulator.launch.saying import LaunchNotes
+from simulator.launch.tables import options_of
+from simulator.launch.trainers import accelerate, axolotl
+from simulator.scenario.scenario import Scenario, resolve
+from simulator.specs.loading import load_model, names
+from tests.launch.drawing import compared, read_back, scenarios
+
+Told = Callable[[Scenario], dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def _without_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
+    def notes(scenario: Scenario, framework: str, release: str, unsaid: list[str]) -> LaunchNotes:
+        return LaunchNotes((), tuple(unsaid))
+
+    for module in (accelerate, axolotl, maxtext, nanotron):
+        monkeypatch.setattr(module, "notes_of", notes)
+
+
+def _group_of_states(scenario: Scenario) -> dict[str, Any]:
+    """Groups of ZeRO-1, which only Megatron-LM's files say."""
+    plan = scenario.plan
+    return {"sharding_group": plan.sharding_group} if plan.sharding == "zero1" and plan.sharding_group else {}
+
+
+def _script(scenario: Scenario) -> dict[str, Any]:
+    """What is said by a script that accelerate starts."""
+    said = ("micro_batch", "optimizer", "recompute", "precision", "tp", "cp", "dp")
+    return {name: getattr(scenario.plan, name) for name in said} | _group_of_states(scenario)
+
+
+_CASES: list[tuple[ModuleType, str, Sequence[str], str, Told]] = [
+    (
+        nanotron,
+        "nanotron",
+        ("llama-3-8b", "mixtral-8x7b", "llama-2-7b", "mistral-7b"),
+        ".yaml",
+        lambda scenario: {"precision": scenario.plan.precision} | _group_of_states(scenario),
+    ),
+    (accelerate, "huggingface", ("llama-3-8b", "gpt2-124m", "bert-large"), ".yaml", _script),
+    (
+        axolotl,
+        "huggingface",
+        ("llama-3-8b", "gpt2-124m", "mistral-7b"),
+        ".yaml",
+        lambda scenario: {"offload_optimizer": scenario.plan.offload_optimizer} | _group_of_states(scenario),
+    ),
+    (
+        maxtext,
+        "jax-xla-gpu",
+        ("llama-3-8b", "gpt3-175b", "mixtral-8x7b"),
+        ".yml",
+        lambda scenario: {
+            "gradients_in_fp32": scenario.plan.gradients_in_fp32,
+            "placement": scenario.plan.placement,
+            **_group_of_states(scenario),
+        },
+    ),
+]
+
+
+_ONLY = {
+    maxtext: {"optimizer": ("adamw", "sgd"), "precision": ("bf16", "fp8", "fp32"), "sharding": ("zero3", "hybrid")}
+}
+
+
+@pytest.mark.parametrize(
+    ("module", "stack", "models", "ending", "told"), _CASES, ids=lambda case: getattr(case, "__name__", None)
+)
+def test_what_is_written_is_read_back(
+    tmp_path: Path, module: ModuleType, stack: str, models: Sequence[str], ending: str, told: Told
+) -> None:
+    path, made = tmp_path / f"run{ending}", 0
+    for scenario in scenarios(stack, models, 500, only=_ONLY.get(module)):
+        try:
+            path.write_text(module.write(scenario).text)
+        except InputError:
+            continue
+        made += 1
+        said = launch_file(path, scenario.devices)
+        assert said is not None
+        launched = said if said.model is not None else with_model(said, scenario.model.id)
+        document = launched.document()
+        work = (
+            {}
+            if module is not accelerate
+            else scenario.workload.model_dump(exclude={"effective_tokens", "expert_imbalance"})
+        )
+        again = read_back(
+            launched, scenario, plan=document["plan"] | told(scenario), workload=document["workload"] | work
+        )
+        assert compared(again.plan) == compared(scenario.plan), path.read_text()
+        assert again.workload.model_dump() == scenario.workload.model_dump()
+        assert again.model.columns() == scenario.model.columns()
+    assert made >= 200
+
+
+@pytest.mark.parametrize("framework", ["maxtext"])
+def test_every_key_is_one_of_the_framework(framework: str, tmp_path: Path) -> None:
+    for name in ("llama-3-8b", "gpt3-175b", "mixtral-8x7b"):
+        path = tmp_path / "run.yml"
+        scenario = resolve(
+            name, "dgx-h100", devices=64, stack="jax-xla-gpu", plan={"sharding": "zero3", "ep": 1, "schedule": "gpipe"}
+        )
+        path.write_text(maxtext.write(scenario).text)
+        keys = set(settings_from(document_of(path) or {}, str(path)).names())
+        assert len(keys) > 12
+        assert keys <= set(options_of(framework).known)
+
+
+def test_names_of_models_are_those_of_the_catalogue() -> None:
+    for table in ("hub", "maxtext"):
+        assert names_of(table).keys() <= set(names("models"))
+        words = [word.lower() for names_ in names_of(table).values() for word in names_]
+        assert len(words) == len(set(words))
+    assert model_named("hub", "Meta-Llama/LLAMA-3.1-8b") == "llama-3.1-8b"
+    assert load_model("llama-3.1-8b").id == "llama-3.1-8b"
+
+
+_NANOTRON = """
+general: {project: debug, run: tiny, seed: 42}
+model:
+  dtype: bfloat16
+  init_method: {std: 0.025}
+  model_config:
+    hidden_act: silu
+    hidden_size: 2048
+    intermediate_size: 11008
+    is_llama_config: true
+    max_position_embeddings: 4096
+    num_attention_heads: 16
+    num_hidden_layers: 28
+    num_key_value_heads: 2
+    tie_word_embeddings: true
+    vocab_size: 128256
+optimizer:
+  accumulate_grad_in_fp32: true
+  optimizer_factory: {name: adamW, adam_beta1: 0.9, torch_adam_is_fused: true}
+  zero_stage: 1
+parallelism: {dp: 4, pp: 1, tp: 2, pp_engine: 1f1b, tp_mode: REDUCE_SCATTER, expert_parallel_size: 1}
+tokens: {batch_accumulation_per_replica: 2, micro_batch_size: 3, sequence_length: 4096, train_steps: 2000}
+"""
+_ACCELERATE = """
+compute_environment: LOCAL_MACHINE
+distributed_type: FSDP
+mixed_precision: bf16
+num_machines: 1
+num_processes: 8
+fsdp_config:
+  fsdp_version: 2
+  fsdp_reshard_after_forward: true
+  fsdp_activation_checkpointing: true
+  fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP
+  fsdp_offload_params: false
+  fsdp_state_dict_type: SHARDED_STATE_DICT
+"""
+_AXOLOTL = """
+base_model: NousResearch/Meta-Llama-3-8B
+datasets: [{path: tatsu-lab/alpaca, type: alpaca}]
+sequence_len: 8192
+sample_packing: true
+gradient_accumulation_steps: 8
+micro_batch_size: 1
+num_epochs: 1
+optimizer: paged_adamw_8bit
+learning_rate: 2e-5
+bf16: auto
+gradient_checkpointing: true
+flash_attention: true
+fsdp_version: 2
+fsdp_config: {offload_params: false, auto_wrap_policy: TRANSFORMER_BASED_WRAP, reshard_after_forward: true}
+"""
+_FACTORY = """
+model_name_or_path: meta-llama/Meta-Llama-3-8B-Instruct
+stage: sft
+do_train: true
+finetuning_type: full
+deepspeed: examples/deepspeed/ds_z3_config.json
+dataset: identity,alpaca_en_demo
+template: llama3
+cutoff_len: 2048
+per_device_train_batch_size: 1
+gradient_accumulation_steps: 2
+learning_rate: 1.0e-5
+num_train_epochs: 3.0
+bf16: true
+"""
+_MAXTEXT = """
+base_config: base.yml
+run_name: test
+model_name: llama2-70b
+per_device_batch_size: 4
+max_target_length: 4096
+steps: 30
+ici_fsdp_parallelism: -1
+ici_tensor_parallelism: 4
+remat_policy: full
+attention: flash
+dtype: bfloat16
+"""
+_FILES = {
+    "nanotron": _NANOTRON,
+    "accelerate": _ACCELERATE,
+    "axolotl": _AXOLOTL,
+    "factory": _FACTORY,
+    "maxtext": _MAXTEXT,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "fields"),
+    [
+        ("nanotron", ("", ""), {"sharding": "zero1", "tp": 2, "micro_batch": 3, "sequence_parallel": True, "dp": 4}),
+        ("nanotron", ("REDUCE_SCATTER", "ALL_REDUCE"), {"sequence_parallel": False}),
+        ("nanotron", ("zero_stage: 1", "zero_stage: 0"), {"sharding": "none"}),
+        ("nanotron", ("pp: 1", "pp: 4"), {"pp": 4, "schedule": "1f1b"}),
+        ("nanotron", ("bfloat16", "float16"), {"precision": "fp16"}),
+        ("accelerate", ("", ""), {"sharding": "zero3", "recompute": "full", "precision": "bf16"}),
+        ("accelerate", ("forward: true", "forward: false"), {"sharding": "zero2"}),
+        ("accelerate", ("forward: true", "forward: SHARD_GRAD_OP"), {"sharding": "zero2"}),
+        ("accelerate", ("offload_params: false", "offload_params: true"), {"offload_optimizer": True}),
+        ("accelerate", ("distributed_type: FSDP", "distributed_type: MULTI_GPU"), {"sharding": "none"}),
+        (
+            "axolotl",
+            ("", ""),
+            {"optimizer": "adam-8bit", "precision": "bf16", "sharding": "zero3", "recompute": "full"},
+        ),
+        ("axolotl", ("flash_attention", "eager_attention"), {"attention": "unfused"}),
+        ("axolotl", ("forward: true", "forward: false"), {"sharding": "zero2"}),
+        ("axolotl", ("bf16: auto", "fp16: true"), {"precision": "fp16"}),
+        ("axolotl", ("num_epochs: 1", "tensor_parallel_size: 2"), {"tp": 2}),
+        ("factory", ("", ""), {"sharding": "zero3", "recompute": "full", "precision": "bf16", "micro_batch": 1}),
+        ("factory", ("ds_z3_config", "ds_z2_offload_config"), {"sharding": "zero2", "offload_optimizer": True}),
+        ("factory", ("bf16: true", "fp16: true"), {"precision": "fp16"}),
+        ("factory", ("do_train: true", "flash_attn: disabled"), {"attention": "unfused"}),
+        ("factory", ("do_train: true", "disable_gradient_checkpointing: true"), {"recompute": "none"}),
+        ("maxtext", ("", ""), {"tp": 4, "dp": 4, "sharding": "zero3", "recompute": "full", "micro_batch": 16}),
+        ("maxtext", ("fsdp", "data"), {"sharding": "none", "dp": 4}),
+        ("maxtext", ("remat_policy: full", "remat_policy: minimal_with_context"), {"recompute": "none"}),
+        ("maxtext", ("dtype: bfloat16", "quantization: fp8"), {"precision": "fp8"}),
+        ("maxtext", ("attention: flash", "attention: dot_product"), {"attention": "unfused"}),
+    ],
+)
+def test_keys_become_fields(tmp_path: Path, kind: str, changes: tuple[str, str], fields: dict[str, Any]) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(_FILES[kind].replace(*changes) if changes[0] else _FILES[kind])
+    launched = launch_file(path, 16)
+    assert launched is not None
+    plan = launched.document()["plan"]
+    assert {name: plan[name] for name in fields} == fields
+    assert launched.read
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        ("nanotron", ("is_llama_config", "is_starcoder2_config"), "is a form that is not read"),
+        (
+            "nanotron",
+            ("hidden_act: silu", "hidden_act: relu"),
+            "hidden_act='relu': is not understood; capsim reads silu",
+        ),
+        ("accelerate", ("num_machines: 1", "fancy: 1"), "fancy=1: may change time or memory and is not understood"),
+        ("accelerate", ("distributed_type: FSDP", "distributed_type: MEGATRON_LM"), "is not understood; capsim reads"),
+        ("axolotl", ("num_epochs: 1", "adapter: qlora"), "adapter='qlora': trains adapters"),
+        ("axolotl", ("gradient_checkpointing: true", "gradient_checkpointing: offload"), "offloads activations"),
+        ("factory", ("finetuning_type: full", "finetuning_type: lora"), "trains a part of the model"),
+        ("factory", ("stage: sft", "stage: ppo"), "capsim reads pt and sft"),
+        ("factory", ("ds_z3_config.json", "mine.json"), "its name says no stage; put it beside the file"),
+        ("maxtext", ("remat_policy: full", "remat_policy: custom"), "remat_policy='custom': is not understood"),
+        ("maxtext", ("steps: 30", "use_ring_of_experts: true"), "may change time or memory and is not understood"),
+        ("maxtext", ("steps: 30", "stepz: 30"), "the framework has no such setting; did you mean steps?"),
+    ],
+)
+def test_what_is_not_understood_is_refused(tmp_path: Path, kind: str, changes: tuple[str, str], message: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(_FILES[kind].replace(*changes))
+    with pytest.raises(InputError) as refused:
+        launch_file(path, 16)
+    assert message in str(refused.value)
+    assert str(refused.value).startswith(f"{path}:")
