@@ -16,7 +16,7 @@ from simulator.formulas import activations
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import Collective, HostCopy, HostWork, MatrixProduct, Request, Send
 from simulator.work.hiding import OperatorPart
-from simulator.work.operators import Call, Operator
+from simulator.work.operators import Call, Operator, flagged, without_backward
 from simulator.work.tallies import Tally, repeats, tally, tally_of_layer
 from simulator.work.tasks import Phase, PlaceKind, Resource, Task, TaskPlace
 from simulator.work.transformer import Scenarios, embedding, head, layer, stream_bytes, tokens_of_layers
@@ -143,26 +143,27 @@ def program_of(scenarios: Scenarios) -> Program:
     >>> float(whole.together.parameters), len(whole.groups), float(whole.groups[0].number)
     (110106428.0, 1, 12.0)
     """
-    plans, stacks = scenarios.plans, scenarios.stacks
+    plans, stacks, flows = scenarios.plans, scenarios.stacks, scenarios.workloads.tuning.flows
     groups = []
     for index, layers in enumerate(scenarios.models.layers):
-        operators = tuple(layer(layers, scenarios))
+        operators = tuple(without_backward(operator, flows) for operator in layer(layers, scenarios))
         tokens = tokens_of_layers(layers, scenarios)
         checkpoint = activations.tensor(tokens.shared, layers.hidden_size, element_bytes=stream_bytes(scenarios))
+        checkpoint = flagged(checkpoint, flows)
         groups.append(
             Block(
                 TaskPlace(PlaceKind.GROUP, index),
                 layers.count,
                 operators,
                 tally_of_layer(operators, plans, checkpoint=checkpoint),
-                tuple(repeats(operator, plans, stacks) for operator in operators),
+                tuple(flagged(repeats(operator, plans, stacks), flows) for operator in operators),
                 np.minimum(plans.wide_layers / scenarios.models.layer_count, 1.0),
             )
         )
     return Program(
         scenarios,
         tuple(groups),
-        _end(EMBEDDING, embedding(scenarios)),
+        _end(EMBEDDING, [without_backward(operator, flows) for operator in embedding(scenarios)]),
         _end(HEAD, head(scenarios)),
     )
 

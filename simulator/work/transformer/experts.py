@@ -16,7 +16,7 @@ from simulator.pricing.requests import StreamKind
 from simulator.specs.parts import ExpertFeedForward, Layers
 from simulator.specs.stack import IN_ONE_KERNEL
 from simulator.work.hiding import Hiding
-from simulator.work.operators import Holding, Operator, exchange, product, stream
+from simulator.work.operators import Holding, Operator, exchange, product, stream, untrained
 from simulator.work.transformer.feed_forward import ExpertProducts, two_products
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens
@@ -51,7 +51,11 @@ def expert_feed_forward(
     if np.any(np.asarray(part.shared_experts) > 0.0):
         shared = part.shared_experts
         used = np.where(np.asarray(shared) > 0.0, 1.0, 0.0)
-        operators += two_products(part, layers, scenarios, rows=tokens.all, widen=shared, kept=0.0, used=used)
+        # The router keeps what they read, unless it is not trained.
+        read = used * activations.tensor(tokens.all, layers.hidden_size, element_bytes=plans.element_bytes)
+        operators += two_products(
+            part, layers, scenarios, rows=tokens.all, widen=shared, kept=0.0, used=used, read=read
+        )
     return operators
 
 
@@ -103,7 +107,7 @@ def _router(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, token
     element, weights = scenarios.plans.element_bytes, parameters.linear(layers.hidden_size, part.experts)
     kept = activations.tensor(tokens.shared, layers.hidden_size, element_bytes=scenarios.plans.product_bytes)
     chosen = activations.routing(tokens.shared, part.experts, chosen=part.experts_per_token, element_bytes=element)
-    return product(
+    operator = product(
         "router",
         "feed_forward",
         m=tokens.shared,
@@ -113,6 +117,7 @@ def _router(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, token
         wide=True,
         kept=Holding(saved=kept + chosen, parameters=weights, partial_parameters=weights),
     )
+    return untrained(operator, scenarios.workloads.tuning.base, saved=chosen)
 
 
 def _dispatch(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num, routed: _Routed) -> list[Operator]:

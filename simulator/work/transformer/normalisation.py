@@ -27,6 +27,11 @@ def normalisation(part: Normalisation, layers: Layers, scenarios: Scenarios, tok
             moved=(size * (2.0 + eager), size * (3.0 + eager)),
             launches=(part.count, part.count * (1.0 + eager)),
             reduces=True,
-            kept=Holding(saved=kept + part.count * statistics, parameters=weights, partial_parameters=weights),
+            kept=Holding(
+                saved=kept + part.count * statistics,
+                parameters=weights,
+                partial_parameters=weights,
+                trained=scenarios.workloads.tuning.base,
+            ),
         )
     ]

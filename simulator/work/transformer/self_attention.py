@@ -8,7 +8,8 @@ from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
 from simulator.specs.parts import Layers, MultiHeadAttention, RelativeAttention
-from simulator.work.operators import Holding, Operator, product, ring, stream
+from simulator.work.operators import Holding, Operator, product, ring, stream, untrained
+from simulator.work.transformer.adapters import Linear, Matrix, tuned
 from simulator.work.transformer.attention import Heads, attention_core, heads_of, output_projection
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, last_output_unused, linear_input
@@ -34,7 +35,7 @@ def relative_attention(part: RelativeAttention, layers: Layers, scenarios: Scena
         k=layers.hidden_size,
         n=heads.query_width,
         element_bytes=element,
-        has_input_gradient=False,
+        has_input_gradient=0.0,
         kept=Holding(
             saved=activations.tensor(tokens.keys, heads.query_width, element_bytes=element),
             parameters=parameters.linear(layers.hidden_size, heads.query_width),
@@ -63,7 +64,7 @@ def _attention(
         *between,
         *core,
         *_context_ring(scenarios, tokens, heads),
-        output_projection("attention output", part, layers, scenarios, tokens, unused),
+        *output_projection("attention output", part, layers, scenarios, tokens, unused),
     ]
 
 
@@ -81,26 +82,28 @@ def _projections(
     kept = _kept_inputs(layers, scenarios, apart) * activations.tensor(
         linear_input(tokens, scenarios), width, element_bytes=scenarios.plans.product_bytes
     )
+    queries = product(
+        "query projection",
+        "attention_projections",
+        m=tokens.all,
+        k=width,
+        n=heads.query_width + np.where(fused, both, 0.0),
+        element_bytes=element,
+        kept=Holding(saved=kept, parameters=parameters.linear(width, heads.query_width + both, bias=part.qkv_bias)),
+    )
+    others = product(
+        "key and value projection",
+        "attention_projections",
+        m=tokens.all,
+        k=width,
+        n=heads.key_value_width,
+        count=apart,
+        element_bytes=element,
+        launches=(apart, apart),
+    )
     return [
-        product(
-            "query projection",
-            "attention_projections",
-            m=tokens.all,
-            k=width,
-            n=heads.query_width + np.where(fused, both, 0.0),
-            element_bytes=element,
-            kept=Holding(saved=kept, parameters=parameters.linear(width, heads.query_width + both, bias=part.qkv_bias)),
-        ),
-        product(
-            "key and value projection",
-            "attention_projections",
-            m=tokens.all,
-            k=width,
-            n=heads.key_value_width,
-            count=apart,
-            element_bytes=element,
-            launches=(apart, apart),
-        ),
+        *tuned(queries, _read(layers, scenarios, tokens, heads), scenarios),
+        untrained(others, scenarios.workloads.tuning.base),
         stream(
             "rotary positions",
             "elementwise",
@@ -109,6 +112,25 @@ def _projections(
             launches=(kernels, kernels),
         ),
     ]
+
+
+def _read(layers: Layers, scenarios: Scenarios, tokens: Tokens, heads: Heads) -> Linear:
+    """What the matrices of queries, keys and values read, and keep where adapters of the other half do not."""
+    tuning = scenarios.workloads.tuning
+    keeps_for_both = np.maximum(tuning.gate, tuning.up) if layers.block.shares_input else np.float64(0.0)
+    own = np.where(np.asarray(layers.norms.count) > 1.0, 1.0, 1.0 - keeps_for_both)
+    size = activations.tensor(
+        linear_input(tokens, scenarios), layers.hidden_size, element_bytes=scenarios.plans.element_bytes
+    )
+    widths = {"query": heads.query_width, "key": heads.key_value_width, "value": heads.key_value_width}
+    return Linear(
+        part="attention_projections",
+        rows=tokens.all,
+        width=layers.hidden_size,
+        matrices=tuple(Matrix(width=width, adapted=getattr(tuning, name)) for name, width in widths.items()),
+        saved=own * size,
+        ranks=scenarios.plans.tp,
+    )
 
 
 def _kept_inputs(layers: Layers, scenarios: Scenarios, apart: Num) -> Num:
