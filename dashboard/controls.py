@@ -26,7 +26,7 @@ _SECTIONS: dict[str, tuple[str, _Rows]] = {
     "plan": (
         "Plan and stack",
         (
-            ("stack",),
+            ("stack", "fits"),
             ("precision", "recompute"),
             ("micro_batch", "dp"),
             ("tp", "pp"),

@@ -44,6 +44,17 @@ def span(shortest: float, longest: float) -> str:
     return f"{number} to {high}" if unit == other else f"{low} to {high}"
 
 
+def sizes(least: float, most: float) -> str:
+    """Write two sizes, with one unit where they share it.
+
+    >>> sizes(62e9, 80e9), sizes(0.5 * 2**30, 3 * 2**30)
+    ('57.7 to 74.5 GiB', '512 MiB to 3.00 GiB')
+    """
+    low, high = size(least), size(most)
+    (number, unit), (_, other) = low.rsplit(" ", 1), high.rsplit(" ", 1)
+    return f"{number} to {high}" if unit == other else f"{low} to {high}"
+
+
 def count(number: float) -> str:
     """Write a large count: parameters, tokens, steps.
 
@@ -107,6 +118,15 @@ def mass(kilograms: float) -> str:
     ('571 t', '290 kg')
     """
     return f"{digits(kilograms / 1e3)} t" if kilograms >= 1e3 else f"{digits(kilograms)} kg"
+
+
+def chance(share: float) -> str:
+    """Write a probability; none is certain.
+
+    >>> chance(0.834), chance(0.0), chance(0.999)
+    ('83 %', '<1 %', '>99 %')
+    """
+    return "<1 %" if share < 0.005 else ">99 %" if share > 0.995 else f"{100 * share:.0f} %"
 
 
 def percent(share: float) -> str:

@@ -49,6 +49,7 @@ def _what() -> tuple[Field, ...]:
         Field("devices", "Devices", "whole"),
         Field("stack", "Stack", "choice", tuple(names("stacks"))),
         Field("objective", "Objective", "choice", get_args(Objective)),
+        Field("fits", "Chance of fitting", "text", example="80%"),
         Field(BEST, "Best plan of all", "flag", default=False),
     )
 

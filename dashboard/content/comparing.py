@@ -186,7 +186,8 @@ def _result(answer: Answer | None, *, long: bool) -> dict[str, str]:
 def fits(estimate: Estimate) -> str:
     """Memory of one device, and whether it fits."""
     total, capacity = estimate.memory_bytes["total"], estimate.memory_bytes["capacity"]
-    room = "fits" if estimate.fits else f"does not fit in {units.size(capacity)}"
+    chance = units.chance(estimate.fits_probability)
+    room = f"fits with a chance of {chance}" if estimate.fits else f"does not fit in {units.size(capacity)} ({chance})"
     return f"{units.size(total)}, {room}"
 
 
@@ -333,6 +334,7 @@ def _figures(estimate: Estimate) -> dict[str, Any]:
         "memory_bytes": estimate.memory_bytes["total"],
         "capacity_bytes": estimate.memory_bytes["capacity"],
         "fits": "yes" if estimate.fits else "no",
+        "fits_probability": estimate.fits_probability,
         "mfu": estimate.mfu,
     }
 

@@ -169,9 +169,10 @@ def rows(outlook: Outlook, options: Sequence[Option]) -> tuple[list[dict[str, An
                 "failures": run.failures,
                 "CO2e": option.co2_kg / 1e3 if option.time_s < _ENDLESS else None,
                 "MFU": 100.0 * option.estimate.mfu,
+                "fits": 100.0 * option.estimate.fits_probability,
                 "plan": plan_words(option.estimate),
             }
         )
     formats = {"devices": "localized", "time": axes.printed(of_time, [time / scale for time in times])}
     percents = dict.fromkeys(("goodput", "MFU"), "%.1f %%")
-    return table, {**formats, **percents, "cost": "dollar", "failures": "%.1f", "CO2e": "%.2f t"}
+    return table, {**formats, **percents, "fits": "%.0f %%", "cost": "dollar", "failures": "%.1f", "CO2e": "%.2f t"}

@@ -57,7 +57,7 @@ def against_memory(search: Search, by: str) -> go.Figure:
         )
     every = [*(search.pareto or ()), *search.best]
     sizes = [one.memory_bytes["total"] for one in every]
-    capacity = (1.0 - search.limits.headroom) * every[0].memory_bytes["capacity"]
+    capacity = search.room_bytes
     figure.add_hline(
         capacity,
         line_dash="dash",
@@ -174,6 +174,7 @@ def rows(listed: Sequence[tuple[Estimate, str]]) -> tuple[list[dict[str, Any]], 
             "90 % interval": _interval(one),
             "MFU": 100.0 * one.mfu,
             "memory": one.memory_bytes["total"] / 2.0**30,
+            "fits": 100.0 * one.fits_probability,
             "run": one.run.time_s / run,
             "cost": one.run.cost_usd,
             "plan": plan_words(one),
@@ -184,7 +185,7 @@ def rows(listed: Sequence[tuple[Estimate, str]]) -> tuple[list[dict[str, Any]], 
     ]
     numbers = {"step": of_step, "run": of_run, "memory": "{} GiB"}
     formats = {name: axes.printed(words, [float(row[name] or 0.0) for row in table]) for name, words in numbers.items()}
-    return table, {**formats, "MFU": "%.1f %%", "cost": "dollar"}
+    return table, {**formats, "MFU": "%.1f %%", "fits": "%.0f %%", "cost": "dollar"}
 
 
 def _interval(one: Estimate) -> str:

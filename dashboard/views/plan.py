@@ -21,7 +21,7 @@ from dashboard.showing import PER_TOKENS, plain
 from hardware import units
 from simulator import Estimate, Improvement
 from simulator.answers.long_run import matters
-from simulator.terminal.estimate import plan_in_words
+from simulator.terminal.estimate import fits_briefly, memory_words, plan_in_words
 
 FIELDS: tuple[Field, ...] = ()
 _WIDTH = 132
@@ -115,8 +115,9 @@ def _answer(estimate: Estimate) -> None:
         _metric("Cost", cost, rate, "cost")
         _metric("Energy", units.energy(run.energy_kwh), f"{units.mass(run.co2_kg)} CO2e", "energy")
         _metric("MFU", units.percent(estimate.mfu), f"{units.count(estimate.tokens_per_s)} tokens/s", "mfu")
-        colour = "green" if estimate.fits else "red"
+        colour = "green" if estimate.fits_as_wished else "off" if estimate.fits else "red"
         _metric("Memory", units.size(memory["total"]), _fits(estimate), "memory", colour=colour)
+    st.caption(plain(f"{memory_words(estimate)[0].upper()}{memory_words(estimate)[1:]}."))
 
 
 def _metric(label: str, value: str, detail: str, term: str, *, colour: str = "off") -> None:
@@ -133,9 +134,8 @@ def _metric(label: str, value: str, detail: str, term: str, *, colour: str = "of
 
 
 def _fits(estimate: Estimate) -> str:
-    """Whether it fits, and by how much."""
-    free = estimate.memory_bytes["capacity"] - estimate.memory_bytes["total"]
-    return f"{units.size(free)} free" if estimate.fits else f"{units.size(-free)} too much"
+    """Whether it fits, and how surely."""
+    return fits_briefly(estimate)
 
 
 def _limits(estimate: Estimate) -> None:
@@ -151,7 +151,7 @@ def _limits(estimate: Estimate) -> None:
 def _help(choices: Choices, answer: Answer) -> None:
     """Which single changes would help most, each a button that makes it."""
     listed = answers.improvements(choices, answer)
-    title = "What would help most" if answer.estimate.fits else "What would make it fit"
+    title = "What would help most" if answer.estimate.fits_as_wished else "What would make it fit"
     st.markdown(f"##### {title}", help=explain("improvements"))
     if not listed:
         st.markdown("No single change of plan or stack helps on these devices.")
@@ -188,7 +188,8 @@ def _change(change: Improvement, now: Estimate) -> str:
     before, after = (known.write(value) for value in (change.before, change.value))
     faster = f"{units.percent(abs(1.0 - change.time_ratio))} {'faster' if change.time_ratio < 1.0 else 'slower'}"
     held = units.size(change.memory_bytes)
-    effect = faster if now.fits else f"{'fits' if change.fits else 'nearer'}, {held}, {faster}"
+    chance = units.chance(change.fits_probability)
+    effect = faster if now.fits_as_wished else f"{held}, fits: {chance}, {faster}"
     return f"**{known.label}** {plain(f'{before} → {after}')}: {plain(effect)}"
 
 

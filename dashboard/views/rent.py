@@ -24,6 +24,7 @@ from hardware.errors import InputError
 from simulator import Option, Outlook, Refused
 from simulator.answers.costs import mixed
 from simulator.plan_search.searching import PLAN_FIELDS
+from simulator.terminal.estimate import fits_briefly
 from simulator.terminal.renting import left_out
 from simulator.terminal.renting import rows as rows_of
 from simulator.terminal.search import plan_words
@@ -175,6 +176,8 @@ def _answer(title: str, option: Option, outlook: Outlook, choices: Choices, key:
             _sure(chances, "budget", "within"),
             "expected_cost",
         )
+        estimate = option.estimate
+        _metric("Memory", units.size(estimate.memory_bytes["total"]), fits_briefly(estimate), "memory")
         _metric("Goodput", units.percent(option.estimate.run.goodput), _failures(option), "goodput")
     st.caption(plain(plan_words(option.estimate)), help=explain("plan_words"))
 

@@ -23,6 +23,7 @@ from hardware import units
 from hardware.errors import InputError
 from simulator import Estimate, Search
 from simulator.plan_search.searching import PLAN_FIELDS
+from simulator.terminal.estimate import fits_briefly, memory_words
 from simulator.terminal.search import nearest_words, plan_words, reason_words, why_nothing
 from simulator.terminal.search import rows as rows_of
 
@@ -98,9 +99,8 @@ def _best(best: Estimate) -> None:
         _metric("Time to train" if whole else "Time", units.duration(best.run.time_s), steps, "time_to_train")
         _metric("Cost", "no price" if cost is None else units.money(cost), "" if whole else PER_TOKENS, "cost")
         _metric("MFU", units.percent(best.mfu), f"{units.count(best.tokens_per_s)} tokens/s", "mfu")
-        _metric(
-            "Memory", units.size(memory["total"]), f"{units.size(memory['capacity'] - memory['total'])} free", "memory"
-        )
+        _metric("Memory", units.size(memory["total"]), fits_briefly(best), "memory")
+    st.caption(plain(f"{memory_words(best)[0].upper()}{memory_words(best)[1:]}."))
     _open(best, "best")
 
 

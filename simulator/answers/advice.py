@@ -27,6 +27,9 @@ def warnings_of(scenario: Scenario, total: float, capacity: float, host: float) 
             f"does not fit: needs {total / _GIB:.1f} GiB on a device with {capacity / _GIB:.1f} GiB, "
             f"{lacking:.1f} GiB too much; {_remedy(scenario)}"
         )
+    elif total > scenario.room and host <= scenario.host_capacity:
+        chance = units.chance(scenario.chance(total, host))
+        yield f"fits with a chance of {chance} only; {_remedy(scenario)}"
     if host > scenario.host_capacity:
         held, has = units.size(host), units.size(scenario.host_capacity)
         yield (
@@ -64,10 +67,12 @@ def _remedy(scenario: Scenario) -> str:
     words = " and ".join(f"{name}={value}" for name, value in best.changes.items())
     size = units.size(best.memory_bytes)
     if best.fits:
-        return f"{words} would make it fit ({size}, a step of {units.duration(best.step_time_s)})"
+        chance = units.chance(best.fits_probability)
+        return f"{words} would make it fit ({size}, chance {chance}, a step of {units.duration(best.step_time_s)})"
+    wished = f"{100 * scenario.fits:g} %"
     return (
-        f"no one or two changes of the plan on {devices} make it fit, {words} comes nearest ({size}); "
-        "use more devices or devices with more memory"
+        f"no one or two changes of the plan on {devices} make it fit with a chance of {wished}, {words} comes nearest "
+        f"({size}); use more devices or devices with more memory"
     )
 
 

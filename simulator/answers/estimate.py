@@ -32,6 +32,7 @@ from simulator.specs.plan import Plan
 from simulator.specs.running import Ownership, Reliability
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
+from simulator.step.chances import chances_of
 from simulator.step.evaluation import evaluate
 from simulator.step.memory import host_bytes
 from simulator.work.counts import counts_of
@@ -90,7 +91,14 @@ class Estimate:
     limited_by: str
     memory_bytes: dict[str, float]
     fits: bool
-    """Whether devices, and hosts where something is offloaded to them, hold it."""
+    """Whether devices, and hosts where something is offloaded to them, hold what is predicted."""
+    fits_probability: float
+    """That they hold what will be needed, by the errors of predicted memory on runs that were not seen."""
+    fits_wished: float
+    """Probability from which a plan is recommended."""
+    memory_low_bytes: float
+    memory_high_bytes: float
+    """Limits between which memory lies in nine of ten cases."""
     host_memory_bytes: float
     """What each device puts into its host's memory."""
     run: TrainingRun
@@ -111,6 +119,11 @@ class Estimate:
             for kind, parts in _KINDS.items()
         }
         return {kind: parts for kind, parts in parts_by_kind.items() if parts}
+
+    @property
+    def fits_as_wished(self) -> bool:
+        """Whether it fits with the probability from which a plan is recommended."""
+        return self.fits_probability >= self.fits_wished
 
     def likely(self, amount: float) -> tuple[float, float] | None:
         """Limits of what grows with the time of a step, such as the run's duration, rent or energy, where known.
@@ -149,6 +162,7 @@ def estimate(
     prices: Prices | None = None,
     ownership: Named | Ownership | None = None,
     reliability: Named | Reliability | None = None,
+    fits: float | str | None = None,
     mfu: Convention = "exact",
 ) -> Estimate:
     """Price one training run end to end.
@@ -188,6 +202,8 @@ def estimate(
     reliability
         How often the run is interrupted and what it does about it: ``failure_rate``, ``preemption_rate``, ``restart``,
         ``capacity_wait``, ``checkpoint_every``, ``storage_bandwidth``.
+    fits
+        Probability of fitting in memory from which a plan is chosen or recommended, such as 0.8 or ``80%``.
     mfu
         What counts as the model's arithmetic: exact, palm, torchtitan or causal.
 
@@ -219,6 +235,7 @@ def estimate(
             prices=prices,
             ownership=ownership,
             reliability=reliability,
+            fits=fits,
         ),
         mfu=convention(mfu),
     )
@@ -253,7 +270,8 @@ def answer(scenario: Scenario, *, mfu: Convention = "exact") -> Estimate:
     work, capacity = scenario.workload, scenario.system.device.memory_capacity
     memory = {field.name: float(getattr(evaluated.memory, field.name)) for field in fields(evaluated.memory)}
     host = float(np.asarray(host_bytes(evaluated.program)))
-    fits = float(evaluated.memory.total) <= capacity and host <= scenario.host_capacity
+    total = float(evaluated.memory.total)
+    low, high = chances_of(scenario.model, scenario.system, scenario.stack).interval(total)
     breakdown = {name: float(value) for name, value in evaluated.step.parts.items() if float(value) != 0.0}
     limits = _limits(breakdown)
     whole_run = long_run(scenario, seconds, float(whole.parameters))
@@ -285,15 +303,19 @@ def answer(scenario: Scenario, *, mfu: Convention = "exact") -> Estimate:
         breakdown_s=breakdown,
         limits=limits,
         limited_by=next(iter(limits)),
-        memory_bytes={**memory, "total": float(evaluated.memory.total), "capacity": capacity},
-        fits=fits,
+        memory_bytes={**memory, "total": total, "capacity": capacity},
+        fits=total <= capacity and host <= scenario.host_capacity,
+        fits_probability=scenario.chance(total, host),
+        fits_wished=scenario.fits,
+        memory_low_bytes=low,
+        memory_high_bytes=high,
         host_memory_bytes=host,
         run=run,
         evidence=_plain_interval(likely, scenario) if likely else None,
         basis=basis(evaluated.program, backend, seconds) or None,
         assumed=(*scenario.assumed, *told),
         warnings=(
-            *warnings_of(scenario, float(evaluated.memory.total), capacity, host),
+            *warnings_of(scenario, total, capacity, host),
             *_far_warning(likely),
             *warnings(scenario, whole_run),
         ),

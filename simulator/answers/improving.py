@@ -58,6 +58,8 @@ class Improvement:
     memory_bytes: float
     """Memory of the peak-memory stage [B]."""
     fits: bool
+    """Whether it does with the probability that is wished for."""
+    fits_probability: float
 
     @property
     def field(self) -> str:
@@ -79,6 +81,7 @@ class Improvement:
 def improvements(scenario: Scenario, *, top: int = 5) -> tuple[Improvement, ...]:
     """Find what would help a scenario most if one thing of its plan or stack were changed, on the same devices.
 
+    To fit is to fit with the probability that the scenario wishes for, here and below.
     Of a scenario that fits: what makes a step faster, the fastest first. Of one that does not: the change, or the pair
     of changes, that makes it fit, the fastest first, or else what needs least memory. Each field, or pair of fields,
     is listed once, with its best values; a pair only where it is notably faster than each of
@@ -131,6 +134,7 @@ class _Priced:
     candidate: _Candidate
     time: float
     memory: float
+    host: float
     fits: bool
 
 
@@ -160,6 +164,7 @@ def _told(each: _Priced, now: _Priced, scenario: Scenario) -> Improvement:
         time_ratio=each.time / now.time,
         memory_bytes=each.memory,
         fits=each.fits,
+        fits_probability=scenario.chance(each.memory, each.host, each.candidate.stack),
     )
 
 
@@ -176,7 +181,8 @@ def _groups(candidates: Sequence[_Candidate]) -> Iterator[list[_Candidate]]:
 def _priced(candidates: list[_Candidate], scenario: Scenario) -> Iterator[_Priced]:
     """What candidates of one precision take, those only that keep the rules."""
     constants, system, precision = scenario.constants, scenario.system, candidates[0].plan.precision or "bf16"
-    stacks = {each.stack.id: constants.stacks(each.stack, system, precision) for each in candidates}
+    known = {each.stack.id: each.stack for each in candidates}
+    stacks = {name: constants.stacks(stack, system, precision) for name, stack in known.items()}
     columns = Scenarios(
         scenario.model.columns(),
         scenario.workload.columns(),
@@ -195,10 +201,11 @@ def _priced(candidates: list[_Candidate], scenario: Scenario) -> Iterator[_Price
     kept |= np.array([not each.changes for each in candidates])  # which is judged as it is
     for rule in constraints(columns.plans, columns.models, columns.workloads, columns.stacks):
         kept &= rule.kept
-    fits = (memory <= system.device.memory_capacity) & (host <= scenario.host_capacity)
-    for each, seconds, held, keep, fit in zip(candidates, time, memory, kept, fits, strict=True):
+    rooms = {name: scenario.room_under(stack) for name, stack in known.items()}
+    fits = (memory <= [rooms[each.stack.id] for each in candidates]) & (host <= scenario.host_capacity)
+    for each, keep, seconds, held, put, fit in zip(candidates, kept, time, memory, host, fits, strict=True):
         if keep:
-            yield _Priced(each, float(seconds), float(held), bool(fit))
+            yield _Priced(each, float(seconds), float(held), float(put), fits=bool(fit))
 
 
 def _candidates(scenario: Scenario) -> Iterator[_Candidate]:

@@ -107,9 +107,10 @@ def fit(
 
     from hardware.writing import check_output
     from simulator.corpus import runs as published
-    from simulator.evidence import held_out, refit
+    from simulator.evidence import held_out, memory_errors, refit
     from simulator.evidence.errors import SHIPPED as ERRORS
     from simulator.pricing.constants import SHIPPED, find
+    from simulator.step.chances import SHIPPED as MEMORY_ERRORS
     from simulator.terminal.evidence import show_fit
 
     file = Path(output or "constants.yaml")
@@ -118,7 +119,11 @@ def fit(
         fitted = refit.own(published.load(runs), find(constants))
     else:
         fitted, checked = refit.shipped()
-        held_out.save(checked, ERRORS if file.resolve() == SHIPPED else file.with_name("held_out.json.gz"))
+        ours = file.resolve() == SHIPPED
+        held_out.save(checked, ERRORS if ours else file.with_name(ERRORS.name))
+        memory_errors.save(
+            memory_errors.of_shipped_runs(), MEMORY_ERRORS if ours else file.with_name(MEMORY_ERRORS.name)
+        )
     refit.write(fitted.constants, fitted.cases, file)
     if json:
         print_json(fitted.to_dict() | {"output": str(file)})

@@ -10,6 +10,7 @@ import typer
 from hardware.errors import InputError, shown
 from simulator.commands.shared.app import app
 from simulator.commands.shared.options import (
+    Fits,
     Given,
     GlobalBatch,
     Json,
@@ -143,6 +144,7 @@ def sweep(
     stack: Stack = None,
     profile: Profile = None,
     price: Price = None,
+    fits: Fits = None,
     where: Where = None,
     every_plan: EveryPlan = False,
     cluster: Cluster = None,
@@ -175,6 +177,7 @@ def sweep(
             every_plan=every_plan,
             stack=stack,
             profile=profile,
+            fits=fits,
             prices=paid.get("prices"),
             workload={name: value for name, value in said.items() if value is not None},
         )
@@ -195,7 +198,18 @@ def sweep(
 
 def _shared(file: ScenarioFile) -> dict[str, Any]:
     """What a scenario says that holds for all systems."""
-    names = ("stack", "workload", "grid", "overhead", "constants", "profile", "prices", "ownership", "reliability")
+    names = (
+        "stack",
+        "workload",
+        "grid",
+        "overhead",
+        "constants",
+        "profile",
+        "prices",
+        "ownership",
+        "reliability",
+        "fits",
+    )
     return {name: getattr(file, name) for name in names if getattr(file, name) is not None}
 
 

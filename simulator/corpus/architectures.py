@@ -148,18 +148,18 @@ def _with_experts(run: Run, known: Model | None, notes: Notes) -> Model:
 
 def _experts(run: Run) -> dict[str, Any]:
     """Experts as told: how many, how wide, in which layers, and those that every token passes."""
-    given = run.model
-    dense = given.dense_ffn or (given.ffn if given.moe_ffn else None)
-    said = {
-        "experts": given.experts,
-        "experts_per_token": given.experts_per_token,
-        "shared_experts": given.shared,
+    said = run.model
+    dense = said.dense_ffn or (said.ffn if said.moe_ffn else None)
+    sizes = {
+        "experts": said.experts,
+        "experts_per_token": said.experts_per_token,
+        "shared_experts": said.shared,
         "feed_forward_size": dense,
-        "expert_feed_forward_size": given.moe_ffn or (given.ffn if given.dense_ffn else None),
-        "expert_period": given.moe_every,
-        "dense_layers_first": given.first_dense,
+        "expert_feed_forward_size": said.moe_ffn or (said.ffn if said.dense_ffn else None),
+        "expert_period": said.moe_every,
+        "dense_layers_first": said.first_dense,
     }
-    return {name: int(value) for name, value in said.items() if value is not None}
+    return {name: int(value) for name, value in sizes.items() if value is not None}
 
 
 def _name(run: Run) -> str:

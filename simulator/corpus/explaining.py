@@ -167,8 +167,8 @@ def _otherwise(place: str, case: MappedRun | None) -> str:
 
 
 def _concerns(reading: FieldReading, place: str) -> bool:
-    """Whether a note is of a field; one of a whole part is of each of its words for inputs."""
-    return reading.field == place or (reading.field == "extra" and place == "extra.input_mode")
+    """Whether a note is of a field."""
+    return reading.field == place
 
 
 def _assumed(place: str, case: MappedRun) -> ExplainedField:

@@ -88,10 +88,10 @@ def _torus(run: Run, device: Device, devices: int) -> System:
 
 def _chips_of_slice(run: Run, devices: int) -> float:
     """Chips of one slice, as figures or words tell; zero where they tell of no slices."""
-    given = run.hardware
-    words = plain(f"{given.intra or ''} {given.inter or ''}")
-    if given.chips_per_slice or given.slices:
-        return given.chips_per_slice or devices / (given.slices or 1.0)
+    hardware = run.hardware
+    words = plain(f"{hardware.intra or ''} {hardware.inter or ''}")
+    if hardware.chips_per_slice or hardware.slices:
+        return hardware.chips_per_slice or devices / (hardware.slices or 1.0)
     told, several = _PODS.search(words), _SLICES.search(words)
     return float(told[1]) if told else devices / float(several[1]) if several and float(several[1]) else 0.0
 

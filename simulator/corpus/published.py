@@ -86,13 +86,12 @@ def inputs_of(run: Run, stack: Stack, notes: Notes | None = None) -> Stack:
     """The stack as the run used it: where the vocabulary head ran, whether padding was out."""
     notes = notes if notes is not None else Notes()
     changes: dict[str, Any] = {}
-    mode, out = plain(run.extra.input_mode), _unpads(run)
-    if out is not None:
-        changes["unpads"] = out
-    if mode and not is_binned(run):
-        notes.read("extra.input_mode", "words for padding that is out", f"stack.unpads = {out}", word=mode)
-    elif out is not None:
-        notes.read("extra", "sorted by length", "stack.unpads = True, with the tokens of bins", word="binned")
+    unpads = _unpads(run)
+    if unpads is not None:
+        changes["unpads"] = unpads
+        words = run.extra.input_mode or str(run.extra.effective_tokens_per_seq)
+        place = "extra.input_mode" if run.extra.input_mode else "extra.effective_tokens_per_seq"
+        notes.read(place, "words for padding that is out", f"stack.unpads = {unpads}", word=words)
     positions = run.extra.mlm_head_positions_per_seq
     if isinstance(positions, str):
         changes["head_positions"] = "all" if re.match(r"all\b|every", plain(positions)) else "masked"
@@ -109,14 +108,15 @@ def _unpads(run: Run) -> bool | None:
     return bool(re.search(r"un-?pad|packed|var-?len|remov|without padding|no padding", mode)) if mode else None
 
 
-def _attention(run: Run, stack: Stack, notes: Notes) -> str | None:
+def _attention(run: Run, notes: Notes) -> str | None:
     """The attention kernel, where the run tells; what is said of unpadded sequences is not: a stack has its own."""
     fused = run.plan.flash_attention
     if fused is None:
         return None
     if _unpads(run) and not is_binned(run):
-        result = f"plan.attention = {stack.attention}, which packed and unpadded sequences need"
-        notes.read("plan.flash_attention", "not heeded", result, word=str(fused))
+        notes.read(
+            "plan.flash_attention", "not heeded", "the stack's own kernel for unpadded sequences", word=str(fused)
+        )
         return None
     kernel = "fused" if fused else "unfused"
     notes.read("plan.flash_attention", "taken as it is", f"plan.attention = {kernel}", word=str(fused))
@@ -181,10 +181,10 @@ def plan_of(
     published["optimizer"] = _read("optimizers", "plan.optimizer", said.optimizer, notes)
     offloads = re.search(r"offload|infinity", plain(f"{said.optimizer or ''} {said.sharding or ''}"))
     published["offload_optimizer"] = True if offloads else None
-    published["attention"] = _attention(run, stack, notes)
     if offloads:
         place = "plan.optimizer" if offloads[0] in plain(said.optimizer) else "plan.sharding"
         notes.read(place, "words for states on the host", "plan.offload_optimizer = True", word=offloads[0])
+    published["attention"] = _attention(run, notes)
     published["precision"] = _precision(run, system.device, notes)
     plan = build(Plan, {name: value for name, value in published.items() if value is not None})
     return plan.with_defaults(stack, plain(run.model.family))
@@ -220,18 +220,16 @@ def _read(kind: str, place: str, words: str | None, notes: Notes) -> str | None:
 
 def _recompute(run: Run, notes: Notes) -> str | None:
     """What the backward pass computes again: by the policy of JAX frameworks, which says more, or in words."""
-    given = run.plan
-    if stated(given.remat_policy) is not None and (
-        given.recompute is None or match_rule("policies", given.remat_policy)
-    ):
-        match = match_rule("policies", given.remat_policy)
+    said = run.plan
+    if stated(said.remat_policy) is not None and (said.recompute is None or match_rule("policies", said.remat_policy)):
+        match = match_rule("policies", said.remat_policy)
         if match is None:
-            return _read("recomputes", "plan.remat_policy", given.remat_policy, notes)
+            return _read("recomputes", "plan.remat_policy", said.remat_policy, notes)
         if "refused" in match.rule:
-            raise RefusedError(str(match.rule["refused"]), plain(given.remat_policy)[:80])
+            raise RefusedError(str(match.rule["refused"]), plain(said.remat_policy)[:80])
         notes.read("plan.remat_policy", match, f"plan.recompute = {match.rule['means']}")
         return str(match.rule["means"])
-    return _read("recomputes", "plan.recompute", given.recompute, notes)
+    return _read("recomputes", "plan.recompute", said.recompute, notes)
 
 
 def _interleaving(run: Run, stack: Stack) -> int | None:

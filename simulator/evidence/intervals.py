@@ -21,6 +21,7 @@ from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
+from simulator.step.likeness import Values, likeness, quantiles, source_weights
 
 LEVEL = 0.9
 """Share of runs that an interval covers."""
@@ -38,19 +39,10 @@ _DIFFERENT = {
 """Distance between runs that differ in a trait."""
 _APART = {"devices": 0.1, "hidden_size": 0.1, "tokens": 0.05}
 """Distance between runs one of which has twice of what the other has."""
-_REACH = 0.3
-"""Distance at which a run weighs e times less."""
-_COMMON = 0.05
-"""Weight of a run however far it is, so that an interval never rests on a handful of runs."""
 _NEAR = 0.3
 """Distance from the nearest run up to which a scenario lies inside the evidence."""
 _WIDENING = 1.5
 """Growth of the interval with distance beyond that; the errors of left-out sources grow so."""
-_SOURCE_ROWS = 40.0
-_SOURCE_POWER = 0.7
-"""As in the fit: a large source weighs less than in proportion to its runs."""
-
-Values = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
@@ -146,8 +138,7 @@ class HeldOutErrors:
     @cached_property
     def weights(self) -> Values:
         """Weight of each run before likeness counts."""
-        _, at, number = np.unique(self.sources, return_inverse=True, return_counts=True)
-        return np.asarray(np.minimum(1.0, (_SOURCE_ROWS / number) ** _SOURCE_POWER)[at], dtype=np.float64)
+        return source_weights(self.sources)
 
     @cached_property
     def _source_codes(self) -> NDArray[np.intp]:
@@ -187,7 +178,7 @@ class HeldOutErrors:
         weights = self.weights
         low, high = np.empty(len(self.ids)), np.empty(len(self.ids))
         for row in range(len(self.ids)):
-            counted = weights * _likeness(self._distances_of(row)) * (self.groups != self.groups[row])
+            counted = weights * likeness(self._distances_of(row)) * (self.groups != self.groups[row])
             low[row], high[row] = quantiles(self.scores, counted, _LIMITS)
         return low, high
 
@@ -198,7 +189,7 @@ class HeldOutErrors:
     def _seen_from(self, traits: dict[str, Any], among: Mask | None = None) -> _Seen:
         """How far the runs are from a scenario, and what that makes of them."""
         distances = self.distances(traits)
-        weights = self.weights * _likeness(distances)
+        weights = self.weights * likeness(distances)
         if among is not None:
             distances, weights = np.where(among, distances, np.inf), weights * among
         return _Seen(distances, weights, float(widening(distances.min())) * self.factor)
@@ -235,18 +226,3 @@ class HeldOutErrors:
 def widening(distance: Any) -> Any:
     """Factor on the interval of a scenario at some distance from the nearest run."""
     return 1.0 + _WIDENING * np.maximum(np.asarray(distance) - _NEAR, 0.0)
-
-
-def _likeness(distances: Values) -> Values:
-    """Weight of runs by their distance."""
-    return np.asarray(np.exp(-distances / _REACH) + _COMMON)
-
-
-def quantiles(values: Values, weights: Values, shares: Values) -> Values:
-    """Values below which lie some shares of the weight."""
-    values, weights = values[weights > 0.0], weights[weights > 0.0]
-    order = np.argsort(values, kind="stable")
-    cumulated = np.cumsum(weights[order])
-    middle = cumulated - 0.5 * weights[order]
-    interpolated: Values = np.interp(shares * cumulated[-1], middle, values[order])
-    return interpolated

@@ -17,6 +17,7 @@ from simulator.evidence import held_out, memory, scores
 from simulator.evidence.batch import RunBatch, Values, mapped
 from simulator.evidence.intervals import traits_of
 from simulator.evidence.memory import MemoryScore
+from simulator.evidence.memory_errors import Calibration, calibration, told_by
 from simulator.evidence.scores import Outcome
 from simulator.pricing.constants import UNFITTED, Constants, Shifts, shipped
 
@@ -34,6 +35,8 @@ class Validation:
     """Why runs were not priced, and how many."""
     memory: MemoryScore | None
     """Predicted bytes, and what fits, beside what runs tell of it."""
+    chances: Calibration | None
+    """Predicted probabilities of fitting beside what happened."""
     outcomes: tuple[Outcome, ...]
     """Runs that count."""
     suspect: tuple[Outcome, ...]
@@ -67,6 +70,7 @@ class Validation:
             },
             "by_source_known_stack": scores.plain(scores.by(self.outcomes, "source", scores.known_stack)),
             "memory": self.memory.to_dict() if self.memory else {},
+            "fits_probability": self.chances.to_dict() if self.chances else {},
             "unknown_keys": self.unknown_keys,
             "runs": [vars(each) for each in (*self.outcomes, *self.suspect)],
         }
@@ -109,11 +113,13 @@ def validate(
     reasons["forward pass only"] += sum(run.task == "forward" for run in every)
     reasons["no step time"] += len(every) - len(timed) - reasons["forward pass only"]
     outcomes = _outcomes(mapping.cases, constants or shipped(), tell) if mapping.cases else []
+    held, chances = _memory((*mapping.cases, *others.cases), of_shipped=published is None)
     return Validation(
         rows=len(every),
         timed=len(timed),
         refused={reason: number for reason, number in reasons.most_common() if number},
-        memory=_memory((*mapping.cases, *others.cases)),
+        memory=held,
+        chances=chances,
         outcomes=tuple(each for each in outcomes if not each.suspect),
         suspect=tuple(each for each in outcomes if each.suspect),
         unknown_keys=dict(runs.unknown_keys(every).most_common()) if published is not None else {},
@@ -137,9 +143,12 @@ def _tells_memory(run: Run) -> bool:
     return run.measured.memory_gb is not None or run.measured.oom is not None
 
 
-def _memory(cases: Sequence[MappedRun]) -> MemoryScore | None:
-    """Score memory, to which no constant is fitted."""
-    return memory.compare(cases, RunBatch(cases).price(Shifts()).memory) if cases else None
+def _memory(cases: Sequence[MappedRun], *, of_shipped: bool) -> tuple[MemoryScore | None, Calibration | None]:
+    """Score memory, to which no constant is fitted, and the probabilities of fitting."""
+    if not cases:
+        return None, None
+    predicted = RunBatch(cases).price(Shifts()).memory
+    return memory.compare(cases, predicted), calibration(told_by(cases, predicted), of_shipped=of_shipped)
 
 
 def _outcomes(cases: Sequence[MappedRun], constants: Constants, tell: Progress) -> list[Outcome]:

@@ -43,8 +43,8 @@ def tensor(tokens: Num, width: Num, *, element_bytes: Num) -> Num:
     return tokens * width * element_bytes
 
 
-def dropout_mask(tokens: Num, width: Num) -> Num:
-    """The mask of a dropout: ``tokens width`` bytes.
+def dropout_mask(tokens: Num, width: Num, *, mask_bytes: Num = MASK_BYTES) -> Num:
+    """The mask of a dropout: ``tokens width mask_bytes``.
 
     Parameters
     ----------
@@ -52,6 +52,8 @@ def dropout_mask(tokens: Num, width: Num) -> Num:
         Tokens on this device [token].
     width
         Elements of one token on this device [1].
+    mask_bytes
+        Size of an element of a mask [B].
 
     Returns
     -------
@@ -67,7 +69,7 @@ def dropout_mask(tokens: Num, width: Num) -> Num:
     >>> dropout_mask(512 * 8, 1024)
     4194304.0
     """
-    return tokens * width * MASK_BYTES
+    return tokens * width * mask_bytes
 
 
 def normalisation(tokens: Num, width: Num, *, element_bytes: Num, statistics: Num) -> Num:
@@ -101,10 +103,19 @@ def normalisation(tokens: Num, width: Num, *, element_bytes: Num, statistics: Nu
     return tokens * (width * element_bytes + statistics * STATISTIC_BYTES)
 
 
-def attention_matrix(queries: Num, keys: Num, *, batch: Num, heads: Num, element_bytes: Num, dropout: Num) -> Num:
+def attention_matrix(
+    queries: Num,
+    keys: Num,
+    *,
+    batch: Num,
+    heads: Num,
+    element_bytes: Num,
+    dropout: Num,
+    mask_bytes: Num = MASK_BYTES,
+) -> Num:
     """Matrices of unfused attention: softmax, and with dropout its mask and its output.
 
-    ``batch heads queries keys (w + dropout (1 + w))``: 5 a s^2 b for 16-bit elements with dropout.
+    ``batch heads queries keys (w + dropout (mask_bytes + w))``: 5 a s^2 b for 16-bit elements with dropout.
 
     Parameters
     ----------
@@ -120,6 +131,8 @@ def attention_matrix(queries: Num, keys: Num, *, batch: Num, heads: Num, element
         Size of an element w [B].
     dropout
         1 where attention probabilities are dropped, else 0 [1].
+    mask_bytes
+        Size of an element of a mask [B].
 
     Returns
     -------
@@ -135,7 +148,7 @@ def attention_matrix(queries: Num, keys: Num, *, batch: Num, heads: Num, element
     >>> attention_matrix(512, 512, batch=1, heads=16, element_bytes=2, dropout=1) / (16 * 512**2)
     5.0
     """
-    return batch * heads * queries * keys * (element_bytes + dropout * (MASK_BYTES + element_bytes))
+    return batch * heads * queries * keys * (element_bytes + dropout * (mask_bytes + element_bytes))
 
 
 def attention_statistics(queries: Num, batch: Num, *, heads: Num) -> Num:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from hardware.amounts import read_number
 from hardware.errors import InputError, shown, unknown
 from simulator.specs.choices import RECOMPUTES, SCHEDULES, SHARDINGS
 from simulator.specs.plan import Plan
+from simulator.step.chances import read_wished
 
 _NUMBERS = ("tp", "pp", "cp", "dp", "ep", "etp", "micro_batch", "micro_batches", "virtual_stages", "sharding_group")
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -32,6 +33,8 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
 }
 _FIELDS = (*_NUMBERS, *_NAMES, "placement")
+_CHANCE = "fits"
+"""What is no field of a plan: the probability that it fits in memory."""
 _MOST = 1000
 """Characters of a list of conditions."""
 
@@ -83,8 +86,12 @@ def _condition(text: str) -> Condition:
     if match is None:
         raise InputError(f"where={shown(text)}: write a field, a comparison and a value, such as tp<=8")
     name, compare, right = match[1].replace("-", "_"), match[2], match[3]
+    if name == _CHANCE:
+        if compare != ">=":
+            raise InputError(f"where={shown(text)}: write a least probability of fitting, such as fits>=0.8")
+        return Condition(name, compare, (read_wished(right.strip()),))
     if name not in _FIELDS:
-        raise unknown("field of a plan in where", name, list(_FIELDS), fields=["where"])
+        raise unknown("field of a plan in where", name, [*_FIELDS, _CHANCE], fields=["where"])
     if name not in _NUMBERS and compare not in ("=", "==", "!="):
         raise InputError(f"where={shown(text)}: {name} has no order; compare it with = or !=")
     return Condition(name, compare, tuple(_value(name, part.strip(), text) for part in right.split("|")))
@@ -113,6 +120,27 @@ def written(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "-".join(value) if isinstance(value, tuple) else f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def apart(wanted: Iterable[Condition], fits: float) -> tuple[tuple[Condition, ...], float]:
+    """Conditions on fields of plans, and the probability with which plans have to fit.
+
+    Parameters
+    ----------
+    wanted
+        All conditions.
+    fits
+        The probability, where none of them names one; the largest of several.
+
+    Examples
+    --------
+    >>> fields, fits = apart(parse("tp<=8, fits>=90%"), 0.8)
+    >>> [each.field for each in fields], fits
+    (['tp'], 0.9)
+    """
+    every = tuple(wanted)
+    chances = [each.values[0] for each in every if each.field == _CHANCE]
+    return tuple(each for each in every if each.field != _CHANCE), max(chances, default=fits)
 
 
 def of_plan(plan: Plan) -> tuple[Condition, ...]:

@@ -39,8 +39,8 @@ class Limits:
         return cls(read_headroom(headroom), read_deadline(deadline), read_budget(budget))
 
     def memory(self, scenario: Scenario) -> float:
-        """Memory of a device that plans may fill [B]."""
-        return (1.0 - self.headroom) * scenario.system.device.memory_capacity
+        """Predicted memory of a device up to which plans fit, as surely as is wished, and leave the headroom [B]."""
+        return (1.0 - self.headroom) * scenario.room
 
     def step_time(self, scenario: Scenario) -> float:
         """Time of a step with which a run without failures just ends in time and within the budget [s].

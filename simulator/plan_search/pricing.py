@@ -38,7 +38,7 @@ class SearchSetting:
     stacks: Stacks
     backend: Backend
     capacity: float
-    """Memory of a device [B]."""
+    """Predicted memory of a device up to which a plan fits [B]."""
     host_capacity: float
     """Memory of the host for each of its devices [B]."""
     base: Plan

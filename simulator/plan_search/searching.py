@@ -24,6 +24,7 @@ from simulator.scenario.stacks import with_other_stacks
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.stack import Stack
+from simulator.step.chances import WISHED
 
 _MOST = 1000
 """Plans that a search lists at most."""
@@ -75,6 +76,10 @@ class Search:
     whole: bool
     """Whether all plans were seen, or somebody interrupted."""
     limits: Limits = field(default_factory=Limits)
+    fits: float = WISHED
+    """Probability with which plans had to fit."""
+    room_bytes: float = float("inf")
+    """Predicted memory of a device up to which they do, with the headroom left free."""
     fastest: Fastest | None = None
     """Where asked for, the fastest plan for each pair of values of two fields."""
 
@@ -105,6 +110,7 @@ def listed(estimate: Estimate) -> dict[str, Any]:
         "memory_bytes": estimate.memory_bytes["total"],
         "capacity_bytes": estimate.memory_bytes["capacity"],
         "fits": estimate.fits,
+        "fits_probability": estimate.fits_probability,
         "mfu": estimate.mfu,
         "tokens_per_s": estimate.tokens_per_s,
         "of": estimate.run.of,
@@ -147,7 +153,7 @@ def search(
     objective
         ``time``, ``cost``, ``energy`` or ``memory``.
     where
-        Conditions on the plan, such as ``tp<=8,sharding!=zero3``.
+        Conditions on the plan, such as ``tp<=8,sharding!=zero3``, and on its chance to fit, such as ``fits>=0.9``.
     top
         How many of the best plans to list.
     pareto
@@ -161,7 +167,7 @@ def search(
     progress
         Called after each grid of plans.
     scenario
-        ``devices``, ``workload``, ``price`` and all else that `simulator.estimate` takes.
+        ``devices``, ``workload``, ``price``, ``fits`` and all else that `simulator.estimate` takes.
 
     Raises
     ------
@@ -219,7 +225,7 @@ def searched(
 
 def _searched(
     scenario: Scenario,
-    given: Plan,
+    plan: Plan,
     wanted: tuple[conditions.Condition, ...],
     asked: _Wishes,
     progress: Progress | None,
@@ -227,7 +233,9 @@ def _searched(
     """Search with one stack."""
     aim, both, by = _objective(asked.objective, scenario), _pareto(asked.pareto, scenario), read_by(asked.by)
     limits = Limits.read(asked.headroom, asked.deadline, asked.budget)
-    refuse_impossible(given, scenario)
+    asked_for, fits = conditions.apart(wanted, scenario.fits)
+    scenario, wanted = replace(scenario, fits=fits), asked_for
+    refuse_impossible(plan, scenario)
     table = Table(by) if by is not None else None
     seen = explore(
         space_of(scenario, wanted),
@@ -262,7 +270,7 @@ def setting_of(scenario: Scenario) -> SearchSetting:
         scenario.workload.columns(),
         scenario.columns().stacks,
         scenario.backend(),
-        scenario.system.device.memory_capacity,
+        scenario.room,
         scenario.host_capacity,
         scenario.plan,
         scenario.workload.global_batch or 1,
@@ -308,6 +316,8 @@ def _told(
         nearest=estimate_at(near[0], scenario) if near else None,
         whole=exploration.whole,
         limits=limits,
+        fits=scenario.fits,
+        room_bytes=limits.memory(scenario),
         fastest=table.fastest(lambda place: _listed_plan(place, scenario)) if table is not None else None,
     )
 

@@ -22,6 +22,7 @@ from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.running import Ownership, Reliability
 from simulator.specs.workload import Workload
+from simulator.step.chances import read_wished
 
 _SPECS = {"plan": Plan, "workload": Workload, "ownership": Ownership, "reliability": Reliability}
 """Options that may be files, by what they are."""
@@ -112,6 +113,7 @@ def _read(options: Mapping[str, Any]) -> dict[str, Any]:
         if name in read:
             with placed(read[name], under=f"{name}."):
                 read[name] = spec_of(kind, read[name])
+    read |= {"fits": read_wished(read["fits"])} if "fits" in read else {}
     with about("stack"):
         read |= {"stack": load_stack(read["stack"])} if "stack" in read else {}
     with about("constants"):

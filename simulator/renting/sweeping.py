@@ -93,6 +93,7 @@ class Option:
             "mfu": answer.mfu,
             "memory_bytes": answer.memory_bytes["total"],
             "of": run.of,
+            "fits_probability": answer.fits_probability,
             "time_s": run.time_s,
             "expected_time_s": run.expected_time_s,
             "cost_usd": run.cost_usd,
@@ -256,7 +257,8 @@ def best_of(case: RentCase) -> Option | Refused:
         first = resolve(case.model, case.system, devices=case.devices, plan=case.plan, open_plan=True, **case.options)
     except InputError as error:
         return Refused(case.model.id, case.system.id, case.devices, str(error))
-    wanted = (*conditions.of_plan(case.plan), *conditions.parse(case.where))
+    asked_for, fits = conditions.apart(conditions.parse(case.where), first.fits)
+    first, wanted = replace(first, fits=fits), (*conditions.of_plan(case.plan), *asked_for)
     reason = None
     for scenario, space in _spaces(first, wanted, case):
         seen = explore(space, setting_of(scenario))

@@ -53,13 +53,13 @@ def usual_stacks(system: System, devices: int, parameters: float) -> tuple[str, 
 
 
 def default_stack(
-    system: System, devices: int, parameters: float, given: Plan, model: Model, workload: Workload
+    system: System, devices: int, parameters: float, plan: Plan, model: Model, workload: Workload
 ) -> Stack:
     """The likeliest stack that has what is given of the plan, of the usual ones or else of all; or the usual one."""
     usual = usual_stacks(system, devices, parameters)
     for name in (*usual, *(other for other in names("stacks") if other not in usual)):
         stack = load_stack(name)
-        if stack.platform == system.device.kind and is_offered(given, model, workload, stack):
+        if stack.platform == system.device.kind and is_offered(plan, model, workload, stack):
             return stack
     return load_stack(usual[0])
 
@@ -83,7 +83,7 @@ class ChosenPlan(NamedTuple):
 
     plan: Plan
     fits: bool
-    """Whether it fits in memory, as far as is known."""
+    """Whether it fits in memory as surely as was asked, as far as is known."""
 
 
 def choose(
@@ -96,6 +96,7 @@ def choose(
     devices: int,
     constants: Constants = UNFITTED,
     *,
+    room: float | None = None,
     lacking_too: bool = False,
 ) -> ChosenPlan:
     """Complete a plan: the simplest among the fastest that fit in memory, keeping all that is given.
@@ -112,6 +113,8 @@ def choose(
         What it is for.
     constants
         With which plans are priced.
+    room
+        Predicted memory of a device up to which a plan counts as one that fits; all that it has unless given [B].
     lacking_too
         Whether, where the stack can run none of them, plans that it lacks may be taken: of a published run, which
         another release or a fork of it may have run.
@@ -140,7 +143,7 @@ def choose(
     evaluated = evaluate(scenarios, constants.backend(stack, system, devices, precision))
     time = np.broadcast_to(evaluated.step.time, len(candidates))
     total = np.broadcast_to(evaluated.memory.total, len(candidates))
-    fits = total <= system.device.memory_capacity
+    fits = total <= (system.device.memory_capacity if room is None else room)
     if system.host.memory is not None:
         room = float(system.host.memory) / min(devices, system.devices_per_node)
         fits &= np.broadcast_to(host_bytes(evaluated.program), len(candidates)) <= room

@@ -30,6 +30,7 @@ from simulator.specs.plan import Plan, check
 from simulator.specs.running import Ownership, Reliability
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
+from simulator.step.chances import WISHED, chances_of, read_wished
 from simulator.work.counts import undivided
 from simulator.work.program import program_of
 from simulator.work.transformer import Scenarios
@@ -64,6 +65,8 @@ class Scenario:
     """What is said of failures and checkpoints; the catalogue says the rest."""
     price_kind: str | None = None
     """The kind of price that was asked for."""
+    fits: float = WISHED
+    """Probability of fitting from which plans are chosen and recommended [1]."""
 
     @property
     def price(self) -> Price | None:
@@ -86,6 +89,32 @@ class Scenario:
         memory = self.system.host.memory
         used = min(self.devices, self.system.devices_per_node)
         return float(memory) / used if memory is not None else math.inf
+
+    def chance(self, memory: float, host: float, stack: Stack | None = None) -> float:
+        """Probability that a plan fits; what its host cannot hold does not.
+
+        Parameters
+        ----------
+        memory
+            Predicted memory of a device [B].
+        host
+            What each device puts into its host's memory [B].
+        stack
+            The software, if another one.
+        """
+        chances = chances_of(self.model, self.system, stack or self.stack)
+        held = chances.chance(memory, self.system.device.memory_capacity)
+        return float(held) if host <= self.host_capacity else 0.0
+
+    @property
+    def room(self) -> float:
+        """Predicted memory of a device up to which a plan fits with the probability that is wished for [B]."""
+        return self.room_under(self.stack)
+
+    def room_under(self, stack: Stack) -> float:
+        """The same under other software [B]."""
+        chances = chances_of(self.model, self.system, stack)
+        return chances.room(self.system.device.memory_capacity, self.fits)
 
     @property
     def shifts(self) -> Shifts:
@@ -119,6 +148,7 @@ def resolve(
     prices: Prices | None = None,
     ownership: Named | Ownership | None = None,
     reliability: Named | Reliability | None = None,
+    fits: float | str | None = None,
     open_plan: bool = False,
 ) -> Scenario:
     """Complete what is given to a scenario; the parameters are those of `simulator.estimate`.
@@ -131,6 +161,7 @@ def resolve(
         One sentence with the place, the value and what would be valid.
     """
     assumed: list[str] = []
+    wished = WISHED if fits is None else read_wished(fits)
     with placed(plan, under="plan."), placed(workload, under="workload."), placed(ownership, under="ownership."):
         with about("model"):
             the_model = load_model(model)
@@ -158,9 +189,19 @@ def resolve(
             system=the_system,
             devices=number,
             plan=_plan(
-                open_plan_sheet, the_model, work, the_system, the_stack, number, fitted, assumed, open_plan=open_plan
+                open_plan_sheet,
+                the_model,
+                work,
+                the_system,
+                the_stack,
+                number,
+                fitted,
+                wished,
+                assumed,
+                open_plan=open_plan,
             ),
             stack=the_stack,
+            fits=wished,
             priced=chosen_price(
                 price, the_system, number, price_kind, prices, ownership=owned, overhead=the_overhead, assumed=assumed
             ),
@@ -198,6 +239,7 @@ def _plan(
     stack: Stack,
     devices: int,
     constants: Constants,
+    wished: float,
     assumed: list[str],
     *,
     open_plan: bool,
@@ -214,8 +256,9 @@ def _plan(
     why = "the simplest of the fastest plans that fit"
     if open_fields(asked):
         refuse_lacking(asked, model, workload, stack, open_plan=True)
-        filled, fits = choose(asked, filled, model, workload, system, stack, devices, constants)
-        why = why if fits else "no plan fits; this one needs least memory"
+        room = chances_of(model, system, stack).room(system.device.memory_capacity, wished)
+        filled, fits = choose(asked, filled, model, workload, system, stack, devices, constants, room=room)
+        why = why if fits else f"no plan fits with a chance of {100 * wished:g} %; this one needs least memory"
     full = filled.with_degrees(devices, usual=stack.offers.schedules[0])
     degrees = ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch", "recompute")
     _note(assumed, asked, full, degrees, why)
@@ -254,6 +297,7 @@ def complete(file: ScenarioFile, *, open_plan: bool = False) -> Scenario:
         prices=file.prices,
         ownership=file.ownership,
         reliability=file.reliability,
+        fits=file.fits,
         open_plan=open_plan,
     )
 
@@ -321,14 +365,14 @@ def _note(assumed: list[str], stated: BaseModel, full: BaseModel, fields: tuple[
         assumed.append(f"{said}: {why}")
 
 
-def _note_routing(assumed: list[str], given: Workload, work: Workload, stack: Stack) -> None:
+def _note_routing(assumed: list[str], stated: Workload, work: Workload, stack: Stack) -> None:
     """Say how uneven routing is, or that the stack fills experts up to their capacity; nothing of a dense model."""
     if work.expert_imbalance is None:
         return
     if work.capacity_factor is None and stack.capacity_factor > 0.0:
         assumed.append(f"capacity_factor={stack.capacity_factor:g}: as {stack.id} does")
     elif not work.capacity_factor:
-        _note(assumed, given, work, ("expert_imbalance",), "as measured under an auxiliary loss")
+        _note(assumed, stated, work, ("expert_imbalance",), "as measured under an auxiliary loss")
 
 
 def parameters_of(model: Model, workload: Workload) -> float:

@@ -128,6 +128,8 @@ class ScenarioFile(BaseModel):
     """A measured profile: its name, or a file that capsim calibrate wrote."""
     price_kind: PriceKind | None = None
     """On which terms devices are had; any unless given."""
+    fits: Annotated[float, NO_FLAG, Unit("1")] | str | None = None
+    """Probability of fitting in memory from which plans are chosen and recommended, such as 0.8 or 80%."""
     prices: dict[str, Annotated[float, NO_FLAG, Unit("USD/h")] | str] | None = None
     """Negotiated prices of one device, by system or device; for a scenario that is tried on several."""
     ownership: Ownership = Ownership()

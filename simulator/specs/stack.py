@@ -136,6 +136,11 @@ class Stack(Sheet):
     activation_copies: Annotated[NotNegative, Unit("copy")] = 0.0
     """Tensors as wide as the feed-forward layer that its activation function keeps beside its input where it is written
     in single operations: both factors of its product instead of the input alone."""
+    norm_copies: Annotated[NotNegative, Unit("copy")] = 0.0
+    """Tensors as wide as the model that a normalisation keeps beside its input where it is written in single
+    operations: the inverse deviation times the scale."""
+    wide_masks: bool = False
+    """Whether masks of dropouts are numbers of the format of what they drop, instead of bytes."""
     fused_gate: bool = False
     """Whether activation and product of a gated feed-forward layer are one kernel, which keeps its two inputs only."""
     joint_adapters: bool = False
@@ -157,6 +162,12 @@ class Stack(Sheet):
     """Copies of the logits in fp32 that exist beside the kept one while the loss runs backward."""
     optimizer_copies: Annotated[NotNegative, Unit("copy")] = 0.0
     """Copies in fp32 that an optimizer step makes of what it updates: gradients cast, results between kernels."""
+    early_optimizer_copies: Annotated[NotNegative, Unit("copy")] = 0.0
+    """Copies in fp32 of what the optimizer updates that exist from the beginning of a step: products that wait for no
+    gradient, such as decayed moments, where a graph runs each operation as soon as its inputs are there."""
+    frees_gradients: bool = False
+    """Whether gradients exist only from the backward pass of their layer to the update, in the place of activations
+    that it frees, while they are not summed over micro-batches."""
     keeps_ends_gathered: bool = False
     """Whether embedding and head, and the gradients of both, stay whole from their forward to their backward pass under
     full sharding."""
@@ -237,6 +248,8 @@ class Stacks(Columns):
     optimizer_kernels: Num
     autocast: Num
     activation_copies: Num
+    norm_copies: Num
+    wide_masks: Num
     fused_gate: Num
     joint_adapters: Num
     shares_checkpoints: Num
@@ -246,6 +259,8 @@ class Stacks(Columns):
     keeps_logits: Num
     logit_copies: Num
     optimizer_copies: Num
+    early_optimizer_copies: Num
+    frees_gradients: Num
     keeps_ends_gathered: Num
     live_parameters: Num
     communication_buffers: Num

@@ -72,12 +72,16 @@ def on_stage(program: Program, stage: Num) -> Memory:
     kept = waiting * (share * saved + is_first * ends[0].saved_bytes) + is_last * ends[1].saved_bytes
     updated = trained.among(plans.optimizer_group)
     optimizer = _states(scenarios, updated)
+    gradients = trained.among(plans.gradient_group) * (plans.gradient_bytes + _unsummed_bytes(scenarios))
+    later = _in_place_of_activations(scenarios, gradients, kept)
     parts = {
         "parameters": _parameter_bytes(scenarios, held, trained, quantised) + cast,
-        "gradients": trained.among(plans.gradient_group) * (plans.gradient_bytes + _unsummed_bytes(scenarios)),
+        "gradients": gradients - later if np.any(later) else gradients,
         "optimizer": optimizer * (1.0 - np.asarray(plans.offload)),
         "activations": kept,
-        "buffers": _buffers(program, is_first, is_last, dense=held.dense, updated=updated, kept=kept),
+        "buffers": _buffers(
+            program, is_first, is_last, dense=held.dense, updated=updated, kept=kept, gradients=gradients, later=later
+        ),
     }
     allocated = sum(parts.values(), start=np.float64(0.0))
     return Memory(**parts, reserved=stacks.runtime_memory + stacks.fragmentation * allocated)
@@ -190,6 +194,20 @@ def _unsummed_bytes(scenarios: Scenarios) -> Num:
     return np.where(apart, scenarios.stacks.keeps_16_bit_gradients * plans.element_bytes, 0.0)
 
 
+def _frees_gradients(scenarios: Scenarios) -> Num:
+    """Whether gradients exist from the backward pass to the update only; sums over micro-batches stay."""
+    frees = scenarios.stacks.frees_gradients
+    if not np.any(np.asarray(frees) > 0.0):
+        return 0.0
+    return np.where(np.asarray(scenarios.plans.micro_batches) <= 1.0, frees, 0.0)
+
+
+def _in_place_of_activations(scenarios: Scenarios, gradients: Num, kept: Num) -> Num:
+    """Bytes of gradients that come when as many of activations have gone."""
+    frees = _frees_gradients(scenarios)
+    return np.where(np.asarray(frees) > 0.0, np.minimum(gradients, kept), 0.0) if np.any(frees) else 0.0
+
+
 def _table(scenarios: Scenarios) -> Num:
     """Elements of this rank's part of a table of words."""
     rows = np.ceil(np.asarray(scenarios.models.vocabulary_size) / scenarios.plans.tp)
@@ -230,10 +248,22 @@ def _factored(scenarios: Scenarios, updated: Num) -> Num:
     return states.factored_state_bytes(updated, updated / (narrow * width), width=narrow)
 
 
-def _buffers(program: Program, is_first: Num, is_last: Num, *, dense: Num, updated: Num, kept: Num) -> Num:
+def _buffers(
+    program: Program,
+    is_first: Num,
+    is_last: Num,
+    *,
+    dense: Num,
+    updated: Num,
+    kept: Num,
+    gradients: Num,
+    later: Num,
+) -> Num:
     """Working memory beside what is kept: of the loss or of one layer's backward pass, or of the optimizer's step.
 
-    By the time that a layer runs backward the logits are gone, and by that of the optimizer all activations.
+    By the time that a layer runs backward the logits are gone, and by that of the optimizer all activations. Gradients
+    that a stack frees are not there while all activations are: `later` bytes of them come as activations go, and the
+    rest counts against the backward pass.
     """
     scenarios = program.scenarios
     plans, models, stacks = scenarios.plans, scenarios.models, scenarios.stacks
@@ -244,10 +274,16 @@ def _buffers(program: Program, is_first: Num, is_last: Num, *, dense: Num, updat
     again = np.maximum(largest.all_saved_bytes - largest.saved_bytes, 0.0)
     of_layer = again + _BACKWARD_TENSORS * largest.widest_bytes - logits
     backward = gathered + np.maximum(stacks.logit_copies * logits, of_layer)
+    if np.any(np.asarray(stacks.frees_gradients) > 0.0):
+        backward = backward - _frees_gradients(scenarios) * (gradients - later)
     # Adam's denominator and the like: optimizers without two moments in fp32 make no such copies.
-    copies = np.where(np.asarray(plans.state_bytes) >= _TWO_MOMENTS, stacks.optimizer_copies, 0.0)
-    step = copies * _COPY_BYTES * updated * (1.0 - np.asarray(plans.offload)) - kept
-    working: Num = np.maximum(backward, step) + stacks.communication_buffers
+    each = np.where(np.asarray(plans.state_bytes) >= _TWO_MOMENTS, _COPY_BYTES, 0.0)
+    each = each * (1.0 - np.asarray(plans.offload))
+    always = stacks.communication_buffers
+    if np.any(np.asarray(stacks.early_optimizer_copies) > 0.0):
+        always = always + stacks.early_optimizer_copies * each * updated
+    step = stacks.optimizer_copies * each * updated - (kept - later)
+    working: Num = np.maximum(backward, step) + always
     return working
 
 

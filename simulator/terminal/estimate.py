@@ -12,6 +12,7 @@ from simulator.answers.basis import WORDS
 from simulator.answers.costs import price_words
 from simulator.answers.estimate import Estimate, TrainingRun
 from simulator.answers.long_run import matters
+from simulator.step.chances import LEVEL as MEMORY_LEVEL
 
 _DEGREES = ("dp", "tp", "pp", "virtual_stages", "cp", "ep")
 _BAR = 24
@@ -73,8 +74,7 @@ def _grid() -> Table:
 def _answer(answer: Estimate) -> Table:
     """The answer itself."""
     table, run, memory = _grid(), answer.run, answer.memory_bytes
-    free = memory["capacity"] - memory["total"]
-    fits = f"fits, {units.size(free)} free" if answer.fits else f"DOES NOT FIT, {units.size(-free)} too much"
+    fits = f"{fits_words(answer)}; {100 * MEMORY_LEVEL:g} %: {_likely_memory(answer)}"
     interval = "interval not known yet"
     if answer.step_time_low_s is not None and answer.step_time_high_s is not None:
         level = f"{100 * (answer.interval_level or 0):.0f} %"
@@ -124,6 +124,32 @@ def _length(run: TrainingRun) -> tuple[str, str, str]:
 def of_run(run: TrainingRun, words: str) -> str:
     """An amount of a run in words, or that it is of a billion tokens."""
     return words if run.of == "run" else f"{words} per 1B tokens"
+
+
+def fits_words(answer: Estimate) -> str:
+    """Whether it fits and how surely, in words."""
+    free, chance = answer.memory_bytes["capacity"] - answer.memory_bytes["total"], units.chance(answer.fits_probability)
+    if answer.fits:
+        return f"fits with a chance of {chance}, {units.size(free)} free"
+    if free >= 0.0:
+        return "DOES NOT FIT into the host's memory"
+    return f"DOES NOT FIT, {units.size(-free)} too much (chance {chance})"
+
+
+def fits_briefly(answer: Estimate) -> str:
+    """Whether it fits and how surely, where there is room for a few words."""
+    return f"{'fits' if answer.fits else 'does not fit'}: {units.chance(answer.fits_probability)}"
+
+
+def memory_words(answer: Estimate) -> str:
+    """Whether it fits and how surely, with the memory and its interval."""
+    memory = f"{units.size(answer.memory_bytes['total'])} of {units.size(answer.memory_bytes['capacity'])}"
+    return f"{fits_words(answer)}: memory {memory}, {100 * MEMORY_LEVEL:g} % interval {_likely_memory(answer)}"
+
+
+def _likely_memory(answer: Estimate) -> str:
+    """Between which limits memory lies."""
+    return units.sizes(answer.memory_low_bytes, answer.memory_high_bytes)
 
 
 def _expected(run: TrainingRun) -> list[tuple[str, str, str]]:

@@ -44,6 +44,7 @@ def render(validation: Validation) -> RenderableType:
     if validation.outcomes:
         parts.append(Padding(_merit(validation), (1, 0, 0, 0)))
         parts += [Padding(Text(line), (1, 0, 0, 0)) for line in memory_lines(validation)]
+        parts += [Padding(each, (1, 0, 0, 0)) for each in _chances(validation)]
         for name, title in _GROUPS:
             parts.append(Padding(_groups(validation.outcomes, name, title), (1, 0, 0, 0)))
     return Group(*parts, "")
@@ -105,6 +106,41 @@ def memory_lines(validation: Validation) -> list[str]:
     return lines
 
 
+def chance_rows(found: Validation) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """Probabilities of fitting beside what happened: by what runs say that fitted, and by measured memory."""
+    if found.chances is None:
+        return [], []
+    bins: list[tuple[str, ...]] = [
+        (
+            f"{100 * each.low:g} to {100 * each.high:g} %",
+            f"{each.runs:,}",
+            units.percent(each.predicted),
+            units.percent(each.fitted),
+        )
+        for each in found.chances.bins
+    ]
+    limits: list[tuple[str, ...]] = [
+        (f"{100 * each.share:g} %", units.percent(each.below), units.percent(each.by_source))
+        for each in found.chances.quantiles
+    ]
+    return bins, limits
+
+
+BIN_TITLES = ("Chance of fitting", "runs", "predicted", "did fit")
+LIMIT_TITLES = ("Memory stays below its limit in", "it did in", "sources weighted")
+
+
+def _chances(found: Validation) -> list[Table]:
+    """Probabilities of fitting beside what happened, by errors on other sources."""
+    tables = []
+    for titles, rows in zip((BIN_TITLES, LIMIT_TITLES), chance_rows(found), strict=True):
+        table = _table(*titles)
+        for row in rows:
+            table.add_row(*row)
+        tables += [table] if rows else []
+    return tables
+
+
 def _groups(outcomes: Sequence[Outcome], name: str, title: str) -> Table:
     """Scores of groups: new source, and the median where the stack was known."""
     known = scores.by(outcomes, name, scores.known_stack)
@@ -131,6 +167,15 @@ def markdown(validation: Validation) -> str:
     for name, score, macro in merit_rows(validation):
         lines.append(f"| {name} | " + " | ".join(_figures(score, macro)) + " |")
     return "\n".join(lines)
+
+
+def chances_markdown(found: Validation) -> str:
+    """The tables of the page on evidence: probabilities of fitting beside what happened."""
+    parts = []
+    for titles, rows in zip((BIN_TITLES, LIMIT_TITLES), chance_rows(found), strict=True):
+        lines = [f"| {' | '.join(titles)} |", "|---|" + "--:|" * (len(titles) - 1)]
+        parts.append("\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]))
+    return "\n\n".join(parts) + "\n"
 
 
 def show_fit(fitted: FittedConstants, file: str) -> None:

@@ -12,7 +12,7 @@ from hardware.writing import write_text
 from simulator.evidence import scores
 from simulator.evidence.scores import Outcome, Score
 from simulator.evidence.validation import Validation
-from simulator.terminal.evidence import merit_rows
+from simulator.terminal.evidence import BIN_TITLES, LIMIT_TITLES, chance_rows, merit_rows
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --point: #0072b2; --miss: #d55e00; }
@@ -50,6 +50,8 @@ def page(validation: Validation) -> str:
     if validation.outcomes:
         parts += [_merit(validation), _plot(validation.outcomes)]
         parts += [_groups(validation.outcomes, name) for name in ("source", "device", "stack", "task")]
+    for titles, rows in zip((BIN_TITLES, LIMIT_TITLES), chance_rows(validation), strict=True):
+        parts += [_table(titles, rows)] if rows else []
     if validation.refused:
         parts.append(
             _table(["not priced", "runs"], [[why, f"{number:,}"] for why, number in validation.refused.items()])

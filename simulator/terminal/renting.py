@@ -134,7 +134,7 @@ class _Page:
         table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
         named = any(words for words, _ in rows)
         limits = [name for name, limit in _limits(self._outlook) if limit is not None] if self._outlook else []
-        names = ["devices", "time", "cost", *(["CO2e", "MFU"] if self._wide else []), *limits]
+        names = ["devices", "time", "cost", *(["CO2e", "MFU"] if self._wide else []), "fits", *limits]
         for name in [*([""] if named else []), "system"]:
             table.add_column(name, no_wrap=True)
         for name in names:
@@ -161,6 +161,7 @@ class _Page:
             Text(_or(option.time_s, units.duration, "never"), style="cyan"),
             _or(option.cost_usd, units.money, "?"),
             *more,
+            _chance(answer.fits_probability),
             *map(_chance, chances),
             *([words] if self._wide else []),
         ]
@@ -190,12 +191,8 @@ def _or(value: float, words: Callable[[float], str], nothing: str) -> str:
 
 
 def _chance(chance: float | None) -> str:
-    """A probability; what lies beyond the shares that are looked at is not certain."""
-    if chance is None:
-        return "?"
-    if chance in (0.0, 1.0):
-        return "<1 %" if chance == 0.0 else ">99 %"
-    return f"{100 * chance:.0f} %"
+    """A probability, where it is known."""
+    return "?" if chance is None else units.chance(chance)
 
 
 def _left_out(refused: Sequence[Refused]) -> list[RenderableType]:

@@ -51,10 +51,11 @@ def render(result: Search) -> RenderableType:
     """Lay a search out: the best plans, then what was left out, or what would come nearest where nothing fits."""
     head = f"{result.model} on {result.system}, {units.plural(result.devices, 'device')}"
     counted = (
-        f"{units.plural(result.candidates, 'plan')}, {result.priced:,} of them fit and are priced, "
-        f"in {result.seconds:.1f} s; stack {result.stack}"
+        f"{units.plural(result.candidates, 'plan')}, {result.priced:,} of them fit "
+        f"and are priced, in {result.seconds:.1f} s; stack {result.stack}"
     )
-    parts: list[RenderableType] = [Text(head, style="bold"), Text(counted, style="dim")]
+    sure = f"a plan counts as one that fits where it does with a chance of {100 * result.fits:g} %"
+    parts: list[RenderableType] = [Text(head, style="bold"), Text(counted, style="dim"), Text(sure, style="dim")]
     if result.best:
         parts.append(Text(f"costs at {rate_words(result.best[0].run.price)}", style="dim"))
     if not result.whole:
@@ -84,10 +85,10 @@ def _nothing(result: Search) -> Text:
 
 def nearest_words(result: Search, nearest: Estimate) -> str:
     """The plan that comes nearest to what was asked, and what it lacks."""
-    memory = nearest.memory_bytes
-    lacking = memory["total"] - (1.0 - result.limits.headroom) * memory["capacity"]
+    memory, lacking = nearest.memory_bytes["total"], nearest.memory_bytes["total"] - result.room_bytes
     if lacking > 0:
-        return f"{plan_words(nearest)}, {units.size(memory['total'])}, {units.size(lacking)} too much"
+        chance = f"fits with a chance of {units.chance(nearest.fits_probability)}"
+        return f"{plan_words(nearest)}, {units.size(memory)}, {chance}, {units.size(lacking)} too much"
     money = f", {units.money(nearest.run.cost_usd)}" if nearest.run.cost_usd is not None else ""
     return f"{plan_words(nearest)}, {of_run(nearest.run, f'{units.duration(nearest.run.time_s)}{money}')}"
 
@@ -135,9 +136,9 @@ def in_words(plan: Mapping[str, Any]) -> str:
 
 def _table(title: str, estimates: Sequence[Estimate]) -> Table:
     """Plans with their answers."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
     of = "per 1B tokens" if any(one.run.of != "run" for one in estimates) else "run"
-    for name in ("step", "90 % interval", "MFU", "memory", of, "cost"):
+    for name in ("step", "90 % interval", "MFU", "memory", "fits", of, "cost"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("plan", overflow="fold", min_width=20)
     for one in estimates:
@@ -147,6 +148,7 @@ def _table(title: str, estimates: Sequence[Estimate]) -> Table:
             units.span(low, high) if low is not None and high is not None else "",
             units.percent(one.mfu),
             units.size(one.memory_bytes["total"]),
+            units.chance(one.fits_probability),
             units.duration(one.run.time_s),
             units.money(one.run.cost_usd) if one.run.cost_usd is not None else "",
             plan_words(one),

@@ -17,6 +17,7 @@ from hardware.spec import System
 from simulator.pricing.constants import find
 from simulator.scenario.prices import find_price
 from simulator.scenario.scenario import Named, Scenario, resolve, spec_of
+from simulator.specs.capabilities.checking import is_offered
 from simulator.specs.loading import load_model, load_stack
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
@@ -88,6 +89,8 @@ class Question:
     """What `resolve` takes."""
     edits: tuple[Edit, ...]
     keeps_plan: bool
+    may_change_stack: bool = False
+    """Whether nobody chose the stack, so that another may stand in where it lacks what is varied."""
 
     def scenario(self, *, open_fields: tuple[str, ...] = ()) -> Scenario:
         """Complete it.
@@ -103,9 +106,18 @@ class Question:
             Where it breaks a rule.
         """
         plan: Plan = self.arguments["plan"].model_copy(update=dict.fromkeys(open_fields))
+        stack: Stack | None = self.arguments["stack"]
         if self.keeps_plan:
-            plan = plan.with_degrees(self.arguments["devices"])
+            usual = stack.offers.schedules[0] if stack is not None else "1f1b"
+            plan = plan.with_degrees(self.arguments["devices"], usual=usual)
+        if self.may_change_stack and stack is not None and not self._is_offered(plan, stack):
+            return resolve(**{**self.arguments, "plan": plan.model_copy(update=dict.fromkeys(_FORMATS)), "stack": None})
         return resolve(**{**self.arguments, "plan": plan})
+
+    def _is_offered(self, plan: Plan, stack: Stack) -> bool:
+        """Whether a stack can run a plan."""
+        model: Model = self.arguments["model"]
+        return is_offered(plan, model, spec_of(Workload, self.arguments["workload"]).resolve(model), stack)
 
 
 def question(base: Baseline, changes: Changes, *, replan: bool) -> Question:
@@ -139,7 +151,9 @@ def question(base: Baseline, changes: Changes, *, replan: bool) -> Question:
             edits |= {edit.path: edit for edit in made}
     if arguments["system"] is not base.scenario.system:
         _check_technologies(arguments["system"])
-    return Question(arguments, tuple(edits[path] for path in changes), keeps_plan=not replan)
+    free = not base.stack and not any(path.partition(".")[0] == "stack" for path in changes)
+    order = tuple(edits[path] for path in changes)
+    return Question(arguments, order, keeps_plan=not replan, may_change_stack=free)
 
 
 def _is_other(path: str) -> bool:

@@ -179,7 +179,10 @@ def priced(base: Baseline, before: Estimate, changes: Changes, *, replan: bool, 
         estimate = before if same else answer(scenario)
     except InputError as error:
         return Variation(edits, None, None, problem=str(error))
-    note = _note(base, scenario) if adapt and not replan else None
+    notes = [_note(base, scenario)] if adapt and not replan else []
+    if scenario.stack.id != base.scenario.stack.id and "stack" not in changes and not replan:
+        notes.append(f"with {scenario.stack.id}, since {base.scenario.stack.id} lacks it")
+    note = "; ".join(filter(None, notes)) or None
     lacking = next((warning for warning in estimate.warnings if warning.startswith("does not fit")), None)
     return Variation(edits, estimate, token_time(estimate) / token_time(before), problem=lacking, note=note)
 

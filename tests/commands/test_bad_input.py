@@ -92,7 +92,6 @@ BERT = ("estimate", "bert-large", "--system", "dgx-a100-640gb")
         ("--cp 3 --devices 3", ["cp=3 does not divide sequence_length=512; valid: 1, 2, 4"]),
         ("--ep 2", ["ep=2 does not divide 1 experts: bert-large has no experts to share"]),
         ("--virtual-stages 2 --pp 1", ["virtual_stages=2 needs a pipeline (pp > 1)"]),
-        ("--virtual-stages 2", ["virtual_stages=2 needs a pipeline (pp > 1)"]),
         ("--virtual-stages 5 --pp 2", ["pp=2 x virtual_stages=5 does not divide 24 layers"]),
         ("--sharding hybrid", ["sharding=hybrid needs sharding_group"]),
         ("--sharding-group 3", ["sharding_group=3 does not divide the 8 data-parallel ranks"]),

@@ -16,7 +16,8 @@ from simulator.commands import searching
 from tests.commands.conftest import Capsim, Outcome, assert_one_sentence
 
 ROOT = Path(__file__).parents[2]
-BERT = ("search", "bert-large", "--system", "dgx-1-v100", "--seq-len", 512, "--global-batch", 8)
+OPEN = ("search", "bert-large", "--system", "dgx-1-v100", "--seq-len", 512, "--global-batch", 8)
+BERT = (*OPEN, "--stack", "megatron-lm")
 GPT = ("search", "gpt3-175b", "--system", "dgx-1-v100", "--seq-len", 512, "--global-batch", 8)
 SCENARIO = """\
 title: two lines of it
@@ -46,10 +47,10 @@ def _plans(answer: dict[str, Any], name: str = "best") -> list[dict[str, Any]]:
 def test_the_table(capsim: Capsim) -> None:
     text = _text(capsim(*BERT, "--top", 3))
     assert text.startswith("bert-large on dgx-1-v100, 8 devices\n")
-    assert re.search(r"^[\d,]+ plans, [\d,]+ of them fit and are priced, in \d+\.\d s; stack pytorch-ddp$", text, re.M)
+    assert re.search(r"^[\d,]+ plans, [\d,]+ of them fit and are priced, in \d+\.\d s; stack megatron-lm$", text, re.M)
     assert "Best by time" in text
-    assert re.search(r"step +90 % interval +MFU +memory +run +cost +plan", text)
-    assert len(re.findall(r"^[\d.]+ m?s  +[\d.]+ (m?s )?to [\d.]+ m?s ", text, re.M)) == 3
+    assert re.search(r"step +90 % interval +MFU +memory +fits +run +cost +plan", text)
+    assert len(re.findall(r"^[\d.]+ m?s +[\d.]+ (m?s )?to [\d.]+ m?s ", text, re.M)) == 3
     assert "Left out" in text
     assert "micro-batches are no multiple of the stages" in text
     assert "\x1b" not in text
@@ -78,6 +79,7 @@ def test_limits_and_a_table(capsim: Capsim) -> None:
     found = simulator.search(
         "bert-large",
         "dgx-1-v100",
+        stack="megatron-lm",
         workload={"sequence_length": 512, "global_batch": 8},
         headroom=0.2,
         deadline="30d",
@@ -94,9 +96,8 @@ def test_limits_and_a_table(capsim: Capsim) -> None:
 
 def test_each_listed_plan_is_what_the_estimate_says(capsim: Capsim) -> None:
     for one in capsim(*BERT, "--json", "--top", 3).json["best"]:
-        alone = simulator.estimate(
-            "bert-large", "dgx-1-v100", plan=one["plan"], workload={"sequence_length": 512, "global_batch": 8}
-        )
+        work = {"sequence_length": 512, "global_batch": 8}
+        alone = simulator.estimate("bert-large", "dgx-1-v100", plan=one["plan"], stack="megatron-lm", workload=work)
         assert alone.step_time_s == pytest.approx(one["step_time_s"], rel=1e-12)
         assert (alone.memory_bytes["total"], alone.mfu) == (one["memory_bytes"], one["mfu"])
         assert alone.run.cost_usd == one["cost_usd"]
@@ -154,12 +155,40 @@ def test_a_scenario_file_says_what_holds(capsim: Capsim, tmp_path: Path) -> None
     assert {(plan["tp"], plan["sharding"]) for plan in _plans(changed)} == {(4, "none")}
 
 
-def test_a_named_stack_offers_its_axes_only(capsim: Capsim) -> None:
-    named = capsim(*BERT, "--stack", "pytorch-ddp", "--json").json
+def test_only_what_the_stack_can_run_is_tried(capsim: Capsim) -> None:
+    named = capsim(*OPEN, "--stack", "pytorch-ddp", "--json").json
     assert {(plan["tp"], plan["pp"], plan["cp"], plan["dp"]) for plan in _plans(named)} == {(1, 1, 1, 8)}
-    left_open = capsim(*BERT, "--json").json
-    assert left_open["stack"] == "pytorch-ddp"
-    assert left_open["candidates"] > named["candidates"]
+    left_open = capsim(*OPEN, "--json").json
+    assert (left_open["stack"], left_open["candidates"]) == ("pytorch-ddp", named["candidates"])
+    asked = capsim(*OPEN, "--tp", 2, "--json").json
+    assert asked["stack"] == "megatron-lm"
+
+
+def test_conditions_that_are_given_apart_all_hold(capsim: Capsim) -> None:
+    both = capsim(*BERT, "--where", "tp<=2", "--where", "pp=1", "--json").json
+    together = capsim(*BERT, "--where", "tp<=2,pp=1", "--json").json
+    assert _plans(both) == _plans(together)
+    assert all(plan["tp"] <= 2 and plan["pp"] == 1 for plan in _plans(both))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--tp", 2, "--tp", 4),
+        ("--top", 3, "--top", 5),
+        ("--objective", "time", "--objective", "memory"),
+        ("--pareto", "time,memory", "--pareto", "cost,time"),
+        ("--sequence-parallel", "--no-sequence-parallel"),
+        ("--system", "dgx-h100"),
+    ],
+    ids=str,
+)
+def test_an_option_with_one_value_is_taken_once(capsim: Capsim, options: tuple[Any, ...]) -> None:
+    assert_one_sentence(capsim(*BERT, *options), options[0], "is given 2 times, and takes one value")
+
+
+def test_a_flag_may_be_repeated(capsim: Capsim) -> None:
+    assert capsim(*BERT, "--json", "--json").status == 0
 
 
 # tables
@@ -208,7 +237,7 @@ def test_csv_of_nothing(capsim: Capsim, tmp_path: Path) -> None:
 def test_nothing_fits_is_an_answer(capsim: Capsim) -> None:
     text = " ".join(_text(capsim(*GPT)).split())
     assert "no plan is left: too much memory in" in text
-    assert re.search(r"nearest: .*=.*, [\d.]+ GiB, [\d.]+ GiB too much", text)
+    assert re.search(r"nearest: .*=.*, [\d.]+ GiB, fits with a chance of .+ %, [\d.]+ GiB too much", text)
     answer = capsim(*GPT, "--json").json
     assert (answer["best"], answer["feasible"]) == ([], 0)
     assert answer["nearest"]["fits"] is False
@@ -224,7 +253,8 @@ def test_a_batch_that_nothing_divides(capsim: Capsim) -> None:
 def test_a_prime_number_of_devices(capsim: Capsim) -> None:
     answer = capsim("search", "bert-large", "--system", "dgx-1-v100", "--devices", 7, "--json").json
     assert {plan["pp"] for plan in _plans(answer)} == {7}
-    assert {"heads", "sequence"} <= set(answer["rejected"])
+    assert answer["stack"] == "deepspeed"  # whose stages are cut by parameters
+    assert {"heads", "batch"} <= set(answer["rejected"])
 
 
 # refusals
@@ -273,7 +303,7 @@ def test_a_prime_number_of_devices(capsim: Capsim) -> None:
 def test_what_cannot_be_is_one_sentence_and_nothing_is_written(
     capsim: Capsim, tmp_path: Path, options: list[str], fragments: list[str]
 ) -> None:
-    assert_one_sentence(capsim(*BERT, "--csv", tmp_path / "plans.csv", *options), *fragments)
+    assert_one_sentence(capsim(*OPEN, "--csv", tmp_path / "plans.csv", *options), *fragments)
     assert list(tmp_path.iterdir()) == []
 
 

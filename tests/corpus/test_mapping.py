@@ -377,7 +377,7 @@ def test_interleaving_by_habit_gives_way_where_it_cannot_be() -> None:
 
 def test_experts_may_be_spread_over_tensor_ranks() -> None:
     case = case_of(made(model__name="mixtral-8x7b", model__family="moe", plan__tp=16, plan__dp=4, plan__ep=8))
-    assert (case.plan.ep, case.plan.tp) == (4, 16)
+    assert (case.plan.ep, case.plan.tp, case.plan.etp) == (8, 16, 8)
 
 
 def test_routing_is_that_of_the_launch_files() -> None:

@@ -87,7 +87,7 @@ def test_what_is_applied_gives_what_it_promised(values: dict[str, Any]) -> None:
     for change in answers.improvements(choices, found):
         after = answers.answer(choices.change(answers.applied(choices, change)))
         assert after.estimate.step_time_s == pytest.approx(change.step_time_s, rel=1e-9), change.changes
-        assert after.estimate.fits == change.fits
+        assert after.estimate.fits_as_wished == change.fits
 
 
 def test_a_change_is_applied_alone_where_that_suffices() -> None:

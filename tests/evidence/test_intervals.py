@@ -11,8 +11,9 @@ import pytest
 
 from simulator.evidence.batch import mapped
 from simulator.evidence.errors import SCHEMES, Scheme, shipped_errors
-from simulator.evidence.intervals import LEVEL, HeldOutErrors, Values, quantiles, traits_of, widening
+from simulator.evidence.intervals import LEVEL, HeldOutErrors, traits_of, widening
 from simulator.evidence.validation import Validation
+from simulator.step.likeness import Values, quantiles
 from tests.evidence.examples import fitted_to, timed
 
 _TRAITS: dict[str, Any] = {

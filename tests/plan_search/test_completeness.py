@@ -20,6 +20,7 @@ from simulator.specs.choices import Axis, Recompute, Schedule, Sharding
 from simulator.specs.loading import load_stack
 from simulator.specs.plan import Plan, check
 from simulator.specs.plans import Plans
+from simulator.step.chances import chances_of
 from simulator.step.evaluation import evaluate
 from simulator.work.transformer import Scenarios
 from tests.plan_search.cases import SMALL, Key, every, everything, key_of, small, space
@@ -102,7 +103,9 @@ def _brute(name: str) -> tuple[set[Key], int, int, float]:
     shared = replace(scenario, plan=plans[0]).columns()
     backend = scenario.backend()
     found = evaluate(Scenarios(shared.models, shared.workloads, rows, shared.stacks), backend)
-    fits = np.asarray(found.memory.total) <= scenario.system.device.memory_capacity
+    chances = chances_of(scenario.model, scenario.system, scenario.stack)
+    capacity = scenario.system.device.memory_capacity
+    fits = np.asarray(chances.chance(found.memory.total, capacity)) >= scenario.fits
     return set(map(key_of, plans)), len(plans), int(fits.sum()), float(np.asarray(found.step.time)[fits].min())
 
 

@@ -32,9 +32,9 @@ def _middle(name: str) -> float:
 @pytest.mark.parametrize("name", SMALL)
 def test_memory_that_stays_free(name: str) -> None:
     plans = everything(name)
-    share = float(np.median(plans.memory)) * (1.0 + 1e-9) / small(name).system.device.memory_capacity
+    share = float(np.median(plans.memory)) * (1.0 + 1e-9) / small(name).room
     found = _found(name, headroom=1.0 - share)
-    kept = plans.memory <= share * small(name).system.device.memory_capacity
+    kept = plans.memory <= share * small(name).room
     assert 0 < found.feasible == found.priced == int(kept.sum()) < len(plans.plans)
     assert found.rejected["memory"] == len(plans.plans) - found.feasible
     assert found.best[0].step_time_s == pytest.approx(plans.time[kept].min(), rel=1e-12)
@@ -71,7 +71,7 @@ def test_the_front_and_the_table_keep_the_limits() -> None:
     assert found.fastest is not None
     for one in found.pareto:
         assert one.run.time_s <= wishes["deadline"]
-        assert one.memory_bytes["total"] <= 0.7 * capacity
+        assert one.memory_bytes["total"] <= found.room_bytes == 0.7 * small("bert").room < 0.7 * capacity
     times = [cell.step_time_s for cell in found.fastest.cells if cell.step_time_s is not None]
     assert min(times) == found.best[0].step_time_s
     assert max(times) <= _middle("bert")

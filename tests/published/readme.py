@@ -10,13 +10,14 @@ from pathlib import Path
 
 from hardware.catalogue import load_profile, names
 from simulator.evidence.validation import validate
-from simulator.terminal.evidence import markdown
+from simulator.terminal.evidence import chances_markdown, markdown
 from simulator.terminal.files.tables import overview, page
 from simulator.terminal.profile import markdown as of_profiles
 
 README = Path(__file__).parents[2] / "README.md"
 CALIBRATION = README.parent / "docs" / "calibration.md"
 FILES = README.parent / "docs" / "files.md"
+EVIDENCE = README.parent / "docs" / "evidence.md"
 FIELDS = README.parent / "docs" / "fields.md"
 _BLOCK = r"(?P<head><!-- example: {name} -->\n```\n).*?(?P<tail>```\n<!-- end -->)"
 _DAY = "1795910400"
@@ -61,6 +62,11 @@ def with_kinds(text: str) -> str:
     return _with_table(text, "kinds", overview())
 
 
+def with_chances(text: str) -> str:
+    """The page on evidence with the probabilities of fitting beside what happened."""
+    return _with_table(text, "chances", chances_markdown(validate()))
+
+
 def rewritten(text: str) -> str:
     """The page with what the commands print now, and the table of errors."""
     text = _with_table(text, "evidence", markdown(validate()) + "\n")
@@ -82,4 +88,5 @@ if __name__ == "__main__":
     README.write_text(rewritten(README.read_text()))
     CALIBRATION.write_text(with_profiles(CALIBRATION.read_text()))
     FILES.write_text(with_kinds(FILES.read_text()))
+    EVIDENCE.write_text(with_chances(EVIDENCE.read_text()))
     FIELDS.write_text(page())

@@ -66,7 +66,7 @@ def test_every_option_is_the_estimate_of_its_plan(found: Any) -> None:
         again = simulator.estimate(
             option.model, option.system, devices=option.devices, plan=given, stack=answer.stack, workload=work
         )
-        assert again.fits
+        assert again.fits_as_wished
         assert (again.step_time_s, again.step_time_low_s, again.step_time_high_s) == (
             answer.step_time_s,
             answer.step_time_low_s,
@@ -110,7 +110,8 @@ def test_a_search_among_the_usual_plans_finds_the_same() -> None:
 
 
 def test_axes_that_a_given_stack_lacks_are_not_tried() -> None:
-    outlook = rent("gpt2-1.5b", systems="dgx-1-v100", max_devices=8, processes=1, stack="pytorch-ddp")
+    outlook = rent("gpt2-774m", systems="dgx-1-v100", max_devices=8, processes=1, stack="pytorch-ddp")
+    assert outlook.options
     assert {option.estimate.stack for option in outlook.options} == {"pytorch-ddp"}
     assert all(option.estimate.plan["tp"] == option.estimate.plan["pp"] == 1 for option in outlook.options)
 
@@ -128,7 +129,8 @@ def test_placements(options: dict[str, Any], placements: set[tuple[str, ...]]) -
 
 
 def test_context_parallel_ranks_are_inside_the_node() -> None:
-    option = rent("palm-62b", systems="superpod-h100", max_devices=64, processes=1).options[0]
+    wishes: dict[str, Any] = {"stack": "jax-xla-gpu", "where": "cp>=2"}
+    option = rent("palm-62b", systems="superpod-h100", max_devices=64, processes=1, **wishes).options[0]
     assert option.estimate.plan["cp"] > 1
     assert option.estimate.plan["placement"] == ["cp", "tp", "dp", "pp"]
 
@@ -137,7 +139,7 @@ def test_what_fits_only_in_an_unusual_way_is_found() -> None:
     case = RentCase(simulator.load_model("gpt3-2.7b"), simulator.load_system("rtx-a6000"), 1)
     option = best_of(case)
     assert isinstance(option, Option)
-    assert option.estimate.fits
+    assert option.estimate.fits_as_wished
     assert option.estimate.plan["offload_optimizer"]
 
 

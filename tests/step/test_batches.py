@@ -12,6 +12,7 @@ from simulator.specs.plans import Plans
 from simulator.step.evaluation import evaluate
 from simulator.work.counts import counts_of
 from simulator.work.transformer import Scenarios
+from tests.stacks import unrestricted
 
 _PLANS: list[dict[str, object]] = [
     {"dp": 16, "micro_batch": 2},
@@ -30,7 +31,7 @@ def _scenario(plan: dict[str, object]) -> simulator.Scenario:
         {"base": "bert-large", "dropout": True},
         "dgx-a100-640gb",
         devices=16,
-        stack="megatron-lm",
+        stack=unrestricted("megatron-lm"),
         plan={"precision": "bf16", **plan},
         workload={"sequence_length": 512, "global_batch": 256},
     )
@@ -64,7 +65,7 @@ def test_models_workloads_stacks_and_devices_can_be_columns_too() -> None:
         simulator.resolve(
             {"base": "llama-2-7b", "layers": 4, "hidden_size": 2048, "attention_heads": 16, "feed_forward_size": 8192},
             "dgx-h100",
-            stack="megatron-lm",
+            stack=unrestricted("megatron-lm"),
             plan={"tp": 2, "pp": 2, "precision": "fp8"},
         ),
     ]
@@ -80,7 +81,7 @@ def test_models_workloads_stacks_and_devices_can_be_columns_too() -> None:
 def test_models_of_different_structure_are_not_stacked() -> None:
     """Runs of different structure are priced together all the same, in groups: tests/evidence."""
     dense, experts = (
-        simulator.resolve(model, "dgx-h100", stack="megatron-lm", workload={"global_batch": 64}).columns()
+        simulator.resolve(model, "dgx-h100", stack=unrestricted("megatron-lm"), workload={"global_batch": 64}).columns()
         for model in ({"base": "llama-2-7b", "layers": 4}, {"base": "mixtral-8x7b", "layers": 4})
     )
     assert dense.structure != experts.structure

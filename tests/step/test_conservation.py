@@ -21,6 +21,7 @@ from simulator.step.memory import on_stage
 from simulator.work.once import on_stage as held_on
 from simulator.work.once import once_a_step
 from simulator.work.program import Program, program_of
+from tests.stacks import unrestricted
 
 _STATES = 12.0
 """Of a parameter under mixed precision with Adam: master copy and two moments [B]."""
@@ -33,7 +34,7 @@ def _program(plan: dict[str, Any], devices: int) -> Program:
         _MODEL,
         "superpod-h100",
         devices=devices,
-        stack="megatron-lm",
+        stack=unrestricted("megatron-lm"),
         plan=given_plan,
         workload={"sequence_length": 1024, "global_batch": 512},
     )
@@ -55,7 +56,7 @@ def test_optimizer_states_of_experts_exist_once(ep: int) -> None:
         "qwen3-30b-a3b",
         "dgx-h100",
         devices=128,
-        stack="megatron-lm",
+        stack=unrestricted("megatron-lm"),
         plan={"sharding": "zero1", "ep": ep, "tp": 1, "pp": 1, "micro_batch": 1},
         workload={"global_batch": 1024},
     )
@@ -64,7 +65,7 @@ def test_optimizer_states_of_experts_exist_once(ep: int) -> None:
 
 def test_141_billion_parameters_do_not_fit_eight_devices() -> None:
     plan = {"ep": 8, "sharding": "zero3", "micro_batch": 1, "tp": 1, "pp": 1}
-    answer = simulator.estimate("mixtral-8x22b", "dgx-h100", devices=8, stack="megatron-lm", plan=plan)
+    answer = simulator.estimate("mixtral-8x22b", "dgx-h100", devices=8, stack=unrestricted("megatron-lm"), plan=plan)
     assert not answer.fits
     held = answer.memory_bytes["parameters"] + answer.memory_bytes["gradients"] + answer.memory_bytes["optimizer"]
     assert held * 8 >= 16.0 * answer.parameters
@@ -179,7 +180,8 @@ def test_no_layer_is_lost_between_two_ends(ends: dict[str, int], sentence: str) 
 )
 def test_no_layer_is_there_twice(model: str, system: str, plan: dict[str, Any], layers: int) -> None:
     devices = plan["tp"] * plan["pp"]
-    found = simulator.stages(simulator.resolve(model, system, devices=devices, plan={"micro_batch": 1, **plan}))
+    stack, given_plan = unrestricted("megatron-lm"), {"micro_batch": 1, **plan}
+    found = simulator.stages(simulator.resolve(model, system, devices=devices, stack=stack, plan=given_plan))
     assert sum(stage.layers for stage in found) == layers
     if "first_stage_layers" in plan:
         assert (found[0].layers, found[-1].layers) == (10.0, 8.0)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import simulator
-from simulator.specs.loading import load_stack
 from simulator.specs.stack import Stack
 from simulator.step.memory import Memory, on_stage, peak
 from simulator.work.program import program_of
 from simulator.work.transformer import Scenarios
+from tests.stacks import unrestricted
 
 _GIB = 2.0**30
 
@@ -20,7 +20,7 @@ _GIB = 2.0**30
 def _scenarios(
     plan: dict[str, Any] | None = None, model: Any = "gpt2-355m", stack: str = "megatron-lm", **changes: Any
 ) -> Scenarios:
-    given: Stack = load_stack(stack).model_copy(update=changes)
+    given: Stack = unrestricted(stack).model_copy(update=changes)
     asked = {"tp": 1, "pp": 1, "micro_batch": 2, "recompute": "none", "sharding": "none", **(plan or {})}
     work = {"sequence_length": 1024, "global_batch": 64}
     return simulator.resolve(model, "dgx-a100-640gb", devices=8, plan=asked, stack=given, workload=work).columns()

@@ -27,6 +27,8 @@ _NOTHING = dict.fromkeys(
         "communication_buffers",
         "logit_copies",
         "optimizer_copies",
+        "early_optimizer_copies",
+        "frees_gradients",
         "live_parameters",
         "keeps_ends_gathered",
         "narrow_weight_bytes",
@@ -174,6 +176,31 @@ def test_an_optimizer_copies_when_activations_are_gone() -> None:
     assert _memory({**_ALONE, "sharding": "zero1"}, optimizer_copies=8.0).buffers == 4 * _ALL - kept
     assert _memory({**_ALONE, "offload_optimizer": True}, optimizer_copies=1.0).buffers == 0
     assert _memory({**_ALONE, "optimizer": "sgd"}, optimizer_copies=1.0).buffers == 0
+
+
+def test_early_copies_of_an_optimizer_live_with_the_activations() -> None:
+    assert _memory(_ALONE, early_optimizer_copies=3.0).buffers == 3 * 4 * _ALL
+    assert _memory({**_ALONE, "sharding": "zero1"}, early_optimizer_copies=3.0).buffers == 3 * 4 * _ALL / 8
+    assert _memory({**_ALONE, "offload_optimizer": True}, early_optimizer_copies=3.0).buffers == 0
+    assert _memory({**_ALONE, "optimizer": "sgd"}, early_optimizer_copies=3.0).buffers == 0
+
+
+def test_gradients_that_come_as_activations_go() -> None:
+    """Together no more than the larger of both, and what the update copies is beside the gradients."""
+    once: dict[str, Any] = {**_ALONE, "micro_batch": 3}
+    kept = 3 * (2 * _KEPT + _MASK + _LOSS)
+    assert 2 * _ALL < kept < 2 * _ALL + 4 * _ALL
+    both, freed = _memory(once), _memory(once, frees_gradients=1.0)
+    assert (both.gradients, freed.gradients) == (2 * _ALL, 0)
+    assert plain(both.total) - plain(freed.total) == 2 * _ALL
+    copied = _memory(once, frees_gradients=1.0, optimizer_copies=1.0)
+    assert copied.activations + copied.gradients + copied.buffers == 6 * _ALL
+    few = _memory(_ALONE, frees_gradients=1.0)  # eight ranks with 24 sequences: their sums over micro-batches stay
+    assert few.gradients == 2 * _ALL
+    small = _memory(_ALONE, frees_gradients=1.0, logit_copies=8.0, workload={"global_batch": 8})
+    kept = 2 * _KEPT + _MASK + _LOSS
+    assert small.gradients == 2 * _ALL - kept
+    assert small.activations + small.gradients + small.buffers == kept + 8 * _LOGITS > 2 * _ALL
 
 
 def test_what_is_reserved() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import simulator
+from tests.stacks import unrestricted
 
 _PLAN = {"tp": 1, "pp": 1, "micro_batch": 2, "recompute": "none"}
 _WORK = {"sequence_length": 512, "global_batch": 256}
@@ -17,7 +18,7 @@ def _answer(plan: dict[str, Any] | None = None, **changes: Any) -> simulator.Est
         "model": "bert-large",
         "system": "dgx-a100-640gb",
         "devices": 16,
-        "stack": "megatron-lm",
+        "stack": unrestricted("megatron-lm"),
         "workload": _WORK,
         **changes,
     }

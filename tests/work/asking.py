@@ -14,6 +14,7 @@ from simulator.pricing.requests import Collective, Request, Send
 from simulator.specs.plans import Plans
 from simulator.specs.stack import IN_ONE_KERNEL
 from simulator.work.program import Program, program_of
+from tests.stacks import unrestricted
 
 _FREE: dict[str, float] = {
     "launch": 0.0,
@@ -64,7 +65,7 @@ def program(
     """
     given = {"micro_batch": 2, "recompute": "none", "precision": "bf16", "tp": 1, "pp": 1, **(plan or {})}
     work = {"sequence_length": 512, "global_batch": 64, **(workload or {})}
-    scenario = simulator.resolve(model, system, devices=devices, stack=stack, plan=given, workload=work)
+    scenario = simulator.resolve(model, system, devices=devices, stack=unrestricted(stack), plan=given, workload=work)
     columns = scenario.columns()
     works = columns.workloads if "expert_imbalance" in work else replace(columns.workloads, expert_imbalance=1.0)
     split = {name: value for name, value in how.items() if name in Plans.__dataclass_fields__}

@@ -131,8 +131,12 @@ def test_bytes_that_a_layer_of_gpt_keeps() -> None:
 def test_what_a_stack_keeps_besides() -> None:
     whole = _gpt(regathers_inputs=0.0)
     assert saved(named(whole, "query projection")) == saved(named(whole, "feed-forward input")) == WHOLE
-    copies = _gpt(activation_copies=0.25)
+    copies = _gpt(activation_copies=0.25, norm_copies=0.5)
     assert saved(named(copies, "activation function")) == 1.25 * 60 * 40 * 2
+    assert saved(named(copies, "normalisation")) == 2 * (1.5 * SHARED + 30 * 2 * 4)
+    masks = _gpt(wide_masks=1.0)
+    assert saved(named(masks, "softmax and dropout")) == 6 * 3 * 3 * 20 * 20
+    assert saved(named(masks, "dropout and residual")) == 2 * SHARED
     fused = _gpt(fused_attention=1.0)
     assert saved(named(fused, "fused attention")) == 4 * 3 * 3 * 20
     assert saved(named(fused, "softmax and dropout")) == 0

@@ -135,6 +135,7 @@ _OTHERS: dict[str, Any] = {
     "system": _text("--system", "A system's name or file; a device's name means a host."),
     "devices": _count("--devices", "Number of devices."),
     "stack": _text("--stack", "The software: a stack's name or file."),
+    "fits": _count("--fits", "Probability of fitting from which plans are recommended.", read_real),
     "objective": _text("--objective", "What the head does: causal, mlm, seq2seq, classification, span."),
 }
 _WORKLOAD: dict[str, Any] = {
@@ -194,6 +195,7 @@ _GROUPS = {"plan": _PLAN, "workload": _WORKLOAD, "ownership": _OWNERSHIP, "relia
 _SCENARIO = {**_OTHERS, **_WORKLOAD, **_PLAN, **_MONEY, **_OWNERSHIP, **_RELIABILITY}
 Model = Annotated[str, typer.Argument(help="A model's name or file, a Hugging Face config.json, or a scenario file.")]
 Stack = _OTHERS["stack"]
+Fits = _OTHERS["fits"]
 SequenceLength = _WORKLOAD["sequence_length"]
 GlobalBatch = _WORKLOAD["global_batch"]
 Tokens = _WORKLOAD["tokens"]

@@ -48,8 +48,9 @@ def refuse_lacking(plan: Plan, model: Model, workload: Workload, stack: Stack, *
     if missing:
         what = ", ".join(str(offer.lacking).format(**written) for offer in missing)
         others = list(_others(plan, model, workload, stack, open_plan=open_plan))
-        hint = f"stacks that have: {', '.join(others[:_LISTED])}" if others else "no other stack of its kind has either"
-        sentence = f"stack={stack.id} has no {what}; it has {_listed(stack, missing)}; {hint}"
+        able = f"take one that has, such as {', '.join(others[:_LISTED])}"
+        hint = able if others else "nor has another for its devices"
+        sentence = f"stack={stack.id} has no {what}{_listed(stack, missing)}; {hint}"
     else:
         sentence = f"stack={stack.id}: {str(broken[0].sentence).format(**written)}"
     fields = sorted({name for offer in (missing or broken[:1]) for name in offer.names if name in Plan.model_fields})
@@ -128,7 +129,7 @@ def _others(plan: Plan, model: Model, workload: Workload, stack: Stack, *, open_
 
 
 def _listed(stack: Stack, missing: Sequence[Offer]) -> str:
-    """What a stack has instead of what is missing."""
+    """What a stack has instead of what is missing, as a part of a sentence."""
     offers, fields = stack.offers, {name for offer in missing for name in offer.names}
     lists = {
         "sharding": ("sharding", offers.shardings),
@@ -140,4 +141,4 @@ def _listed(stack: Stack, missing: Sequence[Offer]) -> str:
     }
     told = [", ".join(stack.axes)] if fields & {"tp", "pp", "cp", "ep"} else []
     told += [f"{word} {', '.join(values)}" for field, (word, values) in lists.items() if field in fields]
-    return " and ".join(told) or "none"
+    return f"; it has {' and '.join(told)}" if told else ""

@@ -152,8 +152,8 @@ def _fault(node: ast.AST) -> str | None:
 
 
 _ALLOWED: tuple[type[ast.AST], ...] = (
-    *(ast.Name, ast.Load, ast.Constant, ast.Tuple, ast.Compare, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not),
-    ast.BinOp,
+    *(ast.Name, ast.Load, ast.Constant, ast.Tuple),
+    *(ast.Compare, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.BinOp),
     *_ARITHMETIC,
     *_COMPARISONS,
 )

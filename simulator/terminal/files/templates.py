@@ -24,7 +24,13 @@ _OWN = ("note", "published_parameters", "published_parameters_tolerance", "price
 """Fields that tell of an entry itself, and would be wrong of another."""
 _LEFT_OUT = ("id", "collection")
 """Fields that the place of an entry tells where it does not itself."""
-_SAID = {"note": "what a reader should know", "expert_feed_forward_size": 1408}
+_SAID: dict[str, Any] = {
+    "note": "what a reader should know",
+    "expert_feed_forward_size": 1408,
+    "refuses": [
+        {"when": "pp > 1 and sharding == 'zero3'", "sentence": "sharding=zero3 needs pp=1", "source": "its code"}
+    ],
+}
 """Examples where those of other entries would be out of place, or there are none."""
 
 
@@ -143,7 +149,7 @@ class _Writer:
             if field not in document and field in _LEFT_OUT:
                 continue
             yield from [] if place else [""]
-            yield from _comment(self.said(part))
+            yield from _comment(self.said(part), depth=len(place))
             here = (*place, field)
             if field in document:
                 yield from self.field(part, document[field], here)
@@ -153,7 +159,11 @@ class _Writer:
     def field(self, part: Document, value: Any, place: tuple[str, ...]) -> Iterator[str]:
         """One field with its value, and the fields of a sheet inside it."""
         inner = next((self.sheets[name] for name in refs_of(part)), None)
-        if inner is None or not isinstance(value, dict):
+        if inner is not None and value and isinstance(value, list) and all(isinstance(each, dict) for each in value):
+            yield f"{place[-1]}:"
+            for each in value:
+                yield from _indented(["-", *_indented(self.fields(inner, each, place))])
+        elif inner is None or not isinstance(value, dict):
             yield f"{place[-1]}: {yaml_value(value)}"
         else:
             yield f"{place[-1]}:"
@@ -210,9 +220,10 @@ def _any(part: Document) -> Any:
     return True if part.get("type") == "boolean" else "..."
 
 
-def _comment(words: str) -> list[str]:
-    """A sentence behind #."""
-    return [f"# {line}" for line in textwrap.wrap(words, _WIDTH, break_long_words=False, break_on_hyphens=False)]
+def _comment(words: str, *, depth: int = 0) -> list[str]:
+    """A sentence behind #, shorter where it stands inside of so many sheets."""
+    width = _WIDTH - 2 * max(depth - 1, 0)
+    return [f"# {line}" for line in textwrap.wrap(words, width, break_long_words=False, break_on_hyphens=False)]
 
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from simulator.specs.parts import AttentionPart, Layers
 from simulator.specs.plans import Plans
 from simulator.work.operators import Holding, Operator, fused_attention, product, stream
 from simulator.work.transformer.adapters import Linear, Matrix, tuned
-from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts
+from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, mask_bytes
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,13 @@ def _softmax(part: AttentionPart, scenarios: Scenarios, tokens: Tokens, keys: Nu
     apart = np.asarray(stacks.eager) * (1.0 - np.asarray(stacks.fused_softmax))
     kernels = eager * (1.0 + dropout + 2.0 * apart)
     saved = activations.attention_matrix(
-        tokens.queries, keys, batch=plans.micro_batch, heads=heads.query, element_bytes=element, dropout=dropout
+        tokens.queries,
+        keys,
+        batch=plans.micro_batch,
+        heads=heads.query,
+        element_bytes=element,
+        dropout=dropout,
+        mask_bytes=mask_bytes(scenarios),
     )
     return stream(
         "softmax and dropout",

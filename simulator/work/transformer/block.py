@@ -11,7 +11,7 @@ from simulator.specs.parts import BlockForm, ExpertFeedForward, Layers
 from simulator.work.operators import Holding, Operator, stream
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
 from simulator.work.transformer.part import operators_of
-from simulator.work.transformer.tokens import Scenarios, Tokens, last_output_unused
+from simulator.work.transformer.tokens import Scenarios, Tokens, last_output_unused, mask_bytes
 
 
 @operators_of.register
@@ -32,6 +32,7 @@ def _residuals(layers: Layers, scenarios: Scenarios, tokens: Tokens) -> Operator
     additions = 2.0 + _crossings(layers)
     size = additions * tokens.shared * layers.hidden_size * plans.element_bytes
     kernels = additions * (1.0 + dropout * eager)
+    mask = activations.dropout_mask(tokens.shared, layers.hidden_size, mask_bytes=mask_bytes(scenarios))
     return stream(
         "dropout and residual",
         "elementwise",
@@ -42,7 +43,7 @@ def _residuals(layers: Layers, scenarios: Scenarios, tokens: Tokens) -> Operator
         ),
         launches=(kernels, kernels),
         drawn=additions * dropout * tokens.shared * layers.hidden_size,
-        kept=Holding(saved=additions * dropout * activations.dropout_mask(tokens.shared, layers.hidden_size)),
+        kept=Holding(saved=additions * dropout * mask),
     )
 
 

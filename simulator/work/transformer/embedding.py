@@ -9,7 +9,7 @@ from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
 from simulator.work.operators import Holding, Operator, flagged, product, stream, untrained
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
-from simulator.work.transformer.tokens import Scenarios, Tokens, stream_bytes, tokens_of
+from simulator.work.transformer.tokens import Scenarios, Tokens, mask_bytes, normalised, tokens_of
 
 
 def embedding(scenarios: Scenarios) -> list[Operator]:
@@ -33,9 +33,8 @@ def _tables(scenarios: Scenarios, tokens: Tokens) -> Operator:
     beside = width * (models.position_rows + models.token_types)
     beside = beside + models.embedding_norm * parameters.normalisation(width, bias=models.norm_bias)
     size = tokens.shared * width * element
-    norm = activations.normalisation(
-        tokens.shared, width, element_bytes=stream_bytes(scenarios), statistics=models.norm_statistics
-    )
+    norm = normalised(tokens.shared, width, scenarios, statistics=models.norm_statistics)
+    mask = activations.dropout_mask(tokens.shared, width, mask_bytes=mask_bytes(scenarios))
     return stream(
         "embedding",
         "embedding",
@@ -50,7 +49,7 @@ def _tables(scenarios: Scenarios, tokens: Tokens) -> Operator:
             parameters=table + models.bucket_tables * models.heads / plans.tp + beside,
             partial_parameters=beside,
             trained=trained,
-            saved=models.embedding_norm * norm + models.dropout * activations.dropout_mask(tokens.shared, width),
+            saved=models.embedding_norm * norm + models.dropout * mask,
         ),
     )
 

@@ -10,7 +10,15 @@ from simulator.pricing.requests import StreamKind
 from simulator.specs.tuning import Tunings
 from simulator.work.operators import Holding, Operator, product, stream, untrained, without_backward
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
-from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, linear_input, stream_bytes, tokens_of
+from simulator.work.transformer.tokens import (
+    Scenarios,
+    Tokens,
+    autocasts,
+    linear_input,
+    normalised,
+    stream_bytes,
+    tokens_of,
+)
 
 
 def head(scenarios: Scenarios) -> list[Operator]:
@@ -25,9 +33,7 @@ def head(scenarios: Scenarios) -> list[Operator]:
     masked = np.asarray(models.masked) * (1.0 - np.asarray(stacks.all_positions))
     predicted = np.where(masked > 0, plans.micro_batch * workloads.predictions / plans.cp, outputs.all)
     size = finals * normed * models.hidden_size * element
-    kept = finals * activations.normalisation(
-        normed, models.hidden_size, element_bytes=stream_bytes(scenarios), statistics=models.norm_statistics
-    )
+    kept = finals * normalised(normed, models.hidden_size, scenarios, statistics=models.norm_statistics)
     # The encoder's output is kept once for all layers of the decoder, unless each keeps its own casts of it.
     once = np.where(autocasts(scenarios) > 0.0, plans.recompute_layer * stream_bytes(scenarios), element)
     memory = activations.tensor(linear_input(inputs, scenarios), models.hidden_size, element_bytes=once)
@@ -74,9 +80,7 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
     element, used = plans.element_bytes, models.head_transform
     kept = activations.tensor(rows, models.hidden_size, element_bytes=element)
     width = models.embedding_size
-    norm = activations.normalisation(
-        rows, width, element_bytes=stream_bytes(scenarios), statistics=models.norm_statistics
-    )
+    norm = normalised(rows, width, scenarios, statistics=models.norm_statistics)
     rectified = models.layers[0].feed_forward.rectified
     gate = activations.gate(rows, width, element_bytes=element, inputs=1.0, rectified=rectified)
     size = used * rows * width * element

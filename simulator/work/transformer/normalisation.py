@@ -7,7 +7,7 @@ from simulator.pricing.requests import StreamKind
 from simulator.specs.parts import Layers, Normalisation
 from simulator.work.operators import Holding, Operator, stream
 from simulator.work.transformer.part import operators_of
-from simulator.work.transformer.tokens import Scenarios, Tokens, stream_bytes
+from simulator.work.transformer.tokens import Scenarios, Tokens, normalised, stream_bytes
 
 
 @operators_of.register
@@ -15,8 +15,8 @@ def normalisation(part: Normalisation, layers: Layers, scenarios: Scenarios, tok
     """All normalisations of the layer; those of a parallel block read the same input, which is kept once."""
     width, element, eager = layers.hidden_size, scenarios.plans.element_bytes, scenarios.stacks.eager
     inputs = 1.0 if layers.block.shares_input else part.count
-    kept = activations.tensor(tokens.shared, width, element_bytes=stream_bytes(scenarios)) * inputs
-    statistics = activations.normalisation(tokens.shared, 0.0, element_bytes=element, statistics=part.statistics)
+    alike = activations.tensor(tokens.shared, width, element_bytes=stream_bytes(scenarios)) * (part.count - inputs)
+    each = normalised(tokens.shared, width, scenarios, statistics=part.statistics)
     weights = part.count * parameters.normalisation(width, bias=part.bias)
     size = part.count * tokens.shared * width * element
     return [
@@ -28,7 +28,7 @@ def normalisation(part: Normalisation, layers: Layers, scenarios: Scenarios, tok
             launches=(part.count, part.count * (1.0 + eager)),
             reduces=True,
             kept=Holding(
-                saved=kept + part.count * statistics,
+                saved=part.count * each - alike,
                 parameters=weights,
                 partial_parameters=weights,
                 trained=scenarios.workloads.tuning.base,

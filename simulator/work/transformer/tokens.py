@@ -68,6 +68,20 @@ def stream_bytes(scenarios: Scenarios) -> Num:
     return np.where(autocasts(scenarios) > 0.0, activations.STATISTIC_BYTES, scenarios.plans.element_bytes)
 
 
+def mask_bytes(scenarios: Scenarios) -> Num:
+    """Of an element of the mask of a dropout."""
+    return np.where(
+        np.asarray(scenarios.stacks.wide_masks) > 0.0, scenarios.plans.element_bytes, activations.MASK_BYTES
+    )
+
+
+def normalised(tokens: Num, width: Num, scenarios: Scenarios, *, statistics: Num) -> Num:
+    """Bytes that a normalisation keeps: its input, its statistics, and what single operations keep besides."""
+    copies = tokens * width * scenarios.stacks.norm_copies * scenarios.plans.element_bytes
+    kept = activations.normalisation(tokens, width, element_bytes=stream_bytes(scenarios), statistics=statistics)
+    return kept + copies
+
+
 def linear_input(tokens: Tokens, scenarios: Scenarios) -> Num:
     """Tokens of the input that a column-parallel product keeps: its own share where it gathers again."""
     return np.where(np.asarray(scenarios.stacks.regathers_inputs) > 0, tokens.shared, tokens.all)
