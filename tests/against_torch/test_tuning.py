@@ -1,0 +1,133 @@
+"""Adapters, frozen weights and the head alone against torch with PEFT's modules: parameters, arithmetic, kept bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from measure.count.activations import saved_activations
+from measure.count.flops import flops
+from measure.models import Setting, Transformer, parameters_of, random_batch
+from simulator.specs.choices import Recompute
+from simulator.specs.model import Model
+from simulator.work.counts import counts_of
+from simulator.work.program import Program, program_of
+from tests.against_torch.cases import (
+    BERT,
+    GPT,
+    LLAMA,
+    MIXTRAL,
+    NEOX,
+    PALM,
+    T5,
+    name_of,
+    predictions_of,
+    scenarios_of,
+    setting_of,
+)
+from tests.against_torch.cases import DENSE as ALL_DENSE
+from tests.against_torch.tuning import TARGETS, adapted, head_only, trained
+
+RECOMPUTE: tuple[Recompute, ...] = ("none", "selective", "full")
+RELU = next(model for model in ALL_DENSE if model.id == "opt")
+CLASSIFIER = next(model for model in ALL_DENSE if model.id == "classifier")
+SPAN = next(model for model in ALL_DENSE if model.id == "span")
+SHARED = next(model for model in ALL_DENSE if model.id == "albert")
+MODELS = (BERT, GPT, PALM, LLAMA, NEOX, T5, RELU, CLASSIFIER, SPAN, SHARED)
+JOINT = {"joint_adapters": True}
+"""The feed-forward layers of the reference modules have one matrix for both inputs of a gate."""
+
+
+def of(model: Model, setting: Setting, tuning: dict[str, Any], stack: dict[str, Any] | None = None) -> Program:
+    return program_of(scenarios_of(model, setting, stack=stack, tuning=tuning))
+
+
+def check(program: Program, module: Transformer, model: Model, setting: Setting) -> None:
+    """Parameters, arithmetic and kept bytes are those of torch."""
+    batch = random_batch(model, setting, 4, predictions=predictions_of(model, setting))
+    counts = counts_of(program)
+    assert counts.parameters == parameters_of([module])
+    assert counts.trained_parameters == trained(module)
+    assert program.together.saved_bytes == saved_activations(lambda: module.loss(batch), module).bytes
+    of_torch = flops(lambda: module.loss(batch))
+    assert program.model_flops + program.recomputed_flops == of_torch.total
+
+
+def joint_of(model: Model) -> dict[str, Any]:
+    """Whether the stack has joint adapters: where a gate is, of the feed-forward layer alone."""
+    return JOINT if model.feed_forward == "gated" else {}
+
+
+@pytest.mark.parametrize("recompute", RECOMPUTE)
+@pytest.mark.parametrize("targets", ["attention", "q_proj,v_proj", "down_proj"])
+@pytest.mark.parametrize("model", MODELS, ids=name_of)
+def test_adapters(model: Model, targets: str, recompute: Recompute) -> None:
+    setting = setting_of(model, recompute=recompute)
+    tuning = {"lora_rank": 4, "lora_targets": targets}
+    check(of(model, setting, tuning), adapted(model, setting, targets), model, setting)
+
+
+@pytest.mark.parametrize("targets", ["feed-forward", "all-linear"])
+@pytest.mark.parametrize("model", [BERT, GPT, NEOX, T5, RELU, SHARED], ids=name_of)
+def test_adapters_of_plain_feed_forward_layers(model: Model, targets: str) -> None:
+    setting = setting_of(model)
+    tuning = {"lora_rank": 4, "lora_targets": targets}
+    check(of(model, setting, tuning), adapted(model, setting, targets), model, setting)
+
+
+@pytest.mark.parametrize("recompute", RECOMPUTE)
+@pytest.mark.parametrize("targets", ["feed-forward", "all-linear"])
+@pytest.mark.parametrize("model", [PALM, LLAMA], ids=name_of)
+def test_joint_adapters(model: Model, targets: str, recompute: Recompute) -> None:
+    setting = setting_of(model, recompute=recompute, fused_qkv=True)
+    tuning = {"lora_rank": 4, "lora_targets": targets}
+    check(of(model, setting, tuning, JOINT), adapted(model, setting, targets), model, setting)
+
+
+@pytest.mark.parametrize("recompute", ["none", "full"])
+@pytest.mark.parametrize("targets", ["attention", "q_proj,v_proj", "down_proj"])
+@pytest.mark.parametrize("model", [BERT, GPT, PALM, LLAMA, NEOX], ids=name_of)
+def test_fused_attention_keeps_its_output(model: Model, targets: str, recompute: Recompute) -> None:
+    setting = setting_of(model, fused_attention=True, recompute=recompute)
+    tuning = {"lora_rank": 4, "lora_targets": targets}
+    check(of(model, setting, tuning), adapted(model, setting, targets), model, setting)
+
+
+@pytest.mark.parametrize("fused_attention", [False, True])
+@pytest.mark.parametrize("targets", ["attention", "q_proj,v_proj", "down_proj"])
+@pytest.mark.parametrize("model", [BERT, PALM, LLAMA, NEOX, RELU], ids=name_of)
+def test_each_adapter_keeps_what_it_drops(model: Model, targets: str, fused_attention: bool) -> None:
+    setting = setting_of(model, fused_attention=fused_attention)
+    tuning = {"lora_rank": 4, "lora_targets": targets, "lora_dropout": 0.05}
+    check(of(model, setting, tuning), adapted(model, setting, targets, dropout=0.05), model, setting)
+
+
+@pytest.mark.parametrize("recompute", RECOMPUTE)
+@pytest.mark.parametrize("precision", ["nf4", "nf4-double", "int8"])
+@pytest.mark.parametrize("model", [BERT, LLAMA, T5], ids=name_of)
+def test_quantised_weights(model: Model, precision: str, recompute: Recompute) -> None:
+    setting = setting_of(model, recompute=recompute)
+    tuning = {"lora_rank": 4, "lora_targets": "attention", "base_precision": precision}
+    check(of(model, setting, tuning), adapted(model, setting, "attention", quantised=True), model, setting)
+
+
+@pytest.mark.parametrize("recompute", ["none", "full"])
+def test_experts_are_frozen_beside_adapters(recompute: Recompute) -> None:
+    setting = setting_of(MIXTRAL, recompute=recompute)
+    tuning = {"lora_rank": 4, "lora_targets": "attention"}
+    check(of(MIXTRAL, setting, tuning), adapted(MIXTRAL, setting, "attention"), MIXTRAL, setting)
+
+
+@pytest.mark.parametrize("recompute", RECOMPUTE)
+@pytest.mark.parametrize("model", [LLAMA, NEOX, CLASSIFIER, SPAN], ids=name_of)
+def test_the_head_alone(model: Model, recompute: Recompute) -> None:
+    setting = setting_of(model)  # torch has nothing to recompute without gradients
+    scenarios = scenarios_of(model, setting, tuning={"train": "head"}, recompute=recompute)
+    check(program_of(scenarios), head_only(model, setting), model, setting)
+
+
+def test_every_pattern_is_used() -> None:
+    assert set(TARGETS) == {"attention", "q_proj,v_proj", "down_proj", "feed-forward", "all-linear"}
+    assert torch.get_num_threads() == 1
