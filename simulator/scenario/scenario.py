@@ -176,6 +176,7 @@ def resolve(
         work = given_work.resolve(the_model)
         origin = "customary, the model says nothing of its training" if the_model.training.customary else "as published"
         _note(assumed, given_work, work, ("sequence_length", "target_length", "global_batch"), origin)
+        _note(assumed, given_work, work, ("lora_rank", "lora_targets"), "as adapters are usually trained")
         if not work.says_length:
             assumed.append(_UNKNOWN_LENGTH)
         _check_positions(the_model, work)
@@ -360,7 +361,8 @@ def _stack(
 def _note(assumed: list[str], stated: BaseModel, full: BaseModel, fields: tuple[str, ...], why: str) -> None:
     """Say which fields were filled, and why so."""
     filled = {name: getattr(full, name) for name in fields if getattr(stated, name) is None}
-    said = ", ".join(f"{name}={value}" for name, value in filled.items() if value is not None)
+    words = {name: ",".join(value) if isinstance(value, tuple) else value for name, value in filled.items()}
+    said = ", ".join(f"{name}={value}" for name, value in words.items() if value is not None)
     if said:
         assumed.append(f"{said}: {why}")
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from hardware.errors import InputError, shown, unknown
+from hardware.errors import InputError, shown
 from hardware.fields import Also, Unit
 from hardware.sheet import NO_FLAG, Sheet
 from simulator.formulas.typing import Num
@@ -86,7 +86,10 @@ class Tuning(Sheet):
             return names
         for name in names:
             if str(name) not in _TARGETS:
-                raise ValueError(str(unknown("target", str(name), sorted(_TARGETS))))
+                raise ValueError(
+                    f"unknown target {shown(name)}; valid: all-linear, attention, feed-forward, or modules such as "
+                    "q_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
+                )
         if not names:
             raise ValueError("name at least one target, such as all-linear")
         return tuple(names)
@@ -151,6 +154,11 @@ class Tuning(Sheet):
         """A field as somebody would write it."""
         value = getattr(self, name)
         return ",".join(value) if isinstance(value, tuple) else shown(value)
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether most of the model is frozen, of a resolved workload."""
+        return self.train in ("lora", "head")
 
     @property
     def _matrices(self) -> frozenset[str]:

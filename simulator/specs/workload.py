@@ -84,7 +84,7 @@ class Workload(Tuning):
             filled["predictions"] = asked.predictions or math.ceil(round(model.mask_rate * sequence, 6))
         if model.experts > 1:
             filled["expert_imbalance"] = asked.expert_imbalance or _usual_imbalance(model)
-        if asked.tokens is None and asked.steps is None:
+        if asked.tokens is None and asked.steps is None and filled.get("train", "full") == "full":
             filled |= {"tokens": training.tokens, "steps": training.steps}
         return asked.model_copy(update=filled)
 

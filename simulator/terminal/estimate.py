@@ -80,8 +80,10 @@ def _answer(answer: Estimate) -> Table:
         level = f"{100 * (answer.interval_level or 0):.0f} %"
         interval = f"{level}: {units.span(answer.step_time_low_s, answer.step_time_high_s)}"
     active = f", {units.count(answer.active_parameters)} of them active" if _sparse(answer) else ""
+    some = answer.trained_parameters < answer.parameters
+    trained = f", {units.count(answer.trained_parameters)} of them trained" if some else ""
     rows = [
-        ("Model", f"{units.count(answer.parameters)} parameters{active}", f"{answer.parameters:,.0f}"),
+        ("Model", f"{units.count(answer.parameters)} parameters{active}{trained}", f"{answer.parameters:,.0f}"),
         ("Step time", units.duration(answer.step_time_s), interval),
         (
             "Throughput",

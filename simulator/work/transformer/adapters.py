@@ -21,7 +21,7 @@ from simulator.formulas.typing import Num
 from simulator.pricing.requests import CollectiveKind, StreamKind
 from simulator.work.hiding import OperatorPart
 from simulator.work.operators import Holding, Operator, product, stream, untrained
-from simulator.work.transformer.exchanges import splits, tensor_exchange
+from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
 from simulator.work.transformer.tokens import Scenarios
 
 _ADDED, _SCALED, _DROPPED = 3.0, 2.0, 2.5
@@ -224,4 +224,10 @@ def _exchanges(linear: Linear, scenarios: Scenarios, elements: Num, modules: Num
 
     if linear.adds_up:
         return [exchanged("all_reduce", message, 1.0, 1.0), exchanged("all_gather", made, 1.0, 0.0)]
-    return [exchanged("all_gather", message, 1.0, 0.0), exchanged("all_reduce", message, 0.0, 1.0)]
+    # The gradient of the input, which ranks that share tokens add up with that of the frozen product.
+    read, whole = linear.rows * linear.batch * linear.width * scenarios.plans.element_bytes, mode(scenarios)[0]
+    return [
+        exchanged("all_gather", message, 1.0, 0.0),
+        exchanged("all_reduce", message, 0.0, 1.0),
+        exchanged("all_reduce", read, 0.0, whole),
+    ]
