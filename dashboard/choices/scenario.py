@@ -142,7 +142,10 @@ def offered(each: Field, choices: Choices, held: Iterable[str] = ()) -> Field:
 
 _OF_EXPERTS = ("expert_imbalance", "capacity_factor")
 """Fields that only mixtures of experts have."""
-_OF_FROZEN = {"base_precision": ("lora", "head"), **dict.fromkeys(("lora_rank", "lora_targets", "lora_dropout"), ("lora",))}
+_OF_FROZEN = {
+    "base_precision": ("lora", "head"),
+    **dict.fromkeys(("lora_rank", "lora_targets", "lora_dropout"), ("lora",)),
+}
 """Fields that only runs with frozen weights have, and what these train."""
 
 

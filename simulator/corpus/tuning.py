@@ -50,6 +50,9 @@ def tuning_of(run: Run, notes: Notes) -> dict[str, Any]:
         elif name in usual and habits is not None:
             fields[name] = usual[name]
             notes.assume(f"{name}={usual[name]}: as the recipes of this software do")
+    if "fp8" in usual and meaning("precisions", run.plan.precision) == "fp8":
+        fields["base_precision"] = usual["fp8"]
+        notes.assume(f"base_precision={usual['fp8']}: as the recipes of this software do")
     held = stated(run.plan.quantization)
     if held is not None and plain(held) not in ("none", "no", "false"):
         precision = meaning("bases", held)

@@ -176,13 +176,12 @@ def resolve(
         work = given_work.resolve(the_model)
         origin = "customary, the model says nothing of its training" if the_model.training.customary else "as published"
         _note(assumed, given_work, work, ("sequence_length", "target_length", "global_batch"), origin)
-        _note(assumed, given_work, work, ("lora_rank", "lora_targets"), "as adapters are usually trained")
         if not work.says_length:
             assumed.append(_UNKNOWN_LENGTH)
         _check_positions(the_model, work)
         with about("stack"):
             the_stack = _stack(stack, the_system, number, the_model, work, open_plan_sheet, assumed)
-        _note_routing(assumed, given_work, work, the_stack)
+        _note_work(assumed, given_work, work, the_stack)
         the_overhead, owned = _named(catalogue.overheads(), overhead, "overhead"), spec_of(Ownership, ownership)
         return Scenario(
             model=the_model,
@@ -367,8 +366,9 @@ def _note(assumed: list[str], stated: BaseModel, full: BaseModel, fields: tuple[
         assumed.append(f"{said}: {why}")
 
 
-def _note_routing(assumed: list[str], stated: Workload, work: Workload, stack: Stack) -> None:
-    """Say how uneven routing is, or that the stack fills experts up to their capacity; nothing of a dense model."""
+def _note_work(assumed: list[str], stated: Workload, work: Workload, stack: Stack) -> None:
+    """Say which adapters are trained, and how uneven routing is, or that the stack fills experts to their capacity."""
+    _note(assumed, stated, work, ("lora_rank", "lora_targets"), "as adapters are usually trained")
     if work.expert_imbalance is None:
         return
     if work.capacity_factor is None and stack.capacity_factor > 0.0:

@@ -144,8 +144,8 @@ class Stack(Sheet):
     fused_gate: bool = False
     """Whether activation and product of a gated feed-forward layer are one kernel, which keeps its two inputs only."""
     joint_adapters: bool = False
-    """Whether one adapter serves all matrices that read one input, of queries, keys and values and of a gate, instead of
-    one each."""
+    """Whether one adapter serves all matrices that read one input, of queries, keys and values and of a gate, instead
+    of one each."""
     shares_checkpoints: bool = False
     """Whether tensor-parallel ranks share the layer inputs that full recomputation keeps, also where each works on all
     tokens."""

@@ -38,7 +38,7 @@ _TARGETS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class _Held:
+class _Format:
     """How a quantised weight is held."""
 
     weight_bytes: float
@@ -49,11 +49,12 @@ class _Held:
     """Elements that share a scale; 0 for a row of the matrix [element]."""
 
 
-_HELD: dict[BasePrecision | None, _Held] = {
-    None: _Held(0.0, 0.0, 0.0),
-    "int8": _Held(1.0, 4.0, 0.0),
-    "nf4": _Held(0.5, 4.0, 64.0),
-    "nf4-double": _Held(0.5, 1.0 + 4.0 / 256.0, 64.0),
+_FORMATS: dict[BasePrecision | None, _Format] = {
+    None: _Format(0.0, 0.0, 0.0),
+    "fp8": _Format(1.0, 0.0, 1.0),
+    "int8": _Format(1.0, 4.0, 0.0),
+    "nf4": _Format(0.5, 4.0, 64.0),
+    "nf4-double": _Format(0.5, 1.0 + 4.0 / 256.0, 64.0),
 }
 """Scales in fp32 of blocks of 64 (Dettmers et al., QLoRA, arXiv 2305.14314, section 3: 0.5 bits a parameter), which
 double quantisation holds in 8 bits with a second scale for 256 of them (0.127 bits); of int8 one for each row
@@ -75,8 +76,9 @@ class Tuning(Sheet):
     """Probability of dropping an element of an adapter's input; none unless given. Each adapter then keeps an input of
     its own."""
     base_precision: BasePrecision | None = None
-    """Format in which the linear layers of the frozen model are held: nf4, nf4 with scales quantised again (nf4-double),
-    or int8; as the plan's products take them unless given. Each product first makes 16-bit weights of them."""
+    """Format in which the linear layers of the frozen model are held: nf4, nf4 with scales quantised again
+    (nf4-double), int8 or fp8; in 16 bits unless given. Each product first makes 16-bit weights of them, but of fp8
+    where it takes fp8."""
 
     @field_validator("lora_targets", mode="before")
     @classmethod
@@ -102,12 +104,14 @@ class Tuning(Sheet):
         InputError
             Where something is given that what is trained has no use for, or that the model cannot have.
         """
-        of_adapters = [name for name in ("lora_rank", "lora_targets", "lora_dropout") if getattr(self, name) is not None]
+        of_adapters = [
+            name for name in ("lora_rank", "lora_targets", "lora_dropout") if getattr(self, name) is not None
+        ]
         trained = self.train or ("lora" if of_adapters or self.base_precision else "full")
         for name in of_adapters:
             if trained != "lora":
                 raise InputError(
-                    f"{name}={self._written(name)} belongs to train=lora, not to train={trained}; leave one of them out",
+                    f"{name}={self._written(name)} belongs to train=lora, not to train={trained}; leave one out",
                     fields=[f"workload.{name}", "workload.train"],
                 )
         if self.base_precision is not None and trained == "full":
@@ -167,7 +171,7 @@ class Tuning(Sheet):
 
     def tunings(self) -> Tunings:
         """What is trained, as numbers, of a resolved workload."""
-        trained, held = self.train or "full", _HELD[self.base_precision]
+        trained, held = self.train or "full", _FORMATS[self.base_precision]
         matrices = self._matrices if trained == "lora" else frozenset()
         return Tunings(
             base=float(trained == "full"),

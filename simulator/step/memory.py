@@ -117,7 +117,9 @@ def _trained_on(program: Program, stage: Num) -> _Held:
     _, own = _layer_shares(program, stage)
     ends = is_first * program.embedding.tally.trained_parameters + is_last * program.head.tally.trained_parameters
     copied = flagged(is_last * (1.0 - is_first) * _tied_table(scenarios), scenarios.workloads.tuning.base)
-    return _Held(own * layers.trained_parameters + ends + copied, own * layers.trained_expert_parameters, scenarios.plans)
+    return _Held(
+        own * layers.trained_parameters + ends + copied, own * layers.trained_expert_parameters, scenarios.plans
+    )
 
 
 def _quantised_on(program: Program, stage: Num) -> tuple[_Held, _Held]:

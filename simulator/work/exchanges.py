@@ -76,7 +76,8 @@ def _layer_shards(
     """Gathers of the layers' sharded parameters and scatters of their gradients.
 
     The gather of one layer hides behind the compute of the one before it. Layers that share their parameters gather all
-    of them each time, and scatter them once, told as a part for each. `gathered` and `scattered` are bytes of all layers.
+    of them each time, and scatter them once, told as a part for each. `gathered` and `scattered` are bytes of
+    all layers.
     """
     if not np.any((np.asarray(group) > 1.0) & (np.asarray(gathered) > 0.0)):
         return []

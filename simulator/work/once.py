@@ -36,8 +36,7 @@ def on_stage(program: Program, *, first: Num, last: Num) -> Held:
     pp, layers = program.scenarios.plans.pp, program.layers
     ends = program.embedding.tally, program.head.tally
     return Held(
-        dense=layers.trained_parameters / pp
-        + (first * ends[0].trained_parameters + last * ends[1].trained_parameters),
+        dense=layers.trained_parameters / pp + (first * ends[0].trained_parameters + last * ends[1].trained_parameters),
         experts=layers.trained_expert_parameters / pp,
         partial=layers.partial_parameters / pp
         + (first * ends[0].partial_parameters + last * ends[1].partial_parameters),

@@ -185,16 +185,21 @@ def untrained(operator: Operator, trained: Num, *, saved: Num = 0.0) -> Operator
         return operator
     kept = replace(operator.kept, trained=trained, saved=operator.kept.saved * trained + saved * (1.0 - trained))
     started = sum((call.kernels for call in operator.backward), start=np.float64(0.0))
-    backward = []
-    for call in operator.backward:
-        if isinstance(call.request, MatrixProduct) and call.request.weight_gradient:
-            backward.append(replace(call, count=call.count * trained, kernels=call.kernels * trained))
-        else:
-            # One product is left of the two.
-            backward.append(replace(call, kernels=call.kernels * trained + started * (1.0 - trained) / 2.0))
-    if not np.any(np.asarray(trained) > 0.0):
-        backward = [call for call in backward if not (isinstance(call.request, MatrixProduct) and call.request.weight_gradient)]
+    # Of the two products one is left, and with it half of the launches.
+    backward = [
+        replace(call, kernels=call.kernels * trained + started * (1.0 - trained) / 2.0)
+        for call in operator.backward
+        if not _is_of_weights(call)
+    ]
+    if np.any(np.asarray(trained) > 0.0):
+        of_weights = filter(_is_of_weights, operator.backward)
+        backward += [replace(call, count=call.count * trained, kernels=call.kernels * trained) for call in of_weights]
     return replace(operator, backward=tuple(backward), kept=kept)
+
+
+def _is_of_weights(call: Call) -> bool:
+    """Whether a call is the product that makes the gradient of weights."""
+    return isinstance(call.request, MatrixProduct) and call.request.weight_gradient
 
 
 def without_backward(operator: Operator, flows: Num) -> Operator:

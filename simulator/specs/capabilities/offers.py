@@ -64,7 +64,7 @@ def terms_of(plans: Plans, models: Models, workloads: Workloads, words: Mapping[
         "tied_head": models.tied_head,
         "sequence_length": workloads.sequence_length,
         "global_batch": workloads.global_batch,
-        "quantised_base": np.asarray(workloads.tuning.weight_bytes) > 0.0,
+        "quantised_base": np.asarray(workloads.tuning.scale_bytes) > 0.0,
     }
     of_plans = {name: getattr(plans, name) for name in OF_PLANS if name not in (*flags, "sharding_group")}
     shares = np.asarray(plans.optimizer_group)

@@ -3,7 +3,7 @@
 An adapter adds ``B A x`` to what a frozen matrix makes of ``x``. The frozen product has no gradient of its weights, so
 that its input is kept for the adapter only, where one reads it: once for all adapters of one input, unless each drops
 elements of it (PEFT, `lora.Linear.forward`). A quantised weight is made one of 16 bits before each product, forward,
-again and backward (bitsandbytes, `MatMul4Bit`), and nothing of that is kept.
+again and backward (bitsandbytes, `MatMul4Bit`), and nothing of that is kept; products in fp8 take one in fp8 as it is.
 
 Tensor-parallel ranks hold shares of both factors (Megatron Bridge, `ParallelLinearAdapter`): of A and of B the rows or
 the columns, with what is of the rank's width gathered or added up in between.
@@ -107,7 +107,9 @@ def _dequantised(operator: Operator, linear: Linear, scenarios: Scenarios) -> li
         scale_bytes=tuning.scale_bytes,
         scale_block=np.where(np.asarray(tuning.scale_block) > 0.0, tuning.scale_block, linear.width),
     )
-    moved, kernels = held + weights * element, quantised * linear.batch * float(len(linear.matrices))
+    taken = np.asarray(scenarios.plans.product_bytes) <= tuning.weight_bytes  # by products in 8 bits, as they are
+    moved = np.where(taken, 0.0, held + weights * element)
+    kernels = np.where(taken, 0.0, quantised * linear.batch * float(len(linear.matrices)))
     kept = replace(operator.kept, quantised_parameters=weights, quantised_bytes=held)
     into_16_bits = stream(
         f"16-bit weights of {operator.name}",

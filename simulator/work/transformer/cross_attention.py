@@ -59,9 +59,7 @@ def _projections(
     return [*tuned(query, reads[0], scenarios), *tuned(both, reads[1], scenarios)]
 
 
-def _read(
-    layers: Layers, scenarios: Scenarios, tokens: Tokens, memory: Tokens, heads: Heads
-) -> tuple[Linear, Linear]:
+def _read(layers: Layers, scenarios: Scenarios, tokens: Tokens, memory: Tokens, heads: Heads) -> tuple[Linear, Linear]:
     """What the matrices read; the encoder's output is kept once for all layers, beside the head."""
     tuning, ranks, element = scenarios.workloads.tuning, scenarios.plans.tp, scenarios.plans.element_bytes
     saved = activations.tensor(linear_input(tokens, scenarios), layers.hidden_size, element_bytes=element)
@@ -70,9 +68,7 @@ def _read(
     width = layers.hidden_size
 
     def linear(rows: Num, matrices: tuple[Matrix, ...], saved: Num) -> Linear:
-        return Linear(
-            part="attention_projections", rows=rows, width=width, matrices=matrices, saved=saved, ranks=ranks
-        )
+        return Linear(part="attention_projections", rows=rows, width=width, matrices=matrices, saved=saved, ranks=ranks)
 
     return linear(tokens.all, (query,), saved), linear(memory.all, others, 0.0)
 

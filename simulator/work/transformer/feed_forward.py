@@ -81,13 +81,7 @@ def two_products(
     """
     element, inputs, of = scenarios.plans.element_bytes, part.inputs, experts or _ALONE
     batch = of.experts
-    called: dict[str, Any] = {
-        "batch": batch / of.calls,
-        "count": used * of.calls,
-        "useful": of.useful,
-        "element_bytes": element,
-        "launches": (used * of.launches, used * of.launches),
-    }
+    called = _called(of, used, element)
     ranks = scenarios.plans.tp if experts is None else scenarios.plans.etp
     width = widen * part.size / ranks
     into = used * batch * parameters.linear(layers.hidden_size, inputs * width, bias=part.bias)
@@ -125,6 +119,17 @@ def two_products(
         _activation(part, scenarios, batch * rows, width, used * of.modules),
         *tuned(outward, reads.outward(part, layers, scenarios), scenarios),
     ]
+
+
+def _called(of: ExpertProducts, used: Num, element: Num) -> dict[str, Any]:
+    """How the products are called."""
+    return {
+        "batch": of.experts / of.calls,
+        "count": used * of.calls,
+        "useful": of.useful,
+        "element_bytes": element,
+        "launches": (used * of.launches, used * of.launches),
+    }
 
 
 @dataclass(frozen=True)
