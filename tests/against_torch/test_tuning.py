@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from measure.count.activations import saved_activations
 from measure.count.flops import flops
@@ -28,7 +29,7 @@ from tests.against_torch.cases import (
     setting_of,
 )
 from tests.against_torch.cases import DENSE as ALL_DENSE
-from tests.against_torch.tuning import TARGETS, adapted, head_only, trained
+from tests.against_torch.tuning import adapted, head_only, trained
 
 RECOMPUTE: tuple[Recompute, ...] = ("none", "selective", "full")
 RELU = next(model for model in ALL_DENSE if model.id == "opt")
@@ -53,11 +54,6 @@ def check(program: Program, module: Transformer, model: Model, setting: Setting)
     assert program.together.saved_bytes == saved_activations(lambda: module.loss(batch), module).bytes
     of_torch = flops(lambda: module.loss(batch))
     assert program.model_flops + program.recomputed_flops == of_torch.total
-
-
-def joint_of(model: Model) -> dict[str, Any]:
-    """Whether the stack has joint adapters: where a gate is, of the feed-forward layer alone."""
-    return JOINT if model.feed_forward == "gated" else {}
 
 
 @pytest.mark.parametrize("recompute", RECOMPUTE)
@@ -128,6 +124,33 @@ def test_the_head_alone(model: Model, recompute: Recompute) -> None:
     check(program_of(scenarios), head_only(model, setting), model, setting)
 
 
-def test_every_pattern_is_used() -> None:
-    assert set(TARGETS) == {"attention", "q_proj,v_proj", "down_proj", "feed-forward", "all-linear"}
-    assert torch.get_num_threads() == 1
+def _transformers_llama() -> tuple[Any, Model]:
+    """A small Llama of transformers on the meta device with PEFT's adapters on every linear layer, and our own."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 2}
+    config = LlamaConfig(
+        **sizes,
+        intermediate_size=320,
+        vocab_size=1000,
+        head_dim=16,
+        tie_word_embeddings=False,
+        attn_implementation="eager",
+        use_cache=False,
+    )
+    with torch.device("meta"):
+        module = LlamaForCausalLM(config).to(torch.bfloat16)
+        module.enable_input_require_grads()
+        return get_peft_model(module, LoraConfig(r=4, target_modules="all-linear"), autocast_adapter_dtype=False), LLAMA
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT asks transformers by an older name
+def test_all_linear_is_what_peft_takes_for_it_in_a_model_of_transformers() -> None:
+    module, model = _transformers_llama()
+    program = of(model, setting_of(model), {"lora_rank": 4, "lora_targets": "all-linear"})
+    counts = counts_of(program)
+    assert counts.parameters == parameters_of([module])
+    assert counts.trained_parameters == trained(module)
+    tokens = torch.zeros(4, 64, dtype=torch.long, device="meta")
+    of_torch = flops(lambda: module(input_ids=tokens, labels=tokens).loss)
+    assert program.model_flops == of_torch.total

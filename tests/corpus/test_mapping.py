@@ -69,7 +69,6 @@ def test_refusals_have_few_reasons() -> None:
         "recomputes some of the layers",
         "recomputes some parts of a layer",
         "sizes not published",
-        "trains adapters only",
         "unknown device",
     }
 
