@@ -217,8 +217,8 @@ def _tied_embedding(scenarios: Scenarios, is_end: Num) -> list[Task]:
         return []
     table = np.ceil(np.asarray(models.vocabulary_size) / plans.tp) * models.embedding_size
     apart = plans.pp_stride * np.maximum(plans.pp - 1.0, 1.0)
-    shared = is_end * np.where(np.asarray(plans.pp) > 1.0, models.tied_head * models.vocabulary_head, 0.0)
-    shared = flagged(shared, scenarios.workloads.tuning.base)
+    tied = flagged(models.tied_head * models.vocabulary_head, scenarios.workloads.tuning.base)
+    shared = is_end * np.where(np.asarray(plans.pp) > 1.0, tied, 0.0)
     size = table * plans.reduced_bytes
     name = "gradients of the tied embedding"
     return [_collective(name, "all_reduce", size, 2.0, apart, shared, Resource.PIPELINE_LINKS)]

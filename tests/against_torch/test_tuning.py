@@ -125,7 +125,7 @@ def test_the_head_alone(model: Model, recompute: Recompute) -> None:
 
 
 def _transformers_llama() -> tuple[Any, Model]:
-    """A small Llama of transformers on the meta device with PEFT's adapters on every linear layer, and our own."""
+    """A small Llama of transformers with PEFT's adapters on every linear layer, and our own."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     sizes = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 2}
@@ -138,10 +138,9 @@ def _transformers_llama() -> tuple[Any, Model]:
         attn_implementation="eager",
         use_cache=False,
     )
-    with torch.device("meta"):
-        module = LlamaForCausalLM(config).to(torch.bfloat16)
-        module.enable_input_require_grads()
-        return get_peft_model(module, LoraConfig(r=4, target_modules="all-linear"), autocast_adapter_dtype=False), LLAMA
+    module = LlamaForCausalLM(config).to(torch.bfloat16)
+    module.enable_input_require_grads()
+    return get_peft_model(module, LoraConfig(r=4, target_modules="all-linear"), autocast_adapter_dtype=False), LLAMA
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT asks transformers by an older name
@@ -151,6 +150,6 @@ def test_all_linear_is_what_peft_takes_for_it_in_a_model_of_transformers() -> No
     counts = counts_of(program)
     assert counts.parameters == parameters_of([module])
     assert counts.trained_parameters == trained(module)
-    tokens = torch.zeros(4, 64, dtype=torch.long, device="meta")
+    tokens = torch.zeros(4, 64, dtype=torch.long)
     of_torch = flops(lambda: module(input_ids=tokens, labels=tokens).loss)
     assert program.model_flops == of_torch.total

@@ -67,12 +67,12 @@ def adapted(
     The embedding's output has a gradient, as `prepare_model_for_kbit_training` of PEFT and the trainers of Hugging
     Face ask for; heads of classes are trained besides, as PEFT keeps them.
     """
-    module = build(model, setting)
+    module: Transformer = build(model, setting)
     for tower in (module.tower, module.decoder):
         if quantised and tower is not None:
             _quantise(tower.layers)
     config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=dropout, target_modules=TARGETS[targets])
-    module = inject_adapter_in_model(config, module)
+    inject_adapter_in_model(config, module)
     for name, parameter in module.named_parameters():
         parameter.requires_grad = "lora_" in name or name.startswith(("head.classes", "head.spans"))
     for child in module.modules():
