@@ -110,6 +110,8 @@ class LinkClass(Sheet):
     """The constants of one link technology, for collectives over n devices.
 
     ``time = latency + latency_per_rank (n - 1) + ramp sqrt(min(volume, 16 MiB)) + volume / (efficiency bandwidth)``
+
+    Over a network between nodes the ramp follows from the delay of the hops instead.
     """
 
     id: Name
@@ -119,9 +121,9 @@ class LinkClass(Sheet):
     latency: Seconds
     """Fixed time of a collective."""
     latency_per_rank: Seconds
-    """Time that each device but the first adds to it."""
-    ramp: Annotated[NotNegative, Unit("s/sqrt(B)")]
-    """Time lost while the rate rises with message size."""
+    """Time that each device but the first adds to it; delay of one hop of a network between nodes."""
+    ramp: Annotated[NotNegative, Unit("s/sqrt(B)")] = 0.0
+    """Time lost while the rate rises with message size; it goes without where nodes are joined."""
     efficiency: Ratio
     """Share of the nominal rate of one direction that a long collective over many devices reaches."""
     pair_loss: Annotated[float, Field(ge=-2, le=1), NO_FLAG, Unit("1")] = 0.0
@@ -131,7 +133,17 @@ class LinkClass(Sheet):
     """Rate of an all-reduce added up in the switch over that of one among the devices."""
     reduction_ranks: Annotated[Count, Unit("device")] = 2
     """Fewest devices for which the switch adds up."""
+    reduction_ramp: Annotated[NotNegative, Unit("s/sqrt(B)")] | None = None
+    """Ramp of an all-reduce added up in the switch, where it differs from the ramp of others."""
+    reduction_loss: Annotated[NotNegative, Unit("1")] = 0.0
+    """How much longer an all-reduce added up in the switch takes for each doubling of the switched domains that it
+    spans."""
     send_efficiency: Ratio = 0.8
     """Share of the nominal rate of one direction that a point-to-point transfer reaches."""
     note: Words | None = None
     """Anything a reader should know of the technology."""
+
+    @property
+    def of_one_hop(self) -> float:
+        """Time of the smallest message over one hop [s]."""
+        return self.latency + self.latency_per_rank

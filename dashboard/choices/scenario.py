@@ -89,6 +89,7 @@ def _plan() -> tuple[Field, ...]:
         Field("virtual_stages", "Virtual stages", "whole", group=group),
         Field("cp", "Context (cp)", "whole", group=group),
         Field("ep", "Expert (ep)", "whole", group=group),
+        Field("etp", "Expert tensor (etp)", "whole", group=group),
         Field("sharding", "Sharding", "choice", get_args(Sharding), group=group),
         Field("sharding_group", "Sharding group", "whole", group=group),
         Field("precision", "Precision", "choice", get_args(Precision), group=group),

@@ -18,6 +18,7 @@ from hardware.errors import InputError, shown, unknown
 from hardware.spec import System
 from hardware.writing import yaml_text
 from simulator.specs.loading import load_stack
+from simulator.specs.naming import best_first
 from simulator.terminal import catalogue as browse
 from simulator.terminal.catalogue import Entry
 from simulator.terminal.catalogue_rows import Row
@@ -71,7 +72,7 @@ def _described(part: str) -> tuple[str, ...]:
 
 
 def matching(part: str, text: str | None) -> list[str]:
-    """Names of the entries of a part that have all words of a text anywhere.
+    """Names of the entries of a part that have all words of a text anywhere; models that are called so come first.
 
     Raises
     ------
@@ -82,7 +83,10 @@ def matching(part: str, text: str | None) -> list[str]:
     if not wanted:
         return list(names(part))
     described = zip(names(part), _described(part), strict=True)
-    matches = [name for name, known in described if all(word in known for word in wanted)]
+    called = best_first(text or "", names(part)) if part == "models" else []
+    matches = called + [
+        name for name, known in described if name not in called and all(word in known for word in wanted)
+    ]
     if not matches:
         raise InputError(
             f"catalogue_search={shown(text)}: none of the {part} has all of this; write fewer words",

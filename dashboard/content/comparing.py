@@ -128,7 +128,7 @@ def _told(row: Choices, told: Sequence[Field]) -> str:
         value = row[field.name]
         if value is not None and value is not False:
             bare = field.name in ("model", "system", "stack", "precision")
-            named = field.name if field.name in (*AXES, "ep") else field.label.lower()
+            named = field.name if field.name in (*AXES, "ep", "etp") else field.label.lower()
             text = _shortened(field.write(value))
             parts.append(text if bare else named if value is True else f"{named} {text}")
     return _shortened(", ".join(parts), _LABEL) or row.text("system")

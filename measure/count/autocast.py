@@ -14,6 +14,7 @@ _PRODUCTS = frozenset(
         functional.linear,
         functional.scaled_dot_product_attention,
         torch.bmm,
+        torch.baddbmm,
         torch.matmul,
         Tensor.matmul,
         Tensor.__matmul__,

@@ -60,7 +60,7 @@ def optimizer_state(name: OptimizerName, parameters: Iterable[Tensor]) -> Optimi
 def state_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Bytes of an optimizer's state on this rank, but for single numbers."""
     states: list[Any] = [value for state in optimizer.state.values() for value in state.values()]
-    return sum(local_bytes([value]) for value in states if isinstance(value, Tensor) and value.numel() > 1)
+    return sum(local_bytes([value]) for value in states if isinstance(value, Tensor) and value.dim() > 0)
 
 
 def local_bytes(tensors: Iterable[Tensor]) -> int:

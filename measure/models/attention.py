@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from measure.models.normalisation import HeadNorm
+from measure.models.positions import Scores, rotated
 from measure.models.setting import DROPOUT, Setting
-from simulator.specs.model import Model
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What positions and masks do to queries, keys and scores; the same in every layer of a tower."""
-
-    causal: bool = False
-    bias: Tensor | None = None
-    """Added to the scores: heads or 1, queries, keys."""
-    cosine: Tensor | None = None
-    """Of rotary positions: tokens, 1, 1, width of a head."""
-    sine: Tensor | None = None
-    waves: Tensor | None = None
-    """Sinusoids of all distances, of Transformer-XL: tokens, hidden size."""
+from simulator.specs.model import LayerKind, Model
 
 
 class Attention(nn.Module):
     """Self-attention, or attention to an encoder, between its column-parallel and its row-parallel product."""
 
-    def __init__(self, model: Model, setting: Setting, *, to_encoder: bool = False) -> None:
+    def __init__(
+        self, model: Model, setting: Setting, kind: LayerKind | None = None, *, to_encoder: bool = False
+    ) -> None:
         super().__init__()
+        kind = kind or model.kind_of_layer(0)
         heads, kv_heads = setting.heads(model)
-        self.head_size = model.width_of_head
+        self.head_size, self.cap = model.width_of_head, model.score_cap
         self.widths = [heads * self.head_size, kv_heads * self.head_size, kv_heads * self.head_size]
         self.dropout = DROPOUT if model.dropout else 0.0
+        self.rotary = kind.rotary and not to_encoder
         self.fused, self.selective = setting.fused_attention, setting.recompute == "selective"
         self.joint = setting.fused_qkv and not to_encoder
         outputs = [sum(self.widths)] if self.joint else self.widths
@@ -48,18 +40,28 @@ class Attention(nn.Module):
         if model.positions == "transformer-xl" and not to_encoder:
             self.relative = nn.Linear(model.hidden_size, self.widths[0], bias=False, **factory)
         self.output = nn.Linear(self.widths[0], model.hidden_size, bias="attention_output" in model.biases, **factory)
+        self.head_norms = None
+        weighted = model.query_key_norm not in ("none", "unweighted")
+        if not to_encoder and (weighted or (model.query_key_norm == "unweighted" and self.rotary)):
+            self.head_norms = nn.ModuleList(HeadNorm(model, setting, number) for number in (heads, kv_heads))
+        sinks = model.attention_sinks and not to_encoder
+        self.sinks = nn.Parameter(torch.zeros(heads, **factory)) if sinks else None
 
     def forward(self, projected: list[Tensor], scores: Scores) -> Tensor:
         """Mix values: from projections of tokens x sequences x width to the input of the output product."""
-        parts = self._parts(projected[0]) if self.joint else projected
-        query, key, value = (part.unflatten(-1, (-1, self.head_size)) for part in parts)
-        if scores.cosine is not None:
-            query, key = (_rotated(part, scores.cosine, scores.sine) for part in (query, key))
+        query, key, value = (part.unflatten(-1, (-1, self.head_size)) for part in self._parts(projected))
+        if self.head_norms is not None:
+            query, key = (normalise(part) for normalise, part in zip(self.head_norms, (query, key), strict=True))
+        if scores.cosine is not None and self.rotary:
+            query, key = (rotated(part, scores.cosine, scores.sine) for part in (query, key))
         if self.joint:
             # A part of the joint product would keep all of it alive.
             query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
-        mixed = self._fused(query, key, value, scores) if self.fused else self._unfused(query, key, value, scores)
-        return mixed.flatten(-2)
+        return self.mixed(query, key, value, scores).flatten(-2)
+
+    def mixed(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+        """Values mixed by the scores of tokens x sequences x heads x width, in one kernel or in products."""
+        return self._fused(query, key, value, scores) if self.fused else self._unfused(query, key, value, scores)
 
     def copied_gradients(self) -> list[Tensor]:
         """Gradients of the key and value projections, of a joint product its last rows."""
@@ -68,10 +70,29 @@ class Attention(nn.Module):
         factors = [factor for linear in linears for factor in (linear.weight, linear.bias) if factor is not None]
         return [factor.grad[first:] for factor in factors if factor.grad is not None]
 
-    def _parts(self, projected: Tensor) -> list[Tensor]:
-        """Queries, keys and values of a joint product, or of the columns of it that a distributed module holds."""
-        ranks = sum(self.widths) // projected.shape[-1]
-        return list(projected.split([width // ranks for width in self.widths], dim=-1))
+    def _parts(self, projected: list[Tensor]) -> list[Tensor]:
+        """Queries, keys and values: products, or the columns of a joint one that a distributed module holds."""
+        if not self.joint:
+            return projected
+        ranks = sum(self.widths) // projected[0].shape[-1]
+        parts = projected[0].split([width // ranks for width in self.widths], dim=-1)
+        # What normalises a part keeps all that its storage holds.
+        return [part.contiguous() for part in parts] if self.head_norms is not None else list(parts)
+
+    def prepared(self, scores: Scores) -> list[Tensor]:
+        """What the scores add products with, once for all sequences: distances of Transformer-XL."""
+        if self.relative is None or scores.waves is None:
+            return []
+        return [self.relative(scores.waves).unflatten(-1, (-1, self.head_size)).permute(1, 2, 0).contiguous()]
+
+    def products(self, rows: Tensor, columns: Tensor, prepared: list[Tensor]) -> Tensor:
+        """Scores before they are scaled: of queries and keys, and of queries and distances."""
+        matrix = torch.bmm(rows, columns.transpose(1, 2))
+        for distances in prepared:
+            # One product for all sequences, which share the distances.
+            by_head = rows.view(distances.shape[0], -1, rows.shape[-1])
+            matrix = matrix + _shifted(torch.bmm(by_head, distances).view_as(matrix))
+        return matrix
 
     def _unfused(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """Two products with the matrix of scores between them; query heads that share keys are rows of one product."""
@@ -80,30 +101,33 @@ class Attention(nn.Module):
         rows = query.unflatten(2, (kv_heads, group)).permute(2, 1, 3, 0, 4)
         rows = rows.reshape(kv_heads * sequences, group * queries, size).contiguous()
         columns, values = (
-            part.permute(2, 1, 0, 3).reshape(kv_heads * sequences, tokens, size).contiguous() for part in (key, value)
+            part.permute(2, 1, 0, 3).reshape(kv_heads * sequences, tokens, -1).contiguous() for part in (key, value)
         )
-        distances = None
-        if self.relative is not None and scores.waves is not None:
-            distances = self.relative(scores.waves).unflatten(-1, (-1, size)).permute(1, 2, 0).contiguous()
 
-        def core(rows: Tensor, columns: Tensor, values: Tensor, distances: Tensor | None) -> Tensor:
-            matrix = torch.bmm(rows, columns.transpose(1, 2))
-            if distances is not None:
-                # One product for all sequences, which share the distances.
-                matrix = matrix + _shifted(torch.bmm(rows.view(kv_heads, -1, size), distances).view_as(matrix))
-            matrix = (matrix * (1.0 / math.sqrt(size))).view(kv_heads, sequences, group, queries, tokens)
+        def core(rows: Tensor, columns: Tensor, values: Tensor, *prepared: Tensor) -> Tensor:
+            matrix = self.products(rows, columns, list(prepared)) * (1.0 / math.sqrt(size))
+            matrix = matrix.view(kv_heads, sequences, group, queries, tokens)
+            if self.cap is not None:
+                matrix = torch.tanh(matrix / self.cap) * self.cap
             if scores.bias is not None:
                 shape = (kv_heads, 1, group) if scores.bias.shape[0] > 1 else (1, 1, 1)
                 matrix = matrix + scores.bias.view(*shape, queries, tokens)
-            weights = dropped(torch.softmax(matrix, dim=-1), self.dropout, training=self.training)
+            weights = dropped(self._softmax(matrix), self.dropout, training=self.training)
             return torch.bmm(weights.view(kv_heads * sequences, group * queries, tokens), values)
 
+        prepared = self.prepared(scores)
         if self.selective and torch.is_grad_enabled():
-            mixed = checkpoint(core, rows, columns, values, distances, use_reentrant=False)
+            mixed = checkpoint(core, rows, columns, values, *prepared, use_reentrant=False)
         else:
-            mixed = core(rows, columns, values, distances)
-        mixed = mixed.view(kv_heads, sequences, group, queries, size).permute(3, 1, 0, 2, 4)
-        return mixed.reshape(queries, sequences, kv_heads * group, size)
+            mixed = core(rows, columns, values, *prepared)
+        mixed = mixed.view(kv_heads, sequences, group, queries, -1).permute(3, 1, 0, 2, 4)
+        return mixed.reshape(queries, sequences, kv_heads * group, -1)
+
+    def _softmax(self, matrix: Tensor) -> Tensor:
+        """Softmax of the scores, with those of the sinks where there are any."""
+        if self.sinks is None:
+            return torch.softmax(matrix, dim=-1)
+        return _SoftmaxWithSinks.apply(matrix, self.sinks.view(matrix.shape[0], 1, matrix.shape[2], 1, 1))
 
     def _fused(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """One kernel."""
@@ -119,6 +143,26 @@ class Attention(nn.Module):
         return mixed.permute(2, 0, 1, 3)
 
 
+class _SoftmaxWithSinks(torch.autograd.Function):
+    """Softmax over keys and one learned score that no value belongs to, which keeps its output alone."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, sinks: Tensor) -> Tensor:
+        most = torch.maximum(matrix.amax(-1, keepdim=True), sinks)
+        weights = torch.exp(matrix - most)
+        weights = weights / (weights.sum(-1, keepdim=True) + torch.exp(sinks - most))
+        ctx.save_for_backward(weights)
+        ctx.shape = sinks.shape
+        return weights
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        (weights,) = ctx.saved_tensors
+        mean = (gradient * weights).sum(-1, keepdim=True)
+        of_sinks = -(1.0 - weights.sum(-1, keepdim=True)) * mean
+        return weights * (gradient - mean), of_sinks.sum_to_size(ctx.shape)
+
+
 def dropped(values: Tensor, probability: float, *, training: bool) -> Tensor:
     """Drop elements, keeping a mask of one byte each."""
     if probability == 0.0 or not training:
@@ -132,63 +176,3 @@ def _shifted(matrix: Tensor) -> Tensor:
     rows, columns = matrix.shape[-2:]
     padded = functional.pad(matrix, (1, 0)).flatten(-2)[..., columns:]
     return padded.unflatten(-1, (rows, columns))
-
-
-def _rotated(heads: Tensor, cosine: Tensor, sine: Tensor | None) -> Tensor:
-    """Turn pairs of a head's elements by the angle of their token."""
-    first, second = heads.chunk(2, dim=-1)
-    return heads * cosine + torch.cat((-second, first), dim=-1) * sine
-
-
-class Positions(nn.Module):
-    """Masks and positions of one tower, as buffers and, for buckets of relative positions, a table."""
-
-    def __init__(self, model: Model, setting: Setting, length: int, *, causal: bool) -> None:
-        super().__init__()
-        factory = setting.factory
-        heads = setting.heads(model)[0]
-        self.causal, self.length = causal, length
-        distance = (
-            torch.arange(length, device=setting.device)[None, :] - torch.arange(length, device=setting.device)[:, None]
-        )
-        bias = torch.zeros(1, length, length, **factory)
-        if causal:
-            bias = bias.masked_fill(distance > 0, float("-inf"))
-        if model.positions == "alibi":
-            own = torch.arange(1, heads + 1, **factory) + setting.split.rank * heads
-            slopes = 2.0 ** (-8.0 * own / model.attention_heads)
-            bias = bias - slopes[:, None, None] * distance.abs().to(setting.dtype)
-        self.register_buffer("bias", bias if causal or model.positions == "alibi" else None, persistent=False)
-        if model.positions == "rotary":
-            rates = 10000.0 ** (-torch.arange(0, model.width_of_head, 2, **factory) / model.width_of_head)
-            angles = torch.outer(torch.arange(length, **factory), rates).repeat(1, 2)[:, None, None, :]
-            self.register_buffer("cosine", angles.cos(), persistent=False)
-            self.register_buffer("sine", angles.sin(), persistent=False)
-        if model.positions == "transformer-xl":
-            rates = 10000.0 ** (-torch.arange(0, model.hidden_size, 2, **factory) / model.hidden_size)
-            angles = torch.outer(torch.arange(length - 1, -1, -1, **factory), rates)
-            self.register_buffer("waves", torch.cat((angles.sin(), angles.cos()), dim=-1), persistent=False)
-        if model.positions == "relative-buckets":
-            self.buckets = nn.Embedding(model.position_rows, heads, **factory)
-            self.register_buffer("distance", _buckets(distance, model.position_rows, causal=causal), persistent=False)
-
-    def forward(self) -> Scores:
-        """What every layer of the tower applies."""
-        bias = self.bias
-        if hasattr(self, "buckets"):
-            relative = self.buckets(self.distance).permute(2, 0, 1)
-            bias = relative if bias is None else relative + bias
-        cosine, sine, waves = (getattr(self, name, None) for name in ("cosine", "sine", "waves"))
-        return Scores(self.causal, bias, cosine, sine, waves)
-
-
-def _buckets(distance: Tensor, rows: int, *, causal: bool) -> Tensor:
-    """Number of the bucket of each distance: exact ones for the near half, logarithmic ones beyond."""
-    sides = 1 if causal else 2
-    number = rows // sides
-    far = -distance.clamp(max=0) if causal else distance.abs()
-    exact = number // 2
-    spread = torch.log(far.clamp(min=1).float() / exact) / math.log(128 / exact) * (number - exact)
-    beyond = (exact + spread.long()).clamp(max=number - 1)
-    buckets = torch.where(far < exact, far, beyond)
-    return buckets if causal else buckets + (distance > 0).long() * number

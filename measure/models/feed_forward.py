@@ -13,50 +13,17 @@ from simulator.specs.model import FeedForward as Form
 from simulator.specs.model import Model
 
 
-class RootMeanSquareNorm(nn.Module):
-    """RMSNorm without bias, which keeps its input and one number a token."""
-
-    def __init__(self, width: int, **factory: Any) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width, **factory))
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Divide by the root of the mean square."""
-        if hidden.is_cuda:
-            return functional.rms_norm(hidden, self.weight.shape, self.weight, 1e-6)
-        # Elsewhere torch composes it of five kernels, each of which keeps its input.
-        return _RootMeanSquare.apply(hidden, self.weight)
+def _squared(inputs: Tensor) -> Tensor:
+    """The square of ReLU."""
+    return functional.relu(inputs).square()
 
 
-class _RootMeanSquare(torch.autograd.Function):
-    """The one kernel that a GPU has, with what it keeps."""
-
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor) -> Tensor:
-        rate = torch.rsqrt(hidden.float().square().mean(-1, keepdim=True) + 1e-6)
-        ctx.save_for_backward(hidden, weight, rate)
-        return (hidden * rate * weight).to(hidden.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        hidden, weight, rate = ctx.saved_tensors
-        normal = hidden.float() * rate
-        scaled = gradient.float() * weight
-        inputs = rate * (scaled - normal * (scaled * normal).mean(-1, keepdim=True))
-        weights = (gradient.float() * normal).flatten(0, -2).sum(0)
-        return inputs.to(hidden.dtype), weights.to(weight.dtype)
-
-
-def norm(model: Model, width: int, setting: Setting) -> nn.Module:
-    """The normalisation of a model."""
-    if model.normalisation == "rmsnorm":
-        return RootMeanSquareNorm(width, **setting.factory)
-    return nn.LayerNorm(width, bias="normalisation" in model.biases, **setting.factory)
+_FUNCTIONS = {"gelu": functional.gelu, "relu": functional.relu, "relu2": _squared, "silu": functional.silu}
 
 
 def activated(inputs: Tensor, model: Model, form: Form, *, fused: bool = False) -> Tensor:
     """Apply the activation function; a gate's two inputs lie side by side."""
-    function: Any = {"gelu": functional.gelu, "relu": functional.relu, "silu": functional.silu}[model.activation]
+    function: Any = _FUNCTIONS[model.activation]
     if form == "plain":
         return function(inputs)
     return _FusedGate.apply(function, inputs) if fused else _gated(function, inputs)
@@ -111,19 +78,24 @@ class Experts(nn.Module):
 
     def __init__(self, model: Model, setting: Setting) -> None:
         super().__init__()
-        if setting.split.degree > 1 or "feed_forward" in model.biases:
-            raise ValueError(f"{model.id}: experts are built only without tensor parallelism and without biases")
+        if setting.split.degree > 1:
+            raise ValueError(f"{model.id}: experts are built only without tensor parallelism")
         self.model, self.form = model, model.expert_feed_forward or model.feed_forward
         self.fused = setting.fused_gate
         width = model.expert_feed_forward_size or model.feed_forward_size
         inputs = 2 if self.form == "gated" else 1
         factory = setting.factory
-        self.router = nn.Linear(model.hidden_size, model.experts, bias=False, **factory)
+        self.router = nn.Linear(model.hidden_size, model.experts, bias="router" in model.biases, **factory)
         self.inward = nn.Parameter(torch.randn(model.experts, model.hidden_size, inputs * width, **factory) * 0.02)
         self.outward = nn.Parameter(torch.randn(model.experts, width, model.hidden_size, **factory) * 0.02)
-        self.shared = (
-            FeedForward(model, setting, width * model.shared_experts, self.form) if model.shared_experts else None
-        )
+        self.biases = nn.ParameterList()
+        if "feed_forward" in model.biases:
+            sizes = (inputs * width, model.hidden_size)
+            self.biases.extend(torch.zeros(model.experts, 1, size, **factory) for size in sizes)
+        own = (model.shared_expert_feed_forward_size or width) * model.shared_experts
+        self.shared = FeedForward(model, setting, own, self.form) if model.shared_experts else None
+        gated = model.shared_expert_gate and model.shared_experts
+        self.gate = nn.Linear(model.hidden_size, 1, bias=False, **factory) if gated else None
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Send each token to its experts, and add up what they return, weighted by the router."""
@@ -132,10 +104,16 @@ class Experts(nn.Module):
         weights, chosen = likely.topk(model.experts_per_token, dim=-1)
         order = chosen.flatten().argsort(stable=True)
         sent = tokens.index_select(0, order // model.experts_per_token)
-        inward = torch.bmm(sent.view(model.experts, -1, model.hidden_size), self.inward)
-        outward = torch.bmm(activated(inward, model, self.form, fused=self.fused), self.outward).flatten(0, 1)
+        inward = self._product(sent.view(model.experts, -1, model.hidden_size), self.inward, 0)
+        inside = activated(inward, model, self.form, fused=self.fused)
+        outward = self._product(inside, self.outward, 1).flatten(0, 1)
         back = outward.index_select(0, order.argsort()).view(*weights.shape, model.hidden_size)
         combined = (back * weights.to(back.dtype).unsqueeze(-1)).sum(1)
         if self.shared is not None:
-            combined = combined + self.shared.outward(self.shared(self.shared.inward(tokens)))
+            always = self.shared.outward(self.shared(self.shared.inward(tokens)))
+            combined = combined + (always if self.gate is None else torch.sigmoid(self.gate(tokens)) * always)
         return combined.view_as(hidden)
+
+    def _product(self, rows: Tensor, weights: Tensor, place: int) -> Tensor:
+        """A product of all experts, with the biases that stand at a place, where they have any."""
+        return torch.baddbmm(self.biases[place], rows, weights) if len(self.biases) else torch.bmm(rows, weights)

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from measure.models.attention import Attention, Positions, Scores, dropped
-from measure.models.feed_forward import Experts, FeedForward, norm
+from measure.models.attention import Attention, dropped
+from measure.models.feed_forward import Experts, FeedForward
+from measure.models.normalisation import norm
+from measure.models.positions import Positions, Scores
 from measure.models.setting import DROPOUT, Setting
-from simulator.specs.model import Model
+from measure.models.special_attention import attention_of
+from simulator.specs.model import LayerKind, Model
 
 
 class Layer(nn.Module):
     """One transformer layer: attention, attention to an encoder where there is one, and a feed-forward layer."""
 
-    def __init__(self, model: Model, setting: Setting, *, experts: bool = False, to_encoder: bool = False) -> None:
+    def __init__(
+        self,
+        model: Model,
+        setting: Setting,
+        *,
+        experts: bool = False,
+        to_encoder: bool = False,
+        kind: LayerKind | None = None,
+    ) -> None:
         super().__init__()
+        kind = kind or (model.kind_of_decoder_layer if to_encoder else model.kind_of_layer(model.layers - 1))
         self.model, self.split = model, setting.split
         self.dropout = DROPOUT if model.dropout else 0.0
         parallel = model.block == "parallel"
@@ -27,27 +40,33 @@ class Layer(nn.Module):
             raise ValueError(f"{model.id}: a parallel block that drops cannot join its two products before they drop")
         if parallel and experts:
             raise ValueError(f"{model.id}: experts in a parallel block are not built")
-        number = (model.norms_per_layer or (1 if parallel else 2)) + to_encoder
-        if number > 2 + to_encoder or (number < 2 and not parallel):
-            raise ValueError(f"{model.id}: layers with {number} normalisations are not built")
-        self.norms = nn.ModuleList(norm(model, model.hidden_size, setting) for _ in range(number))
-        self.attention = Attention(model, setting)
+        inputs, outputs = _norms(model, kind, to_encoder=to_encoder)
+        width = model.hidden_size
+        self.norms = nn.ModuleList(norm(model, width, setting) if own else nn.Identity() for own in inputs)
+        self.output_norms = nn.ModuleList(norm(model, width, setting) if own else nn.Identity() for own in outputs)
+        self.attention = attention_of(model, setting, kind)
         self.to_encoder = Attention(model, setting, to_encoder=True) if to_encoder else None
         self.feed_forward: nn.Module = Experts(model, setting) if experts else FeedForward(model, setting)
 
-    def forward(self, hidden: Tensor, scores: Scores, memory: Tensor | None = None) -> Tensor:
-        """From hidden states of tokens x sequences x width to the next."""
+    def forward(
+        self, hidden: Tensor, scores: Scores, memory: Tensor | None = None, embedded: Tensor | None = None
+    ) -> Tensor:
+        """From hidden states of tokens x sequences x width to the next.
+
+        Embedded positions stand by themselves, so that recomputation keeps them once for all layers.
+        """
+        scores = scores if embedded is None else replace(scores, embedded=embedded)
         if self.model.block == "parallel":
             return self._parallel(hidden, scores)
         blocks = [lambda inputs: self._attend(inputs, scores)]
         if memory is not None:
             blocks.append(lambda inputs: self._attend_to(inputs, memory))
         blocks.append(self._feed_forward)
-        for normalise, block in zip(self.norms, blocks, strict=True):
-            if self.model.norm_position == "pre":
-                hidden = self._added(hidden, block(normalise(hidden)))
-            else:
+        for normalise, finish, block in zip(self.norms, self.output_norms, blocks, strict=True):
+            if self.model.norm_position == "post":
                 hidden = normalise(self._added(hidden, block(hidden)))
+            else:
+                hidden = self._added(hidden, finish(block(normalise(hidden))))
         return hidden
 
     def after_products(self) -> list[nn.Parameter]:
@@ -55,7 +74,9 @@ class Layer(nn.Module):
         outputs = [self.attention.output, self.feed_forward.outward]
         outputs += [self.to_encoder.output] if self.to_encoder is not None else []
         biases = [linear.bias for linear in outputs if linear.bias is not None]
-        return [*self.norms.parameters(), *biases]
+        norms = [*self.norms.parameters(), *self.output_norms.parameters()]
+        heads = [] if self.attention.head_norms is None else list(self.attention.head_norms.parameters())
+        return [*norms, *heads, *biases]
 
     def copied_gradients(self) -> list[Tensor]:
         """Gradients of the key and value projections."""
@@ -99,6 +120,20 @@ class Layer(nn.Module):
         return hidden
 
 
+def _norms(model: Model, kind: LayerKind, *, to_encoder: bool) -> tuple[list[bool], list[bool]]:
+    """Which blocks of a layer normalise their input or their sum, and which what they return."""
+    parallel, blocks = model.block == "parallel", 2 + to_encoder
+    inputs, outputs = kind.norms + to_encoder, 0
+    if model.norm_position in ("output", "sandwich"):
+        inputs, outputs = inputs - blocks, blocks
+    if parallel:
+        blocks = kind.norms
+    if not 0 <= inputs <= blocks or to_encoder * outputs or (parallel and outputs):
+        raise ValueError(f"{model.id}: layers with {kind.norms} normalisations are not built")
+    # A layer that has fewer leaves out the first: the embedding has been normalised.
+    return [False] * (blocks - inputs) + [True] * inputs, [True] * outputs or [False] * blocks
+
+
 class Tower(nn.Module):
     """A stack of layers; of an encoder-decoder, one of its two."""
 
@@ -108,24 +143,28 @@ class Tower(nn.Module):
         number = model.decoder_layers if decoder else model.layers
         causal = decoder or model.kind == "decoder"
         self.full, self.split = setting.recompute == "full", setting.split
-        self.positions = Positions(model, setting, length, causal=causal)
+        self.positions = Positions(model, setting, length, causal=causal, layers=number or 1)
         own = 1 if model.shared_layers else number or 0
         self.repeats = (number or 0) // own
+        of_layer = [model.kind_of_decoder_layer if decoder else model.kind_of_layer(index) for index in range(own)]
         self.layers = nn.ModuleList(
-            Layer(model, setting, experts=model.kind_of_layer(index).has_experts and not decoder, to_encoder=decoder)
-            for index in range(own)
+            Layer(model, setting, experts=kind.has_experts, to_encoder=decoder, kind=kind) for kind in of_layer
         )
-        self.final_norm = norm(model, model.hidden_size, setting) if model.norm_position == "pre" else nn.Identity()
+        summed = model.norm_position == "post"
+        self.final_norm = nn.Identity() if summed else norm(model, model.hidden_size, setting)
 
     def forward(self, hidden: Tensor, memory: Tensor | None = None) -> Tensor:
         """From embedded tokens to the input of the head, or of the decoder."""
         scores = self.positions()
+        embedded, each = scores.embedded, len(getattr(self.positions, "buckets", ())) > 1
         memory = None if memory is None else self.split.enter_all(memory)
-        for layer in list(self.layers) * self.repeats:
+        for index, layer in enumerate(list(self.layers) * self.repeats):
+            if each and index:
+                scores = self.positions(index)
             if self.full and torch.is_grad_enabled():
-                hidden = checkpoint(layer, hidden, scores, memory, use_reentrant=False)
+                hidden = checkpoint(layer, hidden, scores, memory, embedded, use_reentrant=False)
             else:
-                hidden = layer(hidden, scores, memory)
+                hidden = layer(hidden, scores, memory, embedded)
         return self.final_norm(hidden)
 
 

@@ -46,18 +46,24 @@ def shallow(model: Model) -> Model:
     """The model with one layer of each kind."""
     dense, experts = _first_tower(model)
     changes: dict[str, Any] = {"layers": 1 + (dense > 0 and experts > 0), "expert_period": 1, "dense_layers_first": 0}
+    changes |= {"dense_layers": (), "rotary_pattern": ()}
     if dense > 0 and experts > 0:
         changes["expert_period"] = 2
+    if _first_differs(model):
+        changes["layers"] = 2
     return model.model_copy(update=changes | ({"decoder_layers": 1} if model.decoder_layers else {}))
 
 
 def kinds(model: Model) -> tuple[Kind, ...]:
-    """The kinds of layers of a model, in the order of its columns: dense ones, ones with experts, the decoder's."""
+    """The kinds of layers, in the order of its columns: a first one, dense ones, ones with experts, the decoder's."""
     base, (dense, experts) = shallow(model), _first_tower(model)
     two = base.model_copy(update={"layers": 2})
     one = base.model_copy(update={"layers": 1})
     both = dense > 0 and experts > 0
     listed = []
+    if _first_differs(model):
+        plain = one.model_copy(update={"first_layer_norms": None})
+        return Kind("first layer", 1, base, plain), Kind("layer", dense - 1, base, one)
     if dense:
         without = one.model_copy(update={"expert_period": 1})
         listed.append(Kind("layer", dense, base, without) if both else Kind("layer", dense, two, one))
@@ -69,6 +75,11 @@ def kinds(model: Model) -> tuple[Kind, ...]:
         more = base.model_copy(update={"decoder_layers": 2})
         listed.append(Kind("layer of the decoder", model.decoder_layers, more, base))
     return tuple(listed)
+
+
+def _first_differs(model: Model) -> bool:
+    """Whether the first of several layers has fewer normalisations."""
+    return model.first_layer_norms is not None and model.layers > 1
 
 
 def _first_tower(model: Model) -> tuple[int, int]:
@@ -87,10 +98,10 @@ def by_kind(model: Model, count: Callable[[Model], Mapping[Key, int]]) -> Parts[
     count
         Counts a shallow one.
     """
-    known: dict[tuple[int, int | None, int], Mapping[Key, int]] = {}
+    known: dict[tuple[int | None, ...], Mapping[Key, int]] = {}
 
     def counted(one: Model) -> Mapping[Key, int]:
-        place = (one.layers, one.decoder_layers, one.expert_period)
+        place = (one.layers, one.decoder_layers, one.expert_period, one.first_layer_norms)
         if place not in known:
             known[place] = count(one)
         return known[place]

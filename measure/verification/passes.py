@@ -13,11 +13,12 @@ from torch import Tensor
 
 from measure.count.activations import saved_activations
 from measure.count.flops import flops, flops_needed_again
-from measure.models import Alone, Layer, Tower, build, parameters_of
-from measure.verification.kinds import Parts, by_kind, kinds
+from measure.models import Alone, Layer, Setting, Tower, Transformer, build, parameters_of
+from measure.verification.kinds import Kind, Parts, by_kind, kinds
 from measure.verification.reference import Reference, number
 from measure.verification.rows import Row, attempt, row
 from simulator.specs.model import Model
+from simulator.specs.parts import Layers
 from simulator.work.counts import counts_of
 from simulator.work.program import program_of
 
@@ -142,12 +143,33 @@ def kept(reference: Reference) -> Iterator[Row]:
         "embedding": reference.program.embedding.tally.saved_bytes,
         "head": reference.program.head.tally.saved_bytes,
     }
-    for index, kind in enumerate(kinds(reference.model)):
-        alone = (replace(columns.models.layers[index], count=1.0),)
+    for kind in kinds(reference.model):
+        alone = (replace(_group(reference, kind), count=1.0),)
         one = program_of(replace(columns, models=replace(columns.models, layers=alone))).layers.saved_bytes
         yield row(group, f"saved by a {kind.name}", "B", number(one), counted, itemgetter(kind.name), note)
     for name, value in said.items():
         yield row(group, f"saved by the {name}", "B", number(value), counted, itemgetter(name), note)
+
+
+def _positions(module: Transformer, setting: Setting) -> list[Tensor]:
+    """Embeddings of relative positions, kept by what reads them unless each layer keeps its own."""
+    embedded = module.tower.positions().embedded
+    if embedded is None:
+        return []
+    # A square keeps what it reads, as the products of the layers do.
+    apart = module.embedding.dropout > 0.0 and setting.recompute != "full"
+    return [embedded if apart else embedded.square()]
+
+
+def _group(reference: Reference, kind: Kind) -> Layers:
+    """Layers of one kind among the columns of a model, whose order is that in which kinds first occur."""
+    decodes, experts = kind.name.endswith("decoder"), kind.name.endswith("experts")
+    alike = [
+        group
+        for group in reference.model.columns().layers
+        if (group.cross_attention is not None) == decodes and (number(group.experts) > 1) == experts
+    ]
+    return alike[0 if kind.name.startswith("first") else -1]
 
 
 def _own_kernels(reference: Reference) -> str | None:
@@ -173,7 +195,8 @@ def _kept(reference: Reference) -> dict[str, int]:
                         if name == "all":  # noqa: B023
                             return module.loss(batch)
                         embedded = [module.embedding(batch.tokens, batch.types)]
-                        embedded += [module.embedding(batch.targets)] if batch.targets is not None else []
+                        embedded += [module.targets(batch.targets)] if batch.targets is not None else []
+                        embedded += _positions(module, setting)
                         return torch.cat([part.flatten() for part in embedded])
 
                 sums[name] = saved_activations(run, module, casts.copies if casts else None).bytes

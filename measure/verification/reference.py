@@ -53,8 +53,12 @@ class Reference:
 
     @property
     def model(self) -> Model:
-        """The architecture; a window of attention only changes which scores a fused kernel computes."""
-        return self.scenario.model.model_copy(update={"sliding_window": None, "window_pattern": ()})
+        """The architecture; a window of attention only changes which scores a fused kernel computes.
+
+        Nor does it matter which layers have rotary positions, unless these alone normalise queries and keys.
+        """
+        alike = {"sliding_window": None, "window_pattern": (), "rotary_pattern": ()}
+        return self.scenario.model.model_copy(update=alike)
 
     @property
     def tensor_ranks(self) -> int:
@@ -144,6 +148,10 @@ class Reference:
         plan = self.scenario.plan
         if (plan.cp or 1) > 1:
             return "context parallelism is not built"
+        if self.scenario.model.query_key_norm == "unweighted" and self.scenario.model.rotary_pattern:
+            return "layers with and without rotary positions, which alone normalise heads, are not built one of each"
+        if self.scenario.model.first_layer_norms is not None and self.scenario.model.experts > 1:
+            return "a first layer with fewer normalisations is built of dense layers only"
         return self.padding or self.unequal_columns or self.unequal_experts(plan.micro_batch or 1)
 
     @property

@@ -79,8 +79,12 @@ def _obstacles(reference: Reference, place: _Place) -> tuple[str | None, ...]:
     """What stands in the way of counting a stage."""
     balanced = reference.scenario.stack.balances_head and (reference.scenario.plan.pp or 1) > 1
     broken = next((layers for layers in place.layers if layers.denominator > 1), None)
+    tables = reference.model.buckets_in_every_layer and reference.model.all_layers > len(kinds(reference.model))
     return (
         reference.spread_experts,
+        "tables of positions in every layer are held with the first stage" if tables else None,
+        # Only a forward pass shows what is cast.
+        reference.unequal_experts(reference.scenario.plan.micro_batch or 1) if reference.autocasts else None,
         reference.unequal_columns,
         "the stack cuts stages by arithmetic" if balanced else None,
         None if broken is None else f"the formula gives the stage {float(broken):g} layers",
@@ -117,7 +121,7 @@ def _on_stage(reference: Reference, place: _Place, module: Transformer, size: _S
         total += (1 if reference.model.shared_layers else number_of_them) * size(list(layer.parameters()))
     ends: list[nn.Parameter] = []
     if place.first:
-        ends += module.embedding.parameters()
+        ends += [*module.embedding.parameters(), *module.targets.parameters()]
         ends += [parameter for tower in towers for parameter in tower.positions.parameters()]
     if place.last:
         ends += [parameter for tower in towers for parameter in tower.final_norm.parameters()]

@@ -52,7 +52,7 @@ def model_flops(scenario: Scenario, counts: Counts) -> dict[Convention, float]:
     sizes: dict[str, float] = {
         "layers": float(model.all_layers) * (1.0 + 2.0 * flows) / 3.0,
         "heads": float(model.attention_heads),
-        "head_size": float(model.width_of_head),
+        "head_size": (model.width_of_head + (model.value_head_size or model.width_of_head)) / 2.0,
         "sequence_length": float(work.sequence_length or 0),
     }
     whole = float(counts.model_flops)

@@ -37,11 +37,11 @@ def model_of(run: Run, notes: Notes | None = None) -> Model:
     Raises
     ------
     RefusedError
-        Where the family is not known, a size that no rule fills is missing, or attention is of a kind without formulas.
+        Where the family is not known, or a size that no rule fills is missing, those of latent attention among them.
     """
     notes, said = notes if notes is not None else Notes(), run.model
-    _refuse_latent_attention(run)
     known = known_model(said.name)
+    _refuse_unknown_latents(run, known)
     if known is not None:
         notes.read(
             "model.name", "a model of the catalogue", f"model as {known.id}, where nothing else is told", said.name
@@ -58,11 +58,15 @@ def model_of(run: Run, notes: Notes | None = None) -> Model:
     return load_model({"base": base, **_sizes(run, base, known, notes), **changes})
 
 
-def _refuse_latent_attention(run: Run) -> None:
-    """Refuse models whose keys and values are compressed, by the field or by their names."""
-    named = first_rule("latent", run.model.name)
-    if run.model.mla is not None or named:
-        raise RefusedError("latent attention", plain(run.model.name)[:80])
+def _refuse_unknown_latents(run: Run, known: Model | None) -> None:
+    """Refuse models whose keys and values are compressed, unless the catalogue has their latents and all layers run."""
+    said = run.model
+    if said.mla is None and not first_rule("latent", said.name):
+        return
+    if known is None or known.key_value_rank is None:
+        raise RefusedError("latent attention of unknown sizes", plain(said.name)[:80])
+    if said.first_dense is None and known.dense_layers_first and (said.layers or known.layers) != known.layers:
+        raise RefusedError("experts not published", f"which of {said.layers:g} layers have them")
 
 
 def _windows(run: Run, notes: Notes) -> dict[str, Any]:
@@ -137,7 +141,9 @@ def _with_experts(run: Run, known: Model | None, notes: Notes) -> Model:
     if known is not None and known.experts > 1:
         layers = int(said.layers or known.layers)
         notes.assume(f"sizes: those of {known.id}, with {layers} layers")
-        return load_model({"base": known, "layers": layers, **_training(run, known), "published_parameters": None})
+        told = {} if said.first_dense is None else {"dense_layers_first": int(said.first_dense)}
+        changes = {"layers": layers, **told, **_training(run, known), "published_parameters": None}
+        return load_model({"base": known, **changes})
     if not (said.experts and said.experts_per_token and said.layers and said.hidden):
         raise RefusedError("experts not published")
     base = _shipped("mixtral-8x7b")

@@ -24,7 +24,8 @@ _PART = re.compile(r"[,;+]|\band\b")
 _OR = re.compile(r"\bor\b")
 _KINDS = (
     ("infiniband", r"infiniband|\bib\b|\b[qfehnx]dr-?\d*\b|quantum"),
-    ("roce", r"roce|slingshot|spectrum-?x|rdma nics"),
+    ("slingshot", r"slingshot"),
+    ("roce", r"roce|spectrum-?x|rdma nics"),
     ("efa", r"\befa\b"),
     ("omni-path", r"omni-?path|\bopa\b"),
     ("ethernet", r"ethernet|\d ?gbe\b|gige\b"),

@@ -34,7 +34,7 @@ _FEWEST = 4
 """Devices of a node from which it has the cards of a reference host."""
 _MOST_CARDS = 64
 """Network cards of a node at most."""
-_MANY_CARDS = ("infiniband", "roce", "omni-path")
+_MANY_CARDS = ("infiniband", "roce", "slingshot", "omni-path")
 """Kinds of network of which a rate without a number means that of one card of several."""
 
 

@@ -12,6 +12,9 @@ _OVERLAP_NORM = 4.0
 _RAMP_END = 16.0 * 2**20
 """Message size beyond which the rate no longer rises [B]."""
 
+_REDUCTION_RAMP_END = 64.0 * 2**20
+"""The same of an all-reduce that a switch adds up [B]."""
+
 _NEARLY_ALL = 1.0 - 1e-12
 """Largest share of the ranks that a unit may hold in an all-to-all."""
 
@@ -153,8 +156,10 @@ def link_latency(fan_out: Num, passes: Num, *, latency: Num, latency_per_rank: N
     return np.where(k > 1.0, latency + latency_per_rank * steps, 0.0)
 
 
-def ramp_time(volume: Num, ramp: Num) -> Num:
+def ramp_time(volume: Num, ramp: Num, *, added_up: Num = 0.0) -> Num:
     """Time lost while the rate rises with the size of the message: ``ramp sqrt(min(volume, 16 MiB))``.
+
+    Where a switch adds up, the rate rises up to 64 MiB.
 
     Parameters
     ----------
@@ -162,6 +167,8 @@ def ramp_time(volume: Num, ramp: Num) -> Num:
         Bytes sent by one device [B].
     ramp
         Constant of the link [s/B^0.5].
+    added_up
+        1 where the switch adds an all-reduce up [1].
 
     Returns
     -------
@@ -170,14 +177,16 @@ def ramp_time(volume: Num, ramp: Num) -> Num:
 
     References
     ----------
-    Fitted on nccl-tests of 2 to 8 devices: median error 2 to 5 % with this term, 5 to 17 % without.
+    Fitted on nccl-tests of 2 to 8 devices: median error 2 to 5 % with this term, 5 to 17 % without; of eight devices
+    whose switch adds up 4 and 8 % (NVLink 4 and 5), 6 and 9 % with the end at 16 MiB.
 
     Examples
     --------
     >>> print(f"{float(ramp_time(2**20, 1e-8)) * 1e6:.1f} us")
     10.2 us
     """
-    return ramp * np.sqrt(np.minimum(volume, _RAMP_END))
+    end = np.where(np.asarray(added_up) > 0, _REDUCTION_RAMP_END, _RAMP_END)
+    return np.asarray(ramp * np.sqrt(np.minimum(volume, end)))
 
 
 def measured_link_time(
@@ -276,13 +285,15 @@ def ring_rate(fan_out: Num, *, bandwidth: Num, efficiency: Num, pair_loss: Num) 
     return bandwidth * efficiency * (1.0 - pair_loss / fan_out)
 
 
-def cube_mesh_share(fan_out: Num) -> Num:
-    """Share of six NVLinks that a group of V100 in the hybrid cube mesh can use: 1, 4 or 6 links.
+def cube_mesh_share(fan_out: Num, stride: Num = 1.0) -> Num:
+    """Share of six NVLinks that a group of V100 in the hybrid cube mesh can use: 1, 2, 4 or 6 links.
 
     Parameters
     ----------
     fan_out
         Ranks joined k [1].
+    stride
+        Devices from one rank to the next [device].
 
     Returns
     -------
@@ -291,19 +302,25 @@ def cube_mesh_share(fan_out: Num) -> Num:
 
     Notes
     -----
-    Valid for groups of up to 8 in the order of the DGX-1: neighbours share one link, the four of a quad four links.
+    Valid for groups of up to 8 in the order of the DGX-1. A pair has one link or two; in whatever order, the slowest of
+    the pairs that a plan makes has one. The four of a quad have four links each, and four ranks of both quads are a
+    ring of single links, each way.
 
     References
     ----------
-    NVIDIA DGX-1 with Tesla V100 system architecture; all-reduce of 2, 4, 8 measured at 22.6, 85.4, 134.5 GB/s.
+    NVIDIA DGX-1 with Tesla V100 system architecture, figure 4, and its matrix of links (nvidia-smi topo); all-reduce
+    of 2, 4, 8 measured at 22.6, 85.4, 134.5 GB/s.
 
     Examples
     --------
     >>> [round(150 * 0.89 * float(cube_mesh_share(k)), 1) for k in (2, 4, 8)]
     [22.2, 89.0, 133.5]
+    >>> round(150 * 0.89 * float(cube_mesh_share(4, 2)), 1)
+    44.5
     """
     k = np.asarray(fan_out)
-    return np.where(k <= 2.0, 1.0 / 6.0, np.where(k <= 4.0, 4.0 / 6.0, 1.0))
+    four = np.where(np.asarray(stride) > 1.0, 2.0 / 6.0, 4.0 / 6.0)
+    return np.where(k <= 2.0, 1.0 / 6.0, np.where(k <= 4.0, four, 1.0))
 
 
 def exposed(transfer: Num, window: Num) -> Num:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from simulator.formulas.typing import Num
 from simulator.plan_search.grid import PlanGrid
 from simulator.pricing.backend import Backend
+from simulator.specs.architectures import Models
 from simulator.specs.capabilities.offers import offered, terms_of
-from simulator.specs.model import Models
 from simulator.specs.plan import Plan
 from simulator.specs.plans import Plans, constraints
 from simulator.specs.stack import Stack, Stacks

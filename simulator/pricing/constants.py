@@ -16,7 +16,7 @@ from hardware.measured import MeasuredProfile
 from hardware.reading import parse_yaml, read_text
 from hardware.spec import System
 from simulator.formulas.typing import Num
-from simulator.pricing.analytic import AnalyticBackend
+from simulator.pricing.analytic import MOST_JITTER, AnalyticBackend
 from simulator.pricing.backend import Backend
 from simulator.pricing.measured import MeasuredBackend
 from simulator.specs.columns import Columns
@@ -56,7 +56,10 @@ KINDS: dict[str, ShiftKind] = {
         "logarithm of a factor on the efficiency of links inside a node", {"all": 0.2, "inner link": 0.2}
     ),
     "outer_links": ShiftKind(
-        "logarithm of a factor on the efficiency of links between nodes", {"all": 0.2, "outer link": 0.3}
+        "logarithm of a factor on the efficiency of links between nodes", {"all": 0.03, "outer link": 0.05}
+    ),
+    "stragglers": ShiftKind(
+        "logarithm of a factor on how much the time of a collective differs from node to node", {"all": 1.0}
     ),
     "launches": ShiftKind("logarithm of a factor on the host time of a launch", {"family": 0.5, "stack": 0.4}),
     "eager": ShiftKind("added to the share of avoidable memory traffic that is done", {"family": 0.4, "stack": 0.3}),
@@ -85,6 +88,7 @@ class Shifts(Columns):
     host: Num = 0.0
     inner_links: Num = 0.0
     outer_links: Num = 0.0
+    stragglers: Num = 0.0
     launches: Num = 0.0
     eager: Num = 0.0
     attention_kernels: Num = 0.0
@@ -132,6 +136,7 @@ class Shifts(Columns):
                 attention_backward_efficiency=device.attention_backward_efficiency * attention,
             ),
             wide=replace(backend.wide, efficiency=backend.wide.efficiency * products),
+            jitter=np.minimum(backend.jitter * np.exp(self.stragglers), MOST_JITTER),
         )
 
 

@@ -151,7 +151,7 @@ class MeasuredBackend:
             asked.batch,
             asked.heads,
             asked.key_value_heads,
-            asked.head_size,
+            asked.mean_head_size,
             asked.causal,
             float(asked.backward),
         )

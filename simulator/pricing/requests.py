@@ -94,26 +94,35 @@ class FusedAttention:
     heads: Num
     key_value_heads: Num
     head_size: Num
+    """Width of a query and of a key."""
     causal: Num
     """1 under a causal mask, else 0."""
+    value_head_size: Num | None = None
+    """Width of a value; that of a key unless given."""
     backward: bool = False
     portable: Num = 0.0
     """1 where the kernel was not written for the device class, else 0."""
 
     @property
-    def _product(self) -> Num:
+    def mean_head_size(self) -> Num:
+        """Width of a head, as the mean of a key's and of a value's [1]."""
+        return self.head_size if self.value_head_size is None else (self.head_size + self.value_head_size) / 2.0
+
+    def _product(self, width: Num) -> Num:
         """Arithmetic of one of its products, not halved for causality [FLOP]."""
-        return flops.gemm(self.queries, self.keys, k=self.head_size, batch=self.batch * self.heads)
+        return flops.gemm(self.queries, self.keys, k=width, batch=self.batch * self.heads)
 
     @property
     def flops(self) -> Num:
-        """Arithmetic in full: two products forward, five backward [FLOP]."""
-        return (5.0 if self.backward else 2.0) * self._product
+        """Arithmetic in full: two products forward, five backward, three of these as wide as a key [FLOP]."""
+        of_keys, of_values = (3.0, 2.0) if self.backward else (1.0, 1.0)
+        values = self.head_size if self.value_head_size is None else self.value_head_size
+        return of_keys * self._product(self.head_size) + of_values * self._product(values)
 
     @property
     def recomputed_flops(self) -> Num:
         """The scores again, which its backward pass forms as its forward pass did [FLOP]."""
-        return self._product if self.backward else 0.0
+        return self._product(self.head_size) if self.backward else 0.0
 
     @property
     def computed_flops(self) -> Num:
@@ -129,7 +138,7 @@ class FusedAttention:
             batch=self.batch,
             heads=self.heads,
             key_value_heads=self.key_value_heads,
-            head_size=self.head_size,
+            head_size=self.mean_head_size,
             matmuls=5.0 if self.backward else 2.0,
             element_bytes=_ATTENTION_BYTES,
         )

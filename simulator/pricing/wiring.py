@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from hardware.catalogue import link_classes
 from hardware.errors import InputError, unknown
 from hardware.spec import Link, System
-from simulator.formulas import collectives, torus
+from simulator.formulas import collectives, networks
 from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
 
@@ -32,9 +32,17 @@ class Level(Columns):
     pair_loss: Num
     reduction_gain: Num
     reduction_ranks: Num
+    reduction_ramp: Num
+    """The ramp of an all-reduce that the switch adds up."""
+    reduction_loss: Num
+    """Of its rate, for each doubling of the units that a network joins."""
     send_efficiency: Num
     after_others: Num
     """Whether its part of a collective follows that of the levels inside instead of overlapping with it."""
+    network: Num
+    """Whether it is a network between nodes, over which rings and trees pass the ranks of all nodes."""
+    bus: Num
+    """Whether a ring that comes from bridged pairs crosses it by one device of each pair."""
     cube_mesh: Num
     mesh: Num
     torus: Num
@@ -51,7 +59,7 @@ class Level(Columns):
         ring = collectives.ring_rate(
             np.maximum(fan_out, 1.0), bandwidth=self.bandwidth, efficiency=self.efficiency, pair_loss=self.pair_loss
         )
-        cube = np.where(np.asarray(self.cube_mesh) > 0, collectives.cube_mesh_share(fan_out), 1.0)
+        cube = np.where(np.asarray(self.cube_mesh) > 0, collectives.cube_mesh_share(fan_out, stride), 1.0)
         links = np.where(np.asarray(self.mesh) > 0, np.maximum(fan_out - 1.0, 1.0), 1.0)
         if not self._is_torus:
             return ring * cube * links
@@ -72,13 +80,18 @@ class Level(Columns):
         slowest: Num = 0.0
         inside: Num = 1.0
         for extent, wraps in zip(self.extents, self.wraps, strict=True):
-            used = torus.torus_extent(degree, stride, inside=inside, extent=extent)
-            crossing = torus.torus_crossing_time(
+            used = networks.torus_extent(degree, stride, inside=inside, extent=extent)
+            crossing = networks.torus_crossing_time(
                 message_bytes, used, extent=extent, wraps=wraps, bandwidth=self.bandwidth * self.efficiency
             )
             slowest = np.maximum(slowest, crossing)
             inside = inside * np.asarray(extent)
         return np.where(np.asarray(self.torus) > 0, slowest, 0.0)
+
+    def send_rate(self) -> Num:
+        """Rate of a transfer from one device to a neighbour [B/s]: over one link of a mesh."""
+        one = np.where(np.asarray(self.cube_mesh) > 0, collectives.cube_mesh_share(2.0), 1.0)
+        return self.bandwidth * self.send_efficiency * one
 
     @property
     def _is_torus(self) -> bool:
@@ -91,8 +104,8 @@ class Level(Columns):
         hops: Num = 0.0
         inside: Num = 1.0
         for extent, wraps in zip(self.extents, self.wraps, strict=True):
-            used = torus.torus_extent(degree, stride, inside=inside, extent=extent)
-            links = links + torus.torus_links(used, extent, wraps=wraps)
+            used = networks.torus_extent(degree, stride, inside=inside, extent=extent)
+            links = links + networks.torus_links(used, extent, wraps=wraps)
             hops = hops + used - 1.0
             inside = inside * np.asarray(extent)
         return links, hops
@@ -117,13 +130,38 @@ def wiring(system: System, devices: int) -> Wiring:
     """
     present = {name: (reach, link) for name, reach, link in system.levels}
     level = {name: _level(name, *present[name], devices) if name in present else _absent() for name in LEVELS}
-    return Wiring(levels=(level["bridge"], level["intra_node"], level["inter_node"], level["cross_pod"]))
+    if "bridge" in present and system.intra_node is not None:
+        level["intra_node"] = replace(level["intra_node"], bus=1.0)
+    return Wiring(
+        levels=(level["bridge"], level["intra_node"], level["inter_node"], level["cross_pod"]),
+    )
 
 
 def _absent() -> Level:
     """A level that joins nothing."""
     none = (1.0, 1.0, 1.0)
-    return Level(1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 2.0, 1.0, 0.0, 0.0, 0.0, 0.0, none, (0.0, 0.0, 0.0))
+    return Level(
+        reach=1.0,
+        bandwidth=1.0,
+        latency=0.0,
+        latency_per_rank=0.0,
+        ramp=0.0,
+        efficiency=1.0,
+        pair_loss=0.0,
+        reduction_gain=1.0,
+        reduction_ranks=2.0,
+        reduction_ramp=0.0,
+        reduction_loss=0.0,
+        send_efficiency=1.0,
+        after_others=0.0,
+        network=0.0,
+        bus=0.0,
+        cube_mesh=0.0,
+        mesh=0.0,
+        torus=0.0,
+        extents=none,
+        wraps=(0.0, 0.0, 0.0),
+    )
 
 
 def _level(name: str, reach: float, link: Link, devices: int) -> Level:
@@ -149,8 +187,12 @@ def _level(name: str, reach: float, link: Link, devices: int) -> Level:
         pair_loss=constants.pair_loss,
         reduction_gain=constants.reduction_gain if gains else 1.0,
         reduction_ranks=float(constants.reduction_ranks),
+        reduction_ramp=constants.ramp if constants.reduction_ramp is None or not gains else constants.reduction_ramp,
+        reduction_loss=constants.reduction_loss,
         send_efficiency=constants.send_efficiency,
         after_others=float(name == "cross_pod"),
+        network=float(name == "inter_node" and link.topology == "fabric"),
+        bus=0.0,
         cube_mesh=float(link.topology == "cube-mesh"),
         mesh=float(link.topology == "mesh"),
         torus=float(link.topology == "torus"),

@@ -94,7 +94,7 @@ def _sizes(asked: FusedAttention) -> dict[str, int]:
         "batch": asked.batch,
         "heads": asked.heads,
         "kv_heads": asked.key_value_heads,
-        "head_size": asked.head_size,
+        "head_size": asked.mean_head_size,
         "queries": asked.queries,
         "keys": asked.keys,
     }

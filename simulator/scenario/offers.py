@@ -32,7 +32,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "spot": ("spot",),
 }
 """Kinds of offers by the kind of price that they are; the first of which there is an offer is what is usual."""
-_REMOTE = ("infiniband", "roce", "efa")
+_REMOTE = ("infiniband", "roce", "slingshot", "efa", "efa2", "efa3")
 """Networks whose cards reach the memory of devices; plain Ethernet does not stand for one of them."""
 _ROUNDING = 0.99
 _PROVIDERS = 3

@@ -10,11 +10,13 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict
 
 from hardware.catalogue import id_of, locate
-from hardware.errors import InputError
+from hardware.errors import InputError, unknown
 from hardware.fields import Unit
 from hardware.reading import build, is_document, is_path, read_mapping
 from hardware.sheet import NO_FLAG
+from simulator.specs.huggingface.hub import config_of, is_hub_id, repository_of
 from simulator.specs.model import Model
+from simulator.specs.naming import model_named, suggestions
 from simulator.specs.plan import Plan
 from simulator.specs.running import Ownership, PriceKind, Reliability
 from simulator.specs.stack import Stack
@@ -49,8 +51,9 @@ def _shipped_stack(path: Path) -> Stack:
 def load_model(name: str | Path | Mapping[str, Any] | Model) -> Model:
     """Load an architecture: by name, from a file of ours or a Hugging Face ``config.json``, or pass one through.
 
-    A JSON file that gives `layers` is one of ours, as the catalogue prints it. A mapping with the key ``base`` changes
-    fields of a known model.
+    A name may be an alias of the catalogue; a folder means the ``config.json`` in it; and owner/name a model of the
+    Hugging Face hub, in its cache on this machine or fetched. A JSON file that gives `layers` is one of ours, as the
+    catalogue prints it. A mapping with the key ``base`` changes fields of a known model.
 
     Raises
     ------
@@ -70,12 +73,29 @@ def load_model(name: str | Path | Mapping[str, Any] | Model) -> Model:
         changes = dict(name)
         base = load_model(changes.pop("base")).model_dump(exclude_unset=True) if "base" in changes else {}
         return build(Model, {**base, **changes})
-    path = locate(_ROOT, "model", name)
+    path, called = _place_of_model(name)
     if path.suffix == ".json" and "layers" not in (config := read_mapping(path)):
-        from simulator.specs.huggingface import from_config
+        from simulator.specs.huggingface.reading import from_config
 
-        return from_config(config, path)
+        return from_config(config, path, name=called)
     return _shipped_model(path) if path.parent == _ROOT / "models" else _model(path)
+
+
+def _place_of_model(name: str | Path) -> tuple[Path, str]:
+    """The file of a model, and what to call what it holds where the file does not say."""
+    known = model_named(name) if isinstance(name, str) and not is_document(name) else None
+    if known is not None:
+        return _ROOT / "models" / f"{known}.yaml", ""
+    if isinstance(name, str) and is_hub_id(name):
+        return config_of(name), name.rpartition("/")[2]
+    if isinstance(name, str) and name and not is_path(name) and not Path(name).is_dir():
+        raise unknown("model", name, suggestions(name, names("models")) or names("models"))
+    path = Path(name) if name and Path(name).is_dir() else locate(_ROOT, "model", name)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise InputError(f"{path}: is a folder without a config.json; give a file, or a folder that holds one")
+        path = path / "config.json"
+    return path, repository_of(path)
 
 
 def load_stack(name: str | Path | Stack) -> Stack:
@@ -157,7 +177,8 @@ def _relative(scenario: ScenarioFile, path: Path) -> ScenarioFile:
     """Read paths in a scenario file from where it lies."""
 
     def near(name: Any) -> Any:
-        return str(path.parent / name) if isinstance(name, str) and is_path(name) else name
+        beside = isinstance(name, str) and is_path(name) and not (is_hub_id(name) and not (path.parent / name).exists())
+        return str(path.parent / name) if beside else name
 
     model = scenario.model
     if isinstance(model, dict):
@@ -190,7 +211,7 @@ def scenario_of(
     """
     document: dict[str, Any] = {"model": name}
     path = Path(name)
-    if is_path(name) and path.suffix != ".json":
+    if is_path(name) and path.suffix != ".json" and not is_hub_id(name) and not path.is_dir():
         contents = read_mapping(path)
         if "system" in contents or "profile" in contents or ("model" in contents and "layers" not in contents):
             scenario = _relative(build(ScenarioFile, contents, path=path), path)

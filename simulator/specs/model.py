@@ -1,30 +1,14 @@
-"""A transformer's architecture, as a specification and as columns of numbers."""
+"""A transformer's architecture, as a specification."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
-from functools import reduce
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self, get_args
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from hardware.fields import Unit
 from hardware.sheet import NO_FLAG, Name, Sheet, Words
-from simulator.formulas.typing import Num
-from simulator.specs.columns import Columns
-from simulator.specs.parts import (
-    CrossAttention,
-    DenseFeedForward,
-    ExpertFeedForward,
-    Layers,
-    MultiHeadAttention,
-    Normalisation,
-    ParallelBlock,
-    RelativeAttention,
-    SerialBlock,
-)
+from simulator.specs.architectures import Models, columns_of
 
 Size = Annotated[int, Field(ge=1, le=10_000_000), NO_FLAG]
 Few = Annotated[int, Field(ge=0, le=100_000), NO_FLAG]
@@ -32,9 +16,21 @@ Tokens = Annotated[Size, Unit("token")]
 Width = Annotated[Size, Unit("element")]
 Heads = Annotated[Size, Unit("head")]
 Experts = Annotated[Size, Unit("expert")]
-Bias = Literal["qkv", "attention_output", "feed_forward", "normalisation", "head"]
+Bias = Literal["qkv", "latent", "query_key_norm", "attention_output", "feed_forward", "router", "normalisation", "head"]
 FeedForward = Literal["plain", "gated"]
-Objective = Literal["causal", "mlm", "seq2seq", "classification", "span"]
+Objective = Literal[
+    "causal",
+    "mlm",
+    "seq2seq",
+    "classification",
+    "token-classification",
+    "span",
+    "multiple-choice",
+    "next-sentence",
+    "encoding",
+]
+PositionProduct = Literal["content-to-position", "position-to-content"]
+TransformPart = Literal["bias", "normalisation", "normalisation_bias"]
 
 
 class Training(Sheet):
@@ -60,6 +56,10 @@ class LayerKind(NamedTuple):
     has_experts: bool
     window: int | None
     """Keys that a query sees at most."""
+    rotary: bool = False
+    """Whether rotary positions turn queries and keys."""
+    norms: int = 2
+    """Normalisations, besides that of attention to an encoder."""
 
 
 class Model(Sheet):
@@ -74,7 +74,8 @@ class Model(Sheet):
     kind: Literal["encoder", "decoder", "encoder-decoder"]
     """Which towers it has; a decoder's attention is causal."""
     objective: Objective
-    """What the head does: predict masked tokens, the next token, a target sequence, a class, or a span."""
+    """What the head does: predict masked tokens, the next token, a target sequence, a class of each sequence or token,
+    a span, the right one of several sequences, whether a sentence follows; or nothing, where encodings are trained."""
     layers: Annotated[Size, Unit("layer")]
     """Transformer layers; of the encoder where there are two towers."""
     decoder_layers: Annotated[Size, Unit("layer")] | None = None
@@ -86,21 +87,44 @@ class Model(Sheet):
     key_value_heads: Heads | None = None
     """Key and value heads of a layer (grouped-query attention); as many as query heads unless given."""
     head_size: Width | None = None
-    """Width of one attention head; hidden_size / attention_heads unless given."""
+    """Width of one attention head; hidden_size / attention_heads unless given. Of queries and keys, where values have a
+    width of their own."""
+    value_head_size: Width | None = None
+    """Width of a value; head_size unless given. Only latent attention has one of its own."""
+    key_value_rank: Width | None = None
+    """Width of the latent that keys and values come from (latent attention, DeepSeek); none unless given."""
+    query_rank: Width | None = None
+    """Width of the latent that queries come from; they are projected directly unless given."""
+    rotary_head_size: Width | None = None
+    """Of head_size the part with rotary positions, which keys of all heads share; latent attention needs it."""
+    query_key_norm: Literal["none", "shared", "per-head", "joint", "unweighted"] = "none"
+    """Normalisation of queries and keys: of each head with one set of weights for all (Qwen3), with weights of its own
+    (Cohere) or without any (Llama 4, in layers with rotary positions), or of all heads of a token together (OLMo 2)."""
+    attention_sinks: bool = False
+    """Whether each head has a learned score in its softmax that no value belongs to (gpt-oss)."""
+    score_cap: Annotated[float, Field(gt=0, le=1e6), NO_FLAG, Unit("1")] | None = None
+    """Soft cap of attention scores, cap tanh(score / cap) (Gemma 2); none unless given."""
+    logit_cap: Annotated[float, Field(gt=0, le=1e6), NO_FLAG, Unit("1")] | None = None
+    """Soft cap of the vocabulary head's logits; none unless given."""
     feed_forward_size: Width
     """Width of the feed-forward layer."""
     feed_forward: FeedForward = "plain"
     """Whether the feed-forward layer has one projection into it, or a second one that gates the first (SwiGLU)."""
-    activation: Literal["gelu", "relu", "silu"] = "gelu"
-    """Activation function of the feed-forward layer."""
+    activation: Literal["gelu", "relu", "relu2", "silu"] = "gelu"
+    """Activation function of the feed-forward layer; relu2 is the square of ReLU."""
     block: Literal["serial", "parallel"] = "serial"
     """Whether attention and feed-forward layer follow each other or read the same normalised input."""
     normalisation: Literal["layernorm", "rmsnorm"] = "layernorm"
     """Kind of normalisation."""
-    norm_position: Literal["pre", "post"] = "pre"
-    """Whether attention and feed-forward layer normalise their input, or the sum after them (BERT)."""
+    norm_weights: bool = True
+    """Whether normalisations scale by learned weights (OLMo's do not)."""
+    norm_position: Literal["pre", "post", "output", "sandwich"] = "pre"
+    """Whether attention and feed-forward layer normalise their input, the sum after them (BERT), what they return
+    before it is added (OLMo 2), or both their input and what they return (Gemma 2)."""
     norms_per_layer: Annotated[int, Field(ge=1, le=4), NO_FLAG, Unit("norm")] | None = None
-    """Normalisations of a layer; two in a serial and one in a parallel block, unless given."""
+    """Normalisations of a layer; one in a parallel block, four with norm_position sandwich, else two, unless given."""
+    first_layer_norms: Annotated[int, Field(ge=1, le=4), NO_FLAG, Unit("norm")] | None = None
+    """Normalisations of the first layer, where it has fewer since the embedding is normalised (ModernBERT)."""
     biases: tuple[Bias, ...] = ()
     """Which parts have biases."""
     dropout: bool = False
@@ -108,7 +132,22 @@ class Model(Sheet):
     positions: Literal["learned", "rotary", "alibi", "relative-buckets", "transformer-xl", "none"] = "learned"
     """How positions are encoded."""
     position_rows: Annotated[Few, Unit("row")] = 0
-    """Rows of a learned position table, or buckets of relative positions."""
+    """Rows of a learned position table, or buckets of relative positions; of an encoder-decoder in each tower."""
+    relative_rows: Annotated[Few, Unit("row")] = 0
+    """Rows of a table of relative positions besides: buckets that add to scores (MPNet), or, with position_products,
+    embeddings that queries and keys are multiplied with (DeBERTa)."""
+    relative_norm: bool = False
+    """Whether embeddings of relative positions are normalised."""
+    position_products: tuple[PositionProduct, ...] = ()
+    """Products with embeddings of relative positions that scores add (DeBERTa)."""
+    position_projections: bool = False
+    """Whether those embeddings have projections of their own instead of those of queries and keys."""
+    buckets_in_every_layer: bool = False
+    """Whether every layer has a table of buckets instead of every tower (UMT5)."""
+    rotary_share: Annotated[float, Field(gt=0, le=1), NO_FLAG, Unit("1")] = 1.0
+    """Share of a head's width that rotary positions turn."""
+    rotary_pattern: tuple[bool, ...] = ()
+    """Which of successive layers have rotary positions, repeated to the last layer, where not all have them."""
     sliding_window: Annotated[Size, Unit("position")] | None = None
     """Keys that a query sees at most; all unless given."""
     window_pattern: tuple[Annotated[Size, Unit("position")] | None, ...] = ()
@@ -119,14 +158,21 @@ class Model(Sheet):
     """Rows of the embedding table."""
     embedding_size: Width | None = None
     """Width of the embedding table, where a linear map leads from it to the hidden size (ALBERT)."""
+    maps_words: bool = False
+    """Whether only words have that width: their map has no bias, and a second one leads back before the head (OPT)."""
     embedding_norm: bool = False
     """Whether the embedding is normalised (BERT, BLOOM)."""
     tied_head: bool = True
     """Whether the vocabulary head uses the embedding table instead of one of its own."""
     head_transform: bool = False
     """Whether a linear map, an activation and a normalisation stand before the vocabulary head (BERT)."""
+    head_transform_parts: tuple[TransformPart, ...] | None = None
+    """What of them there is: a bias of the map, the normalisation, a bias of that; all three unless given."""
+    transforms_classes: bool = False
+    """Whether they stand before classes too, in the place of a pooler (ModernBERT)."""
     pooler: bool = False
-    """Whether pretraining also classifies the pooled first token (next sentence, sentence order)."""
+    """Whether pretraining also classifies the pooled first token (next sentence, sentence order); where encodings are
+    trained, whether they pass the pooler."""
     classes: Annotated[Size, Unit("label")] = 2
     """Classes that a classification tells apart."""
     mask_rate: Annotated[float, Field(gt=0, le=1), NO_FLAG, Unit("1")] = 0.15
@@ -141,12 +187,18 @@ class Model(Sheet):
     """Experts that every token passes besides."""
     expert_feed_forward_size: Width | None = None
     """Width of an expert; feed_forward_size unless given."""
+    shared_expert_feed_forward_size: Width | None = None
+    """Width of an expert that every token passes; that of the others unless given."""
+    shared_expert_gate: bool = False
+    """Whether a gate of one number a token scales what shared experts return (Qwen2-MoE)."""
     expert_feed_forward: FeedForward | None = None
     """Whether experts are plain or gated; as feed_forward unless given."""
     expert_period: Annotated[Size, Unit("layer")] = 1
     """Every how many layers one has experts."""
     dense_layers_first: Annotated[Few, Unit("layer")] = 0
     """Layers at the beginning that have no experts, whatever the period."""
+    dense_layers: tuple[Annotated[Few, Unit("layer")], ...] = ()
+    """Further layers that have none, counted from 0."""
     training: Training
     """The workload that the model was published with; the default where a user gives none."""
     published_parameters: Annotated[float, Field(gt=0, le=1e16), NO_FLAG, Unit("parameter")] | None = None
@@ -169,6 +221,14 @@ class Model(Sheet):
             raise ValueError(f"key_value_heads={self.kv_heads} does not divide attention_heads={self.attention_heads}")
         if self.experts_per_token > self.experts:
             raise ValueError(f"experts_per_token={self.experts_per_token} exceeds experts={self.experts}")
+        if (self.kind == "encoder-decoder") != (self.decoder_layers is not None):
+            raise ValueError("decoder_layers belongs to an encoder-decoder, and one needs it")
+        if self.objective == "seq2seq" and self.kind != "encoder-decoder":
+            raise ValueError(f"objective=seq2seq needs an encoder-decoder, not an {self.kind}")
+        return self
+
+    @model_validator(mode="after")
+    def _consistent_layers(self) -> Self:
         if self.expert_period > self.layers:
             raise ValueError(f"expert_period={self.expert_period} exceeds layers={self.layers}")
         if self.dense_layers_first > (self.layers if self.experts > 1 else 0):
@@ -177,14 +237,34 @@ class Model(Sheet):
                 if self.experts > 1
                 else f"dense_layers_first={self.dense_layers_first} belongs to a model with experts"
             )
+        if self.dense_layers and max(self.dense_layers) >= self.layers:
+            raise ValueError(f"dense_layers has layer {max(self.dense_layers)}, and {self.layers} layers count from 0")
         if self.window_pattern and self.sliding_window is not None:
             raise ValueError("sliding_window and window_pattern say the same; give one of them")
         if len(self.window_pattern) > self.layers:
             raise ValueError(f"window_pattern has {len(self.window_pattern)} entries for {self.layers} layers")
-        if (self.kind == "encoder-decoder") != (self.decoder_layers is not None):
-            raise ValueError("decoder_layers belongs to an encoder-decoder, and one needs it")
-        if self.objective == "seq2seq" and self.kind != "encoder-decoder":
-            raise ValueError(f"objective=seq2seq needs an encoder-decoder, not an {self.kind}")
+        if len(self.rotary_pattern) > self.layers:
+            raise ValueError(f"rotary_pattern has {len(self.rotary_pattern)} entries for {self.layers} layers")
+        return self
+
+    @model_validator(mode="after")
+    def _consistent_attention(self) -> Self:
+        latent = {"query_rank": self.query_rank, "rotary_head_size": self.rotary_head_size}
+        beside = latent | {"value_head_size": self.value_head_size}
+        if self.key_value_rank is None and any(size is not None for size in beside.values()):
+            first = next(name for name, size in beside.items() if size is not None)
+            raise ValueError(f"{first} belongs to latent attention, which needs key_value_rank")
+        if self.key_value_rank is not None:
+            if self.rotary_head_size is None or self.rotary_head_size >= self.width_of_head:
+                raise ValueError(
+                    f"rotary_head_size={self.rotary_head_size} must be a part of head_size={self.width_of_head}"
+                )
+            if self.kv_heads != self.attention_heads or self.decoder_layers is not None:
+                raise ValueError("latent attention makes keys and values of all heads of a single tower")
+        if self.position_products and not self.relative_rows:
+            raise ValueError("position_products need the number of relative_rows")
+        if self.maps_words and self.embedding_size is None:
+            raise ValueError("maps_words needs embedding_size, the width of the words")
         return self
 
     @property
@@ -200,9 +280,31 @@ class Model(Sheet):
     def kind_of_layer(self, index: int) -> LayerKind:
         """What a layer of the first tower has that others may lack; `index` counts from 0."""
         after = index - self.dense_layers_first
-        has_experts = self.experts > 1 and after >= 0 and (index + 1) % self.expert_period == 0
+        sparse = self.experts > 1 and after >= 0 and (index + 1) % self.expert_period == 0
         window = self.window_pattern[index % len(self.window_pattern)] if self.window_pattern else self.sliding_window
-        return LayerKind(has_experts, window)
+        turned = self.rotary_pattern[index % len(self.rotary_pattern)] if self.rotary_pattern else True
+        norms = self.first_layer_norms if index == 0 and self.first_layer_norms else self._norms
+        return LayerKind(sparse and index not in self.dense_layers, window, self._rotary and turned, norms)
+
+    @property
+    def kind_of_decoder_layer(self) -> LayerKind:
+        """What each layer of the second tower has."""
+        return LayerKind(False, self.sliding_window, self._rotary, self._norms)
+
+    @property
+    def transform_parts(self) -> tuple[TransformPart, ...]:
+        """What stands before the head beside the weights of the map."""
+        return get_args(TransformPart) if self.head_transform_parts is None else self.head_transform_parts
+
+    @property
+    def _rotary(self) -> bool:
+        return self.positions == "rotary"
+
+    @property
+    def _norms(self) -> int:
+        """Normalisations of a layer."""
+        usual = 4 if self.norm_position == "sandwich" else 1 if self.block == "parallel" else 2
+        return self.norms_per_layer or usual
 
     @property
     def all_layers(self) -> int:
@@ -211,159 +313,4 @@ class Model(Sheet):
 
     def columns(self) -> Models:
         """The architecture as numbers."""
-        return _columns(self)
-
-
-@dataclass(frozen=True)
-class Models(Columns):
-    """Architectures as numbers."""
-
-    layers: tuple[Layers, ...]
-    hidden_size: Num
-    embedding_size: Num
-    vocabulary_size: Num
-    position_rows: Num
-    bucket_tables: Num
-    """Tables of relative-position buckets, each of a row per bucket and a column per head."""
-    token_types: Num
-    embedding_map: Num
-    """Whether a linear map leads from the embedding's width to the hidden size."""
-    embedding_norm: Num
-    final_norms: Num
-    norm_bias: Num
-    norm_statistics: Num
-    dropout: Num
-    tied_head: Num
-    shared_layers: Num
-    vocabulary_head: Num
-    head_transform: Num
-    head_bias: Num
-    pooler: Num
-    """Whether a linear map of the first token of each sequence stands before the classes; a decoder has none."""
-    sequence_classes: Num
-    token_classes: Num
-    masked: Num
-    """Whether the vocabulary head needs only the masked positions."""
-    causal: Num
-    encoder_decoder: Num
-    mask_rate: Num
-
-    @property
-    def heads(self) -> Num:
-        """Attention heads of the first tower."""
-        return self.layers[0].attention.heads
-
-    @property
-    def key_value_heads(self) -> Num:
-        """Key and value heads of the first tower."""
-        return self.layers[0].attention.key_value_heads
-
-    @property
-    def experts(self) -> Num:
-        """Experts of the layers that have most; 1 where all are dense."""
-        first, *others = (group.experts for group in self.layers)
-        return reduce(lambda most, more: np.maximum(most, more), others, first)
-
-    @property
-    def layer_count(self) -> Num:
-        """Layers of all kinds together."""
-        return sum((group.count for group in self.layers[1:]), start=self.layers[0].count)
-
-
-def _columns(model: Model) -> Models:
-    """Turn an architecture into numbers."""
-    bias = {
-        place: float(place in model.biases)
-        for place in ("qkv", "attention_output", "feed_forward", "normalisation", "head")
-    }
-    pretraining = model.objective in ("causal", "mlm", "seq2seq")
-    classifies = model.objective == "classification" or (pretraining and model.pooler)
-    towers = 2 if model.kind == "encoder-decoder" else 1
-    return Models(
-        layers=_layer_groups(model),
-        hidden_size=float(model.hidden_size),
-        embedding_size=float(model.embedding_size or model.hidden_size),
-        vocabulary_size=float(model.vocabulary_size),
-        position_rows=float(model.position_rows if model.positions == "learned" else 0),
-        bucket_tables=float(towers * model.position_rows if model.positions == "relative-buckets" else 0),
-        token_types=float(model.token_types),
-        embedding_map=float(model.embedding_size is not None),
-        embedding_norm=float(model.embedding_norm),
-        final_norms=float(towers if model.norm_position == "pre" else 0),
-        norm_bias=bias["normalisation"],
-        norm_statistics=2.0 if model.normalisation == "layernorm" else 1.0,
-        dropout=float(model.dropout),
-        tied_head=float(model.tied_head),
-        shared_layers=float(model.shared_layers),
-        vocabulary_head=float(pretraining),
-        head_transform=float(model.head_transform and pretraining),
-        head_bias=bias["head"],
-        pooler=float(classifies and model.kind != "decoder"),
-        sequence_classes=float(model.classes if classifies else 0),
-        token_classes=2.0 if model.objective == "span" else 0.0,
-        masked=float(model.objective == "mlm"),
-        causal=float(model.kind == "decoder"),
-        encoder_decoder=float(towers - 1),
-        mask_rate=model.mask_rate,
-    )
-
-
-def _layer_groups(model: Model) -> tuple[Layers, ...]:
-    """Group layers of one kind, in the order in which the kinds first occur; a decoder's come last."""
-    kinds = Counter(model.kind_of_layer(index) for index in range(model.layers))
-    groups = [_layers(model, count, kind) for kind, count in kinds.items()]
-    if model.decoder_layers is not None:
-        groups.append(_layers(model, model.decoder_layers, LayerKind(False, model.sliding_window), decoder=True))
-    return tuple(groups)
-
-
-def _layers(model: Model, count: int, kind: LayerKind, *, decoder: bool = False) -> Layers:
-    """Turn one group of equal layers into numbers."""
-    norms = model.norms_per_layer or (1 if model.block == "parallel" else 2)
-    heads: dict[str, Num] = {
-        "heads": float(model.attention_heads),
-        "key_value_heads": float(model.kv_heads),
-        "head_size": float(model.width_of_head),
-        "qkv_bias": float("qkv" in model.biases),
-        "output_bias": float("attention_output" in model.biases),
-        "dropout": float(model.dropout),
-    }
-    attends = RelativeAttention if model.positions == "transformer-xl" else MultiHeadAttention
-    return Layers(
-        count=float(count),
-        hidden_size=float(model.hidden_size),
-        dropout=float(model.dropout),
-        block=ParallelBlock() if model.block == "parallel" else SerialBlock(),
-        norms=Normalisation(
-            count=float(norms + decoder),
-            bias=float("normalisation" in model.biases),
-            statistics=2.0 if model.normalisation == "layernorm" else 1.0,
-        ),
-        attention=attends(
-            window=float(kind.window or 1e15),
-            causal=float(model.kind == "decoder" or decoder),
-            rotary=float(model.positions == "rotary"),
-            **heads,
-        ),
-        cross_attention=CrossAttention(**heads) if decoder else None,
-        feed_forward=_feed_forward(model, has_experts=kind.has_experts),
-    )
-
-
-def _feed_forward(model: Model, *, has_experts: bool) -> DenseFeedForward:
-    """The feed-forward layer as numbers, dense or of experts."""
-    form = model.expert_feed_forward if has_experts and model.expert_feed_forward else model.feed_forward
-    shared: dict[str, Num] = {
-        "inputs": 2.0 if form == "gated" else 1.0,
-        "bias": float("feed_forward" in model.biases),
-        "rectified": float(model.activation == "relu"),
-    }
-    if not has_experts:
-        return DenseFeedForward(size=float(model.feed_forward_size), **shared)
-    return ExpertFeedForward(
-        size=float(model.expert_feed_forward_size or model.feed_forward_size),
-        experts=float(model.experts),
-        experts_per_token=float(model.experts_per_token),
-        shared_experts=float(model.shared_experts),
-        **shared,
-    )
+        return columns_of(self)

@@ -25,10 +25,28 @@ class Normalisation(Part):
 
     count: Num
     """How many [1]."""
+    weight: Num
+    """1 where they scale what they have normalised by weights, else 0."""
     bias: Num
     """1 where they have a bias, else 0."""
     statistics: Num
     """Numbers that one keeps a token: 2 for LayerNorm, 1 for RMSNorm [1]."""
+    outputs: Num
+    """How many of them normalise what attention or feed-forward layer return before it is added [1]."""
+
+
+@dataclass(frozen=True)
+class HeadNormalisation(Part):
+    """Normalisation of queries and keys before their product."""
+
+    joint: Num
+    """1 where all heads of a token are normalised together, 0 where each is by itself."""
+    weights: Num
+    """Times that the width of a head is the number of weights: 0 none, 1 shared by all heads, 2 own of each."""
+    bias: Num
+    """1 where it has a bias for each weight, else 0."""
+    statistics: Num
+    """Numbers that one keeps: 2 for LayerNorm, 1 for RMSNorm [1]."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +56,16 @@ class AttentionPart(Part):
     heads: Num
     key_value_heads: Num
     head_size: Num
+    """Width of a query and of a key."""
+    value_head_size: Num
+    """Width of a value."""
     qkv_bias: Num
     """1 where the projections of queries, keys and values have a bias, else 0."""
     output_bias: Num
     dropout: Num
     """1 where probabilities are dropped, else 0."""
+    capped: Num
+    """1 where scores pass a soft cap, cap tanh(score / cap), else 0."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +76,47 @@ class MultiHeadAttention(AttentionPart):
     """Keys that a query sees at most."""
     causal: Num
     rotary: Num
+    """Share of a query's and a key's width that rotary positions turn."""
+    sinks: Num
+    """1 where each head has a learned score that takes part in its softmax and in nothing else, else 0."""
+    normalisation: HeadNormalisation | None
+    """Of queries and keys."""
 
 
 @dataclass(frozen=True)
 class RelativeAttention(MultiHeadAttention):
     """Multi-head attention with Transformer-XL's scores by relative position, which need a projection of their own."""
+
+
+@dataclass(frozen=True)
+class DisentangledAttention(MultiHeadAttention):
+    """Multi-head attention whose scores add products with embeddings of relative positions (DeBERTa)."""
+
+    position_rows: Num
+    """Embeddings of relative positions."""
+    content_to_position: Num
+    """1 where queries are multiplied with projected positions, else 0."""
+    position_to_content: Num
+    """1 where keys are multiplied with projected positions, else 0."""
+    own_projections: Num
+    """1 where positions have projections of their own, 0 where they pass those of queries and keys."""
+
+
+@dataclass(frozen=True)
+class LatentAttention(MultiHeadAttention):
+    """Multi-head attention whose queries, keys and values pass through narrow latents (DeepSeek).
+
+    A key is made of a part that comes from the latent and of one with rotary positions, which all heads share.
+    """
+
+    query_rank: Num
+    """Width of the latent of queries; 0 where they are projected directly."""
+    key_value_rank: Num
+    """Width of the latent of keys and values."""
+    rotary_size: Num
+    """Width of the part of queries and keys that carries rotary positions."""
+    latent_bias: Num
+    """1 where projections into the latents have a bias, else 0."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +142,14 @@ class ExpertFeedForward(DenseFeedForward):
 
     experts: Num
     experts_per_token: Num
+    router_bias: Num
+    """1 where the router has a bias, else 0."""
     shared_experts: Num
     """Experts that every token meets, beside the chosen ones [1]."""
+    shared_size: Num
+    """Width of one of those."""
+    shared_gate: Num
+    """1 where a gate of one number a token scales what they return, else 0."""
 
 
 @dataclass(frozen=True)

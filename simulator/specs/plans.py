@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.formulas.typing import Num
+from simulator.specs.architectures import Models
 from simulator.specs.columns import Columns
-from simulator.specs.model import Models
 from simulator.specs.stack import Stacks
 from simulator.specs.workload import Workloads
 
@@ -91,17 +91,24 @@ class Plans(Columns):
         """Distance from one rank to the next that holds the same experts."""
         return np.where(self._spreads, self.tp_stride * np.asarray(self.etp), self.replica_stride) * self.ep
 
+    @property
+    def expert_copies(self) -> Num:
+        """Ranks that hold the same experts and reduce their gradients together."""
+        return self.replicas * np.asarray(self.tp) / (self.ep * np.asarray(self.etp))
+
     def sharing_experts(self, group: Num) -> Num:
-        """Ranks that hold the same experts, among a group of so many neighbouring replicas, at least 1.
+        """Ranks that share states of the same experts, where so many neighbouring replicas share theirs, at least 1.
 
         Where each expert lies on one of `ep` data-parallel ranks, a group of replicas holds it `ep` times less often
         than a dense parameter; the group first runs along the inner one of the axes dp and cp. Where experts are spread
         over all ranks of a stage, each of which holds an `ep * etp`-th of them, neighbours hold different ones first.
+        Where replicas share nothing, tensor-parallel ranks with the same experts do not either.
         """
         inner_dp = np.asarray(self.dp_stride) < self.cp_stride
         along_dp = np.where(inner_dp, np.minimum(group, self.dp), np.maximum(group / self.cp, 1.0))
         along_cp = np.where(inner_dp, np.maximum(group / self.dp, 1.0), np.minimum(group, self.cp))
         spread = np.maximum(group * np.asarray(self.tp) / (self.ep * np.asarray(self.etp)), 1.0)
+        spread = np.where(np.asarray(group) > 1.0, spread, 1.0)
         return np.where(self._spreads, spread, np.maximum(along_dp / self.ep, 1.0) * along_cp)
 
     @property
@@ -215,20 +222,7 @@ def rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: S
     )
     chunks = pp * plans.virtual_stages  # embedding and head may be counted as a layer each
     yield Constraint("layers", pp <= count, "pp={pp} exceeds {layers} layers")
-    first, last = np.asarray(plans.first_stage_layers), np.asarray(plans.last_stage_layers)
-    others = pp - (first > 0.0) - (last > 0.0)
-    yield Constraint(
-        "end-layers",
-        (first + last == 0.0) | ((pp > 1) & (first + last + others <= count)),
-        "first_stage_layers={first_stage_layers} and last_stage_layers={last_stage_layers} leave too few of {layers} "
-        "layers to pp={pp} stages",
-    )
-    yield Constraint(
-        "both-ends",
-        (first == 0.0) | (last == 0.0) | (pp != 2.0) | (first + last == count),
-        "first_stage_layers={first_stage_layers} and last_stage_layers={last_stage_layers} of pp={pp} stages are not "
-        "the model's {layers} layers; leave one of them open",
-    )
+    yield from _rules_of_ends(plans, count)
     yield Constraint(
         "chunks",
         (plans.virtual_stages == 1.0) | (count % chunks == 0) | ((count + 2.0) % chunks == 0),
@@ -251,6 +245,25 @@ def rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: S
     )
     yield Constraint("expert-tensor", tp % np.asarray(plans.etp) == 0, "etp={etp} does not divide tp={tp}")
     yield Constraint("experts", np.asarray(models.experts) % plans.ep == 0, "ep={ep} does not divide {experts} experts")
+
+
+def _rules_of_ends(plans: Plans, count: Num) -> Iterator[Constraint]:
+    """How many of so many layers the ends of a pipeline may have."""
+    pp = np.asarray(plans.pp)
+    first, last = np.asarray(plans.first_stage_layers), np.asarray(plans.last_stage_layers)
+    others = pp - (first > 0.0) - (last > 0.0)
+    yield Constraint(
+        "end-layers",
+        (first + last == 0.0) | ((pp > 1) & (first + last + others <= count)),
+        "first_stage_layers={first_stage_layers} and last_stage_layers={last_stage_layers} leave too few of {layers} "
+        "layers to pp={pp} stages",
+    )
+    yield Constraint(
+        "both-ends",
+        (first == 0.0) | (last == 0.0) | (pp != 2.0) | (first + last == count),
+        "first_stage_layers={first_stage_layers} and last_stage_layers={last_stage_layers} of pp={pp} stages are not "
+        "the model's {layers} layers; leave one of them open",
+    )
 
 
 def rules_of_replicas(plans: Plans, workloads: Workloads) -> Iterator[Constraint]:

@@ -140,10 +140,10 @@ class Tuning(Sheet):
                 f"give a head of its own: {{base: {model.id}, tied_head: false}} or objective=classification",
                 fields=["workload.train"],
             )
-        if trained == "lora" and model.positions == "transformer-xl":
+        if trained == "lora" and (model.positions in ("transformer-xl", "disentangled") or model.key_value_rank):
+            what = "latent attention" if model.key_value_rank else f"the {model.positions} positions"
             raise InputError(
-                f"train=lora: adapters beside the relative positions of {model.id} (transformer-xl) cannot be counted; "
-                "train=full or head",
+                f"train=lora: adapters beside {what} of {model.id} cannot be counted; train=full or head",
                 fields=["workload.train"],
             )
         most = _most_rank(model, self._matrices)

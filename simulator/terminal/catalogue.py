@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from hardware import catalogue
-from hardware.errors import InputError, unknown
+from hardware.errors import InputError, shown, unknown
 from hardware.reading import is_document, is_path
 from hardware.sheet import Sheet
 from hardware.spec import Figure
-from simulator.specs import loading
+from simulator.specs import loading, naming
 from simulator.terminal import catalogue_rows as row
 from simulator.terminal.catalogue_rows import Row
 
@@ -147,6 +147,31 @@ def rows(kind: str) -> list[Row]:
     return [part.row(part.load(name)) for name in part.names()]
 
 
+def matching(kind: str, text: str) -> list[str]:
+    """Names of the entries of a part that a text may mean, best match first; models by their aliases too.
+
+    >>> matching("models", "llama 3.1 8b")
+    ['llama-3.1-8b']
+
+    Raises
+    ------
+    InputError
+        Where it means none.
+    """
+    names = _kind(kind).names()
+    found = naming.best_first(text, names) if kind == "models" else _holding(text, names)
+    if not found:
+        raise InputError(f"search={shown(text)}: none of the {kind} is called so; capsim catalogue {kind} lists all")
+    return found
+
+
+def _holding(text: str, names: list[str]) -> list[str]:
+    """Names that hold all words of a text, those first that begin with it."""
+    words = text.lower().split()
+    held = [name for name in names if words and all(word in name.lower() for word in words)]
+    return sorted(held, key=lambda name: (not name.lower().startswith(text.lower()), len(name), name))
+
+
 def remark(kind: str) -> str:
     """What a list of a part needs besides its rows, such as the unit of some columns.
 
@@ -167,7 +192,7 @@ def entry(kind: str, name: str) -> Entry:
     return _lines(_load(kind.lower(), _kind(kind), name))
 
 
-def data(kind: str | None, name: str | None) -> Any:
+def data(kind: str | None, name: str | None, search: str | None = None) -> Any:
     """The catalogue as plain data.
 
     Parameters
@@ -176,6 +201,8 @@ def data(kind: str | None, name: str | None) -> Any:
         Such as devices; without it the number of entries of each kind.
     name
         One entry.
+    search
+        What the names of the listed entries hold; all unless given.
 
     Raises
     ------
@@ -189,7 +216,8 @@ def data(kind: str | None, name: str | None) -> Any:
         return [_entry(offer) for offer in catalogue.load_prices(str(name))]
     if name is not None:
         return _entry(_load(kind.lower(), part, name))
-    return [_entry(part.load(known)) for known in part.names()]
+    listed = part.names() if search is None else matching(kind.lower(), search)
+    return [_entry(part.load(known)) for known in listed]
 
 
 def _is_offers(kind: str, name: str | None) -> bool:
@@ -199,6 +227,8 @@ def _is_offers(kind: str, name: str | None) -> bool:
 
 def _load(kind: str, part: _Part, name: str) -> Any:
     """Load one entry by name, or from a file of one's own."""
+    if kind == "models":
+        return part.load(name)
     if name not in part.names() and not (kind in _FILES and is_path(name)):
         if kind == "profiles" and name in catalogue.names("classes"):
             raise InputError(f"{name} is a class of devices, not a measured profile: capsim catalogue classes {name}")
@@ -211,7 +241,7 @@ def _entry(entry: Any) -> dict[str, Any]:
     return entry.written() if isinstance(entry, Sheet) else dict(entry.model_dump(mode="json"))
 
 
-def show(kind: str | None, name: str | None) -> None:
+def show(kind: str | None, name: str | None, search: str | None = None) -> None:
     """Print the catalogue, a list, or one entry."""
     from rich.console import Console
 
@@ -222,9 +252,10 @@ def show(kind: str | None, name: str | None) -> None:
             {"part": word, "entries": str(len(part.names())), "what": part.title} for word, part in _kinds().items()
         )
         console.print(_table(listed, console.width))
-        console.print("capsim catalogue PART lists one, capsim catalogue PART NAME shows the source of every figure.")
+        console.print("capsim catalogue PART lists one, capsim catalogue PART NAME shows the source of every figure;")
+        console.print("PART --search WORDS lists what is called so, families what is read from Hugging Face files.")
     elif name is None or _is_offers(kind, name):
-        part = rows(kind) if name is None else [row.of_price(offer) for offer in catalogue.load_prices(name)]
+        part = _listed(kind, search) if name is None else [row.of_price(one) for one in catalogue.load_prices(name)]
         console.print(_table(part, console.width))
         recalled = any("°" in cell for row in part for cell in row.values())
         told = "A figure with ° is unverified: recalled, not read from a source." if recalled else ""
@@ -232,6 +263,14 @@ def show(kind: str | None, name: str | None) -> None:
             console.print(words)
     else:
         console.print(_sheet(entry(kind, name), console.width))
+
+
+def _listed(kind: str, search: str | None) -> list[Row]:
+    """The rows of a part, or of its entries that a text may mean."""
+    if search is None:
+        return rows(kind)
+    part = _kind(kind)
+    return [part.row(part.load(name)) for name in matching(kind, search)]
 
 
 def _table(rows: Iterable[Row], width: int) -> Any:
@@ -281,15 +320,15 @@ def _lines(entry: Any) -> Entry:
     if not isinstance(entry, Sheet):
         fields = entry.model_dump(mode="json").items()
         return Entry(tuple(Line(name, _plain(value)) for name, value in fields if value is not None), ())
-    shown, lines = entry.shown(), []
+    values, lines = entry.shown(), []
     cited: dict[str, int] = {}
     for name, value, provenance in entry.figures():
         if value is None and provenance is None:
             continue
         if provenance is None:
-            lines += [Line(place, told) for place, told in _parted(name, shown[name])]
+            lines += [Line(place, told) for place, told in _parted(name, values[name])]
         else:
-            told = "none" if value is None else _plain(shown[name])
+            told = "none" if value is None else _plain(values[name])
             numbers = tuple(cited.setdefault(key, len(cited) + 1) for key in provenance.source)
             lines.append(Line(name, told, provenance.seen, numbers, provenance.note or ""))
     titles = catalogue.sources()

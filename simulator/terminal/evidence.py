@@ -106,9 +106,9 @@ def memory_lines(validation: Validation) -> list[str]:
     return lines
 
 
-def chance_rows(found: Validation) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+def chance_rows(validation: Validation) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
     """Probabilities of fitting beside what happened: by what runs say that fitted, and by measured memory."""
-    if found.chances is None:
+    if validation.chances is None:
         return [], []
     bins: list[tuple[str, ...]] = [
         (
@@ -117,11 +117,11 @@ def chance_rows(found: Validation) -> tuple[list[tuple[str, ...]], list[tuple[st
             units.percent(each.predicted),
             units.percent(each.fitted),
         )
-        for each in found.chances.bins
+        for each in validation.chances.bins
     ]
     limits: list[tuple[str, ...]] = [
         (f"{100 * each.share:g} %", units.percent(each.below), units.percent(each.by_source))
-        for each in found.chances.quantiles
+        for each in validation.chances.quantiles
     ]
     return bins, limits
 
@@ -130,10 +130,10 @@ BIN_TITLES = ("Chance of fitting", "runs", "predicted", "did fit")
 LIMIT_TITLES = ("Memory stays below its limit in", "it did in", "sources weighted")
 
 
-def _chances(found: Validation) -> list[Table]:
+def _chances(validation: Validation) -> list[Table]:
     """Probabilities of fitting beside what happened, by errors on other sources."""
     tables = []
-    for titles, rows in zip((BIN_TITLES, LIMIT_TITLES), chance_rows(found), strict=True):
+    for titles, rows in zip((BIN_TITLES, LIMIT_TITLES), chance_rows(validation), strict=True):
         table = _table(*titles)
         for row in rows:
             table.add_row(*row)
@@ -169,10 +169,10 @@ def markdown(validation: Validation) -> str:
     return "\n".join(lines)
 
 
-def chances_markdown(found: Validation) -> str:
+def chances_markdown(validation: Validation) -> str:
     """The tables of the page on evidence: probabilities of fitting beside what happened."""
     parts = []
-    for titles, rows in zip((BIN_TITLES, LIMIT_TITLES), chance_rows(found), strict=True):
+    for titles, rows in zip((BIN_TITLES, LIMIT_TITLES), chance_rows(validation), strict=True):
         lines = [f"| {' | '.join(titles)} |", "|---|" + "--:|" * (len(titles) - 1)]
         parts.append("\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]))
     return "\n\n".join(parts) + "\n"

@@ -288,7 +288,7 @@ def _latency(arguments: dict[str, Any], path: str, value: Value, sheets: Mapping
     factor = value.factor
     if factor is None and path == EVERY_LATENCY:
         raise WrongValueError(f"{path}={shown(value.text)}: levels differ in latency; give multiples of it")
-    before = link_classes()[getattr(system, levels[0]).kind].latency if levels else 0.0
+    before = link_classes()[getattr(system, levels[0]).kind].of_one_hop if levels else 0.0
     if factor is None:
         factor = _time(path, value.text) / before if before else None
     if factor is None:

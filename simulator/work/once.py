@@ -111,13 +111,13 @@ def _reductions(scenarios: Scenarios, held: Held) -> list[Task]:
     The same of dense parameters and of experts, which fewer ranks hold.
     """
     plans = scenarios.plans
-    if not np.any(np.asarray(plans.replicas) > 1.0):
+    if not np.any((np.asarray(plans.replicas) > 1.0) | (np.asarray(plans.expert_copies) > 1.0)):
         return []
     group, sharers, stride = plans.parameter_group, plans.optimizer_group, plans.replica_stride
     tasks = _reduced(scenarios, "", held.dense, _Copies(group, plans.replicas / group, sharers, stride * group))
     if np.any(np.asarray(held.experts) > 0.0):
         group, sharers = plans.sharing_experts(group), plans.sharing_experts(sharers)
-        copies = plans.sharing_experts(plans.replicas) / group
+        copies = plans.expert_copies / group
         tasks += _reduced(
             scenarios, " of experts", held.experts, _Copies(group, copies, sharers, plans.expert_replica_stride * group)
         )
@@ -166,11 +166,11 @@ def _reduced(scenarios: Scenarios, of: str, size: Num, copies: _Copies) -> list[
 def _reductions_of_a_step(scenarios: Scenarios) -> Num:
     """How often gradients are reduced in a step: once, or after every micro-batch.
 
-    In a pipeline a stage adds up the gradients of all micro-batches, also where replicas will share them.
+    Replicas that share gradients hold no more than their own part, in a pipeline too: those of each micro-batch travel.
     """
     plans = scenarios.plans
     shares = (np.asarray(plans.gradient_group) > 1.0) & (np.asarray(plans.parameter_group) <= 1.0)
-    each = (np.asarray(scenarios.stacks.reduces_each_micro_batch) > 0) | (shares & (np.asarray(plans.pp) <= 1.0))
+    each = (np.asarray(scenarios.stacks.reduces_each_micro_batch) > 0) | shares
     return np.where(each, plans.micro_batches, 1.0)
 
 

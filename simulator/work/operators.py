@@ -60,6 +60,8 @@ class Holding:
     """Whether selective recomputation keeps its output, so that a compiler can leave it out of that one."""
     trained: Num = 1.0
     """Whether its parameters are trained: 1 or 0; what is not has no gradient and no optimizer states."""
+    added: bool = False
+    """Whether its parameters are of an adapter, which is trained whatever it stands beside."""
     quantised_parameters: Num = 0.0
     """Of its parameters, experts' too, those that are held in a few bits."""
     quantised_bytes: Num = 0.0
@@ -200,6 +202,18 @@ def untrained(operator: Operator, trained: Num, *, saved: Num = 0.0) -> Operator
 def _is_of_weights(call: Call) -> bool:
     """Whether a call is the product that makes the gradient of weights."""
     return isinstance(call.request, MatrixProduct) and call.request.weight_gradient
+
+
+def frozen(operator: Operator, base: Num) -> Operator:
+    """An operator of a model whose own weights are trained where `base` is 1; it stays where it is frozen already.
+
+    What parts do not say of themselves: norms, sinks, and products whose tensors stay as they are.
+    """
+    if operator.kept.added or np.all(np.asarray(base) > 0.0) or not np.all(np.asarray(operator.kept.trained) > 0.0):
+        return operator
+    if any(_is_of_weights(call) for call in operator.backward):
+        return untrained(operator, base, saved=operator.kept.saved)
+    return replace(operator, kept=replace(operator.kept, trained=base))
 
 
 def without_backward(operator: Operator, flows: Num) -> Operator:

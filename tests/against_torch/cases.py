@@ -101,7 +101,7 @@ DENSE = (
     _small("span", **{**_ENCODER, "objective": "span"}),
     _small("decoder-classifier", objective="classification", biases=_BIASES),
 )
-"""Models that tensor parallelism can cut."""
+"""Models without experts."""
 DROPPING_PARALLEL = _small("gpt-j", block="parallel", positions="rotary", dropout=True, tied_head=False)
 MIXTRAL = _small("mixtral", **_LLAMA, experts=4, experts_per_token=2)
 SOME_EXPERTS = _small(
@@ -113,7 +113,104 @@ SOME_EXPERTS = _small(
     shared_experts=1,
     expert_feed_forward_size=96,
 )
-EVERY = (*DENSE, DROPPING_PARALLEL, MIXTRAL, SOME_EXPERTS)
+_BART: dict[str, Any] = {
+    "kind": "encoder-decoder",
+    "objective": "seq2seq",
+    "decoder_layers": 2,
+    "norm_position": "post",
+    "embedding_norm": True,
+    "biases": _BIASES,
+    "dropout": True,
+}
+_LATENT: dict[str, Any] = {
+    **_LLAMA,
+    "head_size": 24,
+    "rotary_head_size": 8,
+    "value_head_size": 20,
+    "key_value_rank": 36,
+    "tied_head": False,
+}
+_DEBERTA: dict[str, Any] = {
+    **_ENCODER,
+    "pooler": False,
+    "positions": "none",
+    "position_rows": 0,
+    "relative_rows": 32,
+    "relative_norm": True,
+    "position_products": ("content-to-position", "position-to-content"),
+}
+_MODERNBERT: dict[str, Any] = {
+    "kind": "encoder",
+    "objective": "mlm",
+    "feed_forward": "gated",
+    "positions": "rotary",
+    "embedding_norm": True,
+    "first_layer_norms": 1,
+    "window_pattern": (None, 17),
+    "layers": 4,
+    "biases": ("head",),
+    "head_transform": True,
+    "head_transform_parts": ("normalisation",),
+    "transforms_classes": True,
+}
+FAMILIES = (
+    _small("qwen3", **_LLAMA, query_key_norm="shared", key_value_heads=2),
+    _small("cohere", **{**_LLAMA, "normalisation": "layernorm"}, block="parallel", query_key_norm="per-head"),
+    _small("llama-4", **_LLAMA, layers=4, query_key_norm="unweighted", rotary_pattern=(True, False)),
+    _small("phi", positions="rotary", block="parallel", query_key_norm="shared", biases=(*_BIASES, "query_key_norm")),
+    _small("olmo", **{**_LLAMA, "normalisation": "layernorm"}, norm_weights=False),
+    _small("gemma-2", **_LLAMA, norm_position="sandwich", score_cap=50.0, logit_cap=30.0, window_pattern=(16, None)),
+    _small("gpt-oss", **_LLAMA, attention_sinks=True, experts=4, experts_per_token=2, biases=(*_BIASES[:3], "router")),
+    _small(
+        "qwen2-moe",
+        **_LLAMA,
+        layers=3,
+        experts=4,
+        shared_experts=1,
+        shared_expert_feed_forward_size=72,
+        shared_expert_gate=True,
+        dense_layers=(1,),
+    ),
+    _small(
+        "deepseek",
+        **_LATENT,
+        query_rank=28,
+        experts=4,
+        experts_per_token=2,
+        shared_experts=1,
+        dense_layers_first=1,
+        expert_feed_forward_size=96,
+    ),
+    _small("deepseek-lite", **_LATENT, biases=("latent", "attention_output")),
+    _small("nemotron", activation="relu2", positions="rotary", rotary_share=0.5, biases=("normalisation",)),
+    _small("opt-350m", activation="relu", norm_position="post", embedding_size=32, maps_words=True, biases=_BIASES),
+    _small("opt-classifier", objective="classification", embedding_size=32, maps_words=True),
+    _small("bart", **_BART),
+    _small("bart-classifier", **{**_BART, "objective": "classification"}, classes=3),
+    _small("umt5", **_T5, buckets_in_every_layer=True, feed_forward="gated"),
+    _small("mpnet", **{**_ENCODER, "token_types": 0, "pooler": False}, relative_rows=32),
+    _small("deberta", **_DEBERTA),
+    _small("deberta-own", **{**_DEBERTA, "dropout": False}, position_projections=True),
+    _small("modernbert", **_MODERNBERT),
+    _small("modernbert-classifier", **{**_MODERNBERT, "objective": "classification"}),
+    _small("modernbert-tokens", **{**_MODERNBERT, "objective": "token-classification"}, classes=5),
+    _small("tokens", **{**_ENCODER, "objective": "token-classification"}, classes=5),
+    _small("choice", **{**_ENCODER, "objective": "multiple-choice"}),
+    _small("next-sentence", **{**_ENCODER, "objective": "next-sentence"}),
+    _small(
+        "electra",
+        **{**_ENCODER, "objective": "token-classification", "pooler": False},
+        classes=1,
+        head_transform_parts=("bias",),
+        transforms_classes=True,
+    ),
+    _small("encoder", **{**_ENCODER, "objective": "encoding"}),
+)
+"""Kinds of attention, normalisation and heads of the families that Hugging Face configurations name."""
+_CUT = ("cohere", "phi", "gemma-2", "opt-350m", "bart", "deberta", "modernbert")
+SPLIT = (*DENSE, *(model for model in FAMILIES if model.id in _CUT))
+"""Those that tests of tensor parallelism cut."""
+EVERY = (*DENSE, DROPPING_PARALLEL, MIXTRAL, SOME_EXPERTS, *FAMILIES)
 
 
 def name_of(value: object) -> str | None:

@@ -16,7 +16,6 @@ from simulator.work.program import program_of
 from tests.against_torch.cases import (
     BERT,
     BERT_LARGE,
-    DENSE,
     EVERY,
     GPT,
     GPT_22B,
@@ -25,6 +24,7 @@ from tests.against_torch.cases import (
     NEOX,
     PALM,
     PALM_540B,
+    SPLIT,
     name_of,
     predictions_of,
     scenarios_of,
@@ -100,14 +100,14 @@ def test_head_on_all_positions() -> None:
 
 
 @pytest.mark.parametrize("recompute", RECOMPUTE)
-@pytest.mark.parametrize("model", DENSE, ids=name_of)
+@pytest.mark.parametrize("model", SPLIT, ids=name_of)
 def test_tensor_parallel_rank(model: Model, degree: int, recompute: Recompute) -> None:
     check(model, setting_of(model, recompute=recompute, split=Split(degree)))
 
 
 @pytest.mark.parametrize("recompute", RECOMPUTE)
 @pytest.mark.parametrize("regathers", SHARES.values(), ids=SHARES)
-@pytest.mark.parametrize("model", DENSE, ids=name_of)
+@pytest.mark.parametrize("model", SPLIT, ids=name_of)
 def test_sequence_parallel_rank(model: Model, degree: int, regathers: bool, recompute: Recompute) -> None:
     split = Split(degree, sequence_parallel=True, regathers_inputs=regathers)
     check(model, setting_of(model, recompute=recompute, split=split))

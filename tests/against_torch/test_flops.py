@@ -17,7 +17,6 @@ from simulator.work.program import program_of
 from tests.against_torch.cases import (
     BERT,
     BERT_LARGE,
-    DENSE,
     EVERY,
     GPT,
     GPT_22B,
@@ -26,6 +25,7 @@ from tests.against_torch.cases import (
     NEOX,
     PALM,
     PALM_540B,
+    SPLIT,
     name_of,
     predictions_of,
     scenarios_of,
@@ -91,7 +91,7 @@ def test_head_on_all_positions() -> None:
 
 
 @pytest.mark.parametrize("recompute", ["selective", "full"])
-@pytest.mark.parametrize("model", DENSE, ids=name_of)
+@pytest.mark.parametrize("model", SPLIT, ids=name_of)
 def test_tensor_parallel_rank(model: Model, degree: int, recompute: Recompute) -> None:
     check(model, setting_of(model, recompute=recompute, split=Split(degree)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -210,3 +211,52 @@ def test_a_price_has_the_digits_that_it_was_written_with(capsim: Capsim) -> None
     for name in browse.names("prices"):
         rate = capsim("catalogue", "prices", name, "--json").json["rate"]["value"]
         assert re.fullmatch(r"\d+(\.\d{1,5})? USD/h", rate), rate
+
+
+def test_models_are_listed_by_what_they_are_called_best_match_first(capsim: Capsim) -> None:
+    listed = [entry["id"] for entry in capsim("catalogue", "models", "--search", "llama 3.1", "--json").json]
+    assert listed == ["llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b"]
+    printed = capsim("catalogue", "models", "--search", "meta-llama/Llama-3.1").out.splitlines()
+    assert [line.split()[0] for line in printed[1:4]] == listed
+    assert capsim("catalogue", "models", "Qwen/Qwen2.5-7B", "--json").json["id"] == "qwen2.5-7b"
+    devices = capsim("catalogue", "devices", "--search", "h100", "--json").json
+    assert devices
+    assert all("h100" in entry["id"] for entry in devices)
+
+
+def test_a_search_that_means_nothing_gets_one_sentence(capsim: Capsim) -> None:
+    assert_one_sentence(capsim("catalogue", "models", "--search", "zzz"), "capsim: ", "search='zzz'", "lists all")
+    assert_one_sentence(capsim("catalogue", "--search", "llama"), "capsim: ", "capsim catalogue models --search")
+    assert_one_sentence(capsim("catalogue", "models", "bert-base", "--search", "x"), "capsim: ", "--search looks in")
+
+
+def test_families_are_compared_with_those_of_the_library(capsim: Capsim) -> None:
+    outcome = capsim("catalogue", "families", "nomic_bert")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "8 of 8 counts of 1 families are equal." in outcome.out
+    rows = capsim("catalogue", "families", "nomic_bert", "--json").json
+    assert {row["difference"] for row in rows} == {0}
+    assert rows[0]["ours"] == rows[0]["theirs"] == 137_354_304
+
+
+def test_families_that_cannot_be_counted_are_refused_by_name(capsim: Capsim) -> None:
+    assert_one_sentence(capsim("catalogue", "families", "mamba"), "capsim: mamba cannot be counted", "no attention")
+    assert_one_sentence(capsim("catalogue", "families", "gemma3"), "capsim: ", "capsim catalogue families gemma3_text")
+    assert_one_sentence(capsim("catalogue", "families", "lama"), "capsim: ", "did you mean llama")
+
+
+def test_without_the_library_families_say_what_to_install(capsim: Capsim, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "measure.verification.families", raising=False)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert_one_sentence(capsim("catalogue", "families"), "capsim: ", "transformers is not installed", "pip install")
+
+
+def test_families_that_differ_end_with_status_one(capsim: Capsim, monkeypatch: pytest.MonkeyPatch) -> None:
+    from measure.verification import families
+
+    wrong = families.CountedFamily("bert", "BertModel", 7, 5)
+    monkeypatch.setattr(families, "counted_families", lambda _: [wrong])
+    outcome = capsim("catalogue", "families")
+    assert outcome.status == 1
+    assert "0 of 1 counts of 1 families are equal." in outcome.out
+    assert "mamba: it is a state-space model and has no attention" in outcome.out

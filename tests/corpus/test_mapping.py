@@ -17,6 +17,7 @@ from simulator.corpus.devices import device_of
 from simulator.corpus.mapping import MappedRun, case_of
 from simulator.corpus.runs import RefusedError, Run, shipped
 from simulator.corpus.words import meaning
+from simulator.specs.capabilities.checking import is_offered
 from simulator.step.evaluation import evaluate
 from tests.evidence.examples import made, published, timed
 
@@ -60,7 +61,6 @@ def test_nearly_all_timed_training_runs_are_mapped() -> None:
 def test_refusals_have_few_reasons() -> None:
     assert set(_outcomes()) - {"mapped"} == {
         "a layer, not a model",
-        "experts not published",
         "inconsistent or impossible plan",
         "latent attention",
         "precision fp8 without constants",
@@ -393,6 +393,25 @@ def test_routing_is_that_of_the_launch_files() -> None:
     assert routing(plan__framework="megatron-bridge", extra={"capacity_factor": 1.25}) == (1.3, 1.25)
     assert "balanced routing" in case_of(published("mbridge-26.06-qwen3-30b-a3b-h100-fp8-16-gbs1024-tp1pp1cp1")).assumed
     assert case_of(published("dgxc-v24.11.1-grok1-314b-bf16-h100512-gbs1024")).workload.capacity_factor == 1.0
+
+
+def test_what_a_stack_lacks_refuses_no_published_run() -> None:
+    """A run as published is a fact, and its stack may stand for a fork: LAMB under the Trainer, and few others."""
+    lacking = [case for case in (_case_or_none(run) for run in shipped()) if case is not None and not _is_offered(case)]
+    assert 0 < len(lacking) <= 12
+    assert {case.stack.id for case in lacking} <= {"huggingface", "composer"}
+    assert {case.plan.optimizer for case in lacking} == {"lamb"}
+
+
+def _case_or_none(run: Run) -> MappedRun | None:
+    try:
+        return case_of(run)
+    except RefusedError:
+        return None
+
+
+def _is_offered(case: MappedRun) -> bool:
+    return is_offered(case.plan, case.model, case.workload, case.stack, open_plan=False)
 
 
 def test_contradictions_are_refused() -> None:

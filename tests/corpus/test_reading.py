@@ -52,7 +52,7 @@ _FABRICS = [
     ("8x 200 Gb/s Ethernet per node", "h200-sxm-141gb", 8, "roce", 1600),
     ("8x 400GbE per node", "h100-sxm5-80gb", 8, "roce", 3200),
     ("2x 100GbE", "a100-sxm4-80gb", 8, "ethernet", 200),
-    ("GCP A3 (4x 200 Gbps NIC per node; NIC figure recalled)", "h100-sxm5-80gb", 8, "ethernet", 800),
+    ("GCP A3 (4x 200 Gbps NIC per node; NIC figure recalled)", "h100-sxm5-80gb", 8, "tcpx", 800),
     ("10G Ethernet", "mi300x", 8, "ethernet", 10),
     ("Gig Ethernet", "h100-sxm5-80gb", 8, "ethernet", 1),
     ("NetXtreme BCM5719 Gigabit Ethernet PCIe 4x1Gb", "a100-sxm4-40gb", 4, "ethernet", 4),

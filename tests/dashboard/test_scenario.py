@@ -74,7 +74,7 @@ def test_an_objective_changes_the_model() -> None:
         ({"storage_bandwidth": "50"}, "storage_bandwidth"),
         ({"sharding": "hybrid"}, "sharding"),
         ({"ep": 2}, "ep"),
-        ({"virtual_stages": 2}, "virtual_stages"),
+        ({"virtual_stages": 2, "pp": 1}, "virtual_stages"),
         ({"objective": "seq2seq"}, "objective"),
     ],
 )

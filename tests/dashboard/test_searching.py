@@ -94,9 +94,9 @@ def test_plans_that_are_listed() -> None:
     assert [row.estimate for row in searching.listed(found, "best", None)] == list(found.best)
     front = [plan_words(row.estimate) for row in searching.listed(found, "not beaten", None)]
     assert set(front) == {plan_words(one) for one in found.pareto or ()}
-    some = searching.listed(found, "all", "  ZERO3 cp=2")
+    some = searching.listed(found, "all", "  ZERO1 mb=1")
     assert some
-    assert all({"zero3", "cp=2"} <= set(plan_words(row.estimate).split()) for row in some)
+    assert all({"zero1", "mb=1"} <= set(plan_words(row.estimate).split()) for row in some)
     assert searching.listed(found, "all", "cp=") == []
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.formulas import collectives, torus
+from simulator.formulas import collectives, networks
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ _AXES = ((1.0, 4.0), (4.0, 4.0), (16.0, 8.0))
     ],
 )
 def test_axes_that_a_group_spans(degree: float, stride: float, used: tuple[float, ...]) -> None:
-    found = [float(torus.torus_extent(degree, stride, inside=inside, extent=e)) for inside, e in _AXES]
+    found = [float(networks.torus_extent(degree, stride, inside=inside, extent=e)) for inside, e in _AXES]
     assert found == list(used)
     assert float(np.prod(found)) == degree
 
@@ -115,7 +115,7 @@ def test_axes_that_a_group_spans(degree: float, stride: float, used: tuple[float
 )
 def test_links_of_an_axis(used: float, extent: float, wraps: float, links: float) -> None:
     """A ring of two has one neighbour, whichever way around."""
-    assert float(torus.torus_links(used, extent, wraps=wraps)) == links
+    assert float(networks.torus_links(used, extent, wraps=wraps)) == links
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_links_of_an_axis(used: float, extent: float, wraps: float, links: float
 def test_half_of_what_half_of_the_devices_send_crosses_the_middle(
     used: float, extent: float, wraps: float, seconds: float
 ) -> None:
-    found = torus.torus_crossing_time(1000.0, used, extent=extent, wraps=wraps, bandwidth=10.0)
+    found = networks.torus_crossing_time(1000.0, used, extent=extent, wraps=wraps, bandwidth=10.0)
     assert float(found) == seconds
 
 

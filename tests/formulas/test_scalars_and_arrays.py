@@ -28,6 +28,8 @@ _RANGES = {
     "price": (1e-5, 1e-2, False),
     "intensity": (1e-8, 1e-6, False),
     "ramp": (0.0, 1e-7, False),
+    "added_up": (0.0, 1.0, True),
+    "deviation": (0.0, 0.1, False),
     "failure_rate": (0.0, 1e-4, False),
     "preemption_rate": (0.0, 1e-4, False),
     "event_rate": (0.0, 1e-4, False),

@@ -6,6 +6,7 @@ ZeRO is taken at its word: whoever shares a tensor with others holds one part of
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import product
 
@@ -112,8 +113,12 @@ def sharers(of: Setting, letter: str) -> tuple[int, int]:
     else:
         ranks = list(product(range(dp), range(cp)))
     group = ranks[: plan.sharding_group or len(ranks)]
-    alike = [sum(1 for d, _ in group if d % ep == expert) for expert in range(ep)]
-    return len(group), min(each for each in alike if each)
+    if of.etp == of.tp and dp % ep == 0:
+        alike = Counter((d % ep, 0) for d, _ in group)
+    else:  # over all ranks of a stage, of which tensor-parallel ones are neighbours
+        assert order[0] == "tp"
+        alike = Counter((rank // of.etp % ep, rank % of.etp) for rank in range(len(group) * of.tp))
+    return len(group), min(alike.values())
 
 
 def held_on(of: Setting, stage: int) -> Held:
@@ -208,8 +213,8 @@ def _widest(of: Setting, layer: int) -> float:
     experts = model.kind_of_layer(layer).has_experts
     form = model.expert_feed_forward if experts and model.expert_feed_forward else model.feed_forward
     inner = model.expert_feed_forward_size if experts and model.expert_feed_forward_size else model.feed_forward_size
-    rows = of.tokens * (model.experts_per_token if experts else 1)
-    into = rows * (2 if form == "gated" else 1) * inner / of.tp * of.element
+    rows, ranks = (of.received, of.etp) if experts else (of.tokens, of.tp)
+    into = rows * (2 if form == "gated" else 1) * inner / ranks * of.element
     scores = of.tokens * model.attention_heads / of.tp * (of.work.sequence_length or 0) * of.element
     return max(into, scores if of.stack.attention == "unfused" else 0.0)
 

@@ -1,6 +1,7 @@
 """The tensors of a transformer on one device, listed one by one in plain Python for an independent check of memory.
 
-Nothing of `simulator.formulas`, `simulator.work` or `simulator.step` is used: shapes are those of the modules in
+Nothing of `simulator.work` or `simulator.step` is used, and of `simulator.formulas` only how many tokens the busiest of
+the ranks that share experts receives, which is an expectation and no tensor. Shapes are those of the modules in
 Megatron-LM and torch, and of which ones a backward pass needs those of Korthikanti et al., arXiv 2205.05198, section 4.
 What software does in its own way (which copies it keeps, what it fuses) is read from the sheet of the stack.
 """
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 from typing import NamedTuple
 
+from simulator.formulas.flops import busiest_rank
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.stack import Stack
@@ -64,6 +66,11 @@ class Setting:
         return self.plan.tp or 1
 
     @property
+    def etp(self) -> int:
+        """Ranks that split each expert."""
+        return self.plan.etp or self.tp
+
+    @property
     def element(self) -> int:
         """Bytes of an activation."""
         return _FULL if self.plan.precision in ("fp32", "tf32") else 2
@@ -87,6 +94,15 @@ class Setting:
     def shared(self) -> float:
         """Those that normalisations and dropouts see, where tensor-parallel ranks share them."""
         return self.tokens / self.tp if self.plan.sequence_parallel else self.tokens
+
+    @property
+    def received(self) -> float:
+        """Those that the experts of the busiest rank receive: of its ranks that split them, each to several experts."""
+        assert not self.work.capacity_factor
+        assert not self.stack.capacity_factor
+        model, imbalance = self.model, self.work.expert_imbalance or 1.0
+        busiest = float(busiest_rank(imbalance, model.experts, ranks=self.plan.ep or 1))
+        return self.tokens / self.tp * self.etp * model.experts_per_token * busiest
 
     @property
     def read(self) -> float:
@@ -136,11 +152,11 @@ def weights_of_layer(of: Setting, index: int) -> Iterator[Weight]:
         return
     yield Weight("router", (width, model.experts))
     form = model.expert_feed_forward or model.feed_forward
-    inner = (model.expert_feed_forward_size or model.feed_forward_size) // of.tp
+    inner = model.expert_feed_forward_size or model.feed_forward_size
     for expert in range(model.experts // (of.plan.ep or 1)):
-        yield from _feed_forward(f"expert {expert} ", form, inner, width, bias=bias, of_experts=True)
+        yield from _feed_forward(f"expert {expert} ", form, inner // of.etp, width, bias=bias, of_experts=True)
     for expert in range(model.shared_experts):
-        yield from _feed_forward(f"shared expert {expert} ", form, inner, width, bias=bias)
+        yield from _feed_forward(f"shared expert {expert} ", form, inner // of.tp, width, bias=bias)
 
 
 def _feed_forward(
@@ -232,10 +248,10 @@ def _experts(of: Setting) -> Iterator[Kept]:
     yield Kept("input of router", of.shared * width, element)
     yield Kept("shares of experts", of.shared * model.experts, _FULL)
     yield Kept("weights of the chosen", of.shared * chosen, element)
-    yield Kept("tokens at the experts", of.tokens * chosen * width, element)
+    yield Kept("tokens at the experts", of.received * width, element)
     form = model.expert_feed_forward or model.feed_forward
-    inner = (model.expert_feed_forward_size or model.feed_forward_size) / of.tp
-    yield from _between(of, "experts' ", form, of.tokens * chosen, inner)
+    inner = (model.expert_feed_forward_size or model.feed_forward_size) / of.etp
+    yield from _between(of, "experts' ", form, of.received, inner)
     yield Kept("tokens on their way back", of.shared * chosen * width, element)
 
 

@@ -100,6 +100,7 @@ _MOVES: dict[str, tuple[Callable[[float, float], float], set[str]]] = {
     "host": (_factor, {"launch", "step_overhead"}),
     "inner_links": (_factor, {"wires.levels.1.efficiency"}),
     "outer_links": (_factor, {"wires.levels.2.efficiency"}),
+    "stragglers": (_factor, {"jitter"}),
     "launches": (_factor, {"launch"}),
     "eager": (_sum, {"eager"}),
     "attention_kernels": (_factor, {"attention_efficiency"}),
@@ -150,7 +151,8 @@ def test_priors_are_those_that_the_shipped_constants_were_fitted_with() -> None:
         "attention": (0.15, 0.15),
         "host": (0.25,),
         "inner_links": (0.2, 0.2),
-        "outer_links": (0.2, 0.3),
+        "outer_links": (0.03, 0.05),
+        "stragglers": (1.0,),
         "launches": (0.5, 0.4),
         "eager": (0.4, 0.3),
         "attention_kernels": (0.2, 0.2),
@@ -165,7 +167,7 @@ def test_priors_are_those_that_the_shipped_constants_were_fitted_with() -> None:
 
 # What they do to time
 
-_SLOWER = {"host", "launches", "eager", "step_overhead", "optimizer"}
+_SLOWER = {"host", "stragglers", "launches", "eager", "step_overhead", "optimizer"}
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,12 @@ FAST = Level(
     pair_loss=0.0,
     reduction_gain=1.0,
     reduction_ranks=1e9,
+    reduction_ramp=0.0,
+    reduction_loss=0.0,
     send_efficiency=0.25,
     after_others=0.0,
+    network=0.0,
+    bus=0.0,
     cube_mesh=0.0,
     mesh=0.0,
     torus=0.0,
@@ -74,7 +78,7 @@ def test_a_collective_inside_a_switch(kind: CollectiveKind, seconds: float) -> N
 
 def test_a_transfer_inside_a_switch() -> None:
     send = Send(message_bytes=1000.0, degree=4.0, stride=1.0)
-    assert _time(send, FAST) == pytest.approx(2 + 1000 / 25)
+    assert _time(send, FAST) == pytest.approx(2 + 0.5 + 1000 / 25)
     assert _time(replace(send, degree=2.0), FAST) == _time(send, FAST)
     assert _time(replace(send, degree=1.0), FAST) == 0
     assert _time(replace(send, stride=8.0), FAST) == 0  # no neighbour within reach
@@ -108,6 +112,11 @@ def test_links_of_a_mesh_add_up() -> None:
 def test_a_cube_mesh_has_one_four_or_six_links() -> None:
     cube = replace(FAST, cube_mesh=1.0)
     assert [plain(cube.rate(ranks, ranks, 1.0)) for ranks in (2.0, 4.0, 8.0)] == pytest.approx([50 / 6, 200 / 6, 50])
+    # Four ranks of both quads are a ring of single links; any pair, and any transfer, has one.
+    assert plain(cube.rate(4.0, 4.0, 2.0)) == pytest.approx(100 / 6)
+    assert plain(cube.rate(2.0, 2.0, 4.0)) == pytest.approx(50 / 6)
+    send = Send(message_bytes=1000.0, degree=8.0, stride=1.0)
+    assert _time(send, cube) == pytest.approx(2 + 0.5 + 1000 / (25 / 6))
 
 
 # Several levels
@@ -126,9 +135,9 @@ def test_the_slowest_level_paces_and_each_adds_its_latency() -> None:
 def test_ranks_apart_meet_outside_only() -> None:
     assert _collective("all_gather", 4.0, FAST, SLOW, stride=8.0) == pytest.approx(3 + 3 * 0.5 + 750 / 5)
     send = Send(message_bytes=1000.0, degree=4.0, stride=8.0)
-    assert _time(send, FAST, SLOW) == pytest.approx(3 + 1000 / 2.5)
-    assert _time(replace(send, stride=4.0), FAST, SLOW) == pytest.approx(3 + 1000 / 2.5)
-    assert _time(replace(send, stride=2.0), FAST, SLOW) == pytest.approx(2 + 1000 / 25)
+    assert _time(send, FAST, SLOW) == pytest.approx(3 + 0.5 + 1000 / 2.5)
+    assert _time(replace(send, stride=4.0), FAST, SLOW) == pytest.approx(3 + 0.5 + 1000 / 2.5)
+    assert _time(replace(send, stride=2.0), FAST, SLOW) == pytest.approx(2 + 0.5 + 1000 / 25)
 
 
 def test_what_joins_pods_follows_the_rest() -> None:

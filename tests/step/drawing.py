@@ -19,6 +19,7 @@ from simulator.specs.loading import load_model, load_stack, names
 from simulator.specs.model import Model
 from simulator.specs.plans import divisors
 from simulator.specs.stack import Overlap, Stack
+from tests.stacks import unrestricted
 
 _SYSTEMS = sorted(catalogue.names("systems"))
 _MODELS = sorted(names("models"))
@@ -70,8 +71,8 @@ def _models(draw: st.DrawFn) -> Model:
 
 @st.composite
 def _stacks(draw: st.DrawFn, platform: str) -> Stack:
-    """One of the catalogue that runs on such devices, perhaps with other shares of overlap."""
-    stack = draw(st.sampled_from([each for each in _STACKS if each.platform == platform]))
+    """One of the catalogue that runs on such devices and here every plan, perhaps with other shares of overlap."""
+    stack = unrestricted(draw(st.sampled_from([each for each in _STACKS if each.platform == platform])))
     if draw(st.booleans()):
         return stack
     shares = {name: draw(st.sampled_from([0.0, 0.3, 0.7, 1.0])) for name in Overlap.model_fields}
@@ -86,7 +87,9 @@ def _plans(draw: st.DrawFn, model: Model, system: System, devices: int, length: 
         fitting = [degree for degree in divisors(left) if _fits(axis, degree, model, length)]
         plan[axis] = draw(st.sampled_from([1, *fitting]))
         left //= plan[axis]
-    plan |= {"dp": left, "ep": draw(st.sampled_from(divisors(math.gcd(left, model.experts))))}
+    plan |= {"dp": left, "etp": draw(st.sampled_from(divisors(plan["tp"])))}
+    places = left * plan["cp"] * plan["tp"] // plan["etp"]
+    plan["ep"] = draw(st.sampled_from(divisors(math.gcd(places, model.experts))))
     plan["sharding"] = draw(st.sampled_from(SHARDINGS))
     if plan["sharding"] == "hybrid":
         plan["sharding_group"] = draw(st.sampled_from(divisors(left * plan["cp"])))

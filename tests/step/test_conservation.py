@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -49,6 +50,18 @@ def _copies(dp: int, cp: int, ep: int, group: int, *, dp_inside: bool) -> int:
     return sum(len(set(each)) for each in groups)
 
 
+def _spread_copies(replicas: int, tp: int, ep: int, etp: int, group: int) -> float:
+    """As before, over the tensor-parallel ranks of a replica, where experts lie on neighbouring ranks of all axes.
+
+    Whoever shares nothing stores all it has.
+    """
+    pieces = [(rank // etp % ep, rank % etp) for rank in range(replicas * tp)]
+    if group == 1:
+        return len(pieces) / tp
+    groups = [pieces[at : at + group * tp] for at in range(0, len(pieces), group * tp)]
+    return sum(len(set(each)) for each in groups) / tp
+
+
 @pytest.mark.parametrize("ep", [1, 2, 8, 64])
 def test_optimizer_states_of_experts_exist_once(ep: int) -> None:
     """Qwen3 30B-A3B on 128 H100 under ZeRO-1."""
@@ -87,11 +100,34 @@ def test_states_are_those_of_the_copies_that_exist(
     ep = min(ep, dp)
     plan: dict[str, Any] = {"tp": tp, "pp": pp, "cp": cp, "dp": dp, "ep": ep, "sharding": sharding}
     plan["placement"] = "tp-dp-cp-pp" if dp_inside else "tp-cp-dp-pp"
-    replicas = dp * cp
+    _conserves_states(plan, lambda among: _copies(dp, cp, ep, among, dp_inside=dp_inside))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([1, 2]),
+    st.sampled_from([1, 2]),
+    st.sampled_from([1, 2, 4]),
+    st.sampled_from([(2, 1), (4, 1), (4, 2), (8, 1), (8, 2)]),
+    st.sampled_from([1, 2, 4, 8]),
+    st.sampled_from(["none", "zero1", "zero2", "zero3", "hybrid"]),
+)
+def test_states_of_experts_that_fewer_ranks_split_are_those_of_the_copies_that_exist(
+    pp: int, cp: int, dp: int, split: tuple[int, int], ep: int, sharding: str
+) -> None:
+    (tp, etp), replicas = split, dp * cp
+    ep = min(ep, replicas * tp // etp)
+    plan: dict[str, Any] = {"tp": tp, "pp": pp, "cp": cp, "dp": dp, "ep": ep, "etp": etp, "sharding": sharding}
+    _conserves_states(plan, lambda among: _spread_copies(replicas, tp, ep, etp, among))
+
+
+def _conserves_states(plan: dict[str, Any], copies: Callable[[int], float]) -> None:
+    """All devices together hold what there is; `copies` says of a group that shares how many of a rank's experts."""
+    tp, pp, replicas, sharding = plan["tp"], plan["pp"], plan["dp"] * plan["cp"], plan["sharding"]
     group = replicas
     if sharding == "hybrid":
         group = plan["sharding_group"] = max(replicas // 2, 1)
-    program = _program(plan, tp * pp * cp * dp)
+    program = _program(plan, tp * pp * replicas)
     shares = {"none": "", "zero1": "o", "zero2": "og", "zero3": "ogp", "hybrid": "ogp"}[sharding]
     stages = [on_stage(program, float(stage)) for stage in range(pp)]
     dense = program.layers.parameters + program.embedding.tally.parameters + program.head.tally.parameters
@@ -105,28 +141,64 @@ def test_states_are_those_of_the_copies_that_exist(
         if name == "gradients" and float(program.scenarios.stacks.keeps_16_bit_gradients):
             continue
         among = group if letter in shares else 1
-        expected = (
-            size
-            * tp
-            * (float(dense) * replicas / among + float(experts) * _copies(dp, cp, ep, among, dp_inside=dp_inside))
-        )
+        expected = size * tp * (float(dense) * replicas / among + float(experts) * copies(among))
         together = sum(float(np.asarray(getattr(stage, name))) for stage in stages) * tp * replicas
         assert together == pytest.approx(expected, rel=1e-9), name
 
 
+@pytest.mark.parametrize("sharding", ["none", "zero1", "zero3"])
+@pytest.mark.parametrize(
+    ("tp", "cp", "dp", "ep", "etp"), [(2, 1, 4, 8, 1), (4, 1, 2, 4, 2), (2, 2, 2, 8, 1), (1, 4, 2, 8, 1)]
+)
+def test_experts_that_are_spread_over_ranks_of_all_axes_are_conserved(
+    tp: int, cp: int, dp: int, ep: int, etp: int, sharding: str
+) -> None:
+    """Of `dp * cp * tp` ranks each `ep * etp` hold all experts once, whichever axes they lie along."""
+    program = _program({"tp": tp, "cp": cp, "dp": dp, "ep": ep, "etp": etp, "sharding": sharding}, tp * cp * dp)
+    ranks = tp * cp * dp
+    whole = _program({"tp": 1, "cp": 1, "dp": 1, "sharding": "none"}, 1)
+    experts, dense = (float(np.asarray(part)) for part in (program.layers.expert_parameters, program.layers.parameters))
+    assert experts * ep * etp == float(np.asarray(whole.layers.expert_parameters))
+    copies = ranks / (ep * etp)
+    held = dense + float(np.asarray(program.embedding.tally.parameters + program.head.tally.parameters))
+    states = float(np.asarray(on_stage(program, 0.0).optimizer)) * ranks
+    among = 1.0 if sharding == "none" else dp * cp
+    of_experts = experts * ep * etp * (copies if sharding == "none" else 1.0)
+    assert states == pytest.approx(_STATES * (held * ranks / among + of_experts), rel=1e-9)
+
+
 @settings(max_examples=30, deadline=None)
-@given(st.sampled_from([1, 2]), st.sampled_from([2, 4, 8]), st.sampled_from([1, 2, 4, 8]), st.sampled_from([1, 2]))
-def test_gradients_of_experts_travel_among_those_that_hold_them(cp: int, dp: int, ep: int, tp: int) -> None:
+@given(
+    st.sampled_from([1, 2]),
+    st.sampled_from([2, 4, 8]),
+    st.sampled_from([1, 2, 4, 8]),
+    st.sampled_from([(1, 1), (2, 2), (2, 1), (4, 2), (8, 1)]),
+)
+def test_gradients_of_experts_travel_among_those_that_hold_them(
+    cp: int, dp: int, ep: int, split: tuple[int, int]
+) -> None:
     """Under ZeRO-1 they are scattered over the copies of an expert, and what was updated is gathered there."""
+    tp, etp = split
     ep = min(ep, dp)
-    program = _program({"tp": tp, "cp": cp, "dp": dp, "ep": ep, "sharding": "zero1"}, tp * cp * dp)
+    plan = {"tp": tp, "cp": cp, "dp": dp, "ep": ep, "etp": etp, "sharding": "zero1"}
+    copies = dp * cp * tp // (ep * etp)
+    expected = {("reduce_scatter", copies), ("all_gather", copies)} if copies > 1 else set()
+    assert _sent_for_experts(_program(plan, tp * cp * dp)) == expected
+
+
+@pytest.mark.parametrize(("tp", "ep", "etp", "copies"), [(8, 2, 1, 4), (8, 1, 2, 4), (4, 4, 1, 1), (2, 1, 2, 1)])
+def test_gradients_of_experts_are_added_up_inside_of_one_replica(tp: int, ep: int, etp: int, copies: int) -> None:
+    """Tensor-parallel ranks that hold the same experts, on tokens of their own; dense layers have nobody to ask."""
+    program = _program({"tp": tp, "dp": 1, "ep": ep, "etp": etp, "sharding": "none"}, tp)
+    assert _sent_for_experts(program) == ({("all_reduce", copies)} if copies > 1 else set())
+
+
+def _sent_for_experts(program: Program) -> set[tuple[str, float]]:
+    """Kinds and degrees of the collectives of experts' parameters that are made once a step."""
     tasks = once_a_step(program, held_on(program, first=1.0, last=1.0))
-    sent = [task for task in tasks if isinstance(task.request, Collective) and task.name.endswith("of experts")]
-    sent = [task for task in sent if float(np.asarray(task.count)) > 0.0]
-    copies = dp * cp // ep
-    assert {(task.request.kind, float(np.asarray(task.request.degree))) for task in sent} == (  # type: ignore[union-attr]
-        {("reduce_scatter", copies), ("all_gather", copies)} if copies > 1 else set()
-    )
+    made = [task for task in tasks if task.name.endswith("of experts") and float(np.asarray(task.count)) > 0.0]
+    requests = [task.request for task in made]
+    return {(each.kind, float(np.asarray(each.degree))) for each in requests if isinstance(each, Collective)}
 
 
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
@@ -179,9 +251,9 @@ def test_no_layer_is_lost_between_two_ends(ends: dict[str, int], sentence: str) 
     ],
 )
 def test_no_layer_is_there_twice(model: str, system: str, plan: dict[str, Any], layers: int) -> None:
-    devices = plan["tp"] * plan["pp"]
-    stack, given_plan = unrestricted("megatron-lm"), {"micro_batch": 1, **plan}
-    found = simulator.stages(simulator.resolve(model, system, devices=devices, stack=stack, plan=given_plan))
+    devices, stack = plan["tp"] * plan["pp"], unrestricted("megatron-lm")
+    plan = {"micro_batch": 1, **plan}
+    found = simulator.stages(simulator.resolve(model, system, devices=devices, stack=stack, plan=plan))
     assert sum(stage.layers for stage in found) == layers
     if "first_stage_layers" in plan:
         assert (found[0].layers, found[-1].layers) == (10.0, 8.0)

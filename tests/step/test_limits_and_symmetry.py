@@ -62,7 +62,7 @@ def _one_replica(scenario: Scenario) -> Scenario:
     dp, batch = scenario.plan.dp or 1, scenario.workload.global_batch or 0
     left = replace(scenario, devices=scenario.devices // dp)
     left = replace(left, workload=scenario.workload.model_copy(update={"global_batch": batch // dp}))
-    return _changed(left, dp=1, ep=1, sharding="zero2", sharding_group=None)
+    return _changed(left, dp=1, ep=1, etp=None, sharding="zero2", sharding_group=None)
 
 
 def _same(one: Scenario, other: Scenario) -> None:

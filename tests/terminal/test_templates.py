@@ -36,6 +36,8 @@ _ITSELF = {
 _NOT_ALONE = {
     *("decoder_layers", "devices_per_pod", "cross_pod", "dimensions", "bridge", "experts_per_token"),
     *("target_length", "steps"),
+    *("value_head_size", "query_rank", "key_value_rank", "rotary_head_size", "maps_words", "position_products"),
+    "dense_layers",
 }
 """Fields that need another, or that some other excludes."""
 

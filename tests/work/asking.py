@@ -59,9 +59,9 @@ def program(
     workload: dict[str, Any] | None = None,
     **how: float,
 ) -> Program:
-    """The program of a plan; unless told on A100s, with balanced experts, under a stack that hides nothing.
+    """The program of a plan; unless told on A100s, with balanced experts.
 
-    `how` are columns of plans and stacks.
+    Its stack hides nothing and runs every plan; `how` are columns of plans and stacks.
     """
     given = {"micro_batch": 2, "recompute": "none", "precision": "bf16", "tp": 1, "pp": 1, **(plan or {})}
     work = {"sequence_length": 512, "global_batch": 64, **(workload or {})}

@@ -88,7 +88,8 @@ def test_a_capacity_decides_whatever_the_routing(of: str) -> None:
     across = _asked(layer["all-to-all of experts"])
     assert (plain(across.message_bytes), plain(across.busiest)) == (1.25 * _SENT, 1.0)
     assert moved(layer["dispatch and combination of tokens"])[0] == 5 * _SENT
-    assert saved(layer["feed-forward input"]) == 1.25 * _SENT
+    # Both tensor-parallel ranks gather what was sent to each, and keep it in full.
+    assert saved(layer["feed-forward input"]) == 2 * 1.25 * _SENT
     unlimited = _layer(workload={"expert_imbalance": 3.0, "capacity_factor": 0.0}, capacity_factor=1.25)
     assert sizes(unlimited["feed-forward input"])[0] == pytest.approx(60 * float(busiest_rank(3.0, 8, ranks=4)))
 

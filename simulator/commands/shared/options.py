@@ -136,7 +136,10 @@ _OTHERS: dict[str, Any] = {
     "devices": _count("--devices", "Number of devices."),
     "stack": _text("--stack", "The software: a stack's name or file."),
     "fits": _count("--fits", "Probability of fitting from which plans are recommended.", read_real),
-    "objective": _text("--objective", "What the head does: causal, mlm, seq2seq, classification, span."),
+    "objective": _text(
+        "--objective",
+        "What the head does: causal, mlm, seq2seq, classification, token-classification, span, multiple-choice, ...",
+    ),
 }
 _WORKLOAD: dict[str, Any] = {
     "sequence_length": _count("--seq-len", "Tokens per sequence."),

@@ -33,6 +33,8 @@ def cut(model: Model, layers: int) -> Model:
     if model.dense_layers_first >= changes["layers"]:
         changes["dense_layers_first"] = changes["layers"] - 1
     changes["window_pattern"] = model.window_pattern[: changes["layers"]]
+    changes["rotary_pattern"] = model.rotary_pattern[: changes["layers"]]
+    changes["dense_layers"] = tuple(index for index in model.dense_layers if index < changes["layers"])
     return model.model_copy(update=changes)
 
 
@@ -51,9 +53,14 @@ def shrunk(model: Model) -> Model:
         "expert_feed_forward_size": None if model.expert_feed_forward_size is None else 64,
         "experts": min(model.experts, 4),
         "experts_per_token": min(model.experts_per_token, 2, model.experts),
+        "shared_expert_feed_forward_size": None if model.shared_expert_feed_forward_size is None else 64,
+        "relative_rows": min(model.relative_rows, 32),
         "sliding_window": None,
         "window_pattern": (),
     }
+    if model.key_value_rank is not None:
+        changes |= {"head_size": 48, "rotary_head_size": 16, "value_head_size": 32, "key_value_rank": 16}
+        changes["query_rank"] = None if model.query_rank is None else 16
     return model.model_copy(update=changes)
 
 

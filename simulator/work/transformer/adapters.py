@@ -168,7 +168,8 @@ def _product(name: str, linear: Linear, scenarios: Scenarios, *, n: Num, k: Num,
 def _owned(linear: Linear, weights: Num, saved: Num) -> Holding:
     """Trained parameters of a dense layer or of experts."""
     of_experts = bool(np.any(np.asarray(linear.experts) > 0.0))
-    return Holding(saved=saved, expert_parameters=weights) if of_experts else Holding(saved=saved, parameters=weights)
+    kind = "expert_parameters" if of_experts else "parameters"
+    return replace(Holding(saved=saved, added=True), **{kind: weights})
 
 
 def _inward(name: str, linear: Linear, scenarios: Scenarios, modules: Num) -> Operator:

@@ -9,7 +9,15 @@ from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
 from simulator.work.operators import Holding, Operator, flagged, product, stream, untrained
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
-from simulator.work.transformer.tokens import Scenarios, Tokens, mask_bytes, normalised, tokens_of
+from simulator.work.transformer.tokens import (
+    Scenarios,
+    Tokens,
+    autocasts,
+    mask_bytes,
+    normalised,
+    stream_bytes,
+    tokens_of,
+)
 
 
 def embedding(scenarios: Scenarios) -> list[Operator]:
@@ -30,8 +38,12 @@ def _tables(scenarios: Scenarios, tokens: Tokens) -> Operator:
     models, plans, eager = scenarios.models, scenarios.plans, scenarios.stacks.eager
     element, width, trained = plans.element_bytes, models.embedding_size, scenarios.workloads.tuning.base
     table = np.ceil(np.asarray(models.vocabulary_size) / plans.tp) * width
-    beside = width * (models.position_rows + models.token_types)
-    beside = beside + models.embedding_norm * parameters.normalisation(width, bias=models.norm_bias)
+    rows = np.where(np.asarray(models.maps_words) > 0, models.hidden_size, width)
+    beside = rows * models.position_rows + width * models.token_types
+    # Each tower adds its own positions and normalises its own sum.
+    norms = models.embedding_norm * (1.0 + models.encoder_decoder)
+    beside = beside + norms * models.norm_weight * parameters.normalisation(width, bias=models.norm_bias)
+    beside = beside + models.relative_rows * models.hidden_size + _relative_norm(scenarios)
     size = tokens.shared * width * element
     norm = normalised(tokens.shared, width, scenarios, statistics=models.norm_statistics)
     mask = activations.dropout_mask(tokens.shared, width, mask_bytes=mask_bytes(scenarios))
@@ -49,16 +61,32 @@ def _tables(scenarios: Scenarios, tokens: Tokens) -> Operator:
             parameters=table + models.bucket_tables * models.heads / plans.tp + beside,
             partial_parameters=beside,
             trained=trained,
-            saved=models.embedding_norm * norm + models.dropout * mask,
+            saved=models.embedding_norm * norm + models.dropout * mask + _kept_positions(scenarios),
         ),
     )
+
+
+def _relative_norm(scenarios: Scenarios) -> Num:
+    """Parameters of the normalisation of embedded relative positions."""
+    models = scenarios.models
+    return models.relative_norm * parameters.normalisation(models.hidden_size, bias=1.0)
+
+
+def _kept_positions(scenarios: Scenarios) -> Num:
+    """Bytes kept of normalised relative positions: statistics, and what all layers read, unless each keeps its own."""
+    models = scenarios.models
+    statistics = activations.normalisation(models.relative_rows, 0.0, element_bytes=0.0, statistics=2.0)
+    read = activations.tensor(models.relative_rows, models.hidden_size, element_bytes=stream_bytes(scenarios))
+    read_as_they_are = (1.0 - np.asarray(models.dropout)) * (1.0 - np.asarray(autocasts(scenarios)))
+    shared = np.maximum(read_as_they_are, scenarios.plans.recompute_layer)
+    return models.relative_norm * (statistics + shared * read)
 
 
 def _map(scenarios: Scenarios, tokens: Tokens) -> Operator:
     """The linear map from an embedding's own width to the hidden size."""
     models, element, width = scenarios.models, scenarios.plans.element_bytes, scenarios.models.embedding_size
     used = models.embedding_map
-    weights = used * parameters.linear(width, models.hidden_size, bias=1.0)
+    weights = used * parameters.linear(width, models.hidden_size, bias=1.0 - np.asarray(models.maps_words))
     operator = product(
         "embedding to hidden size",
         "embedding",

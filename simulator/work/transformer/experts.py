@@ -17,9 +17,9 @@ from simulator.specs.parts import ExpertFeedForward, Layers
 from simulator.specs.stack import IN_ONE_KERNEL
 from simulator.work.hiding import Hiding
 from simulator.work.operators import Holding, Operator, exchange, product, stream, untrained
-from simulator.work.transformer.feed_forward import ExpertProducts, two_products
+from simulator.work.transformer.feed_forward import ExpertProducts, kept_input, two_products
 from simulator.work.transformer.part import operators_of
-from simulator.work.transformer.tokens import Scenarios, Tokens
+from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts
 
 _PERMUTED = 4.0
 """Times that a token crosses memory where it is copied for its experts, and where what they return is added up."""
@@ -49,13 +49,13 @@ def expert_feed_forward(
         *two_products(part, layers, scenarios, rows=routed.rows, kept=inputs, experts=_products(scenarios, routed)),
     ]
     if np.any(np.asarray(part.shared_experts) > 0.0):
-        shared = part.shared_experts
-        used = np.where(np.asarray(shared) > 0.0, 1.0, 0.0)
-        # The router keeps what they read, unless it is not trained.
+        widen = part.shared_experts * part.shared_size / part.size
+        used = np.where(np.asarray(widen) > 0.0, 1.0, 0.0)
+        # Their input is the router's, unless each product keeps a cast of its own, or the router is not trained.
+        own = used * autocasts(scenarios) * kept_input(layers, scenarios, tokens)
         read = used * activations.tensor(tokens.all, layers.hidden_size, element_bytes=plans.element_bytes)
-        operators += two_products(
-            part, layers, scenarios, rows=tokens.all, widen=shared, kept=0.0, used=used, read=read
-        )
+        operators += two_products(part, layers, scenarios, rows=tokens.all, widen=widen, kept=own, used=used, read=read)
+        operators += _shared_gate(part, layers, scenarios, tokens)
     return operators
 
 
@@ -102,9 +102,32 @@ def _products(scenarios: Scenarios, routed: _Routed) -> ExpertProducts:
     return ExpertProducts(experts=routed.local, calls=calls, launches=launches, modules=modules, useful=routed.useful)
 
 
+def _shared_gate(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
+    """The product that gives the gate of shared experts, which keeps its sigmoid and what it scales."""
+    if not np.any(np.asarray(part.shared_gate) > 0.0):
+        return []
+    element, used = scenarios.plans.element_bytes, part.shared_gate
+    scaled = activations.tensor(tokens.all, layers.hidden_size + 1.0, element_bytes=element)
+    return [
+        product(
+            "gate of shared experts",
+            "feed_forward",
+            m=tokens.all,
+            k=layers.hidden_size,
+            n=1.0,
+            count=used,
+            element_bytes=element,
+            launches=(used, used),
+            wide=True,
+            kept=Holding(saved=used * scaled, parameters=used * parameters.linear(layers.hidden_size, 1.0)),
+        )
+    ]
+
+
 def _router(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, tokens: Tokens) -> Operator:
     """The product that chooses experts; ranks that share tokens choose for their own (Megatron core, `Router`)."""
-    element, weights = scenarios.plans.element_bytes, parameters.linear(layers.hidden_size, part.experts)
+    element = scenarios.plans.element_bytes
+    weights = parameters.linear(layers.hidden_size, part.experts, bias=part.router_bias)
     kept = activations.tensor(tokens.shared, layers.hidden_size, element_bytes=scenarios.plans.product_bytes)
     chosen = activations.routing(tokens.shared, part.experts, chosen=part.experts_per_token, element_bytes=element)
     operator = product(

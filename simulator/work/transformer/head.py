@@ -37,7 +37,8 @@ def head(scenarios: Scenarios) -> list[Operator]:
     # The encoder's output is kept once for all layers of the decoder, unless each keeps its own casts of it.
     once = np.where(autocasts(scenarios) > 0.0, plans.recompute_layer * stream_bytes(scenarios), element)
     memory = activations.tensor(linear_input(inputs, scenarios), models.hidden_size, element_bytes=once)
-    weights = models.final_norms * parameters.normalisation(models.hidden_size, bias=models.norm_bias)
+    weights = models.final_norms * models.norm_weight
+    weights = weights * parameters.normalisation(models.hidden_size, bias=models.norm_bias)
     final_norm = stream(
         "final normalisation",
         "normalisation",
@@ -54,7 +55,8 @@ def head(scenarios: Scenarios) -> list[Operator]:
     )
     return [
         without_backward(final_norm, workloads.tuning.flows),
-        *_head_transform(scenarios, predicted),
+        *_map_back(scenarios, outputs),
+        *_head_transform(scenarios, _transformed(scenarios, predicted, outputs)),
         *_vocabulary_head(scenarios, predicted, outputs),
         *_classes(scenarios, outputs),
         *_head_exchanges(scenarios, predicted, outputs),
@@ -74,13 +76,48 @@ def _reads_shares(scenarios: Scenarios) -> Num:
     return 1.0 - np.asarray(scenarios.models.masked)
 
 
+def _map_back(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
+    """The linear map from the hidden size to the width of the words, of models that map the words alone."""
+    models, element = scenarios.models, scenarios.plans.element_bytes
+    used = np.where(np.asarray(models.maps_words) > 0, 1.0, 0.0)
+    if not np.any(used):
+        return []
+    weights, tuning = used * parameters.linear(models.hidden_size, models.embedding_size), scenarios.workloads.tuning
+    operator = product(
+        "hidden size to embedding",
+        "head",
+        m=tokens.shared,
+        k=models.hidden_size,
+        n=models.embedding_size,
+        count=used,
+        element_bytes=element,
+        launches=(used, used),
+        wide=True,
+        kept=Holding(
+            saved=used * activations.tensor(tokens.shared, models.hidden_size, element_bytes=element),
+            parameters=weights,
+            partial_parameters=weights,
+        ),
+    )
+    return [without_backward(untrained(operator, tuning.base), tuning.flows)]
+
+
+def _transformed(scenarios: Scenarios, predicted: Num, tokens: Tokens) -> Num:
+    """Rows that pass the transform: of the words that are predicted, of whole sequences, or of all tokens."""
+    models = scenarios.models
+    classes = np.where(np.asarray(models.sequence_classes) > 0, scenarios.plans.micro_batch, tokens.all)
+    return np.where(np.asarray(models.vocabulary_head) > 0, predicted, classes)
+
+
 def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
-    """The linear map, activation and normalisation before a masked-language head."""
+    """The linear map, activation and normalisation before a masked-language head, or before classes."""
     models, plans = scenarios.models, scenarios.plans
     element, used = plans.element_bytes, models.head_transform
     kept = activations.tensor(rows, models.hidden_size, element_bytes=element)
-    width = models.embedding_size
+    width, with_norm = models.transform_width, models.transform_norm
     norm = normalised(rows, width, scenarios, statistics=models.norm_statistics)
+    weights = with_norm * parameters.normalisation(width, bias=models.transform_norm_bias)
+    linear = parameters.linear(models.hidden_size, width, bias=models.transform_bias)
     rectified = models.layers[0].feed_forward.rectified
     gate = activations.gate(rows, width, element_bytes=element, inputs=1.0, rectified=rectified)
     size = used * rows * width * element
@@ -96,19 +133,15 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
         has_input_gradient=tuning.flows,
         launches=(used, used),
         wide=True,
-        kept=Holding(saved=used * kept, parameters=used * parameters.linear(models.hidden_size, width, bias=1.0)),
+        kept=Holding(saved=used * kept, parameters=used * linear),
     )
     after = stream(
         "activation and normalisation of the head",
         "head",
         StreamKind.HEAD_TRANSFORM,
-        moved=(4.0 * size, 6.0 * size),
-        launches=(2.0 * used, 3.0 * used),
-        kept=Holding(
-            saved=used * (gate + norm),
-            parameters=used * parameters.normalisation(width, bias=1.0),
-            trained=tuning.head,
-        ),
+        moved=((2.0 + 2.0 * with_norm) * size, (3.0 + 3.0 * with_norm) * size),
+        launches=(used * (1.0 + with_norm), used * (1.0 + 2.0 * with_norm)),
+        kept=Holding(saved=used * (gate + with_norm * norm), parameters=used * weights, trained=tuning.head),
     )
     return [untrained(transform, tuning.head), after]
 
@@ -145,6 +178,7 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Op
     )
     return [
         untrained(product_of_words, tuning.head),
+        *_soft_cap(scenarios, logits),
         stream(
             "cross-entropy",
             "head",
@@ -164,10 +198,28 @@ def _before(trained: Num, tuning: Tunings) -> Num:
     return np.maximum(tuning.flows, trained * np.asarray(tuning.head))
 
 
+def _soft_cap(scenarios: Scenarios, logits: Num) -> list[Operator]:
+    """Division of the logits by the cap, tanh, which keeps its output, and multiplication."""
+    used, stacks = scenarios.models.logits_capped, scenarios.stacks
+    if not np.any(np.asarray(used) > 0.0):
+        return []
+    size = used * logits * scenarios.plans.element_bytes
+    return [
+        stream(
+            "soft cap of logits",
+            "head",
+            StreamKind.ACTIVATION,
+            moved=(2.0 * size + 4.0 * size * stacks.eager, 3.0 * size + 4.0 * size * stacks.eager),
+            launches=(used * (1.0 + 2.0 * stacks.eager), used * (1.0 + 2.0 * stacks.eager)),
+            kept=Holding(saved=stacks.keeps_logits * size),
+        )
+    ]
+
+
 def _classes(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
     """Classes of whole sequences (behind a pooler, or without pooler and bias in a decoder), and of single tokens."""
     models, plans = scenarios.models, scenarios.plans
-    element, sequences, width = plans.element_bytes, plans.micro_batch, models.hidden_size
+    element, sequences, width = plans.element_bytes, plans.micro_batch, models.class_width
 
     tuning = scenarios.workloads.tuning
 
@@ -194,7 +246,7 @@ def _classes(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
     pooler = linear("pooler", models.pooler, sequences, width, predicts=False)
     return [
         without_backward(untrained(pooler, tuning.base), tuning.flows),
-        linear("sequence classes", classified, sequences, models.sequence_classes, bias=models.pooler),
+        linear("sequence classes", classified, sequences, models.sequence_classes, bias=models.class_bias),
         linear("token classes", spans, tokens.all, models.token_classes),
     ]
 

@@ -17,7 +17,7 @@ def normalisation(part: Normalisation, layers: Layers, scenarios: Scenarios, tok
     inputs = 1.0 if layers.block.shares_input else part.count
     alike = activations.tensor(tokens.shared, width, element_bytes=stream_bytes(scenarios)) * (part.count - inputs)
     each = normalised(tokens.shared, width, scenarios, statistics=part.statistics)
-    weights = part.count * parameters.normalisation(width, bias=part.bias)
+    weights = part.count * part.weight * parameters.normalisation(width, bias=part.bias)
     size = part.count * tokens.shared * width * element
     return [
         stream(
@@ -31,7 +31,6 @@ def normalisation(part: Normalisation, layers: Layers, scenarios: Scenarios, tok
                 saved=part.count * each - alike,
                 parameters=weights,
                 partial_parameters=weights,
-                trained=scenarios.workloads.tuning.base,
             ),
         )
     ]

@@ -8,8 +8,8 @@ import numpy as np
 
 from simulator.formulas import activations
 from simulator.formulas.typing import Num
+from simulator.specs.architectures import Models
 from simulator.specs.columns import Columns
-from simulator.specs.model import Models
 from simulator.specs.parts import Layers
 from simulator.specs.plans import Plans
 from simulator.specs.stack import Stacks
@@ -89,6 +89,7 @@ def linear_input(tokens: Tokens, scenarios: Scenarios) -> Num:
 
 def last_output_unused(layers: Layers, scenarios: Scenarios) -> Num:
     """Whether no backward pass needs the output of a layer's last product: the layer normalises only its inputs."""
+    norms = layers.norms
     inputs = 3.0 if layers.cross_attention is not None and not layers.block.shares_input else 2.0
     before = np.asarray(scenarios.models.final_norms) > 0
-    return np.where(before & (np.asarray(layers.norms.count) <= inputs), 1.0, 0.0)
+    return np.where(before & (np.asarray(norms.count) <= inputs) & (np.asarray(norms.outputs) < 1.0), 1.0, 0.0)

@@ -1,0 +1,194 @@
+"""Attention of tokens to each other: multi-head, grouped-query or multi-query, Transformer-XL's and DeBERTa's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from simulator.formulas import activations, parameters
+from simulator.formulas.typing import Num
+from simulator.pricing.requests import StreamKind
+from simulator.specs.parts import DisentangledAttention, Layers, MultiHeadAttention, RelativeAttention
+from simulator.work.operators import Holding, Operator, product, ring, stream, untrained
+from simulator.work.transformer.adapters import Linear, Matrix, tuned
+from simulator.work.transformer.attention.core import Heads, attention_core, heads_of, output_projection
+from simulator.work.transformer.attention.head_normalisation import head_normalisation
+from simulator.work.transformer.attention.position_products import position_products
+from simulator.work.transformer.part import operators_of
+from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, last_output_unused, linear_input
+
+_ROTARY_PASSES = 2.0, 6.0
+"""Times that queries and keys cross the memory bus for rotary positions: fused, and in addition where eager."""
+
+
+@operators_of.register
+def self_attention(part: MultiHeadAttention, layers: Layers, scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
+    """Projections, positions and core."""
+    return _attention(part, layers, scenarios, tokens)
+
+
+@operators_of.register
+def relative_attention(part: RelativeAttention, layers: Layers, scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
+    """Attention with a projection of the sinusoids of all distances, which the sequences of a batch share."""
+    heads, element = heads_of(part, scenarios.plans), scenarios.plans.element_bytes
+    projection = product(
+        "relative position projection",
+        "attention_projections",
+        m=tokens.keys,
+        k=layers.hidden_size,
+        n=heads.query_width,
+        element_bytes=element,
+        has_input_gradient=0.0,
+        kept=Holding(
+            saved=activations.tensor(tokens.keys, heads.query_width, element_bytes=element),
+            parameters=parameters.linear(layers.hidden_size, heads.query_width),
+        ),
+    )
+    return _attention(part, layers, scenarios, tokens, between=[projection], products=2.0)
+
+
+@operators_of.register
+def disentangled_attention(
+    part: DisentangledAttention, layers: Layers, scenarios: Scenarios, tokens: Tokens
+) -> list[Operator]:
+    """Attention with products of queries and of keys with projected embeddings of relative positions."""
+    between = position_products(part, layers, scenarios, tokens)
+    return _attention(part, layers, scenarios, tokens, between=between)
+
+
+def _attention(
+    part: MultiHeadAttention,
+    layers: Layers,
+    scenarios: Scenarios,
+    tokens: Tokens,
+    *,
+    between: Sequence[Operator] = (),
+    products: Num = 1.0,
+) -> list[Operator]:
+    """Projections, what stands between them and the core, the core with its ring, and the output."""
+    core = attention_core(
+        part,
+        scenarios,
+        tokens,
+        tokens.keys,
+        causal=part.causal,
+        window=part.window,
+        products=products,
+        rotary=part.rotary,
+    )
+    unused = last_output_unused(layers, scenarios) if layers.block.shares_input else 0.0
+    return [
+        *_projections(part, layers, scenarios, tokens, heads_of(part, scenarios.plans)),
+        *between,
+        *core,
+        *context_ring(part, scenarios, tokens),
+        *output_projection("attention output", part, layers, scenarios, tokens, unused),
+    ]
+
+
+def _projections(
+    part: MultiHeadAttention, layers: Layers, scenarios: Scenarios, tokens: Tokens, heads: Heads
+) -> list[Operator]:
+    """Queries, keys and values, and normalisation and rotary positions of queries and keys."""
+    element, width = scenarios.plans.element_bytes, layers.hidden_size
+    fused = np.asarray(scenarios.stacks.fused_qkv) > 0
+    both = heads.key_width + heads.value_width
+    weights = parameters.linear(width, heads.query_width + both, bias=part.qkv_bias)
+    apart = np.where(fused, 0.0, 2.0)
+    kept = kept_inputs(layers, scenarios, apart) * activations.tensor(
+        linear_input(tokens, scenarios), width, element_bytes=scenarios.plans.product_bytes
+    )
+    queries = product(
+        "query projection",
+        "attention_projections",
+        m=tokens.all,
+        k=width,
+        n=heads.query_width + np.where(fused, both, 0.0),
+        element_bytes=element,
+        kept=Holding(saved=kept, parameters=weights),
+    )
+    others = product(
+        "key and value projection",
+        "attention_projections",
+        m=tokens.all,
+        k=width,
+        n=heads.key_width,
+        count=apart,
+        element_bytes=element,
+        launches=(apart, apart),
+    )
+    return [
+        *tuned(queries, _read(layers, scenarios, tokens, heads), scenarios),
+        untrained(others, scenarios.workloads.tuning.base),
+        *_sinks(part, heads),
+        *head_normalisation(part.normalisation, part, scenarios, tokens),
+        rotary_positions(scenarios, part.rotary, tokens.all * part.rotary * (heads.query_width + heads.key_width)),
+    ]
+
+
+def _read(layers: Layers, scenarios: Scenarios, tokens: Tokens, heads: Heads) -> Linear:
+    """What the matrices of queries, keys and values read, and keep where adapters of the other half do not."""
+    tuning = scenarios.workloads.tuning
+    keeps_for_both = np.maximum(tuning.gate, tuning.up) if layers.block.shares_input else np.float64(0.0)
+    own = np.where(np.asarray(layers.norms.count) > 1.0, 1.0, 1.0 - keeps_for_both)
+    size = activations.tensor(
+        linear_input(tokens, scenarios), layers.hidden_size, element_bytes=scenarios.plans.element_bytes
+    )
+    widths = {"query": heads.query_width, "key": heads.key_width, "value": heads.value_width}
+    return Linear(
+        part="attention_projections",
+        rows=tokens.all,
+        width=layers.hidden_size,
+        matrices=tuple(Matrix(width=width, adapted=getattr(tuning, name)) for name, width in widths.items()),
+        saved=own * size,
+        ranks=scenarios.plans.tp,
+    )
+
+
+def _sinks(part: MultiHeadAttention, heads: Heads) -> list[Operator]:
+    """One score a head, which the softmax reads besides the others; it costs no time of its own."""
+    if not np.any(np.asarray(part.sinks) > 0.0):
+        return []
+    owned = Holding(parameters=part.sinks * heads.query)
+    nothing = (0.0, 0.0)
+    return [stream("attention sinks", "attention", StreamKind.SOFTMAX, moved=nothing, launches=nothing, kept=owned)]
+
+
+def rotary_positions(scenarios: Scenarios, used: Num, elements: Num) -> Operator:
+    """Turning of so many elements of queries and keys; `used` is 0 where there is none."""
+    eager = scenarios.stacks.eager
+    turned = elements * scenarios.plans.element_bytes * (_ROTARY_PASSES[0] + _ROTARY_PASSES[1] * eager)
+    kernels = np.where(np.asarray(used) > 0.0, 1.0 + 5.0 * eager, 0.0)
+    return stream(
+        "rotary positions", "elementwise", StreamKind.ROTARY, moved=(turned, turned), launches=(kernels, kernels)
+    )
+
+
+def kept_inputs(layers: Layers, scenarios: Scenarios, apart: Num) -> Num:
+    """Copies of its input that a layer keeps for its projections, of which `apart` stand beside the first.
+
+    Halves of a parallel block keep one input, unless each normalises its own; casts give each product its own copy.
+    """
+    cast = autocasts(scenarios)
+    each = 1.0 + apart * cast
+    if not layers.block.shares_input:
+        return each
+    return np.where(np.asarray(cast) < 1.0, np.minimum(layers.norms.count - 1.0, 1.0), each)
+
+
+def context_ring(part: MultiHeadAttention, scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
+    """Keys and values on their way around the context-parallel ranks."""
+    plans = scenarios.plans
+    heads = heads_of(part, plans)
+    if not np.any(np.asarray(plans.cp) > 1.0):
+        return []
+    return [
+        ring(
+            "ring of keys and values",
+            tokens.all * (heads.key_width + heads.value_width) * plans.element_bytes,
+            degree=plans.cp,
+            stride=plans.cp_stride,
+            reach=scenarios.stacks.context_overlap,
+        )
+    ]
