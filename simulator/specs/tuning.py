@@ -140,8 +140,9 @@ class Tuning(Sheet):
                 f"give a head of its own: {{base: {model.id}, tied_head: false}} or objective=classification",
                 fields=["workload.train"],
             )
-        if trained == "lora" and (model.positions in ("transformer-xl", "disentangled") or model.key_value_rank):
-            what = "latent attention" if model.key_value_rank else f"the {model.positions} positions"
+        relative = model.positions == "transformer-xl" or model.position_products
+        if trained == "lora" and (relative or model.key_value_rank):
+            what = "latent attention" if model.key_value_rank else "products of relative positions"
             raise InputError(
                 f"train=lora: adapters beside {what} of {model.id} cannot be counted; train=full or head",
                 fields=["workload.train"],

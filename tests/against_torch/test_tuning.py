@@ -8,6 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from hardware.errors import InputError
 from measure.count.activations import saved_activations
 from measure.count.flops import flops
 from measure.models import Setting, Transformer, parameters_of, random_batch
@@ -17,6 +18,7 @@ from simulator.work.counts import counts_of
 from simulator.work.program import Program, program_of
 from tests.against_torch.cases import (
     BERT,
+    EVERY,
     GPT,
     LLAMA,
     MIXTRAL,
@@ -116,8 +118,12 @@ def test_experts_are_frozen_beside_adapters(recompute: Recompute) -> None:
     check(of(MIXTRAL, setting, tuning), adapted(MIXTRAL, setting, "attention"), MIXTRAL, setting)
 
 
+def _has_own_head(model: Model) -> bool:
+    return not model.tied_head or model.objective not in ("causal", "mlm", "seq2seq", "encoding")
+
+
 @pytest.mark.parametrize("recompute", RECOMPUTE)
-@pytest.mark.parametrize("model", [LLAMA, NEOX, CLASSIFIER, SPAN], ids=name_of)
+@pytest.mark.parametrize("model", [model for model in EVERY if _has_own_head(model)], ids=name_of)
 def test_the_head_alone(model: Model, recompute: Recompute) -> None:
     setting = setting_of(model)  # torch has nothing to recompute without gradients
     scenarios = scenarios_of(model, setting, tuning={"train": "head"}, recompute=recompute)
@@ -153,3 +159,20 @@ def test_all_linear_is_what_peft_takes_for_it_in_a_model_of_transformers() -> No
     tokens = torch.zeros(4, 64, dtype=torch.long)
     of_torch = flops(lambda: module(input_ids=tokens, labels=tokens).loss)
     assert program.model_flops == of_torch.total
+
+
+def _has_formulas(model: Model) -> bool:
+    return model.positions != "transformer-xl" and not model.position_products and not model.key_value_rank
+
+
+@pytest.mark.parametrize("targets", ["attention", "q_proj,v_proj"])
+@pytest.mark.parametrize("model", [model for model in EVERY if _has_formulas(model)], ids=name_of)
+def test_adapters_of_every_other_kind_of_layer(model: Model, targets: str) -> None:
+    setting, tuning = setting_of(model), {"lora_rank": 4, "lora_targets": targets}
+    check(of(model, setting, tuning), adapted(model, setting, targets), model, setting)
+
+
+@pytest.mark.parametrize("model", [model for model in EVERY if not _has_formulas(model)], ids=name_of)
+def test_adapters_without_formulas_are_refused(model: Model) -> None:
+    with pytest.raises(InputError, match=f"of {model.id} cannot be counted; train=full or head"):
+        of(model, setting_of(model), {"lora_rank": 4})

@@ -21,6 +21,9 @@ TARGETS: dict[str, str] = {
 """Modules that stand for targets, in the words of PEFT: a pattern of their names."""
 
 
+_CLASSES = ("head.classes", "head.spans", "head.tokens")
+
+
 class _Dropout(nn.Module):
     """A dropout whose mask has a byte an element, as on a GPU; the functional form's is of the values' own type."""
 
@@ -74,7 +77,7 @@ def adapted(
     config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=dropout, target_modules=TARGETS[targets])
     inject_adapter_in_model(config, module)
     for name, parameter in module.named_parameters():
-        parameter.requires_grad = "lora_" in name or name.startswith(("head.classes", "head.spans"))
+        parameter.requires_grad = "lora_" in name or name.startswith(_CLASSES)
     for child in module.modules():
         if hasattr(child, "lora_dropout"):
             for key, drop in child.lora_dropout.items():
@@ -87,7 +90,7 @@ def head_only(model: Model, setting: Setting) -> Transformer:
     """A reference module of which only the head is trained; a pooler belongs to the model."""
     module = build(model, setting)
     for name, parameter in module.named_parameters():
-        parameter.requires_grad = name.startswith("head.") and not name.startswith("head.pooler")
+        parameter.requires_grad = name.startswith("head.") and not name.startswith(("head.pooler", "head.back"))
     return module
 
 

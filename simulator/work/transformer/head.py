@@ -222,6 +222,9 @@ def _classes(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
     element, sequences, width = plans.element_bytes, plans.micro_batch, models.class_width
 
     tuning = scenarios.workloads.tuning
+    behind = models.head_transform * (
+        1.0 - np.asarray(models.vocabulary_head)
+    )  # the transform is of words, or of these
 
     def linear(name: str, used: Num, rows: Num, outputs: Num, bias: Num = 1.0, *, predicts: bool = True) -> Operator:
         kept = activations.tensor(rows, width, element_bytes=element)
@@ -235,7 +238,7 @@ def _classes(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
             n=outputs,
             count=used,
             element_bytes=element,
-            has_input_gradient=tuning.flows,
+            has_input_gradient=_before(behind if predicts else 0.0, tuning),
             launches=(used, used * 2.0),
             wide=True,
             kept=Holding(saved=used * kept, parameters=used * parameters.linear(width, outputs, bias=bias)),
