@@ -168,8 +168,8 @@ def _product(name: str, linear: Linear, scenarios: Scenarios, *, n: Num, k: Num,
 def _owned(linear: Linear, weights: Num, saved: Num) -> Holding:
     """Trained parameters of a dense layer or of experts."""
     of_experts = bool(np.any(np.asarray(linear.experts) > 0.0))
-    kind = "expert_parameters" if of_experts else "parameters"
-    return replace(Holding(saved=saved, added=True), **{kind: weights})
+    dense, experts = (0.0, weights) if of_experts else (weights, 0.0)
+    return Holding(saved=saved, parameters=dense, expert_parameters=experts, added=True)
 
 
 def _inward(name: str, linear: Linear, scenarios: Scenarios, modules: Num) -> Operator:

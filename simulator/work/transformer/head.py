@@ -222,9 +222,8 @@ def _classes(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
     element, sequences, width = plans.element_bytes, plans.micro_batch, models.class_width
 
     tuning = scenarios.workloads.tuning
-    behind = models.head_transform * (
-        1.0 - np.asarray(models.vocabulary_head)
-    )  # the transform is of words, or of these
+    # The transform is of words where there are any, else of classes.
+    behind = models.head_transform * (1.0 - np.asarray(models.vocabulary_head))
 
     def linear(name: str, used: Num, rows: Num, outputs: Num, bias: Num = 1.0, *, predicts: bool = True) -> Operator:
         kept = activations.tensor(rows, width, element_bytes=element)
