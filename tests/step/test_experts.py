@@ -87,7 +87,7 @@ def test_a_loop_is_never_faster_than_streams_nor_these_than_one_kernel() -> None
 
 @pytest.mark.parametrize("ep", [8, 64])
 def test_a_capacity_takes_its_time_whatever_the_routing(ep: int) -> None:
-    scenario = _scenario(ep)
+    scenario = _scenario(ep, recompute="none")
     work = {"expert_imbalance": np.array([1.0, 8.0, 8.0]), "capacity_factor": np.array([1.5, 1.5, 1.0])}
     even = _priced(scenario, work={"expert_imbalance": 1.0})
     for limited, balanced in zip(_priced(scenario, work=work), even, strict=True):
