@@ -149,7 +149,7 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
 def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Operator]:
     """Logits over the vocabulary, and their cross-entropy in float32."""
     models, plans, stacks = scenarios.models, scenarios.plans, scenarios.stacks
-    passes = stacks.loss_passes
+    passes, tuning = stacks.loss_passes, scenarios.workloads.tuning
     element, used = plans.element_bytes, models.vocabulary_head
     words = np.ceil(np.asarray(models.vocabulary_size) / plans.tp)
     own = np.where(np.asarray(models.tied_head) > 0, 0.0, 1.0)
@@ -157,7 +157,6 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Op
     kept = np.where(_reads_shares(scenarios) > 0, linear_input(tokens, scenarios), rows)
     loss = stacks.keeps_logits * used * activations.cross_entropy(rows, words)
     kernels = used * (1.0 + 0.4 * passes)
-    tuning = scenarios.workloads.tuning
     product_of_words = product(
         "vocabulary head",
         "head",
