@@ -28,6 +28,8 @@ class Tally:
     """Those whose gradient, under sequence parallelism, a tensor-parallel rank has of its tokens only [parameter]."""
     cast_parameters: Num = 0.0
     """Those of products, which automatic casts keep in 16 bits besides [parameter]."""
+    widest_bytes: Num = 0.0
+    """The largest tensor whose gradient exists while its operator runs backward; one at a time [B]."""
     trained_parameters: Num = 0.0
     """Those of this device that are trained, without those of experts [parameter]."""
     trained_expert_parameters: Num = 0.0
@@ -37,8 +39,6 @@ class Tally:
     quantised_bytes: Num = 0.0
     """What these take, with their scales [B]."""
     quantised_expert_bytes: Num = 0.0
-    widest_bytes: Num = 0.0
-    """The largest tensor whose gradient exists while its operator runs backward; one at a time [B]."""
     widest_quantised: Num = 0.0
     """The most quantised parameters of one operator, of which 16-bit weights are made at once [parameter]."""
 
@@ -53,7 +53,7 @@ class Tally:
 
     def plus(self, other: Tally) -> Tally:
         """Both together."""
-        both = {name: value + getattr(other, name) for name, value in vars(self).items()}
+        both = {name: _added(value, getattr(other, name)) for name, value in vars(self).items()}
         return Tally(**both | {name: np.maximum(getattr(self, name), getattr(other, name)) for name in _WIDEST})
 
     def at_most(self, other: Tally) -> Tally:
@@ -76,6 +76,13 @@ class Tally:
 
 _WIDEST = ("widest_bytes", "widest_quantised")
 """Fields of a tally that are of one operator, the largest."""
+
+
+def _added(one: Num, other: Num) -> Num:
+    """The sum; plain zeros, which most operators have of most, are not added to columns."""
+    if isinstance(other, float) and other == 0.0:
+        return one
+    return other if isinstance(one, float) and one == 0.0 else one + other
 
 
 def tally(operators: Iterable[Operator]) -> Tally:
