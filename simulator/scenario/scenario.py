@@ -172,34 +172,19 @@ def resolve(
         with about("system"):
             the_system = _system(system, fitted)
         number = _devices(devices, the_system, assumed)
-        given_work, open_plan_sheet = spec_of(Workload, workload), spec_of(Plan, plan)
-        work = given_work.resolve(the_model)
-        origin = "customary, the model says nothing of its training" if the_model.training.customary else "as published"
-        _note(assumed, given_work, work, ("sequence_length", "target_length", "global_batch"), origin)
-        if not work.says_length:
-            assumed.append(_UNKNOWN_LENGTH)
-        _check_positions(the_model, work)
+        stated_work, asked = spec_of(Workload, workload), spec_of(Plan, plan)
+        work = _work(stated_work, the_model, assumed)
         with about("stack"):
-            the_stack = _stack(stack, the_system, number, the_model, work, open_plan_sheet, assumed)
-        _note_work(assumed, given_work, work, the_stack)
+            the_stack = _stack(stack, the_system, number, the_model, work, asked, assumed)
+        _note_work(assumed, stated_work, work, the_stack)
         the_overhead, owned = _named(catalogue.overheads(), overhead, "overhead"), spec_of(Ownership, ownership)
+        about_it = (the_model, work, the_system, the_stack, number)
         return Scenario(
             model=the_model,
             workload=work,
             system=the_system,
             devices=number,
-            plan=_plan(
-                open_plan_sheet,
-                the_model,
-                work,
-                the_system,
-                the_stack,
-                number,
-                fitted,
-                wished,
-                assumed,
-                open_plan=open_plan,
-            ),
+            plan=_plan(asked, *about_it, fitted, wished, assumed, open_plan=open_plan),
             stack=the_stack,
             fits=wished,
             priced=chosen_price(
@@ -212,6 +197,17 @@ def resolve(
             assumed=tuple(assumed),
             reliability=spec_of(Reliability, reliability),
         )
+
+
+def _work(stated: Workload, model: Model, assumed: list[str]) -> Workload:
+    """The workload with what the model's training says where nobody did, which is noted."""
+    work = stated.resolve(model)
+    origin = "customary, the model says nothing of its training" if model.training.customary else "as published"
+    _note(assumed, stated, work, ("sequence_length", "target_length", "global_batch"), origin)
+    if not work.says_length:
+        assumed.append(_UNKNOWN_LENGTH)
+    _check_positions(model, work)
+    return work
 
 
 def _check_positions(model: Model, workload: Workload) -> None:

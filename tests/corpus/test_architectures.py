@@ -160,7 +160,7 @@ def test_experts_that_are_told() -> None:
     model = _model(family="moe", experts=16, experts_per_token=2)
     assert (model.experts, model.experts_per_token, model.feed_forward, model.layers) == (16, 2, "gated", 32)
     assert _refusal(family="moe", experts=16) == "experts not published"
-    known = _model(name="deepseek-v3", experts=256, experts_per_token=8)
+    known = _model(name="deepseek-v3", layers=61, experts=256, experts_per_token=8)
     assert (known.key_value_rank, known.experts, known.dense_layers_first) == (512, 256, 3)
 
 

@@ -57,7 +57,7 @@ def test_a_long_run_keeps_nothing_quadratic(stack: str) -> None:
             "dgx-h100",
             devices=8,
             stack=stack,
-            plan={"micro_batch": 1, "recompute": "none", **({"attention": attention} if attention else {})},
+            plan={"dp": 8, "micro_batch": 1, "recompute": "none", **({"attention": attention} if attention else {})},
             workload={"sequence_length": tokens, "global_batch": 8},
         )
         return answer.memory_bytes["activations"]

@@ -50,7 +50,7 @@ def test_targets_count_in_a_step() -> None:
     assert Workload(target_length=7).resolve(t5).target_length == 7
     untold = load_model({"base": "t5-small", "training": {"sequence_length": 64, "global_batch": 2}})
     assert Workload().resolve(untold).target_length == 64
-    assert Workload().resolve(untold).total_steps == 1
+    assert Workload().resolve(untold).total_steps == 1e9 / (2 * 128)  # of a billion tokens
 
 
 def test_effective_tokens_do_not_exceed_the_sequence() -> None:
