@@ -49,6 +49,14 @@ _SECTIONS: dict[str, tuple[str, _Rows]] = {
             ("expert_imbalance", "capacity_factor"),
         ),
     ),
+    "tuning": (
+        "Fine-tuning",
+        (
+            ("train", "base_precision"),
+            ("lora_rank", "lora_dropout"),
+            ("lora_targets",),
+        ),
+    ),
     "money": (
         "Price and electricity",
         (

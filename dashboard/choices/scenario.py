@@ -16,7 +16,7 @@ from hardware import catalogue
 from hardware.classes import Precision
 from hardware.errors import InputError
 from simulator.pricing.measured import suits
-from simulator.specs.choices import AttentionKernel, Optimizer, Recompute, Schedule, Sharding
+from simulator.specs.choices import AttentionKernel, BasePrecision, Optimizer, Recompute, Schedule, Sharding, Trained
 from simulator.specs.loading import names
 from simulator.specs.model import Objective
 from simulator.specs.running import PriceKind
@@ -67,6 +67,11 @@ def _workload() -> tuple[Field, ...]:
         Field("predictions", "Predictions", "whole", group=group),
         Field("expert_imbalance", "Expert imbalance", "amount", group=group, example="1.5"),
         Field("capacity_factor", "Capacity factor", "amount", group=group, example="1.25"),
+        Field("train", "Trained", "choice", get_args(Trained), group=group, example="full"),
+        Field("base_precision", "Frozen weights in", "choice", get_args(BasePrecision), group=group),
+        Field("lora_rank", "LoRA rank", "whole", group=group),
+        Field("lora_targets", "LoRA targets", "text", group=group, example="all-linear or q_proj,v_proj"),
+        Field("lora_dropout", "LoRA dropout", "amount", group=group, example="0.05"),
     )
 
 
@@ -138,10 +143,17 @@ def offered(each: Field, choices: Choices, held: Iterable[str] = ()) -> Field:
 
 _OF_EXPERTS = ("expert_imbalance", "capacity_factor")
 """Fields that only mixtures of experts have."""
+_OF_FROZEN = {
+    "base_precision": ("lora", "head"),
+    **dict.fromkeys(("lora_rank", "lora_targets", "lora_dropout"), ("lora",)),
+}
+"""Fields that only runs with frozen weights have, and what these train."""
 
 
 def applies(each: Field, choices: Choices) -> bool:
-    """Whether a field means something for the chosen model, or has a value that can be taken away."""
+    """Whether a field means something for what is chosen, or has a value that can be taken away."""
+    if each.name in _OF_FROZEN and choices[each.name] is None:
+        return choices["train"] in _OF_FROZEN[each.name]
     if each.name not in _OF_EXPERTS or choices[each.name] is not None:
         return True
     try:

@@ -108,5 +108,5 @@ def _buckets(distance: Tensor, rows: int, *, causal: bool) -> Tensor:
     exact = number // 2
     spread = torch.log(far.clamp(min=1).float() / exact) / math.log(128 / exact) * (number - exact)
     beyond = (exact + spread.long()).clamp(max=number - 1)
-    found = torch.where(far < exact, far, beyond)
-    return found if causal else found + (distance > 0).long() * number
+    buckets = torch.where(far < exact, far, beyond)
+    return buckets if causal else buckets + (distance > 0).long() * number

@@ -76,6 +76,8 @@ class Estimate:
     samples_per_s: float
     parameters: float
     active_parameters: float
+    trained_parameters: float
+    """Those that the optimizer updates: all of them, or adapters, or the head."""
     model_flops_per_step: float
     executed_flops_per_step: float
     mfu: float
@@ -274,7 +276,7 @@ def answer(scenario: Scenario, *, mfu: Convention = "exact") -> Estimate:
     low, high = chances_of(scenario.model, scenario.system, scenario.stack).interval(total)
     breakdown = {name: float(value) for name, value in evaluated.step.parts.items() if float(value) != 0.0}
     limits = _limits(breakdown)
-    whole_run = long_run(scenario, seconds, float(whole.parameters))
+    whole_run = long_run(scenario, seconds, float(whole.trained_parameters))
     run = training_run(scenario, seconds, whole_run)
     told = tuple(assumptions(scenario)) if matters(run.time_s, run.expected_time_s) else ()
     return Estimate(
@@ -293,6 +295,7 @@ def answer(scenario: Scenario, *, mfu: Convention = "exact") -> Estimate:
         samples_per_s=(work.global_batch or 0) / seconds,
         parameters=float(whole.parameters),
         active_parameters=float(whole.active_parameters),
+        trained_parameters=float(whole.trained_parameters),
         model_flops_per_step=exact,
         executed_flops_per_step=float(whole.executed_flops),
         mfu=by_convention[mfu],

@@ -24,6 +24,9 @@ WORDS: dict[Convention, str] = {
 def model_flops(scenario: Scenario, counts: Counts) -> dict[Convention, float]:
     """Arithmetic of one step by each convention, without recomputation.
 
+    What is not trained has no gradient of its own: of a frozen weight the forward pass and the gradient of its input
+    count, which is 4 N of 6 N, and behind a head that is trained alone the forward pass, 2 N; adapters count in full.
+
     Parameters
     ----------
     scenario
@@ -37,10 +40,17 @@ def model_flops(scenario: Scenario, counts: Counts) -> dict[Convention, float]:
         By convention [FLOP].
     """
     model, work = scenario.model, scenario.workload
-    active, tokens = float(counts.active_parameters), work.tokens_per_step
+    tokens, flows = work.tokens_per_step, float(np.asarray(work.tunings().flows))
     table = float(model.vocabulary_size * (model.embedding_size or model.hidden_size))
+
+    def fully(held: float, trained: float) -> float:
+        """As many trained parameters as have the arithmetic: of 6 N two for each pass and two for own gradients."""
+        return ((2.0 + 2.0 * flows) * held + 2.0 * trained) / 6.0
+
+    held, trained = float(counts.active_parameters), float(counts.active_trained_parameters)
+    without_table = held - table, trained - (table if work.train in (None, "full") else 0.0)
     sizes: dict[str, float] = {
-        "layers": float(model.all_layers),
+        "layers": float(model.all_layers) * (1.0 + 2.0 * flows) / 3.0,
         "heads": float(model.attention_heads),
         "head_size": (model.width_of_head + (model.value_head_size or model.width_of_head)) / 2.0,
         "sequence_length": float(work.sequence_length or 0),
@@ -49,7 +59,7 @@ def model_flops(scenario: Scenario, counts: Counts) -> dict[Convention, float]:
     seen = float(np.asarray(counts.causal_attention_flops))
     return {
         "exact": whole,
-        "palm": tokens * float(flops.model_flops_per_token(active, **sizes)),
-        "torchtitan": tokens * float(flops.model_flops_per_token(active - table, **sizes)),
+        "palm": tokens * float(flops.model_flops_per_token(fully(held, trained), **sizes)),
+        "torchtitan": tokens * float(flops.model_flops_per_token(fully(*without_table), **sizes)),
         "causal": whole - seen / 2.0,
     }

@@ -158,3 +158,38 @@ def factored_state_bytes(parameters: Num, matrices: Num, *, width: Num) -> Num:
     20480.0
     """
     return 4.0 * (np.asarray(parameters) / width + matrices * width)
+
+
+def quantised_bytes(parameters: Num, *, weight_bytes: Num, scale_bytes: Num, scale_block: Num) -> Num:
+    """Weights held in a few bits, with the scale of each block of them: ``N (w + s / b)``.
+
+    Parameters
+    ----------
+    parameters
+        Quantised parameters N [parameter].
+    weight_bytes
+        Of one of them w [B/parameter].
+    scale_bytes
+        Of the scale of a block s, with what a second quantisation of the scales adds [B].
+    scale_block
+        Parameters that share a scale b [parameter].
+
+    Returns
+    -------
+    Num
+        Size [B].
+
+    References
+    ----------
+    Dettmers et al., QLoRA, arXiv 2305.14314, section 3: 4-bit NormalFloat in blocks of 64 with scales in fp32, 0.5 bits
+    a parameter; double quantisation, scales in 8 bits in blocks of 256, 0.127 bits.
+
+    Examples
+    --------
+    Bits a parameter:
+
+    >>> nf4 = dict(weight_bytes=0.5, scale_block=64)
+    >>> [round(8 * quantised_bytes(1.0, scale_bytes=scale, **nf4), 3) for scale in (4, 1 + 4 / 256)]
+    [4.5, 4.127]
+    """
+    return parameters * (weight_bytes + scale_bytes / scale_block)

@@ -26,7 +26,17 @@ from simulator.specs.workload import Workload
 Entry = TypeVar("Entry")
 _NODES = (1, 8, 64)
 """Nodes that share parameters under hybrid sharding."""
-_OF_SPLITS = ("heads", "kv-heads", "layers", "sequence", "experts", "expert-tensor", "expert-group", "batch")
+_OF_SPLITS = (
+    "heads",
+    "kv-heads",
+    "layers",
+    "sequence",
+    "experts",
+    "adapters",
+    "expert-tensor",
+    "expert-group",
+    "batch",
+)
 """Rules that degrees alone can break."""
 _DEGREES = frozenset(
     {"tp", "pp", "cp", "dp", "ep", "etp", "first_stage_layers", "last_stage_layers"}

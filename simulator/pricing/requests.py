@@ -31,6 +31,8 @@ class StreamKind(Enum):
     ACTIVATION = "activation-function"
     GATED_ACTIVATION = "gated-activation-function"
     ROUTING = "dispatch-and-combination-of-tokens"
+    ADAPTER = "scaling-and-addition-of-adapters"
+    DEQUANTISATION = "dequantisation"
     EMBEDDING = "embedding"
     FINAL_NORMALISATION = "final-normalisation"
     HEAD_TRANSFORM = "activation-and-normalisation-of-the-head"

@@ -37,16 +37,22 @@ _CLOSE = 1.02
 
 
 _LARGE_STACKS = ("megatron-lm", "pytorch-fsdp", "deepspeed")
+_TUNING_STACKS = ("huggingface", "pytorch-fsdp", "megatron-bridge", "deepspeed")
 _SMALL_STACKS = ("pytorch-ddp", "pytorch-fsdp", "megatron-lm", "deepspeed")
 
 
-def usual_stacks(system: System, devices: int, parameters: float) -> tuple[str, ...]:
-    """Names of the stacks that people would use for a model of this size on this system, the likeliest first."""
+def usual_stacks(system: System, devices: int, parameters: float, *, tuned: bool = False) -> tuple[str, ...]:
+    """Names of the stacks that people would use for a model of this size on this system, the likeliest first.
+
+    Where most of the model is frozen, as with adapters (`tuned`), that is Hugging Face's, which PEFT is written for.
+    """
     if system.device.kind == "tpu":
         several = system.cross_pod and devices > (system.devices_per_pod or 0)
         return ("pathways", "xla-tpu") if several else ("xla-tpu", "pathways")
     if system.device.kind == "cpu":
         return ("pytorch-cpu",)
+    if tuned:
+        return _TUNING_STACKS
     if parameters >= _LARGE:
         return _LARGE_STACKS
     return _SMALL_STACKS if devices > 1 else ("pytorch-eager", *_SMALL_STACKS)
@@ -56,7 +62,7 @@ def default_stack(
     system: System, devices: int, parameters: float, plan: Plan, model: Model, workload: Workload
 ) -> Stack:
     """The likeliest stack that has what is given of the plan, of the usual ones or else of all; or the usual one."""
-    usual = usual_stacks(system, devices, parameters)
+    usual = usual_stacks(system, devices, parameters, tuned=workload.is_tuned)
     for name in (*usual, *(other for other in names("stacks") if other not in usual)):
         stack = load_stack(name)
         if stack.platform == system.device.kind and is_offered(plan, model, workload, stack):

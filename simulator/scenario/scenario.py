@@ -176,7 +176,7 @@ def resolve(
         work = _work(stated_work, the_model, assumed)
         with about("stack"):
             the_stack = _stack(stack, the_system, number, the_model, work, asked, assumed)
-        _note_routing(assumed, stated_work, work, the_stack)
+        _note_work(assumed, stated_work, work, the_stack)
         the_overhead, owned = _named(catalogue.overheads(), overhead, "overhead"), spec_of(Ownership, ownership)
         about_it = (the_model, work, the_system, the_stack, number)
         return Scenario(
@@ -356,13 +356,15 @@ def _stack(
 def _note(assumed: list[str], stated: BaseModel, full: BaseModel, fields: tuple[str, ...], why: str) -> None:
     """Say which fields were filled, and why so."""
     filled = {name: getattr(full, name) for name in fields if getattr(stated, name) is None}
-    said = ", ".join(f"{name}={value}" for name, value in filled.items() if value is not None)
+    words = {name: ",".join(value) if isinstance(value, tuple) else value for name, value in filled.items()}
+    said = ", ".join(f"{name}={value}" for name, value in words.items() if value is not None)
     if said:
         assumed.append(f"{said}: {why}")
 
 
-def _note_routing(assumed: list[str], stated: Workload, work: Workload, stack: Stack) -> None:
-    """Say how uneven routing is, or that the stack fills experts up to their capacity; nothing of a dense model."""
+def _note_work(assumed: list[str], stated: Workload, work: Workload, stack: Stack) -> None:
+    """Say which adapters are trained, and how uneven routing is, or that the stack fills experts to their capacity."""
+    _note(assumed, stated, work, ("lora_rank", "lora_targets"), "as adapters are usually trained")
     if work.expert_imbalance is None:
         return
     if work.capacity_factor is None and stack.capacity_factor > 0.0:

@@ -23,7 +23,8 @@ def with_other_stacks(scenario: Scenario, plan: Plan) -> Iterator[Scenario]:
         What was asked of the plan.
     """
     model, workload, system = scenario.model, scenario.workload, scenario.system
-    for name in usual_stacks(system, scenario.devices, parameters_of(model, workload)):
+    size = parameters_of(model, workload)
+    for name in usual_stacks(system, scenario.devices, size, tuned=workload.is_tuned):
         stack = load_stack(name)
         if stack.id == scenario.stack.id or not is_offered(plan, model, workload, stack):
             continue

@@ -1,4 +1,4 @@
-"""Words that fields of a plan may have, the simplest first."""
+"""Words that fields of a plan or of a workload may have, the simplest first."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ Schedule = Literal["1f1b", "gpipe", "interleaved", "zero-bubble"]
 Recompute = Literal["none", "selective", "full"]
 Optimizer = Literal["adamw", "lamb", "sgd", "adafactor", "adam-8bit"]
 Axis = Literal["tp", "cp", "dp", "pp"]
+Trained = Literal["full", "lora", "head"]
+BasePrecision = Literal["fp8", "int8", "nf4", "nf4-double"]
 SHARDINGS: tuple[Sharding, ...] = get_args(Sharding)
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 RECOMPUTES: tuple[Recompute, ...] = get_args(Recompute)

@@ -281,6 +281,7 @@ _FIELDS = {
     "sequence-parallel": ("plan.sequence_parallel", "plan.tp", "workload.sequence_length"),
     "experts": ("plan.ep",),
     "expert-tensor": ("plan.etp", "plan.tp"),
+    "adapters": ("plan.tp", "workload.lora_rank"),
     "expert-group": ("plan.ep", "plan.dp"),
     "batch": ("plan.micro_batch", "plan.dp", "workload.global_batch"),
     "interleaving": ("plan.virtual_stages", "plan.micro_batch", "workload.global_batch"),
@@ -314,6 +315,7 @@ def check(plan: Plan, model: Model, workload: Workload, stack: Stack) -> None:
         "part": workloads.sequence_length / plans.cp,
         "experts": model.experts,
         "global_batch": workloads.global_batch,
+        "lora_rank": workloads.tuning.rank,
         "replicas": plans.replicas,
         "stage_ranks": plans.replicas * np.asarray(plans.tp),
     }
@@ -334,5 +336,6 @@ def _valid(rule: str, model: Model, workload: Workload) -> str:
         "sequence": workload.sequence_length,
         "experts": model.experts,
         "batch": workload.global_batch,
+        "adapters": workload.lora_rank,
     }.get(rule)
     return f"; valid{' products' if rule == 'batch' else ''}: {_listed_divisors(of)}" if of else ""

@@ -240,6 +240,9 @@ def rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: S
         (np.asarray(plans.sequence_parallel) * (1.0 - stacks.pads_shards) == 0) | (sequence / cp % tp == 0),
         "sequence parallelism: tp={tp} does not divide the {part} tokens of a rank's sequence",
     )
+    yield Constraint(
+        "adapters", np.asarray(workloads.tuning.rank) % tp == 0, "tp={tp} does not divide lora_rank={lora_rank}"
+    )
     yield Constraint("expert-tensor", tp % np.asarray(plans.etp) == 0, "etp={etp} does not divide tp={tp}")
     yield Constraint("experts", np.asarray(models.experts) % plans.ep == 0, "ep={ep} does not divide {experts} experts")
 

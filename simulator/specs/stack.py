@@ -143,6 +143,9 @@ class Stack(Sheet):
     """Whether masks of dropouts are numbers of the format of what they drop, instead of bytes."""
     fused_gate: bool = False
     """Whether activation and product of a gated feed-forward layer are one kernel, which keeps its two inputs only."""
+    joint_adapters: bool = False
+    """Whether one adapter serves all matrices that read one input, of queries, keys and values and of a gate, instead
+    of one each."""
     shares_checkpoints: bool = False
     """Whether tensor-parallel ranks share the layer inputs that full recomputation keeps, also where each works on all
     tokens."""
@@ -248,6 +251,7 @@ class Stacks(Columns):
     norm_copies: Num
     wide_masks: Num
     fused_gate: Num
+    joint_adapters: Num
     shares_checkpoints: Num
     keeps_16_bit_gradients: Num
     narrow_weight_bytes: Num

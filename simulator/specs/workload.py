@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
 from hardware.errors import InputError
 from hardware.fields import Unit
-from hardware.sheet import NO_FLAG, Sheet
+from hardware.sheet import NO_FLAG
 from simulator.formulas import flops
 from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
 from simulator.specs.model import Model, Size, Tokens
+from simulator.specs.tuning import Tuning, Tunings
 
 TOKENS_PRICED = 1e9
 """Tokens whose time and cost are told where nothing says how long a run is [token]."""
@@ -26,7 +27,7 @@ _UNDER_A_LOSS, _MEASURED = 1.52, 64.0
 (0.72 at 1B; 0.04 at both with a bias per expert instead of the loss), Wang et al., arXiv 2408.15664, table 2."""
 
 
-class Workload(Sheet):
+class Workload(Tuning):
     """The data of a training run; what is not given comes from the model's published training."""
 
     sequence_length: Tokens | None = None
@@ -71,10 +72,11 @@ class Workload(Sheet):
         asked, training = self, model.training
         sequence = asked.sequence_length or training.sequence_length
         self._check(model, sequence)
-        filled: dict[str, float | None] = {
+        filled: dict[str, Any] = {
             "sequence_length": sequence,
             "global_batch": asked.global_batch or training.global_batch,
             "effective_tokens": asked.effective_tokens or sequence,
+            **asked.tuned(model),
         }
         if model.decoder_layers is not None:
             filled["target_length"] = asked.target_length or training.target_length or sequence
@@ -82,7 +84,7 @@ class Workload(Sheet):
             filled["predictions"] = asked.predictions or math.ceil(round(model.mask_rate * sequence, 6))
         if model.experts > 1:
             filled["expert_imbalance"] = asked.expert_imbalance or _usual_imbalance(model)
-        if asked.tokens is None and asked.steps is None:
+        if asked.tokens is None and asked.steps is None and filled.get("train", "full") == "full":
             filled |= {"tokens": training.tokens, "steps": training.steps}
         return asked.model_copy(update=filled)
 
@@ -152,6 +154,7 @@ class Workload(Sheet):
             global_batch=float(self.global_batch or 0),
             expert_imbalance=float(self.expert_imbalance or 1.0),
             capacity_factor=float(-1.0 if self.capacity_factor is None else self.capacity_factor),
+            tuning=self.tunings(),
         )
 
 
@@ -179,3 +182,4 @@ class Workloads(Columns):
     """Tokens of the busiest expert over the mean of all [1]."""
     capacity_factor: Num
     """-1 where it is the stack's."""
+    tuning: Tunings

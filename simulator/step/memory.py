@@ -10,6 +10,7 @@ from simulator.formulas import pipeline, states
 from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
 from simulator.specs.plans import Plans
+from simulator.work.operators import flagged
 from simulator.work.program import Program
 from simulator.work.transformer import Scenarios, autocasts
 
@@ -56,7 +57,7 @@ def on_stage(program: Program, stage: Num) -> Memory:
     is_first, is_last = _is_end(plans, stage)
     share, own = _layer_shares(program, stage)
     layers, ends = program.layers, (program.embedding.tally, program.head.tally)
-    held = _held_on(program, stage)
+    held, trained, quantised = _held_on(program, stage), _trained_on(program, stage), _quantised_on(program, stage)
     cast = own * layers.cast_parameters + is_first * ends[0].cast_parameters + is_last * ends[1].cast_parameters
     cast = cast * _cast_bytes(scenarios) + own * layers.cast_parameters * _narrow_bytes(scenarios)
     waiting = pipeline.in_flight(
@@ -69,12 +70,12 @@ def on_stage(program: Program, stage: Num) -> Memory:
     )
     saved = layers.saved_bytes / _checkpoint_ranks(scenarios)
     kept = waiting * (share * saved + is_first * ends[0].saved_bytes) + is_last * ends[1].saved_bytes
-    updated = held.among(plans.optimizer_group)
+    updated = trained.among(plans.optimizer_group)
     optimizer = _states(scenarios, updated)
-    gradients = held.among(plans.gradient_group) * (plans.gradient_bytes + _unsummed_bytes(scenarios))
+    gradients = trained.among(plans.gradient_group) * (plans.gradient_bytes + _unsummed_bytes(scenarios))
     later = _in_place_of_activations(scenarios, gradients, kept)
     parts = {
-        "parameters": held.among(plans.parameter_group) * plans.parameter_bytes + cast,
+        "parameters": _parameter_bytes(scenarios, held, trained, quantised) + cast,
         "gradients": gradients - later if np.any(later) else gradients,
         "optimizer": optimizer * (1.0 - np.asarray(plans.offload)),
         "activations": kept,
@@ -107,6 +108,38 @@ def _held_on(program: Program, stage: Num) -> _Held:
     ends = is_first * program.embedding.tally.parameters + is_last * program.head.tally.parameters
     copied = is_last * (1.0 - is_first) * _tied_table(scenarios)
     return _Held(own * layers.parameters + ends + copied, own * layers.expert_parameters, scenarios.plans)
+
+
+def _trained_on(program: Program, stage: Num) -> _Held:
+    """Those of them that are trained."""
+    scenarios, layers = program.scenarios, program.layers
+    is_first, is_last = _is_end(scenarios.plans, stage)
+    _, own = _layer_shares(program, stage)
+    ends = is_first * program.embedding.tally.trained_parameters + is_last * program.head.tally.trained_parameters
+    copied = flagged(is_last * (1.0 - is_first) * _tied_table(scenarios), scenarios.workloads.tuning.base)
+    return _Held(
+        own * layers.trained_parameters + ends + copied, own * layers.trained_expert_parameters, scenarios.plans
+    )
+
+
+def _quantised_on(program: Program, stage: Num) -> tuple[_Held, _Held]:
+    """Those that are held in a few bits, all of layers, and the bytes that they take."""
+    layers, plans = program.layers, program.scenarios.plans
+    _, own = _layer_shares(program, stage)
+    return (
+        _Held(own * layers.quantised_parameters, own * layers.quantised_expert_parameters, plans),
+        _Held(own * layers.quantised_bytes, own * layers.quantised_expert_bytes, plans),
+    )
+
+
+def _parameter_bytes(scenarios: Scenarios, held: _Held, trained: _Held, quantised: tuple[_Held, _Held]) -> Num:
+    """Of parameters: trained ones as the plan holds them, others as products take them, or in a few bits."""
+    plans, group = scenarios.plans, scenarios.plans.parameter_group
+    own = trained.among(group)
+    if np.all(np.asarray(scenarios.workloads.tuning.base) > 0.0):
+        return own * plans.parameter_bytes
+    few, few_bytes = (part.among(group) for part in quantised)
+    return own * plans.parameter_bytes + (held.among(group) - own - few) * plans.element_bytes + few_bytes
 
 
 def _is_end(plans: Plans, stage: Num) -> tuple[Num, Num]:
@@ -205,15 +238,16 @@ def host_bytes(program: Program) -> Num:
         return 0.0
     most: Num = 0.0
     for stage in _fullest_stages(program):
-        updated = _held_on(program, stage).among(plans.optimizer_group)
+        updated = _trained_on(program, stage).among(plans.optimizer_group)
         most = np.maximum(most, _states(scenarios, updated) + updated * _COPY_BYTES)
     return np.asarray(plans.offload) * most
 
 
 def _factored(scenarios: Scenarios, updated: Num) -> Num:
-    """Bytes of Adafactor's factored moments, for matrices as wide as the model."""
-    width = np.asarray(scenarios.models.hidden_size)
-    return states.factored_state_bytes(updated, updated / width**2, width=width)
+    """Bytes of Adafactor's factored moments, for matrices as wide as the model, of adapters only on one side."""
+    width, rank = np.asarray(scenarios.models.hidden_size), np.asarray(scenarios.workloads.tuning.rank)
+    narrow = np.where(rank > 0.0, rank, width)
+    return states.factored_state_bytes(updated, updated / (narrow * width), width=narrow)
 
 
 def _buffers(
@@ -236,14 +270,8 @@ def _buffers(
     scenarios = program.scenarios
     plans, models, stacks = scenarios.plans, scenarios.models, scenarios.stacks
     largest = program.largest_layer
-    shared = np.where(np.asarray(plans.parameter_group) > 1.0, largest.parameters, 0.0)
-    of_experts = np.asarray(plans.sharing_experts(plans.parameter_group)) > 1.0
-    shared = shared + np.where(of_experts, largest.expert_parameters, 0.0)
-    ends = is_first * program.embedding.tally.parameters + is_last * program.head.tally.parameters
-    ends = np.where(np.asarray(plans.parameter_group) > 1.0, ends * stacks.keeps_ends_gathered, 0.0)
-    live = np.where(np.asarray(plans.parameter_group) > 1.0, np.minimum(stacks.live_parameters, dense), 0.0)
-    # Two layers, of which one is fetched ahead, and embedding or head, which stay gathered from end to end.
-    gathered = np.maximum(2.0 * shared + ends, live) * plans.element_bytes + (shared + ends) * plans.reduced_bytes
+    # A quantised weight is made one of 16 bits for each of its products, one at a time.
+    gathered = _gathered(program, is_first, is_last, dense) + largest.widest_quantised * plans.element_bytes
     logits = models.vocabulary_head * is_last * program.head.tally.widest_bytes
     again = np.maximum(largest.all_saved_bytes - largest.saved_bytes, 0.0)
     of_layer = again + _BACKWARD_TENSORS * largest.widest_bytes - logits
@@ -259,6 +287,33 @@ def _buffers(
     step = stacks.optimizer_copies * each * updated - (kept - later)
     working: Num = np.maximum(backward, step) + always
     return working
+
+
+def _gathered(program: Program, is_first: Num, is_last: Num, dense: Num) -> Num:
+    """Bytes of shared parameters while they are gathered, and of their gradients before they are scattered.
+
+    Two layers, of which one is fetched ahead, and embedding or head, which stay gathered from end to end.
+    """
+    plans, stacks, largest = program.scenarios.plans, program.scenarios.stacks, program.largest_layer
+    element, sharded = plans.element_bytes, np.asarray(plans.parameter_group) > 1.0
+    of_experts = np.asarray(plans.sharing_experts(plans.parameter_group)) > 1.0
+
+    def of_layer(each: Num, of_expert: Num) -> Num:
+        return np.where(sharded, each, 0.0) + np.where(of_experts, of_expert, 0.0)
+
+    def of_ends(kind: str) -> Num:
+        first, last = (getattr(block.tally, kind) for block in (program.embedding, program.head))
+        return np.where(sharded, (is_first * first + is_last * last) * stacks.keeps_ends_gathered, 0.0)
+
+    bytes_of_layer = largest.gathered_bytes(element)
+    shared = of_layer(bytes_of_layer, largest.gathered_expert_bytes(element))
+    trained = of_layer(largest.trained_parameters, largest.trained_expert_parameters) + of_ends("trained_parameters")
+    each = np.where(
+        np.asarray(largest.quantised_bytes) > 0.0, bytes_of_layer / np.maximum(largest.parameters, 1.0), element
+    )
+    live = np.where(sharded, np.minimum(stacks.live_parameters, dense), 0.0) * each
+    gathered = np.maximum(2.0 * shared + of_ends("parameters") * element, live)
+    return np.asarray(gathered + trained * plans.reduced_bytes)
 
 
 def peak(program: Program) -> Memory:

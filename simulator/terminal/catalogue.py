@@ -159,10 +159,10 @@ def matching(kind: str, text: str) -> list[str]:
         Where it means none.
     """
     names = _kind(kind).names()
-    found = naming.best_first(text, names) if kind == "models" else _holding(text, names)
-    if not found:
+    matches = naming.best_first(text, names) if kind == "models" else _holding(text, names)
+    if not matches:
         raise InputError(f"search={shown(text)}: none of the {kind} is called so; capsim catalogue {kind} lists all")
-    return found
+    return matches
 
 
 def _holding(text: str, names: list[str]) -> list[str]:

@@ -79,9 +79,8 @@ def _answer(answer: Estimate) -> Table:
     if answer.step_time_low_s is not None and answer.step_time_high_s is not None:
         level = f"{100 * (answer.interval_level or 0):.0f} %"
         interval = f"{level}: {units.span(answer.step_time_low_s, answer.step_time_high_s)}"
-    active = f", {units.count(answer.active_parameters)} of them active" if _sparse(answer) else ""
     rows = [
-        ("Model", f"{units.count(answer.parameters)} parameters{active}", f"{answer.parameters:,.0f}"),
+        ("Model", f"{units.count(answer.parameters)} parameters{_of_them(answer)}", f"{answer.parameters:,.0f}"),
         ("Step time", units.duration(answer.step_time_s), interval),
         (
             "Throughput",
@@ -171,6 +170,13 @@ def _expected(run: TrainingRun) -> list[tuple[str, str, str]]:
 def _every(seconds: float) -> str:
     """How often something is done."""
     return f"every {units.duration(seconds)}"
+
+
+def _of_them(answer: Estimate) -> str:
+    """How many of the parameters a token meets, and how many are trained, where not all."""
+    active = f", {units.count(answer.active_parameters)} of them active" if _sparse(answer) else ""
+    frozen = answer.trained_parameters < answer.parameters
+    return active + (f", {units.count(answer.trained_parameters)} of them trained" if frozen else "")
 
 
 def _sparse(answer: Estimate) -> bool:

@@ -30,6 +30,7 @@ _REASONS = {
     "sequence-parallel": "tp does not divide a rank's tokens",
     "experts": "ep does not divide the experts",
     "expert-tensor": "etp does not divide tp",
+    "adapters": "tp does not divide lora_rank",
     "expert-group": "ep x etp does not divide the ranks of a stage",
     "batch": "dp x micro-batch does not divide the batch",
     "interleaving": "fewer micro-batches than stages",

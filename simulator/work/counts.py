@@ -17,9 +17,13 @@ class Counts:
     """Counts of the whole model and step."""
 
     parameters: Num
-    """Trainable parameters of the model [parameter]."""
+    """Parameters of the model, with its adapters [parameter]."""
+    trained_parameters: Num
+    """Of these those that are trained [parameter]."""
     active_parameters: Num
     """Those that one token meets: of experts only the chosen ones [parameter]."""
+    active_trained_parameters: Num
+    """Of these those that are trained [parameter]."""
     model_flops: Num
     """Arithmetic of one step without recomputation, attention in full [FLOP]."""
     causal_attention_flops: Num
@@ -50,10 +54,12 @@ def counts_of(program: Program) -> Counts:
     scenarios = program.scenarios
     plans, whole = scenarios.plans, program_of(undivided(scenarios))
     ranks = plans.tp * plans.dp * plans.cp * plans.micro_batches
-    held = whole.together
+    held, chosen = whole.together, _chosen_share(scenarios)
     return Counts(
         parameters=held.parameters + held.expert_parameters,
-        active_parameters=held.parameters + held.expert_parameters * _chosen_share(scenarios),
+        trained_parameters=held.trained_parameters + held.trained_expert_parameters,
+        active_parameters=held.parameters + held.expert_parameters * chosen,
+        active_trained_parameters=held.trained_parameters + held.trained_expert_parameters * chosen,
         model_flops=whole.model_flops,
         causal_attention_flops=_of_causal_attention(whole),
         executed_flops=(program.model_flops + program.recomputed_flops) * ranks,

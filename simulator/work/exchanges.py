@@ -5,10 +5,13 @@ What happens once a step is in `simulator.work.once`.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import Collective, Request, Send, Stream, StreamKind
+from simulator.work.operators import flagged
 from simulator.work.program import EMBEDDING, HEAD, Program
 from simulator.work.tasks import Hiding, Phase, PlaceKind, Resource, Task, TaskPlace
 from simulator.work.transformer import Scenarios, tokens_of
@@ -29,22 +32,25 @@ def _of_layers(program: Program) -> list[Task]:
     plans, held = program.scenarios.plans, program.layers
     group = plans.parameter_group
     of_experts = plans.sharing_experts(group)
-    summed = held.parameters / group + held.expert_parameters / of_experts
+    summed = held.trained_parameters / group + held.trained_expert_parameters / of_experts
     # Experts that the same ranks share are gathered with the rest of their layer.
     together = np.where(np.asarray(of_experts) == group, 1.0, 0.0)
-    dense = held.parameters + together * held.expert_parameters
-    apart, stride = (1.0 - together) * held.expert_parameters, plans.replica_stride
+    element, reduced, stride = plans.element_bytes, plans.reduced_bytes, plans.replica_stride
+    gathered, of_gathered = held.gathered_bytes(element), held.gathered_expert_bytes(element)
+    scattered, of_scattered = held.trained_parameters * reduced, held.trained_expert_parameters * reduced
+    dense = gathered + together * of_gathered, scattered + together * of_scattered
+    apart = (1.0 - together) * of_gathered, (1.0 - together) * of_scattered
     return [
         _gradient_sums(program.scenarios, summed),
-        *_layer_shards(program.scenarios, "a layer", dense, group, stride),
-        *_layer_shards(program.scenarios, "experts", apart, of_experts, plans.expert_replica_stride),
+        *_layer_shards(program.scenarios, "a layer", *dense, group, stride),
+        *_layer_shards(program.scenarios, "experts", *apart, of_experts, plans.expert_replica_stride),
     ]
 
 
 def _gradient_sums(scenarios: Scenarios, held: Num) -> Task:
     """Adding the gradients of a micro-batch to those before it, and casting parameters that are kept in fp32.
 
-    `held` are the parameters of all layers, divided by the ranks that share them.
+    `held` are the trained parameters of all layers, divided by the ranks that share them.
     """
     plans, eager = scenarios.plans, scenarios.stacks.eager
     adds = np.where(np.asarray(plans.micro_batches) > 1.0, plans.gradient_bytes * _GRADIENT_SUMS, 0.0) * eager
@@ -64,27 +70,31 @@ def _gradient_sums(scenarios: Scenarios, held: Num) -> Task:
     )
 
 
-def _layer_shards(scenarios: Scenarios, where: str, held: Num, group: Num, stride: Num) -> list[Task]:
+def _layer_shards(
+    scenarios: Scenarios, where: str, gathered: Num, scattered: Num, group: Num, stride: Num
+) -> list[Task]:
     """Gathers of the layers' sharded parameters and scatters of their gradients.
 
     The gather of one layer hides behind the compute of the one before it. Layers that share their parameters gather all
-    of them each time, and scatter them once, told as a part for each.
+    of them each time, and scatter them once, told as a part for each. `gathered` and `scattered` are bytes of
+    all layers.
     """
-    if not np.any((np.asarray(group) > 1.0) & (np.asarray(held) > 0.0)):
+    if not np.any((np.asarray(group) > 1.0) & (np.asarray(gathered) > 0.0)):
         return []
     plans, stacks, models = scenarios.plans, scenarios.stacks, scenarios.models
     number = models.layer_count
-    size = held / np.where(np.asarray(models.shared_layers) > 0, 1.0, number)
+    size = gathered / np.where(np.asarray(models.shared_layers) > 0, 1.0, number)
     on_stage = number / plans.pp
     sharded = on_stage * _sharded(group, size)
     reach = stacks.parameter_overlap / on_stage
     hiding = Hiding(share=1.0, line="shards", reach=reach, occasions=on_stage)
-    gather, scatter = _gather(scenarios, size, group, stride), _scatter(scenarios, held / number, group, stride)
-    again = sharded * stacks.gathers_each_pass
+    gather, scatter = _gather(size, group, stride), _scatter(scattered / number, group, stride)
+    again = sharded * flagged(stacks.gathers_each_pass, scenarios.workloads.tuning.flows)
+    back = on_stage * _sharded(group, scattered)
     return [
         _shard(f"parameters of {where}", gather, Phase.FORWARD, LAYERS, sharded, hiding),
         _shard(f"parameters of {where}", gather, Phase.BACKWARD, LAYERS, again, hiding),
-        _shard(f"gradients of {where}", scatter, Phase.BACKWARD, LAYERS, sharded, hiding),
+        _shard(f"gradients of {where}", scatter, Phase.BACKWARD, LAYERS, back, hiding),
     ]
 
 
@@ -96,22 +106,24 @@ def _of_ends(program: Program) -> list[Task]:
     overlap, group, stride = scenarios.stacks.parameter_overlap, plans.parameter_group, plans.replica_stride
     hiding = Hiding(share=1.0, line="shards", reach=overlap)
     tasks = []
-    for place, size in zip((EMBEDDING, HEAD), _end_parameters(program), strict=True):
-        gather, scatter = _gather(scenarios, size, group, stride), _scatter(scenarios, size, group, stride)
-        count = _sharded(group, size)
+    held, trained = _end_parameters(program, "parameters"), _end_parameters(program, "trained_parameters")
+    for place, size, own in zip((EMBEDDING, HEAD), held, trained, strict=True):
+        gather = _gather(size * plans.element_bytes, group, stride)
+        scatter = _scatter(own * plans.reduced_bytes, group, stride)
+        ahead, back = _sharded(group, size), _sharded(group, own)
         tasks += [
-            _shard("parameters of embedding or head", gather, Phase.FORWARD, place, count, hiding),
-            _shard("gradients of embedding or head", scatter, Phase.BACKWARD, place, count, hiding),
+            _shard("parameters of embedding or head", gather, Phase.FORWARD, place, ahead, hiding),
+            _shard("gradients of embedding or head", scatter, Phase.BACKWARD, place, back, hiding),
         ]
     return tasks
 
 
-def _end_parameters(program: Program) -> tuple[Num, Num]:
-    """Parameters that are gathered with the embedding and with the head; those of a tied head at once with it."""
-    models, of_head = program.scenarios.models, program.head.tally.parameters
+def _end_parameters(program: Program, kind: Literal["parameters", "trained_parameters"]) -> tuple[Num, Num]:
+    """Parameters that go with the embedding and with the head; those of a tied head at once with it."""
+    models, of_head = program.scenarios.models, getattr(program.head.tally, kind)
     alone = np.where(np.asarray(program.scenarios.plans.pp) > 1.0, 0.0, 1.0)
     together = models.tied_head * models.vocabulary_head * alone
-    return program.embedding.tally.parameters + together * of_head, (1.0 - together) * of_head
+    return getattr(program.embedding.tally, kind) + together * of_head, (1.0 - together) * of_head
 
 
 def _sharded(group: Num, size: Num) -> Num:
@@ -119,15 +131,13 @@ def _sharded(group: Num, size: Num) -> Num:
     return np.where((np.asarray(group) > 1.0) & (np.asarray(size) > 0.0), 1.0, 0.0)
 
 
-def _gather(scenarios: Scenarios, size: Num, group: Num, stride: Num) -> Collective:
-    """Of so many parameters [parameter]."""
-    message = size * scenarios.plans.element_bytes
+def _gather(message: Num, group: Num, stride: Num) -> Collective:
+    """Of so many bytes of parameters [B]."""
     return Collective(kind="all_gather", message_bytes=message, degree=group, stride=stride)
 
 
-def _scatter(scenarios: Scenarios, size: Num, group: Num, stride: Num) -> Collective:
-    """Of the gradients of so many parameters [parameter]."""
-    message = size * scenarios.plans.reduced_bytes
+def _scatter(message: Num, group: Num, stride: Num) -> Collective:
+    """Of so many bytes of gradients [B]."""
     return Collective(kind="reduce_scatter", message_bytes=message, degree=group, stride=stride)
 
 
@@ -154,7 +164,7 @@ def _transfers(scenarios: Scenarios) -> list[Task]:
     message = tokens_of(scenarios, longest).all / plans.tp * scenarios.models.hidden_size * plans.element_bytes
     request = Send(message_bytes=message, degree=plans.pp, stride=plans.pp_stride)
     piped = np.where(np.asarray(plans.pp) > 1.0, 1.0, 0.0)
-    within = piped * (plans.virtual_stages - 1.0)
+    within, flows = piped * (plans.virtual_stages - 1.0), scenarios.workloads.tuning.flows
     hiding = Hiding(share=stacks.pipeline_overlap)
 
     def transfer(name: str, phase: Phase, place: TaskPlace, count: Num) -> Task:
@@ -172,6 +182,6 @@ def _transfers(scenarios: Scenarios) -> list[Task]:
     return [
         transfer("activations between stages", Phase.FORWARD, STAGE, within),
         transfer("activations between stages", Phase.FORWARD, _NEXT, piped),
-        transfer("gradients between stages", Phase.BACKWARD, STAGE, within),
-        transfer("gradients between stages", Phase.BACKWARD, _PREVIOUS, piped),
+        transfer("gradients between stages", Phase.BACKWARD, STAGE, flagged(within, flows)),
+        transfer("gradients between stages", Phase.BACKWARD, _PREVIOUS, flagged(piped, flows)),
     ]

@@ -9,6 +9,7 @@ import numpy as np
 from simulator.formulas import parameters, states
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import Collective, CollectiveKind, HostCopy, HostWork, Request, Stream, StreamKind
+from simulator.work.operators import flagged
 from simulator.work.program import Program
 from simulator.work.tasks import OPEN, Hiding, Part, Phase, PlaceKind, Resource, Task, TaskPlace
 from simulator.work.transformer import Scenarios
@@ -19,7 +20,7 @@ STEP = TaskPlace(PlaceKind.STEP)
 
 @dataclass(frozen=True)
 class Held:
-    """What a stage holds, as far as it matters once a step [parameter]."""
+    """What a stage holds of trained parameters, which alone matter once a step [parameter]."""
 
     dense: Num
     """Parameters of the device, without those of experts."""
@@ -35,8 +36,8 @@ def on_stage(program: Program, *, first: Num, last: Num) -> Held:
     pp, layers = program.scenarios.plans.pp, program.layers
     ends = program.embedding.tally, program.head.tally
     return Held(
-        dense=layers.parameters / pp + (first * ends[0].parameters + last * ends[1].parameters),
-        experts=layers.expert_parameters / pp,
+        dense=layers.trained_parameters / pp + (first * ends[0].trained_parameters + last * ends[1].trained_parameters),
+        experts=layers.trained_expert_parameters / pp,
         partial=layers.partial_parameters / pp
         + (first * ends[0].partial_parameters + last * ends[1].partial_parameters),
         is_end=np.maximum(first, last),
@@ -52,8 +53,8 @@ def on_fullest(program: Program) -> Held:
         return np.where(np.asarray(pp) > 1.0, np.maximum(first, last), first + last)
 
     return Held(
-        dense=layers.parameters / pp + more(one.parameters, other.parameters),
-        experts=layers.expert_parameters / pp,
+        dense=layers.trained_parameters / pp + more(one.trained_parameters, other.trained_parameters),
+        experts=layers.trained_expert_parameters / pp,
         partial=layers.partial_parameters / pp + more(one.partial_parameters, other.partial_parameters),
         is_end=1.0,
     )
@@ -194,7 +195,7 @@ def _tensor_reductions(scenarios: Scenarios, partial: Num) -> list[Task]:
 
 def _copied_projections(scenarios: Scenarios) -> tuple[Num, Num]:
     """Parameters of a stage's key and value projections that ranks hold copies of, and how many hold one."""
-    plans = scenarios.plans
+    plans, tuning = scenarios.plans, scenarios.workloads.tuning
     copied: Num = 0.0
     degree: Num = 1.0
     for group in scenarios.models.layers:
@@ -203,6 +204,7 @@ def _copied_projections(scenarios: Scenarios) -> tuple[Num, Num]:
                 continue
             holders = np.maximum(plans.tp / np.asarray(part.key_value_heads), 1.0)
             each = parameters.linear(group.hidden_size, 2.0 * part.head_size, bias=part.qkv_bias)
+            each = flagged(each, tuning.base) + tuning.rank * (tuning.key + tuning.value) * part.head_size
             copied = copied + np.where(holders > 1.0, each * group.count / plans.pp, 0.0)
             degree = np.maximum(degree, holders)
     return copied, degree
@@ -215,7 +217,8 @@ def _tied_embedding(scenarios: Scenarios, is_end: Num) -> list[Task]:
         return []
     table = np.ceil(np.asarray(models.vocabulary_size) / plans.tp) * models.embedding_size
     apart = plans.pp_stride * np.maximum(plans.pp - 1.0, 1.0)
-    shared = is_end * np.where(np.asarray(plans.pp) > 1.0, models.tied_head * models.vocabulary_head, 0.0)
+    tied = flagged(models.tied_head * models.vocabulary_head, scenarios.workloads.tuning.base)
+    shared = is_end * np.where(np.asarray(plans.pp) > 1.0, tied, 0.0)
     size = table * plans.reduced_bytes
     name = "gradients of the tied embedding"
     return [_collective(name, "all_reduce", size, 2.0, apart, shared, Resource.PIPELINE_LINKS)]

@@ -6,7 +6,7 @@ which parameters are its own. Every number may be an array with one entry a plan
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -58,6 +58,14 @@ class Holding:
     """Whether no backward pass needs its output, so that a compiler can leave it out of a recomputation."""
     output_kept: bool = False
     """Whether selective recomputation keeps its output, so that a compiler can leave it out of that one."""
+    trained: Num = 1.0
+    """Whether its parameters are trained: 1 or 0; what is not has no gradient and no optimizer states."""
+    added: bool = False
+    """Whether its parameters are of an adapter, which is trained whatever it stands beside."""
+    quantised_parameters: Num = 0.0
+    """Of its parameters, experts' too, those that are held in a few bits."""
+    quantised_bytes: Num = 0.0
+    """What these take, with their scales."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +102,7 @@ def product(
     count: Num = 1.0,
     element_bytes: Num,
     of_weight: bool = True,
-    has_input_gradient: bool = True,
+    has_input_gradient: Num = 1.0,
     wide: bool = False,
     padded: bool = False,
     useful: Num = 1.0,
@@ -118,7 +126,7 @@ def product(
     of_weight
         Whether B is a weight; otherwise both factors are activations, as in attention.
     has_input_gradient
-        Whether A has a gradient.
+        Whether A has a gradient: 1 or 0.
     wide
         Whether it stays in 16 bits where the plan's products are in 8.
     padded
@@ -150,12 +158,73 @@ def product(
         )
 
     ahead, back = launches
-    of_input = (Call(one(m, k, n), count),) if has_input_gradient else ()
+    of_input = (Call(one(m, k, n), flagged(count, has_input_gradient)),) if np.any(has_input_gradient) else ()
     of_weights = Call(one(k, n, m, weight_gradient=of_weight), count, back)
     forward = (Call(one(m, n, k), count, ahead),)
     return Operator(
         name=name, part=part, forward=forward, backward=(*of_input, of_weights), kept=kept, efficiency=efficiency
     )
+
+
+def flagged(number: Num, flag: Num) -> Num:
+    """A number where a flag is 1, else 0; by plain ones nothing is multiplied."""
+    return number if isinstance(flag, float) and flag == 1.0 else number * flag
+
+
+def untrained(operator: Operator, trained: Num, *, saved: Num = 0.0) -> Operator:
+    """A product where `trained` is 1; where it is 0, without the gradient of its weights.
+
+    Parameters
+    ----------
+    operator
+        A product of weights.
+    trained
+        Whether they are trained: 1 or 0.
+    saved
+        Bytes that it keeps where they are not: its input only served their gradient [B].
+    """
+    if np.all(np.asarray(trained) > 0.0):
+        return operator
+    kept = replace(operator.kept, trained=trained, saved=operator.kept.saved * trained + saved * (1.0 - trained))
+    started = sum((call.kernels for call in operator.backward), start=np.float64(0.0))
+    # Of the two products one is left, and with it half of the launches.
+    backward = [
+        replace(call, kernels=call.kernels * trained + started * (1.0 - trained) / 2.0)
+        for call in operator.backward
+        if not _is_of_weights(call)
+    ]
+    if np.any(np.asarray(trained) > 0.0):
+        of_weights = filter(_is_of_weights, operator.backward)
+        backward += [replace(call, count=call.count * trained, kernels=call.kernels * trained) for call in of_weights]
+    return replace(operator, backward=tuple(backward), kept=kept)
+
+
+def _is_of_weights(call: Call) -> bool:
+    """Whether a call is the product that makes the gradient of weights."""
+    return isinstance(call.request, MatrixProduct) and call.request.weight_gradient
+
+
+def frozen(operator: Operator, base: Num) -> Operator:
+    """An operator of a model whose own weights are trained where `base` is 1; it stays where it is frozen already.
+
+    What parts do not say of themselves: norms, sinks, and products whose tensors stay as they are.
+    """
+    if operator.kept.added or np.all(np.asarray(base) > 0.0) or not np.all(np.asarray(operator.kept.trained) > 0.0):
+        return operator
+    if any(_is_of_weights(call) for call in operator.backward):
+        return untrained(operator, base, saved=operator.kept.saved)
+    return replace(operator, kept=replace(operator.kept, trained=base))
+
+
+def without_backward(operator: Operator, flows: Num) -> Operator:
+    """The operator where `flows` is 1; where it is 0, that is where no gradient reaches it, without a backward pass."""
+    if np.all(np.asarray(flows) > 0.0):
+        return operator
+    kept = replace(operator.kept, saved=operator.kept.saved * flows, widest=operator.kept.widest * flows)
+    backward = tuple(
+        replace(call, count=call.count * flows, kernels=call.kernels * flows) for call in operator.backward
+    )
+    return replace(operator, backward=backward, kept=kept)
 
 
 def stream(

@@ -15,8 +15,9 @@ import numpy as np
 from simulator.formulas import activations
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import Collective, HostCopy, HostWork, MatrixProduct, Request, Send
+from simulator.specs.tuning import Tunings
 from simulator.work.hiding import OperatorPart
-from simulator.work.operators import Call, Operator
+from simulator.work.operators import Call, Operator, flagged, frozen, without_backward
 from simulator.work.tallies import Tally, repeats, tally, tally_of_layer
 from simulator.work.tasks import Phase, PlaceKind, Resource, Task, TaskPlace
 from simulator.work.transformer import Scenarios, embedding, head, layer, stream_bytes, tokens_of_layers
@@ -143,33 +144,41 @@ def program_of(scenarios: Scenarios) -> Program:
     >>> float(whole.together.parameters), len(whole.groups), float(whole.groups[0].number)
     (110106428.0, 1, 12.0)
     """
-    plans, stacks = scenarios.plans, scenarios.stacks
+    plans, stacks, tuning = scenarios.plans, scenarios.stacks, scenarios.workloads.tuning
+    flows = tuning.flows
     groups = []
     for index, layers in enumerate(scenarios.models.layers):
-        operators = tuple(layer(layers, scenarios))
+        operators = _tuned(layer(layers, scenarios), tuning)
         tokens = tokens_of_layers(layers, scenarios)
         checkpoint = activations.tensor(tokens.shared, layers.hidden_size, element_bytes=stream_bytes(scenarios))
+        checkpoint = flagged(checkpoint, flows)
         groups.append(
             Block(
                 TaskPlace(PlaceKind.GROUP, index),
                 layers.count,
                 operators,
                 tally_of_layer(operators, plans, checkpoint=checkpoint),
-                tuple(repeats(operator, plans, stacks) for operator in operators),
+                tuple(flagged(repeats(operator, plans, stacks), flows) for operator in operators),
                 np.minimum(plans.wide_layers / scenarios.models.layer_count, 1.0),
             )
         )
     return Program(
         scenarios,
         tuple(groups),
-        _end(EMBEDDING, embedding(scenarios)),
+        _end(EMBEDDING, _tuned(embedding(scenarios), tuning)),
         _end(HEAD, head(scenarios)),
     )
 
 
-def _end(place: TaskPlace, operators: list[Operator]) -> Block:
+def _tuned(operators: Iterable[Operator], tuning: Tunings) -> tuple[Operator, ...]:
+    """Operators before the head as the run trains them: nothing of frozen weights, no pass that no gradient reaches."""
+    return tuple(without_backward(frozen(operator, tuning.base), tuning.flows) for operator in operators)
+
+
+def _end(place: TaskPlace, operators: Iterable[Operator]) -> Block:
     """Embedding or head, which are never recomputed."""
-    return Block(place, 1.0, tuple(operators), tally(operators), (0.0,) * len(operators))
+    listed = tuple(operators)
+    return Block(place, 1.0, listed, tally(listed), (0.0,) * len(listed))
 
 
 def _tasks(operator: Operator, place: TaskPlace, again: Num, wide: Num) -> Iterator[Task]:

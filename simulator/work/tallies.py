@@ -10,7 +10,7 @@ import numpy as np
 from simulator.formulas.typing import Num
 from simulator.specs.plans import Plans
 from simulator.specs.stack import Stacks
-from simulator.work.operators import Operator
+from simulator.work.operators import Operator, flagged
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,31 @@ class Tally:
     """Those of products, which automatic casts keep in 16 bits besides [parameter]."""
     widest_bytes: Num = 0.0
     """The largest tensor whose gradient exists while its operator runs backward; one at a time [B]."""
+    trained_parameters: Num = 0.0
+    """Those of this device that are trained, without those of experts [parameter]."""
+    trained_expert_parameters: Num = 0.0
+    quantised_parameters: Num = 0.0
+    """Those of this device that are held in a few bits, without those of experts [parameter]."""
+    quantised_expert_parameters: Num = 0.0
+    quantised_bytes: Num = 0.0
+    """What these take, with their scales [B]."""
+    quantised_expert_bytes: Num = 0.0
+    widest_quantised: Num = 0.0
+    """The most quantised parameters of one operator, of which 16-bit weights are made at once [parameter]."""
+
+    def gathered_bytes(self, element_bytes: Num) -> Num:
+        """Of parameters as ranks gather them, without those of experts: in 16 bits, or in a few [B]."""
+        return (self.parameters - self.quantised_parameters) * element_bytes + self.quantised_bytes
+
+    def gathered_expert_bytes(self, element_bytes: Num) -> Num:
+        """Of those of experts [B]."""
+        plain = self.expert_parameters - self.quantised_expert_parameters
+        return plain * element_bytes + self.quantised_expert_bytes
 
     def plus(self, other: Tally) -> Tally:
         """Both together."""
-        both = {name: value + getattr(other, name) for name, value in vars(self).items()}
-        return Tally(**{**both, "widest_bytes": np.maximum(self.widest_bytes, other.widest_bytes)})
+        both = {name: _added(value, getattr(other, name)) for name, value in vars(self).items()}
+        return Tally(**both | {name: np.maximum(getattr(self, name), getattr(other, name)) for name in _WIDEST})
 
     def at_most(self, other: Tally) -> Tally:
         """The larger of both, number by number."""
@@ -45,15 +65,24 @@ class Tally:
     def times(self, number: Num, *, shared: Num) -> Tally:
         """So many layers; layers that share one set of parameters (`shared` is 1) have them once."""
         own = np.where(np.asarray(shared) > 0, 1.0, number)
+        kept = ("saved_bytes", "all_saved_bytes")
         return Tally(
-            saved_bytes=self.saved_bytes * number,
-            all_saved_bytes=self.all_saved_bytes * number,
-            parameters=self.parameters * own,
-            expert_parameters=self.expert_parameters * own,
-            partial_parameters=self.partial_parameters * own,
-            cast_parameters=self.cast_parameters * own,
-            widest_bytes=self.widest_bytes,
+            **{
+                name: value if name in _WIDEST else value * (number if name in kept else own)
+                for name, value in vars(self).items()
+            }
         )
+
+
+_WIDEST = ("widest_bytes", "widest_quantised")
+"""Fields of a tally that are of one operator, the largest."""
+
+
+def _added(one: Num, other: Num) -> Num:
+    """The sum; plain zeros, which most operators have of most, are not added to columns."""
+    if isinstance(other, float) and other == 0.0:
+        return one
+    return other if isinstance(one, float) and one == 0.0 else one + other
 
 
 def tally(operators: Iterable[Operator]) -> Tally:
@@ -64,21 +93,30 @@ def tally(operators: Iterable[Operator]) -> Tally:
     operators
         Of one layer, or of embedding or head.
     """
-    saved: Num = 0.0
-    parameters: Num = 0.0
-    experts: Num = 0.0
-    partial: Num = 0.0
-    cast: Num = 0.0
-    widest: Num = 0.0
+    together = Tally()
     for operator in operators:
-        kept = operator.kept
-        saved = saved + kept.saved
-        parameters = parameters + kept.parameters
-        experts = experts + kept.expert_parameters
-        partial = partial + kept.partial_parameters
-        cast = cast + operator.cast_parameters
-        widest = np.maximum(widest, kept.widest)
-    return Tally(saved, saved, parameters, experts, partial, cast, widest)
+        together = together.plus(_of_one(operator))
+    return together
+
+
+def _of_one(operator: Operator) -> Tally:
+    """What one operator keeps and owns; the weights of an operator are of experts all or none."""
+    kept, trained = operator.kept, operator.kept.trained
+    of_experts = np.any(np.asarray(kept.expert_parameters) > 0.0)
+    held = {"parameters": kept.quantised_parameters, "bytes": kept.quantised_bytes}
+    return Tally(
+        saved_bytes=kept.saved,
+        all_saved_bytes=kept.saved,
+        parameters=kept.parameters,
+        expert_parameters=kept.expert_parameters,
+        partial_parameters=flagged(kept.partial_parameters, trained),
+        cast_parameters=operator.cast_parameters,
+        trained_parameters=flagged(kept.parameters, trained),
+        trained_expert_parameters=flagged(kept.expert_parameters, trained),
+        **{f"quantised_expert_{name}" if of_experts else f"quantised_{name}": value for name, value in held.items()},
+        widest_bytes=kept.widest,
+        widest_quantised=kept.quantised_parameters,
+    )
 
 
 def tally_of_layer(operators: Iterable[Operator], plans: Plans, *, checkpoint: Num) -> Tally:

@@ -237,6 +237,7 @@ def scenarios_of(
     micro_batch: int = 4,
     micro_batches: int = 1,
     stack: dict[str, Any] | None = None,
+    tuning: dict[str, Any] | None = None,
     **plan: Any,
 ) -> Scenarios:
     """What the simulator is told of a reference module's setting and of the plan around it."""
@@ -256,6 +257,7 @@ def scenarios_of(
         target_length=setting.target_length or None,
         predictions=predictions_of(model, setting) or None,
         global_batch=replicas * micro_batch * micro_batches,
+        **(tuning or {}),
     ).resolve(model)
     given = {
         "dp": replicas,

@@ -104,6 +104,25 @@ BERT = ("estimate", "bert-large", "--system", "dgx-a100-640gb")
             "--seq-len 100 --tp 8 --sequence-parallel --stack megatron-lm",
             ["sequence parallelism: tp=8 does not divide the 100 tokens of a rank's sequence"],
         ),
+        ("--lora-rank 0", ["workload.lora_rank=0: must be at least 1"]),
+        ("--lora-rank 1025", ["lora_rank=1025 exceeds 1024, the width of the narrowest matrix", "valid: 1 to 1024"]),
+        ("--lora-targets qq_proj", ["unknown target 'qq_proj'; valid: all-linear, attention, feed-forward", "q_proj"]),
+        ("--lora-targets ,", ["unknown target ''; valid: all-linear"]),
+        ("--lora-dropout 1", ["workload.lora_dropout=1", "must be less than 1"]),
+        ("--train some", ["workload.train='some': valid: 'full', 'lora' or 'head'"]),
+        ("--train full --lora-rank 8", ["lora_rank=8 belongs to train=lora, not to train=full"]),
+        ("--train head --lora-targets attention", ["lora_targets=attention belongs to train=lora, not to train=head"]),
+        ("--train head", ["train=head: the head of bert-large is its table of words", "tied_head: false"]),
+        ("--train full --base-precision nf4", ["base_precision=nf4", "no optimizer can update", "train=lora or head"]),
+        ("--base-precision nf5", ["workload.base_precision='nf5': valid: 'fp8', 'int8', 'nf4' or 'nf4-double'"]),
+        (
+            "--base-precision nf4 --stack megatron-lm",
+            ["stack=megatron-lm has no frozen weights in a few bits (base_precision)", "huggingface"],
+        ),
+        (
+            "--train lora --tp 4 --lora-rank 6 --stack megatron-lm",
+            ["tp=4 does not divide lora_rank=6", "valid: 1, 2, 3, 6"],
+        ),
         ("--dp", ["--dp", "requires an argument", "--help"]),
         ("--global_batch 4", ["--global_batch", "--global-batch"]),
         ("--sytem x", ["--sytem", "--system"]),
@@ -131,6 +150,7 @@ _WHOLE = [
     "--cp",
     "--ep",
     "--sharding-group",
+    "--lora-rank",
 ]
 _REAL = ["--effective-tokens", "--tokens"]
 

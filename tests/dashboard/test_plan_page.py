@@ -28,6 +28,7 @@ _SAMPLES: dict[str, str] = {
     "purchase_price": "25000 USD", "ep": "1", "virtual_stages": "1", "lifetime": "5 years",
     "electricity": "0.08 USD/kWh", "sharding_group": "4",
     "target_length": "128", "profile": "a100-sxm", "expert_imbalance": "2", "capacity_factor": "1.25",
+    "train": "lora", "base_precision": "nf4", "lora_rank": "8", "lora_targets": "q_proj,v_proj", "lora_dropout": "0.1",
 }  # fmt: skip
 _NEEDED: dict[str, dict[str, str]] = {
     "lifetime": {"price_kind": "owned", "purchase_price": "25000 USD"},
@@ -36,6 +37,8 @@ _NEEDED: dict[str, dict[str, str]] = {
     "target_length": {"model": "t5-large"},
     "expert_imbalance": {"model": "mixtral-8x7b"},
     "capacity_factor": {"model": "mixtral-8x7b"},
+    "base_precision": {"train": "lora", "stack": "huggingface"},
+    **{name: {"train": "lora"} for name in ("lora_rank", "lora_targets", "lora_dropout")},
     "preemption_rate": {"price_kind": "spot"},
     "capacity_wait": {"price_kind": "spot"},
     "virtual_stages": {"pp": "2"},
@@ -44,7 +47,7 @@ _NEEDED: dict[str, dict[str, str]] = {
 """What else a field needs to make sense."""
 
 
-_SECTIONS = ("section.plan", "section.run", "section.money", "section.failures")
+_SECTIONS = ("section.plan", "section.run", "section.tuning", "section.money", "section.failures")
 
 
 def control_of(page: AppTest, each: Field) -> Any:
@@ -59,6 +62,17 @@ def control_of(page: AppTest, each: Field) -> Any:
 def _answers(page: AppTest) -> list[tuple[str, str, str]]:
     """The figures of the answer."""
     return [(metric.label, metric.value, metric.delta) for metric in page.metric]
+
+
+def test_an_adapter_of_a_quantised_model(open_page: OpenPage) -> None:
+    chosen = {"train": "lora", "lora_rank": "16", "lora_targets": "all-linear", "base_precision": "nf4"}
+    run = {"model": "llama-3.1-8b", "system": "rtx-3090", "sequence_length": "2048", "global_batch": "16"}
+    page = open_page(link={**run, **chosen})
+    work = {"sequence_length": 2048, "global_batch": 16, **chosen, "lora_rank": 16}
+    estimate = simulator.estimate("llama-3.1-8b", "rtx-3090", workload=work)
+    assert estimate.trained_parameters == 41_943_040
+    shown = {label: value for label, value, _ in _answers(page)}
+    assert shown["Step time"] == units.duration(estimate.step_time_s)
 
 
 def test_it_opens_on_an_answer(open_page: OpenPage) -> None:

@@ -145,6 +145,15 @@ def test_layers_that_share_parameters_keep_activations_each() -> None:
     assert one.at_most(Tally(parameters=6.0, saved_bytes=1.0)) == Tally(2.0, 3.0, 6.0, 7.0, 13.0, 17.0, 11.0)
 
 
+def test_layers_that_share_parameters_train_and_quantise_them_once() -> None:
+    one = Tally(trained_parameters=2.0, quantised_parameters=3.0, quantised_bytes=5.0, widest_quantised=7.0)
+    assert one.times(4.0, shared=1.0) == one
+    assert one.times(4.0, shared=0.0) == Tally(
+        trained_parameters=8.0, quantised_parameters=12.0, quantised_bytes=20.0, widest_quantised=7.0
+    )
+    assert Tally(parameters=10.0, quantised_parameters=8.0, quantised_bytes=4.5).gathered_bytes(2.0) == 2 * 2.0 + 4.5
+
+
 def _kept(saved: float, *, in_attention: bool = False, **others: Any) -> Operator:
     kept = Holding(saved=saved, in_attention=in_attention, **others)
     how: dict[str, Any] = {"moved": (1.0, 1.0), "launches": (1.0, 1.0), "kept": kept}

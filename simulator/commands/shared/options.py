@@ -154,6 +154,11 @@ _WORKLOAD: dict[str, Any] = {
     "global_batch": _count("--global-batch", "Sequences per optimizer step."),
     "tokens": _count("--tokens", "Tokens of the run, such as 780e9 or 780B.", read_count),
     "steps": _count("--steps", "Steps of the run, instead of tokens."),
+    "train": _text("--train", "What is trained: full, lora or head."),
+    "lora_rank": _count("--lora-rank", "Rank of adapters."),
+    "lora_targets": _text("--lora-targets", "all-linear, attention, or names such as q_proj,v_proj."),
+    "lora_dropout": _count("--lora-dropout", "Dropout of adapters' inputs, such as 0.05.", read_real),
+    "base_precision": _text("--base-precision", "Frozen weights in fp8, int8, nf4 or nf4-double."),
 }
 _PLAN: dict[str, Any] = {
     "micro_batch": _count("--micro-batch", "Sequences per forward pass."),

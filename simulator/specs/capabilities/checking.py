@@ -54,7 +54,8 @@ def refuse_lacking(plan: Plan, model: Model, workload: Workload, stack: Stack, *
     else:
         sentence = f"stack={stack.id}: {str(broken[0].sentence).format(**written)}"
     fields = sorted({name for offer in (missing or broken[:1]) for name in offer.names if name in Plan.model_fields})
-    raise InputError(sentence, fields=[*(f"plan.{name}" for name in fields), "stack"])
+    of_work = ["workload.base_precision"] if any("quantised_base" in offer.names for offer in missing) else []
+    raise InputError(sentence, fields=[*(f"plan.{name}" for name in fields), *of_work, "stack"])
 
 
 def is_offered(plan: Plan, model: Model, workload: Workload, stack: Stack, *, open_plan: bool = True) -> bool:

@@ -64,6 +64,7 @@ def terms_of(plans: Plans, models: Models, workloads: Workloads, words: Mapping[
         "tied_head": models.tied_head,
         "sequence_length": workloads.sequence_length,
         "global_batch": workloads.global_batch,
+        "quantised_base": np.asarray(workloads.tuning.scale_bytes) > 0.0,
     }
     of_plans = {name: getattr(plans, name) for name in OF_PLANS if name not in (*flags, "sharding_group")}
     shares = np.asarray(plans.optimizer_group)
@@ -110,6 +111,9 @@ def _of_flags(offers: Capabilities, terms: Terms) -> Iterator[Offer]:
     for name in _FLAGS:
         if not getattr(offers, name):
             yield Offer(frozenset({name}), terms[name] <= 0.0, lacking=name)
+    if not offers.quantised_base:
+        kept = terms["quantised_base"] <= 0.0
+        yield Offer(frozenset({"quantised_base"}), kept, lacking="frozen weights in a few bits (base_precision)")
     if not offers.expert_tensor_parallel:
         kept = (terms["etp"] == terms["tp"]) | (terms["experts"] <= 1.0)
         yield Offer(frozenset({"etp", "tp"}), kept, lacking="etp={etp} beside tp={tp}")

@@ -51,6 +51,8 @@ class Capabilities(Sheet):
     """Whether experts can be split over other tensor-parallel ranks than the dense layers."""
     offload_optimizer: bool = True
     """Whether optimizer states can live in the host's memory."""
+    quantised_base: bool = True
+    """Whether frozen weights can be held in a few bits, as bitsandbytes and torchao do."""
     context: tuple[Literal["ring", "all-gather", "ulysses"], ...] = ("ring",)
     """How ranks that share a sequence see its keys: in a ring, all at once, or each for some heads (Ulysses)."""
     refuses: tuple[Refusal, ...] = ()

@@ -44,8 +44,8 @@ def _layers(config: Keys) -> int:
 
 def window(config: Keys, usual: int | None = None) -> int | None:
     """The sliding window; null means none."""
-    given = config.value("sliding_window") if config.has("sliding_window") else usual
-    return None if given is None else config.size("sliding_window", default=usual, least=0) or None
+    width = config.value("sliding_window") if config.has("sliding_window") else usual
+    return None if width is None else config.size("sliding_window", default=usual, least=0) or None
 
 
 def _llama(config: Keys) -> Fields:
@@ -63,12 +63,12 @@ def qwen_windows(config: Keys, *, alternate: bool = False) -> Fields:
         config.flag("use_sliding_window", default=False),
         config.size("max_window_layers", default=28, least=0),
     )
-    given, layers = window(config, 4096), _layers(config)
+    width, layers = window(config, 4096), _layers(config)
     if alternate:
         types = layer_types(config, layers, lambda index: used and index % 2 == 0 and index < first)
     else:
-        types = layer_types(config, layers, lambda index: used and given is not None and index >= first)
-    return windows(types, config, given if used else None)
+        types = layer_types(config, layers, lambda index: used and width is not None and index >= first)
+    return windows(types, config, width if used else None)
 
 
 def _qwen2(config: Keys) -> Fields:
@@ -187,10 +187,10 @@ def rotary_layers(config: Keys, layers: int) -> list[bool]:
 def _smollm3(config: Keys) -> Fields:
     layers = _layers(config)
     turned = rotary_layers(config, layers)
-    used, given = config.flag("use_sliding_window", default=False), window(config)
-    types = layer_types(config, layers, lambda index: used and given is not None and not turned[index])
+    used, width = config.flag("use_sliding_window", default=False), window(config)
+    types = layer_types(config, layers, lambda index: used and width is not None and not turned[index])
     pattern = {"rotary_pattern": () if all(turned) else tuple(shortest(turned))}
-    return {**gated(config, grouped=4), **windows(types, config, given), **pattern}
+    return {**gated(config, grouped=4), **windows(types, config, width), **pattern}
 
 
 def _arcee(config: Keys) -> Fields:

@@ -75,6 +75,11 @@ _ELSEWHERE: Document = {
         "tokens": 131000000000,
         "expert_imbalance": 1.5,
         "capacity_factor": 1.25,
+        "train": "lora",
+        "lora_rank": 16,
+        "lora_targets": ["all-linear"],
+        "lora_dropout": 0.05,
+        "base_precision": "nf4",
     }
 }
 """What one can say of other scenarios, or instead."""

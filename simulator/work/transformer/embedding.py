@@ -7,7 +7,7 @@ import numpy as np
 from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
-from simulator.work.operators import Holding, Operator, product, stream
+from simulator.work.operators import Holding, Operator, flagged, product, stream, untrained
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
 from simulator.work.transformer.tokens import (
     Scenarios,
@@ -36,7 +36,7 @@ def embedding(scenarios: Scenarios) -> list[Operator]:
 def _tables(scenarios: Scenarios, tokens: Tokens) -> Operator:
     """Rows of words, positions and token types, added, and perhaps normalised and dropped."""
     models, plans, eager = scenarios.models, scenarios.plans, scenarios.stacks.eager
-    element, width = plans.element_bytes, models.embedding_size
+    element, width, trained = plans.element_bytes, models.embedding_size, scenarios.workloads.tuning.base
     table = np.ceil(np.asarray(models.vocabulary_size) / plans.tp) * width
     rows = np.where(np.asarray(models.maps_words) > 0, models.hidden_size, width)
     beside = rows * models.position_rows + width * models.token_types
@@ -53,13 +53,14 @@ def _tables(scenarios: Scenarios, tokens: Tokens) -> Operator:
         StreamKind.EMBEDDING,
         moved=(
             size * (2.0 + models.embedding_norm * 2.0 + 4.0 * eager),
-            size * (2.0 + models.embedding_norm * 3.0 + 2.0 * eager) + 2.0 * table * element,
+            size * (2.0 + models.embedding_norm * 3.0 + 2.0 * eager) + flagged(2.0 * table * element, trained),
         ),
         launches=(2.0 + 3.0 * eager, 3.0 + 3.0 * eager),
         drawn=models.dropout * tokens.shared * width,
         kept=Holding(
             parameters=table + models.bucket_tables * models.heads / plans.tp + beside,
             partial_parameters=beside,
+            trained=trained,
             saved=models.embedding_norm * norm + models.dropout * mask + _kept_positions(scenarios),
         ),
     )
@@ -86,7 +87,7 @@ def _map(scenarios: Scenarios, tokens: Tokens) -> Operator:
     models, element, width = scenarios.models, scenarios.plans.element_bytes, scenarios.models.embedding_size
     used = models.embedding_map
     weights = used * parameters.linear(width, models.hidden_size, bias=1.0 - np.asarray(models.maps_words))
-    return product(
+    operator = product(
         "embedding to hidden size",
         "embedding",
         m=tokens.shared,
@@ -102,6 +103,7 @@ def _map(scenarios: Scenarios, tokens: Tokens) -> Operator:
             partial_parameters=weights,
         ),
     )
+    return untrained(operator, scenarios.workloads.tuning.base)
 
 
 def _exchanges(scenarios: Scenarios, length: Num, where: str, used: Num) -> list[Operator]:

@@ -16,7 +16,7 @@ from simulator.pricing.requests import StreamKind
 from simulator.specs.parts import ExpertFeedForward, Layers
 from simulator.specs.stack import IN_ONE_KERNEL
 from simulator.work.hiding import Hiding
-from simulator.work.operators import Holding, Operator, exchange, product, stream
+from simulator.work.operators import Holding, Operator, exchange, product, stream, untrained
 from simulator.work.transformer.feed_forward import ExpertProducts, kept_input, two_products
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts
@@ -51,9 +51,10 @@ def expert_feed_forward(
     if np.any(np.asarray(part.shared_experts) > 0.0):
         widen = part.shared_experts * part.shared_size / part.size
         used = np.where(np.asarray(widen) > 0.0, 1.0, 0.0)
-        # Their input is the router's, unless each product keeps a cast of its own.
+        # Their input is the router's, unless each product keeps a cast of its own, or the router is not trained.
         own = used * autocasts(scenarios) * kept_input(layers, scenarios, tokens)
-        operators += two_products(part, layers, scenarios, rows=tokens.all, widen=widen, kept=own, used=used)
+        read = used * activations.tensor(tokens.all, layers.hidden_size, element_bytes=plans.element_bytes)
+        operators += two_products(part, layers, scenarios, rows=tokens.all, widen=widen, kept=own, used=used, read=read)
         operators += _shared_gate(part, layers, scenarios, tokens)
     return operators
 
@@ -129,7 +130,7 @@ def _router(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, token
     weights = parameters.linear(layers.hidden_size, part.experts, bias=part.router_bias)
     kept = activations.tensor(tokens.shared, layers.hidden_size, element_bytes=scenarios.plans.product_bytes)
     chosen = activations.routing(tokens.shared, part.experts, chosen=part.experts_per_token, element_bytes=element)
-    return product(
+    operator = product(
         "router",
         "feed_forward",
         m=tokens.shared,
@@ -139,6 +140,7 @@ def _router(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, token
         wide=True,
         kept=Holding(saved=kept + chosen, parameters=weights, partial_parameters=weights),
     )
+    return untrained(operator, scenarios.workloads.tuning.base, saved=chosen)
 
 
 def _dispatch(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num, routed: _Routed) -> list[Operator]:

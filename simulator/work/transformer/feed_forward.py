@@ -12,6 +12,7 @@ from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
 from simulator.specs.parts import DenseFeedForward, Layers
 from simulator.work.operators import Holding, Operator, product, stream
+from simulator.work.transformer.adapters import Linear, Matrix, tuned
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens, last_output_unused, linear_input
 
@@ -57,6 +58,7 @@ def two_products(
     experts: ExpertProducts | None = None,
     widen: Num = 1.0,
     used: Num = 1.0,
+    read: Num | None = None,
 ) -> list[Operator]:
     """The two products with the activation function between them.
 
@@ -74,47 +76,106 @@ def two_products(
         How many times as wide as the part says [1].
     used
         1 or 0 [1].
+    read
+        Bytes of the input that is kept where only an adapter needs it; as much unless given [B].
     """
     element, inputs, of = scenarios.plans.element_bytes, part.inputs, experts or _ALONE
     batch = of.experts
-    called: dict[str, Any] = {
-        "batch": batch / of.calls,
-        "count": used * of.calls,
-        "useful": of.useful,
-        "element_bytes": element,
-        "launches": (used * of.launches, used * of.launches),
-    }
-    width = widen * part.size / (scenarios.plans.tp if experts is None else scenarios.plans.etp)
+    called = _called(of, used, element)
+    ranks = scenarios.plans.tp if experts is None else scenarios.plans.etp
+    width = widen * part.size / ranks
     into = used * batch * parameters.linear(layers.hidden_size, inputs * width, bias=part.bias)
     out_of = used * batch * parameters.linear(width, layers.hidden_size, bias=part.bias)
     between = activations.tensor(batch * rows, width, element_bytes=scenarios.plans.product_bytes)
     # Outputs of experts are kept, since the gradient of the router needs them.
     unused = last_output_unused(layers, scenarios) if experts is None else 0.0
+    inward = product(
+        "feed-forward input",
+        "feed_forward",
+        m=rows,
+        k=layers.hidden_size,
+        n=inputs * width,
+        **called,
+        kept=_owned(Holding(saved=kept), into, of_experts=experts is not None),
+    )
+    outward = product(
+        "feed-forward output",
+        "feed_forward",
+        m=rows,
+        k=width,
+        n=layers.hidden_size,
+        **called,
+        kept=_owned(
+            Holding(saved=between, partial_parameters=batch * part.bias * layers.hidden_size, output_unused=unused),
+            out_of,
+            of_experts=experts is not None,
+        ),
+    )
+    # Adapters read 16 bits also where the products beside them are in 8.
+    read = kept * (element / np.asarray(scenarios.plans.product_bytes)) if read is None else read
+    reads = _Reads(rows, width, used, ranks, of, experts is not None)
     return [
-        product(
-            "feed-forward input",
-            "feed_forward",
-            m=rows,
-            k=layers.hidden_size,
-            n=inputs * width,
-            **called,
-            kept=_owned(Holding(saved=kept), into, of_experts=experts is not None),
-        ),
+        *tuned(inward, reads.inward(part, layers, scenarios, read), scenarios),
         _activation(part, scenarios, batch * rows, width, used * of.modules),
-        product(
-            "feed-forward output",
-            "feed_forward",
-            m=rows,
-            k=width,
-            n=layers.hidden_size,
-            **called,
-            kept=_owned(
-                Holding(saved=between, partial_parameters=batch * part.bias * layers.hidden_size, output_unused=unused),
-                out_of,
-                of_experts=experts is not None,
-            ),
-        ),
+        *tuned(outward, reads.outward(part, layers, scenarios), scenarios),
     ]
+
+
+def _called(of: ExpertProducts, used: Num, element: Num) -> dict[str, Any]:
+    """How the products are called."""
+    return {
+        "batch": of.experts / of.calls,
+        "count": used * of.calls,
+        "useful": of.useful,
+        "element_bytes": element,
+        "launches": (used * of.launches, used * of.launches),
+    }
+
+
+@dataclass(frozen=True)
+class _Reads:
+    """What the matrices of a feed-forward layer read."""
+
+    rows: Num
+    width: Num
+    """Of the layer, on this rank [1]."""
+    used: Num
+    ranks: Num
+    of: ExpertProducts
+    of_experts: bool
+
+    def _linear(self, width: Num, matrices: tuple[Matrix, ...], saved: Num, **others: Any) -> Linear:
+        return Linear(
+            part="feed_forward",
+            rows=self.rows,
+            width=width,
+            matrices=matrices,
+            saved=saved,
+            ranks=self.ranks,
+            used=self.used,
+            experts=self.of.experts if self.of_experts else 0.0,
+            calls=self.of.calls,
+            launches=self.of.launches,
+            useful=self.of.useful,
+            **others,
+        )
+
+    def inward(self, part: DenseFeedForward, layers: Layers, scenarios: Scenarios, saved: Num) -> Linear:
+        """The matrix into the layer, and with a gate the other one."""
+        tuning, gated = scenarios.workloads.tuning, np.asarray(part.inputs) > 1.0
+        plain = np.where(gated, tuning.up, np.maximum(tuning.gate, tuning.up))
+        matrices = [Matrix(width=self.width, adapted=plain)]
+        if np.any(gated):
+            matrices.append(Matrix(width=np.where(gated, self.width, 0.0), adapted=np.where(gated, tuning.gate, 0.0)))
+        return self._linear(layers.hidden_size, tuple(matrices), saved)
+
+    def outward(self, part: DenseFeedForward, layers: Layers, scenarios: Scenarios) -> Linear:
+        """The matrix out of the layer, whose input a plain ReLU keeps, as its output, whether or not it does."""
+        rows, element = self.of.experts * self.rows, scenarios.plans.element_bytes
+        saved = activations.tensor(rows, self.width, element_bytes=element)
+        matrix = Matrix(width=layers.hidden_size, adapted=scenarios.workloads.tuning.down)
+        rectified = part.rectified * (2.0 - np.asarray(part.inputs))
+        return self._linear(self.width, (matrix,), saved, otherwise=rectified * saved, adds_up=True)
 
 
 def _owned(kept: Holding, weights: Num, *, of_experts: bool) -> Holding:

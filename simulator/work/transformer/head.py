@@ -7,7 +7,8 @@ import numpy as np
 from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
-from simulator.work.operators import Holding, Operator, product, stream
+from simulator.specs.tuning import Tunings
+from simulator.work.operators import Holding, Operator, product, stream, untrained, without_backward
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
 from simulator.work.transformer.tokens import (
     Scenarios,
@@ -45,10 +46,15 @@ def head(scenarios: Scenarios) -> list[Operator]:
         moved=(size * (2.0 + stacks.eager), size * (3.0 + stacks.eager)),
         launches=(finals, 2.0 * finals),
         reduces=True,
-        kept=Holding(saved=kept + models.encoder_decoder * memory, parameters=weights, partial_parameters=weights),
+        kept=Holding(
+            saved=kept + models.encoder_decoder * _read_again(scenarios) * memory,
+            parameters=weights,
+            partial_parameters=weights,
+            trained=workloads.tuning.base,
+        ),
     )
     return [
-        final_norm,
+        without_backward(final_norm, workloads.tuning.flows),
         *_map_back(scenarios, outputs),
         *_head_transform(scenarios, _transformed(scenarios, predicted, outputs)),
         *_vocabulary_head(scenarios, predicted, outputs),
@@ -56,6 +62,13 @@ def head(scenarios: Scenarios) -> list[Operator]:
         *_head_exchanges(scenarios, predicted, outputs),
         *_memory_exchanges(scenarios, inputs),
     ]
+
+
+def _read_again(scenarios: Scenarios) -> Num:
+    """Whether the encoder's output is kept: for weights that read it, their adapters, or layers to recompute."""
+    tuning = scenarios.workloads.tuning
+    adapted = np.maximum(tuning.key, tuning.value) * (1.0 - np.asarray(tuning.drops))
+    return np.maximum(np.maximum(tuning.base, adapted), scenarios.plans.recompute_layer)
 
 
 def _reads_shares(scenarios: Scenarios) -> Num:
@@ -69,25 +82,24 @@ def _map_back(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
     used = np.where(np.asarray(models.maps_words) > 0, 1.0, 0.0)
     if not np.any(used):
         return []
-    weights = used * parameters.linear(models.hidden_size, models.embedding_size)
-    return [
-        product(
-            "hidden size to embedding",
-            "head",
-            m=tokens.shared,
-            k=models.hidden_size,
-            n=models.embedding_size,
-            count=used,
-            element_bytes=element,
-            launches=(used, used),
-            wide=True,
-            kept=Holding(
-                saved=used * activations.tensor(tokens.shared, models.hidden_size, element_bytes=element),
-                parameters=weights,
-                partial_parameters=weights,
-            ),
-        )
-    ]
+    weights, tuning = used * parameters.linear(models.hidden_size, models.embedding_size), scenarios.workloads.tuning
+    operator = product(
+        "hidden size to embedding",
+        "head",
+        m=tokens.shared,
+        k=models.hidden_size,
+        n=models.embedding_size,
+        count=used,
+        element_bytes=element,
+        launches=(used, used),
+        wide=True,
+        kept=Holding(
+            saved=used * activations.tensor(tokens.shared, models.hidden_size, element_bytes=element),
+            parameters=weights,
+            partial_parameters=weights,
+        ),
+    )
+    return [without_backward(untrained(operator, tuning.base), tuning.flows)]
 
 
 def _transformed(scenarios: Scenarios, predicted: Num, tokens: Tokens) -> Num:
@@ -109,34 +121,35 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
     rectified = models.layers[0].feed_forward.rectified
     gate = activations.gate(rows, width, element_bytes=element, inputs=1.0, rectified=rectified)
     size = used * rows * width * element
-    return [
-        product(
-            "head transform",
-            "head",
-            m=rows,
-            k=models.hidden_size,
-            n=width,
-            count=used,
-            element_bytes=element,
-            launches=(used, used),
-            wide=True,
-            kept=Holding(saved=used * kept, parameters=used * linear),
-        ),
-        stream(
-            "activation and normalisation of the head",
-            "head",
-            StreamKind.HEAD_TRANSFORM,
-            moved=((2.0 + 2.0 * with_norm) * size, (3.0 + 3.0 * with_norm) * size),
-            launches=(used * (1.0 + with_norm), used * (1.0 + 2.0 * with_norm)),
-            kept=Holding(saved=used * (gate + with_norm * norm), parameters=used * weights),
-        ),
-    ]
+    tuning = scenarios.workloads.tuning
+    transform = product(
+        "head transform",
+        "head",
+        m=rows,
+        k=models.hidden_size,
+        n=width,
+        count=used,
+        element_bytes=element,
+        has_input_gradient=tuning.flows,
+        launches=(used, used),
+        wide=True,
+        kept=Holding(saved=used * kept, parameters=used * linear),
+    )
+    after = stream(
+        "activation and normalisation of the head",
+        "head",
+        StreamKind.HEAD_TRANSFORM,
+        moved=((2.0 + 2.0 * with_norm) * size, (3.0 + 3.0 * with_norm) * size),
+        launches=(used * (1.0 + with_norm), used * (1.0 + 2.0 * with_norm)),
+        kept=Holding(saved=used * (gate + with_norm * norm), parameters=used * weights, trained=tuning.head),
+    )
+    return [untrained(transform, tuning.head), after]
 
 
 def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Operator]:
     """Logits over the vocabulary, and their cross-entropy in float32."""
     models, plans, stacks = scenarios.models, scenarios.plans, scenarios.stacks
-    passes = stacks.loss_passes
+    passes, tuning = stacks.loss_passes, scenarios.workloads.tuning
     element, used = plans.element_bytes, models.vocabulary_head
     words = np.ceil(np.asarray(models.vocabulary_size) / plans.tp)
     own = np.where(np.asarray(models.tied_head) > 0, 0.0, 1.0)
@@ -144,24 +157,26 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Op
     kept = np.where(_reads_shares(scenarios) > 0, linear_input(tokens, scenarios), rows)
     loss = stacks.keeps_logits * used * activations.cross_entropy(rows, words)
     kernels = used * (1.0 + 0.4 * passes)
-    return [
-        product(
-            "vocabulary head",
-            "head",
-            m=rows,
-            k=models.embedding_size,
-            n=words,
-            count=used,
-            padded=True,
-            wide=True,
-            element_bytes=element,
-            launches=(used, used * 2.0),
-            kept=Holding(
-                saved=used * activations.tensor(kept, models.embedding_size, element_bytes=element),
-                parameters=used * (own * models.embedding_size * words + models.head_bias * words),
-                tied_parameters=used * (1.0 - own) * models.embedding_size * words,
-            ),
+    product_of_words = product(
+        "vocabulary head",
+        "head",
+        m=rows,
+        k=models.embedding_size,
+        n=words,
+        count=used,
+        has_input_gradient=_before(models.head_transform, tuning),
+        padded=True,
+        wide=True,
+        element_bytes=element,
+        launches=(used, used * 2.0),
+        kept=Holding(
+            saved=used * activations.tensor(kept, models.embedding_size, element_bytes=element),
+            parameters=used * (own * models.embedding_size * words + models.head_bias * words),
+            tied_parameters=used * (1.0 - own) * models.embedding_size * words,
         ),
+    )
+    return [
+        untrained(product_of_words, tuning.head),
         *_soft_cap(scenarios, logits),
         stream(
             "cross-entropy",
@@ -173,6 +188,13 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Op
             kept=Holding(saved=loss, widest=loss),
         ),
     ]
+
+
+def _before(trained: Num, tuning: Tunings) -> Num:
+    """Whether something before a product has a gradient: what is `trained` with the head, or the layers."""
+    if isinstance(tuning.flows, float) and tuning.flows == 1.0:
+        return 1.0
+    return np.maximum(tuning.flows, trained * np.asarray(tuning.head))
 
 
 def _soft_cap(scenarios: Scenarios, logits: Num) -> list[Operator]:
@@ -198,6 +220,10 @@ def _classes(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
     models, plans = scenarios.models, scenarios.plans
     element, sequences, width = plans.element_bytes, plans.micro_batch, models.class_width
 
+    tuning = scenarios.workloads.tuning
+    # The transform is of words where there are any, else of classes.
+    behind = models.head_transform * (1.0 - np.asarray(models.vocabulary_head))
+
     def linear(name: str, used: Num, rows: Num, outputs: Num, bias: Num = 1.0, *, predicts: bool = True) -> Operator:
         kept = activations.tensor(rows, width, element_bytes=element)
         if predicts:
@@ -210,6 +236,7 @@ def _classes(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
             n=outputs,
             count=used,
             element_bytes=element,
+            has_input_gradient=_before(behind if predicts else 0.0, tuning),
             launches=(used, used * 2.0),
             wide=True,
             kept=Holding(saved=used * kept, parameters=used * parameters.linear(width, outputs, bias=bias)),
@@ -217,8 +244,9 @@ def _classes(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
 
     classified = np.minimum(models.sequence_classes, 1.0)
     spans = np.minimum(models.token_classes, 1.0)
+    pooler = linear("pooler", models.pooler, sequences, width, predicts=False)
     return [
-        linear("pooler", models.pooler, sequences, width, predicts=False),
+        without_backward(untrained(pooler, tuning.base), tuning.flows),
         linear("sequence classes", classified, sequences, models.sequence_classes, bias=models.class_bias),
         linear("token classes", spans, tokens.all, models.token_classes),
     ]
@@ -238,13 +266,14 @@ def _head_exchanges(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Ope
     reduces, shares = mode(scenarios)
     direct = used * shares * _reads_shares(scenarios)
     again = direct * scenarios.stacks.regathers_inputs
-    each = used * (reduces + shares)
-    return [
+    each, flows = used * (reduces + shares), scenarios.workloads.tuning.flows
+    listed = [
         tensor_exchange("all_reduce", "of the head", picked, scenarios, counts=(0.0, each - direct)),
         tensor_exchange("all_gather", "of the head", message, scenarios, counts=(shares, again)),
         tensor_exchange("reduce_scatter", "of the head", message, scenarios, counts=(0.0, direct)),
         tensor_exchange("all_reduce", "of softmax sums", 4.0 * rows, scenarios, counts=(3.0 * each, 0.0)),
     ]
+    return [without_backward(operator, flows) for operator in listed]
 
 
 def _memory_exchanges(scenarios: Scenarios, inputs: Tokens) -> list[Operator]:
@@ -255,8 +284,10 @@ def _memory_exchanges(scenarios: Scenarios, inputs: Tokens) -> list[Operator]:
     message = inputs.all * models.hidden_size * scenarios.plans.element_bytes
     reduces, shares = (models.encoder_decoder * flag for flag in mode(scenarios))
     once = shares * (1.0 - np.asarray(scenarios.stacks.regathers_inputs))
-    return [
+    flows = scenarios.workloads.tuning.flows
+    listed = [
         tensor_exchange("all_reduce", "of the encoder's output", message, scenarios, counts=(0.0, reduces)),
         tensor_exchange("all_gather", "of the encoder's output", message, scenarios, counts=(once, 0.0)),
         tensor_exchange("reduce_scatter", "of the encoder's output", message, scenarios, counts=(0.0, once)),
     ]
+    return [without_backward(operator, flows) for operator in listed]

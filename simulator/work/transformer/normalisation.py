@@ -27,6 +27,10 @@ def normalisation(part: Normalisation, layers: Layers, scenarios: Scenarios, tok
             moved=(size * (2.0 + eager), size * (3.0 + eager)),
             launches=(part.count, part.count * (1.0 + eager)),
             reduces=True,
-            kept=Holding(saved=part.count * each - alike, parameters=weights, partial_parameters=weights),
+            kept=Holding(
+                saved=part.count * each - alike,
+                parameters=weights,
+                partial_parameters=weights,
+            ),
         )
     ]

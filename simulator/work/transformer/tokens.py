@@ -14,6 +14,7 @@ from simulator.specs.parts import Layers
 from simulator.specs.plans import Plans
 from simulator.specs.stack import Stacks
 from simulator.specs.workload import Workloads
+from simulator.work.operators import flagged
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,13 @@ def tokens_of(scenarios: Scenarios, length: Num) -> Tokens:
 
 
 def autocasts(scenarios: Scenarios) -> Num:
-    """Whether tensors between products stay in fp32 and weights are cast: parameters in fp32, products in 16 bits."""
+    """Whether tensors between products stay in fp32 and weights are cast: parameters in fp32, products in 16 bits.
+
+    Weights that are not trained are held in 16 bits, and what their products return stays so.
+    """
     plans = scenarios.plans
     mixed = np.asarray(plans.parameter_bytes) > np.asarray(plans.element_bytes)
-    return np.where(mixed, scenarios.stacks.autocast, 0.0)
+    return np.where(mixed, flagged(scenarios.stacks.autocast, scenarios.workloads.tuning.base), 0.0)
 
 
 def stream_bytes(scenarios: Scenarios) -> Num:

@@ -12,6 +12,7 @@ from simulator.pricing.requests import FusedAttention, StreamKind
 from simulator.specs.parts import AttentionPart, Layers
 from simulator.specs.plans import Plans
 from simulator.work.operators import Holding, Operator, fused_attention, product, stream
+from simulator.work.transformer.adapters import Linear, Matrix, tuned
 from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, mask_bytes, stream_bytes
 
 
@@ -45,10 +46,24 @@ def heads_of(part: AttentionPart, plans: Plans) -> Heads:
 
 def output_projection(
     name: str, part: AttentionPart, layers: Layers, scenarios: Scenarios, tokens: Tokens, unused: Num = 0.0
-) -> Operator:
-    """From all heads back to the residual stream; `unused` is 1 where no backward pass needs its output."""
+) -> list[Operator]:
+    """From all heads back to the residual stream; `unused` is 1 where no backward pass needs its output.
+
+    Fused attention keeps its output, which is the input here, whether or not this product does.
+    """
     heads, element, width = heads_of(part, scenarios.plans), scenarios.plans.element_bytes, layers.hidden_size
-    return product(
+    mixed = activations.tensor(tokens.all, heads.query_width, element_bytes=element)
+    linear = Linear(
+        part="attention_projections",
+        rows=tokens.all,
+        width=heads.query_width,
+        matrices=(Matrix(width=width, adapted=scenarios.workloads.tuning.output),),
+        saved=mixed,
+        otherwise=mixed * scenarios.plans.fused_attention,
+        ranks=scenarios.plans.tp,
+        adds_up=True,
+    )
+    operator = product(
         name,
         "attention_projections",
         m=tokens.all,
@@ -62,6 +77,7 @@ def output_projection(
             output_unused=unused,
         ),
     )
+    return tuned(operator, linear, scenarios)
 
 
 def attention_core(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from simulator.formulas import activations, parameters
+from simulator.formulas.typing import Num
 from simulator.specs.parts import CrossAttention, Layers
 from simulator.work.operators import Holding, Operator, product
-from simulator.work.transformer.attention.core import attention_core, heads_of, output_projection
+from simulator.work.transformer.adapters import Linear, Matrix, tuned
+from simulator.work.transformer.attention.core import Heads, attention_core, heads_of, output_projection
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, linear_input, tokens_of
@@ -18,7 +20,7 @@ def cross_attention(part: CrossAttention, layers: Layers, scenarios: Scenarios, 
     return [
         *_projections(part, layers, scenarios, tokens, memory),
         *attention_core(part, scenarios, tokens, memory.keys),
-        output_projection("output of attention to the encoder", part, layers, scenarios, tokens),
+        *output_projection("output of attention to the encoder", part, layers, scenarios, tokens),
         *_exchanges(scenarios, memory),
     ]
 
@@ -30,31 +32,45 @@ def _projections(
     heads, element, width = heads_of(part, scenarios.plans), scenarios.plans.element_bytes, layers.hidden_size
     kept = activations.tensor(linear_input(tokens, scenarios), width, element_bytes=scenarios.plans.product_bytes)
     encoded = activations.tensor(linear_input(memory, scenarios), width, element_bytes=element)
-    return [
-        product(
-            "query projection to the encoder",
-            "attention_projections",
-            m=tokens.all,
-            k=width,
-            n=heads.query_width,
-            element_bytes=element,
-            kept=Holding(saved=kept, parameters=parameters.linear(width, heads.query_width, bias=part.qkv_bias)),
+    query = product(
+        "query projection to the encoder",
+        "attention_projections",
+        m=tokens.all,
+        k=width,
+        n=heads.query_width,
+        element_bytes=element,
+        kept=Holding(saved=kept, parameters=parameters.linear(width, heads.query_width, bias=part.qkv_bias)),
+    )
+    both = product(
+        "key and value projection of the encoder",
+        "attention_projections",
+        m=memory.all,
+        k=width,
+        n=heads.key_width,
+        count=2.0,
+        element_bytes=element,
+        launches=(2.0, 2.0),
+        kept=Holding(
+            saved=autocasts(scenarios) * 2.0 * encoded,
+            parameters=2.0 * parameters.linear(width, heads.key_width, bias=part.qkv_bias),
         ),
-        product(
-            "key and value projection of the encoder",
-            "attention_projections",
-            m=memory.all,
-            k=width,
-            n=heads.key_width,
-            count=2.0,
-            element_bytes=element,
-            launches=(2.0, 2.0),
-            kept=Holding(
-                saved=autocasts(scenarios) * 2.0 * encoded,
-                parameters=2.0 * parameters.linear(width, heads.key_width, bias=part.qkv_bias),
-            ),
-        ),
-    ]
+    )
+    reads = _read(layers, scenarios, tokens, memory, heads)
+    return [*tuned(query, reads[0], scenarios), *tuned(both, reads[1], scenarios)]
+
+
+def _read(layers: Layers, scenarios: Scenarios, tokens: Tokens, memory: Tokens, heads: Heads) -> tuple[Linear, Linear]:
+    """What the matrices read; the encoder's output is kept once for all layers, beside the head."""
+    tuning, ranks, element = scenarios.workloads.tuning, scenarios.plans.tp, scenarios.plans.element_bytes
+    saved = activations.tensor(linear_input(tokens, scenarios), layers.hidden_size, element_bytes=element)
+    query = Matrix(width=heads.query_width, adapted=tuning.query)
+    others = tuple(Matrix(width=heads.key_width, adapted=flag) for flag in (tuning.key, tuning.value))
+    width = layers.hidden_size
+
+    def linear(rows: Num, matrices: tuple[Matrix, ...], saved: Num) -> Linear:
+        return Linear(part="attention_projections", rows=rows, width=width, matrices=matrices, saved=saved, ranks=ranks)
+
+    return linear(tokens.all, (query,), saved), linear(memory.all, others, 0.0)
 
 
 def _exchanges(scenarios: Scenarios, memory: Tokens) -> list[Operator]:

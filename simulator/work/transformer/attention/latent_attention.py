@@ -45,7 +45,7 @@ def latent_attention(part: LatentAttention, layers: Layers, scenarios: Scenarios
             part, scenarios, tokens, tokens.keys, causal=part.causal, window=part.window, rotary=part.rotary
         ),
         *context_ring(part, scenarios, tokens),
-        output_projection(
+        *output_projection(
             "attention output",
             part,
             layers,

@@ -10,7 +10,8 @@ from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
 from simulator.specs.parts import DisentangledAttention, Layers, MultiHeadAttention, RelativeAttention
-from simulator.work.operators import Holding, Operator, product, ring, stream
+from simulator.work.operators import Holding, Operator, product, ring, stream, untrained
+from simulator.work.transformer.adapters import Linear, Matrix, tuned
 from simulator.work.transformer.attention.core import Heads, attention_core, heads_of, output_projection
 from simulator.work.transformer.attention.head_normalisation import head_normalisation
 from simulator.work.transformer.attention.position_products import position_products
@@ -38,7 +39,7 @@ def relative_attention(part: RelativeAttention, layers: Layers, scenarios: Scena
         k=layers.hidden_size,
         n=heads.query_width,
         element_bytes=element,
-        has_input_gradient=False,
+        has_input_gradient=0.0,
         kept=Holding(
             saved=activations.tensor(tokens.keys, heads.query_width, element_bytes=element),
             parameters=parameters.linear(layers.hidden_size, heads.query_width),
@@ -82,7 +83,7 @@ def _attention(
         *between,
         *core,
         *context_ring(part, scenarios, tokens),
-        output_projection("attention output", part, layers, scenarios, tokens, unused),
+        *output_projection("attention output", part, layers, scenarios, tokens, unused),
     ]
 
 
@@ -98,30 +99,51 @@ def _projections(
     kept = kept_inputs(layers, scenarios, apart) * activations.tensor(
         linear_input(tokens, scenarios), width, element_bytes=scenarios.plans.product_bytes
     )
+    queries = product(
+        "query projection",
+        "attention_projections",
+        m=tokens.all,
+        k=width,
+        n=heads.query_width + np.where(fused, both, 0.0),
+        element_bytes=element,
+        kept=Holding(saved=kept, parameters=weights),
+    )
+    others = product(
+        "key and value projection",
+        "attention_projections",
+        m=tokens.all,
+        k=width,
+        n=heads.key_width,
+        count=apart,
+        element_bytes=element,
+        launches=(apart, apart),
+    )
     return [
-        product(
-            "query projection",
-            "attention_projections",
-            m=tokens.all,
-            k=width,
-            n=heads.query_width + np.where(fused, both, 0.0),
-            element_bytes=element,
-            kept=Holding(saved=kept, parameters=weights),
-        ),
-        product(
-            "key and value projection",
-            "attention_projections",
-            m=tokens.all,
-            k=width,
-            n=heads.key_width,
-            count=apart,
-            element_bytes=element,
-            launches=(apart, apart),
-        ),
+        *tuned(queries, _read(layers, scenarios, tokens, heads), scenarios),
+        untrained(others, scenarios.workloads.tuning.base),
         *_sinks(part, heads),
         *head_normalisation(part.normalisation, part, scenarios, tokens),
         rotary_positions(scenarios, part.rotary, tokens.all * part.rotary * (heads.query_width + heads.key_width)),
     ]
+
+
+def _read(layers: Layers, scenarios: Scenarios, tokens: Tokens, heads: Heads) -> Linear:
+    """What the matrices of queries, keys and values read, and keep where adapters of the other half do not."""
+    tuning = scenarios.workloads.tuning
+    keeps_for_both = np.maximum(tuning.gate, tuning.up) if layers.block.shares_input else np.float64(0.0)
+    own = np.where(np.asarray(layers.norms.count) > 1.0, 1.0, 1.0 - keeps_for_both)
+    size = activations.tensor(
+        linear_input(tokens, scenarios), layers.hidden_size, element_bytes=scenarios.plans.element_bytes
+    )
+    widths = {"query": heads.query_width, "key": heads.key_width, "value": heads.value_width}
+    return Linear(
+        part="attention_projections",
+        rows=tokens.all,
+        width=layers.hidden_size,
+        matrices=tuple(Matrix(width=width, adapted=getattr(tuning, name)) for name, width in widths.items()),
+        saved=own * size,
+        ranks=scenarios.plans.tp,
+    )
 
 
 def _sinks(part: MultiHeadAttention, heads: Heads) -> list[Operator]:

@@ -1,0 +1,230 @@
+"""What of a model a run trains: all of it, adapters beside its weights, or its head; and how the rest is held."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from hardware.errors import InputError, shown
+from hardware.fields import Also, Unit
+from hardware.sheet import NO_FLAG, Sheet
+from simulator.formulas.typing import Num
+from simulator.specs.choices import BasePrecision, Trained
+from simulator.specs.columns import Columns
+from simulator.specs.model import Model, Size
+
+_USUAL_RANK = 16
+_QUERIES, _FEED_FORWARD = ("query", "key", "value"), ("gate", "up", "down")
+MATRICES = (*_QUERIES, "output", *_FEED_FORWARD)
+"""Matrices of a layer that can have an adapter: those of attention, of a gate and into and out of the wide part."""
+_TARGETS: dict[str, tuple[str, ...]] = {
+    "all-linear": MATRICES,
+    "attention": (*_QUERIES, "output"),
+    "feed-forward": _FEED_FORWARD,
+    **{name: (name,) for name in MATRICES},
+    **dict.fromkeys(("qkv", "qkv_proj", "linear_qkv", "query_key_value", "c_attn"), _QUERIES),
+    **dict.fromkeys(("q_proj", "q"), ("query",)),
+    **dict.fromkeys(("k_proj", "k"), ("key",)),
+    **dict.fromkeys(("v_proj", "v"), ("value",)),
+    **dict.fromkeys(("o_proj", "o", "out_proj", "linear_proj"), ("output",)),
+    "gate_proj": ("gate",),
+    "up_proj": ("up",),
+    **dict.fromkeys(("gate_up_proj", "linear_fc1", "fc1", "dense_h_to_4h", "wi"), ("gate", "up")),
+    **dict.fromkeys(("down_proj", "linear_fc2", "fc2", "dense_4h_to_h", "wo"), ("down",)),
+}
+"""Names of targets, as PEFT, Megatron and the models' own modules have them, and the matrices that each means."""
+
+
+@dataclass(frozen=True)
+class _Format:
+    """How a quantised weight is held."""
+
+    weight_bytes: float
+    """Of its elements [B]."""
+    scale_bytes: float
+    """Of the scale of a block [B]."""
+    block: float
+    """Elements that share a scale; 0 for a row of the matrix [element]."""
+
+
+_FORMATS: dict[BasePrecision | None, _Format] = {
+    None: _Format(0.0, 0.0, 0.0),
+    "fp8": _Format(1.0, 0.0, 1.0),
+    "int8": _Format(1.0, 4.0, 0.0),
+    "nf4": _Format(0.5, 4.0, 64.0),
+    "nf4-double": _Format(0.5, 1.0 + 4.0 / 256.0, 64.0),
+}
+"""Scales in fp32 of blocks of 64 (Dettmers et al., QLoRA, arXiv 2305.14314, section 3: 0.5 bits a parameter), which
+double quantisation holds in 8 bits with a second scale for 256 of them (0.127 bits); of int8 one for each row
+(Dettmers et al., LLM.int8(), arXiv 2208.07339; `MatMul8bitLt` and `quantize_4bit` of bitsandbytes 0.45)."""
+
+
+class Tuning(Sheet):
+    """What of the model is trained, and how the rest is held."""
+
+    train: Trained | None = None
+    """What is trained: the full model, adapters beside frozen weights (lora), or the head alone; full unless an adapter
+    is given."""
+    lora_rank: Annotated[int, Field(ge=1, le=1_000_000), NO_FLAG, Unit("1")] | None = None
+    """Rank of the adapters; 16 unless given."""
+    lora_targets: Annotated[tuple[str, ...] | None, Also(str, "names with commas, such as q_proj,v_proj")] = None
+    """Matrices with an adapter: all-linear (all but head and routers), attention, feed-forward, or names of modules
+    such as q_proj; all-linear unless given."""
+    lora_dropout: Annotated[float, Field(ge=0, lt=1), NO_FLAG, Unit("1")] | None = None
+    """Probability of dropping an element of an adapter's input; none unless given. Each adapter then keeps an input of
+    its own."""
+    base_precision: BasePrecision | None = None
+    """Format in which the linear layers of the frozen model are held: nf4, nf4 with scales quantised again
+    (nf4-double), int8 or fp8; in 16 bits unless given. Each product first makes 16-bit weights of them, but of fp8
+    where it takes fp8."""
+
+    @field_validator("lora_targets", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        names: Any = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+        if names is None or not isinstance(names, list | tuple):
+            return names
+        for name in names:
+            if str(name) not in _TARGETS:
+                raise ValueError(
+                    f"unknown target {shown(name)}; valid: all-linear, attention, feed-forward, or modules such as "
+                    "q_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
+                )
+        if not names:
+            raise ValueError("name at least one target, such as all-linear")
+        return tuple(names)
+
+    def tuned(self, model: Model) -> dict[str, Any]:
+        """What is left open of it, filled.
+
+        Raises
+        ------
+        InputError
+            Where something is given that what is trained has no use for, or that the model cannot have.
+        """
+        of_adapters = [
+            name for name in ("lora_rank", "lora_targets", "lora_dropout") if getattr(self, name) is not None
+        ]
+        trained = self.train or ("lora" if of_adapters or self.base_precision else "full")
+        for name in of_adapters:
+            if trained != "lora":
+                raise InputError(
+                    f"{name}={self._written(name)} belongs to train=lora, not to train={trained}; leave one out",
+                    fields=[f"workload.{name}", "workload.train"],
+                )
+        if self.base_precision is not None and trained == "full":
+            raise InputError(
+                f"base_precision={self.base_precision} holds weights that no optimizer can update, and train=full "
+                "updates all; train=lora or head, or leave it out",
+                fields=["workload.base_precision", "workload.train"],
+            )
+        if trained == "full":
+            return {}
+        self._check_frozen(model, trained)
+        if trained == "head":
+            return {"train": "head"}
+        return {
+            "train": "lora",
+            "lora_rank": self.lora_rank or min(_USUAL_RANK, _most_rank(model, self._matrices)),
+            "lora_targets": self.lora_targets or ("all-linear",),
+            "lora_dropout": self.lora_dropout or 0.0,
+        }
+
+    def _check_frozen(self, model: Model, trained: Trained) -> None:
+        """Refuse adapters that are wider than what they stand beside, and heads and models that cannot be frozen."""
+        if trained == "head" and model.tied_head and model.objective in ("causal", "mlm", "seq2seq"):
+            raise InputError(
+                f"train=head: the head of {model.id} is its table of words, which every token reads; train=lora, or "
+                f"give a head of its own: {{base: {model.id}, tied_head: false}} or objective=classification",
+                fields=["workload.train"],
+            )
+        relative = model.positions == "transformer-xl" or model.position_products
+        if trained == "lora" and (relative or model.key_value_rank):
+            what = "latent attention" if model.key_value_rank else "products of relative positions"
+            raise InputError(
+                f"train=lora: adapters beside {what} of {model.id} cannot be counted; train=full or head",
+                fields=["workload.train"],
+            )
+        most = _most_rank(model, self._matrices)
+        if trained == "lora" and (self.lora_rank or 1) > most:
+            raise InputError(
+                f"lora_rank={self.lora_rank} exceeds {most}, the width of the narrowest matrix with an adapter of "
+                f"{model.id}; valid: 1 to {most}",
+                fields=["workload.lora_rank", "workload.lora_targets"],
+            )
+
+    def _written(self, name: str) -> str:
+        """A field as somebody would write it."""
+        value = getattr(self, name)
+        return ",".join(value) if isinstance(value, tuple) else shown(value)
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether most of the model is frozen, of a resolved workload."""
+        return self.train in ("lora", "head")
+
+    @property
+    def _matrices(self) -> frozenset[str]:
+        """Matrices that have an adapter."""
+        return frozenset(matrix for name in self.lora_targets or ("all-linear",) for matrix in _TARGETS[name])
+
+    def tunings(self) -> Tunings:
+        """What is trained, as numbers, of a resolved workload."""
+        trained, held = self.train or "full", _FORMATS[self.base_precision]
+        matrices = self._matrices if trained == "lora" else frozenset()
+        return Tunings(
+            base=float(trained == "full"),
+            flows=float(trained != "head"),
+            head=float(trained != "lora"),
+            rank=float(self.lora_rank or 0) if trained == "lora" else 0.0,
+            drops=float(bool(self.lora_dropout)),
+            **{name: float(name in matrices) for name in MATRICES},
+            weight_bytes=held.weight_bytes,
+            scale_bytes=held.scale_bytes,
+            scale_block=held.block,
+        )
+
+
+def _most_rank(model: Model, matrices: frozenset[str]) -> int:
+    """The narrower side of the narrowest matrix that has an adapter."""
+    experts = model.expert_feed_forward_size or model.feed_forward_size if model.experts > 1 else None
+    widths: dict[str, Size] = {
+        "query": model.attention_heads * model.width_of_head,
+        "key": model.kv_heads * model.width_of_head,
+        "value": model.kv_heads * model.width_of_head,
+        "output": model.attention_heads * model.width_of_head,
+        **dict.fromkeys(_FEED_FORWARD, min(model.feed_forward_size, experts or model.feed_forward_size)),
+    }
+    return min(model.hidden_size, *(widths[name] for name in matrices))
+
+
+@dataclass(frozen=True)
+class Tunings(Columns):
+    """What is trained, as numbers; flags are 0 or 1."""
+
+    base: Num
+    """Whether the weights of layers and embedding are trained."""
+    flows: Num
+    """Whether gradients flow back through the layers."""
+    head: Num
+    """Whether the vocabulary head and what leads to it are trained; heads of classes always are."""
+    rank: Num
+    """Of the adapters; 0 without any [1]."""
+    drops: Num
+    """Whether adapters drop elements of their input."""
+    query: Num
+    """Whether the projection of queries has an adapter, and so on."""
+    key: Num
+    value: Num
+    output: Num
+    gate: Num
+    up: Num
+    down: Num
+    weight_bytes: Num
+    """Of an element of a quantised weight; 0 where none is quantised [B]."""
+    scale_bytes: Num
+    """Of the scale of a block of them [B]."""
+    scale_block: Num
+    """Elements of a block; 0 for a row [element]."""
