@@ -21,7 +21,7 @@ from hardware.errors import InputError
 from simulator import Validation
 from simulator.corpus import runs
 from simulator.evidence.scores import Outcome, Scheme
-from simulator.terminal.evidence import memory_lines
+from simulator.terminal.evidence.tables import memory_lines
 
 _BY, _SCHEME, _ONLY, _RUNS = "evidence_by", "evidence_scheme", "evidence_only", "evidence_runs"
 FIELDS: tuple[Field, ...] = (

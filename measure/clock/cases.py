@@ -124,7 +124,7 @@ def plan_of(scope: CaseScope, models: Sequence[Model]) -> Agenda:
     probes = [_gemm(scope, *shape) for shape in PROBES]
     plan.add("probe", probes)
     plan.add("probe", [probes[0].model_copy(update={"sustained": True})])
-    plan.add("whole", [_cheapest_step(scope, named)])
+    plan.add("whole", [_cheapest_step(scope, named)] if named else [])
     shapes = [[cases_of(m, size, scope.dtype, scope.backends[0]) for size in scope.sizes_of(m)] for m in named]
     plan.add("model", _mixed(_in_turn([_by_arithmetic(each[0]) for each in shapes]) + _optimizers(scope, named)))
     plan.add("step", _steps(scope, named))

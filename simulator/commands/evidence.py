@@ -58,13 +58,13 @@ def validate(
         return
     validation = compare(runs.load(paths) if paths else None, find(constants) if constants else None)
     if html is not None:
-        from simulator.terminal.evidence_page import write
+        from simulator.terminal.evidence.page import write
 
         write(validation, html)
     if json:
         print_json(validation.to_dict())
     else:
-        from simulator.terminal.evidence import show
+        from simulator.terminal.evidence.tables import show
 
         show(validation)
 
@@ -76,7 +76,7 @@ def _explain(the_id: str, paths: list[str] | None, constants: str | None, html: 
     from simulator.corpus.explaining import explain
     from simulator.evidence.validation import validate as compare
     from simulator.pricing.constants import find
-    from simulator.terminal.evidence_run import show
+    from simulator.terminal.evidence.run import show
 
     if html is not None:
         raise InputError("--explain prints one run and --html writes a page of all; give one of them")
@@ -111,7 +111,7 @@ def fit(
     from simulator.evidence.errors import SHIPPED as ERRORS
     from simulator.pricing.constants import SHIPPED, find
     from simulator.step.chances import SHIPPED as MEMORY_ERRORS
-    from simulator.terminal.evidence import show_fit
+    from simulator.terminal.evidence.tables import show_fit
 
     file = Path(output or "constants.yaml")
     check_output(file)

@@ -84,19 +84,29 @@ def load_model(name: str | Path | Mapping[str, Any] | Model) -> Model:
 
 def _place_of_model(name: str | Path) -> tuple[Path, str]:
     """The file of a model, and what to call what it holds where the file does not say."""
-    known = model_named(name) if isinstance(name, str) and not is_document(name) else None
+    if not isinstance(name, (str, Path)):
+        return locate(_ROOT, "model", name), ""
+    known = model_named(name) if isinstance(name, str) and name.isprintable() and not is_document(name) else None
     if known is not None:
         return _ROOT / "models" / f"{known}.yaml", ""
     if isinstance(name, str) and is_hub_id(name):
         return config_of(name), name.rpartition("/")[2]
-    if isinstance(name, str) and name and not is_path(name) and not Path(name).is_dir():
+    if isinstance(name, str) and name and not is_path(name) and not _is_folder(name):
         raise unknown("model", name, suggestions(name, names("models")) or names("models"))
-    path = Path(name) if name and Path(name).is_dir() else locate(_ROOT, "model", name)
+    path = Path(name) if name and _is_folder(name) else locate(_ROOT, "model", name)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise InputError(f"{path}: is a folder without a config.json; give a file, or a folder that holds one")
         path = path / "config.json"
     return path, repository_of(path)
+
+
+def _is_folder(name: str | Path) -> bool:
+    """Whether there is a folder of that name; none has a name that is too long."""
+    try:
+        return Path(name).is_dir()
+    except OSError:
+        return False
 
 
 def load_stack(name: str | Path | Stack) -> Stack:

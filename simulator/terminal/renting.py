@@ -134,7 +134,7 @@ class _Page:
         table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
         named = any(words for words, _ in rows)
         limits = [name for name, limit in _limits(self._outlook) if limit is not None] if self._outlook else []
-        names = ["devices", "time", "cost", *(["CO2e", "MFU"] if self._wide else []), "fits", *limits]
+        names = ["devices", "time", "cost", *(["CO2e", "MFU", "fits"] if self._wide else []), *limits]
         for name in [*([""] if named else []), "system"]:
             table.add_column(name, no_wrap=True)
         for name in names:
@@ -154,14 +154,14 @@ class _Page:
         answer = option.estimate
         words = plan_words(answer)
         self._plans[option.model, option.system, f"{option.devices:,}"] = words
-        more = [_or(option.co2_kg, units.mass, "?"), units.percent(answer.mfu)] if self._wide else []
+        chance = _chance(answer.fits_probability)
+        more = [_or(option.co2_kg, units.mass, "?"), units.percent(answer.mfu), chance] if self._wide else []
         return [
             option.system,
             f"{option.devices:,}",
             Text(_or(option.time_s, units.duration, "never"), style="cyan"),
             _or(option.cost_usd, units.money, "?"),
             *more,
-            _chance(answer.fits_probability),
             *map(_chance, chances),
             *([words] if self._wide else []),
         ]

@@ -192,7 +192,7 @@ def test_what_is_no_number(capsim: Capsim, option: str, value: str) -> None:
         ),
         (["estimate", "none.yaml"], ["none.yaml: cannot be read"]),
         (["estimate", "none.json", "--system", "dgx-2"], ["none.json: cannot be read"]),
-        (["estimate", "/", "--system", "dgx-2"], ["/: is a directory; give a file"]),
+        (["estimate", "/", "--system", "dgx-2"], ["/: is a folder without a config.json; give a file"]),
         (
             ["estimate", "bert-large", "--system", "v100-sxm2-16gb", "--precision", "bf16"],
             ["precision=bf16: v100-sxm2-16gb has no units for it; valid: fp32, fp16"],
@@ -429,7 +429,9 @@ def test_a_file_that_is_none(tmp_path: Path, capsim: Capsim, content: bytes, fra
 def test_a_directory_instead_of_a_file(tmp_path: Path, capsim: Capsim) -> None:
     path = tmp_path / "folder.yaml"
     path.mkdir()
-    _assert_file(capsim("estimate", path), path, ": is a directory; give a file")
+    _assert_file(
+        capsim("estimate", path, "--system", "dgx-2"), path, ": is a folder without a config.json; give a file"
+    )
     _assert_file(capsim("estimate", "bert-large", "--system", path), path, ": is a directory; give a file")
 
 

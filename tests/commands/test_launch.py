@@ -72,7 +72,7 @@ def test_options_replace_what_a_file_says(capsim: Capsim) -> None:
     ("arguments", "fragments"),
     [
         (("launch", *_RUN, "--to", "megatron"), ["unknown framework 'megatron'; did you mean megatron-lm"]),
-        (("launch", *_RUN, "--to", "torchtitan", "--sharding", "zero1"), ["torchtitan has no sharding=zero1"]),
+        (("launch", *_RUN, "--to", "torchtitan", "--sharding", "zero1"), ["has no sharding=zero1"]),
         (("launch", "palm-62b", "--system", "dgx-h100", "--to", "megatron-lm"), ["Megatron-LM has no parallel"]),
         (("launch", *_RUN, "--to", "megatron-lm", "-o", "no/run.sh"), ["no/run.sh: cannot be written"]),
         (("import", "nothing.sh"), ["nothing.sh: cannot be read"]),

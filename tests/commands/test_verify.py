@@ -71,7 +71,7 @@ def test_a_wrong_formula_is_status_1(capsim: Capsim, wrong: None) -> None:
 def test_a_scenario_file(tmp_path: Path, capsim: Capsim) -> None:
     path = tmp_path / "scenario.yaml"
     path.write_text(
-        "title: Two stages\nmodel: gpt2-124m\nsystem: dgx-a100-640gb\nstack: megatron-lm\n"
+        "title: Two stages\nmodel: gpt2-124m\nsystem: dgx-a100-640gb\nstack: megatron-deepspeed\n"
         "plan: {pp: 2, micro_batch: 1, schedule: zero-bubble}\n"
     )
     outcome = capsim("verify", path)

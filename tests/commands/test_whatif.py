@@ -39,7 +39,7 @@ def test_json_holds_the_estimates(capsim: Capsim) -> None:
     assert half["time_per_token_ratio"] > same["time_per_token_ratio"] == 1.0 > more["time_per_token_ratio"]
     assert same["estimate"] == answer["base"]
     assert half["changes"] == [
-        {"path": "system.device.memory_bandwidth", "given": "0.5x", "value": "1.0195 TB/s", "ratio": 0.5}
+        {"path": "system.device.memory_bandwidth", "text": "0.5x", "value": "1.0195 TB/s", "ratio": 0.5}
     ]
 
 

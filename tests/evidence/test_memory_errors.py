@@ -17,7 +17,7 @@ from simulator.evidence.memory_errors import (
 )
 from simulator.evidence.validation import Validation
 from simulator.step.chances import SHIPPED, Traits, shipped
-from simulator.terminal.evidence import chances_markdown
+from simulator.terminal.evidence.tables import chances_markdown
 from tests.published.readme import EVIDENCE, with_chances
 
 _TRAITS: Traits = ("stack", "family", "gpu", "False")

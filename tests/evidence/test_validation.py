@@ -26,7 +26,7 @@ from simulator.evidence.intervals import traits_of
 from simulator.evidence.scores import Outcome
 from simulator.evidence.validation import Validation, validate
 from simulator.pricing.constants import KINDS, UNFITTED, Constants, names_of, shipped
-from simulator.terminal import evidence_page as page
+from simulator.terminal.evidence import page
 from tests.evidence.examples import fitted_to, made, timed, written
 
 _KEYS = {

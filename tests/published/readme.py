@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hardware.catalogue import load_profile, names
 from simulator.evidence.validation import validate
-from simulator.terminal.evidence import chances_markdown, markdown
+from simulator.terminal.evidence.tables import chances_markdown, markdown
 from simulator.terminal.files.tables import overview, page
 from simulator.terminal.profile import markdown as of_profiles
 

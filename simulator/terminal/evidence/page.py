@@ -12,7 +12,7 @@ from hardware.writing import write_text
 from simulator.evidence import scores
 from simulator.evidence.scores import Outcome, Score
 from simulator.evidence.validation import Validation
-from simulator.terminal.evidence import BIN_TITLES, LIMIT_TITLES, chance_rows, merit_rows
+from simulator.terminal.evidence.tables import BIN_TITLES, LIMIT_TITLES, chance_rows, merit_rows
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --point: #0072b2; --miss: #d55e00; }

@@ -1,0 +1,1 @@
+"""Predicted against measured: tables, a page, and how one run was read."""
