@@ -119,9 +119,9 @@ _EFFECTS: dict[str, tuple[str, str]] = {
     "--stack": ("", "--stack nvidia-bert"),
     "--objective": ("", "--objective span"),
     "--fits": ("--model llama-2-7b --stack megatron-lm", "--fits 0.99"),
-    "--train": ("", "--train head"),
+    "--train": ("--objective classification", "--train head"),
     "--lora-rank": ("", "--lora-rank 16"),
-    "--lora-targets": ("--lora-rank 16", "--lora-targets all-linear"),
+    "--lora-targets": ("--lora-rank 16", "--lora-targets attention"),
     "--lora-dropout": ("--lora-rank 16", "--lora-dropout 0.1"),
     "--base-precision": ("--lora-rank 16", "--base-precision nf4"),
     "--expert-imbalance": ("--model mixtral-8x7b --stack megatron-lm --ep 4", "--expert-imbalance 3"),
@@ -293,7 +293,7 @@ def test_without_tokens_the_answer_is_per_billion_tokens_and_says_how_to_give_th
     assert (run["of"], run["tokens"]) == ("billion tokens", pytest.approx(1e9))
     lines = capsim(*arguments).out.splitlines()
     told = next(line for line in lines if line.startswith("Run "))
-    assert re.fullmatch(r"Run +\d+\.\d+ h per 1B tokens +its length is not known: give --tokens or --steps *", told)
+    assert re.fullmatch(r"Run +\d+\.\d+ h per 1B tokens +its length is not known: give --tokens or *(--steps *)?", told)
     assert any(re.match(r"Cost +\$\d+\.\d+ per 1B tokens", line) for line in lines)
     known = capsim(*arguments, "--tokens", "2B", "--json").json["run"]
     assert known["of"] == "run"

@@ -21,7 +21,7 @@ _SCENARIO: Document = {
     "model": "bert-large",
     "system": "dgx-a100-640gb",
     "devices": 8,
-    "stack": "nvidia-bert",
+    "stack": "pytorch-ddp",
     "plan": {
         "dp": 8,
         "tp": 1,
