@@ -100,7 +100,7 @@ def _found(validation: Validation) -> Calibration:
 
 def test_probabilities_come_true_on_sources_that_were_left_out(validation: Validation) -> None:
     found = _found(validation)
-    assert found.sources == 10
+    assert found.sources == 12
     assert sum(each.runs for each in found.bins) == 261
     shares = [each.fitted for each in found.bins]
     assert shares == sorted(shares)
