@@ -62,12 +62,15 @@ def send_time(levels: Sequence[Level], asked: Send) -> Num:
     present = [level for level in levels if not level.absent]
     time: Num = 0.0
     inside: Num = 1.0
-    for place, level in enumerate(present):
+    started: Num = 0.0
+    for level in present:
         ranks = collectives.ranks_within(asked.degree, asked.stride, reach=level.reach)
-        started = present[0].latency if place else 0.0
         start = level.latency + _chosen(level.network, started + 3.0 * level.latency_per_rank, level.latency_per_rank)
         time = np.where(ranks > inside, start + asked.message_bytes / level.send_rate(), time)
         inside = ranks
+        # Other systems of a batch may have a level inside the innermost of this one, which joins nobody here.
+        innermost = (np.asarray(started) == 0.0) & (np.asarray(level.reach) > 1.0)
+        started = np.where(innermost, level.latency, started)
     return time
 
 
