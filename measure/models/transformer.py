@@ -154,7 +154,7 @@ class Head(nn.Module):
             losses += [functional.cross_entropy(ends, wanted) for ends, wanted in zip(logits, batch.spans, strict=True)]
         if self.tokens is not None:
             logits = self.tokens(self._transformed(hidden)).float().flatten(0, 1)
-            losses.append(functional.cross_entropy(logits, batch.labels.t().flatten() % logits.shape[1]))
+            losses.append(_of_classes(logits, batch.labels.t().flatten()))
         if self.model.objective == "encoding":
             losses.append((hidden if self.pooler is None else self.pooler(hidden[0].clone())).sum())
         return torch.stack(losses).sum()
@@ -233,6 +233,14 @@ class Transformer(nn.Module):
             self.split.add_up([parameter.grad for parameter in shared if parameter.grad is not None])
         if self.holders > 1:
             self.split.add_up([part for layer in layers for part in layer.copied_gradients()], self.holders)
+
+
+def _of_classes(logits: Tensor, labels: Tensor) -> Tensor:
+    """Loss of one class of many, or of a yes or no where there is one logit, such as of replaced tokens."""
+    classes = logits.shape[1]
+    if classes > 1:
+        return functional.cross_entropy(logits, labels % classes)
+    return functional.binary_cross_entropy_with_logits(logits.squeeze(1), (labels % 2).float())
 
 
 def _own(*modules: nn.Module | None) -> list[nn.Parameter]:

@@ -11,7 +11,7 @@ from typing import get_args
 
 from hardware.errors import InputError
 from measure.clock.bench import Bench, DeviceLostError
-from measure.clock.cases import TIERS, Agenda, plan_of, scope_of
+from measure.clock.cases import TIERS, Agenda, Tier, plan_of, scope_of
 from measure.clock.timer import TINY, Effort
 from measure.device.environment import environment_of
 from measure.device.machines import Cuda, Machine, knows_bf16, machine_of
@@ -24,9 +24,10 @@ from simulator.profiling.records.record import Phase
 from simulator.profiling.records.scenarios import shrunk
 from simulator.specs.model import Model
 
-_TIER_WORDS = {
+_TIER_WORDS: dict[Tier, str] = {
     "first": "launch and bandwidth",
     "probe": "probes that calibrate",
+    "whole": "one whole training step",
     "model": "kernels of the models",
     "step": "training steps",
     "size": "their other sizes",

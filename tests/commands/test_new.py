@@ -83,7 +83,7 @@ def test_a_scenario_with_all_that_it_may_say_is_priced(capsim: Capsim) -> None:
         kept.append(line.replace("#", "", 1) if inside or line.startswith(tuple(f"#{n}:" for n in fields)) else line)
     path.write_text("\n".join(kept))
     answer = capsim("estimate", path, "--json").json
-    assert answer["plan"]["sharding"] == "zero1"
+    assert answer["plan"]["optimizer"] == "lamb"
     assert answer["workload"]["effective_tokens"] == 254
     assert answer["run"]["cost_usd"] == pytest.approx(answer["run"]["device_hours"] * 1.79, rel=1e-9)
 

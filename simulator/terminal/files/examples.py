@@ -21,7 +21,7 @@ _SCENARIO: Document = {
     "model": "bert-large",
     "system": "dgx-a100-640gb",
     "devices": 8,
-    "stack": "pytorch-ddp",
+    "stack": "nvidia-bert",
     "plan": {
         "dp": 8,
         "tp": 1,
@@ -30,8 +30,7 @@ _SCENARIO: Document = {
         "cp": 1,
         "ep": 1,
         "sequence_parallel": False,
-        "sharding": "zero1",
-        "sharding_group": 8,
+        "sharding": "none",
         "micro_batch": 32,
         "schedule": "1f1b",
         "recompute": "none",
@@ -70,6 +69,7 @@ _SCENARIO: Document = {
 }
 """A scenario that says all that one can say of it."""
 _ELSEWHERE: Document = {
+    "plan": {"sharding_group": 8},
     "workload": {
         "target_length": 114,
         "tokens": 131000000000,
@@ -80,7 +80,7 @@ _ELSEWHERE: Document = {
         "lora_targets": ["all-linear"],
         "lora_dropout": 0.05,
         "base_precision": "nf4",
-    }
+    },
 }
 """What one can say of other scenarios, or instead."""
 

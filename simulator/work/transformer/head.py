@@ -224,8 +224,12 @@ def _classes(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
     # The transform is of words where there are any, else of classes.
     behind = models.head_transform * (1.0 - np.asarray(models.vocabulary_head))
 
-    def linear(name: str, used: Num, rows: Num, outputs: Num, bias: Num = 1.0, *, predicts: bool = True) -> Operator:
-        kept = activations.tensor(rows, width, element_bytes=element)
+    def linear(
+        name: str, used: Num, rows: Num, outputs: Num, bias: Num = 1.0, *, predicts: bool = True, labels: Num = 0.0
+    ) -> Operator:
+        kept = activations.tensor(rows, width, element_bytes=element) + activations.tensor(
+            rows, labels, element_bytes=4.0
+        )
         if predicts:
             kept = kept + activations.cross_entropy(rows, outputs)
         return product(
@@ -244,11 +248,13 @@ def _classes(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
 
     classified = np.minimum(models.sequence_classes, 1.0)
     spans = np.minimum(models.token_classes, 1.0)
+    # The binary cross-entropy of a single class reads its labels as float32.
+    of_one = np.where(np.asarray(models.token_classes) == 1.0, 1.0, 0.0)
     pooler = linear("pooler", models.pooler, sequences, width, predicts=False)
     return [
         without_backward(untrained(pooler, tuning.base), tuning.flows),
         linear("sequence classes", classified, sequences, models.sequence_classes, bias=models.class_bias),
-        linear("token classes", spans, tokens.all, models.token_classes),
+        linear("token classes", spans, tokens.all, models.token_classes, labels=of_one),
     ]
 
 
