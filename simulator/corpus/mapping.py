@@ -17,6 +17,7 @@ from simulator.corpus.notes import FieldReading, Notes
 from simulator.corpus.other_work import refuse_other_work
 from simulator.corpus.published import count_of, inputs_of, is_binned, plan_of, stack_of
 from simulator.corpus.runs import RefusedError, Run
+from simulator.corpus.tuning import tuning_of
 from simulator.corpus.words import first_rule, plain
 from simulator.pricing.analytic import AnalyticBackend
 from simulator.scenario.defaults import choose, with_precision
@@ -168,6 +169,7 @@ def _workload(run: Run, model: Model, devices: int, stack: Stack, notes: Notes) 
         fields["predictions"] = predictions
     if model.experts > 1:
         fields |= _routing(run, stack, notes)
+    fields |= tuning_of(run, notes)
     return build(Workload, fields).resolve(model)
 
 

@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterator
 
 from simulator.corpus.runs import RefusedError, Run
+from simulator.corpus.tuning import trains_adapters
 from simulator.corpus.words import first_rule, plain
 
 _NOTHING = re.compile(r"|none|no|false|off|0|0\.0|\{\}|\[\]|null|full.*")
 """Values that say of a method that it was not used."""
+_OF_ADAPTERS = re.compile(r"\.lora-(alpha|dropout|init)")
+"""Keys of low-rank adapters that change neither arithmetic nor bytes by much."""
 _FEW = 0.5
 """Share of a model's parameters below which a run that says how many it trained did not train the model."""
 
@@ -25,17 +28,24 @@ def refuse_other_work(run: Run) -> None:
     task = first_rule("tasks", run.task)
     if task:
         raise RefusedError(task["refused"], plain(run.task)[:80])
-    method = plain(run.plan.peft)
+    adapters, method = trains_adapters(run), plain(run.plan.peft)
     named = first_rule("adapters", f"{run.plan.framework or ''} {run.model.name}")
-    if not _NOTHING.fullmatch(method) or named:
+    if not adapters and (not _NOTHING.fullmatch(method) or named):
         raise RefusedError("trains adapters only", method)
     for place, words in _further(run):
         rule = first_rule("keys", place)
-        if rule and not _NOTHING.fullmatch(plain(words)):
+        if rule and not _NOTHING.fullmatch(plain(words)) and not (adapters and _OF_ADAPTERS.search(place)):
             raise RefusedError(rule["refused"], f"{place}={plain(words)[:60]}")
+    _refuse_layer(run)
+    if adapters:
+        return
     _refuse_part(run)
     if re.search(r"nf4|int[48]|gptq|awq|[48].?bit", plain(run.plan.quantization)):
         raise RefusedError("quantised parameters", plain(run.plan.quantization)[:80])
+
+
+def _refuse_layer(run: Run) -> None:
+    """Refuse a part of a model by its name."""
     if re.search(r"\b(one|single|1)[- ]layer\b", plain(run.model.name)):
         raise RefusedError("a layer, not a model")
 

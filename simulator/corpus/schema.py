@@ -203,13 +203,17 @@ class RunPlan(RunPart):
     grad_accum: Annotated[Given, Unit("micro-batch")] = None
     """Micro-batches of one replica in an optimizer step."""
     peft: Free = None
-    """Adapters that were trained instead of the whole model; such a run is refused."""
+    """Adapters that were trained instead of the whole model: lora, or others, and such a run is refused."""
+    lora_rank: Ratio = None
+    """Rank of low-rank adapters."""
+    lora_targets: Free = None
+    """Matrices that had one, as a workload names them."""
     torch_compile: Free = None
     """Whether torch.compile was on, or its mode."""
     compiler: Free = None
     """Another compiler, in words."""
     quantization: Free = None
-    """Quantisation of the parameters, in words; such a run is refused."""
+    """Quantisation of the parameters, in words; of other than frozen ones, such a run is refused."""
     remat_policy: Free = None
     """What is recomputed, in the words of JAX frameworks, where recompute is not given."""
     ici: Free = None

@@ -61,7 +61,7 @@ KINDS: dict[str, ShiftKind] = {
     "stragglers": ShiftKind(
         "logarithm of a factor on how much the time of a collective differs from node to node", {"all": 1.0}
     ),
-    "launches": ShiftKind("logarithm of a factor on the host time of a launch", {"family": 0.5, "stack": 0.4}),
+    "launches": ShiftKind("logarithm of a factor on the host time of a launch", {"family": 0.2, "stack": 0.5}),
     "eager": ShiftKind("added to the share of avoidable memory traffic that is done", {"family": 0.4, "stack": 0.3}),
     "attention_kernels": ShiftKind(
         "logarithm of a factor on the rate of a stack's attention kernels", {"family": 0.2, "stack": 0.2}

@@ -14,6 +14,8 @@ from simulator.corpus.mapping import case_of
 from simulator.corpus.notes import Notes
 from simulator.corpus.runs import RefusedError, Run, shipped
 from simulator.corpus.words import meaning
+from simulator.work.counts import counts_of
+from simulator.work.program import program_of
 from tests.evidence.examples import made, published
 
 
@@ -155,7 +157,6 @@ def test_runs_on_sxm_boards_of_96_gb_are_not_priced_as_cards_on_pcie() -> None:
     ("changes", "reason"),
     [
         ({"plan__lora": {"rank": 16, "alpha": 32}}, "trains adapters only"),
-        ({"plan__lora_rank": 16}, "trains adapters only"),
         ({"plan__use_dora": True}, "trains adapters only"),
         ({"plan__adapter_size": 64}, "trains adapters only"),
         ({"plan__trainable_params": 4_194_304, "model__params_b": 8.0}, "trains some of the parameters only"),
@@ -187,10 +188,55 @@ def test_what_was_not_used_refuses_nothing(changes: dict[str, Any]) -> None:
     assert case_of(made(**changes)).assumed is not None
 
 
-def test_no_run_of_lora_is_priced() -> None:
+def test_no_run_of_lora_is_priced_as_a_full_one() -> None:
     tuned = [run for run in shipped() if "lora" in f"{run.id} {run.collection} {run.plan.peft}".lower()]
     assert len(tuned) > 130
-    assert {_refusal(run) for run in tuned} == {"trains adapters only"}
+    outcomes = [_trained(run) for run in tuned]
+    assert outcomes.count("lora") > 115
+    assert {word.split(" ")[0] for word in set(outcomes) - {"lora"}} == {"unknown", "precision"}  # devices, nvfp4
+
+
+def _trained(run: Run) -> str:
+    """What a run trained, or why it is refused."""
+    try:
+        return str(case_of(run).workload.train)
+    except RefusedError as error:
+        return error.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "tuning"),
+    [
+        ({"plan__lora_rank": 16}, (16, ("all-linear",), None)),
+        ({"plan__peft": "QLoRA", "plan__quantization": "bnb.nf4-dq"}, (16, ("all-linear",), "nf4-double")),
+        ({"plan__peft": "lora", "plan__lora_targets": "q_proj,v_proj"}, (16, ("q_proj", "v_proj"), None)),
+        ({"plan__framework": "litgpt finetune_lora"}, (8, ("q_proj", "v_proj"), None)),
+        ({"task": "lora_finetune", "plan__quantization": "bnb.int8"}, (16, ("all-linear",), "int8")),
+        ({"plan__framework": "nemo 2", "plan__peft": "lora"}, (8, ("linear_qkv",), None)),
+        ({"model__name": "llama3-70b-lora"}, (16, ("all-linear",), None)),
+    ],
+)
+def test_what_a_run_tells_of_its_adapters(changes: dict[str, Any], tuning: tuple[Any, ...]) -> None:
+    work = case_of(made(**changes)).workload
+    assert (work.train, work.lora_rank, work.lora_targets, work.base_precision) == ("lora", *tuning)
+
+
+def test_llama_2_70b_as_mlperf_tunes_it() -> None:
+    case = case_of(next(run for run in shipped() if run.id == "mlperf-v4.0-llama2_70b_lora-nvidia-eos_ngc24.04_nemo"))
+    work = case.workload
+    assert (work.lora_rank, work.lora_targets, work.base_precision) == (16, ("attention",), "fp8")
+    # 80 layers: 16 (8192 + 10240) for queries, keys and values together, 16 (8192 + 8192) for the output.
+    assert counts_of(program_of(case.columns())).trained_parameters == 44_564_480
+
+
+def test_litgpt_tells_as_many_trained_parameters_as_are_counted() -> None:
+    told = {
+        run.id: (run.plan.model_extra or {}).get("trainable_params") for run in shipped() if run.plan.peft == "lora"
+    }
+    runs = [run for run in shipped() if told.get(run.id)]
+    assert len(runs) > 20
+    counted = {run.id: counts_of(program_of(case_of(run).columns())).trained_parameters for run in runs}
+    assert counted == {run.id: told[run.id] for run in runs}
 
 
 # Words of a plan whose first impression is wrong
@@ -311,7 +357,7 @@ def test_an_explanation_has_rule_word_and_result() -> None:
 def test_what_was_not_published_is_explained_too() -> None:
     rows = {row.field: row for row in explain(made()).fields}
     assert rows["plan.sharding"].published is None
-    assert rows["plan.sharding"].rule == "not published, assumed"
+    assert rows["plan.recompute"].rule == "not published, assumed"
     assert rows["plan.sharding"].result.startswith("plan.sharding = ")
 
 
@@ -320,4 +366,4 @@ def test_a_refused_run_is_explained_as_far_as_it_was_read() -> None:
     assert (explained.refused or "").startswith("recomputes some parts of a layer: ")
     rows = {row.field: row for row in explained.fields}
     assert rows["hardware.device"].result == "system.device = tpu-v5p"
-    assert rows["plan.sharding"].rule == "not read, since the run is refused"
+    assert rows["plan.recompute"].rule == "not read, since the run is refused"
