@@ -10,15 +10,15 @@ _BINARY = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"
 def digits(value: float, significant: int = 3) -> str:
     """Round to significant digits, without an exponent, with separated thousands.
 
-    >>> digits(0.28168), digits(1234567), digits(99.96)
-    ('0.282', '1,234,567', '100')
+    >>> digits(0.28168), digits(1234567), digits(99.96), digits(0.99988)
+    ('0.282', '1,234,567', '100', '1.00')
     """
-    if value == 0:
+    rounded = float(f"{value:.{significant}g}")
+    if rounded == 0:
         return "0"
-    whole = len(str(int(abs(float(f"{value:.{significant}g}")))))
-    if abs(value) >= 1:
-        return f"{value:,.{max(significant - whole, 0)}f}"
-    return f"{float(f'{value:.{significant}g}'):.10f}".rstrip("0")
+    if abs(rounded) < 1:
+        return f"{rounded:.10f}".rstrip("0")
+    return f"{value:,.{max(significant - len(str(int(abs(rounded)))), 0)}f}"
 
 
 def duration(seconds: float) -> str:

@@ -239,9 +239,9 @@ def test_a_profile_is_used_in_plan(open_page: OpenPage) -> None:
     page = open_page("calibrate")
     page.button(key="calibrate.use").click().run()
     assert page.session_state["capsim.wanted"][0] == "plan"
-    assert link_of(page) == {"profile": "a100-sxm", "precision": "bf16"}
+    assert link_of(page) == {"profile": "a100-sxm"}
     plan = open_page("plan", link_of(page))
-    wanted = simulator.estimate("bert-large", "dgx-a100-640gb", plan={"precision": "bf16"}, profile="a100-sxm")
+    wanted = simulator.estimate("bert-large", "dgx-a100-640gb", profile="a100-sxm")
     assert plan.metric[0].value == units.duration(wanted.step_time_s)
     assert "##### Basis of the estimate" in [each.value for each in plan.markdown]
     assert not any(NOTE in each.value for each in plan.caption)

@@ -303,7 +303,7 @@ def test_commands_do_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_scenario_uses_a_profile_on_a_system_that_it_speaks_for(fitted: Calibrated) -> None:
     shipped = find(question(_with()))
-    assert sent(shipped, _with()) == {"profile": "a100-sxm", BEST: False, "precision": "bf16"}
+    assert sent(shipped, _with()) == {"profile": "a100-sxm", BEST: False}
     assert sent(shipped, _with(precision="fp16")) == {"profile": "a100-sxm", BEST: False}
     moved = sent(fitted, _with(devices=8))
     assert moved == {"profile": fitted.name, BEST: False, "system": "rtx-3090", "devices": None, "stack": None}

@@ -158,8 +158,8 @@ def test_differences_are_marked_against_the_first() -> None:
     rows = _rows([_changed(system="dgx-a100-640gb"), _changed(system="dgx-h100"), _changed(system="dgx-a100-640gb")])
     found = {each.name: each for each in comparing.differences([each for _, each in comparing.answered(rows)])}
     assert found["system"].marked == (("dgx-a100-640gb", False), ("dgx-h100", True), ("dgx-a100-640gb", False))
-    assert found["peak fp16"].origin == "spec sheet"
-    assert found["peak fp16"].values == ("312 TFLOP/s", "989.4 TFLOP/s", "312 TFLOP/s")
+    assert found["peak bf16"].origin == "spec sheet"
+    assert found["peak bf16"].values == ("312 TFLOP/s", "989.4 TFLOP/s", "312 TFLOP/s")
     assert found["memory bandwidth"].values[0] == "2.039 TB/s"
     assert found["price"].values[0] == "1.6 USD/h, Hyperstack, 2026-08-26"
     assert "model" not in found

@@ -180,4 +180,4 @@ def test_how_a_run_is_read_stands_there_on_demand(open_page: OpenPage) -> None:
     assert rows.loc["hardware.device", "result"] == "system.device = h100-sxm5-96gb-500w"
     assert "Assumed: device: the edition with HBM2e" in {plain(each.value) for each in page.markdown}
     page.selectbox(key="evidence.read").set_value("tpurec-v5p-deepseek3-512").run()
-    assert any(plain(each.value).startswith("Not priced: latent attention") for each in page.markdown)
+    assert any(plain(each.value).startswith("Not priced: recomputes some parts of a layer") for each in page.markdown)

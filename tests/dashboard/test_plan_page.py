@@ -25,7 +25,7 @@ _SAMPLES: dict[str, str] = {
     "sequence_parallel": "no", "offload_optimizer": "yes", "price": "2.5", "price_kind": "spot", "grid": "fr",
     "overhead": "google", "constants": "none", "failure_rate": "5e-4 /d", "preemption_rate": "0.01 /h",
     "capacity_wait": "10 h", "restart": "10 min", "checkpoint_every": "30 min", "storage_bandwidth": "50 GB/s",
-    "purchase_price": "25000 USD", "ep": "1", "virtual_stages": "1", "lifetime": "5 years",
+    "purchase_price": "25000 USD", "ep": "1", "etp": "1", "virtual_stages": "1", "lifetime": "5 years",
     "electricity": "0.08 USD/kWh", "sharding_group": "4",
     "target_length": "128", "profile": "a100-sxm", "expert_imbalance": "2", "capacity_factor": "1.25",
     "train": "lora", "base_precision": "nf4", "lora_rank": "8", "lora_targets": "q_proj,v_proj", "lora_dropout": "0.1",
@@ -160,6 +160,7 @@ def test_boxes_say_how_much_is_set_and_open_where_something_is_wrong(open_page: 
     assert titles == [
         "Plan and stack (2 set)",
         "Length of the run and data",
+        "Fine-tuning",
         "Price and electricity (1 set)",
         "Failures and checkpoints",
     ]

@@ -41,7 +41,7 @@ def test_it_opens_on_an_answer_and_asks_nobody_else(visit: Visit) -> None:
     page: Any = visit("/calibrate")
     profile = simulator.load_profile("a100-sxm")
     expect(page.get_by_role("heading", name=profile.title)).to_be_visible()
-    expect(page.locator(_METRIC)).to_have_count(3)
+    expect(page.locator(_METRIC)).to_have_count(4)
     expect(page.locator(".stPlotlyChart")).to_have_count(2)
     assert page.outside == []
     assert page.complaints == []

@@ -13,14 +13,14 @@ from simulator.terminal.search import plan_words
 from tests.dashboard.browser.conftest import Visit, settle
 from tests.dashboard.browser.looking import click_row, expect, look, reached_by_keyboard
 
-_SMALL = "system=dgx-1-v100&sequence_length=512&global_batch=8"
+_SMALL = "system=dgx-1-v100&stack=megatron-lm&sequence_length=512&global_batch=8"
 _VALUE = '[data-testid="stMetricValue"]'
 _LARGE = "/search?model=gpt3-175b&system=superpod-a100&devices=4096"
 
 
 def _found() -> simulator.Search:
     work = {"sequence_length": 512, "global_batch": 8}
-    return simulator.search("bert-large", "dgx-1-v100", workload=work, top=20, pareto="time,memory")
+    return simulator.search("bert-large", "dgx-1-v100", stack="megatron-lm", workload=work, top=20, pareto="time,memory")
 
 
 def _is_on_plan(page: Any, one: Estimate) -> None:
