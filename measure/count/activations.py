@@ -23,7 +23,10 @@ class SavedActivations:
 
 
 def saved_activations(
-    run: Callable[[], Tensor], module: nn.Module, copies: Mapping[int, Tensor] | None = None
+    run: Callable[[], Tensor],
+    module: nn.Module,
+    copies: Mapping[int, Tensor] | None = None,
+    outputs: Callable[[], Iterable[Tensor]] = tuple,
 ) -> SavedActivations:
     """Count the storages that a forward pass keeps for its backward pass.
 
@@ -39,6 +42,8 @@ def saved_activations(
         Whose parameters and buffers do not count.
     copies
         What the run makes of parameters, such as casts of them, which do not count either; it is read afterwards.
+    outputs
+        Tells what a policy by operator has kept of the run beside what autograd has.
     """
     own = {_storage(tensor) for tensor in _held(module)}
     kept: dict[int, Tensor] = {}
@@ -52,6 +57,8 @@ def saved_activations(
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         output = run()
+    for tensor in outputs():
+        pack(tensor)
     for tensor in (copies or {}).values():
         kept.pop(_storage(tensor), None)
     size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())

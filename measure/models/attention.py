@@ -29,7 +29,9 @@ class Attention(nn.Module):
         self.widths = [heads * self.head_size, kv_heads * self.head_size, kv_heads * self.head_size]
         self.dropout = DROPOUT if model.dropout else 0.0
         self.rotary = kind.rotary and not to_encoder
-        self.fused, self.selective = setting.fused_attention, setting.recompute == "selective"
+        self.fused = setting.fused_attention
+        scores_alone = setting.recompute == "selective" and not setting.recompute_modules and not self.fused
+        self.selective = scores_alone or setting.repeats("core_attn")
         self.joint = setting.fused_qkv and not to_encoder
         outputs = [sum(self.widths)] if self.joint else self.widths
         biased, factory = "qkv" in model.biases, setting.factory
@@ -96,6 +98,10 @@ class Attention(nn.Module):
 
     def _unfused(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """Two products with the matrix of scores between them; query heads that share keys are rows of one product."""
+        return self.by_products(*self.laid_out(query, key, value), scores, key.shape, query.shape)
+
+    def laid_out(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows, columns and values of the products."""
         tokens, sequences, kv_heads, size = key.shape
         queries, group = query.shape[0], query.shape[2] // kv_heads
         rows = query.unflatten(2, (kv_heads, group)).permute(2, 1, 3, 0, 4)
@@ -103,6 +109,15 @@ class Attention(nn.Module):
         columns, values = (
             part.permute(2, 1, 0, 3).reshape(kv_heads * sequences, tokens, -1).contiguous() for part in (key, value)
         )
+
+        return rows, columns, values
+
+    def by_products(
+        self, rows: Tensor, columns: Tensor, values: Tensor, scores: Scores, of_keys: torch.Size, of_queries: torch.Size
+    ) -> Tensor:
+        """The products, of what was tokens x sequences x heads x width."""
+        tokens, sequences, kv_heads, size = of_keys
+        queries, group = of_queries[0], of_queries[2] // kv_heads
 
         def core(rows: Tensor, columns: Tensor, values: Tensor, *prepared: Tensor) -> Tensor:
             matrix = self.products(rows, columns, list(prepared)) * (1.0 / math.sqrt(size))
@@ -132,15 +147,22 @@ class Attention(nn.Module):
     def _fused(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """One kernel."""
         query, key, value = (part.permute(1, 2, 0, 3) for part in (query, key, value))
+        if self.selective and torch.is_grad_enabled():
+            mixed = checkpoint(self._kernel, query, key, value, scores.causal, use_reentrant=False)
+        else:
+            mixed = self._kernel(query, key, value, scores.causal)
+        return mixed.permute(2, 0, 1, 3)
+
+    def _kernel(self, query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
+        """The kernel, of sequences x heads x tokens x width."""
         dropout = self.dropout if self.training else 0.0
         if query.is_meta:
             # On meta tensors the public function runs as two products in float32, so name the kernel of a GPU.
-            mixed = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, dropout, scores.causal)[0]
-        else:
-            mixed = functional.scaled_dot_product_attention(
-                query, key, value, dropout_p=dropout, is_causal=scores.causal, enable_gqa=key.shape[1] < query.shape[1]
-            )
-        return mixed.permute(2, 0, 1, 3)
+            mixed: Tensor = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, dropout, causal)[0]
+            return mixed
+        return functional.scaled_dot_product_attention(
+            query, key, value, dropout_p=dropout, is_causal=causal, enable_gqa=key.shape[1] < query.shape[1]
+        )
 
 
 class _SoftmaxWithSinks(torch.autograd.Function):

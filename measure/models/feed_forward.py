@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
+from measure.models.recomputation import Discarding
 from measure.models.setting import Setting
 from simulator.specs.model import FeedForward as Form
 from simulator.specs.model import Model
@@ -61,12 +63,23 @@ class FeedForward(nn.Module):
         local = (width or model.feed_forward_size) // setting.split.degree
         inputs = 2 if self.form == "gated" else 1
         biased, factory = "feed_forward" in model.biases, setting.factory
-        self.inward = nn.Linear(model.hidden_size, inputs * local, bias=biased, **factory)
+        # Policies by operator see a matrix each of gate and input, as torchtitan has them.
+        into = _Apart if setting.recompute == "operators" and inputs > 1 else nn.Linear
+        self.inward = into(model.hidden_size, inputs * local, bias=biased, **factory)
         self.outward = nn.Linear(local, model.hidden_size, bias=biased, **factory)
 
     def forward(self, projected: Tensor) -> Tensor:
         """From the output of the first product to the input of the second."""
         return activated(projected, self.model, self.form, fused=self.fused)
+
+
+class _Apart(nn.Linear):
+    """Two matrices of one input, whose products lie side by side."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Both products."""
+        halves = zip(self.weight.chunk(2), (None, None) if self.bias is None else self.bias.chunk(2), strict=True)
+        return torch.cat([functional.linear(hidden, weight, bias) for weight, bias in halves], dim=-1)
 
 
 class Experts(nn.Module):
@@ -82,6 +95,7 @@ class Experts(nn.Module):
             raise ValueError(f"{model.id}: experts are built only without tensor parallelism")
         self.model, self.form = model, model.expert_feed_forward or model.feed_forward
         self.fused = setting.fused_gate
+        self.discards, self.repeats_shared = setting.repeats("moe_act"), setting.repeats("shared_experts")
         width = model.expert_feed_forward_size or model.feed_forward_size
         inputs = 2 if self.form == "gated" else 1
         factory = setting.factory
@@ -105,14 +119,24 @@ class Experts(nn.Module):
         order = chosen.flatten().argsort(stable=True)
         sent = tokens.index_select(0, order // model.experts_per_token)
         inward = self._product(sent.view(model.experts, -1, model.hidden_size), self.inward, 0)
-        inside = activated(inward, model, self.form, fused=self.fused)
-        outward = self._product(inside, self.outward, 1).flatten(0, 1)
+        activation = Discarding(lambda inputs: activated(inputs, model, self.form, fused=self.fused))
+        inside = activation(inward) if self.discards else activation.function(inward)
+        outward = self._product(inside, self.outward, 1)
+        activation.discard(outward)
+        outward = outward.flatten(0, 1)
         back = outward.index_select(0, order.argsort()).view(*weights.shape, model.hidden_size)
         combined = (back * weights.to(back.dtype).unsqueeze(-1)).sum(1)
         if self.shared is not None:
-            always = self.shared.outward(self.shared(self.shared.inward(tokens)))
-            combined = combined + (always if self.gate is None else torch.sigmoid(self.gate(tokens)) * always)
+            again = self.repeats_shared and torch.is_grad_enabled()
+            always = checkpoint(self._always, tokens, use_reentrant=False) if again else self._always(tokens)
+            combined = combined + always
         return combined.view_as(hidden)
+
+    def _always(self, tokens: Tensor) -> Tensor:
+        """What experts return that every token meets."""
+        shared: Any = self.shared
+        always: Tensor = shared.outward(shared(shared.inward(tokens)))
+        return always if self.gate is None else torch.sigmoid(self.gate(tokens)) * always
 
     def _product(self, rows: Tensor, weights: Tensor, place: int) -> Tensor:
         """A product of all experts, with the biases that stand at a place, where they have any."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from measure.models.attention import Attention, dropped
 from measure.models.feed_forward import Experts, FeedForward
 from measure.models.normalisation import norm
 from measure.models.positions import Positions, Scores
+from measure.models.recomputation import Discarding, OperatorContexts
 from measure.models.setting import DROPOUT, Setting
 from measure.models.special_attention import attention_of
 from simulator.specs.model import LayerKind, Model
@@ -34,6 +35,8 @@ class Layer(nn.Module):
         super().__init__()
         kind = kind or (model.kind_of_decoder_layer if to_encoder else model.kind_of_layer(model.layers - 1))
         self.model, self.split = model, setting.split
+        self.discards = setting.repeats("layernorm")
+        self.repeats_last = setting.repeats("moe" if experts else "mlp")
         self.dropout = DROPOUT if model.dropout else 0.0
         parallel = model.block == "parallel"
         if parallel and model.dropout and setting.split.degree > 1:
@@ -66,8 +69,17 @@ class Layer(nn.Module):
             if self.model.norm_position == "post":
                 hidden = normalise(self._added(hidden, block(hidden)))
             else:
-                hidden = self._added(hidden, finish(block(normalise(hidden))))
+                hidden = self._added(hidden, finish(self._block(normalise, block, hidden)))
         return hidden
+
+    def _block(self, normalise: nn.Module, block: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
+        """What a block returns of its normalised input, as it is recomputed."""
+        again = torch.is_grad_enabled() and self.repeats_last and block == self._feed_forward
+        normal = Discarding(normalise)
+        inputs = normal(hidden) if self.discards else normalise(hidden)
+        output = checkpoint(block, inputs, use_reentrant=False) if again else block(inputs)
+        normal.discard(output)
+        return output
 
     def after_products(self) -> list[nn.Parameter]:
         """Parameters that tensor-parallel ranks apply to their own tokens: normalisations, and biases of sums."""
@@ -142,7 +154,9 @@ class Tower(nn.Module):
         length = setting.target_length if decoder else setting.sequence_length
         number = model.decoder_layers if decoder else model.layers
         causal = decoder or model.kind == "decoder"
-        self.full, self.split = setting.recompute == "full", setting.split
+        self.full, self.split, self.setting = setting.recompute == "full", setting.split, setting
+        never = {torch.Size((model.hidden_size, model.experts))} if model.experts > 1 else set()
+        self.contexts = OperatorContexts(never) if setting.recompute == "operators" else None
         self.positions = Positions(model, setting, length, causal=causal, layers=number or 1)
         own = 1 if model.shared_layers else number or 0
         self.repeats = (number or 0) // own
@@ -158,14 +172,33 @@ class Tower(nn.Module):
         scores = self.positions()
         embedded, each = scores.embedded, len(getattr(self.positions, "buckets", ())) > 1
         memory = None if memory is None else self.split.enter_all(memory)
-        for index, layer in enumerate(list(self.layers) * self.repeats):
-            if each and index:
-                scores = self.positions(index)
-            if self.full and torch.is_grad_enabled():
-                hidden = checkpoint(layer, hidden, scores, memory, embedded, use_reentrant=False)
+        listed = list(self.layers) * self.repeats
+        how: dict[str, Any] = {} if self.contexts is None else {"context_fn": self.contexts}
+        for first, last, again in self._pieces(len(listed)):
+            piece = [(listed[i], self.positions(i) if each and i else scores) for i in range(first, last)]
+            if again and torch.is_grad_enabled():
+                hidden = checkpoint(_run, piece, hidden, memory, embedded, use_reentrant=False, **how)
             else:
-                hidden = layer(hidden, scores, memory, embedded)
+                hidden = _run(piece, hidden, memory, embedded)
         return self.final_norm(hidden)
+
+    def _pieces(self, number: int) -> Iterator[tuple[int, int, bool]]:
+        """Layers that keep one input, and whether they are recomputed."""
+        counted, method = self.setting.recompute_layers, self.setting.recompute_method
+        step = counted or 1 if method == "uniform" else 1
+        for first in range(0, number, step):
+            chosen = {"every": (first + 1) % (counted or 1) == 0, "block": first < (counted or 0)}
+            again = self.contexts is not None or (self.full and chosen.get(method or "", True))
+            yield first, min(first + step, number), again
+
+
+def _run(
+    piece: Sequence[tuple[nn.Module, Scores]], hidden: Tensor, memory: Tensor | None, embedded: Tensor | None
+) -> Tensor:
+    """Some layers one after the other, each with its scores."""
+    for layer, scores in piece:
+        hidden = layer(hidden, scores, memory, embedded)
+    return hidden
 
 
 def parameters_of(modules: Sequence[nn.Module]) -> int:

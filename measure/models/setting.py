@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from measure.models.parallel import Split
-from simulator.specs.choices import Recompute
+from simulator.specs.choices import Recompute, RecomputeMethod, RecomputeModule
 from simulator.specs.model import Model
 
 DROPOUT = 0.1
@@ -33,12 +33,21 @@ class Setting:
     all_positions: bool = False
     """Whether the head of masked-language modelling runs on all positions instead of the masked ones."""
     recompute: Recompute = "none"
+    recompute_modules: tuple[RecomputeModule, ...] = ()
+    """Of selective recomputation, as Megatron names them; scores and softmax of unfused attention where there are
+    none."""
+    recompute_layers: int | None = None
+    recompute_method: RecomputeMethod | None = None
     split: Split = field(default_factory=Split)
 
     @property
     def factory(self) -> dict[str, Any]:
         """Where and in which precision parameters and buffers are made."""
         return {"device": self.device, "dtype": self.dtype}
+
+    def repeats(self, module: RecomputeModule) -> bool:
+        """Whether a module is recomputed."""
+        return module in self.recompute_modules
 
     def heads(self, model: Model) -> tuple[int, int]:
         """Query heads and key-value heads of this rank; fewer key-value heads than ranks are copied."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from measure.models.attention import Attention, dropped
 from measure.models.normalisation import RootMeanSquareNorm
+from measure.models.recomputation import Discarding
 from measure.models.positions import Scores, rotated
 from measure.models.setting import Setting
 from simulator.specs.model import LayerKind, Model
@@ -67,6 +68,7 @@ class LatentReference(Attention):
             raise ValueError(f"{model.id}: latent attention is built of two products and a softmax, on one rank")
         super().__init__(model, replace(setting, fused_qkv=False), kind)
         factory, heads = setting.factory, model.attention_heads
+        self.discards = setting.repeats("mla_up_proj")
         self.rank, self.turned = model.key_value_rank or 0, model.rotary_head_size or 0
         self.value_size = model.value_head_size or self.head_size
         biased = "latent" in model.biases
@@ -89,19 +91,46 @@ class LatentReference(Attention):
     def forward(self, projected: list[Tensor], scores: Scores) -> Tensor:
         """From the latents of tokens x sequences x width to the input of the output product."""
         query, latent = projected
-        if self.query_norm is not None and self.query_out is not None:
-            query = self.query_out(self.query_norm(query))
+        if self.discards:
+            return self._discarding(query, latent, scores)
+        return self.mixed(*self._made(*self._normalised(query, latent), scores), scores).flatten(-2)
+
+    def _normalised(self, query: Tensor, latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Both latents after their normalisation, and the part of the keys that all heads share."""
+        if self.query_norm is not None:
+            query = self.query_norm(query)
+        return query, self.latent_norm(latent[..., : self.rank]), latent[..., self.rank :]
+
+    def _discarding(self, query: Tensor, latent: Tensor, scores: Scores) -> Tensor:
+        """With queries, keys and values made again, as Megatron's `mla_up_proj` does."""
+        shapes: list[torch.Size] = []
+
+        def laid_out(query: Tensor, latent: Tensor, shared: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            made = self._made(query, latent, shared, scores)
+            shapes[:] = [made[1].shape, made[0].shape]
+            return self.laid_out(*made)
+
+        up = Discarding(laid_out)
+        rows, columns, values = up(*self._normalised(query, latent))
+        mixed = self.by_products(rows, columns, values, scores, *shapes).flatten(-2)
+        up.discard(mixed)
+        return mixed
+
+    def _made(self, query: Tensor, latent: Tensor, shared: Tensor, scores: Scores) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of all heads."""
+        if self.query_out is not None:
+            query = self.query_out(query)
         query = query.unflatten(-1, (-1, self.head_size))
         plain = self.head_size - self.turned
-        both = self.latent_out(self.latent_norm(latent[..., : self.rank]))
+        both = self.latent_out(latent)
         key, value = both.unflatten(-1, (-1, plain + self.value_size)).split([plain, self.value_size], dim=-1)
-        shared = latent[..., self.rank :].unsqueeze(-2)
+        shared = shared.unsqueeze(-2)
         asked = query[..., plain:]
         if scores.cosine is not None and self.rotary:
             asked, shared = (rotated(part, scores.cosine, scores.sine) for part in (asked, shared))
         query = torch.cat((query[..., :plain], asked), dim=-1)
         key = torch.cat((key, shared.expand(*key.shape[:-1], -1)), dim=-1)
-        return self.mixed(query, key, value, scores).flatten(-2)
+        return query, key, value
 
     def copied_gradients(self) -> list[Tensor]:
         """None: no rank holds a copy of a head."""

@@ -16,10 +16,11 @@ from hardware.errors import InputError
 from simulator.pricing.analytic import precisions_of
 from simulator.scenario.scenario import Scenario
 from simulator.specs.capabilities.checking import offered_plans
-from simulator.specs.choices import Recompute, Schedule
+from simulator.specs.choices import RECOMPUTES, Schedule
 from simulator.specs.loading import load_stack, names
 from simulator.specs.plan import Plan, columns_of
 from simulator.specs.plans import constraints, divisors
+from simulator.specs.recomputation import COMPANIONS
 from simulator.specs.stack import Stack, Stacks
 from simulator.step.memory import host_bytes, peak_total
 from simulator.step.time import step_time
@@ -236,6 +237,7 @@ def _followers(field: str, plan: Plan) -> tuple[str, ...]:
         "schedule": ("virtual_stages",),
         "sharding": ("sharding_group",),
         "precision": _FORMATS,
+        "recompute": COMPANIONS,
     }
     return degrees.get(field, ())
 
@@ -245,7 +247,7 @@ def _changes(scenario: Scenario) -> Iterator[Changes]:
     plan, axes = scenario.plan, scenario.stack.axes
     others: dict[str, Sequence[Any]] = {
         "micro_batch": _micro_batches(scenario),
-        "recompute": get_args(Recompute),
+        "recompute": RECOMPUTES,
         "sharding": ("none", "zero1", "zero2", "zero3"),
         "attention": (scenario.stack.attention_of(scenario.model.family),),
         "precision": precisions_of(scenario.system.device),
@@ -278,7 +280,7 @@ def _pairs(scenario: Scenario) -> list[_Candidate]:
     smaller = [each for each in _micro_batches(scenario) if each < (plan.micro_batch or 1)]
     saving: dict[str, Sequence[Any]] = {
         "micro_batch": smaller,
-        "recompute": [name for name in get_args(Recompute) if name != plan.recompute],
+        "recompute": [name for name in RECOMPUTES if name != plan.recompute],
         "sharding": [name for name in ("zero1", "zero2", "zero3") if name != plan.sharding],
         "offload_optimizer": [] if plan.offload_optimizer else [True],
         "optimizer": [_LEAST_STATES] if plan.optimizer == "adamw" else [],

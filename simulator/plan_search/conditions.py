@@ -10,7 +10,7 @@ from typing import Any
 
 from hardware.amounts import read_number
 from hardware.errors import InputError, shown, unknown
-from simulator.specs.choices import RECOMPUTES, SCHEDULES, SHARDINGS
+from simulator.specs.choices import EVERY_RECOMPUTE, SCHEDULES, SHARDINGS
 from simulator.specs.plan import Plan
 from simulator.step.chances import read_wished
 
@@ -18,7 +18,7 @@ _NUMBERS = ("tp", "pp", "cp", "dp", "ep", "etp", "micro_batch", "micro_batches",
 _NAMES: dict[str, tuple[str, ...]] = {
     "sharding": SHARDINGS,
     "schedule": SCHEDULES,
-    "recompute": RECOMPUTES,
+    "recompute": EVERY_RECOMPUTE,
     "sequence_parallel": ("yes", "no"),
     "offload_optimizer": ("yes", "no"),
 }

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.formulas.typing import Num
-from simulator.specs.choices import RECOMPUTES, SCHEDULES, SHARDINGS, Axis, Recompute, Schedule, Sharding
+from simulator.specs.choices import EVERY_RECOMPUTE, SCHEDULES, SHARDINGS, Axis, Recompute, Schedule, Sharding
 from simulator.specs.plan import SHARDS, Plan
 from simulator.specs.plans import AXES, Plans
+from simulator.specs.recomputation import Recomputation
 
 Indices = NDArray[np.intp]
 _ORDERS: dict[tuple[str, ...], int] = {order: index for index, order in enumerate(permutations(AXES))}
@@ -76,6 +77,7 @@ class PlanGrid:
         degrees: dict[str, Num] = {name: _along(0, [getattr(s, name) for s in self.splits]) for name in (*AXES, "ep")}
         degrees["etp"] = _along(0, [split.etp or split.tp for split in self.splits])
         placed: dict[str, Num] = {axis: _along(1, [order.index(axis) for order in self.placements]) for axis in AXES}
+        selects = not base.recompute_modules
         shards = tuple(_along(2, [SHARDS[name][i] for name, _ in self.shardings]) for i in range(3))
         return Plans.split(
             degrees,
@@ -86,13 +88,19 @@ class PlanGrid:
             sharding_group=_along(2, [group for _, group in self.shardings]),
             virtual_stages=_along(3, [virtual for _, virtual in self.schedules]),
             sequence_parallel=_along(5, [one.sequence_parallel for one in self.passes]),
-            recompute_attention=_along(5, [one.recompute == "selective" for one in self.passes]),
+            recompute_attention=_along(5, [selects and one.recompute == "selective" for one in self.passes]),
             recompute_layer=_along(5, [one.recompute == "full" for one in self.passes]),
+            recomputation=self._recomputation(base),
             zero_bubble=_along(3, [name == "zero-bubble" for name, _ in self.schedules]),
             all_at_once=_along(3, [name == "gpipe" for name, _ in self.schedules]),
             offload=_along(4, self.offloads),
             **base.held(),
         )
+
+    def _recomputation(self, base: Plan) -> Recomputation:
+        """What is recomputed beside attention or layers: modules and layers of all plans, operators of some."""
+        by_operator = [one.recompute == "operators" for one in self.passes]
+        return base.recomputation(operators=_along(5, by_operator) if any(by_operator) else 0.0)
 
     def words(self, base: Plan) -> dict[str, NDArray[np.str_]]:
         """The fields of the plans that are words, each along the axis that it depends on.
@@ -137,7 +145,7 @@ class PlanGrid:
         of_offload = np.array(self.offloads, dtype=np.float64)[:, None]
         of_order = np.array([_ORDERS[placement] for placement in self.placements], dtype=np.float64)[:, None]
         of_pass = np.array(
-            [(RECOMPUTES.index(p.recompute), p.sequence_parallel, -p.micro_batch) for p in self.passes],
+            [(EVERY_RECOMPUTE.index(p.recompute), p.sequence_parallel, -p.micro_batch) for p in self.passes],
             dtype=np.float64,
         )
         return np.concatenate(

@@ -16,7 +16,7 @@ from simulator.plan_search.conditions import Condition
 from simulator.plan_search.grid import Degrees, PassChoice, PlanGrid
 from simulator.specs.capabilities.offers import offers_of, terms_of
 from simulator.specs.capabilities.refusals import Mask
-from simulator.specs.choices import RECOMPUTES, Axis, Schedule, Sharding
+from simulator.specs.choices import EVERY_RECOMPUTE, RECOMPUTES, Axis, Schedule, Sharding
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.plans import AXES, divisors, rules_of_replicas, rules_of_shape
@@ -221,7 +221,8 @@ class Space:
         offers = self.stack.offers
         shares = shares and offers.sequence_parallel
         sharing = [False, True] if shares else [False]
-        repeats = [each for each in RECOMPUTES if each in offers.recompute]
+        tried = {*RECOMPUTES, *(value for one in self.conditions if one.compare in ("=", "==") for value in one.values)}
+        repeats = [each for each in EVERY_RECOMPUTE if each in offers.recompute and each in tried]
         if self._only_usual("sequence_parallel"):
             sharing = [shares]
         if self._only_usual("recompute") and self.base.attention == "fused" and repeats != ["selective"]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hardware.errors import InputError, shown
 from simulator.plan_search.grid import PlanGrid
 from simulator.plan_search.ranking import Best, Mask, Place, Values
-from simulator.specs.choices import RECOMPUTES, SHARDINGS
+from simulator.specs.choices import EVERY_RECOMPUTE, SHARDINGS
 
 Value = str | int
 Index = dict[int, NDArray[np.intp]]
@@ -46,7 +46,7 @@ _FIELDS = {
     "micro_batch": _Field(5, lambda grid: [one.micro_batch for one in grid.passes]),
     "virtual_stages": _Field(3, lambda grid: [virtual for _, virtual in grid.schedules]),
     "sharding": _Field(2, lambda grid: [name for name, _ in grid.shardings], SHARDINGS),
-    "recompute": _Field(5, lambda grid: [one.recompute for one in grid.passes], RECOMPUTES),
+    "recompute": _Field(5, lambda grid: [one.recompute for one in grid.passes], EVERY_RECOMPUTE),
 }
 AXES_OF_TABLES = tuple(_FIELDS)
 

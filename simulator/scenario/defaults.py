@@ -14,7 +14,7 @@ from hardware.spec import System
 from simulator.pricing.analytic import precisions_of
 from simulator.pricing.constants import UNFITTED, Constants
 from simulator.specs.capabilities.checking import is_offered, offered_plans, refuse_lacking
-from simulator.specs.choices import RECOMPUTES
+from simulator.specs.choices import EVERY_RECOMPUTE, RECOMPUTES
 from simulator.specs.loading import load_stack, names
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan, check, columns_of
@@ -166,7 +166,7 @@ def _complexity(plan: Plan) -> tuple[int, int, int, int, int]:
         plan.pp or 1,
         plan.cp or 1,
         plan.tp or 1,
-        RECOMPUTES.index(plan.recompute or "none"),
+        EVERY_RECOMPUTE.index(plan.recompute or "none"),
         -(plan.micro_batch or 1),
     )
 

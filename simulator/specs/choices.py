@@ -7,12 +7,18 @@ from typing import Literal, get_args
 AttentionKernel = Literal["unfused", "fused"]
 Sharding = Literal["none", "zero1", "zero2", "zero3", "hybrid"]
 Schedule = Literal["1f1b", "gpipe", "interleaved", "zero-bubble"]
-Recompute = Literal["none", "selective", "full"]
+Recompute = Literal["none", "selective", "operators", "full"]
+RecomputeModule = Literal["core_attn", "moe_act", "layernorm", "mla_up_proj", "mlp", "moe", "shared_experts"]
+RecomputeMethod = Literal["every", "block", "uniform"]
 Optimizer = Literal["adamw", "lamb", "sgd", "adafactor", "adam-8bit"]
 Axis = Literal["tp", "cp", "dp", "pp"]
 Trained = Literal["full", "lora", "head"]
 BasePrecision = Literal["fp8", "int8", "nf4", "nf4-double"]
 SHARDINGS: tuple[Sharding, ...] = get_args(Sharding)
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
-RECOMPUTES: tuple[Recompute, ...] = get_args(Recompute)
+RECOMPUTES: tuple[Recompute, ...] = ("none", "selective", "full")
+"""Those that are tried where nobody says."""
+EVERY_RECOMPUTE: tuple[Recompute, ...] = get_args(Recompute)
+MODULES: tuple[RecomputeModule, ...] = get_args(RecomputeModule)
+METHODS: tuple[RecomputeMethod, ...] = get_args(RecomputeMethod)
 OPTIMIZERS: tuple[Optimizer, ...] = get_args(Optimizer)

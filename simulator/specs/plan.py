@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from hardware.classes import Precision
 from hardware.errors import InputError, shown
 from hardware.fields import Also, Unit
 from hardware.sheet import NO_FLAG, Sheet
 from simulator.formulas.typing import Num
-from simulator.specs.choices import AttentionKernel, Axis, Optimizer, Recompute, Schedule, Sharding
+from simulator.specs import recomputation
+from simulator.specs.choices import (
+    AttentionKernel,
+    Axis,
+    Optimizer,
+    Recompute,
+    RecomputeMethod,
+    RecomputeModule,
+    Schedule,
+    Sharding,
+)
 from simulator.specs.model import Model
-from simulator.specs.plans import AXES, Plans, divisors, rules_of_replicas, rules_of_shape
+from simulator.specs.plans import AXES, Plans, divisors, most_at_a_stage, rules_of_replicas, rules_of_shape
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 
@@ -73,7 +83,16 @@ class Plan(Sheet):
     schedule: Schedule | None = None
     """Order of the micro-batches in a pipeline."""
     recompute: Recompute | None = None
-    """What the backward pass computes again instead of keeping: nothing, attention (selective), or layers (full)."""
+    """What the backward pass computes again instead of keeping: nothing, attention or modules (selective), all but the
+    outputs of some operators (operators), or layers (full)."""
+    recompute_modules: Annotated[tuple[RecomputeModule, ...] | None, Also(str, "names with commas")] = None
+    """Modules of a layer that selective recomputation is of, as Megatron names them: core_attn, mlp and the like;
+    scores and softmax of unfused attention unless given."""
+    recompute_layers: Annotated[Degree, Unit("layer")] | None = None
+    """Layers that full recomputation counts by `recompute_method`; all of them, one by one, unless given."""
+    recompute_method: RecomputeMethod | None = None
+    """Which layers these are: every so many-th (every), the first of each stage (block), or all, of which so many keep
+    one input (uniform)."""
     attention: AttentionKernel | None = None
     """Whether attention writes its scores to memory, or is one kernel (FlashAttention); as the stack does unless
     given."""
@@ -106,6 +125,28 @@ class Plan(Sheet):
         if sorted(map(str, axes)) != ["cp", "dp", "pp", "tp"]:
             raise ValueError(f"{shown(value)} must name tp, cp, dp and pp once each, such as tp-cp-dp-pp")
         return tuple(axes)
+
+    @field_validator("recompute_modules", mode="before")
+    @classmethod
+    def _read_modules(cls, value: object) -> object:
+        return recomputation.read_modules(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _imply(cls, value: Any) -> Any:
+        return recomputation.with_implied(value)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        fault = recomputation.contradiction(*self._again)
+        if fault is not None:
+            raise ValueError(fault)
+        return self
+
+    @property
+    def _again(self) -> tuple[str | None, tuple[RecomputeModule, ...] | None, int | None, str | None]:
+        """What is recomputed."""
+        return self.recompute, self.recompute_modules, self.recompute_layers, self.recompute_method
 
     def with_defaults(self, stack: Stack, family: str | None = None) -> Plan:
         """Fill everything but degrees and micro-batch as the stack would for a model of some family."""
@@ -198,6 +239,10 @@ class Plan(Sheet):
         """The plan as numbers; every field must be given."""
         return _columns(_numbers(self), workload)
 
+    def recomputation(self, **others: Num) -> recomputation.Recomputation:
+        """Columns of what is recomputed beside attention or whole layers, of which a search tries `others`."""
+        return recomputation.Recomputation(**{**recomputation.numbers_of(*self._again), **others})
+
     def held(self) -> dict[str, float]:
         """Columns of what no search tries: attention, bytes of each kind of state, and how it is updated."""
         precision, optimizer = self.precision or "bf16", self.optimizer or "adamw"
@@ -247,7 +292,10 @@ def _columns(numbers: Mapping[str, Num], workload: Workload) -> Plans:
     degrees = {name: left.pop(name) for name in (*AXES, "ep", "etp")}
     placed = {axis: left.pop(f"{axis}_place") for axis in AXES}
     shards = left.pop("shards_parameters"), left.pop("shards_gradients"), left.pop("shards_states")
-    return Plans.split(degrees, placed, global_batch=float(workload.global_batch or 0), shards=shards, **left)
+    again = recomputation.Recomputation(**{name: left.pop(name) for name in recomputation.NAMES})
+    return Plans.split(
+        degrees, placed, global_batch=float(workload.global_batch or 0), shards=shards, recomputation=again, **left
+    )
 
 
 def _numbers(plan: Plan) -> dict[str, float]:
@@ -260,8 +308,11 @@ def _numbers(plan: Plan) -> dict[str, float]:
         **dict(zip(("shards_parameters", "shards_gradients", "shards_states"), shards, strict=True)),
         "sharding_group": float(plan.sharding_group or 0),
         "sequence_parallel": float(bool(plan.sequence_parallel)),
-        "recompute_attention": float(plan.recompute == "selective"),
+        "recompute_attention": float(plan.recompute == "selective" and not plan.recompute_modules),
         "recompute_layer": float(plan.recompute == "full"),
+        **recomputation.numbers_of(
+            plan.recompute, plan.recompute_modules, plan.recompute_layers, plan.recompute_method
+        ),
         "zero_bubble": float(plan.schedule == "zero-bubble"),
         "all_at_once": float(plan.schedule == "gpipe"),
         "offload": float(bool(plan.offload_optimizer)),
@@ -286,6 +337,10 @@ _FIELDS = {
     "batch": ("plan.micro_batch", "plan.dp", "workload.global_batch"),
     "interleaving": ("plan.virtual_stages", "plan.micro_batch", "workload.global_batch"),
     "sharding-group": ("plan.sharding_group",),
+    "modules": ("plan.recompute_modules", "model"),
+    "operators": ("plan.recompute", "model"),
+    "adapted-again": ("plan.recompute", "workload.lora_rank"),
+    "recompute-layers": ("plan.recompute_layers", "plan.pp", "plan.virtual_stages"),
 }
 """The fields that each rule is about, the one to blame first."""
 
@@ -307,7 +362,9 @@ def check(plan: Plan, model: Model, workload: Workload, stack: Stack) -> None:
     """
     plans, models, workloads = plan.columns(workload), model.columns(), workload.columns()
     values = {
-        **{name: getattr(plans, name) for name in plans.__dataclass_fields__},
+        **{name: getattr(plans, name) for name in plans.__dataclass_fields__ if name != "recomputation"},
+        "recompute_layers": plan.recompute_layers or 0,
+        "stage_layers": most_at_a_stage(plans, models),
         "heads": models.heads,
         "kv_heads": models.key_value_heads,
         "layers": models.layer_count,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.formulas import pipeline
 from simulator.formulas.typing import Num
 from simulator.specs.architectures import Models
 from simulator.specs.columns import Columns
+from simulator.specs.recomputation import Recomputation, lacking_modules
 from simulator.specs.stack import Stacks
 from simulator.specs.workload import Workloads
 
@@ -42,6 +45,8 @@ class Plans(Columns):
     optimizer_group: Num
     recompute_attention: Num
     recompute_layer: Num
+    recomputation: Recomputation
+    """What is recomputed beside these."""
     fused_attention: Num
     zero_bubble: Num
     all_at_once: Num
@@ -126,6 +131,7 @@ class Plans(Columns):
         micro_batch: Num,
         shards: tuple[Num, Num, Num],
         sharding_group: Num,
+        recomputation: Recomputation,
         **others: Num,
     ) -> Plans:
         """Columns from degrees and the places of the axes: the one place where degrees are multiplied.
@@ -142,6 +148,8 @@ class Plans(Columns):
             Flags: whether replicas share parameters, gradients, optimizer states.
         sharding_group
             Ranks that share them; 0 for all replicas.
+        recomputation
+            What is recomputed beside attention or whole layers.
         others
             The remaining columns.
         """
@@ -157,6 +165,7 @@ class Plans(Columns):
             parameter_group=parameters,
             gradient_group=gradients,
             optimizer_group=states,
+            recomputation=recomputation,
             **others,
         )
 
@@ -244,6 +253,7 @@ def rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: S
         "adapters", np.asarray(workloads.tuning.rank) % tp == 0, "tp={tp} does not divide lora_rank={lora_rank}"
     )
     yield Constraint("expert-tensor", tp % np.asarray(plans.etp) == 0, "etp={etp} does not divide tp={tp}")
+    yield from _rules_of_recomputation(plans, models, np.asarray(workloads.tuning.rank) > 0.0)
     yield Constraint("experts", np.asarray(models.experts) % plans.ep == 0, "ep={ep} does not divide {experts} experts")
 
 
@@ -264,6 +274,47 @@ def _rules_of_ends(plans: Plans, count: Num) -> Iterator[Constraint]:
         "first_stage_layers={first_stage_layers} and last_stage_layers={last_stage_layers} of pp={pp} stages are not "
         "the model's {layers} layers; leave one of them open",
     )
+
+
+def _rules_of_recomputation(plans: Plans, models: Models, adapted: NDArray[np.bool_]) -> Iterator[Constraint]:
+    """What can be recomputed of a model: its own modules, and as many layers as a stage runs one after the other."""
+    again = plans.recomputation
+    for name, why in lacking_modules(again, models):
+        flag = np.asarray(getattr(again, name))
+        yield Constraint("modules", flag == 0.0, f"recompute_modules={name}: the model has {why}")
+    if np.any(adapted) and (again.by_operator or again.by_module):
+        chosen = reduce(
+            np.maximum, (np.asarray(each) for each in again.by_module.values()), np.asarray(again.operators)
+        )
+        yield Constraint(
+            "adapted-again",
+            (chosen == 0.0) | ~adapted,
+            "adapters beside recomputed modules or operators are not understood; choose recompute=none, selective or "
+            "full",
+        )
+    if again.by_operator and any(each.block.shares_input for each in models.layers):
+        operators = np.asarray(again.operators)
+        yield Constraint(
+            "operators",
+            operators == 0.0,
+            "recompute=operators: the model has parallel blocks, which torchtitan has not",
+        )
+    if again.counts_layers:
+        counted = np.maximum(np.maximum(again.every, again.block), again.uniform)
+        most = most_at_a_stage(plans, models)
+        yield Constraint(
+            "recompute-layers",
+            counted <= most,
+            "recompute_layers={recompute_layers} exceeds the {stage_layers} layers of a stage",
+        )
+
+
+def most_at_a_stage(plans: Plans, models: Models) -> Num:
+    """Layers of the fullest stage; of virtual ones of each [layer]."""
+    ends = {"first": plans.first_stage_layers, "last": plans.last_stage_layers}
+    stages = (0.0, 1.0, plans.pp - np.float64(1.0))
+    held = (pipeline.stage_layers(models.layer_count, plans.pp, stage=stage, **ends) for stage in stages)
+    return np.ceil(reduce(np.maximum, held) / plans.virtual_stages)
 
 
 def rules_of_replicas(plans: Plans, workloads: Workloads) -> Iterator[Constraint]:

@@ -12,6 +12,7 @@ from simulator.specs.columns import Columns
 from simulator.specs.plans import Plans
 from simulator.work.operators import flagged
 from simulator.work.program import Program
+from simulator.work.recomputation import repeated_on
 from simulator.work.transformer import Scenarios, autocasts
 
 _BACKWARD_TENSORS = 2.0
@@ -68,8 +69,8 @@ def on_stage(program: Program, stage: Num) -> Memory:
         all_at_once=plans.all_at_once,
         zero_bubble=plans.zero_bubble,
     )
-    saved = layers.saved_bytes / _checkpoint_ranks(scenarios)
-    kept = waiting * (share * saved + is_first * ends[0].saved_bytes) + is_last * ends[1].saved_bytes
+    of_layers = _kept_of_layers(program, stage, share)
+    kept = waiting * (of_layers + is_first * ends[0].saved_bytes) + is_last * ends[1].saved_bytes
     updated = trained.among(plans.optimizer_group)
     optimizer = _states(scenarios, updated)
     gradients = trained.among(plans.gradient_group) * (plans.gradient_bytes + _unsummed_bytes(scenarios))
@@ -80,7 +81,15 @@ def on_stage(program: Program, stage: Num) -> Memory:
         "optimizer": optimizer * (1.0 - np.asarray(plans.offload)),
         "activations": kept,
         "buffers": _buffers(
-            program, is_first, is_last, dense=held.dense, updated=updated, kept=kept, gradients=gradients, later=later
+            program,
+            stage,
+            is_first,
+            is_last,
+            dense=held.dense,
+            updated=updated,
+            kept=kept,
+            gradients=gradients,
+            later=later,
         ),
     }
     allocated = sum(parts.values(), start=np.float64(0.0))
@@ -165,6 +174,31 @@ def layers_on(program: Program, stage: Num) -> Num:
     head = models.vocabulary_head * _table(scenarios) / program.largest_layer.parameters
     balanced = pipeline.balanced_layers(models.layer_count, plans.pp, stage=stage, head_layers=head)
     return np.where(np.asarray(scenarios.stacks.balances_head) > 0.0, balanced, even)
+
+
+def _kept_of_layers(program: Program, stage: Num, share: Num) -> Num:
+    """Bytes that the layers of a stage keep of one micro-batch, where a plan counts layers by those of the stage."""
+    scenarios, layers = program.scenarios, program.layers
+    plans, ranks = scenarios.plans, _checkpoint_ranks(scenarios)
+    alike = share * (layers.saved_bytes / ranks)
+    if not plans.recomputation.counts_layers:
+        return alike
+    number = np.maximum(layers_on(program, stage), 1.0)
+    again = repeated_on(plans, number)
+    inputs = layers.checkpoint_bytes / ranks * (again.inputs / number)
+    whole = np.asarray(plans.recompute_layer) > 0.0
+    return np.where(whole, share * (layers.all_saved_bytes * (1.0 - again.layers / number) + inputs), alike)
+
+
+def _kept_again(program: Program, stage: Num) -> Num:
+    """Bytes that the backward pass makes again at a time, beyond what it has left by then."""
+    plans, largest = program.scenarios.plans, program.largest_layer
+    of_layer = np.maximum(largest.all_saved_bytes - largest.saved_bytes, 0.0)
+    if not plans.recomputation.counts_layers:
+        return of_layer
+    again = repeated_on(plans, layers_on(program, stage))
+    at_once = (again.at_once - again.before) * largest.all_saved_bytes - largest.checkpoint_bytes
+    return np.where(np.asarray(plans.recompute_layer) > 0.0, np.maximum(at_once, 0.0), of_layer)
 
 
 def _checkpoint_ranks(scenarios: Scenarios) -> Num:
@@ -252,6 +286,7 @@ def _factored(scenarios: Scenarios, updated: Num) -> Num:
 
 def _buffers(
     program: Program,
+    stage: Num,
     is_first: Num,
     is_last: Num,
     *,
@@ -273,7 +308,7 @@ def _buffers(
     # A quantised weight is made one of 16 bits for each of its products, one at a time.
     gathered = _gathered(program, is_first, is_last, dense) + largest.widest_quantised * plans.element_bytes
     logits = models.vocabulary_head * is_last * program.head.tally.widest_bytes
-    again = np.maximum(largest.all_saved_bytes - largest.saved_bytes, 0.0)
+    again = _kept_again(program, stage)
     of_layer = again + _BACKWARD_TENSORS * largest.widest_bytes - logits
     backward = gathered + np.maximum(stacks.logit_copies * logits, of_layer)
     if np.any(np.asarray(stacks.frees_gradients) > 0.0):

@@ -21,6 +21,7 @@ from simulator.specs.capabilities.checking import is_offered
 from simulator.specs.loading import load_model, load_stack
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
+from simulator.specs.recomputation import COMPANIONS
 from simulator.specs.running import Ownership, PriceKind, Reliability
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
@@ -36,6 +37,7 @@ _FOLLOWS: dict[str, tuple[str, ...]] = {
     "plan.cp": ("dp",),
     "plan.virtual_stages": ("schedule",),
     "plan.sharding_group": ("sharding",),
+    "plan.recompute": COMPANIONS,
     "plan.precision": _FORMATS,
     "plan.parameters_in_fp32": _FORMATS[2:],
     "stack": (*_FORMATS, "attention"),

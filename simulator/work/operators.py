@@ -22,6 +22,7 @@ from simulator.pricing.requests import (
     Stream,
     StreamKind,
 )
+from simulator.specs.choices import RecomputeModule
 from simulator.work.hiding import OPEN, Hiding, OperatorPart
 
 
@@ -58,6 +59,16 @@ class Holding:
     """Whether no backward pass needs its output, so that a compiler can leave it out of a recomputation."""
     output_kept: bool = False
     """Whether selective recomputation keeps its output, so that a compiler can leave it out of that one."""
+    matrices: tuple[Num, ...] = ()
+    """Bytes of what each of its matrices makes where torch runs them as plain products, one by one; 0 of one that it
+    does not."""
+    repeated_in: tuple[tuple[RecomputeModule, Num], ...] = ()
+    """Modules whose recomputation repeats it, the outermost first, with the bytes kept in place of `saved` where that
+    module is recomputed."""
+    repeated_share: Num = 1.0
+    """Share of it that lies in these."""
+    discards: tuple[tuple[RecomputeModule, Num], ...] = ()
+    """Bytes of `saved` that a recomputed module returned, which it discards."""
     trained: Num = 1.0
     """Whether its parameters are trained: 1 or 0; what is not has no gradient and no optimizer states."""
     added: bool = False
@@ -220,7 +231,13 @@ def without_backward(operator: Operator, flows: Num) -> Operator:
     """The operator where `flows` is 1; where it is 0, that is where no gradient reaches it, without a backward pass."""
     if np.all(np.asarray(flows) > 0.0):
         return operator
-    kept = replace(operator.kept, saved=operator.kept.saved * flows, widest=operator.kept.widest * flows)
+    of = operator.kept
+    kept = replace(
+        of,
+        saved=of.saved * flows,
+        widest=of.widest * flows,
+        repeated_in=tuple((name, size * flows) for name, size in of.repeated_in),
+    )
     backward = tuple(
         replace(call, count=call.count * flows, kernels=call.kernels * flows) for call in operator.backward
     )
@@ -298,6 +315,8 @@ def exchange(
     copies: Num = 1.0,
     busiest: Num = 1.0,
     unused: Num = 0.0,
+    inside: tuple[tuple[RecomputeModule, Num], ...] = (),
+    inside_share: Num = 1.0,
 ) -> Operator:
     """Collectives of one kind and size among the ranks of a group.
 
@@ -317,6 +336,8 @@ def exchange(
         What covers them.
     unused
         Share of those of the forward pass whose output no backward pass needs [1].
+    inside, inside_share
+        Modules that they are in, and the share of those of the forward pass that is [1].
     """
     request = Collective(
         kind=kind, message_bytes=message_bytes, degree=degree, stride=stride, copies=copies, busiest=busiest
@@ -326,7 +347,7 @@ def exchange(
         part=part,
         forward=(Call(request, counts[0], launches[0]),),
         backward=(Call(request, counts[1], launches[1]),),
-        kept=Holding(output_unused=unused),
+        kept=Holding(output_unused=unused, repeated_in=inside, repeated_share=inside_share),
         hiding=hiding,
     )
 
@@ -345,5 +366,6 @@ def ring(name: str, message_bytes: Num, *, degree: Num, stride: Num, reach: Num)
         part="context_parallel",
         forward=(Call(request, hops, hops),),
         backward=(Call(request, 2.0 * hops, hops),),
+        kept=Holding(repeated_in=(("core_attn", 0.0),)),
         hiding=hiding,
     )

@@ -18,7 +18,8 @@ from simulator.pricing.requests import Collective, HostCopy, HostWork, MatrixPro
 from simulator.specs.tuning import Tunings
 from simulator.work.hiding import OperatorPart
 from simulator.work.operators import Call, Operator, flagged, frozen, without_backward
-from simulator.work.tallies import Tally, repeats, tally, tally_of_layer
+from simulator.work.recomputation import repeated_shares, repetitions, tally_of_layer
+from simulator.work.tallies import Tally, tally
 from simulator.work.tasks import Phase, PlaceKind, Resource, Task, TaskPlace
 from simulator.work.transformer import Scenarios, embedding, head, layer, stream_bytes, tokens_of_layers
 
@@ -145,7 +146,7 @@ def program_of(scenarios: Scenarios) -> Program:
     (110106428.0, 1, 12.0)
     """
     plans, stacks, tuning = scenarios.plans, scenarios.stacks, scenarios.workloads.tuning
-    flows = tuning.flows
+    flows, shares = tuning.flows, repeated_shares(plans, scenarios.models)
     groups = []
     for index, layers in enumerate(scenarios.models.layers):
         operators = _tuned(layer(layers, scenarios), tuning)
@@ -157,8 +158,8 @@ def program_of(scenarios: Scenarios) -> Program:
                 TaskPlace(PlaceKind.GROUP, index),
                 layers.count,
                 operators,
-                tally_of_layer(operators, plans, checkpoint=checkpoint),
-                tuple(flagged(repeats(operator, plans, stacks), flows) for operator in operators),
+                tally_of_layer(operators, plans, checkpoint=checkpoint, shares=shares),
+                tuple(flagged(number, flows) for number in repetitions(operators, plans, stacks, shares)),
                 np.minimum(plans.wide_layers / scenarios.models.layer_count, 1.0),
             )
         )

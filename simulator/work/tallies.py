@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from simulator.formulas.typing import Num
-from simulator.specs.plans import Plans
-from simulator.specs.stack import Stacks
 from simulator.work.operators import Operator, flagged
 
 
@@ -21,6 +19,8 @@ class Tally:
     """Kept for the backward pass, as far as the plan does not recompute it [B]."""
     all_saved_bytes: Num = 0.0
     """Kept if nothing were recomputed [B]."""
+    checkpoint_bytes: Num = 0.0
+    """Inputs of layers, which those keep that are recomputed, where a plan counts these [B]."""
     parameters: Num = 0.0
     """Of this device, without those of experts [parameter]."""
     expert_parameters: Num = 0.0
@@ -65,7 +65,7 @@ class Tally:
     def times(self, number: Num, *, shared: Num) -> Tally:
         """So many layers; layers that share one set of parameters (`shared` is 1) have them once."""
         own = np.where(np.asarray(shared) > 0, 1.0, number)
-        kept = ("saved_bytes", "all_saved_bytes")
+        kept = ("saved_bytes", "all_saved_bytes", "checkpoint_bytes")
         return Tally(
             **{
                 name: value if name in _WIDEST else value * (number if name in kept else own)
@@ -117,31 +117,3 @@ def _of_one(operator: Operator) -> Tally:
         widest_bytes=kept.widest,
         widest_quantised=kept.quantised_parameters,
     )
-
-
-def tally_of_layer(operators: Iterable[Operator], plans: Plans, *, checkpoint: Num) -> Tally:
-    """Add up the operators of a layer as the plan recomputes it.
-
-    Parameters
-    ----------
-    operators
-        Of one layer.
-    plans
-        Decide what is recomputed.
-    checkpoint
-        Bytes of the layer's input, all that full recomputation keeps [B].
-    """
-    operators = tuple(operators)
-    whole = tally(operators)
-    attention = sum((each.kept.saved for each in operators if each.kept.in_attention), start=np.float64(0.0))
-    partly = whole.all_saved_bytes - np.asarray(plans.recompute_attention) * attention
-    return replace(whole, saved_bytes=np.where(np.asarray(plans.recompute_layer) > 0, checkpoint, partly))
-
-
-def repeats(operator: Operator, plans: Plans, stacks: Stacks) -> Num:
-    """How often the backward pass repeats the forward of an operator of a layer: 0 or 1."""
-    kept, drops = operator.kept, np.asarray(stacks.drops_unused_recompute)
-    whole = np.asarray(plans.recompute_layer) * (1.0 - kept.output_unused * drops)
-    if not kept.in_attention:
-        return whole
-    return np.maximum(whole, plans.recompute_attention * (1.0 - float(kept.output_kept) * drops))

@@ -136,6 +136,8 @@ def _listed(stack: Stack, missing: Sequence[Offer]) -> str:
         "sharding": ("sharding", offers.shardings),
         "schedule": ("schedule", offers.schedules),
         "recompute": ("recompute", offers.recompute),
+        "recompute_modules": ("recompute_modules", offers.recompute_modules or ("of no kind",)),
+        "recompute_method": ("recompute_method", offers.recompute_methods or ("of no kind",)),
         "precision": ("precision", offers.precisions),
         "optimizer": ("optimizer", offers.optimizers),
         "placement": ("placement", offers.placements or ()),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from simulator.specs.capabilities.refusals import OF_PLANS, WORDS, Mask, Terms
 from simulator.specs.capabilities.sheet import Capabilities
+from simulator.specs.choices import METHODS, MODULES
 from simulator.specs.model import Models
 from simulator.specs.plan import Plan
 from simulator.specs.plans import Plans
@@ -70,7 +71,10 @@ def terms_of(plans: Plans, models: Models, workloads: Workloads, words: Mapping[
     shares = np.asarray(plans.optimizer_group)
     group = {"sharding_group": np.where((shares > 1.0) & (shares < plans.replicas), shares, 0.0)}
     numbers = {**of_plans, **flags, **of_work, **group, "tp_stride": plans.tp_stride, "cp_stride": plans.cp_stride}
-    return {**{name: np.asarray(value, dtype=np.float64) for name, value in numbers.items()}, **words}
+    again = plans.recomputation
+    counted = {name: getattr(again, name) for name in METHODS} if again.counts_layers else {}
+    every = {**numbers, **again.by_module, **counted}
+    return {**{name: np.asarray(value, dtype=np.float64) for name, value in every.items()}, **words}
 
 
 def words_of(plans: Sequence[Plan]) -> dict[str, NDArray[np.str_]]:
@@ -85,6 +89,7 @@ def offers_of(stack: Stack, terms: Terms) -> Iterator[Offer]:
             yield Offer(frozenset({axis}), terms[axis] <= 1.0, lacking=f"{axis}={{{axis}}}")
     yield from _of_lists(stack.offers, terms)
     yield from _of_flags(stack.offers, terms)
+    yield from _of_recomputation(stack.offers, terms)
     if stack.offers.placements is not None:
         kept = np.asarray(reduce(np.logical_or, (_lies(order, terms) for order in stack.offers.orders)))
         yield Offer(frozenset({"placement"}), kept, lacking="placement={placement}")
@@ -117,6 +122,15 @@ def _of_flags(offers: Capabilities, terms: Terms) -> Iterator[Offer]:
     if not offers.expert_tensor_parallel:
         kept = (terms["etp"] == terms["tp"]) | (terms["experts"] <= 1.0)
         yield Offer(frozenset({"etp", "tp"}), kept, lacking="etp={etp} beside tp={tp}")
+
+
+def _of_recomputation(offers: Capabilities, terms: Terms) -> Iterator[Offer]:
+    """Modules and numbers of layers, as far as some plan has them."""
+    modules = ((name, "recompute_modules", name in offers.recompute_modules) for name in MODULES)
+    methods = ((name, "recompute_method", name in offers.recompute_methods) for name in METHODS)
+    for name, place, has in (*modules, *methods):
+        if name in terms and not has:
+            yield Offer(frozenset({place}), terms[name] <= 0.0, lacking=f"{place}={name}")
 
 
 def _lies(order: Sequence[str], terms: Terms) -> Mask:

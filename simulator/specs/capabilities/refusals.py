@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 from hardware.classes import Precision
 from hardware.errors import nearest, shown
 from hardware.sheet import Seen, Sheet, Words
-from simulator.specs.choices import OPTIMIZERS, RECOMPUTES, SCHEDULES, SHARDINGS
+from simulator.specs.choices import EVERY_RECOMPUTE, OPTIMIZERS, SCHEDULES, SHARDINGS
 
 Terms = Mapping[str, NDArray[Any]]
 """Values of `NUMBERS` and `WORDS` by name; they broadcast against each other."""
@@ -37,7 +37,7 @@ NUMBERS = (
 WORDS: dict[str, tuple[str, ...]] = {
     "sharding": SHARDINGS,
     "schedule": SCHEDULES,
-    "recompute": RECOMPUTES,
+    "recompute": EVERY_RECOMPUTE,
     "optimizer": OPTIMIZERS,
     "precision": get_args(Precision),
 }

@@ -20,6 +20,8 @@ from simulator.specs.choices import (
     Axis,
     Optimizer,
     Recompute,
+    RecomputeMethod,
+    RecomputeModule,
     Schedule,
     Sharding,
 )
@@ -41,6 +43,10 @@ class Capabilities(Sheet):
     """Orders of the axes, from the innermost, such as tp-cp-dp-pp; any unless given."""
     recompute: tuple[Recompute, ...] = RECOMPUTES
     """What the backward pass can compute again instead of keeping."""
+    recompute_modules: tuple[RecomputeModule, ...] = ()
+    """Modules of a layer that selective recomputation can be of; none unless given."""
+    recompute_methods: tuple[RecomputeMethod, ...] = ()
+    """How layers that are recomputed can be counted; not at all unless given."""
     precisions: tuple[Precision, ...] = PRECISIONS
     """Number formats of matrix products."""
     optimizers: tuple[Optimizer, ...] = OPTIMIZERS

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from simulator.formulas import activations
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import CollectiveKind, StreamKind
+from simulator.specs.choices import RecomputeModule
 from simulator.specs.parts import BlockForm, ExpertFeedForward, Layers
 from simulator.work.operators import Holding, Operator, stream
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
@@ -66,9 +69,21 @@ def _exchanges(layers: Layers, scenarios: Scenarios, tokens: Tokens) -> list[Ope
         ("all_gather", inputs * gathers, outputs * gathers + regathered, 0.0),
         ("reduce_scatter", outputs * gathers, inputs * gathers, unused),
     )
+    of_experts = isinstance(layers.feed_forward, ExpertFeedForward)
+    module: RecomputeModule = "moe" if of_experts else "mlp"
+    inside, one = ((module, 0.0),), (1.0 - apart) / outputs  # one of the pairs is around the feed-forward layer
     return [
         *(
-            tensor_exchange(kind, "of a layer", message, scenarios, counts=(forward, backward), unused=share)
+            tensor_exchange(
+                kind,
+                "of a layer",
+                message,
+                scenarios,
+                counts=(forward, backward),
+                unused=share,
+                inside=inside,
+                inside_share=one,
+            )
             for kind, forward, backward, share in numbers
         ),
         *_exchanges_of_experts(message, apart, scenarios),
@@ -92,7 +107,8 @@ def _exchanges_of_experts(message: Num, apart: Num, scenarios: Scenarios) -> lis
         return []
     held = message * plans.etp / plans.tp
     again = split * (1.0 + scenarios.stacks.regathers_inputs)
+    whole: Any = {"degree": plans.etp, "inside": (("moe", 0.0),)}
     return [
-        tensor_exchange("all_gather", "of experts", held, scenarios, counts=(split, again), degree=plans.etp),
-        tensor_exchange("reduce_scatter", "of experts", held, scenarios, counts=(split, split), degree=plans.etp),
+        tensor_exchange("all_gather", "of experts", held, scenarios, counts=(split, again), **whole),
+        tensor_exchange("reduce_scatter", "of experts", held, scenarios, counts=(split, split), **whole),
     ]

@@ -6,6 +6,7 @@ import numpy as np
 
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import CollectiveKind
+from simulator.specs.choices import RecomputeModule
 from simulator.work.hiding import Hiding, OperatorPart
 from simulator.work.operators import Operator, exchange
 from simulator.work.transformer.tokens import Scenarios
@@ -35,11 +36,13 @@ def tensor_exchange(
     counts: tuple[Num, Num],
     unused: Num = 0.0,
     degree: Num | None = None,
+    inside: tuple[tuple[RecomputeModule, Num], ...] = (),
+    inside_share: Num = 1.0,
 ) -> Operator:
     """So many collectives of tensor-parallel ranks forward and backward, hidden as far as the stack hides them.
 
     `unused` is the share of those of the forward pass whose output no backward pass needs; `degree` are the ranks where
-    they are not those of the dense layers.
+    they are not those of the dense layers; `inside` are modules that hold a share of them.
     """
     return exchange(
         f"{kind.replace('_', '-')} {where}",
@@ -52,4 +55,6 @@ def tensor_exchange(
         launches=counts,
         hiding=Hiding(share=scenarios.stacks.tensor_overlap, line="tensor", parts=_PRODUCTS),
         unused=unused,
+        inside=inside,
+        inside_share=inside_share,
     )

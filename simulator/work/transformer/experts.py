@@ -19,7 +19,7 @@ from simulator.work.hiding import Hiding
 from simulator.work.operators import Holding, Operator, exchange, product, stream, untrained
 from simulator.work.transformer.feed_forward import ExpertProducts, kept_input, two_products
 from simulator.work.transformer.part import operators_of
-from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts
+from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, normalised_input, own_input, plain
 
 _PERMUTED = 4.0
 """Times that a token crosses memory where it is copied for its experts, and where what they return is added up."""
@@ -46,7 +46,15 @@ def expert_feed_forward(
     operators = [
         _router(part, layers, scenarios, tokens),
         *_dispatch(part, scenarios, permuted, routed),
-        *two_products(part, layers, scenarios, rows=routed.rows, kept=inputs, experts=_products(scenarios, routed)),
+        *two_products(
+            part,
+            layers,
+            scenarios,
+            rows=routed.rows,
+            kept=inputs,
+            experts=_products(scenarios, routed),
+            modules=("moe",),
+        ),
     ]
     if np.any(np.asarray(part.shared_experts) > 0.0):
         widen = part.shared_experts * part.shared_size / part.size
@@ -54,7 +62,17 @@ def expert_feed_forward(
         # Their input is the router's, unless each product keeps a cast of its own, or the router is not trained.
         own = used * autocasts(scenarios) * kept_input(layers, scenarios, tokens)
         read = used * activations.tensor(tokens.all, layers.hidden_size, element_bytes=plans.element_bytes)
-        operators += two_products(part, layers, scenarios, rows=tokens.all, widen=widen, kept=own, used=used, read=read)
+        operators += two_products(
+            part,
+            layers,
+            scenarios,
+            rows=tokens.all,
+            widen=widen,
+            kept=own,
+            used=used,
+            read=read,
+            modules=("moe", "shared_experts"),
+        )
         operators += _shared_gate(part, layers, scenarios, tokens)
     return operators
 
@@ -119,7 +137,12 @@ def _shared_gate(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, 
             element_bytes=element,
             launches=(used, used),
             wide=True,
-            kept=Holding(saved=used * scaled, parameters=used * parameters.linear(layers.hidden_size, 1.0)),
+            kept=Holding(
+                saved=used * scaled,
+                parameters=used * parameters.linear(layers.hidden_size, 1.0),
+                matrices=(used * plain(tokens.all, 1.0, scenarios, bias=0.0, wide=True),),
+                repeated_in=(("moe", 0.0), ("shared_experts", 0.0)),
+            ),
         )
     ]
 
@@ -138,7 +161,13 @@ def _router(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, token
         n=part.experts,
         element_bytes=element,
         wide=True,
-        kept=Holding(saved=kept + chosen, parameters=weights, partial_parameters=weights),
+        kept=Holding(
+            saved=kept + chosen,
+            parameters=weights,
+            partial_parameters=weights,
+            repeated_in=(("moe", own_input(tokens, layers.hidden_size, scenarios)),),
+            discards=normalised_input(kept, scenarios),
+        ),
     )
     return untrained(operator, scenarios.workloads.tuning.base, saved=chosen)
 
@@ -164,7 +193,7 @@ def _dispatch(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num, rout
             StreamKind.ROUTING,
             moved=(moved, moved),
             launches=(kernels, kernels),
-            kept=Holding(saved=permuted * routed.filled),
+            kept=Holding(saved=permuted * routed.filled, repeated_in=(("moe", 0.0),)),
         ),
         exchange(
             "all-to-all of experts",
@@ -177,6 +206,7 @@ def _dispatch(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num, rout
             launches=(1.0, 1.0),
             hiding=Hiding(share=stacks.expert_overlap, line="experts"),
             copies=np.where(once, part.experts_per_token, 1.0),
+            inside=(("moe", 0.0),),
             busiest=routed.load / routed.filled,
         ),
     ]

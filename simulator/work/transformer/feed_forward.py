@@ -10,11 +10,20 @@ import numpy as np
 from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
+from simulator.specs.choices import RecomputeModule
 from simulator.specs.parts import DenseFeedForward, Layers
 from simulator.work.operators import Holding, Operator, product, stream
 from simulator.work.transformer.adapters import Linear, Matrix, tuned
 from simulator.work.transformer.part import operators_of
-from simulator.work.transformer.tokens import Scenarios, Tokens, last_output_unused, linear_input
+from simulator.work.transformer.tokens import (
+    Scenarios,
+    Tokens,
+    last_output_unused,
+    linear_input,
+    normalised_input,
+    own_input,
+    plain,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +42,16 @@ class ExpertProducts:
     """Share of their rows that is not padding or more than the mean [1]."""
 
 
+Inside = tuple[tuple[RecomputeModule, Num], ...]
+"""Modules that hold an operator, the outermost first, with what is kept where each is recomputed [B]."""
 _ALONE = ExpertProducts(experts=1.0)
 
 
 @operators_of.register
 def feed_forward(part: DenseFeedForward, layers: Layers, scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
     """Into the feed-forward width, activation, and back."""
-    return two_products(part, layers, scenarios, rows=tokens.all, kept=kept_input(layers, scenarios, tokens))
+    kept, own = kept_input(layers, scenarios, tokens), own_input(tokens, layers.hidden_size, scenarios)
+    return two_products(part, layers, scenarios, rows=tokens.all, kept=kept, modules=("mlp",), input_bytes=own)
 
 
 def kept_input(layers: Layers, scenarios: Scenarios, tokens: Tokens) -> Num:
@@ -59,6 +71,8 @@ def two_products(
     widen: Num = 1.0,
     used: Num = 1.0,
     read: Num | None = None,
+    modules: tuple[RecomputeModule, ...] = (),
+    input_bytes: Num = 0.0,
 ) -> list[Operator]:
     """The two products with the activation function between them.
 
@@ -78,6 +92,10 @@ def two_products(
         1 or 0 [1].
     read
         Bytes of the input that is kept where only an adapter needs it; as much unless given [B].
+    modules
+        Modules that can be recomputed and hold it, the outermost first.
+    input_bytes
+        Kept where the innermost of them is recomputed [B].
     """
     element, inputs, of = scenarios.plans.element_bytes, part.inputs, experts or _ALONE
     batch = of.experts
@@ -89,6 +107,15 @@ def two_products(
     between = activations.tensor(batch * rows, width, element_bytes=scenarios.plans.product_bytes)
     # Outputs of experts are kept, since the gradient of the router needs them.
     unused = last_output_unused(layers, scenarios) if experts is None else 0.0
+    # Products of experts at once are none of those that policies by operator know.
+    alone = 1.0 if experts is None else 0.0
+    one = used * alone * plain(rows, width, scenarios, bias=part.bias)
+    inside: Inside = tuple((name, 0.0) for name in modules)
+    before: dict[str, Any] = {
+        "matrices": (one, one * (inputs - 1.0)),
+        "repeated_in": (*inside[:-1], *((name, input_bytes) for name in modules[-1:])),
+        "discards": normalised_input(kept, scenarios) if experts is None else (),
+    }
     inward = product(
         "feed-forward input",
         "feed_forward",
@@ -96,7 +123,7 @@ def two_products(
         k=layers.hidden_size,
         n=inputs * width,
         **called,
-        kept=_owned(Holding(saved=kept), into, of_experts=experts is not None),
+        kept=_owned(Holding(saved=kept, **before), into, of_experts=experts is not None),
     )
     outward = product(
         "feed-forward output",
@@ -106,7 +133,14 @@ def two_products(
         n=layers.hidden_size,
         **called,
         kept=_owned(
-            Holding(saved=between, partial_parameters=batch * part.bias * layers.hidden_size, output_unused=unused),
+            Holding(
+                saved=between,
+                partial_parameters=batch * part.bias * layers.hidden_size,
+                output_unused=unused,
+                matrices=(used * alone * plain(rows, layers.hidden_size, scenarios, bias=part.bias),),
+                repeated_in=inside,
+                discards=() if experts is None else (("moe_act", between),),
+            ),
             out_of,
             of_experts=experts is not None,
         ),
@@ -116,7 +150,7 @@ def two_products(
     reads = _Reads(rows, width, used, ranks, of, experts is not None)
     return [
         *tuned(inward, reads.inward(part, layers, scenarios, read), scenarios),
-        _activation(part, scenarios, batch * rows, width, used * of.modules),
+        _activation(part, scenarios, batch * rows, width, used * of.modules, inside, of_experts=experts is not None),
         *tuned(outward, reads.outward(part, layers, scenarios), scenarios),
     ]
 
@@ -183,7 +217,16 @@ def _owned(kept: Holding, weights: Num, *, of_experts: bool) -> Holding:
     return replace(kept, expert_parameters=weights) if of_experts else replace(kept, parameters=weights)
 
 
-def _activation(part: DenseFeedForward, scenarios: Scenarios, rows: Num, width: Num, used: Num) -> Operator:
+def _activation(
+    part: DenseFeedForward,
+    scenarios: Scenarios,
+    rows: Num,
+    width: Num,
+    used: Num,
+    inside: Inside,
+    *,
+    of_experts: bool,
+) -> Operator:
     """The activation function, and the product with its gate where there is one."""
     element, eager, inputs = scenarios.plans.element_bytes, scenarios.stacks.eager, part.inputs
     size, gated = rows * width * element, inputs - 1.0
@@ -199,5 +242,9 @@ def _activation(part: DenseFeedForward, scenarios: Scenarios, rows: Num, width: 
             size * (3.0 + 2.0 * gated + (1.0 + 3.0 * gated) * eager),
         ),
         launches=(used * (1.0 + gated * eager), used * (1.0 + (1.0 + gated) * eager)),
-        kept=Holding(saved=saved + more * size, widest=inputs * size),
+        kept=Holding(
+            saved=saved + more * size,
+            widest=inputs * size,
+            repeated_in=(*inside, ("moe_act", inputs * size)) if of_experts else inside,
+        ),
     )

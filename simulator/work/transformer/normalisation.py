@@ -15,7 +15,8 @@ def normalisation(part: Normalisation, layers: Layers, scenarios: Scenarios, tok
     """All normalisations of the layer; those of a parallel block read the same input, which is kept once."""
     width, element, eager = layers.hidden_size, scenarios.plans.element_bytes, scenarios.stacks.eager
     inputs = 1.0 if layers.block.shares_input else part.count
-    alike = activations.tensor(tokens.shared, width, element_bytes=stream_bytes(scenarios)) * (part.count - inputs)
+    own = activations.tensor(tokens.shared, width, element_bytes=stream_bytes(scenarios))
+    alike = own * (part.count - inputs)
     each = normalised(tokens.shared, width, scenarios, statistics=part.statistics)
     weights = part.count * part.weight * parameters.normalisation(width, bias=part.bias)
     size = part.count * tokens.shared * width * element
@@ -29,6 +30,7 @@ def normalisation(part: Normalisation, layers: Layers, scenarios: Scenarios, tok
             reduces=True,
             kept=Holding(
                 saved=part.count * each - alike,
+                repeated_in=(("layernorm", inputs * own),),
                 parameters=weights,
                 partial_parameters=weights,
             ),

@@ -9,6 +9,7 @@ import numpy as np
 from simulator.formulas import activations
 from simulator.formulas.typing import Num
 from simulator.specs.architectures import Models
+from simulator.specs.choices import RecomputeModule
 from simulator.specs.columns import Columns
 from simulator.specs.parts import Layers
 from simulator.specs.plans import Plans
@@ -85,6 +86,33 @@ def normalised(tokens: Num, width: Num, scenarios: Scenarios, *, statistics: Num
 def linear_input(tokens: Tokens, scenarios: Scenarios) -> Num:
     """Tokens of the input that a column-parallel product keeps: its own share where it gathers again."""
     return np.where(np.asarray(scenarios.stacks.regathers_inputs) > 0, tokens.shared, tokens.all)
+
+
+def plain(tokens: Num, width: Num, scenarios: Scenarios, *, bias: Num, wide: bool = False) -> Num:
+    """Bytes that a product returns where torch runs it as a plain one: without bias, and in 16 bits or more; else 0."""
+    plans = scenarios.plans
+    if not plans.recomputation.by_operator:
+        return 0.0
+    narrow = (np.asarray(plans.product_bytes) < plans.element_bytes) & (not wide)
+    made = activations.tensor(tokens, width, element_bytes=plans.element_bytes)
+    return np.where(narrow, 0.0, made * (1.0 - np.asarray(bias)))
+
+
+def own_input(tokens: Tokens, width: Num, scenarios: Scenarios) -> Num:
+    """Bytes of the input of a recomputed module: a rank's own tokens of what a normalisation returned."""
+    return activations.tensor(tokens.shared, width, element_bytes=stream_bytes(scenarios))
+
+
+def normalised_input(kept: Num, scenarios: Scenarios) -> tuple[tuple[RecomputeModule, Num], ...]:
+    """Of the bytes of a product's input those that a normalisation returned, which goes where that is repeated.
+
+    Casts of it, which automatic casts keep, stay, and so do all tokens where a rank has normalised some.
+    """
+    plans = scenarios.plans
+    if not plans.recomputation.by_module:
+        return ()
+    gathered = (np.asarray(plans.tokens_shared) > 1.0) & (np.asarray(scenarios.stacks.regathers_inputs) == 0.0)
+    return (("layernorm", np.where(gathered, 0.0, kept * (1.0 - autocasts(scenarios)))),)
 
 
 def last_output_unused(layers: Layers, scenarios: Scenarios) -> Num:

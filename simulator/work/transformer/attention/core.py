@@ -9,11 +9,12 @@ import numpy as np
 from simulator.formulas import activations, flops, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import FusedAttention, StreamKind
-from simulator.specs.parts import AttentionPart, Layers
+from simulator.specs.choices import RecomputeModule
+from simulator.specs.parts import AttentionPart, LatentAttention, Layers
 from simulator.specs.plans import Plans
 from simulator.work.operators import Holding, Operator, fused_attention, product, stream
 from simulator.work.transformer.adapters import Linear, Matrix, tuned
-from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, mask_bytes, stream_bytes
+from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, mask_bytes, plain, stream_bytes
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def output_projection(
         ranks=scenarios.plans.tp,
         adds_up=True,
     )
+    made = plain(tokens.all, width, scenarios, bias=part.output_bias)
     operator = product(
         name,
         "attention_projections",
@@ -75,9 +77,15 @@ def output_projection(
             parameters=parameters.linear(heads.context_width, width, bias=part.output_bias),
             partial_parameters=part.output_bias * width,
             output_unused=unused,
+            matrices=(made,),
         ),
     )
     return tuned(operator, linear, scenarios)
+
+
+def up_projected(part: AttentionPart, kept: Num = 0.0) -> tuple[tuple[RecomputeModule, Num], ...]:
+    """The module that makes queries, keys and values of latents, with what is kept where it is repeated [B]."""
+    return (("mla_up_proj", kept),) if isinstance(part, LatentAttention) else ()
 
 
 def attention_core(
@@ -123,7 +131,8 @@ def _layout(part: AttentionPart, scenarios: Scenarios, tokens: Tokens, keys: Num
     """Queries, keys and values as attention wants them, which it keeps."""
     heads, element, eager = heads_of(part, scenarios.plans), scenarios.plans.element_bytes, scenarios.stacks.eager
     # What selective recomputation starts from is as rotary positions leave it: in fp32 under automatic casts.
-    starts = scenarios.plans.recompute_attention * (1.0 - np.asarray(scenarios.plans.fused_attention))
+    starts = np.maximum(scenarios.plans.recompute_attention, scenarios.plans.recomputation.core_attn)
+    starts = starts * (1.0 - np.asarray(scenarios.plans.fused_attention))
     turned = np.where((np.asarray(rotary) > 0.0) & (starts > 0.0), stream_bytes(scenarios), element)
     each = tokens.all * keys / tokens.keys
     operands = activations.tensor(tokens.all, heads.query_width, element_bytes=turned)
@@ -138,7 +147,7 @@ def _layout(part: AttentionPart, scenarios: Scenarios, tokens: Tokens, keys: Num
         StreamKind.HEAD_LAYOUT,
         moved=(moved, moved),
         launches=(kernels, kernels),
-        kept=Holding(saved=operands),
+        kept=Holding(saved=operands, repeated_in=up_projected(part)),
     )
 
 
@@ -169,7 +178,10 @@ def _fused(
         kernel(backward=True),
         used=fused,
         efficiency=stacks.attention_efficiency,
-        kept=Holding(saved=fused * activations.attention_statistics(tokens.queries, batch, heads=heads.query)),
+        kept=Holding(
+            saved=fused * activations.attention_statistics(tokens.queries, batch, heads=heads.query),
+            repeated_in=(("core_attn", 0.0),),
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from simulator.work.transformer.adapters import Linear, Matrix, tuned
 from simulator.work.transformer.attention.core import Heads, attention_core, heads_of, output_projection
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
 from simulator.work.transformer.part import operators_of
-from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, linear_input, tokens_of
+from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, linear_input, plain, tokens_of
 
 
 @operators_of.register
@@ -39,7 +39,11 @@ def _projections(
         k=width,
         n=heads.query_width,
         element_bytes=element,
-        kept=Holding(saved=kept, parameters=parameters.linear(width, heads.query_width, bias=part.qkv_bias)),
+        kept=Holding(
+            saved=kept,
+            parameters=parameters.linear(width, heads.query_width, bias=part.qkv_bias),
+            matrices=(plain(tokens.all, heads.query_width, scenarios, bias=part.qkv_bias),),
+        ),
     )
     both = product(
         "key and value projection of the encoder",
@@ -53,6 +57,7 @@ def _projections(
         kept=Holding(
             saved=autocasts(scenarios) * 2.0 * encoded,
             parameters=2.0 * parameters.linear(width, heads.key_width, bias=part.qkv_bias),
+            matrices=(plain(memory.all, heads.key_width, scenarios, bias=part.qkv_bias),) * 2,
         ),
     )
     reads = _read(layers, scenarios, tokens, memory, heads)

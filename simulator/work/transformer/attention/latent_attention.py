@@ -17,7 +17,7 @@ from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
 from simulator.specs.parts import LatentAttention, Layers
 from simulator.work.operators import Holding, Operator, product, stream
-from simulator.work.transformer.attention.core import attention_core, heads_of, output_projection
+from simulator.work.transformer.attention.core import attention_core, heads_of, output_projection, up_projected
 from simulator.work.transformer.attention.head_normalisation import head_normalisation
 from simulator.work.transformer.attention.self_attention import context_ring, kept_inputs, rotary_positions
 from simulator.work.transformer.part import operators_of
@@ -27,6 +27,8 @@ from simulator.work.transformer.tokens import (
     autocasts,
     last_output_unused,
     linear_input,
+    normalised_input,
+    plain,
     stream_bytes,
 )
 
@@ -40,7 +42,7 @@ def latent_attention(part: LatentAttention, layers: Layers, scenarios: Scenarios
         *_queries(part, layers, scenarios, tokens),
         *_keys_and_values(part, layers, scenarios, tokens),
         *head_normalisation(part.normalisation, part, scenarios, tokens),
-        rotary_positions(scenarios, part.rotary, part.rotary * turned),
+        rotary_positions(scenarios, part.rotary, part.rotary * turned, up_projected(part)),
         *attention_core(
             part, scenarios, tokens, tokens.keys, causal=part.causal, window=part.window, rotary=part.rotary
         ),
@@ -73,6 +75,9 @@ def _queries(part: LatentAttention, layers: Layers, scenarios: Scenarios, tokens
         launches=(1.0 - through, 1.0 - through),
         kept=Holding(
             saved=(1.0 - through) * kept,
+            matrices=((1.0 - through) * plain(tokens.all, out, scenarios, bias=part.qkv_bias),),
+            repeated_in=up_projected(part, (1.0 - through) * kept),
+            discards=normalised_input((1.0 - through) * kept, scenarios),
             parameters=(1.0 - through) * parameters.linear(layers.hidden_size, out, bias=part.qkv_bias),
         ),
     )
@@ -131,7 +136,13 @@ def _latent(
             count=used,
             element_bytes=element,
             launches=(used, used),
-            kept=Holding(saved=used * kept, parameters=owned, partial_parameters=owned),
+            kept=Holding(
+                saved=used * kept,
+                parameters=owned,
+                partial_parameters=owned,
+                matrices=(used * plain(tokens.shared, rank + beside, scenarios, bias=part.latent_bias),),
+                discards=normalised_input(used * kept, scenarios),
+            ),
         ),
         stream(
             f"normalisation of the {name}",
@@ -158,5 +169,10 @@ def _out_of_latent(name: str, scenarios: Scenarios, tokens: Tokens, used: Num, r
         count=used,
         element_bytes=element,
         launches=(used, used),
-        kept=Holding(saved=used * kept, parameters=used * parameters.linear(rank, out)),
+        kept=Holding(
+            saved=used * kept,
+            parameters=used * parameters.linear(rank, out),
+            matrices=(used * plain(tokens.all, out, scenarios, bias=0.0),),
+            repeated_in=(("mla_up_proj", used * kept),),
+        ),
     )

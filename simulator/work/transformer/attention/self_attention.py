@@ -9,6 +9,7 @@ import numpy as np
 from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
+from simulator.specs.choices import RecomputeModule
 from simulator.specs.parts import DisentangledAttention, Layers, MultiHeadAttention, RelativeAttention
 from simulator.work.operators import Holding, Operator, product, ring, stream, untrained
 from simulator.work.transformer.adapters import Linear, Matrix, tuned
@@ -16,7 +17,15 @@ from simulator.work.transformer.attention.core import Heads, attention_core, hea
 from simulator.work.transformer.attention.head_normalisation import head_normalisation
 from simulator.work.transformer.attention.position_products import position_products
 from simulator.work.transformer.part import operators_of
-from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, last_output_unused, linear_input
+from simulator.work.transformer.tokens import (
+    Scenarios,
+    Tokens,
+    autocasts,
+    last_output_unused,
+    linear_input,
+    normalised_input,
+    plain,
+)
 
 _ROTARY_PASSES = 2.0, 6.0
 """Times that queries and keys cross the memory bus for rotary positions: fused, and in addition where eager."""
@@ -43,6 +52,7 @@ def relative_attention(part: RelativeAttention, layers: Layers, scenarios: Scena
         kept=Holding(
             saved=activations.tensor(tokens.keys, heads.query_width, element_bytes=element),
             parameters=parameters.linear(layers.hidden_size, heads.query_width),
+            matrices=(plain(tokens.keys, heads.query_width, scenarios, bias=0.0),),
         ),
     )
     return _attention(part, layers, scenarios, tokens, between=[projection], products=2.0)
@@ -96,6 +106,9 @@ def _projections(
     both = heads.key_width + heads.value_width
     weights = parameters.linear(width, heads.query_width + both, bias=part.qkv_bias)
     apart = np.where(fused, 0.0, 2.0)
+    # Policies by operator are of models with a matrix each, also where a stack joins them in one kernel.
+    widths = (heads.query_width, heads.key_width, heads.value_width)
+    made = [plain(tokens.all, each, scenarios, bias=part.qkv_bias) for each in widths]
     kept = kept_inputs(layers, scenarios, apart) * activations.tensor(
         linear_input(tokens, scenarios), width, element_bytes=scenarios.plans.product_bytes
     )
@@ -106,7 +119,12 @@ def _projections(
         k=width,
         n=heads.query_width + np.where(fused, both, 0.0),
         element_bytes=element,
-        kept=Holding(saved=kept, parameters=weights),
+        kept=Holding(
+            saved=kept,
+            parameters=weights,
+            matrices=(made[0], fused * made[1], fused * made[2]),
+            discards=normalised_input(kept, scenarios),
+        ),
     )
     others = product(
         "key and value projection",
@@ -117,6 +135,7 @@ def _projections(
         count=apart,
         element_bytes=element,
         launches=(apart, apart),
+        kept=Holding(matrices=tuple(np.where(fused, 0.0, size) for size in made[1:])),
     )
     return [
         *tuned(queries, _read(layers, scenarios, tokens, heads), scenarios),
@@ -155,13 +174,20 @@ def _sinks(part: MultiHeadAttention, heads: Heads) -> list[Operator]:
     return [stream("attention sinks", "attention", StreamKind.SOFTMAX, moved=nothing, launches=nothing, kept=owned)]
 
 
-def rotary_positions(scenarios: Scenarios, used: Num, elements: Num) -> Operator:
-    """Turning of so many elements of queries and keys; `used` is 0 where there is none."""
+def rotary_positions(
+    scenarios: Scenarios, used: Num, elements: Num, inside: tuple[tuple[RecomputeModule, Num], ...] = ()
+) -> Operator:
+    """Turning of so many elements of queries and keys, `inside` of modules; `used` is 0 where there is none."""
     eager = scenarios.stacks.eager
     turned = elements * scenarios.plans.element_bytes * (_ROTARY_PASSES[0] + _ROTARY_PASSES[1] * eager)
     kernels = np.where(np.asarray(used) > 0.0, 1.0 + 5.0 * eager, 0.0)
     return stream(
-        "rotary positions", "elementwise", StreamKind.ROTARY, moved=(turned, turned), launches=(kernels, kernels)
+        "rotary positions",
+        "elementwise",
+        StreamKind.ROTARY,
+        moved=(turned, turned),
+        launches=(kernels, kernels),
+        kept=Holding(repeated_in=inside),
     )
 
 
