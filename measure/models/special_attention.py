@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from measure.models.attention import Attention, dropped
 from measure.models.normalisation import RootMeanSquareNorm
-from measure.models.recomputation import Discarding
 from measure.models.positions import Scores, rotated
+from measure.models.recomputation import Discarding
 from measure.models.setting import Setting
 from simulator.specs.model import LayerKind, Model
 

@@ -101,7 +101,7 @@ def to_partners(reference: Reference) -> Iterator[Row]:
     yield from _rows("tensor parallelism, one micro-batch, all stages", said, counted)
 
 
-def _plans(reference: Reference, **changes: float) -> Scenarios:
+def _plans(reference: Reference, **changes: Any) -> Scenarios:
     """The scenario with other numbers in its plan."""
     return replace(reference.columns, plans=replace(reference.columns.plans, **changes))
 

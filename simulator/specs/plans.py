@@ -76,6 +76,12 @@ class Plans(Columns):
         return self.dp * self.cp
 
     @property
+    def keeps_inputs(self) -> Num:
+        """Whether layers keep their inputs, to recompute all of them or all but the outputs of some operators."""
+        again = self.recomputation
+        return np.maximum(self.recompute_layer, again.operators) if again.by_operator else self.recompute_layer
+
+    @property
     def replica_stride(self) -> Num:
         """Distance from one such rank to the next."""
         both = np.where(np.asarray(self.dp) > 1.0, np.minimum(self.dp_stride, self.cp_stride), self.cp_stride)

@@ -149,7 +149,7 @@ def lacking_modules(again: Recomputation, models: Models) -> Iterator[tuple[str,
         present, why = has.get(name, (True, ""))
         if not present:
             yield name, why
-    odd = next((why for each in layers if (why := _odd(each))), None)
+    odd = next((each for each in map(_odd, layers) if each is not None), None)
     if odd is not None:
         yield from ((name, odd) for name in again.by_module if name in ("layernorm", "mlp", "moe"))
 

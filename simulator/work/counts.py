@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class Counts:
 
 def undivided(scenarios: Scenarios) -> Scenarios:
     """The scenarios on one device with the whole model and batch: what the model needs, not how it is split."""
-    one = dict.fromkeys(("dp", "tp", "pp", "cp", "ep", "etp", "virtual_stages", "micro_batches"), 1.0)
+    one: dict[str, Any] = dict.fromkeys(("dp", "tp", "pp", "cp", "ep", "etp", "virtual_stages", "micro_batches"), 1.0)
     batch = scenarios.workloads.global_batch
     plans = replace(scenarios.plans, **one, sequence_parallel=0.0, micro_batch=batch)
     stacks = replace(scenarios.stacks, all_positions=0.0)

@@ -131,7 +131,7 @@ def repetitions(
 ) -> tuple[Num, ...]:
     """How often the backward pass repeats the forward pass of each operator of a layer: 0 to 1."""
     again = plans.recomputation
-    once = [_repeats(operator, plans, stacks, shares) for operator in operators]
+    once = [repeats(operator, plans, stacks, shares) for operator in operators]
     if again.by_module:
         once = [
             np.maximum(number, _in_modules(each, again, stacks)) for number, each in zip(once, operators, strict=True)
@@ -146,7 +146,7 @@ def repetitions(
     return tuple(once)
 
 
-def _repeats(operator: Operator, plans: Plans, stacks: Stacks, shares: tuple[Num, Num] | None) -> Num:
+def repeats(operator: Operator, plans: Plans, stacks: Stacks, shares: tuple[Num, Num] | None = None) -> Num:
     """How often an operator is repeated with whole layers, or with attention."""
     kept, drops = operator.kept, np.asarray(stacks.drops_unused_recompute)
     whole = np.asarray(plans.recompute_layer) * (1.0 - kept.output_unused * drops)
@@ -168,7 +168,8 @@ def _in_modules(operator: Operator, again: Recomputation, stacks: Stacks) -> Num
     flags = (np.asarray(getattr(again, name)) for name, _ in _modules(operator))
     unused = np.maximum(kept.output_unused, float(kept.output_kept)) * drops
     # A module inside another one runs again with that one, and once more by itself.
-    return sum(flags, start=np.float64(0.0)) * kept.repeated_share * (1.0 - unused)
+    times: Num = sum(flags, start=np.float64(0.0)) * kept.repeated_share * (1.0 - unused)
+    return times
 
 
 def _dropped(operator: Operator, again: Recomputation) -> Num:

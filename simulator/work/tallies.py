@@ -19,8 +19,6 @@ class Tally:
     """Kept for the backward pass, as far as the plan does not recompute it [B]."""
     all_saved_bytes: Num = 0.0
     """Kept if nothing were recomputed [B]."""
-    checkpoint_bytes: Num = 0.0
-    """Inputs of layers, which those keep that are recomputed, where a plan counts these [B]."""
     parameters: Num = 0.0
     """Of this device, without those of experts [parameter]."""
     expert_parameters: Num = 0.0
@@ -41,6 +39,8 @@ class Tally:
     quantised_expert_bytes: Num = 0.0
     widest_quantised: Num = 0.0
     """The most quantised parameters of one operator, of which 16-bit weights are made at once [parameter]."""
+    checkpoint_bytes: Num = 0.0
+    """Inputs of layers, which those keep that are recomputed, where a plan counts these [B]."""
 
     def gathered_bytes(self, element_bytes: Num) -> Num:
         """Of parameters as ranks gather them, without those of experts: in 16 bits, or in a few [B]."""

@@ -7,7 +7,6 @@ from itertools import combinations
 from typing import Any
 
 import pytest
-import torch
 
 from measure.count.activations import saved_activations
 from measure.count.collectives import fake_ranks
@@ -16,11 +15,9 @@ from measure.models import Setting, Split, build, random_batch
 from measure.models.recomputation import outputs_kept
 from simulator.specs.choices import MODULES
 from simulator.specs.model import Model
-from simulator.specs.plan import check as check_plan
 from simulator.work.program import program_of
 from tests.against_torch.cases import (
     DENSE,
-    DROPPING_PARALLEL,
     FAMILIES,
     GPT,
     LLAMA,

@@ -68,7 +68,7 @@ def program(
     scenario = simulator.resolve(model, system, devices=devices, stack=unrestricted(stack), plan=given, workload=work)
     columns = scenario.columns()
     works = columns.workloads if "expert_imbalance" in work else replace(columns.workloads, expert_imbalance=1.0)
-    split = {name: value for name, value in how.items() if name in Plans.__dataclass_fields__}
+    split: dict[str, Any] = {name: value for name, value in how.items() if name in Plans.__dataclass_fields__}
     software = {name: value for name, value in how.items() if name not in split}
     plans, stacks = replace(columns.plans, **split), replace(columns.stacks, **{**_FREE, **software})
     return program_of(replace(columns, plans=plans, workloads=works, stacks=stacks))

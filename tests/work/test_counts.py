@@ -14,7 +14,8 @@ from simulator.work.counts import counts_of, undivided
 from simulator.work.messages import messages, tasks_of_stage
 from simulator.work.operators import Holding, Operator, product, ring, stream
 from simulator.work.program import Program, program_of, resource_of
-from simulator.work.tallies import Tally, repeats, tally, tally_of_layer
+from simulator.work.recomputation import repeats, tally_of_layer
+from simulator.work.tallies import Tally, tally
 from simulator.work.tasks import Phase, PlaceKind, Resource
 from tests.work.asking import plain
 from tests.work.small import named, small

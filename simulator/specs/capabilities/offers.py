@@ -11,6 +11,7 @@ from operator import and_
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.formulas.typing import Num
 from simulator.specs.capabilities.refusals import OF_PLANS, WORDS, Mask, Terms
 from simulator.specs.capabilities.sheet import Capabilities
 from simulator.specs.choices import METHODS, MODULES
@@ -72,8 +73,8 @@ def terms_of(plans: Plans, models: Models, workloads: Workloads, words: Mapping[
     group = {"sharding_group": np.where((shares > 1.0) & (shares < plans.replicas), shares, 0.0)}
     numbers = {**of_plans, **flags, **of_work, **group, "tp_stride": plans.tp_stride, "cp_stride": plans.cp_stride}
     again = plans.recomputation
-    counted = {name: getattr(again, name) for name in METHODS} if again.counts_layers else {}
-    every = {**numbers, **again.by_module, **counted}
+    counted: dict[str, Num] = {name: getattr(again, name) for name in METHODS} if again.counts_layers else {}
+    every: dict[str, Num] = {**numbers, **again.by_module, **counted}
     return {**{name: np.asarray(value, dtype=np.float64) for name, value in every.items()}, **words}
 
 

@@ -78,7 +78,7 @@ def _kept_positions(scenarios: Scenarios) -> Num:
     statistics = activations.normalisation(models.relative_rows, 0.0, element_bytes=0.0, statistics=2.0)
     read = activations.tensor(models.relative_rows, models.hidden_size, element_bytes=stream_bytes(scenarios))
     read_as_they_are = (1.0 - np.asarray(models.dropout)) * (1.0 - np.asarray(autocasts(scenarios)))
-    shared = np.maximum(read_as_they_are, scenarios.plans.recompute_layer)
+    shared = np.maximum(read_as_they_are, scenarios.plans.keeps_inputs)
     return models.relative_norm * (statistics + shared * read)
 
 

@@ -35,7 +35,7 @@ def head(scenarios: Scenarios) -> list[Operator]:
     size = finals * normed * models.hidden_size * element
     kept = finals * normalised(normed, models.hidden_size, scenarios, statistics=models.norm_statistics)
     # The encoder's output is kept once for all layers of the decoder, unless each keeps its own casts of it.
-    once = np.where(autocasts(scenarios) > 0.0, plans.recompute_layer * stream_bytes(scenarios), element)
+    once = np.where(autocasts(scenarios) > 0.0, plans.keeps_inputs * stream_bytes(scenarios), element)
     memory = activations.tensor(linear_input(inputs, scenarios), models.hidden_size, element_bytes=once)
     weights = models.final_norms * models.norm_weight
     weights = weights * parameters.normalisation(models.hidden_size, bias=models.norm_bias)
@@ -68,7 +68,7 @@ def _read_again(scenarios: Scenarios) -> Num:
     """Whether the encoder's output is kept: for weights that read it, their adapters, or layers to recompute."""
     tuning = scenarios.workloads.tuning
     adapted = np.maximum(tuning.key, tuning.value) * (1.0 - np.asarray(tuning.drops))
-    return np.maximum(np.maximum(tuning.base, adapted), scenarios.plans.recompute_layer)
+    return np.maximum(np.maximum(tuning.base, adapted), scenarios.plans.keeps_inputs)
 
 
 def _reads_shares(scenarios: Scenarios) -> Num:

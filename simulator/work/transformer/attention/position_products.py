@@ -10,7 +10,7 @@ from simulator.pricing.requests import StreamKind
 from simulator.specs.parts import DisentangledAttention, Layers
 from simulator.work.operators import Holding, Operator, product, stream
 from simulator.work.transformer.attention.core import heads_of
-from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts
+from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, plain
 
 
 def position_products(
@@ -45,6 +45,7 @@ def _projection(part: DisentangledAttention, layers: Layers, scenarios: Scenario
     dropped = read * activations.tensor(part.position_rows, width, element_bytes=plans.product_bytes)
     dropped = dropped + layers.dropout * activations.dropout_mask(part.position_rows, width)
     projected = kinds * activations.tensor(part.position_rows, own, element_bytes=plans.element_bytes)
+    made = plain(part.position_rows, own, scenarios, bias=part.qkv_bias)
     return product(
         "projection of positions",
         "attention_projections",
@@ -57,6 +58,7 @@ def _projection(part: DisentangledAttention, layers: Layers, scenarios: Scenario
         kept=Holding(
             saved=dropped + projected,
             parameters=kinds * part.own_projections * parameters.linear(width, own, bias=part.qkv_bias),
+            matrices=(part.content_to_position * made, part.position_to_content * made),
         ),
     )
 

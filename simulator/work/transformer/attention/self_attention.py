@@ -122,7 +122,7 @@ def _projections(
         kept=Holding(
             saved=kept,
             parameters=weights,
-            matrices=(made[0], fused * made[1], fused * made[2]),
+            matrices=(made[0], *(np.where(fused, size, 0.0) for size in made[1:])),
             discards=normalised_input(kept, scenarios),
         ),
     )
