@@ -32,6 +32,8 @@ _SCHEDULES = {
 }
 _READ_SCHEDULES = {word.lower(): name for name, word in _SCHEDULES.items()} | {"zbvzerobubble": "zero-bubble"}
 _TWO_CHUNKS = ("interleaved", "zero-bubble")
+_USUAL_EVERY = 2
+"""`selective_ac_option` of `ActivationCheckpoint` in `torchtitan/config/job_config.py` of v0.2.2."""
 _FLOAT8 = ("quantize.linear.float8", "float8")
 
 
@@ -108,10 +110,15 @@ def _sections(scenario: Scenario) -> Iterator[tuple[str, dict[str, Any]]]:
         },
     )
     yield "parallelism", _parallelism(plan)
-    modes = {"none": "none", "full": "full", "selective": "selective"}
-    selective = {"selective_ac_option": "op"} if plan.recompute == "selective" else {}
-    yield "activation_checkpoint", {"mode": modes[plan.recompute or "none"], **selective}
+    yield "activation_checkpoint", _recompute(plan)
     yield "compile", {"enable": True}
+
+
+def _recompute(plan: Plan) -> dict[str, str]:
+    """What is computed again: all layers, every so many-th, or all but the outputs of some operators."""
+    option = "op" if plan.recompute in ("operators", "selective") else str(plan.recompute_layers or 1)
+    selects = plan.recompute in ("operators", "selective") or (plan.recompute_layers or 1) > 1
+    return {"mode": "selective", "selective_ac_option": option} if selects else {"mode": plan.recompute or "none"}
 
 
 def _pure(plan: Plan) -> bool:
@@ -278,17 +285,18 @@ def _read_recompute(settings: LaunchSettings, assumed: list[str]) -> dict[str, A
     modes = {"none": "none", "full": "full", "selective": "selective"}
     mode = settings.word("activation_checkpoint.mode", modes)
     option = settings.value("activation_checkpoint.selective_ac_option")
-    if mode == "selective" and str(option) == "1":
-        mode = "full"
-    if mode is None or mode == "selective":
-        if option is not None and option != "op" and mode == "selective":
-            raise settings.wrong(
-                "activation_checkpoint.selective_ac_option", "recomputes every so many layers; capsim reads op and 1"
-            )
-        assumed.append(
-            "recompute=selective: of attention; torchtitan's keeps products and recomputes what lies between"
-        )
-    return {"recompute": mode or "selective"}
+    if mode in ("none", "full"):
+        return {"recompute": mode}
+    if option is None:
+        assumed.append(f"recompute_layers={_USUAL_EVERY}, recompute_method=every: as torchtitan has it")
+        option = _USUAL_EVERY
+    if option == "op":
+        return {"recompute": "operators"}
+    if not str(option).isdecimal():
+        raise settings.wrong("activation_checkpoint.selective_ac_option", "is neither op nor every how many layers")
+    counted = max(int(str(option)), 1)  # none at all means each
+    several = {"recompute_method": "every", "recompute_layers": counted} if counted > 1 else {}
+    return {"recompute": "full", **several}
 
 
 def _read_batch(settings: LaunchSettings, plan: dict[str, Any], assumed: list[str]) -> dict[str, Any]:

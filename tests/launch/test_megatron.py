@@ -96,6 +96,19 @@ def test_a_list_of_arguments_is_read() -> None:
         ("--use-torch-fsdp2", {"sharding": "zero3"}),
         ("--recompute-activations", {"recompute": "selective"}),
         ("--recompute-granularity full --recompute-method uniform --recompute-num-layers 1", {"recompute": "full"}),
+        (
+            "--recompute-granularity full --recompute-method block --recompute-num-layers 3",
+            {"recompute": "full", "recompute_method": "block", "recompute_layers": 3},
+        ),
+        (
+            "--recompute-granularity full --recompute-method uniform --recompute-num-layers 4",
+            {"recompute": "full", "recompute_method": "uniform", "recompute_layers": 4},
+        ),
+        (
+            "--recompute-granularity selective --recompute-modules mlp core_attn",
+            {"recompute": "selective", "recompute_modules": ("mlp", "core_attn")},
+        ),
+        ("--recompute-granularity selective --recompute-modules core_attn", {"recompute": "selective"}),
         ("--pipeline-model-parallel-size 4 --num-layers-per-virtual-pipeline-stage 2", {"virtual_stages": 3}),
         ("--attention-backend unfused", {"attention": "unfused"}),
         ("--sequence-parallel", {"sequence_parallel": True}),
@@ -111,8 +124,8 @@ def test_options_become_fields(options: str, fields: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--recompute-modules mlp --recompute-granularity selective", "--recompute-modules='mlp': is not understood"),
-        ("--recompute-granularity full --recompute-method block --recompute-num-layers 3", "layers of a stage only"),
+        ("--recompute-modules mlp mhc --recompute-granularity selective", "names mhc, which is not understood"),
+        ("--recompute-granularity full --recompute-method each", "--recompute-method='each': is not understood"),
         ("--fp16", "excludes --bf16"),
         ("--hidden-size many", "--hidden-size='many': must be a whole number"),
         ("--multi-latent-attention", "--multi-latent-attention: may change time or memory"),

@@ -7,6 +7,7 @@ from typing import Any
 from hardware.errors import InputError
 from simulator.launch.megatron.model_reading import model_of
 from simulator.launch.naming import stack_of
+from simulator.launch.megatron.recomputation import fields_of
 from simulator.launch.record import LaunchFile
 from simulator.launch.settings import LaunchSettings
 from simulator.launch.shell.options import StartedTraining, settings_of, training_of
@@ -111,7 +112,7 @@ def _plan(settings: LaunchSettings, layers: int, started: StartedTraining) -> di
         "sequence_parallel": settings.flag("--sequence-parallel") and tensor > 1,
         "micro_batch": settings.needed("--micro-batch-size", "--batch-size"),
         "optimizer": settings.word("--optimizer", {"adam": "adamw", "sgd": "sgd"}) or "adamw",
-        "recompute": _recompute(settings),
+        **_recompute(settings),
         "offload_optimizer": settings.flag("--optimizer-cpu-offload"),
     }
     expert = settings.whole("--expert-tensor-parallel-size")
@@ -189,23 +190,12 @@ def _sharding(settings: LaunchSettings) -> dict[str, Any]:
     return {"sharding": "hybrid" if sharding == "zero3" else sharding, "instances": instances}
 
 
-def _recompute(settings: LaunchSettings) -> str:
+def _recompute(settings: LaunchSettings) -> dict[str, Any]:
     """What the backward pass computes again."""
-    kinds = {"full": "full", "selective": "selective", "none": "none"}
-    kind = settings.word("--recompute-granularity", kinds)
+    kind = settings.word("--recompute-granularity", {"full": "full", "selective": "selective", "none": "none"})
     old = settings.flag("--recompute-activations")
-    modules = settings.value("--recompute-modules")
-    if modules is not None and modules != ["core_attn"]:
-        raise settings.wrong("--recompute-modules", "is not understood; capsim reads core_attn")
-    method = settings.word("--recompute-method", {"uniform": "uniform", "block": "block"})
-    number = settings.whole("--recompute-num-layers")
-    if kind == "full" and method == "block":
-        raise settings.wrong(
-            "--recompute-method", f"recomputes {number or 1} layers of a stage only, which is not understood"
-        )
-    if kind == "full" and (number or 1) > 1:
-        raise settings.wrong("--recompute-num-layers", "keeps the input of each so many layers; capsim reads 1")
-    return kind or ("selective" if old else "none")
+    names = ("--recompute-modules", "--recompute-method", "--recompute-num-layers")
+    return fields_of(settings, kind or ("selective" if old else "none"), names)
 
 
 def _workload(

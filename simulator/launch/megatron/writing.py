@@ -12,6 +12,7 @@ from simulator.launch.megatron.model_options import (
     refuse_model,
     unsaid_of_model,
 )
+from simulator.launch.megatron.recomputation import options_of_plan
 from simulator.launch.record import WrittenLaunch
 from simulator.launch.saying import notes_of, refuse_unlaunchable
 from simulator.launch.tables import options_of
@@ -190,12 +191,8 @@ def _precision(plan: Plan, layers: int) -> Iterator[Option]:
 
 def _recompute(plan: Plan) -> Iterator[Option]:
     """Recomputation, and the kernel of attention."""
-    if plan.recompute == "selective":
-        yield ("--recompute-granularity", "selective")
-    if plan.recompute == "full":
-        yield ("--recompute-granularity", "full")
-        yield ("--recompute-method", "uniform")
-        yield ("--recompute-num-layers", "1")
+    for name, value in options_of_plan(plan).items():
+        yield (f"--{name.replace('_', '-')}", *(map(str, value) if isinstance(value, list) else [str(value)]))
     fused = "auto" if plan.precision in ("fp32", "tf32") else "flash"
     yield ("--attention-backend", fused if plan.attention == "fused" else "unfused")
 
