@@ -28,6 +28,8 @@ _SECTIONS: dict[str, tuple[str, _Rows]] = {
         (
             ("stack", "fits"),
             ("precision", "recompute"),
+            ("recompute_modules",),
+            ("recompute_layers", "recompute_method"),
             ("micro_batch", "dp"),
             ("tp", "pp"),
             ("cp",),

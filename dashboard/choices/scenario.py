@@ -16,7 +16,16 @@ from hardware import catalogue
 from hardware.classes import Precision
 from hardware.errors import InputError
 from simulator.pricing.measured import suits
-from simulator.specs.choices import AttentionKernel, BasePrecision, Optimizer, Recompute, Schedule, Sharding, Trained
+from simulator.specs.choices import (
+    AttentionKernel,
+    BasePrecision,
+    Optimizer,
+    Recompute,
+    RecomputeMethod,
+    Schedule,
+    Sharding,
+    Trained,
+)
 from simulator.specs.loading import names
 from simulator.specs.model import Objective
 from simulator.specs.running import PriceKind
@@ -82,6 +91,9 @@ def _plan() -> tuple[Field, ...]:
     return (
         Field("micro_batch", "Micro-batch", "whole", group=group),
         Field("recompute", "Recompute", "choice", get_args(Recompute), group=group),
+        Field("recompute_modules", "Recomputed modules", "text", group=group, example="core_attn,mlp"),
+        Field("recompute_layers", "Recomputed layers", "whole", group=group),
+        Field("recompute_method", "Which layers", "choice", get_args(RecomputeMethod), group=group),
         Field("attention", "Attention", "choice", get_args(AttentionKernel), group=group),
         Field("dp", "Data (dp)", "whole", group=group),
         Field("tp", "Tensor (tp)", "whole", group=group),
@@ -150,8 +162,14 @@ _OF_FROZEN = {
 """Fields that only runs with frozen weights have, and what these train."""
 
 
+_OF_RECOMPUTE = {"recompute_modules": "selective", "recompute_layers": "full", "recompute_method": "full"}
+"""Fields that say more of one kind of recomputation, and which."""
+
+
 def applies(each: Field, choices: Choices) -> bool:
     """Whether a field means something for what is chosen, or has a value that can be taken away."""
+    if each.name in _OF_RECOMPUTE and choices[each.name] is None:
+        return choices["recompute"] == _OF_RECOMPUTE[each.name]
     if each.name in _OF_FROZEN and choices[each.name] is None:
         return choices["train"] in _OF_FROZEN[each.name]
     if each.name not in _OF_EXPERTS or choices[each.name] is not None:

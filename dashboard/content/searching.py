@@ -126,7 +126,8 @@ def listed(search: Search, which: str, words: str | None) -> list[Listed]:
 def sent(plan: Mapping[str, Any]) -> dict[str, Value | None]:
     """What to choose so that a scenario has a plan that was found; the rest is as in the search."""
     values: dict[str, Value | None] = {name: plan.get(name) for name in PLAN_FIELDS}
-    return {**values, "placement": "-".join(plan["placement"]), BEST: False}
+    modules = ",".join(plan.get("recompute_modules") or ()) or None
+    return {**values, "recompute_modules": modules, "placement": "-".join(plan["placement"]), BEST: False}
 
 
 def as_python(choices: Choices) -> str:

@@ -10,10 +10,11 @@ from hardware.reading import build
 from hardware.spec import Device, System
 from simulator.corpus.notes import Notes
 from simulator.corpus.runs import RefusedError, Run
-from simulator.corpus.words import first_rule, match_rule, meaning, plain, stated
+from simulator.corpus.words import RuleMatch, first_rule, match_rule, meaning, plain, stated
 from simulator.pricing.analytic import precisions_of
 from simulator.specs.loading import load_stack
 from simulator.specs.plan import Plan
+from simulator.specs.recomputation import COMPANIONS
 from simulator.specs.stack import Stack
 
 _MOST = 10_000_000
@@ -177,7 +178,7 @@ def plan_of(
     if said.zero1_group and sharding == "zero1":
         published["sharding_group"] = count_of("zero1_group", said.zero1_group)
     published["sequence_parallel"] = said.sequence_parallel
-    published["recompute"] = _recompute(run, notes)
+    published |= _recompute(run, notes)
     published["optimizer"] = _read("optimizers", "plan.optimizer", said.optimizer, notes)
     offloads = re.search(r"offload|infinity", plain(f"{said.optimizer or ''} {said.sharding or ''}"))
     published["offload_optimizer"] = True if offloads else None
@@ -203,10 +204,16 @@ def _read(kind: str, place: str, words: str | None, notes: Notes) -> str | None:
     RefusedError
         Where they mean what no plan holds, or no rule knows them.
     """
+    match = _rule_of(kind, place, words, notes)
+    return None if match is None else str(match.rule["means"])
+
+
+def _rule_of(kind: str, place: str, words: str | None, notes: Notes, name: str | None = None) -> RuleMatch | None:
+    """The rule that says what words of a plan mean, noted; nothing where they say that it was not published."""
     match = match_rule(kind, words) if words else None
     if match is None and stated(words) is None:
         return None
-    name = _FIELDS[kind]
+    name = name or _FIELDS[kind]
     if match is None:
         if kind not in _GUESSED:
             raise RefusedError(f"unknown {name}", plain(words)[:80])
@@ -214,22 +221,29 @@ def _read(kind: str, place: str, words: str | None, notes: Notes) -> str | None:
         return None
     if "refused" in match.rule:
         raise RefusedError(str(match.rule["refused"]), plain(words)[:80])
-    notes.read(place, match, f"plan.{name} = {match.rule['means']}")
-    return str(match.rule["means"])
+    more = "".join(f", {field} = {match.rule[field]}" for field in COMPANIONS if field in match.rule)
+    notes.read(place, match, f"plan.{name} = {match.rule['means']}{more}")
+    return match
 
 
-def _recompute(run: Run, notes: Notes) -> str | None:
-    """What the backward pass computes again: by the policy of JAX frameworks, which says more, or in words."""
-    said = run.plan
-    if stated(said.remat_policy) is not None and (said.recompute is None or match_rule("policies", said.remat_policy)):
-        match = match_rule("policies", said.remat_policy)
-        if match is None:
-            return _read("recomputes", "plan.remat_policy", said.remat_policy, notes)
-        if "refused" in match.rule:
-            raise RefusedError(str(match.rule["refused"]), plain(said.remat_policy)[:80])
-        notes.read("plan.remat_policy", match, f"plan.recompute = {match.rule['means']}")
-        return str(match.rule["means"])
-    return _read("recomputes", "plan.recompute", said.recompute, notes)
+def _recompute(run: Run, notes: Notes) -> dict[str, Any]:
+    """What the backward pass computes again, of how many layers or which modules.
+
+    By the policy of JAX frameworks, which says more, or in words. The feed-forward layer that modules name is that of
+    experts where the model has them.
+    """
+    said, kind = run.plan, "recomputes"
+    place, words = "plan.recompute", said.recompute
+    if stated(said.remat_policy) is not None and (words is None or match_rule("policies", said.remat_policy)):
+        place, words = "plan.remat_policy", said.remat_policy
+        kind = "policies" if match_rule("policies", words) else kind
+    match = _rule_of(kind, place, words, notes, "recompute")
+    if match is None:
+        return {}
+    fields = {name: match.rule[name] for name in COMPANIONS if name in match.rule}
+    if "recompute_modules" in fields and (run.model.experts or 1) > 1:
+        fields["recompute_modules"] = fields["recompute_modules"].replace("mlp", "moe")
+    return {"recompute": str(match.rule["means"]), **fields}
 
 
 def _interleaving(run: Run, stack: Stack) -> int | None:

@@ -43,6 +43,9 @@ PLAN_FIELDS = (
     "sharding",
     "sharding_group",
     "recompute",
+    "recompute_modules",
+    "recompute_layers",
+    "recompute_method",
     "offload_optimizer",
     "placement",
 )

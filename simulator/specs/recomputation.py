@@ -165,3 +165,16 @@ def _odd(layers: Layers) -> str | None:
     if layers.block.shares_input:
         return "parallel blocks, in which attention and MLP share an input"
     return "attention to an encoder" if layers.cross_attention is not None else None
+
+
+def in_words(plan: Mapping[str, Any]) -> str:
+    """What a plan recomputes, in a few words without blanks.
+
+    >>> in_words({"recompute": "full", "recompute_method": "every", "recompute_layers": 2})
+    'full/every-2'
+    >>> in_words({"recompute": "selective", "recompute_modules": ["core_attn", "mlp"]}), in_words({"recompute": "none"})
+    ('selective/core_attn+mlp', 'none')
+    """
+    modules, method = plan.get("recompute_modules"), plan.get("recompute_method")
+    more = "+".join(modules) if modules else f"{method}-{plan.get('recompute_layers')}" if method else ""
+    return f"{plan['recompute']}/{more}" if more else str(plan["recompute"])

@@ -12,6 +12,7 @@ from simulator.answers.basis import WORDS
 from simulator.answers.costs import price_words
 from simulator.answers.estimate import Estimate, TrainingRun
 from simulator.answers.long_run import matters
+from simulator.specs.recomputation import in_words as recomputed
 from simulator.step.chances import LEVEL as MEMORY_LEVEL
 
 _DEGREES = ("dp", "tp", "pp", "virtual_stages", "cp", "ep")
@@ -60,7 +61,7 @@ def plan_in_words(answer: Estimate) -> str:
     sharding = plan["sharding"] + (f" over {plan['sharding_group']}" if "sharding_group" in plan else "")
     target = f" + {work['target_length']}" if "target_length" in work else ""
     return (
-        f"{degrees}, micro-batch {plan['micro_batch']}, sharding {sharding}, recompute {plan['recompute']}, "
+        f"{degrees}, micro-batch {plan['micro_batch']}, sharding {sharding}, recompute {recomputed(plan)}, "
         f"{scores}{plan['precision']}, {plan['optimizer']}, stack {answer.stack}; "
         f"batch {work['global_batch']:,} x {work['sequence_length']:,}{target} tokens"
     )

@@ -16,6 +16,7 @@ from simulator.answers.estimate import Estimate
 from simulator.plan_search.ranking import spread
 from simulator.plan_search.searching import Search, listed
 from simulator.plan_search.table import Fastest
+from simulator.specs.recomputation import in_words as recomputed
 from simulator.terminal.estimate import of_run
 
 FRONT = 20
@@ -125,7 +126,7 @@ def in_words(plan: Mapping[str, Any]) -> str:
     if plan["sharding"] != "none":
         words.append(plan["sharding"] + (f"/{plan['sharding_group']}" if plan.get("sharding_group") else ""))
     if plan["recompute"] != "none":
-        words.append(f"recompute={plan['recompute']}")
+        words.append(f"recompute={recomputed(plan)}")
     if plan.get("sequence_parallel"):
         words.append("sp")
     if plan.get("offload_optimizer"):

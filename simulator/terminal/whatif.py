@@ -14,6 +14,7 @@ from rich.text import Text
 from hardware import units
 from simulator.answers.costs import mixed
 from simulator.answers.estimate import Estimate
+from simulator.specs.recomputation import in_words as recomputed
 from simulator.terminal.estimate import of_run
 from simulator.variations.sensitivity import Lever, Sensitivity
 from simulator.variations.whatif import Variation, WhatIf
@@ -71,7 +72,7 @@ def plan_words(plan: dict[str, Any]) -> str:
     degrees = " ".join(f"{name}={plan[name]}" for name in _DEGREES if plan[name] > 1) or "dp=1"
     return (
         f"{degrees}, micro-batch {plan['micro_batch']}, sharding {plan['sharding']}, "
-        f"recompute {plan['recompute']}, {plan['precision']}"
+        f"recompute {recomputed(plan)}, {plan['precision']}"
     )
 
 

@@ -64,7 +64,6 @@ def test_refusals_have_few_reasons() -> None:
         "precision fp8 without constants",
         "precision integers without constants",
         "precision nvfp4 without constants",
-        "recomputes some of the layers",
         "recomputes some parts of a layer",
         "sizes not published",
         "unknown device",

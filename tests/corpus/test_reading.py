@@ -269,7 +269,8 @@ def test_words_that_deny_or_belong_to_something_else(kind: str, words: str, mean
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"plan__recompute": "selective: every second layer"}, "recomputes some of the layers"),
+        ({"plan__recompute": "selective: half of the layers"}, "recomputes some of the layers"),
+        ({"plan__recompute": "every 7 layers"}, "recomputes some of the layers"),
         ({"plan__recompute": "10 of 80 layers"}, "recomputes some of the layers"),
         ({"plan__recompute": "banana"}, "unknown recompute"),
         ({"plan__sharding": "banana"}, "unknown sharding"),
@@ -289,12 +290,30 @@ def test_words_that_no_plan_holds_are_refused(changes: dict[str, Any], reason: s
     [
         ("full", "full"),
         ("custom: decoder_layer_input offloaded", "full"),
+        ("custom: decoder_layer_input on device, qkv remat", "full"),
         ("minimal_flash", "selective"),
         ("nothing_saveable", "full"),
     ],
 )
 def test_a_policy_says_more_than_a_word(policy: str, meant: str) -> None:
     assert case_of(made(plan__recompute="selective", plan__remat_policy=policy)).plan.recompute == meant
+
+
+@pytest.mark.parametrize(
+    ("words", "layers"),
+    [("selective: every second layer", 2), ("every other layer", 2), ("each 3rd transformer block", 3)],
+)
+def test_words_for_some_layers(words: str, layers: int) -> None:
+    plan = case_of(made(plan__recompute=words)).plan
+    assert (plan.recompute, plan.recompute_method, plan.recompute_layers) == ("full", "every", layers)
+
+
+@pytest.mark.parametrize(("experts", "feed_forward"), [(None, "mlp"), (8, "moe")])
+def test_a_policy_that_names_what_it_keeps(experts: int | None, feed_forward: str) -> None:
+    policy = "custom: decoder_layer_input+q/k/v+out_proj offloaded to host"
+    sizes = {} if experts is None else {"model__experts": experts, "model__experts_per_token": 2}
+    plan = case_of(made(plan__recompute="selective", plan__remat_policy=policy, **sizes)).plan
+    assert (plan.recompute, plan.recompute_modules) == ("selective", ("core_attn", "layernorm", feed_forward))
 
 
 def test_an_unknown_optimizer_is_replaced_and_said() -> None:

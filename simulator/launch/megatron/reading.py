@@ -6,8 +6,8 @@ from typing import Any
 
 from hardware.errors import InputError
 from simulator.launch.megatron.model_reading import model_of
-from simulator.launch.naming import stack_of
 from simulator.launch.megatron.recomputation import fields_of
+from simulator.launch.naming import stack_of
 from simulator.launch.record import LaunchFile
 from simulator.launch.settings import LaunchSettings
 from simulator.launch.shell.options import StartedTraining, settings_of, training_of

@@ -182,11 +182,16 @@ def _precision(plan: Plan, layers: int) -> Iterator[Option]:
     if plan.precision == "fp8":
         wide = min(plan.layers_in_16_bits or 0, layers)
         yield ("--fp8-format", "hybrid")
-        yield ("--fp8-recipe", "tensorwise" if wide else "delayed")
+        yield ("--fp8-recipe", "tensorwise" if wide or _discards(plan) else "delayed")
         if wide:
             yield ("--first-last-layers-bf16",)
             yield ("--num-layers-at-start-in-bf16", str((wide + 1) // 2))
             yield ("--num-layers-at-end-in-bf16", str(wide // 2))
+
+
+def _discards(plan: Plan) -> bool:
+    """Whether modules are recomputed that discard what they return, which delayed scaling does not support."""
+    return not {"moe_act", "layernorm"}.isdisjoint(plan.recompute_modules or ())
 
 
 def _recompute(plan: Plan) -> Iterator[Option]:
