@@ -13,8 +13,10 @@ from hardware.errors import shown
 from hardware.sheet import Seen, Sheet, Words
 from simulator.specs.capabilities.refusals import Refusal
 from simulator.specs.choices import (
+    EVERY_RECOMPUTE,
+    METHODS,
+    MODULES,
     OPTIMIZERS,
-    RECOMPUTES,
     SCHEDULES,
     SHARDINGS,
     Axis,
@@ -41,12 +43,12 @@ class Capabilities(Sheet):
     """Orders of the micro-batches in a pipeline; the first is that of a pipeline for which nobody chooses one."""
     placements: Annotated[tuple[Order, ...], Field(min_length=1)] | None = None
     """Orders of the axes, from the innermost, such as tp-cp-dp-pp; any unless given."""
-    recompute: tuple[Recompute, ...] = RECOMPUTES
+    recompute: tuple[Recompute, ...] = EVERY_RECOMPUTE
     """What the backward pass can compute again instead of keeping."""
-    recompute_modules: tuple[RecomputeModule, ...] = ()
-    """Modules of a layer that selective recomputation can be of; none unless given."""
-    recompute_methods: tuple[RecomputeMethod, ...] = ()
-    """How layers that are recomputed can be counted; not at all unless given."""
+    recompute_modules: tuple[RecomputeModule, ...] = MODULES
+    """Modules of a layer that selective recomputation can be of."""
+    recompute_methods: tuple[RecomputeMethod, ...] = METHODS
+    """How layers that are recomputed can be counted."""
     precisions: tuple[Precision, ...] = PRECISIONS
     """Number formats of matrix products."""
     optimizers: tuple[Optimizer, ...] = OPTIMIZERS
