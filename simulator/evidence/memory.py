@@ -169,9 +169,14 @@ def _row(case: MappedRun, memory: Memory) -> _Row:
         suspect=is_suspect(case),
         error=None if measured is None else float(predicted_bytes(case, memory)) / measured - 1.0,
         said=bool(memory.total <= case.system.device.memory_capacity),
-        did=fitted(run),
+        did=None if _is_on_host(case) else fitted(run),
         stated=run.measured.oom is not None,
     )
+
+
+def _is_on_host(case: MappedRun) -> bool:
+    """Whether modules are recomputed beside tensors that wait with the host, which count as kept on the device."""
+    return case.plan.recompute_modules is not None and "offload" in (case.run.plan.remat_policy or "")
 
 
 def _errors(rows: Iterable[_Row]) -> BytesErrors | None:

@@ -81,15 +81,7 @@ def on_stage(program: Program, stage: Num) -> Memory:
         "optimizer": optimizer * (1.0 - np.asarray(plans.offload)),
         "activations": kept,
         "buffers": _buffers(
-            program,
-            stage,
-            is_first,
-            is_last,
-            dense=held.dense,
-            updated=updated,
-            kept=kept,
-            gradients=gradients,
-            later=later,
+            program, stage, dense=held.dense, updated=updated, kept=kept, gradients=gradients, later=later
         ),
     }
     allocated = sum(parts.values(), start=np.float64(0.0))
@@ -287,8 +279,6 @@ def _factored(scenarios: Scenarios, updated: Num) -> Num:
 def _buffers(
     program: Program,
     stage: Num,
-    is_first: Num,
-    is_last: Num,
     *,
     dense: Num,
     updated: Num,
@@ -304,7 +294,7 @@ def _buffers(
     """
     scenarios = program.scenarios
     plans, models, stacks = scenarios.plans, scenarios.models, scenarios.stacks
-    largest = program.largest_layer
+    (is_first, is_last), largest = _is_end(plans, stage), program.largest_layer
     # A quantised weight is made one of 16 bits for each of its products, one at a time.
     gathered = _gathered(program, is_first, is_last, dense) + largest.widest_quantised * plans.element_bytes
     logits = models.vocabulary_head * is_last * program.head.tally.widest_bytes

@@ -147,6 +147,15 @@ _EFFECTS: dict[str, tuple[str, str]] = {
     "--sharding-group": ("--sharding hybrid --sharding-group 4", "--sharding-group 2"),
     "--schedule": ("--stack nanotron --pp 4 --micro-batch 4", "--schedule gpipe"),
     "--recompute": ("", "--recompute full"),
+    "--recompute-modules": ("--stack megatron-lm --recompute selective", "--recompute-modules mlp"),
+    "--recompute-layers": (
+        "--stack megatron-lm --recompute full",
+        "--recompute-layers 4 --recompute-method block",
+    ),
+    "--recompute-method": (
+        "--stack megatron-lm --recompute-layers 4 --recompute-method block",
+        "--recompute-method uniform",
+    ),
     "--attention": ("", "--attention unfused"),
     "--precision": ("", "--precision fp32"),
     "--optimizer": ("", "--optimizer lamb"),

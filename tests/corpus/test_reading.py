@@ -311,7 +311,7 @@ def test_words_for_some_layers(words: str, layers: int) -> None:
 @pytest.mark.parametrize(("experts", "feed_forward"), [(None, "mlp"), (8, "moe")])
 def test_a_policy_that_names_what_it_keeps(experts: int | None, feed_forward: str) -> None:
     policy = "custom: decoder_layer_input+q/k/v+out_proj offloaded to host"
-    sizes = {} if experts is None else {"model__experts": experts, "model__experts_per_token": 2}
+    sizes: dict[str, Any] = {} if experts is None else {"model__experts": experts, "model__experts_per_token": 2}
     plan = case_of(made(plan__recompute="selective", plan__remat_policy=policy, **sizes)).plan
     assert (plan.recompute, plan.recompute_modules) == ("selective", ("core_attn", "layernorm", feed_forward))
 

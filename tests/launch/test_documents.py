@@ -62,6 +62,7 @@ _TORCHTITAN = {
     "optimizer": ("adamw",),
     "precision": ("bf16", "fp8", "fp32"),
     "sharding": ("none", "zero2", "zero3", "hybrid"),
+    "recompute": ("none", "operators", "full"),
 }
 
 

@@ -104,18 +104,9 @@ def two_products(
     width = widen * part.size / ranks
     into = used * batch * parameters.linear(layers.hidden_size, inputs * width, bias=part.bias)
     out_of = used * batch * parameters.linear(width, layers.hidden_size, bias=part.bias)
-    between = activations.tensor(batch * rows, width, element_bytes=scenarios.plans.product_bytes)
-    # Outputs of experts are kept, since the gradient of the router needs them.
-    unused = last_output_unused(layers, scenarios) if experts is None else 0.0
-    # Products of experts at once are none of those that policies by operator know.
-    alone = 1.0 if experts is None else 0.0
-    one = used * alone * plain(rows, width, scenarios, bias=part.bias)
     inside: Inside = tuple((name, 0.0) for name in modules)
-    before: dict[str, Any] = {
-        "matrices": (one, one * (inputs - 1.0)),
-        "repeated_in": (*inside[:-1], *((name, input_bytes) for name in modules[-1:])),
-        "discards": normalised_input(kept, scenarios) if experts is None else (),
-    }
+    before = _before(part, scenarios, rows, used * width, kept, inside, input_bytes)
+    after = _after(part, layers, scenarios, rows, used, batch * rows * width, inside)
     inward = product(
         "feed-forward input",
         "feed_forward",
@@ -123,7 +114,7 @@ def two_products(
         k=layers.hidden_size,
         n=inputs * width,
         **called,
-        kept=_owned(Holding(saved=kept, **before), into, of_experts=experts is not None),
+        kept=_owned(before, into, of_experts=experts is not None),
     )
     outward = product(
         "feed-forward output",
@@ -133,14 +124,7 @@ def two_products(
         n=layers.hidden_size,
         **called,
         kept=_owned(
-            Holding(
-                saved=between,
-                partial_parameters=batch * part.bias * layers.hidden_size,
-                output_unused=unused,
-                matrices=(used * alone * plain(rows, layers.hidden_size, scenarios, bias=part.bias),),
-                repeated_in=inside,
-                discards=() if experts is None else (("moe_act", between),),
-            ),
+            replace(after, partial_parameters=batch * part.bias * layers.hidden_size),
             out_of,
             of_experts=experts is not None,
         ),
@@ -153,6 +137,35 @@ def two_products(
         _activation(part, scenarios, batch * rows, width, used * of.modules, inside, of_experts=experts is not None),
         *tuned(outward, reads.outward(part, layers, scenarios), scenarios),
     ]
+
+
+def _before(
+    part: DenseFeedForward, scenarios: Scenarios, rows: Num, width: Num, kept: Num, inside: Inside, input_bytes: Num
+) -> Holding:
+    """What the product into the layer keeps; those of experts at once are none that policies by operator know."""
+    of_experts = inside == (("moe", 0.0),)
+    one = 0.0 if of_experts else plain(rows, width, scenarios, bias=part.bias)
+    return Holding(
+        saved=kept,
+        matrices=(one, one * (part.inputs - 1.0)),
+        repeated_in=(*inside[:-1], *((name, input_bytes) for name, _ in inside[-1:])),
+        discards=() if of_experts else normalised_input(kept, scenarios),
+    )
+
+
+def _after(
+    part: DenseFeedForward, layers: Layers, scenarios: Scenarios, rows: Num, used: Num, elements: Num, inside: Inside
+) -> Holding:
+    """What the product out of the layer keeps; of experts its output too, which the router's gradient needs."""
+    of_experts = inside == (("moe", 0.0),)
+    between = elements * scenarios.plans.product_bytes
+    return Holding(
+        saved=between,
+        output_unused=0.0 if of_experts else last_output_unused(layers, scenarios),
+        matrices=() if of_experts else (used * plain(rows, layers.hidden_size, scenarios, bias=part.bias),),
+        repeated_in=inside,
+        discards=(("moe_act", between),) if of_experts else (),
+    )
 
 
 def _called(of: ExpertProducts, used: Num, element: Num) -> dict[str, Any]:

@@ -106,9 +106,7 @@ def _projections(
     both = heads.key_width + heads.value_width
     weights = parameters.linear(width, heads.query_width + both, bias=part.qkv_bias)
     apart = np.where(fused, 0.0, 2.0)
-    # Policies by operator are of models with a matrix each, also where a stack joins them in one kernel.
-    widths = (heads.query_width, heads.key_width, heads.value_width)
-    made = [plain(tokens.all, each, scenarios, bias=part.qkv_bias) for each in widths]
+    first, rest = _made_one_by_one(part, scenarios, tokens, heads)
     kept = kept_inputs(layers, scenarios, apart) * activations.tensor(
         linear_input(tokens, scenarios), width, element_bytes=scenarios.plans.product_bytes
     )
@@ -119,12 +117,7 @@ def _projections(
         k=width,
         n=heads.query_width + np.where(fused, both, 0.0),
         element_bytes=element,
-        kept=Holding(
-            saved=kept,
-            parameters=weights,
-            matrices=(made[0], *(np.where(fused, size, 0.0) for size in made[1:])),
-            discards=normalised_input(kept, scenarios),
-        ),
+        kept=Holding(saved=kept, parameters=weights, matrices=first, discards=normalised_input(kept, scenarios)),
     )
     others = product(
         "key and value projection",
@@ -135,7 +128,7 @@ def _projections(
         count=apart,
         element_bytes=element,
         launches=(apart, apart),
-        kept=Holding(matrices=tuple(np.where(fused, 0.0, size) for size in made[1:])),
+        kept=Holding(matrices=rest),
     )
     return [
         *tuned(queries, _read(layers, scenarios, tokens, heads), scenarios),
@@ -144,6 +137,22 @@ def _projections(
         *head_normalisation(part.normalisation, part, scenarios, tokens),
         rotary_positions(scenarios, part.rotary, tokens.all * part.rotary * (heads.query_width + heads.key_width)),
     ]
+
+
+def _made_one_by_one(
+    part: MultiHeadAttention, scenarios: Scenarios, tokens: Tokens, heads: Heads
+) -> tuple[tuple[Num, ...], tuple[Num, ...]]:
+    """Bytes of queries, and of keys and values, as matrices of their own make them, with the first product and beside.
+
+    Policies by operator are of models with a matrix each, also where a stack joins them in one kernel.
+    """
+    if not scenarios.plans.recomputation.by_operator:
+        return (), ()
+    widths = (heads.query_width, heads.key_width, heads.value_width)
+    queries, *others = (plain(tokens.all, each, scenarios, bias=part.qkv_bias) for each in widths)
+    joint = np.asarray(scenarios.stacks.fused_qkv) > 0.0
+    first = tuple(np.where(joint, size, 0.0) for size in others)
+    return (queries, *first), tuple(np.where(joint, 0.0, size) for size in others)
 
 
 def _read(layers: Layers, scenarios: Scenarios, tokens: Tokens, heads: Heads) -> Linear:

@@ -1,75 +1,17 @@
-"""What the backward pass computes again instead of keeping, beside attention or whole layers: words and columns.
-
-The words are those of the software that has them: modules and methods of Megatron Core (`recompute_modules` and
-`recompute_method` in `megatron/core/transformer/transformer_config.py`, and `megatron/core/recompute.py`, of
-core_v0.19.0), operators and every n-th layer of torchtitan (`torchtitan/distributed/activation_checkpoint.py` of
-v0.2.2).
-"""
+"""What is recomputed beside attention or whole layers, as columns, and what a model lacks of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 
-from hardware.errors import shown, unknown
 from simulator.formulas.typing import Num
 from simulator.specs.architectures import Models
 from simulator.specs.choices import METHODS, MODULES
 from simulator.specs.columns import Columns
 from simulator.specs.parts import ExpertFeedForward, LatentAttention, Layers
-
-COMPANIONS = ("recompute_modules", "recompute_layers", "recompute_method")
-"""Fields of a plan that say more of `recompute`, and go where it changes."""
-
-
-def read_modules(value: object) -> object:
-    """Modules from a list, or from names with commas.
-
-    Raises
-    ------
-    ValueError
-        With a name that is none, or that stands there twice.
-    """
-    names: Any = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
-    if names is None or not isinstance(names, list | tuple):
-        return names
-    for name in names:
-        if str(name) not in MODULES:
-            raise ValueError(f"{unknown('module', str(name), MODULES)}; valid: {', '.join(MODULES)}")
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"{shown(','.join(map(str, names)))} must name modules once each, such as core_attn,mlp")
-    return tuple(names)
-
-
-def with_implied(value: Any) -> Any:
-    """What somebody said of a plan: modules imply selective recomputation, numbers of layers full recomputation."""
-    if not isinstance(value, Mapping) or value.get("recompute") is not None:
-        return value
-    modules, layers = (value.get(name) is not None for name in COMPANIONS[:2])
-    return {**value, "recompute": "selective" if modules else "full"} if modules or layers else value
-
-
-def contradiction(
-    recompute: str | None, modules: Sequence[str] | None, layers: int | None, method: str | None
-) -> str | None:
-    """Why these do not go together, or nothing.
-
-    >>> contradiction("none", None, 4, "block")
-    'recompute_layers=4 belongs to recompute=full, not to recompute=none'
-    """
-    words = recompute or "left open"
-    if modules is not None and recompute != "selective":
-        return f"recompute_modules={','.join(modules)} belongs to recompute=selective, not to recompute={words}"
-    if layers is not None and recompute != "full":
-        return f"recompute_layers={layers} belongs to recompute=full, not to recompute={words}"
-    if layers is not None and method is None:
-        return f"recompute_layers={layers} needs recompute_method, what it counts: every, block or uniform"
-    if method is not None and layers is None:
-        return f"recompute_method={method} needs recompute_layers, how many layers"
-    return None
 
 
 @dataclass(frozen=True)
@@ -165,16 +107,3 @@ def _odd(layers: Layers) -> str | None:
     if layers.block.shares_input:
         return "parallel blocks, in which attention and MLP share an input"
     return "attention to an encoder" if layers.cross_attention is not None else None
-
-
-def in_words(plan: Mapping[str, Any]) -> str:
-    """What a plan recomputes, in a few words without blanks.
-
-    >>> in_words({"recompute": "full", "recompute_method": "every", "recompute_layers": 2})
-    'full/every-2'
-    >>> in_words({"recompute": "selective", "recompute_modules": ["core_attn", "mlp"]}), in_words({"recompute": "none"})
-    ('selective/core_attn+mlp', 'none')
-    """
-    modules, method = plan.get("recompute_modules"), plan.get("recompute_method")
-    more = "+".join(modules) if modules else f"{method}-{plan.get('recompute_layers')}" if method else ""
-    return f"{plan['recompute']}/{more}" if more else str(plan["recompute"])
