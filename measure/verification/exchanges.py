@@ -97,7 +97,8 @@ def to_partners(reference: Reference) -> Iterator[Row]:
     said = [
         one for one in messages(program_of(alone)) if one.resource is not Resource.DATA_LINKS and one.kind in _KINDS
     ]
-    counted = attempt(lambda: _with_partners(reference), reference.unlike, reference.unequal_tokens)
+    obstacles = (reference.unlike, reference.unequal_tokens, reference.counted_layers)
+    counted = attempt(lambda: _with_partners(reference), *obstacles)
     yield from _rows("tensor parallelism, one micro-batch, all stages", said, counted)
 
 

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from operator import itemgetter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from torch import Tensor
 from measure.count.activations import saved_activations
 from measure.count.flops import flops, flops_needed_again
 from measure.models import Alone, Layer, Setting, Tower, Transformer, build, parameters_of
+from measure.models.recomputation import outputs_kept
 from measure.verification.kinds import Kind, Parts, by_kind, kinds
 from measure.verification.reference import Reference, number
 from measure.verification.rows import Row, attempt, row
@@ -21,6 +24,13 @@ from simulator.specs.model import Model
 from simulator.specs.parts import Layers
 from simulator.work.counts import counts_of
 from simulator.work.program import program_of
+
+_NOTHING_AGAIN: dict[str, Any] = {
+    "recompute": "none",
+    "recompute_modules": (),
+    "recompute_layers": None,
+    "recompute_method": None,
+}
 
 
 def parameters(reference: Reference) -> Iterator[Row]:
@@ -51,7 +61,8 @@ def arithmetic(reference: Reference) -> Iterator[Row]:
     yield row("one step, whole model", "arithmetic", "FLOP", number(step), counted_flops, float)
     # Sharing tokens changes no product but the one from an embedding of another width.
     shares = reference.unequal_tokens if reference.model.embedding_size is not None else None
-    counted = attempt(lambda: _on_rank(reference), reference.unlike, reference.windowed, shares)
+    obstacles = (reference.unlike, reference.windowed, shares)
+    counted = attempt(lambda: _on_rank(reference), *obstacles, reference.counted_layers)
     note = _note_on_experts(reference)
     yield row(
         group, "arithmetic", "FLOP", number(one.model_flops), counted, lambda counted_flops: counted_flops[0], note
@@ -88,9 +99,9 @@ def _of_batch(reference: Reference, sequences: int) -> Parts[str]:
 def _on_rank(reference: Reference) -> tuple[int, int]:
     """Arithmetic of a micro-batch on one device: without recomputation, and what recomputation adds."""
     setting = reference.on_rank(Alone)
-    plain = replace(setting, fused_attention=False, recompute="none")
+    plain = replace(setting, fused_attention=False, **_NOTHING_AGAIN)
     compiled = setting.recompute == "full" and reference.scenario.stack.drops_unused_recompute
-    again = replace(setting, recompute="none") if compiled else setting
+    again = replace(setting, **_NOTHING_AGAIN) if compiled else setting
 
     def counted(model: Model) -> Counter[str]:
         sums: Counter[str] = Counter()
@@ -106,7 +117,7 @@ def _on_rank(reference: Reference) -> tuple[int, int]:
 
 def _compiled(reference: Reference) -> int:
     """Arithmetic of full recomputation by a compiler, which leaves out what no backward pass needs."""
-    setting, total = reference.on_rank(Alone, recompute="none"), 0
+    setting, total = reference.on_rank(Alone, **_NOTHING_AGAIN), 0
     sequences = reference.scenario.plan.micro_batch or 1
     for kind in kinds(reference.model):
         model = kind.bigger.model_copy(update={"dropout": False})
@@ -133,7 +144,7 @@ def _compiled(reference: Reference) -> int:
 def kept(reference: Reference) -> Iterator[Row]:
     """Bytes that one micro-batch keeps for its backward pass on one device."""
     group, columns = "one micro-batch on one device, all layers", reference.columns
-    obstacles = (reference.unlike, reference.unequal_tokens, _own_kernels(reference))
+    obstacles = (reference.unlike, reference.unequal_tokens, _own_kernels(reference), reference.counted_layers)
     counted = attempt(lambda: _kept(reference), *obstacles)
     notes = [_note_on_experts(reference)]
     if reference.autocasts:
@@ -157,7 +168,7 @@ def _positions(module: Transformer, setting: Setting) -> list[Tensor]:
     if embedded is None:
         return []
     # A square keeps what it reads, as the products of the layers do.
-    apart = module.embedding.dropout > 0.0 and setting.recompute != "full"
+    apart = module.embedding.dropout > 0.0 and setting.recompute not in ("full", "operators")
     return [embedded if apart else embedded.square()]
 
 
@@ -199,7 +210,8 @@ def _kept(reference: Reference) -> dict[str, int]:
                         embedded += _positions(module, setting)
                         return torch.cat([part.flatten() for part in embedded])
 
-                sums[name] = saved_activations(run, module, casts.copies if casts else None).bytes
+                outputs = partial(outputs_kept, module) if name == "all" else tuple
+                sums[name] = saved_activations(run, module, casts.copies if casts else None, outputs).bytes
         return sums
 
     parts = by_kind(reference.model, counted)

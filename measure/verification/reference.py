@@ -119,7 +119,16 @@ class Reference:
         plan, stack = self.scenario.plan, self.scenario.stack
         shares = bool(plan.sequence_parallel) and self.unequal_tokens is None
         split = kind(self.tensor_ranks, sequence_parallel=shares, regathers_inputs=stack.regathers_inputs)
-        setting = self.setting(fused_attention=plan.attention == "fused", recompute=plan.recompute, split=split)
+        setting = self.setting(
+            fused_attention=plan.attention == "fused",
+            recompute=plan.recompute,
+            recompute_modules=plan.recompute_modules or (),
+            recompute_layers=plan.recompute_layers,
+            recompute_method=plan.recompute_method,
+            split=split,
+        )
+        if plan.recompute == "operators":
+            setting = replace(setting, fused_qkv=False)  # the policy is of models with a matrix each
         return replace(setting, **changes)
 
     def of_replica(self, **changes: Any) -> Setting:
@@ -184,6 +193,13 @@ class Reference:
         if self.scenario.plan.attention == "fused" and window < length:
             return f"torch counts fused attention without its window of {window:,} tokens"
         return None
+
+    @property
+    def counted_layers(self) -> str | None:
+        """Whether some layers are recomputed and others are not, while torch counts one of each kind."""
+        if self.scenario.plan.recompute_layers is None:
+            return None
+        return "one layer of a kind is run, of which recompute_layers tells nothing"
 
     @property
     def spread_experts(self) -> str | None:
