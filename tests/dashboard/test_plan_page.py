@@ -27,6 +27,7 @@ _SAMPLES: dict[str, str] = {
     "capacity_wait": "10 h", "restart": "10 min", "checkpoint_every": "30 min", "storage_bandwidth": "50 GB/s",
     "purchase_price": "25000 USD", "ep": "1", "etp": "1", "virtual_stages": "1", "lifetime": "5 years",
     "electricity": "0.08 USD/kWh", "sharding_group": "4",
+    "recompute_modules": "core_attn,mlp", "recompute_layers": "4", "recompute_method": "uniform",
     "target_length": "128", "profile": "a100-sxm", "expert_imbalance": "2", "capacity_factor": "1.25",
     "train": "lora", "base_precision": "nf4", "lora_rank": "8", "lora_targets": "q_proj,v_proj", "lora_dropout": "0.1",
 }  # fmt: skip
@@ -34,6 +35,16 @@ _NEEDED: dict[str, dict[str, str]] = {
     "lifetime": {"price_kind": "owned", "purchase_price": "25000 USD"},
     "electricity": {"price_kind": "owned", "purchase_price": "25000 USD"},
     "sharding_group": {"sharding": "zero1"},
+    "recompute_modules": {"stack": "megatron-lm", "recompute": "selective"},
+    **{
+        name: {
+            "stack": "megatron-lm",
+            "recompute": "full",
+            "recompute_layers": "3",
+            "recompute_method": "block",
+        }
+        for name in ("recompute_layers", "recompute_method")
+    },
     "target_length": {"model": "t5-large"},
     "expert_imbalance": {"model": "mixtral-8x7b"},
     "capacity_factor": {"model": "mixtral-8x7b"},
