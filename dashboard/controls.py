@@ -45,6 +45,7 @@ _SECTIONS: dict[str, tuple[str, _Rows]] = {
         (
             ("tokens", "steps"),
             ("effective_tokens", "predictions"),
+            ("document_lengths", "document_deviation"),
             ("target_length", "objective"),
             ("expert_imbalance", "capacity_factor"),
         ),

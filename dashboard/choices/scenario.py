@@ -64,6 +64,8 @@ def _workload() -> tuple[Field, ...]:
         Field("steps", "Steps in total", "whole", group=group),
         Field("target_length", "Target length", "whole", group=group),
         Field("effective_tokens", "Effective tokens", "amount", group=group, example="90.5"),
+        Field("document_lengths", "Document lengths", "text", group=group, example="700 or 2048,1024,512,512"),
+        Field("document_deviation", "Deviation of lengths", "amount", group=group, example="500"),
         Field("predictions", "Predictions", "whole", group=group),
         Field("expert_imbalance", "Expert imbalance", "amount", group=group, example="1.5"),
         Field("capacity_factor", "Capacity factor", "amount", group=group, example="1.25"),

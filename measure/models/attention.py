@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ class Attention(nn.Module):
         self.widths = [heads * self.head_size, kv_heads * self.head_size, kv_heads * self.head_size]
         self.dropout = DROPOUT if model.dropout else 0.0
         self.rotary = kind.rotary and not to_encoder
+        self.masks_documents = setting.masks_documents
         self.fused, self.selective = setting.fused_attention, setting.recompute == "selective"
         self.joint = setting.fused_qkv and not to_encoder
         outputs = [sum(self.widths)] if self.joint else self.widths
@@ -61,7 +63,13 @@ class Attention(nn.Module):
 
     def mixed(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """Values mixed by the scores of tokens x sequences x heads x width, in one kernel or in products."""
-        return self._fused(query, key, value, scores) if self.fused else self._unfused(query, key, value, scores)
+        if self.fused:
+            return self._fused(query, key, value, scores)
+        if not scores.documents or self.masks_documents:
+            return self._unfused(query, key, value, scores)
+        cut = [part.split(scores.documents) for part in (query, key, value)]
+        alone = zip(*cut, scores.of_documents(), strict=True)
+        return torch.cat([self._unfused(query, key, value, each) for query, key, value, each in alone])
 
     def copied_gradients(self) -> list[Tensor]:
         """Gradients of the key and value projections, of a joint product its last rows."""
@@ -130,7 +138,12 @@ class Attention(nn.Module):
         return _SoftmaxWithSinks.apply(matrix, self.sinks.view(matrix.shape[0], 1, matrix.shape[2], 1, 1))
 
     def _fused(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
-        """One kernel."""
+        """One kernel, or on a processor that has none for packed documents one for each of them."""
+        if scores.documents and query.is_meta:
+            return self._of_documents(query, key, value, scores)
+        if scores.documents:
+            cut, alone = [part.split(scores.documents) for part in (query, key, value)], replace(scores, documents=())
+            return torch.cat([self._fused(query, key, value, alone) for query, key, value in zip(*cut, strict=True)])
         query, key, value = (part.permute(1, 2, 0, 3) for part in (query, key, value))
         dropout = self.dropout if self.training else 0.0
         if query.is_meta:
@@ -141,6 +154,22 @@ class Attention(nn.Module):
                 query, key, value, dropout_p=dropout, is_causal=scores.causal, enable_gqa=key.shape[1] < query.shape[1]
             )
         return mixed.permute(2, 0, 1, 3)
+
+    def _of_documents(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+        """The kernel of a GPU for documents of different lengths, one after the other in one row of tokens.
+
+        Software that has it lays tokens out in such rows from the beginning. On the meta device, where nothing is
+        computed, tokens stay as they lie: to lay them out anew would keep copies that it has not.
+        """
+        tokens, sequences = query.shape[:2]
+        lengths = torch.tensor(scores.documents * sequences, dtype=torch.int32)
+        bounds, longest = functional.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0)), max(scores.documents)
+        rows = [part.flatten(0, 1) for part in (query, key, value)]
+        dropout = self.dropout if self.training else 0.0
+        mixed = torch.ops.aten._flash_attention_forward(
+            *rows, bounds, bounds, longest, longest, dropout, scores.causal, False
+        )[0]
+        return mixed.unflatten(0, (tokens, sequences))
 
 
 class _SoftmaxWithSinks(torch.autograd.Function):

@@ -124,6 +124,9 @@ class Stack(Sheet):
     """Whether the vocabulary head of masked-language modelling runs on the masked positions or on all."""
     unpads: bool = False
     """Whether padding is taken out before the model runs."""
+    skips_documents: bool = True
+    """Whether fused attention leaves out pairs of tokens of different documents, as kernels of variable lengths do,
+    instead of computing and masking them."""
     drops_unused_recompute: bool = False
     """Whether the compiler leaves out of a recomputation the products whose result the backward pass does not need."""
     optimizer_passes: Ratio = 1.0
@@ -243,6 +246,7 @@ class Stacks(Columns):
     pads_shards: Num
     all_positions: Num
     unpads: Num
+    skips_documents: Num
     drops_unused_recompute: Num
     optimizer_passes: Num
     optimizer_kernels: Num

@@ -15,7 +15,8 @@ from simulator.formulas import flops
 from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
 from simulator.specs.model import Model, Size, Tokens
-from simulator.specs.tuning import Tuning, Tunings
+from simulator.specs.training.documents import Document, Packing
+from simulator.specs.training.tuning import Tuning, Tunings
 
 TOKENS_PRICED = 1e9
 """Tokens whose time and cost are told where nothing says how long a run is [token]."""
@@ -27,7 +28,7 @@ _UNDER_A_LOSS, _MEASURED = 1.52, 64.0
 (0.72 at 1B; 0.04 at both with a bias per expert instead of the loss), Wang et al., arXiv 2408.15664, table 2."""
 
 
-class Workload(Tuning):
+class Workload(Packing, Tuning):
     """The data of a training run; what is not given comes from the model's published training."""
 
     sequence_length: Tokens | None = None
@@ -101,6 +102,7 @@ class Workload(Tuning):
                 fields=["workload.predictions"],
             )
         self._check_routing(model)
+        self.check_documents(model)
         for name in ("effective_tokens", "predictions"):
             if (getattr(self, name) or 0) > sequence:
                 raise InputError(
@@ -155,6 +157,7 @@ class Workload(Tuning):
             expert_imbalance=float(self.expert_imbalance or 1.0),
             capacity_factor=float(-1.0 if self.capacity_factor is None else self.capacity_factor),
             tuning=self.tunings(),
+            documents=self.documents(sequence),
         )
 
 
@@ -183,3 +186,5 @@ class Workloads(Columns):
     capacity_factor: Num
     """-1 where it is the stack's."""
     tuning: Tunings
+    documents: tuple[Document, ...] = ()
+    """Those that a sequence is packed of, by length; none where it is one."""

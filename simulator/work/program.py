@@ -15,7 +15,7 @@ import numpy as np
 from simulator.formulas import activations
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import Collective, HostCopy, HostWork, MatrixProduct, Request, Send
-from simulator.specs.tuning import Tunings
+from simulator.specs.training.tuning import Tunings
 from simulator.work.hiding import OperatorPart
 from simulator.work.operators import Call, Operator, flagged, frozen, without_backward
 from simulator.work.tallies import Tally, repeats, tally, tally_of_layer

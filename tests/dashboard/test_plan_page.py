@@ -29,6 +29,7 @@ _SAMPLES: dict[str, str] = {
     "electricity": "0.08 USD/kWh", "sharding_group": "4",
     "target_length": "128", "profile": "a100-sxm", "expert_imbalance": "2", "capacity_factor": "1.25",
     "train": "lora", "base_precision": "nf4", "lora_rank": "8", "lora_targets": "q_proj,v_proj", "lora_dropout": "0.1",
+    "document_lengths": "200,120,64", "document_deviation": "80",
 }  # fmt: skip
 _NEEDED: dict[str, dict[str, str]] = {
     "lifetime": {"price_kind": "owned", "purchase_price": "25000 USD"},
@@ -37,6 +38,8 @@ _NEEDED: dict[str, dict[str, str]] = {
     "target_length": {"model": "t5-large"},
     "expert_imbalance": {"model": "mixtral-8x7b"},
     "capacity_factor": {"model": "mixtral-8x7b"},
+    "document_lengths": {"system": "dgx-h100", "stack": "megatron-lm"},
+    "document_deviation": {"document_lengths": "200", "system": "dgx-h100", "stack": "megatron-lm"},
     "base_precision": {"train": "lora", "stack": "huggingface"},
     **{name: {"train": "lora"} for name in ("lora_rank", "lora_targets", "lora_dropout")},
     "preemption_rate": {"price_kind": "spot"},

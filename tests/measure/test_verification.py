@@ -79,6 +79,28 @@ def test_every_kind_of_model_on_one_device(model: Model) -> None:
     assert all(untold.get(model.id, "nothing") in str(reason) for reason in reasons(found))
 
 
+@pytest.mark.parametrize("lengths", [[32, 20, 12], 16, [64]], ids=str)
+@pytest.mark.parametrize("model", [LLAMA, GPT], ids=name_of)
+def test_packed_documents_are_equal(model: Model, lengths: Any) -> None:
+    for attention in ("fused", "unfused"):
+        plan = {"micro_batch": 4, "attention": attention, "tp": 2}
+        packed = verified(
+            model, devices=2, global_batch=8, stack="megatron-lm", plan=plan, workload={"document_lengths": lengths}
+        )
+        whole = verified(model, devices=2, global_batch=8, stack="megatron-lm", plan=plan)
+        assert not differing(packed)
+        assert packed.number("not counted") == whole.number("not counted")
+
+
+@pytest.mark.parametrize(
+    "given", [{"document_lengths": [32, 20]}, {"document_lengths": 20, "document_deviation": 5}], ids=str
+)
+def test_documents_that_do_not_fill_a_sequence_are_not_counted(given: dict[str, Any]) -> None:
+    found = verified(LLAMA, devices=1, global_batch=8, stack="megatron-lm", plan={"micro_batch": 4}, workload=given)
+    assert not differing(found)
+    assert any("lengths that make up 64 tokens" in (reason or "") for reason in reasons(found))
+
+
 def test_large_models_take_seconds() -> None:
     gpt = verified(
         "gpt3-175b", devices=1024, global_batch=1536, stack=MEGATRON, plan={"tp": 8, "pp": 8, "micro_batch": 1}

@@ -103,3 +103,44 @@ def test_routing_belongs_to_experts() -> None:
         with pytest.raises(InputError, match=f"{name}=4.5 exceeds 4, where every token goes to the same 2 of 8"):
             Workload(**{name: 4.5}).resolve(mixtral)
         assert getattr(Workload(**{name: 4.0}).resolve(mixtral), name) == 4.0
+
+
+def test_documents_as_one_number_a_list_and_a_text() -> None:
+    for told in (700, 700.0, "700", [700]):
+        assert build(Workload, {"document_lengths": told}).document_lengths == (700.0,)
+    assert build(Workload, {"document_lengths": "2k, 1024"}).document_lengths == (2000.0, 1024.0)
+    assert Workload().resolve(load_model("gpt3-175b")).document_lengths is None
+    assert Workload().resolve(load_model("gpt3-175b")).columns().documents == ()
+    columns = Workload(document_lengths=(512, 512, 1024)).resolve(load_model("gpt3-175b")).columns()
+    assert [(each.length, each.share) for each in columns.documents] == [(512.0, 0.5), (1024.0, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"document_lengths": []}, ["0 lengths", "1 to 100"]),
+        ({"document_lengths": [1] * 101}, ["101 lengths", "document_deviation"]),
+        ({"document_lengths": "long"}, ["'long' are no lengths", "700"]),
+        ({"document_lengths": [0.5]}, ["document_lengths.0=0.5", "at least 1"]),
+        ({"document_lengths": True}, ["document_lengths"]),
+        ({"document_lengths": float("nan")}, ["document_lengths"]),
+        ({"document_lengths": 700, "document_deviation": -1}, ["document_deviation=-1", "greater than 0"]),
+    ],
+)
+def test_wrong_documents_get_one_sentence(given: dict[str, object], words: list[str]) -> None:
+    test_wrong_workloads_get_one_sentence(given, words)
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "words"),
+    [
+        ("gpt3-175b", {"document_deviation": 5}, "document_deviation=5: it needs their mean beside it"),
+        ("gpt3-175b", {"document_lengths": (3, 4), "document_deviation": 5}, "a list of lengths has its own"),
+        ("t5-small", {"document_lengths": (3,)}, "t5-small, a model with an encoder and a decoder, cannot"),
+        ("deberta-v3-base", {"document_lengths": (3, 4)}, "document_lengths=3,4: packed documents of deberta-v3-base"),
+        ("gopher-280b", {"document_lengths": (3,)}, "a model with products of relative positions"),
+    ],
+)
+def test_documents_that_nothing_can_be_said_of(model: str, given: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Workload.model_validate(given).resolve(load_model(model))

@@ -148,6 +148,8 @@ _WORKLOAD: dict[str, Any] = {
     "sequence_length": _count("--seq-len", "Tokens per sequence."),
     "target_length": _count("--target-len", "Tokens per target (encoder-decoder)."),
     "effective_tokens": _count("--effective-tokens", "Mean real tokens per sequence.", read_real),
+    "document_lengths": _text("--document-lengths", "Documents packed in a sequence: 700, or 2048,1024,512,512."),
+    "document_deviation": _count("--document-deviation", "Standard deviation of their lengths.", read_real),
     "predictions": _count("--predictions", "Masked positions per sequence."),
     "expert_imbalance": _count("--expert-imbalance", "Tokens of the busiest expert over the mean.", read_real),
     "capacity_factor": _count("--capacity-factor", "Tokens that an expert takes over the mean.", read_real),

@@ -46,6 +46,7 @@ _SCENARIO: Document = {
     "workload": {
         "sequence_length": 512,
         "effective_tokens": 254,
+        "document_lengths": [254, 128, 64],
         "predictions": 76,
         "global_batch": 256,
         "steps": 1000000,
@@ -72,6 +73,8 @@ _ELSEWHERE: Document = {
     "plan": {"sharding_group": 8},
     "workload": {
         "target_length": 114,
+        "document_lengths": 700,
+        "document_deviation": 500,
         "tokens": 131000000000,
         "expert_imbalance": 1.5,
         "capacity_factor": 1.25,

@@ -7,7 +7,7 @@ import numpy as np
 from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
-from simulator.specs.tuning import Tunings
+from simulator.specs.training.tuning import Tunings
 from simulator.work.operators import Holding, Operator, product, stream, untrained, without_backward
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
 from simulator.work.transformer.tokens import (

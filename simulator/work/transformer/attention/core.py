@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.formulas import activations, flops, parameters
+from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import FusedAttention, StreamKind
 from simulator.specs.parts import AttentionPart, Layers
 from simulator.specs.plans import Plans
 from simulator.work.operators import Holding, Operator, fused_attention, product, stream
 from simulator.work.transformer.adapters import Linear, Matrix, tuned
+from simulator.work.transformer.attention.documents import seen_of_documents
 from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, mask_bytes, stream_bytes
 
 
@@ -148,12 +149,13 @@ def _fused(
     """The one kernel of stacks that fuse attention."""
     stacks, heads = scenarios.stacks, heads_of(part, scenarios.plans)
     fused, batch = np.asarray(scenarios.plans.fused_attention), scenarios.plans.micro_batch
+    documents, seen = seen_of_documents(scenarios, keys, window, causal=causal)
 
     def kernel(*, backward: bool) -> FusedAttention:
         return FusedAttention(
-            queries=tokens.queries,
-            keys=np.where(fused > 0, flops.seen_keys(keys, window, causal=causal), keys),
-            batch=batch,
+            queries=tokens.queries / documents,
+            keys=np.where(fused > 0, seen, keys),
+            batch=batch * documents,
             heads=heads.query,
             key_value_heads=heads.key_value,
             head_size=part.head_size,
