@@ -41,7 +41,7 @@ class Packing(Sheet):
 
     @field_validator("document_lengths", mode="before")
     @classmethod
-    def _split(cls, value: object) -> object:
+    def _split_lengths(cls, value: object) -> object:
         if isinstance(value, str):
             numbers = [read_number(part.strip()) for part in value.split(",")]
             if any(number is None for number in numbers):
