@@ -51,11 +51,13 @@ _SECTIONS: dict[str, tuple[str, _Rows]] = {
         ),
     ),
     "tuning": (
-        "Fine-tuning",
+        "Fine-tuning, preferences, distillation",
         (
             ("train", "base_precision"),
             ("lora_rank", "lora_dropout"),
             ("lora_targets",),
+            ("preference", "reference"),
+            ("teacher", "keeps_teacher_logits"),
         ),
     ),
     "money": (

@@ -16,7 +16,17 @@ from hardware import catalogue
 from hardware.classes import Precision
 from hardware.errors import InputError
 from simulator.pricing.measured import suits
-from simulator.specs.choices import AttentionKernel, BasePrecision, Optimizer, Recompute, Schedule, Sharding, Trained
+from simulator.specs.choices import (
+    AttentionKernel,
+    BasePrecision,
+    Optimizer,
+    Preference,
+    Recompute,
+    Reference,
+    Schedule,
+    Sharding,
+    Trained,
+)
 from simulator.specs.loading import names
 from simulator.specs.model import Objective
 from simulator.specs.running import PriceKind
@@ -74,6 +84,10 @@ def _workload() -> tuple[Field, ...]:
         Field("lora_rank", "LoRA rank", "whole", group=group),
         Field("lora_targets", "LoRA targets", "text", group=group, example="all-linear or q_proj,v_proj"),
         Field("lora_dropout", "LoRA dropout", "amount", group=group, example="0.05"),
+        Field("preference", "Preferences", "choice", get_args(Preference), group=group, example="none"),
+        Field("reference", "Reference", "choice", get_args(Reference), group=group),
+        Field("teacher", "Teacher", "choice", tuple(names("models")), group=group, example="none"),
+        Field("keeps_teacher_logits", "Keep teacher's logits", "flag", group=group),
     )
 
 
@@ -150,10 +164,18 @@ _OF_FROZEN = {
     **dict.fromkeys(("lora_rank", "lora_targets", "lora_dropout"), ("lora",)),
 }
 """Fields that only runs with frozen weights have, and what these train."""
+_BESIDE: dict[str, tuple[str, str | None]] = {
+    "reference": ("preference", "dpo"),
+    "keeps_teacher_logits": ("teacher", None),
+}
+"""Fields that only runs beside a frozen model have, and the choice, or any, of another field that says so."""
 
 
 def applies(each: Field, choices: Choices) -> bool:
     """Whether a field means something for what is chosen, or has a value that can be taken away."""
+    if each.name in _BESIDE and choices[each.name] is None:
+        name, value = _BESIDE[each.name]
+        return choices[name] is not None and value in (None, choices[name])
     if each.name in _OF_FROZEN and choices[each.name] is None:
         return choices["train"] in _OF_FROZEN[each.name]
     if each.name not in _OF_EXPERTS or choices[each.name] is not None:

@@ -43,8 +43,9 @@ class Reference:
 
     @cached_property
     def columns(self) -> Scenarios:
-        """The scenario as the formulas take it."""
-        return self.scenario.columns()
+        """The scenario as the formulas take it, of the trained model alone."""
+        columns = self.scenario.columns()
+        return replace(columns, workloads=replace(columns.workloads, frozen=None))
 
     @cached_property
     def program(self) -> Program:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
+from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
@@ -21,12 +22,23 @@ def note(assumed: list[str], stated: BaseModel, full: BaseModel, fields: tuple[s
 def note_work(assumed: list[str], stated: Workload, work: Workload, stack: Stack) -> None:
     """Say which adapters are trained, and how uneven routing is, or that the stack fills experts to their capacity."""
     note(assumed, stated, work, ("lora_rank", "lora_targets"), "as adapters are usually trained")
+    note(assumed, stated, work, ("reference",), "as DPO trainers have it")
+    if work.reference == "precomputed":
+        assumed.append("reference=precomputed: the forward pass over all pairs before training is not in the time")
     if work.expert_imbalance is None:
         return
     if work.capacity_factor is None and stack.capacity_factor > 0.0:
         assumed.append(f"capacity_factor={stack.capacity_factor:g}: as {stack.id} does")
     elif not work.capacity_factor:
         note(assumed, stated, work, ("expert_imbalance",), "as measured under an auxiliary loss")
+
+
+def with_score(assumed: list[str], work: Workload, model: Model) -> Model:
+    """The model with the head that its workload trains, which is noted where it is another than the model's own."""
+    scored = work.scored(model)
+    if scored is not model:
+        assumed.append("objective=classification, classes=1: a reward model gives each sequence one score")
+    return scored
 
 
 def note_documents(assumed: list[str], work: Workload, plan: Plan, stack: Stack) -> None:

@@ -21,7 +21,7 @@ from simulator.pricing.backend import Backend
 from simulator.pricing.constants import Constants, Shifts, find
 from simulator.pricing.measured import host_of
 from simulator.scenario.defaults import choose, default_stack, open_fields, with_precision
-from simulator.scenario.notes import note, note_documents, note_work
+from simulator.scenario.notes import note, note_documents, note_work, with_score
 from simulator.scenario.offers import Chosen
 from simulator.scenario.prices import Prices, chosen_price
 from simulator.specs.capabilities.checking import refuse_lacking
@@ -174,6 +174,7 @@ def resolve(
             the_system = _system(system, fitted)
         number = _devices(devices, the_system, assumed)
         stated_work, asked = spec_of(Workload, workload), spec_of(Plan, plan)
+        the_model = with_score(assumed, stated_work, the_model)
         work = _work(stated_work, the_model, assumed)
         with about("stack"):
             the_stack = _stack(stack, the_system, number, the_model, work, asked, assumed)

@@ -282,6 +282,9 @@ _FIELDS = {
     "experts": ("plan.ep",),
     "expert-tensor": ("plan.etp", "plan.tp"),
     "adapters": ("plan.tp", "workload.lora_rank"),
+    "frozen-heads": ("plan.tp", "workload.teacher"),
+    "frozen-layers": ("plan.pp", "workload.teacher"),
+    "pairs": ("plan.micro_batch", "workload.preference"),
     "expert-group": ("plan.ep", "plan.dp"),
     "batch": ("plan.micro_batch", "plan.dp", "workload.global_batch"),
     "interleaving": ("plan.virtual_stages", "plan.micro_batch", "workload.global_batch"),
@@ -316,6 +319,8 @@ def check(plan: Plan, model: Model, workload: Workload, stack: Stack) -> None:
         "experts": model.experts,
         "global_batch": workloads.global_batch,
         "lora_rank": workloads.tuning.rank,
+        "frozen_heads": workloads.frozen.models.heads if workloads.frozen is not None else 0.0,
+        "frozen_layers": workloads.frozen.models.layer_count if workloads.frozen is not None else 0.0,
         "replicas": plans.replicas,
         "stage_ranks": plans.replicas * np.asarray(plans.tp),
     }
@@ -329,6 +334,8 @@ def check(plan: Plan, model: Model, workload: Workload, stack: Stack) -> None:
 
 def _valid(rule: str, model: Model, workload: Workload) -> str:
     """Values that would keep a rule, where they can be listed."""
+    if rule == "pairs":
+        return "; valid: even numbers"
     if rule == "experts" and model.experts == 1:
         return f": {model.id} has no experts to share"
     of = {

@@ -243,8 +243,22 @@ def rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: S
     yield Constraint(
         "adapters", np.asarray(workloads.tuning.rank) % tp == 0, "tp={tp} does not divide lora_rank={lora_rank}"
     )
+    if workloads.frozen is not None:
+        yield from _rules_of_frozen(tp, pp, workloads.frozen.models)
     yield Constraint("expert-tensor", tp % np.asarray(plans.etp) == 0, "etp={etp} does not divide tp={tp}")
     yield Constraint("experts", np.asarray(models.experts) % plans.ep == 0, "ep={ep} does not divide {experts} experts")
+
+
+def _rules_of_frozen(tp: Num, pp: Num, models: Models) -> Iterator[Constraint]:
+    """How heads and layers of a model that runs beside the trained one divide."""
+    heads, kv_heads = np.asarray(models.heads), np.asarray(models.key_value_heads)
+    divides = (heads % tp == 0) & ((kv_heads % tp == 0) | (np.asarray(tp) % kv_heads == 0))
+    yield Constraint(
+        "frozen-heads", divides, "tp={tp} does not divide the {frozen_heads} attention heads of the teacher"
+    )
+    yield Constraint(
+        "frozen-layers", np.asarray(models.layer_count) >= pp, "pp={pp} exceeds {frozen_layers} layers of the teacher"
+    )
 
 
 def _rules_of_ends(plans: Plans, count: Num) -> Iterator[Constraint]:
@@ -278,6 +292,11 @@ def rules_of_replicas(plans: Plans, workloads: Workloads) -> Iterator[Constraint
         "batch",
         np.asarray(workloads.global_batch) % (plans.dp * plans.micro_batch) == 0,
         "dp={dp} x micro_batch={micro_batch} does not divide global_batch={global_batch}",
+    )
+    yield Constraint(
+        "pairs",
+        np.asarray(plans.micro_batch) % workloads.sequences == 0,
+        "micro_batch={micro_batch} holds half a pair of two sequences",
     )
     yield Constraint(
         "interleaving",

@@ -75,7 +75,7 @@ def on_stage(program: Program, stage: Num) -> Memory:
     gradients = trained.among(plans.gradient_group) * (plans.gradient_bytes + _unsummed_bytes(scenarios))
     later = _in_place_of_activations(scenarios, gradients, kept)
     parts = {
-        "parameters": _parameter_bytes(scenarios, held, trained, quantised) + cast,
+        "parameters": _parameter_bytes(scenarios, held, trained, quantised) + cast + _frozen_parameters(program, stage),
         "gradients": gradients - later if np.any(later) else gradients,
         "optimizer": optimizer * (1.0 - np.asarray(plans.offload)),
         "activations": kept,
@@ -285,8 +285,29 @@ def _buffers(
     if np.any(np.asarray(stacks.early_optimizer_copies) > 0.0):
         always = always + stacks.early_optimizer_copies * each * updated
     step = stacks.optimizer_copies * each * updated - (kept - later)
-    working: Num = np.maximum(backward, step) + always
+    working: Num = np.maximum(np.maximum(backward, step), _frozen_buffers(program, is_first, is_last)) + always
     return working
+
+
+def _frozen_parameters(program: Program, stage: Num) -> Num:
+    """Bytes of the weights of a model beside the trained one, where it has its own."""
+    frozen, model = program.frozen, program.scenarios.workloads.frozen
+    if frozen is None or model is None:
+        return 0.0
+    held = _held_on(frozen, stage), _trained_on(frozen, stage), _quantised_on(frozen, stage)
+    return model.held * _parameter_bytes(frozen.scenarios, *held)
+
+
+def _frozen_buffers(program: Program, is_first: Num, is_last: Num) -> Num:
+    """Working memory of the forward pass of a model beside the trained one, while that one's activations are kept.
+
+    Shared parameters as they are gathered, or the logits in the format of products and once in fp32.
+    """
+    frozen = program.frozen
+    if frozen is None:
+        return 0.0
+    logits = is_last * frozen.head.tally.widest_bytes * (1.0 + frozen.scenarios.plans.element_bytes / _COPY_BYTES)
+    return _gathered(frozen, is_first, is_last, _held_on(frozen, is_last).dense) + logits
 
 
 def _gathered(program: Program, is_first: Num, is_last: Num, dense: Num) -> Num:

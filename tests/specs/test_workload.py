@@ -144,3 +144,50 @@ def test_wrong_documents_get_one_sentence(given: dict[str, object], words: list[
 def test_documents_that_nothing_can_be_said_of(model: str, given: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words):
         Workload.model_validate(given).resolve(load_model(model))
+
+
+def test_a_reference_is_the_base_of_adapters_and_else_a_copy() -> None:
+    llama = load_model("llama-3.2-1b")
+    work = Workload(preference="dpo", global_batch=8).resolve(llama)
+    assert work.reference == "copy"
+    frozen = work.columns().frozen
+    assert frozen is not None
+    assert (frozen.held, frozen.teaches) == (1.0, 0.0)
+    assert work.resolve(llama) == work
+    adapted = Workload(preference="dpo", global_batch=8, lora_rank=8).resolve(llama)
+    assert adapted.reference == "base"
+    assert adapted.columns().frozen is not None
+    precomputed = Workload(preference="dpo", global_batch=8, reference="precomputed").resolve(llama)
+    assert precomputed.columns().frozen is None
+    assert precomputed.columns().sequences == 2.0
+    assert Workload().resolve(llama).columns().sequences == 1.0
+
+
+def test_runs_on_preferences_and_teachers_are_not_as_long_as_pretraining() -> None:
+    model = load_model("gpt3-175b")
+    assert Workload().resolve(model).says_length
+    assert not Workload(preference="dpo").resolve(model).says_length
+    assert not Workload(teacher="gpt3-175b").resolve(model).says_length
+    assert Workload(preference="dpo", steps=10).resolve(model).says_length
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "words"),
+    [
+        ("llama-3.2-1b", {"preference": "dpo", "global_batch": 7}, "global_batch=7 sequences hold half a pair"),
+        ("bert-base", {"preference": "dpo"}, "bert-base has objective=mlm: take a causal model"),
+        ("bert-base", {"preference": "reward"}, "trains one score a sequence; bert-base has objective=mlm"),
+        ("llama-3.2-1b", {"reference": "copy"}, "reference=copy belongs to preference=dpo"),
+        ("llama-3.2-1b", {"preference": "reward", "reference": "copy"}, "reference=copy belongs to preference=dpo"),
+        ("llama-3.2-1b", {"preference": "dpo", "reference": "base"}, "there are none; train=lora"),
+        ("llama-3.2-1b", {"preference": "dpo", "teacher": "llama-3.1-8b"}, "belongs to a run without preference"),
+        ("llama-3.2-1b", {"keeps_teacher_logits": False}, "keeps_teacher_logits=no belongs to a teacher"),
+        ("llama-3.2-1b", {"teacher": "mistral-7b"}, "mistral-7b has 32,000 words and llama-3.2-1b has 128,256"),
+        ("llama-3.2-1b", {"teacher": "bert-base"}, "teacher=bert-base has objective=mlm"),
+        ("llama-3.2-1b", {"teacher": "lama-3.1-8b"}, "unknown model 'lama-3.1-8b'; did you mean"),
+        ("llama-3.2-1b", {"teacher": {"base": "llama-3.1-8b", "layers": 0}}, "layers=0"),
+    ],
+)
+def test_preferences_and_teachers_that_cannot_be(model: str, given: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Workload.model_validate(given).resolve(load_model(model))

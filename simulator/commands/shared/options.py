@@ -160,6 +160,10 @@ _WORKLOAD: dict[str, Any] = {
     "lora_rank": _count("--lora-rank", "Rank of adapters."),
     "lora_targets": _text("--lora-targets", "all-linear, attention, or names such as q_proj,v_proj."),
     "lora_dropout": _count("--lora-dropout", "Dropout of adapters' inputs, such as 0.05.", read_real),
+    "preference": _text("--preference", "Pairs: dpo, or reward for a reward model."),
+    "reference": _text("--reference", "Reference of dpo: copy, base or precomputed."),
+    "teacher": _text("--teacher", "Distillation: the teacher's name or file."),
+    "keeps_teacher_logits": _flag("keeps-teacher-logits", "Probabilities of the teacher stay in memory."),
     "base_precision": _text("--base-precision", "Frozen weights in fp8, int8, nf4 or nf4-double."),
 }
 _PLAN: dict[str, Any] = {

@@ -83,6 +83,10 @@ _ELSEWHERE: Document = {
         "lora_targets": ["all-linear"],
         "lora_dropout": 0.05,
         "base_precision": "nf4",
+        "preference": "dpo",
+        "reference": "copy",
+        "teacher": "llama-3.1-8b",
+        "keeps_teacher_logits": True,
     },
 }
 """What one can say of other scenarios, or instead."""

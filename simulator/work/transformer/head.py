@@ -58,6 +58,7 @@ def head(scenarios: Scenarios) -> list[Operator]:
         *_map_back(scenarios, outputs),
         *_head_transform(scenarios, _transformed(scenarios, predicted, outputs)),
         *_vocabulary_head(scenarios, predicted, outputs),
+        *_distillation(scenarios, predicted),
         *_classes(scenarios, outputs),
         *_head_exchanges(scenarios, predicted, outputs),
         *_memory_exchanges(scenarios, inputs),
@@ -187,6 +188,34 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Op
             reduces=True,
             kept=Holding(saved=loss, widest=loss),
         ),
+    ]
+
+
+def _distillation(scenarios: Scenarios, rows: Num) -> list[Operator]:
+    """Divergence from a teacher: its probabilities of all words in fp32, times the student's logarithms, added up.
+
+    References
+    ----------
+    `ForwardKLLoss` of torchtune 0.6.1, torchtune/modules/loss/kd_losses.py.
+    """
+    frozen, stacks = scenarios.workloads.frozen, scenarios.stacks
+    if frozen is None:
+        return []
+    words = np.ceil(np.asarray(scenarios.models.vocabulary_size) / scenarios.plans.tp)
+    each = frozen.teaches * scenarios.models.vocabulary_head * rows * words
+    keeps = np.where(np.asarray(frozen.keeps_logits) < 0.0, stacks.keeps_logits, frozen.keeps_logits)
+    kernels = frozen.teaches * (1.0 + stacks.eager)
+    width = activations.STATISTIC_BYTES
+    return [
+        stream(
+            "divergence from the teacher",
+            "head",
+            StreamKind.CROSS_ENTROPY,
+            moved=(each * width * (2.0 + 2.0 * stacks.eager), each * width * 2.0),
+            launches=(kernels, frozen.teaches),
+            reduces=True,
+            kept=Holding(saved=keeps * each * width),
+        )
     ]
 
 
