@@ -25,17 +25,17 @@ from tests.against_torch.cases import BERT_LARGE, GPT, LLAMA, name_of, scenarios
 def test_bytes_of_a_parameter(model: Model, optimizer: OptimizerName) -> None:
     """Moments are those of parameters in fp32: the parameters themselves, or their master copy."""
     setting = setting_of(model, dtype=torch.float32)
-    found = optimizer_state(optimizer, build(model, setting).parameters())
+    state = optimizer_state(optimizer, build(model, setting).parameters())
     scenarios = scenarios_of(model, setting, optimizer=optimizer)
-    assert found.per_parameter == scenarios.plans.state_bytes
-    held = found.parameters
-    assert found.bytes == states.model_state_bytes(held, 0.0, gradient_bytes=0.0, optimizer_bytes=found.per_parameter)
+    assert state.per_parameter == scenarios.plans.state_bytes
+    held = state.parameters
+    assert state.bytes == states.model_state_bytes(held, 0.0, gradient_bytes=0.0, optimizer_bytes=state.per_parameter)
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (64, 256), (48, 1000)])
 def test_factored_moments(shape: tuple[int, int]) -> None:
-    found = optimizer_state("adafactor", [torch.nn.Parameter(torch.ones(shape))])
-    assert found.bytes == states.factored_state_bytes(shape[0] * shape[1], 1.0, width=shape[0])
+    state = optimizer_state("adafactor", [torch.nn.Parameter(torch.ones(shape))])
+    assert state.bytes == states.factored_state_bytes(shape[0] * shape[1], 1.0, width=shape[0])
 
 
 def test_factored_moments_of_a_vector_are_whole() -> None:
@@ -60,11 +60,11 @@ def test_shards_of_a_rank(optimizer: OptimizerName, degree: int) -> None:
         module(random_batch(GPT, setting, 1)).backward()
         steps = make_optimizer(optimizer, module.parameters())
         steps.step()
-        found = _states(module, steps)
+        shard_bytes = _states(module, steps)
     sharding: Sharding = "zero3" if degree > 1 else "none"
     scenarios = scenarios_of(GPT, setting, micro_batch=1, dp=degree, sharding=sharding, optimizer=optimizer)
     held = on_stage(program_of(scenarios), 0.0)
-    assert found == (held.parameters, held.gradients, held.optimizer)
+    assert shard_bytes == (held.parameters, held.gradients, held.optimizer)
     whole = states.model_state_bytes(
         program_of(scenarios).together.parameters,
         4.0,
@@ -74,7 +74,7 @@ def test_shards_of_a_rank(optimizer: OptimizerName, degree: int) -> None:
         gradient_group=degree,
         optimizer_group=degree,
     )
-    assert np.asarray(sum(found)) == whole
+    assert np.asarray(sum(shard_bytes)) == whole
 
 
 def _states(module: torch.nn.Module, steps: Optimizer) -> tuple[int, int, int]:

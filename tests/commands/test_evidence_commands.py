@@ -41,9 +41,9 @@ def own(tmp_path: Path) -> Path:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> int:
     """Fewer shipped runs, to be quick."""
-    found = tuple(timed()[::150])
-    monkeypatch.setattr(runs, "shipped", lambda: found)
-    return len(found)
+    sample = tuple(timed()[::150])
+    monkeypatch.setattr(runs, "shipped", lambda: sample)
+    return len(sample)
 
 
 @pytest.fixture

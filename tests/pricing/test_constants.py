@@ -33,8 +33,8 @@ def _leaves(part: Any, place: str = "") -> dict[str, Any]:
         return {name: value for at, each in enumerate(part) for name, value in _leaves(each, f"{place}.{at}").items()}
     if not isinstance(part, Columns):
         return {place.lstrip("."): part}
-    found = [_leaves(value, f"{place}.{name}") for name, value in vars(part).items()]
-    return {name: value for each in found for name, value in each.items()}
+    leaves = [_leaves(value, f"{place}.{name}") for name, value in vars(part).items()]
+    return {name: value for each in leaves for name, value in each.items()}
 
 
 def _changes(before: Columns, after: Columns) -> dict[str, tuple[float, float]]:
@@ -125,9 +125,9 @@ def test_a_kind_moves_what_it_says(kind: str, by: float) -> None:
     middle = dict.fromkeys(("gradient_overlap", "parameter_overlap", "tensor_overlap"), 0.4)
     stack = Stacks(**{**vars(stack), **middle, "step_overhead": 0.01, "eager": 0.7})
     shifts, backend = Shifts(**{kind: by}), _case().backend()
-    found = _changes(stack, shifts.on_stacks(stack)) | _changes(backend, shifts.on_backend(backend))
-    assert set(found) == places
-    for before, after in found.values():
+    changes = _changes(stack, shifts.on_stacks(stack)) | _changes(backend, shifts.on_backend(backend))
+    assert set(changes) == places
+    for before, after in changes.values():
         assert after == pytest.approx(move(before, by), rel=1e-9)
 
 
@@ -273,8 +273,8 @@ def test_shipped_constants_name_what_the_catalogue_has(known: dict[str, set[str]
 
 
 def test_shipped_constants_have_every_kind_and_level() -> None:
-    found = {(kind, level) for (kind, level, _), _ in shipped().items()}
-    assert found == {(kind, level) for kind, about in KINDS.items() for level in about.levels}
+    pairs = {(kind, level) for (kind, level, _), _ in shipped().items()}
+    assert pairs == {(kind, level) for kind, about in KINDS.items() for level in about.levels}
 
 
 # Files
@@ -301,9 +301,9 @@ def test_what_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
 def test_a_file_may_leave_kinds_out(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     path.write_text("shifts: {launches: {stack: {megatron-lm: 1}}}\n")
-    found = load(path)
-    assert dict(found.items()) == {("launches", "stack", "megatron-lm"): 1}
-    assert found.origin == "own.yaml"
+    constants = load(path)
+    assert dict(constants.items()) == {("launches", "stack", "megatron-lm"): 1}
+    assert constants.origin == "own.yaml"
 
 
 def _launches(value: str) -> str:

@@ -64,10 +64,10 @@ def test_an_all_to_all_crosses_the_middle_of_a_torus(system: str, devices: int, 
 
 def test_tensor_exchanges_hide_behind_products_only() -> None:
     """However much a stack overlaps, an exchange shows what the products beside it do not cover."""
-    found = program("gpt2-355m", {"tp": 4}, tensor_overlap=1.0)
+    step_program = program("gpt2-355m", {"tp": 4}, tensor_overlap=1.0)
     long = Told(lambda request: 100.0 if isinstance(request, Collective) else 1.0)
     short = Told(lambda request: 1e-3 if isinstance(request, Collective) else 1.0)
-    assert plain(step_time(found, long).parts["tensor_parallel"]) > 0.9 * plain(
+    assert plain(step_time(step_program, long).parts["tensor_parallel"]) > 0.9 * plain(
         step_time(program("gpt2-355m", {"tp": 4}), long).parts["tensor_parallel"]
     )
-    assert plain(step_time(found, short).parts["tensor_parallel"]) < 0.02
+    assert plain(step_time(step_program, short).parts["tensor_parallel"]) < 0.02
