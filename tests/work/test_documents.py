@@ -18,7 +18,8 @@ _ALONE = {"tp": 1, "dp": 8, "sequence_parallel": False, "attention": "fused"}
 _LENGTH = 20
 
 
-def _asked(work: dict[str, Any], base: str = "llama-2-7b", plan: dict[str, Any] | None = None, **how: Any
+def _asked(
+    work: dict[str, Any], base: str = "llama-2-7b", plan: dict[str, Any] | None = None, **how: Any
 ) -> tuple[float, float, float]:
     """Queries, keys and batch of the fused attention of the first layer, 20 tokens and 3 sequences unless told."""
     whole = small(base, {**_ALONE, **(plan or {})}, workload=work, **how)
