@@ -93,12 +93,14 @@ def test_packed_documents_are_equal(model: Model, lengths: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"document_lengths": [32, 20]}, {"document_lengths": 20, "document_deviation": 5}], ids=str
+    "workload", [{"document_lengths": [32, 20]}, {"document_lengths": 20, "document_deviation": 5}], ids=str
 )
-def test_documents_that_do_not_fill_a_sequence_are_not_counted(given: dict[str, Any]) -> None:
-    found = verified(LLAMA, devices=1, global_batch=8, stack="megatron-lm", plan={"micro_batch": 4}, workload=given)
-    assert not differing(found)
-    assert any("lengths that make up 64 tokens" in (reason or "") for reason in reasons(found))
+def test_documents_that_do_not_fill_a_sequence_are_not_counted(workload: dict[str, Any]) -> None:
+    verification = verified(
+        LLAMA, devices=1, global_batch=8, stack="megatron-lm", plan={"micro_batch": 4}, workload=workload
+    )
+    assert not differing(verification)
+    assert any("lengths that make up 64 tokens" in (reason or "") for reason in reasons(verification))
 
 
 def test_large_models_take_seconds() -> None:

@@ -116,7 +116,7 @@ def test_documents_as_one_number_a_list_and_a_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("fields", "words"),
     [
         ({"document_lengths": []}, ["0 lengths", "1 to 100"]),
         ({"document_lengths": [1] * 101}, ["101 lengths", "document_deviation"]),
@@ -127,12 +127,12 @@ def test_documents_as_one_number_a_list_and_a_text() -> None:
         ({"document_lengths": 700, "document_deviation": -1}, ["document_deviation=-1", "greater than 0"]),
     ],
 )
-def test_wrong_documents_get_one_sentence(given: dict[str, object], words: list[str]) -> None:
-    test_wrong_workloads_get_one_sentence(given, words)
+def test_wrong_documents_get_one_sentence(fields: dict[str, object], words: list[str]) -> None:
+    test_wrong_workloads_get_one_sentence(fields, words)
 
 
 @pytest.mark.parametrize(
-    ("model", "given", "words"),
+    ("model", "fields", "words"),
     [
         ("gpt3-175b", {"document_deviation": 5}, "document_deviation=5: it needs their mean beside it"),
         ("gpt3-175b", {"document_lengths": (3, 4), "document_deviation": 5}, "a list of lengths has its own"),
@@ -141,9 +141,9 @@ def test_wrong_documents_get_one_sentence(given: dict[str, object], words: list[
         ("gopher-280b", {"document_lengths": (3,)}, "a model with products of relative positions"),
     ],
 )
-def test_documents_that_nothing_can_be_said_of(model: str, given: dict[str, object], words: str) -> None:
+def test_documents_that_nothing_can_be_said_of(model: str, fields: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        Workload.model_validate(given).resolve(load_model(model))
+        Workload.model_validate(fields).resolve(load_model(model))
 
 
 def test_a_reference_is_the_base_of_adapters_and_else_a_copy() -> None:
@@ -172,7 +172,7 @@ def test_runs_on_preferences_and_teachers_are_not_as_long_as_pretraining() -> No
 
 
 @pytest.mark.parametrize(
-    ("model", "given", "words"),
+    ("model", "fields", "words"),
     [
         ("llama-3.2-1b", {"preference": "dpo", "global_batch": 7}, "global_batch=7 sequences hold half a pair"),
         ("bert-base", {"preference": "dpo"}, "bert-base has objective=mlm: take a causal model"),
@@ -188,6 +188,6 @@ def test_runs_on_preferences_and_teachers_are_not_as_long_as_pretraining() -> No
         ("llama-3.2-1b", {"teacher": {"base": "llama-3.1-8b", "layers": 0}}, "layers=0"),
     ],
 )
-def test_preferences_and_teachers_that_cannot_be(model: str, given: dict[str, object], words: str) -> None:
+def test_preferences_and_teachers_that_cannot_be(model: str, fields: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        Workload.model_validate(given).resolve(load_model(model))
+        Workload.model_validate(fields).resolve(load_model(model))

@@ -22,9 +22,9 @@ _WORK = {"sequence_length": 2048, "global_batch": 64}
 
 
 def _scenario(work: dict[str, Any], model: str = "llama-3.1-8b", stack: str = "pytorch-fsdp", **plan: Any) -> Scenario:
-    given = {"micro_batch": 2, "recompute": "none", "precision": "bf16", "tp": 1, "pp": 1, "sharding": "none", **plan}
+    split = {"micro_batch": 2, "recompute": "none", "precision": "bf16", "tp": 1, "pp": 1, "sharding": "none", **plan}
     return simulator.resolve(
-        model, "dgx-h100", devices=8, stack=unrestricted(stack), plan=given, workload={**_WORK, **work}
+        model, "dgx-h100", devices=8, stack=unrestricted(stack), plan=split, workload={**_WORK, **work}
     )
 
 
