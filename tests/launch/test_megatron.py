@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from hardware.errors import InputError
+from simulator.launch import saying
 from simulator.launch.megatron import reading, writing
 from simulator.launch.shell.options import training_of
 from simulator.launch.tables import options_of
@@ -18,7 +19,7 @@ _MODELS = ("gpt3-175b", "llama-3-8b", "mixtral-8x7b", "gpt2-124m", "qwen3-30b-a3
 
 @pytest.mark.parametrize("seed", range(5))
 def test_what_is_written_is_read_back(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "notes_of", _without_estimate)
+    monkeypatch.setattr(saying, "notes_of", _without_estimate)
     for scenario in scenarios("megatron-lm", _MODELS, 100, seed=seed):
         text = writing.write(scenario).text
         again = read_back(reading.read(text, "run.sh"), scenario)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hardware.errors import InputError
-from simulator.launch import maxtext, nanotron
+from simulator.launch import maxtext, nanotron, saying
 from simulator.launch.documents import document_of, settings_from
 from simulator.launch.naming import model_named, names_of
 from simulator.launch.recognition import launch_file, with_model
@@ -29,8 +29,7 @@ def _without_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
     def notes(scenario: Scenario, framework: str, release: str, unsaid: list[str]) -> LaunchNotes:
         return LaunchNotes((), tuple(unsaid))
 
-    for module in (accelerate, axolotl, maxtext, nanotron):
-        monkeypatch.setattr(module, "notes_of", notes)
+    monkeypatch.setattr(saying, "notes_of", notes)
 
 
 def _group_of_states(scenario: Scenario) -> dict[str, Any]:

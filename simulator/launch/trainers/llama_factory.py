@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from simulator.launch.documents import settings_from
-from simulator.launch.naming import stack_of
-from simulator.launch.record import LaunchFile
+from simulator.launch.reading import DocumentReader, WhatIsSaid
 from simulator.launch.settings import LaunchSettings
-from simulator.launch.tables import options_of
 from simulator.launch.trainers.common import OPTIMIZERS, batch_of, model_of_hub, of_deepspeed, precision_of
-
-_KERNELS = {"auto": "fused", "fa2": "fused", "sdpa": "fused", "disabled": "unfused"}
 
 
 def recognises(document: Mapping[str, Any]) -> bool:
@@ -20,25 +15,7 @@ def recognises(document: Mapping[str, Any]) -> bool:
     return "model_name_or_path" in document
 
 
-def read(document: Mapping[str, Any], path: str, devices: int | None = None) -> LaunchFile:
-    """What a configuration says.
-
-    Parameters
-    ----------
-    document
-        What the file holds.
-    path
-        The file.
-    devices
-        Devices of the run, where somebody says.
-
-    Raises
-    ------
-    InputError
-        With file and line.
-    """
-    settings, table = settings_from(document, path), options_of("llama-factory")
-    assumed: list[str] = []
+def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) -> WhatIsSaid:
     _refuse_other_training(settings)
     plan: dict[str, Any] = {
         "tp": 1,
@@ -46,32 +23,17 @@ def read(document: Mapping[str, Any], path: str, devices: int | None = None) -> 
         "cp": 1,
         "sharding": "none",
         **precision_of(settings),
-        "micro_batch": settings.whole("per_device_train_batch_size") or 8,
+        **settings.fields("plan", "micro_batch"),
         "optimizer": settings.word("optim", OPTIMIZERS) or "adamw",
-        "recompute": "none" if settings.flag("disable_gradient_checkpointing") else "full",
-        "attention": settings.word("flash_attn", _KERNELS) or "fused",
+        **settings.fields("plan", "recompute", "attention"),
     }
     if settings.flag("pure_bf16"):
         plan |= {"precision": "bf16", "master_weights": False}
     plan |= of_deepspeed(settings, devices)
     if "disable_gradient_checkpointing" not in settings:
         assumed.append("recompute=full: LLaMA-Factory checkpoints each layer unless told")
-    work: dict[str, Any] = {"sequence_length": settings.whole("cutoff_len") or 2048}
-    steps = settings.whole("max_steps", least=-1)
-    work |= {"steps": steps} if steps is not None and steps > 0 else {}
-    work |= batch_of(settings, plan, devices, assumed)
-    return LaunchFile(
-        framework=table.framework,
-        path=path,
-        stack=stack_of("llama-factory"),
-        model=model_of_hub(settings, "model_name_or_path"),
-        workload=work,
-        plan=plan,
-        devices=devices,
-        read=settings.read(),
-        assumed=tuple(assumed),
-        ignored=settings.finish(table.unread, known=table.known),
-    )
+    work = settings.fields("workload") | batch_of(settings, plan, devices, assumed)
+    return WhatIsSaid(plan, work, model_of_hub(settings, "model_name_or_path"), devices)
 
 
 def _refuse_other_training(settings: LaunchSettings) -> None:
@@ -87,3 +49,7 @@ def _refuse_other_training(settings: LaunchSettings) -> None:
         )
     if stage not in (None, "pt", "sft"):
         raise settings.wrong("stage", "is not understood; capsim reads pt and sft")
+
+
+read = DocumentReader("llama-factory", _meaning)
+"""What a configuration of LLaMA-Factory says."""
