@@ -7,6 +7,7 @@ from collections.abc import Callable
 from hardware.catalogue import load_system
 from hardware.errors import unknown
 from simulator.launch import deepspeed, maxtext, nanotron, torchtitan
+from simulator.launch.megatron import bridge_writing
 from simulator.launch.megatron import writing as megatron
 from simulator.launch.naming import stack_of
 from simulator.launch.record import WrittenLaunch
@@ -16,6 +17,7 @@ from simulator.specs.loading import ScenarioFile
 
 WRITERS: dict[str, Callable[[Scenario], WrittenLaunch]] = {
     "megatron-lm": megatron.write,
+    "megatron-bridge": bridge_writing.write,
     "deepspeed": deepspeed.write,
     "torchtitan": torchtitan.write,
     "accelerate": accelerate.write,

@@ -10,6 +10,7 @@ from simulator.specs.loading import names
 
 _STACKS = {
     "megatron-lm": ("megatron-lm",),
+    "megatron-bridge": ("megatron-bridge", "nemo"),
     "deepspeed": ("deepspeed",),
     "torchtitan": ("torchtitan", "pytorch-fsdp-compiled", "pytorch-fsdp"),
     "accelerate": ("huggingface",),

@@ -11,6 +11,7 @@ from hardware.errors import InputError
 from hardware.reading import read_text
 from simulator.launch import deepspeed, maxtext, nanotron, torchtitan
 from simulator.launch.documents import document_of
+from simulator.launch.megatron import bridge_reading
 from simulator.launch.megatron import reading as megatron
 from simulator.launch.record import LaunchFile
 from simulator.launch.trainers import accelerate, axolotl, llama_factory
@@ -22,6 +23,7 @@ _DATA = (".json", ".yaml", ".yml", ".toml")
 Reader = Callable[[Mapping[str, Any], str, int | None], LaunchFile]
 _READERS: tuple[tuple[Callable[[Mapping[str, Any]], bool], Reader], ...] = (
     (nanotron.recognises, nanotron.read),
+    (bridge_reading.recognises, bridge_reading.read),
     (accelerate.recognises, accelerate.read),
     (axolotl.recognises, axolotl.read),
     (llama_factory.recognises, llama_factory.read),
@@ -80,8 +82,8 @@ def imported(name: str | Path, *, model: str | None = None, devices: int | None 
     launched = launch_file(name, devices)
     if launched is None:
         raise InputError(
-            f"{name}: is no launch file that is known; capsim reads scripts of Megatron-LM, and files of DeepSpeed, "
-            "torchtitan, accelerate, axolotl, LLaMA-Factory, MaxText and nanotron"
+            f"{name}: is no launch file that is known; capsim reads scripts of Megatron-LM, and files of Megatron "
+            "Bridge, DeepSpeed, torchtitan, accelerate, axolotl, LLaMA-Factory, MaxText and nanotron"
         )
     return with_model(launched, model)
 

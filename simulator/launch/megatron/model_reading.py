@@ -171,24 +171,74 @@ def _experts(settings: LaunchSettings) -> dict[str, Any]:
         "experts_per_token": settings.whole("--moe-router-topk") or 2,
         **({"expert_feed_forward_size": size} if size is not None else {}),
         **({"shared_experts": shared // chosen} if shared else {}),
-        **_layers_with_experts(settings),
+        **_frequency(settings),
     }
 
 
-def _layers_with_experts(settings: LaunchSettings) -> dict[str, int]:
-    """Which layers have experts: after some dense ones, every so many."""
+def _frequency(settings: LaunchSettings) -> dict[str, int]:
+    """Which layers have experts, as ``--moe-layer-freq`` says."""
     value = settings.value("--moe-layer-freq")
     if value is None:
         return {}
     text = "".join(value)
     layers = settings.needed("--num-layers")
     kinds = [int(index % int(text) == 0) for index in range(layers)] if text.isdigit() and int(text) else listed(text)
+    return layers_with_experts(settings, "--moe-layer-freq", kinds, layers)
+
+
+def layers_with_experts(settings: LaunchSettings, option: str, kinds: list[int], layers: int) -> dict[str, int]:
+    """Which layers have experts: after some dense ones, every so many.
+
+    Parameters
+    ----------
+    settings
+        Options or keys of Megatron Core.
+    option
+        The one that says it.
+    kinds
+        One for each layer with experts, zero for each without.
+    layers
+        How many there are.
+
+    Raises
+    ------
+    InputError
+        For another pattern.
+    """
     dense = next((index for index, has in enumerate(kinds) if has), len(kinds))
     for period in range(1, len(kinds) + 1):
         for first in {max(dense - period + 1, 0), dense}:
             if kinds == _kinds(layers, first, period):
                 return {"dense_layers_first": first, "expert_period": period}
-    raise settings.wrong("--moe-layer-freq", "must have experts in every n-th layer after some without")
+    raise settings.wrong(option, "must have experts in every n-th layer after some without")
+
+
+def group_of_states(settings: LaunchSettings, option: str, sharding: str, instances: int, ranks: int) -> int:
+    """Ranks that share states, of so many instances of the distributed optimizer.
+
+    Parameters
+    ----------
+    settings
+        Options or keys of Megatron Core.
+    option
+        The one that says the instances.
+    sharding
+        What they share.
+    instances
+        More than one.
+    ranks
+        Data-parallel ranks, those of context parallelism among them.
+
+    Raises
+    ------
+    InputError
+        Where nothing is shared in groups, or they do not come out even.
+    """
+    if sharding in ("none", "zero2"):
+        raise settings.wrong(option, f"is not understood with sharding={sharding}")
+    if not ranks or ranks % instances:
+        raise settings.wrong(option, f"does not divide the {ranks} data-parallel ranks")
+    return ranks // instances
 
 
 def _kinds(layers: int, first: int, period: int) -> list[int]:

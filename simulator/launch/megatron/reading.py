@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hardware.errors import InputError
-from simulator.launch.megatron.model_reading import model_of
+from simulator.launch.megatron.model_reading import group_of_states, model_of
 from simulator.launch.reading import WhatIsSaid, launch_file_of
 from simulator.launch.record import LaunchFile
 from simulator.launch.settings import LaunchSettings
@@ -142,9 +142,7 @@ def _sharding(settings: LaunchSettings) -> dict[str, Any]:
     sharding = (strategy or "none") if fully else "zero1" if distributed else "none"
     if instances == 1:
         return {"sharding": sharding}
-    if sharding in ("none", "zero2"):
-        raise settings.wrong("--num-distributed-optimizer-instances", f"is not understood with sharding={sharding}")
-    return {"sharding": "hybrid" if sharding == "zero3" else sharding, "instances": instances}
+    return {"sharding": sharding, "instances": instances}
 
 
 def _recompute(settings: LaunchSettings) -> str:
@@ -173,12 +171,9 @@ def _workload(
     inner = plan["tp"] * plan["pp"] * plan["cp"]
     replicas = devices // inner if devices is not None and devices % inner == 0 else None
     if shards is not None:
-        ranks = (replicas or 0) * plan["cp"]
-        if not ranks or ranks % shards:
-            raise settings.wrong(
-                "--num-distributed-optimizer-instances", f"does not divide the {ranks} data-parallel ranks"
-            )
-        plan["sharding_group"] = ranks // shards
+        option, ranks = "--num-distributed-optimizer-instances", (replicas or 0) * plan["cp"]
+        plan["sharding_group"] = group_of_states(settings, option, plan["sharding"], shards, ranks)
+        plan["sharding"] = "hybrid" if plan["sharding"] == "zero3" else plan["sharding"]
     batch: int | None = settings.fields("workload", "global_batch").get("global_batch")
     if batch is None:
         if replicas is None:

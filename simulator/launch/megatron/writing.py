@@ -38,7 +38,7 @@ def write(scenario: Scenario) -> WrittenLaunch:
         Where Megatron-LM cannot run the plan or build the model.
     """
     refuse_model(scenario.model)
-    unsaid = [*unsaid_of_model(scenario.model), *_unsaid(scenario)]
+    unsaid = [*unsaid_of_model(scenario.model), *unsaid_of_plan(scenario, "--train-iters")]
     file = FrameworkFile("megatron-lm", "megatron-lm.sh", "bash {name}", lambda notes: _text(scenario, notes), unsaid)
     return written_launch(scenario, file)
 
@@ -163,16 +163,21 @@ def _batch(scenario: Scenario) -> Iterator[Option]:
     yield from _said(plan, "micro_batch")
     yield ("--global-batch-size", str(work.global_batch))
     yield ("--train-iters", str(steps_of(scenario)))
-    micro_batches = micro_batches_of(scenario)
-    stages = plan.pp or 1
-    if (plan.virtual_stages or 1) > 1 and micro_batches % stages:
-        group = next(
-            n for n in range(stages, micro_batches + 1) if not micro_batches % n or micro_batches % n >= stages
-        )
+    group = chunk_of_micro_batches(scenario)
+    if group is not None:
         yield ("--microbatch-group-size-per-virtual-pipeline-stage", str(group))
     if work.capacity_factor:
         yield ("--moe-expert-capacity-factor", f"{work.capacity_factor:.15g}")
         yield ("--moe-pad-expert-input-to-capacity",)
+
+
+def chunk_of_micro_batches(scenario: Scenario) -> int | None:
+    """Micro-batches that run through a chunk before the next, where stages do not divide them; none otherwise."""
+    micro_batches, stages = micro_batches_of(scenario), scenario.plan.pp or 1
+    if (scenario.plan.virtual_stages or 1) == 1 or micro_batches % stages == 0:
+        return None
+    sizes = range(stages, micro_batches + 1)
+    return next(size for size in sizes if not micro_batches % size or micro_batches % size >= stages)
 
 
 def _precision(plan: Plan, layers: int) -> Iterator[Option]:
@@ -214,8 +219,8 @@ def _optimizer(plan: Plan) -> Iterator[Option]:
         yield ("--use-precision-aware-optimizer",)
 
 
-def _unsaid(scenario: Scenario) -> Iterator[str]:
-    """What options cannot say of a plan, or of the data."""
+def unsaid_of_plan(scenario: Scenario, steps_option: str) -> Iterator[str]:
+    """What options of Megatron Core cannot say of a plan, or of the data."""
     plan, work = scenario.plan, scenario.workload
     narrow = plan.precision not in ("fp32", "tf32")
     if narrow and plan.parameters_in_fp32:
@@ -229,7 +234,7 @@ def _unsaid(scenario: Scenario) -> Iterator[str]:
     if work.effective_tokens is not None and work.effective_tokens < (work.sequence_length or 0):
         yield f"effective_tokens={work.effective_tokens:.15g}: padding follows from the data"
     if not work.says_length:
-        yield "how long the run is: --train-iters 1000 stands for it"
+        yield f"how long the run is: {steps_option} 1000 stands for it"
     yield "learning rate and its schedule, data and tokenizer: those in the file are placeholders"
 
 
