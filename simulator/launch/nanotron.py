@@ -14,6 +14,7 @@ from simulator.launch.saying import (
     micro_batches_of,
     nodes_of,
     steps_of,
+    unsaid_form,
     written_launch,
 )
 from simulator.launch.settings import LaunchSettings
@@ -60,6 +61,8 @@ def _refuse_model(model: Model) -> None:
         raise lacks(
             "nanotron", "dense layers between those with experts in this reader's terms", "choose another framework"
         )
+    if model.key_value_rank is not None:
+        raise lacks("nanotron", f"latent attention (of {model.id})", "choose another framework")
     if model.head_size is not None and model.head_size * model.attention_heads != model.hidden_size:
         raise lacks("nanotron", f"head_size={model.head_size} beside hidden_size={model.hidden_size}", "change one")
 
@@ -149,6 +152,7 @@ def _unsaid(scenario: Scenario) -> Iterator[str]:
         yield f"sharding_group={plan.sharding_group}: states are shared by all replicas"
     if plan.first_stage_layers or plan.last_stage_layers:
         yield "first_stage_layers, last_stage_layers: nanotron balances stages by arithmetic"
+    yield from unsaid_form(scenario.model)
     if scenario.model.norms_per_layer not in (None, 2):
         yield f"{scenario.model.norms_per_layer} normalisations a layer"
     if not scenario.workload.says_length:

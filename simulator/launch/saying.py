@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -19,6 +19,7 @@ from simulator.launch.tables import options_of
 from simulator.scenario.scenario import Scenario
 from simulator.specs.capabilities.checking import refuse_lacking
 from simulator.specs.loading import load_stack
+from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.stack import Stack
 
@@ -143,6 +144,29 @@ def steps_of(scenario: Scenario) -> int:
 def lacks(framework: str, what: str, remedy: str) -> InputError:
     """The refusal of a model that a framework cannot build."""
     return InputError(f"{framework} has no {what}; {remedy}")
+
+
+_FORMS = (
+    *("query_key_norm", "attention_sinks", "score_cap", "logit_cap", "norm_weights", "maps_words", "rotary_share"),
+    *("rotary_pattern", "dense_layers", "shared_expert_feed_forward_size", "shared_expert_gate"),
+)
+"""Fields of a model that change what a layer computes or holds, and that few frameworks have an option for."""
+
+
+def unsaid_form(model: Model, said: Mapping[str, tuple[Any, ...]] | None = None) -> Iterator[str]:
+    """What a model has beside the layers that most models have.
+
+    Parameters
+    ----------
+    model
+        The model.
+    said
+        Values that the framework can say, by field.
+    """
+    for name in _FORMS:
+        value, usual = getattr(model, name), Model.model_fields[name].default
+        if value != usual and value not in (said or {}).get(name, ()):
+            yield f"{name}={', '.join(map(str, value)) if isinstance(value, tuple) else value}"
 
 
 def sharding_ranks(plan: Plan, framework: str) -> int:

@@ -191,6 +191,9 @@ def _model(settings: LaunchSettings) -> dict[str, Any] | None:
     biases = ["qkv", "attention_output", "feed_forward"] if linear else []
     if settings.flag("model.add_qkv_bias") and not linear:
         biases = ["qkv"]
+    normed = settings.flag("model.qk_layernorm")
+    if form["normalisation"] == "layernorm":
+        biases += ["normalisation", *(["query_key_norm"] if normed else [])]
     return {
         "id": "bridge-model",
         "name": "model of a configuration of Megatron Bridge",
@@ -201,9 +204,9 @@ def _model(settings: LaunchSettings) -> dict[str, Any] | None:
         "feed_forward_size": width,
         **form,
         **({"head_size": head} if head is not None and head * heads != hidden else {}),
-        **({"norms_per_layer": 4} if settings.flag("model.qk_layernorm") else {}),
+        **({"query_key_norm": "shared"} if normed else {}),
         "dropout": any(share is None or share > 0.0 for share in dropped),
-        "biases": [*biases, *(["normalisation"] if form["normalisation"] == "layernorm" else [])],
+        "biases": biases,
         **_windows(settings),
         **_experts(settings, sizes["layers"], width),
     }

@@ -77,6 +77,7 @@ def _model(model: Model, sequence_length: int) -> dict[str, Any]:
         **_table("model", model, "vocabulary_size", "positions", "normalisation", "feed_forward", "activation"),
         "model.add_bias_linear": linear == LINEAR,
         **({"model.add_qkv_bias": True} if "qkv" in linear and linear != LINEAR else {}),
+        **({"model.qk_layernorm": True} if model.query_key_norm == "shared" else {}),
         **_table("model", model, "tied_head"),
         "model.hidden_dropout": 0.1 if model.dropout else 0.0,
         "model.attention_dropout": 0.1 if model.dropout else 0.0,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from simulator.launch.saying import lacks
+from hardware.errors import InputError
+from simulator.launch.saying import lacks, unsaid_form
 from simulator.specs.model import Model
 
 Option = tuple[str, ...]
@@ -40,6 +41,8 @@ def refuse_model(model: Model, framework: str = _FRAMEWORK) -> None:
         raise lacks(framework, f"positions={model.positions}", remedy)
     if model.activation == "relu" or (model.activation == "silu" and model.feed_forward == "plain"):
         raise lacks(framework, f"{model.feed_forward} feed-forward layer with activation={model.activation}", remedy)
+    if model.key_value_rank is not None:
+        raise InputError(f"latent attention (of {model.id}) is not written for {framework} yet; {remedy}")
     if model.experts > 1 and model.expert_feed_forward not in (None, model.feed_forward):
         raise lacks(
             framework, f"experts that are {model.expert_feed_forward} beside {model.feed_forward} layers", remedy
@@ -84,6 +87,8 @@ def _form(model: Model) -> Iterator[Option]:
         yield ("--disable-bias-linear",)
         if "qkv" in linear:
             yield ("--add-qkv-bias",)
+    if model.query_key_norm == "shared":
+        yield ("--qk-layernorm",)
     if not model.dropout:
         yield ("--attention-dropout", "0.0")
         yield ("--hidden-dropout", "0.0")
@@ -145,5 +150,6 @@ def unsaid_of_model(model: Model) -> Iterator[str]:
         yield f"{model.norms_per_layer} normalisations a layer"
     if model.feed_forward == "gated" and model.activation == "gelu":
         yield "GeLU as it is: --quick-geglu gates by its approximation"
+    yield from unsaid_form(model, said={"query_key_norm": ("none", "shared")})
     if model.positions == "learned" and model.position_rows == 0:
         yield "a position table without rows"

@@ -58,6 +58,8 @@ def model_of(settings: LaunchSettings, program: str | None, assumed: list[str]) 
         **_experts(settings),
     }
     model["biases"] = _biases(settings, model["normalisation"], encoder=encoder)
+    if "query_key_norm" in model and model["normalisation"] == "layernorm":
+        model["biases"].append("query_key_norm")
     if encoder:
         model |= {"token_types": 2, "head_transform": True, "pooler": not settings.flag("--bert-no-binary-head")}
     model["training"] = {
@@ -81,7 +83,7 @@ def _attention(settings: LaunchSettings, hidden: int, heads: int) -> dict[str, A
     grouped = settings.flag("--group-query-attention")
     groups = settings.whole("--num-query-groups")
     width = settings.whole("--kv-channels")
-    norms = {"norms_per_layer": 4} if settings.flag("--qk-layernorm") else {}
+    norms = {"query_key_norm": "shared"} if settings.flag("--qk-layernorm") else {}
     sizes = {"head_size": width} if width is not None and width * heads != hidden else {}
     return {**sizes, **norms, **({"key_value_heads": groups or 1} if grouped else {})}
 
