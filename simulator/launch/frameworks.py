@@ -11,7 +11,7 @@ from simulator.launch.megatron import bridge_writing
 from simulator.launch.megatron import writing as megatron
 from simulator.launch.naming import stack_of
 from simulator.launch.record import WrittenLaunch
-from simulator.launch.trainers import accelerate, axolotl
+from simulator.launch.trainers import accelerate, axolotl, llama_factory
 from simulator.scenario.scenario import Scenario, complete
 from simulator.specs.loading import ScenarioFile
 
@@ -22,6 +22,7 @@ WRITERS: dict[str, Callable[[Scenario], WrittenLaunch]] = {
     "torchtitan": torchtitan.write,
     "accelerate": accelerate.write,
     "axolotl": axolotl.write,
+    "llama-factory": llama_factory.write,
     "nanotron": nanotron.write,
     "maxtext": maxtext.write,
 }

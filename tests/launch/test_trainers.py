@@ -1,4 +1,4 @@
-"""Files of accelerate, axolotl, nanotron and MaxText: what they say of random plans is read back."""
+"""Files of accelerate, axolotl, LLaMA-Factory, nanotron and MaxText: what they say of random plans is read back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from simulator.launch.naming import model_named, names_of
 from simulator.launch.recognition import launch_file, with_model
 from simulator.launch.saying import LaunchNotes
 from simulator.launch.tables import options_of
-from simulator.launch.trainers import accelerate, axolotl
+from simulator.launch.trainers import accelerate, axolotl, llama_factory
 from simulator.scenario.scenario import Scenario, resolve
 from simulator.specs.loading import load_model, names
 from tests.launch.drawing import compared, read_back, scenarios
@@ -61,6 +61,16 @@ _CASES: list[tuple[ModuleType, str, Sequence[str], str, Told]] = [
         lambda scenario: {"offload_optimizer": scenario.plan.offload_optimizer} | _group_of_states(scenario),
     ),
     (
+        llama_factory,
+        "huggingface",
+        ("llama-3-8b", "gpt2-124m", "mistral-7b"),
+        ".yaml",
+        lambda scenario: {
+            "gradients_in_fp32": scenario.plan.gradients_in_fp32,
+            "reduction_in_fp32": scenario.plan.reduction_in_fp32,
+        },
+    ),
+    (
         maxtext,
         "jax-xla-gpu",
         ("llama-3-8b", "gpt3-175b", "mixtral-8x7b"),
@@ -74,8 +84,9 @@ _CASES: list[tuple[ModuleType, str, Sequence[str], str, Told]] = [
 ]
 
 
-_ONLY = {
-    maxtext: {"optimizer": ("adamw", "sgd"), "precision": ("bf16", "fp8", "fp32"), "sharding": ("zero3", "hybrid")}
+_ONLY: dict[ModuleType, dict[str, Sequence[Any]]] = {
+    maxtext: {"optimizer": ("adamw", "sgd"), "precision": ("bf16", "fp8", "fp32"), "sharding": ("zero3", "hybrid")},
+    llama_factory: {"sharding": ("none", "zero2", "zero3"), "tp": (1,), "cp": (1,)},
 }
 
 
@@ -247,6 +258,7 @@ _FILES = {
         ("factory", ("", ""), {"sharding": "zero3", "recompute": "full", "precision": "bf16", "micro_batch": 1}),
         ("factory", ("ds_z3_config", "ds_z2_offload_config"), {"sharding": "zero2", "offload_optimizer": True}),
         ("factory", ("bf16: true", "fp16: true"), {"precision": "fp16"}),
+        ("factory", ("bf16: true", "tf32: true"), {"precision": "tf32"}),
         ("factory", ("do_train: true", "flash_attn: disabled"), {"attention": "unfused"}),
         ("factory", ("do_train: true", "disable_gradient_checkpointing: true"), {"recompute": "none"}),
         ("maxtext", ("", ""), {"tp": 4, "dp": 4, "sharding": "zero3", "recompute": "full", "micro_batch": 16}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from simulator.launch.megatron.model_reading import group_of_states, layers_with_experts
+from simulator.launch.megatron.model_reading import group_of_states, layers_with_experts, refuse_groups
 from simulator.launch.reading import DocumentReader, WhatIsSaid
 from simulator.launch.settings import LaunchSettings
 
@@ -164,8 +164,9 @@ def _sharding(
     instances = settings.whole(option) or 1
     if instances == 1:
         return {"sharding": sharding}
+    refuse_groups(settings, option, sharding)
     inner = plan.get("tp", 1) * plan.get("pp", 1) * plan.get("cp", 1)
-    group = group_of_states(settings, option, sharding, instances, (devices or 0) // inner * plan.get("cp", 1))
+    group = group_of_states(settings, option, instances, (devices or 0) // inner * plan.get("cp", 1))
     return {"sharding": "hybrid" if sharding == "zero3" else sharding, "sharding_group": group}
 
 

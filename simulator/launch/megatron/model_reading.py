@@ -215,7 +215,19 @@ def layers_with_experts(settings: LaunchSettings, option: str, kinds: list[int],
     raise settings.wrong(option, "must have experts in every n-th layer after some without")
 
 
-def group_of_states(settings: LaunchSettings, option: str, sharding: str, instances: int, ranks: int) -> int:
+def refuse_groups(settings: LaunchSettings, option: str, sharding: str) -> None:
+    """Refuse several instances of the distributed optimizer where nothing is shared in groups.
+
+    Raises
+    ------
+    InputError
+        With the option.
+    """
+    if sharding in ("none", "zero2"):
+        raise settings.wrong(option, f"is not understood with sharding={sharding}")
+
+
+def group_of_states(settings: LaunchSettings, option: str, instances: int, ranks: int) -> int:
     """Ranks that share states, of so many instances of the distributed optimizer.
 
     Parameters
@@ -224,20 +236,16 @@ def group_of_states(settings: LaunchSettings, option: str, sharding: str, instan
         Options or keys of Megatron Core.
     option
         The one that says the instances.
-    sharding
-        What they share.
     instances
         More than one.
     ranks
-        Data-parallel ranks, those of context parallelism among them.
+        Data-parallel ranks, those of context parallelism among them; 0 where they are not known.
 
     Raises
     ------
     InputError
-        Where nothing is shared in groups, or they do not come out even.
+        Where they do not come out even.
     """
-    if sharding in ("none", "zero2"):
-        raise settings.wrong(option, f"is not understood with sharding={sharding}")
     if not ranks or ranks % instances:
         raise settings.wrong(option, f"does not divide the {ranks} data-parallel ranks")
     return ranks // instances

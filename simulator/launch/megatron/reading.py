@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hardware.errors import InputError
-from simulator.launch.megatron.model_reading import group_of_states, model_of
+from simulator.launch.megatron.model_reading import group_of_states, model_of, refuse_groups
 from simulator.launch.reading import WhatIsSaid, launch_file_of
 from simulator.launch.record import LaunchFile
 from simulator.launch.settings import LaunchSettings
@@ -142,7 +142,8 @@ def _sharding(settings: LaunchSettings) -> dict[str, Any]:
     sharding = (strategy or "none") if fully else "zero1" if distributed else "none"
     if instances == 1:
         return {"sharding": sharding}
-    return {"sharding": sharding, "instances": instances}
+    refuse_groups(settings, "--num-distributed-optimizer-instances", sharding)
+    return {"sharding": "hybrid" if sharding == "zero3" else sharding, "instances": instances}
 
 
 def _recompute(settings: LaunchSettings) -> str:
@@ -172,8 +173,7 @@ def _workload(
     replicas = devices // inner if devices is not None and devices % inner == 0 else None
     if shards is not None:
         option, ranks = "--num-distributed-optimizer-instances", (replicas or 0) * plan["cp"]
-        plan["sharding_group"] = group_of_states(settings, option, plan["sharding"], shards, ranks)
-        plan["sharding"] = "hybrid" if plan["sharding"] == "zero3" else plan["sharding"]
+        plan["sharding_group"] = group_of_states(settings, option, shards, ranks)
     batch: int | None = settings.fields("workload", "global_batch").get("global_batch")
     if batch is None:
         if replicas is None:
