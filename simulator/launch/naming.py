@@ -18,6 +18,7 @@ _STACKS = {
     "llama-factory": ("llama-factory", "huggingface"),
     "nanotron": ("nanotron",),
     "maxtext": ("maxtext", "jax-xla-gpu"),
+    "litgpt": ("pytorch-fsdp",),
     "meta": ("pytorch-fsdp",),
 }
 """The likeliest first."""

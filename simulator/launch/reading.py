@@ -21,6 +21,8 @@ class WhatIsSaid:
     workload: Mapping[str, Any] = field(default_factory=dict)
     model: str | Mapping[str, Any] | None = None
     devices: int | None = None
+    stack: str | None = None
+    """Another stack than the one that stands for the framework."""
 
 
 Meaning = Callable[[LaunchSettings, int | None, list[str]], WhatIsSaid]
@@ -87,7 +89,7 @@ def launch_file_of(
     return LaunchFile(
         framework=table.framework,
         path=settings.path,
-        stack=stack_of(framework),
+        stack=said.stack or stack_of(framework),
         model=said.model,
         workload=said.workload,
         plan=said.plan,

@@ -14,7 +14,7 @@ from simulator.launch.documents import document_of
 from simulator.launch.megatron import bridge_reading
 from simulator.launch.megatron import reading as megatron
 from simulator.launch.record import LaunchFile
-from simulator.launch.trainers import accelerate, axolotl, llama_factory
+from simulator.launch.trainers import accelerate, axolotl, litgpt, llama_factory
 
 SCRIPTS = (".sh", ".bash", ".sbatch", ".slurm", ".args", ".txt")
 """Endings of shell scripts and of lists of arguments."""
@@ -27,6 +27,7 @@ _READERS: tuple[tuple[Callable[[Mapping[str, Any]], bool], Reader], ...] = (
     (accelerate.recognises, accelerate.read),
     (axolotl.recognises, axolotl.read),
     (llama_factory.recognises, llama_factory.read),
+    (litgpt.recognises, litgpt.read),
     (torchtitan.recognises, torchtitan.read),
     (deepspeed.recognises, deepspeed.read),
     (maxtext.recognises, maxtext.read),
@@ -83,7 +84,7 @@ def imported(name: str | Path, *, model: str | None = None, devices: int | None 
     if launched is None:
         raise InputError(
             f"{name}: is no launch file that is known; capsim reads scripts of Megatron-LM, and files of Megatron "
-            "Bridge, DeepSpeed, torchtitan, accelerate, axolotl, LLaMA-Factory, MaxText and nanotron"
+            "Bridge, DeepSpeed, torchtitan, accelerate, axolotl, LLaMA-Factory, litgpt, MaxText and nanotron"
         )
     return with_model(launched, model)
 
