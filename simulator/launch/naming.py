@@ -19,6 +19,7 @@ _STACKS = {
     "nanotron": ("nanotron",),
     "maxtext": ("maxtext", "jax-xla-gpu"),
     "litgpt": ("pytorch-fsdp",),
+    "nemo": ("nemo",),
     "meta": ("pytorch-fsdp",),
 }
 """The likeliest first."""

@@ -11,7 +11,7 @@ from hardware.errors import InputError
 from hardware.reading import read_text
 from simulator.launch import deepspeed, maxtext, nanotron, torchtitan
 from simulator.launch.documents import document_of
-from simulator.launch.megatron import bridge_reading
+from simulator.launch.megatron import bridge_reading, nemo
 from simulator.launch.megatron import reading as megatron
 from simulator.launch.record import LaunchFile
 from simulator.launch.trainers import accelerate, axolotl, litgpt, llama_factory
@@ -23,6 +23,7 @@ _DATA = (".json", ".yaml", ".yml", ".toml")
 Reader = Callable[[Mapping[str, Any], str, int | None], LaunchFile]
 _READERS: tuple[tuple[Callable[[Mapping[str, Any]], bool], Reader], ...] = (
     (nanotron.recognises, nanotron.read),
+    (nemo.recognises, nemo.read),
     (bridge_reading.recognises, bridge_reading.read),
     (accelerate.recognises, accelerate.read),
     (axolotl.recognises, axolotl.read),
@@ -84,7 +85,8 @@ def imported(name: str | Path, *, model: str | None = None, devices: int | None 
     if launched is None:
         raise InputError(
             f"{name}: is no launch file that is known; capsim reads scripts of Megatron-LM, and files of Megatron "
-            "Bridge, DeepSpeed, torchtitan, accelerate, axolotl, LLaMA-Factory, litgpt, MaxText and nanotron"
+            "Bridge, DeepSpeed, torchtitan, accelerate, axolotl, LLaMA-Factory, litgpt, MaxText, "
+            "nanotron and NeMo"
         )
     return with_model(launched, model)
 

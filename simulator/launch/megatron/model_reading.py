@@ -8,7 +8,7 @@ from typing import Any
 from hardware.errors import InputError
 from simulator.launch.settings import LaunchSettings
 
-_TOKENIZERS = {
+TOKENIZERS = {
     "gpt2bpetokenizer": 50257,
     "bertwordpiecelowercase": 30522,
     "bertwordpiececase": 28996,
@@ -147,13 +147,13 @@ def _vocabulary(settings: LaunchSettings, assumed: list[str]) -> int:
         if "--merge-file" in settings
         else "bertwordpiecelowercase"
     )
-    if kind not in _TOKENIZERS or (entry is None and "--vocab-file" not in settings):
+    if kind not in TOKENIZERS or (entry is None and "--vocab-file" not in settings):
         raise InputError(
             f"{settings.place('--tokenizer-type')}: the size of the vocabulary is not known; add --vocab-size, such as "
             "--vocab-size 128256"
         )
-    assumed.append(f"vocabulary_size={_TOKENIZERS[kind]}: that of the tokenizer")
-    return _TOKENIZERS[kind]
+    assumed.append(f"vocabulary_size={TOKENIZERS[kind]}: that of the tokenizer")
+    return TOKENIZERS[kind]
 
 
 def _experts(settings: LaunchSettings) -> dict[str, Any]:

@@ -47,27 +47,20 @@ def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) 
     plan = {"tp": 1, "pp": 1, "cp": 1, **_sharding(number, nodes, tuned=tuned)}
     plan |= {"recompute": "full" if tuned and number != 1 else "none", "attention": "fused"}
     plan |= _precision(settings, assumed) | _optimizer(settings)
-    plan |= settings.fields("plan", "micro_batch") if "train.micro_batch_size" in settings or not tuned else {}
-    plan.setdefault("micro_batch", 1)
+    plan |= {"micro_batch": 1 if tuned else 4, **settings.fields("plan")}
     model = _model(settings)
     work = settings.fields("workload") | _batch(settings, plan, number, assumed, tuned=tuned)
-    length = settings.whole("model_config.block_size")
-    if "sequence_length" not in work and isinstance(model, dict):
-        work["sequence_length"] = length or 4096
+    length, tokens = settings.whole("model_config.block_size"), settings.real("train.max_tokens")
     if isinstance(model, dict):
-        model["training"] = {
-            "sequence_length": work["sequence_length"],
-            "global_batch": work.get("global_batch", 1),
-        }
-    tokens = settings.real("train.max_tokens")
+        work.setdefault("sequence_length", length or 4096)
+        model["training"] = {name: work[name] for name in ("sequence_length", "global_batch")}
     if tokens is not None and "steps" not in work:
         work["tokens"] = tokens
     if tuned:
         assumed.append("sequences are padded, and how far is not known: say --effective-tokens")
     if "sequence_length" not in work:
         assumed.append("sequence_length: as long as the model's context; say it by --seq-len")
-    stack = "pytorch-fsdp" if tuned else "pytorch-fsdp-compiled"
-    return WhatIsSaid(plan, work, model, number, stack)
+    return WhatIsSaid(plan, work, model, number, "pytorch-fsdp" if tuned else "pytorch-fsdp-compiled")
 
 
 def _refuse_adapters(settings: LaunchSettings) -> None:
