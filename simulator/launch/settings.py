@@ -165,7 +165,8 @@ class LaunchSettings:
         assert self._table is not None, "only settings of a framework are finished"
         left = [entry for name, entry in self._entries.items() if name not in self._asked]
         for entry in left:
-            if not any(fnmatchcase(entry.name, pattern) for pattern in self._table.unread):
+            patterns = self._table.unread + (self._table.off if entry.value is False else ())
+            if not any(fnmatchcase(entry.name, pattern) for pattern in patterns):
                 raise _not_understood(entry, self._table.known)
         return tuple(_told(entry) for entry in left)
 

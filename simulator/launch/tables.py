@@ -64,6 +64,8 @@ class OptionTable(Sheet):
     """Patterns of names that change neither time nor memory of a step."""
     habits: tuple[str, ...] = ()
     """Patterns of names that change a little, and are left to what the stack usually does."""
+    switches: tuple[str, ...] = ()
+    """Patterns of names of features that are ignored where they are off."""
     options: tuple[str, ...] = ()
     """Names that the framework has."""
     comment: Words | None = None
@@ -77,6 +79,11 @@ class OptionTable(Sheet):
     def unread(self) -> tuple[str, ...]:
         """Patterns of all that is not read."""
         return (*_words(self.ignored), *_words(self.habits))
+
+    @property
+    def off(self) -> tuple[str, ...]:
+        """Patterns of all that is not read where it is false."""
+        return _words(self.switches)
 
     @property
     def known(self) -> tuple[str, ...]:

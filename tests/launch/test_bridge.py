@@ -124,6 +124,67 @@ def test_overrides_become_fields(tmp_path: Path, changes: tuple[str, str], field
     assert launched.workload == {"sequence_length": 4096, "global_batch": 64, "steps": 20}
 
 
+_SAVED = """
+_target_: megatron.bridge.training.config.ConfigContainer
+model:
+  _target_: megatron.bridge.models.llama.llama_provider.Llama2ModelProvider7B
+  activation_func: silu
+  add_bias_linear: false
+  attention_backend: {_args_: [5], _call_: true, _target_: megatron.core.transformer.enums.AttnBackend}
+  attention_dropout: 0.0
+  cpu_offloading: false
+  ffn_hidden_size: 11008
+  first_last_layers_bf16: false
+  fp8: null
+  gated_linear_unit: true
+  gtp_weight_remat_size: 1
+  hidden_dropout: 0.0
+  hidden_size: 4096
+  kv_channels: 128
+  moe_layer_freq: 1
+  mtp_num_layers: null
+  multi_latent_attention: false
+  normalization: RMSNorm
+  num_attention_heads: 32
+  num_layers: 32
+  num_query_groups: 32
+  params_dtype: {_call_: false, _target_: torch.bfloat16}
+  pipeline_model_parallel_size: 1
+  position_embedding_type: rope
+  recompute_granularity: null
+  seq_length: 4096
+  share_embeddings_and_output_weights: false
+  tensor_model_parallel_size: 2
+  context_parallel_size: 1
+  vocab_size: 32000
+train: {micro_batch_size: 1, global_batch_size: 128, train_iters: 100, exit_interval: null}
+dataset: {_target_: megatron.bridge.training.config.GPTDatasetConfig, seq_length: 4096}
+ddp: {use_distributed_optimizer: true, overlap_grad_reduce: true, use_megatron_fsdp: false}
+optimizer: {optimizer: adam, use_distributed_optimizer: true, lr: 0.0003, optimizer_cuda_graph: false}
+mixed_precision: {bf16: true, fp8: null, grad_reduce_in_fp32: true, num_layers_at_start_in_bf16: 0}
+"""
+
+
+def test_a_configuration_that_a_run_saved_says_its_model(tmp_path: Path) -> None:
+    path = tmp_path / "run_config.yaml"
+    path.write_text(_SAVED)
+    scenario = resolve(
+        "llama-2-7b", "dgx-h100", devices=8, stack="megatron-bridge", workload={"sequence_length": 4096, "steps": 100}
+    )
+    launched = imported(path, devices=8)
+    assert launched.assumed == ()
+    again = read_back(launched, scenario)
+    assert again.model.columns() == scenario.model.columns()
+    assert (again.plan.dp, again.plan.tp, again.plan.sharding) == (4, 2, "zero1")
+    for feature in ("multi_latent_attention", "cpu_offloading"):
+        path.write_text(_SAVED.replace(f"{feature}: false", f"{feature}: true"))
+        with pytest.raises(InputError, match=f"model.{feature}=true: may change time or memory"):
+            imported(path, devices=8)
+    path.write_text(_SAVED.replace("gtp_weight_remat_size: 1", "gtp_weight_remat_size: 2"))
+    with pytest.raises(InputError, match=r"run_config.yaml:\d+: model.gtp_weight_remat_size=2: gathers weights"):
+        imported(path, devices=8)
+
+
 def test_what_overrides_leave_out_is_said(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("model: {seq_length: 2048}\ntrain: {train_iters: 10}\n")
@@ -143,7 +204,10 @@ def test_what_overrides_leave_out_is_said(tmp_path: Path) -> None:
         (("bf16_mixed", "bf16_with_nvfp4_mixed"), "mixed_precision='bf16_with_nvfp4_mixed': is not understood"),
         (("bf16_mixed", "{bf16: true, fp16: true}"), "excludes mixed_precision.bf16; keep one"),
         (("bf16_mixed", "{bf16: true, fp4: e2m1}"), "mixed_precision.fp4='e2m1': may change time or memory"),
-        (("gradient_accumulation_fusion", "multi_latent_attention"), "may change time or memory and is not understood"),
+        (
+            ("gradient_accumulation_fusion: False", "multi_latent_attention: true"),
+            "may change time or memory and is not understood",
+        ),
         (("context_parallel_size: 1", "context_parallel_size: one"), "must be a whole number of at least 1"),
         (("gradient_accumulation_fusion: False", "recompute_modules: [mlp]"), ""),
         (

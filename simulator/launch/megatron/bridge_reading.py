@@ -37,9 +37,7 @@ def recognises(document: Mapping[str, Any]) -> bool:
 
 def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) -> WhatIsSaid:
     """What overrides leave out is as their recipe has it, which the file does not name."""
-    if "peft._target_" in settings or any(name.startswith("peft") for name in settings.names()):
-        name = next(name for name in settings.names() if name.startswith("peft"))
-        raise settings.wrong(name, "trains adapters of a frozen model, which is not read; capsim reads full training")
+    _refuse(settings)
     plan = settings.fields("plan", "tp", "pp", "cp", "ep", "etp", "micro_batch", "optimizer", "offload_optimizer")
     settings.flag("optimizer.use_precision_aware_optimizer")
     model = _model(settings)
@@ -62,6 +60,18 @@ def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) 
         if model["positions"] == "learned":
             model["position_rows"] = settings.needed("model.seq_length", "dataset.seq_length")
     return WhatIsSaid({"optimizer": "adamw", **plan}, work, model, devices)
+
+
+def _refuse(settings: LaunchSettings) -> None:
+    """Refuse training of adapters, and shards of weights beside those of tensor parallelism."""
+    adapter = next((name for name in settings.names() if name.startswith("peft")), None)
+    if adapter is not None:
+        raise settings.wrong(
+            adapter, "trains adapters of a frozen model, which is not read; capsim reads full training"
+        )
+    for name in ("model.gtp_weight_remat_size", "model.expert_gtp_weight_remat_size"):
+        if (settings.whole(name) or 1) > 1:
+            raise settings.wrong(name, "gathers weights for each layer, which is not read; capsim reads 1")
 
 
 def _say_open(plan: Mapping[str, Any], work: Mapping[str, Any], assumed: list[str]) -> None:
@@ -137,8 +147,8 @@ def _precision(settings: LaunchSettings, assumed: list[str]) -> dict[str, Any]:
     if brain or half:
         plan["precision"] = "fp8" if narrow else "fp16" if half else "bf16"
         plan["gradients_in_fp32"] = reduced is None or settings.flag("mixed_precision.grad_reduce_in_fp32")
+    ends = [settings.whole(f"mixed_precision.num_layers_at_{end}_in_bf16", least=0) for end in ("start", "end")]
     if settings.flag("mixed_precision.first_last_layers_bf16"):
-        ends = [settings.whole(f"mixed_precision.num_layers_at_{end}_in_bf16", least=0) for end in ("start", "end")]
         plan["layers_in_16_bits"] = sum(number or 0 for number in ends)
     return plan
 

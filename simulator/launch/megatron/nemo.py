@@ -99,24 +99,17 @@ def _model(settings: LaunchSettings, work: Mapping[str, Any], assumed: list[str]
         "positions",
     )
     sizes = settings.fields("model", *names, "tied_head")
-    hidden, heads = sizes["hidden_size"], sizes["attention_heads"]
-    width = settings.fields("model", "feed_forward_size").get("feed_forward_size", 4 * hidden)
-    head = settings.fields("model", "head_size").get("head_size")
-    kind, activation = settings.word("model.activation", _FORMS) or ("plain", "gelu")
-    linear = settings.flag("model.bias") if "model.bias" in settings else True
-    usual = {"hidden": 0.1, "attention": 0.1, "ffn": 0.0}
-    shares = {part: settings.real(f"model.{part}_dropout") for part in usual}
+    width = settings.fields("model", "feed_forward_size").get("feed_forward_size", 4 * sizes["hidden_size"])
+    form = _form(settings, sizes)
     rows = settings.value("model.max_position_embeddings")
+    if sizes["positions"] == "learned":
+        form["position_rows"] = rows if isinstance(rows, int) else work["sequence_length"]
     vocabulary = settings.whole("model.override_vocab_size") or TOKENIZERS.get(_tokenizer(settings))
-    if settings.flag("model.headscale"):
-        raise settings.wrong("model.headscale", "scales the output of each head, which is not read")
     if vocabulary is None:
         assumed.append(
             "vocabulary_size: the tokenizer's, which is not known; add model.override_vocab_size to the file"
         )
         return None
-    positions = {"position_rows": rows if isinstance(rows, int) else work["sequence_length"]}
-    biases = ["qkv", "attention_output", "feed_forward"] if linear else []
     return {
         "id": "nemo-model",
         "name": "model of a configuration of NeMo",
@@ -125,14 +118,29 @@ def _model(settings: LaunchSettings, work: Mapping[str, Any], assumed: list[str]
         "objective": "causal",
         **sizes,
         "feed_forward_size": width,
+        "vocabulary_size": vocabulary,
+        **form,
+        "training": {name: work.get(name, 1) for name in ("sequence_length", "global_batch")},
+    }
+
+
+def _form(settings: LaunchSettings, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """Activation, width of heads, biases and dropout, which is a tenth unless told."""
+    if settings.flag("model.headscale"):
+        raise settings.wrong("model.headscale", "scales the output of each head, which is not read")
+    head = settings.fields("model", "head_size").get("head_size")
+    kind, activation = settings.word("model.activation", _FORMS) or ("plain", "gelu")
+    linear = settings.flag("model.bias") if "model.bias" in settings else True
+    usual = {"hidden": 0.1, "attention": 0.1, "ffn": 0.0}
+    shares = {part: settings.real(f"model.{part}_dropout") for part in usual}
+    biases = ["qkv", "attention_output", "feed_forward"] if linear else []
+    own_width = head is not None and head * sizes["attention_heads"] != sizes["hidden_size"]
+    return {
         "feed_forward": kind,
         "activation": activation,
-        "vocabulary_size": vocabulary,
-        **({"head_size": head} if head is not None and head * heads != hidden else {}),
-        **(positions if sizes["positions"] == "learned" else {}),
+        **({"head_size": head} if own_width else {}),
         "dropout": any((usual[part] if share is None else share) > 0.0 for part, share in shares.items()),
         "biases": [*biases, *(["normalisation"] if sizes["normalisation"] == "layernorm" else [])],
-        "training": {name: work.get(name, 1) for name in ("sequence_length", "global_batch")},
     }
 
 
