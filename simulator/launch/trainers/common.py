@@ -86,6 +86,43 @@ def _by_name(settings: LaunchSettings, name: str) -> dict[str, Any]:
     return {"sharding": ("none", "zero1", "zero2", "zero3")[stage], "offload_optimizer": "offload" in word}
 
 
+def hybrid_of(
+    settings: LaunchSettings,
+    plan: Mapping[str, Any],
+    devices: int | None,
+    replicate: int,
+    shard: int | None,
+    if_open: tuple[str, str],
+) -> dict[str, Any]:
+    """Hybrid sharding of FSDP.
+
+    Parameters
+    ----------
+    settings
+        The settings of the trainer.
+    plan
+        The degrees.
+    devices
+        Devices of the run, where they are known.
+    replicate
+        Replicas of what is shared.
+    shard
+        Ranks that share, where the file says; they follow from the devices otherwise.
+    if_open
+        The setting and the sentence of the error where they do not.
+
+    Raises
+    ------
+    InputError
+        Where neither the file nor the devices say how many ranks share.
+    """
+    inner = replicate * plan["tp"] * plan["cp"]
+    shared = shard or (devices // inner if devices is not None and devices % inner == 0 else None)
+    if shared is None:
+        raise settings.wrong(*if_open)
+    return {"sharding": "hybrid", "sharding_group": shared * plan["cp"]}
+
+
 def replicas_of(devices: int | None, plan: Mapping[str, Any]) -> int | None:
     """Data-parallel replicas, where the devices are known."""
     inner = (plan.get("tp") or 1) * (plan.get("cp") or 1)
