@@ -327,7 +327,7 @@ def check(plan: Plan, model: Model, workload: Workload, stack: Stack) -> None:
     written = {name: f"{value:.15g}" for name, value in values.items()}
     of_shape = rules_of_shape(plans, models, workloads, stack.columns())
     for rule in chain(of_shape, rules_of_replicas(plans, workloads) if plan.dp is not None else ()):
-        if not np.all(rule.kept):
+        if not np.all(rule.kept) and not (rule.name == "pairs" and plan.micro_batch is None):
             sentence = rule.message.format(**written) + _valid(rule.name, model, workload)
             raise InputError(sentence, fields=_FIELDS[rule.name])
 
