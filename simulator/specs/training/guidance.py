@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import PrivateAttr
 
-from hardware.errors import InputError
+from hardware.errors import InputError, about
 from hardware.fields import Also
-from hardware.reading import placed
 from hardware.sheet import Sheet
 from simulator.formulas.typing import Num
 from simulator.specs.architectures import Models
@@ -111,7 +110,7 @@ class Guidance(Sheet):
         """The teacher, which has the same words as its student."""
         from simulator.specs.loading import load_model
 
-        with placed(self.teacher, under="workload.teacher."):
+        with about("workload.teacher"):
             teacher = load_model(self.teacher or "")
         alike = teacher.objective == model.objective and teacher.objective in _OF_WORDS
         if not alike:
@@ -135,7 +134,7 @@ class Guidance(Sheet):
             return model
         from simulator.specs.loading import load_model
 
-        with placed(self.preference, under="workload.preference."):
+        with about("workload.preference"):
             return load_model({"base": model, "objective": "classification", "classes": 1})
 
     def frozen_model(self) -> FrozenModel | None:
