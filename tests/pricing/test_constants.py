@@ -84,6 +84,11 @@ def _factor(before: float, by: float) -> float:
     return before * float(np.exp(by))
 
 
+def _on_the_line(before: float, by: float) -> float:
+    """A share of a link's rate, which stays one."""
+    return min(_factor(before, by), 1.0)
+
+
 def _sum(before: float, by: float) -> float:
     return max(before + by, 0.0)
 
@@ -98,8 +103,8 @@ _MOVES: dict[str, tuple[Callable[[float, float], float], set[str]]] = {
     "streaming": (_factor, {"device.stream_efficiency", "device.reduce_efficiency"}),
     "attention": (_factor, {"device.attention_efficiency", "device.attention_backward_efficiency"}),
     "host": (_factor, {"launch", "step_overhead"}),
-    "inner_links": (_factor, {"wires.levels.1.efficiency"}),
-    "outer_links": (_factor, {"wires.levels.2.efficiency"}),
+    "inner_links": (_on_the_line, {"wires.levels.1.efficiency"}),
+    "outer_links": (_on_the_line, {"wires.levels.2.efficiency"}),
     "stragglers": (_factor, {"jitter"}),
     "launches": (_factor, {"launch"}),
     "eager": (_sum, {"eager"}),
@@ -250,7 +255,7 @@ def test_shipped_constants_are_moderate_and_say_where_they_come_from() -> None:
 def test_no_link_carries_more_than_its_rate_and_no_wait_is_longer_than_measured(name: str) -> None:
     system = catalogue.load_system(name)
     precision = precisions_of(system.device)[-1]
-    stack = load_stack(next(each for each in names("stacks") if load_stack(each).platform == system.platform))
+    stack = load_stack(next(each for each in names("stacks") if load_stack(each).platform == system.device.kind))
     backend = AnalyticBackend.of(system, system.default_devices, precision)
     shifted = shipped().of(stack, system, precision).on_backend(backend)
     for level in shifted.wires.levels:

@@ -16,7 +16,7 @@ from simulator.pricing.constants import Shifts
 from simulator.pricing.requests import Collective
 from simulator.specs.loading import load_stack
 from simulator.step.time import step_time
-from tests.work.asking import Told, links, plain, program
+from tests.work.asking import Told, plain, program
 
 
 @pytest.mark.parametrize(("tokens", "cp", "devices", "exposed"), [(2048, 64, 64, 8.5), (131_072, 16, 16, 0.0)])
@@ -91,10 +91,15 @@ class Apart(Told):
 def test_tensor_exchanges_hide_between_nodes_as_far_as_the_stack_hides_them_there() -> None:
     hidden = program("gpt2-355m", {"tp": 4}, tensor_overlap=0.9, tensor_overlap_across=0.4)
     shown = [
-        plain(step_time(hidden, backend(lambda request: 1e-3 * links(request) or 1.0)).parts["tensor_parallel"])
+        plain(
+            step_time(hidden, backend(lambda request: 1e-3 if isinstance(request, Collective) else 10.0)).parts[
+                "tensor_parallel"
+            ]
+        )
         for backend in (Told, Apart)
     ]
-    assert shown[0] / shown[1] == pytest.approx(0.1 / 0.6)
+    # Corners are soft where what hides is not much shorter than what it hides behind.
+    assert shown[0] / shown[1] == pytest.approx(0.1 / 0.6, rel=0.1)
 
 
 @pytest.mark.parametrize("stack", ["megatron-lm", "megatron-bridge", "nemo"])
@@ -104,7 +109,12 @@ def test_user_buffers_end_at_the_node(stack: str) -> None:
     shifted = Shifts(tensor_overlap=2.0).on_stacks(columns)
     assert float(shifted.tensor_overlap) > columns.tensor_overlap + 0.2
     assert float(shifted.tensor_overlap_across) == columns.tensor_overlap_across == 0.4
-    for system, degree, leaves in (("dgx-h100", 8, 0), ("dgx-h100", 16, 1), ("gb200-nvl72", 16, 0), ("rtx-3090", 2, 1)):
+    for system, degree, leaves in (
+        ("dgx-h100", 8, 0),
+        ("dgx-h100", 16, 1),
+        ("gb200-nvl72", 16, 0),
+        ("superpod-a100", 9, 1),
+    ):
         backend = AnalyticBackend.of(load_system(system), degree, "bf16")
         asked = Collective(kind="all_gather", message_bytes=1e9, degree=float(degree), stride=1.0)
         assert float(backend.leaves_node(asked)) == leaves

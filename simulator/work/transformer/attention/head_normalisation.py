@@ -42,7 +42,7 @@ def head_normalisation(
         moved=(size * (2.0 + eager), size * (3.0 + eager)),
         launches=(2.0, 2.0 * (1.0 + eager)),
         reduces=True,
-        kept=Holding(saved=kept, parameters=weights, partial_parameters=weights),
+        kept=Holding(saved=kept, parameters=weights, partial_parameters=weights * _is_everybodys(normalised)),
     )
     if not splits(scenarios):
         return [norm]
@@ -51,8 +51,13 @@ def head_normalisation(
     return [norm, tensor_exchange("all_reduce", "of normalised queries and keys", sums, scenarios, counts=both)]
 
 
+def _is_everybodys(normalised: HeadNormalisation) -> Num:
+    """1 where all ranks have the same weights, which heads share; 0 where each has those of its own heads."""
+    return np.where(np.asarray(normalised.weights) < 2.0, 1.0, 0.0)
+
+
 def _weights(normalised: HeadNormalisation, part: MultiHeadAttention, own: Num) -> Num:
     """Parameters on one rank: two vectors of the width of a head, or weights of its own heads, whose width is `own`."""
     shared = 2.0 * part.head_size
-    width = np.where(np.asarray(normalised.weights) < 2.0, normalised.weights * shared, own)
+    width = np.where(_is_everybodys(normalised) > 0.0, normalised.weights * shared, own)
     return width * (1.0 + normalised.bias)
