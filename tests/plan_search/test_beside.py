@@ -1,4 +1,4 @@
-"""Searches of runs on pairs and beside a teacher: micro-batches hold whole pairs, and what a plan takes is its estimate."""
+"""Searches of runs on pairs and beside a teacher: whole pairs in a micro-batch, and the times that estimates have."""
 
 from __future__ import annotations
 
