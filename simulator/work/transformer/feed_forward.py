@@ -15,6 +15,7 @@ from simulator.work.operators import Holding, Operator, product, stream
 from simulator.work.transformer.adapters import Linear, Matrix, tuned
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens, last_output_unused, linear_input
+from simulator.work.weights import Weight, linear_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,11 @@ def two_products(
         k=layers.hidden_size,
         n=inputs * width,
         **called,
-        kept=_owned(Holding(saved=kept), into, of_experts=experts is not None),
+        kept=_owned(
+            Holding(saved=kept, weights=_inward_weights(part, layers, scenarios, width, (used, batch), ranks)),
+            into,
+            of_experts=experts is not None,
+        ),
     )
     outward = product(
         "feed-forward output",
@@ -106,7 +111,14 @@ def two_products(
         n=layers.hidden_size,
         **called,
         kept=_owned(
-            Holding(saved=between, partial_parameters=batch * part.bias * layers.hidden_size, output_unused=unused),
+            Holding(
+                saved=between,
+                partial_parameters=batch * part.bias * layers.hidden_size,
+                output_unused=unused,
+                weights=linear_weights(
+                    width, layers.hidden_size, bias=part.bias, factors=(used, batch), column_ranks=ranks
+                ),
+            ),
             out_of,
             of_experts=experts is not None,
         ),
@@ -119,6 +131,26 @@ def two_products(
         _activation(part, scenarios, batch * rows, width, used * of.modules),
         *tuned(outward, reads.outward(part, layers, scenarios), scenarios),
     ]
+
+
+def _inward_weights(
+    part: DenseFeedForward,
+    layers: Layers,
+    scenarios: Scenarios,
+    width: Num,
+    factors: tuple[Num, ...],
+    ranks: Num,
+) -> tuple[Weight, ...]:
+    """The matrix into the layer, with that of a gate; libraries that join no projections join these neither."""
+    return linear_weights(
+        layers.hidden_size,
+        width,
+        (part.inputs - 1.0) * width,
+        bias=part.bias,
+        factors=factors,
+        apart=1.0 - np.asarray(scenarios.stacks.fused_qkv),
+        row_ranks=ranks,
+    )
 
 
 def _called(of: ExpertProducts, used: Num, element: Num) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from simulator.work.transformer.tokens import (
     stream_bytes,
     tokens_of,
 )
+from simulator.work.weights import linear_weights, table, vectors
 
 
 def head(scenarios: Scenarios) -> list[Operator]:
@@ -38,6 +39,7 @@ def head(scenarios: Scenarios) -> list[Operator]:
     once = np.where(autocasts(scenarios) > 0.0, plans.recompute_layer * stream_bytes(scenarios), element)
     memory = activations.tensor(linear_input(inputs, scenarios), models.hidden_size, element_bytes=once)
     weights = models.final_norms * models.norm_weight
+    tensors = (vectors(models.hidden_size, weights), vectors(models.hidden_size, weights, models.norm_bias))
     weights = weights * parameters.normalisation(models.hidden_size, bias=models.norm_bias)
     final_norm = stream(
         "final normalisation",
@@ -50,6 +52,7 @@ def head(scenarios: Scenarios) -> list[Operator]:
             saved=kept + models.encoder_decoder * _read_again(scenarios) * memory,
             parameters=weights,
             partial_parameters=weights,
+            weights=tensors,
             trained=workloads.tuning.base,
         ),
     )
@@ -97,6 +100,7 @@ def _map_back(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
             saved=used * activations.tensor(tokens.shared, models.hidden_size, element_bytes=element),
             parameters=weights,
             partial_parameters=weights,
+            weights=linear_weights(models.hidden_size, models.embedding_size, factors=(used,)),
         ),
     )
     return [without_backward(untrained(operator, tuning.base), tuning.flows)]
@@ -133,7 +137,11 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
         has_input_gradient=tuning.flows,
         launches=(used, used),
         wide=True,
-        kept=Holding(saved=used * kept, parameters=used * linear),
+        kept=Holding(
+            saved=used * kept,
+            parameters=used * linear,
+            weights=linear_weights(models.hidden_size, width, bias=models.transform_bias, factors=(used,)),
+        ),
     )
     after = stream(
         "activation and normalisation of the head",
@@ -141,7 +149,15 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
         StreamKind.HEAD_TRANSFORM,
         moved=((2.0 + 2.0 * with_norm) * size, (3.0 + 3.0 * with_norm) * size),
         launches=(used * (1.0 + with_norm), used * (1.0 + 2.0 * with_norm)),
-        kept=Holding(saved=used * (gate + with_norm * norm), parameters=used * weights, trained=tuning.head),
+        kept=Holding(
+            saved=used * (gate + with_norm * norm),
+            parameters=used * weights,
+            trained=tuning.head,
+            weights=(
+                vectors(width, used, with_norm),
+                vectors(width, used, with_norm, models.transform_norm_bias),
+            ),
+        ),
     )
     return [untrained(transform, tuning.head), after]
 
@@ -173,6 +189,7 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Op
             saved=used * activations.tensor(kept, models.embedding_size, element_bytes=element),
             parameters=used * (own * models.embedding_size * words + models.head_bias * words),
             tied_parameters=used * (1.0 - own) * models.embedding_size * words,
+            weights=(table(words, models.embedding_size, used, own), vectors(words, used, models.head_bias)),
         ),
     )
     return [
@@ -243,7 +260,13 @@ def _classes(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
             has_input_gradient=_before(behind if predicts else 0.0, tuning),
             launches=(used, used * 2.0),
             wide=True,
-            kept=Holding(saved=used * kept, parameters=used * parameters.linear(width, outputs, bias=bias)),
+            kept=Holding(
+                saved=used * kept,
+                parameters=used * parameters.linear(width, outputs, bias=bias),
+                weights=linear_weights(
+                    width, outputs, bias=bias, factors=(used,), kind="table" if predicts else "matrix"
+                ),
+            ),
         )
 
     classified = np.minimum(models.sequence_classes, 1.0)
