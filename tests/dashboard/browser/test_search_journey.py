@@ -20,7 +20,9 @@ _LARGE = "/search?model=gpt3-175b&system=superpod-a100&devices=4096"
 
 def _found() -> simulator.Search:
     work = {"sequence_length": 512, "global_batch": 8}
-    return simulator.search("bert-large", "dgx-1-v100", stack="megatron-lm", workload=work, top=20, pareto="time,memory")
+    return simulator.search(
+        "bert-large", "dgx-1-v100", stack="megatron-lm", workload=work, top=20, pareto="time,memory"
+    )
 
 
 def _is_on_plan(page: Any, one: Estimate) -> None:
