@@ -19,13 +19,23 @@ from simulator.specs.plan import Plan
 COMMENT = "_comment"
 """JSON has no comments; DeepSpeed passes over keys that it does not know at the top."""
 _STAGES = {"none": 0, "zero1": 1, "zero2": 2, "zero3": 3, "hybrid": 3}
-_OPTIMIZERS = {"adamw": "AdamW", "lamb": "Lamb", "sgd": "SGD", "adafactor": "Adafactor"}
+_OPTIMIZERS = {
+    "adamw": "AdamW",
+    "lamb": "Lamb",
+    "adafactor": "Adafactor",
+    "lion": "Lion",
+    "muon": "Muon",
+    **dict.fromkeys(("sgd", "sgd-without-momentum"), "SGD"),
+}
+_MOMENTA = {"sgd": 0.9, "sgd-without-momentum": 0.0}
 _READ_OPTIMIZERS = {
     **dict.fromkeys(("adam", "adamw", "fusedadam", "cpuadam", "deepspeedcpuadam"), "adamw"),
     "lamb": "lamb",
     "fusedlamb": "lamb",
     "sgd": "sgd",
     "adafactor": "adafactor",
+    **dict.fromkeys(("lion", "fusedlion", "deepspeedcpulion"), "lion"),
+    "muon": "muon",
 }
 _TYPES = {"bf16": "bfloat16", "fp16": "float16"}
 _BYTES = {"fp32": True, "float32": True, "float": True, "bf16": False, "bfloat16": False, "fp16": False}
@@ -60,6 +70,14 @@ def write(scenario: Scenario) -> WrittenLaunch:
     return WrittenLaunch(table.framework, name, json.dumps(document, indent=2) + "\n", command, notes.unsaid)
 
 
+def _optimizer(plan: Plan) -> dict[str, Any]:
+    """The optimizer's section; torch's SGD has no momentum unless told."""
+    name, params = plan.optimizer or "adamw", {"lr": 1e-4, "weight_decay": 0.1}
+    if name in _MOMENTA:
+        params["momentum"] = _MOMENTA[name]
+    return {"type": _OPTIMIZERS[name], "params": params}
+
+
 def _document(scenario: Scenario) -> dict[str, Any]:
     """All sections."""
     plan, batch = scenario.plan, scenario.workload.global_batch or 0
@@ -69,7 +87,7 @@ def _document(scenario: Scenario) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": micro,
         "gradient_accumulation_steps": batch // ((plan.dp or 1) * micro),
         "gradient_clipping": 1.0,
-        "optimizer": {"type": _OPTIMIZERS[plan.optimizer or "adamw"], "params": {"lr": 1e-4, "weight_decay": 0.1}},
+        "optimizer": _optimizer(plan),
         **_precision(plan),
         "zero_optimization": _zero(plan),
     }
@@ -156,6 +174,8 @@ def read(document: Mapping[str, Any], path: str, devices: int | None = None) -> 
     assumed: list[str] = []
     plan = {**_read_degrees(settings), **_read_precision(settings), **_read_zero(settings)}
     plan["optimizer"] = settings.word("optimizer.type", _READ_OPTIMIZERS) or "adamw"
+    if plan["optimizer"] == "sgd" and settings.real("optimizer.params.momentum") == 0.0:
+        plan["optimizer"] = "sgd-without-momentum"
     if "optimizer.type" not in settings:
         assumed.append("optimizer=adamw: the program's own optimizer is not known")
     plan["recompute"] = "full" if settings.whole("pipeline.activation_checkpoint_interval", least=0) else "none"

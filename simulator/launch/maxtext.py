@@ -18,7 +18,7 @@ from simulator.specs.capabilities.checking import refuse_lacking
 from simulator.specs.loading import load_model
 from simulator.specs.plan import Plan
 
-_OPTIMIZERS = {"adamw": "adamw", "sgd": "sgd"}
+_OPTIMIZERS = {"adamw": "adamw", "sgd": "sgd", "muon": "muon"}
 _POLICIES = {"none": "minimal_with_context", "selective": "save_dot_with_context_except_mlp", "full": "full"}
 _READ_POLICIES = {"full": "full", "minimal": "selective", "minimal_with_context": "none"}
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
@@ -44,7 +44,7 @@ def write(scenario: Scenario) -> WrittenLaunch:
         raise lacks(table.framework, f"model {scenario.model.id}", f"it has {', '.join(names_of('maxtext'))}")
     if scenario.plan.precision in ("fp16", "tf32") or scenario.plan.optimizer not in _OPTIMIZERS:
         what = f"precision={scenario.plan.precision} with optimizer={scenario.plan.optimizer}"
-        raise lacks(table.framework, what, "choose bf16, fp8 or fp32, and adamw or sgd")
+        raise lacks(table.framework, what, "choose bf16, fp8 or fp32, and adamw, sgd or muon")
     refuse_lacking(scenario.plan, scenario.model, scenario.workload, scenario.stack)
     notes = notes_of(scenario, table.framework, table.release, list(_unsaid(scenario)))
     name = f"{scenario.model.id}-maxtext.yml"
@@ -224,7 +224,7 @@ def _read_precision(settings: LaunchSettings, assumed: list[str]) -> dict[str, A
     plan: dict[str, Any] = {
         "precision": "fp8" if quantization else products,
         "recompute": settings.word("remat_policy", _READ_POLICIES | {w: k for k, w in _POLICIES.items()}) or "full",
-        "optimizer": settings.word("opt_type", {"adamw": "adamw", "adam_pax": "adamw", "sgd": "sgd"}) or "adamw",
+        "optimizer": settings.word("opt_type", {**_OPTIMIZERS, "adam_pax": "adamw"}) or "adamw",
         "offload_optimizer": settings.flag("optimizer_memory_host_offload"),
     }
     if "remat_policy" not in settings:

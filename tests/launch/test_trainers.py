@@ -76,7 +76,11 @@ _CASES: list[tuple[ModuleType, str, Sequence[str], str, Told]] = [
 
 
 _ONLY = {
-    maxtext: {"optimizer": ("adamw", "sgd"), "precision": ("bf16", "fp8", "fp32"), "sharding": ("zero3", "hybrid")}
+    maxtext: {
+        "optimizer": ("adamw", "sgd", "muon"),
+        "precision": ("bf16", "fp8", "fp32"),
+        "sharding": ("zero3", "hybrid"),
+    }
 }
 
 

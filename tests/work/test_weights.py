@@ -45,16 +45,16 @@ def test_tensors_of_adapters_are_their_parameters(model: str) -> None:
 def test_projections_are_one_tensor_where_they_are_joined() -> None:
     """48 wide, of which a rank of two has half; Muon takes queries, keys and values apart, whole."""
 
-    def cut(**how: float) -> tuple[list[tuple[float, ...]], list[tuple[float, ...]]]:
-        program = small("gpt2-355m", **how)
+    def cut(fused: float) -> tuple[list[tuple[float, ...]], list[tuple[float, ...]]]:
+        program = small("gpt2-355m", fused_qkv=fused)
         matrix = named(program.groups[0], "query projection").kept.weights[0]
         return tuple(  # type: ignore[return-value]
             [tuple(map(plain, each)) for each in listed if plain(each[0])]
             for listed in (matrix.tensors, matrix.orthogonalised)
         )
 
-    assert cut(fused_qkv=1.0) == ([(1, 72, 48)], [(1, 48, 48)] * 3)
-    assert cut(fused_qkv=0.0) == ([(1, 24, 48)] * 3, [(1, 48, 48)] * 3)
+    assert cut(1.0) == ([(1, 72, 48)], [(1, 48, 48)] * 3)
+    assert cut(0.0) == ([(1, 24, 48)] * 3, [(1, 48, 48)] * 3)
 
 
 def test_gates_are_orthogonalised_apart_where_projections_are() -> None:

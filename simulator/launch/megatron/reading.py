@@ -6,6 +6,7 @@ from typing import Any
 
 from hardware.errors import InputError
 from simulator.launch.megatron.model_reading import model_of
+from simulator.launch.megatron.writing import MOMENTS
 from simulator.launch.naming import stack_of
 from simulator.launch.record import LaunchFile
 from simulator.launch.settings import LaunchSettings
@@ -110,7 +111,7 @@ def _plan(settings: LaunchSettings, layers: int, started: StartedTraining) -> di
         "ep": settings.whole("--expert-model-parallel-size") or 1,
         "sequence_parallel": settings.flag("--sequence-parallel") and tensor > 1,
         "micro_batch": settings.needed("--micro-batch-size", "--batch-size"),
-        "optimizer": settings.word("--optimizer", {"adam": "adamw", "sgd": "sgd"}) or "adamw",
+        "optimizer": _optimizer(settings),
         "recompute": _recompute(settings),
         "offload_optimizer": settings.flag("--optimizer-cpu-offload"),
     }
@@ -118,7 +119,6 @@ def _plan(settings: LaunchSettings, layers: int, started: StartedTraining) -> di
     if expert is not None:
         plan["etp"] = expert
     settings.word("--cp-comm-type", {"p2p": True, "a2a": True, "allgather": True, "a2a+p2p": True})
-    settings.flag("--use-precision-aware-optimizer")
     if settings.flag("--use-tp-pp-dp-mapping"):
         plan["placement"] = "tp-cp-pp-dp"
     plan |= _stages(settings, layers, stages)
@@ -127,6 +127,25 @@ def _plan(settings: LaunchSettings, layers: int, started: StartedTraining) -> di
     backends = {"auto": "fused", "flash": "fused", "fused": "fused", "unfused": "unfused", "local": "unfused"}
     plan["attention"] = settings.word("--attention-backend", backends) or "fused"
     return plan
+
+
+def _optimizer(settings: LaunchSettings) -> str:
+    """The optimizer, with the format of its moments; Muon as it is unless told."""
+    kinds = {"adam": "adamw", "sgd": "sgd", "lion": "lion", "muon": "muon"}
+    name = settings.word("--optimizer", kinds) or "adamw"
+    settings.flag("--use-precision-aware-optimizer")
+    formats = {"fp32": "fp32", **{moments: moments for moments in MOMENTS.values()}}
+    first, second = (settings.word(option, formats) or "fp32" for option in ("--exp-avg-dtype", "--exp-avg-sq-dtype"))
+    if first != second:
+        raise settings.wrong(
+            "--exp-avg-sq-dtype" if second != "fp32" else "--exp-avg-dtype", "is understood of both moments alike only"
+        )
+    settings.word("--muon-num-ns-steps", {"5": True})
+    settings.word("--muon-tp-mode", {"duplicated": True})
+    settings.word("--muon-scalar-optimizer", {"adam": True})
+    if name == "sgd" and settings.real("--sgd-momentum") == 0.0:
+        return "sgd-without-momentum"
+    return next((known for known, moments in MOMENTS.items() if moments == first), name) if name == "adamw" else name
 
 
 def _stages(settings: LaunchSettings, layers: int, stages: int) -> dict[str, Any]:

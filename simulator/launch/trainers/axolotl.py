@@ -13,11 +13,12 @@ from simulator.launch.saying import lacks, notes_of, refuse_unlaunchable, shardi
 from simulator.launch.settings import LaunchSettings
 from simulator.launch.tables import options_of
 from simulator.launch.trainers.common import (
-    OPTIMIZERS,
+    OPTIMIZER_ARGUMENTS,
     WRITTEN_OPTIMIZERS,
     batch_of,
     model_of_hub,
     of_deepspeed,
+    optimizer_of,
     precision_of,
 )
 from simulator.scenario.scenario import Scenario
@@ -57,6 +58,12 @@ def _uses_deepspeed(plan: Plan) -> bool:
     return plan.sharding == "zero1" or (plan.sharding == "zero2" and bool(plan.offload_optimizer))
 
 
+def _optimizer(name: str) -> dict[str, Any]:
+    """The optimizer, with arguments where its name does not tell."""
+    arguments = OPTIMIZER_ARGUMENTS.get(name)
+    return {"optimizer": WRITTEN_OPTIMIZERS[name], **({"optim_args": arguments} if arguments else {})}
+
+
 def _document(scenario: Scenario) -> dict[str, Any]:
     plan, work = scenario.plan, scenario.workload
     accumulation = (work.global_batch or 1) // ((plan.dp or 1) * (plan.micro_batch or 1))
@@ -69,7 +76,7 @@ def _document(scenario: Scenario) -> dict[str, Any]:
         "micro_batch_size": plan.micro_batch,
         "gradient_accumulation_steps": accumulation,
         "max_steps": round(work.total_steps) if work.says_length else 1000,
-        "optimizer": WRITTEN_OPTIMIZERS[plan.optimizer or "adamw"],
+        **_optimizer(plan.optimizer or "adamw"),
         "learning_rate": 2e-5,
         "lr_scheduler": "cosine",
         **_precision(plan),
@@ -214,7 +221,7 @@ def _read_others(settings: LaunchSettings) -> dict[str, Any]:
         raise settings.wrong("gradient_checkpointing", "offloads activations, which capsim does not price")
     plan: dict[str, Any] = {
         "micro_batch": settings.needed("micro_batch_size"),
-        "optimizer": settings.word("optimizer", OPTIMIZERS) or "adamw",
+        "optimizer": optimizer_of(settings, "optimizer"),
     }
     if kernel is not None:
         plan["attention"] = kernel

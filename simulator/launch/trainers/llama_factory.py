@@ -10,7 +10,7 @@ from simulator.launch.naming import stack_of
 from simulator.launch.record import LaunchFile
 from simulator.launch.settings import LaunchSettings
 from simulator.launch.tables import options_of
-from simulator.launch.trainers.common import OPTIMIZERS, batch_of, model_of_hub, of_deepspeed, precision_of
+from simulator.launch.trainers.common import batch_of, model_of_hub, of_deepspeed, optimizer_of, precision_of
 
 _KERNELS = {"auto": "fused", "fa2": "fused", "sdpa": "fused", "disabled": "unfused"}
 
@@ -47,7 +47,7 @@ def read(document: Mapping[str, Any], path: str, devices: int | None = None) -> 
         "sharding": "none",
         **precision_of(settings),
         "micro_batch": settings.whole("per_device_train_batch_size") or 8,
-        "optimizer": settings.word("optim", OPTIMIZERS) or "adamw",
+        "optimizer": optimizer_of(settings, "optim"),
         "recompute": "none" if settings.flag("disable_gradient_checkpointing") else "full",
         "attention": settings.word("flash_attn", _KERNELS) or "fused",
     }
