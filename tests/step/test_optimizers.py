@@ -106,11 +106,13 @@ def test_states_in_8_bits_have_scales_and_leave_small_tensors_wide() -> None:
 @pytest.mark.parametrize("optimizer", ["adam-bf16", "adam-fp8"])
 def test_master_copies_of_bf16_parameters_are_split(optimizer: str, precision: str, kept: int) -> None:
     plan = {"precision": precision, "sharding": "zero1", "master_weights": True}
-    whole = plain(on_stage(_gpt(optimizer, plan, splits_master_weights=0.0), 0.0).optimizer)
-    split = plain(on_stage(_gpt(optimizer, plan, splits_master_weights=1.0), 0.0).optimizer)
-    assert whole - split == (4 - kept) * _ALL / 8
-    plain_adam = [_gpt("adamw", plan, splits_master_weights=flag) for flag in (0.0, 1.0)]
-    assert len({plain(on_stage(program, 0.0).optimizer) for program in plain_adam}) == 1
+    how: dict[str, Any] = {"system": "dgx-h100"}
+
+    def states(name: str, splits: float) -> float:
+        return plain(on_stage(_gpt(name, plan, splits_master_weights=splits, **how), 0.0).optimizer)
+
+    assert states(optimizer, 0.0) - states(optimizer, 1.0) == (4 - kept) * _ALL / 8
+    assert states("adamw", 0.0) == states("adamw", 1.0)
 
 
 def test_what_an_update_makes_besides() -> None:
