@@ -14,9 +14,16 @@ from hardware.errors import InputError, shown
 from hardware.fields import Also, Unit
 from hardware.sheet import NO_FLAG, Sheet
 from simulator.formulas.typing import Num
-from simulator.specs.choices import AttentionKernel, Axis, Optimizer, Recompute, Schedule, Sharding
+from simulator.specs.choices import (
+    OPTIMIZER_TRAITS,
+    AttentionKernel,
+    Axis,
+    Optimizer,
+    Recompute,
+    Schedule,
+    Sharding,
+)
 from simulator.specs.model import Model
-from simulator.specs.optimizers import OPTIMIZER_TRAITS
 from simulator.specs.plans import AXES, Plans, divisors, rules_of_replicas, rules_of_shape
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload

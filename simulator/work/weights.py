@@ -111,6 +111,11 @@ def vectors(width: Num, *factors: Num) -> Weight:
     return Weight(kind="vector", blocks=(width,), factors=factors)
 
 
+def normalisation_weights(width: Num, *factors: Num, bias: Num) -> tuple[Weight, Weight]:
+    """Scales of as many normalisations of a width as the product of the factors says, and their biases."""
+    return vectors(width, *factors), vectors(width, *factors, bias)
+
+
 def table(rows: Num, width: Num, *factors: Num) -> Weight:
     """As many tables of so many rows as the product of the factors says."""
     return Weight(kind="table", blocks=(rows,), columns=width, factors=factors)

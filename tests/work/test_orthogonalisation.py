@@ -5,7 +5,7 @@ Of each layer it takes four matrices of 48 x 48 and one of 80 x 48, which is tal
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from typing import Any
 
 import pytest
@@ -30,7 +30,7 @@ def _muon(plan: dict[str, Any], base: str = "gpt2-355m", **how: Any) -> list[Tas
 
 def _products(tasks: list[Task]) -> dict[tuple[float, ...], float]:
     """How many products there are of each m, n and k."""
-    found: Counter[tuple[float, ...]] = Counter()
+    found: defaultdict[tuple[float, ...], float] = defaultdict(float)
     for task in tasks:
         if isinstance(task.request, MatrixProduct):
             asked = task.request
@@ -40,7 +40,7 @@ def _products(tasks: list[Task]) -> dict[tuple[float, ...], float]:
 
 def _sent(tasks: list[Task]) -> dict[tuple[str, float, float], float]:
     """How many messages there are of each name, size and degree."""
-    found: Counter[tuple[str, float, float]] = Counter()
+    found: defaultdict[tuple[str, float, float], float] = defaultdict(float)
     for task in tasks:
         if isinstance(task.request, Collective) and plain(task.count):
             found[task.name, plain(task.request.message_bytes), plain(task.request.degree)] += plain(task.count)
@@ -63,11 +63,8 @@ def test_replicas_that_share_nothing_orthogonalise_everything() -> None:
     }
     assert not _sent(tasks)
     assert {task.resource for task in tasks if isinstance(task.request, MatrixProduct)} == {Resource.DEVICE}
-    assert all(task.request.wide and not task.request.of_weight for task in tasks if _is_product(task))
-
-
-def _is_product(task: Task) -> bool:
-    return isinstance(task.request, MatrixProduct)
+    asked = [task.request for task in tasks if isinstance(task.request, MatrixProduct)]
+    assert all(request.wide and not request.of_weight for request in asked)
 
 
 @pytest.mark.parametrize(("replicas", "own"), [(8, 2), (4, 3), (2, 6)])

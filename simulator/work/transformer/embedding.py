@@ -18,7 +18,7 @@ from simulator.work.transformer.tokens import (
     stream_bytes,
     tokens_of,
 )
-from simulator.work.weights import Weight, linear_weights, table, vectors
+from simulator.work.weights import Weight, linear_weights, normalisation_weights, table, vectors
 
 
 def embedding(scenarios: Scenarios) -> list[Operator]:
@@ -83,8 +83,7 @@ def _tensors(scenarios: Scenarios) -> tuple[Weight, ...]:
         table(models.bucket_tables / towers, models.heads / tp, towers, used(models.bucket_tables)),
         table(models.position_rows / towers, rows, towers, used(models.position_rows)),
         table(models.token_types, width, used(models.token_types)),
-        vectors(width, *norms),
-        vectors(width, *norms, models.norm_bias),
+        *normalisation_weights(width, *norms, bias=models.norm_bias),
         table(models.relative_rows, models.hidden_size, used(models.relative_rows)),
         vectors(models.hidden_size, 2.0, models.relative_norm),
     )

@@ -81,15 +81,15 @@ def two_products(
         Bytes of the input that is kept where only an adapter needs it; as much unless given [B].
     """
     element, inputs, of = scenarios.plans.element_bytes, part.inputs, experts or _ALONE
-    batch = of.experts
-    called = _called(of, used, element)
+    batch, called = of.experts, _called(of, used, element)
     ranks = scenarios.plans.tp if experts is None else scenarios.plans.etp
     width = widen * part.size / ranks
     into = used * batch * parameters.linear(layers.hidden_size, inputs * width, bias=part.bias)
     out_of = used * batch * parameters.linear(width, layers.hidden_size, bias=part.bias)
+    tensors = _weights(part, layers, scenarios, width, (used, batch), ranks)
+    leaves = Holding(partial_parameters=batch * part.bias * layers.hidden_size)
     between = activations.tensor(batch * rows, width, element_bytes=scenarios.plans.product_bytes)
-    # Outputs of experts are kept, since the gradient of the router needs them.
-    unused = last_output_unused(layers, scenarios) if experts is None else 0.0
+    unused = last_output_unused(layers, scenarios) if experts is None else 0.0  # a router's gradient needs them
     inward = product(
         "feed-forward input",
         "feed_forward",
@@ -97,11 +97,7 @@ def two_products(
         k=layers.hidden_size,
         n=inputs * width,
         **called,
-        kept=_owned(
-            Holding(saved=kept, weights=_inward_weights(part, layers, scenarios, width, (used, batch), ranks)),
-            into,
-            of_experts=experts is not None,
-        ),
+        kept=_owned(Holding(saved=kept, weights=tensors[0]), into, of_experts=experts is not None),
     )
     outward = product(
         "feed-forward output",
@@ -111,14 +107,7 @@ def two_products(
         n=layers.hidden_size,
         **called,
         kept=_owned(
-            Holding(
-                saved=between,
-                partial_parameters=batch * part.bias * layers.hidden_size,
-                output_unused=unused,
-                weights=linear_weights(
-                    width, layers.hidden_size, bias=part.bias, factors=(used, batch), column_ranks=ranks
-                ),
-            ),
+            replace(leaves, saved=between, output_unused=unused, weights=tensors[1]),
             out_of,
             of_experts=experts is not None,
         ),
@@ -133,16 +122,19 @@ def two_products(
     ]
 
 
-def _inward_weights(
+def _weights(
     part: DenseFeedForward,
     layers: Layers,
     scenarios: Scenarios,
     width: Num,
     factors: tuple[Num, ...],
     ranks: Num,
-) -> tuple[Weight, ...]:
-    """The matrix into the layer, with that of a gate; libraries that join no projections join these neither."""
-    return linear_weights(
+) -> tuple[tuple[Weight, ...], tuple[Weight, ...]]:
+    """The matrix into the layer, with that of a gate, and the one out of it.
+
+    Libraries that join no projections join the two of a gate neither.
+    """
+    inward = linear_weights(
         layers.hidden_size,
         width,
         (part.inputs - 1.0) * width,
@@ -151,6 +143,7 @@ def _inward_weights(
         apart=1.0 - np.asarray(scenarios.stacks.fused_qkv),
         row_ranks=ranks,
     )
+    return inward, linear_weights(width, layers.hidden_size, bias=part.bias, factors=factors, column_ranks=ranks)
 
 
 def _called(of: ExpertProducts, used: Num, element: Num) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
 from simulator.specs.tuning import Tunings
-from simulator.work.operators import Holding, Operator, product, stream, untrained, without_backward
+from simulator.work.operators import Holding, Operator, flagged, product, stream, untrained, without_backward
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
 from simulator.work.transformer.tokens import (
     Scenarios,
@@ -19,7 +19,7 @@ from simulator.work.transformer.tokens import (
     stream_bytes,
     tokens_of,
 )
-from simulator.work.weights import linear_weights, table, vectors
+from simulator.work.weights import linear_weights, normalisation_weights, table, vectors
 
 
 def head(scenarios: Scenarios) -> list[Operator]:
@@ -38,9 +38,8 @@ def head(scenarios: Scenarios) -> list[Operator]:
     # The encoder's output is kept once for all layers of the decoder, unless each keeps its own casts of it.
     once = np.where(autocasts(scenarios) > 0.0, plans.recompute_layer * stream_bytes(scenarios), element)
     memory = activations.tensor(linear_input(inputs, scenarios), models.hidden_size, element_bytes=once)
-    weights = models.final_norms * models.norm_weight
-    tensors = (vectors(models.hidden_size, weights), vectors(models.hidden_size, weights, models.norm_bias))
-    weights = weights * parameters.normalisation(models.hidden_size, bias=models.norm_bias)
+    norms = models.final_norms * models.norm_weight
+    weights = norms * parameters.normalisation(models.hidden_size, bias=models.norm_bias)
     final_norm = stream(
         "final normalisation",
         "normalisation",
@@ -52,7 +51,7 @@ def head(scenarios: Scenarios) -> list[Operator]:
             saved=kept + models.encoder_decoder * _read_again(scenarios) * memory,
             parameters=weights,
             partial_parameters=weights,
-            weights=tensors,
+            weights=normalisation_weights(models.hidden_size, norms, bias=models.norm_bias),
             trained=workloads.tuning.base,
         ),
     )
@@ -122,6 +121,7 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
     norm = normalised(rows, width, scenarios, statistics=models.norm_statistics)
     weights = with_norm * parameters.normalisation(width, bias=models.transform_norm_bias)
     linear = parameters.linear(models.hidden_size, width, bias=models.transform_bias)
+    tensors = linear_weights(models.hidden_size, width, bias=models.transform_bias, factors=(used,))
     rectified = models.layers[0].feed_forward.rectified
     gate = activations.gate(rows, width, element_bytes=element, inputs=1.0, rectified=rectified)
     size = used * rows * width * element
@@ -137,11 +137,7 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
         has_input_gradient=tuning.flows,
         launches=(used, used),
         wide=True,
-        kept=Holding(
-            saved=used * kept,
-            parameters=used * linear,
-            weights=linear_weights(models.hidden_size, width, bias=models.transform_bias, factors=(used,)),
-        ),
+        kept=Holding(saved=used * kept, parameters=used * linear, weights=tensors),
     )
     after = stream(
         "activation and normalisation of the head",
@@ -153,10 +149,7 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
             saved=used * (gate + with_norm * norm),
             parameters=used * weights,
             trained=tuning.head,
-            weights=(
-                vectors(width, used, with_norm),
-                vectors(width, used, with_norm, models.transform_norm_bias),
-            ),
+            weights=normalisation_weights(width, used, with_norm, bias=models.transform_norm_bias),
         ),
     )
     return [untrained(transform, tuning.head), after]
@@ -169,10 +162,9 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Op
     element, used = plans.element_bytes, models.vocabulary_head
     words = np.ceil(np.asarray(models.vocabulary_size) / plans.tp)
     own = np.where(np.asarray(models.tied_head) > 0, 0.0, 1.0)
-    logits = used * rows * words
+    logits, kernels = used * rows * words, used * (1.0 + 0.4 * passes)
     kept = np.where(_reads_shares(scenarios) > 0, linear_input(tokens, scenarios), rows)
     loss = stacks.keeps_logits * used * activations.cross_entropy(rows, words)
-    kernels = used * (1.0 + 0.4 * passes)
     product_of_words = product(
         "vocabulary head",
         "head",
@@ -247,8 +239,9 @@ def _classes(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
         kept = activations.tensor(rows, width, element_bytes=element) + activations.tensor(
             rows, labels, element_bytes=4.0
         )
-        if predicts:
-            kept = kept + activations.cross_entropy(rows, outputs)
+        kept = kept + flagged(activations.cross_entropy(rows, outputs), float(predicts))
+        tensors = linear_weights(width, outputs, bias=bias, factors=(used,), kind="table" if predicts else "matrix")
+        owned = parameters.linear(width, outputs, bias=bias)
         return product(
             name,
             "head",
@@ -260,13 +253,7 @@ def _classes(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
             has_input_gradient=_before(behind if predicts else 0.0, tuning),
             launches=(used, used * 2.0),
             wide=True,
-            kept=Holding(
-                saved=used * kept,
-                parameters=used * parameters.linear(width, outputs, bias=bias),
-                weights=linear_weights(
-                    width, outputs, bias=bias, factors=(used,), kind="table" if predicts else "matrix"
-                ),
-            ),
+            kept=Holding(saved=used * kept, parameters=used * owned, weights=tensors),
         )
 
     classified = np.minimum(models.sequence_classes, 1.0)
