@@ -36,10 +36,10 @@ def oldest(requirement: str) -> str:
     ValueError
         Where it allows any.
     """
-    found = _LOWEST.match(requirement)
-    if found is None:
+    match = _LOWEST.match(requirement)
+    if match is None:
         raise ValueError(f"{PROJECT.name}: {requirement} has no oldest version; write {requirement}>=...")
-    return f"{found['name']}=={found['version']}"
+    return f"{match['name']}=={match['version']}"
 
 
 def lock() -> list[str]:

@@ -35,13 +35,13 @@ class OptimizerState:
 
 def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
     """The matrices that Muon orthogonalises: of linear maps between hidden states, those of experts among them."""
-    found: list[nn.Parameter] = []
+    matrices: list[nn.Parameter] = []
     for name, part in module.named_modules():
         if isinstance(part, nn.Linear) and name.rpartition(".")[2] not in _OUTPUTS:
-            found.append(part.weight)
+            matrices.append(part.weight)
         if isinstance(part, Experts):
-            found += [part.inward, part.outward]
-    return found
+            matrices += [part.inward, part.outward]
+    return matrices
 
 
 def make_optimizers(

@@ -70,7 +70,7 @@ def prepare(
 
 def show_plan(prepared: Prepared) -> None:
     """Print how many cases of each kind there are, and how long they take."""
-    costs_by_tier: dict[str, list[float]] = {tier: [] for tier in TIERS}
+    costs_by_tier: dict[Tier, list[float]] = {tier: [] for tier in TIERS}
     for tier, case in prepared.plan.cases:
         costs_by_tier[tier].append(prepared.forecast.cost(case))
     spent = 0.0

@@ -54,6 +54,8 @@ class Overlap(Sheet):
     """Gathering of sharded parameters, behind forward and backward pass."""
     tensor: Share = 0.0
     """Exchange of tensor parallelism: share of its own time that may hide behind the products of its layer."""
+    tensor_across_nodes: Share | None = None
+    """The same where the ranks do not share a node; as inside of one unless given."""
     pipeline: Share = 0.0
     """Transfers between stages: share of their own time that is hidden."""
     context: Share = 1.0
@@ -203,10 +205,14 @@ class Stack(Sheet):
 
     def columns(self) -> Stacks:
         """The stack as numbers."""
+        overlap = dict(self.overlap)
+        across = overlap.pop("tensor_across_nodes")
         derived = {
+            "tensor_overlap_across": self.overlap.tensor if across is None else across,
+            "one_tensor_overlap": float(across is None),
             "all_positions": float(self.head_positions == "all"),
             "experts_at_once": _AT_ONCE[self.expert_products],
-            **{f"{_OVERLAPS.get(name, name)}_overlap": share for name, share in self.overlap},
+            **{f"{_OVERLAPS.get(name, name)}_overlap": share for name, share in overlap.items()},
         }
         plain = {field.name: float(getattr(self, field.name)) for field in fields(Stacks) if field.name not in derived}
         return Stacks(**plain, **derived)
@@ -235,6 +241,9 @@ class Stacks(Columns):
     gradient_overlap: Num
     parameter_overlap: Num
     tensor_overlap: Num
+    tensor_overlap_across: Num
+    one_tensor_overlap: Num
+    """1 where what hides inside of a node hides between nodes too."""
     pipeline_overlap: Num
     context_overlap: Num
     expert_overlap: Num

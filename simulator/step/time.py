@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from simulator.formulas import pipeline
 from simulator.formulas.collectives import exposed
 from simulator.formulas.typing import Num
 from simulator.pricing.backend import Backend
+from simulator.pricing.requests import Collective
 from simulator.work.exchanges import LAYERS, each_micro_batch
 from simulator.work.hiding import Hiding, Phase
 from simulator.work.once import on_fullest, once_a_step
@@ -254,9 +255,17 @@ def _timed(tasks: Iterable[Task], backend: Backend) -> Iterator[tuple[Task, Num]
         if id(request) not in known:
             known[id(request)] = backend.time(request)
         time = _scaled(known[id(request)], task.count)
+        if task.hiding.across is not None and isinstance(request, Collective):
+            task = replace(task, hiding=_where_it_is(task.hiding, task.hiding.across, backend.leaves_node(request)))
         if not task.hiding.line:
             time = _scaled(time, 1.0 - task.hiding.share)
         yield task, time if _is_one(task.efficiency) else time / task.efficiency
+
+
+def _where_it_is(hiding: Hiding, across: Num, leaves_node: Num) -> Hiding:
+    """What covers a collective, by whether its ranks share a node."""
+    apart = np.asarray(leaves_node) > 0.0
+    return replace(hiding, share=np.where(apart, across, hiding.share), across=None) if np.any(apart) else hiding
 
 
 def _scaled(time: Num, factor: Num) -> Num:

@@ -221,8 +221,8 @@ def name_of(value: object) -> str | None:
 def setting_of(model: Model, sequence_length: int = 64, **changes: Any) -> Setting:
     """A setting on the meta device in bf16, unless changed."""
     targets = sequence_length * 3 // 4 if model.kind == "encoder-decoder" else 0
-    given = {"target_length": targets, "device": "meta", "dtype": torch.bfloat16, **changes}
-    return Setting(sequence_length=sequence_length, **given)
+    fields = {"target_length": targets, "device": "meta", "dtype": torch.bfloat16, **changes}
+    return Setting(sequence_length=sequence_length, **fields)
 
 
 def predictions_of(model: Model, setting: Setting) -> int:
@@ -259,7 +259,7 @@ def scenarios_of(
         global_batch=replicas * micro_batch * micro_batches,
         **(tuning or {}),
     ).resolve(model)
-    given = {
+    fields = {
         "dp": replicas,
         "tp": split.degree,
         "sequence_parallel": split.sequence_parallel,
@@ -272,6 +272,6 @@ def scenarios_of(
         "gradients_in_fp32": setting.dtype == torch.float32,
         **plan,
     }
-    full = Plan(**given).with_defaults(software)
-    full = full.with_degrees(replicas * split.degree * given.get("pp", 1))
+    full = Plan(**fields).with_defaults(software)
+    full = full.with_degrees(replicas * split.degree * fields.get("pp", 1))
     return Scenarios(model.columns(), workload.columns(), full.columns(workload), software.columns())

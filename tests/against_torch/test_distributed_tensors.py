@@ -57,18 +57,18 @@ def distributed(model: Model, degree: int, shares: bool) -> Iterator[tuple[Trans
 @pytest.mark.parametrize(("model", "degree", "shares"), CASES, ids=name_of)
 def test_collectives(model: Model, degree: int, shares: bool) -> None:
     with distributed(model, degree, shares) as (module, batch, scenarios):
-        found = collectives(lambda: module(batch).backward()).count
+        logged_counts = collectives(lambda: module(batch).backward()).count
     program = program_of(scenarios)
     said = traffic_of(program)
     if shares:
         # Torch leaves each rank its part of these gradients until an optimizer asks for the sum.
         size = int(program.together.partial_parameters * scenarios.plans.gradient_bytes)
         said -= {LoggedCollective("all_reduce", size, degree): 1}
-    assert said == found
+    assert said == logged_counts
 
 
 @pytest.mark.parametrize(("model", "degree", "shares"), CASES, ids=name_of)
 def test_kept_bytes(model: Model, degree: int, shares: bool) -> None:
     with distributed(model, degree, shares) as (module, batch, scenarios):
-        found = saved_activations(lambda: module(batch), module)
-    assert program_of(scenarios).together.saved_bytes == found.bytes
+        activations = saved_activations(lambda: module(batch), module)
+    assert program_of(scenarios).together.saved_bytes == activations.bytes

@@ -49,10 +49,10 @@ def of_torch(model: Model, setting: Setting, micro_batch: int = 4, *, stops_earl
 
 def check(model: Model, setting: Setting, micro_batch: int = 4) -> None:
     scenarios = scenarios_of(model, setting, micro_batch=micro_batch)
-    one, found = program_of(scenarios), of_torch(model, setting, micro_batch)
-    assert one.model_flops == 3 * found.forward - _without_input_gradient(model, setting)
-    assert one.model_flops + one.recomputed_flops == found.total
-    assert counts_of(one).executed_flops == found.total * setting.split.degree
+    one, counted = program_of(scenarios), of_torch(model, setting, micro_batch)
+    assert one.model_flops == 3 * counted.forward - _without_input_gradient(model, setting)
+    assert one.model_flops + one.recomputed_flops == counted.total
+    assert counts_of(one).executed_flops == counted.total * setting.split.degree
 
 
 def _without_input_gradient(model: Model, setting: Setting) -> int:

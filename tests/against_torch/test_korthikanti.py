@@ -55,8 +55,8 @@ def test_layer_of_autograd(degree: int, recompute: Recompute, shares: bool, form
     setting = setting_of(SMALL, recompute=recompute, split=split)
     ratio = Fraction(SMALL.attention_heads * setting.sequence_length, SMALL.hidden_size)
     tokens = BATCH * setting.sequence_length
-    found = of_torch(3, setting) - of_torch(2, setting)
-    assert found == closed_form(form, statistics, ratio, degree, tokens, SMALL.hidden_size)
+    layer_bytes = of_torch(3, setting) - of_torch(2, setting)
+    assert layer_bytes == closed_form(form, statistics, ratio, degree, tokens, SMALL.hidden_size)
 
 
 @pytest.mark.parametrize(("recompute", "shares", "form", "statistics"), FORMS.values(), ids=FORMS)

@@ -39,11 +39,11 @@ _OTHER_SHAPES = ("gpt-oss", "umt5")
 def test_bytes_of_a_parameter(model: Model, optimizer: OptimizerName) -> None:
     """Moments are those of parameters in fp32: the parameters themselves, or their master copy."""
     setting = setting_of(model, dtype=torch.float32)
-    found = optimizer_state(optimizer, build(model, setting).parameters())
+    state = optimizer_state(optimizer, build(model, setting).parameters())
     scenarios = scenarios_of(model, setting, optimizer=optimizer)
-    assert found.per_parameter == scenarios.plans.state_bytes
-    held = found.parameters
-    assert found.bytes == states.model_state_bytes(held, 0.0, gradient_bytes=0.0, optimizer_bytes=found.per_parameter)
+    assert state.per_parameter == scenarios.plans.state_bytes
+    held = state.parameters
+    assert state.bytes == states.model_state_bytes(held, 0.0, gradient_bytes=0.0, optimizer_bytes=state.per_parameter)
 
 
 @pytest.mark.parametrize("optimizer", ["adafactor", "muon", "adam-bf16"])
@@ -53,20 +53,20 @@ def test_bytes_of_all_tensors(model: Model, optimizer: OptimizerName, *, fused: 
     """Of every shape of a model: rows and columns of matrices, and what AdamW keeps beside Muon."""
     setting = setting_of(model, dtype=torch.bfloat16 if optimizer == "adam-bf16" else torch.float32, fused_qkv=fused)
     module = build(model, setting)
-    found = optimizer_state(optimizer, module.parameters(), hidden_matrices(module))
+    state = optimizer_state(optimizer, module.parameters(), hidden_matrices(module))
     held = on_stage(program_of(scenarios_of(model, setting, optimizer=optimizer)), 0.0)
-    assert found.bytes == held.optimizer
+    assert state.bytes == held.optimizer
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (64, 256), (48, 1000)])
 def test_factored_moments(shape: tuple[int, int]) -> None:
-    found = optimizer_state("adafactor", [torch.nn.Parameter(torch.ones(shape))])
-    assert found.bytes == states.factored_state_bytes(*map(float, shape))
+    state = optimizer_state("adafactor", [torch.nn.Parameter(torch.ones(shape))])
+    assert state.bytes == states.factored_state_bytes(*map(float, shape))
 
 
 def test_factored_moments_of_a_vector_are_whole() -> None:
-    found = optimizer_state("adafactor", [torch.nn.Parameter(torch.ones(64))])
-    assert found.bytes == states.factored_state_bytes(0.0, 0.0, unfactored=64.0) == 4 * 64
+    state = optimizer_state("adafactor", [torch.nn.Parameter(torch.ones(64))])
+    assert state.bytes == states.factored_state_bytes(0.0, 0.0, unfactored=64.0) == 4 * 64
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (48, 1000), (1000, 48)])
@@ -146,11 +146,11 @@ def test_shards_of_a_rank(optimizer: OptimizerName, degree: int) -> None:
         steps = make_optimizers(optimizer, module.parameters(), hidden_matrices(module))
         for each in steps:
             each.step()
-        found = _states(module, steps)
+        shard_bytes = _states(module, steps)
     sharding: Sharding = "zero3" if degree > 1 else "none"
     scenarios = scenarios_of(GPT, setting, micro_batch=1, dp=degree, sharding=sharding, optimizer=optimizer)
     held = on_stage(program_of(scenarios), 0.0)
-    assert found == (held.parameters, held.gradients, held.optimizer)
+    assert shard_bytes == (held.parameters, held.gradients, held.optimizer)
     if optimizer == "muon":
         return
     whole = states.model_state_bytes(
@@ -162,7 +162,7 @@ def test_shards_of_a_rank(optimizer: OptimizerName, degree: int) -> None:
         gradient_group=degree,
         optimizer_group=degree,
     )
-    assert np.asarray(sum(found)) == whole
+    assert np.asarray(sum(shard_bytes)) == whole
 
 
 def _states(module: torch.nn.Module, steps: list[Optimizer]) -> tuple[int, int, int]:

@@ -193,7 +193,7 @@ def test_tensor_parallel_ranks_agree_with_the_whole(model: Model, degree: int, s
     whole, batch = seeded(model, setting), batch_of(model, setting)
     loss, gradients = run(whole, batch)
     state = dict(whole.named_parameters())
-    found: dict[int, tuple[Tensor, Gradients]] = {}
+    results: dict[int, tuple[Tensor, Gradients]] = {}
 
     meeting = Meeting(degree)
 
@@ -206,11 +206,11 @@ def test_tensor_parallel_ranks_agree_with_the_whole(model: Model, degree: int, s
         of_rank = local.loss(batch)
         of_rank.backward()
         local.finish_gradients()
-        found[rank] = of_rank.detach(), _gradients(local)
+        results[rank] = of_rank.detach(), _gradients(local)
 
     meeting.run(work)
-    assert len(found) == degree
-    for rank, (of_rank, parts) in found.items():
+    assert len(results) == degree
+    for rank, (of_rank, parts) in results.items():
         split = Split(degree, rank)
         expected = {name: cut(name, gradient, model, split) for name, gradient in gradients.items()}
         assert_close(of_rank, loss, rtol=1e-5, atol=1e-7)

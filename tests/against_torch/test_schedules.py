@@ -29,9 +29,9 @@ def of_torch(
 @pytest.mark.parametrize(("stages", "micro_batches"), SHAPES)
 @pytest.mark.parametrize("name", ["GPipe", "1F1B"])
 def test_one_chunk(name: ScheduleName, stages: int, micro_batches: int, times: tuple[int, int, int]) -> None:
-    found = of_torch(name, stages, micro_batches, times)
-    assert set(found.idle) == {idle_time(stages, 1, times)}
-    for rank, held in enumerate(found.in_flight):
+    schedule = of_torch(name, stages, micro_batches, times)
+    assert set(schedule.idle) == {idle_time(stages, 1, times)}
+    for rank, held in enumerate(schedule.in_flight):
         all_at_once = float(name == "GPipe")
         assert held == pipeline.in_flight(stages, rank, micro_batches=micro_batches, all_at_once=all_at_once)
 
@@ -43,9 +43,9 @@ def test_one_chunk(name: ScheduleName, stages: int, micro_batches: int, times: t
 def test_interleaved(
     name: ScheduleName, stages: int, micro_batches: int, virtual: int, times: tuple[int, int, int]
 ) -> None:
-    found = of_torch(name, stages, micro_batches, times, virtual)
-    assert set(found.idle) == {idle_time(stages, virtual, times)}
-    for rank, held in enumerate(found.in_flight):
+    schedule = of_torch(name, stages, micro_batches, times, virtual)
+    assert set(schedule.idle) == {idle_time(stages, virtual, times)}
+    for rank, held in enumerate(schedule.in_flight):
         formula = pipeline.in_flight(
             stages,
             rank,
@@ -60,9 +60,9 @@ def test_interleaved(
 @pytest.mark.parametrize("virtual", [1, 2, 3])
 @pytest.mark.parametrize(("stages", "micro_batches"), SHAPES)
 def test_zero_bubbles(stages: int, micro_batches: int, virtual: int, times: tuple[int, int, int]) -> None:
-    found = of_torch("InterleavedZeroBubble", stages, micro_batches, times, virtual)
-    assert set(found.idle) == {idle_time(stages, virtual, times, zero_bubble=1)}
-    for rank, held in enumerate(found.in_flight):
+    schedule = of_torch("InterleavedZeroBubble", stages, micro_batches, times, virtual)
+    assert set(schedule.idle) == {idle_time(stages, virtual, times, zero_bubble=1)}
+    for rank, held in enumerate(schedule.in_flight):
         assert held == pipeline.in_flight(
             stages, rank, micro_batches=micro_batches, virtual_stages=virtual, zero_bubble=1.0
         )
@@ -71,24 +71,24 @@ def test_zero_bubbles(stages: int, micro_batches: int, virtual: int, times: tupl
 @pytest.mark.parametrize("times", [times for times in TIMES if times[0] <= times[1] - times[2]], ids=str)
 @pytest.mark.parametrize(("stages", "micro_batches"), [shape for shape in SHAPES if shape[1] >= 2 * shape[0]])
 def test_zero_bubbles_in_the_shape_of_a_v(stages: int, micro_batches: int, times: tuple[int, int, int]) -> None:
-    found = of_torch("ZBVZeroBubble", stages, micro_batches, times, 2)
-    assert set(found.idle) == {idle_time(stages, 2, times, zero_bubble=1, v_shaped=1)}
+    schedule = of_torch("ZBVZeroBubble", stages, micro_batches, times, 2)
+    assert set(schedule.idle) == {idle_time(stages, 2, times, zero_bubble=1, v_shaped=1)}
     formula = pipeline.in_flight(stages, 0.0, micro_batches=micro_batches, virtual_stages=2.0, zero_bubble=1.0)
-    assert set(found.in_flight) == {float(formula)}
+    assert set(schedule.in_flight) == {float(formula)}
 
 
 @pytest.mark.parametrize(("stages", "micro_batches"), [shape for shape in SHAPES if shape[1] >= 2 * shape[0]])
 def test_dual_pipe(stages: int, micro_batches: int) -> None:
     """With passes of equal time it idles as ZB-V does, and holds one chunk more."""
-    found = of_torch("DualPipeV", stages, micro_batches, (1, 2, 1), 2)
-    assert set(found.idle) == {idle_time(stages, 2, (1, 2, 1), zero_bubble=1, v_shaped=1)}
-    assert set(found.in_flight) == {stages + Fraction(1, 2)}
+    schedule = of_torch("DualPipeV", stages, micro_batches, (1, 2, 1), 2)
+    assert set(schedule.idle) == {idle_time(stages, 2, (1, 2, 1), zero_bubble=1, v_shaped=1)}
+    assert set(schedule.in_flight) == {stages + Fraction(1, 2)}
 
 
 @pytest.mark.parametrize(("stages", "micro_batches"), SHAPES)
 def test_step_time(stages: int, micro_batches: int) -> None:
-    found = of_torch("1F1B", stages, micro_batches, (2, 3, 1))
-    assert found.time == pipeline.step_time(5.0, 5.0 * stages, micro_batches=micro_batches, idle_share=1.0)
+    schedule = of_torch("1F1B", stages, micro_batches, (2, 3, 1))
+    assert schedule.time == pipeline.step_time(5.0, 5.0 * stages, micro_batches=micro_batches, idle_share=1.0)
 
 
 @pytest.mark.parametrize("name", ["GPipe", "1F1B", "Interleaved1F1B", "InterleavedZeroBubble", "ZBVZeroBubble"])

@@ -135,12 +135,12 @@ def on_mesh(model: Model, mesh: DeviceMesh, *, length: int = 64, again: bool = T
 def test_fully_sharded(model: Model, degree: int, micro_batches: int) -> None:
     """Each layer is gathered forward and backward and its gradients scattered, the ends are gathered once."""
     with fake_ranks(degree):
-        found = sharded_step(*on_mesh(model, mesh_of(degree)), micro_batches)
+        traffic = sharded_step(*on_mesh(model, mesh_of(degree)), micro_batches)
     setting = setting_of(model)
     scenarios = scenarios_of(
         model, setting, micro_batches=micro_batches, dp=degree, sharding="zero3", gradients_in_fp32=True
     )
-    assert traffic_of(program_of(scenarios)) == found.count
+    assert traffic_of(program_of(scenarios)) == traffic.count
 
 
 def test_bert_large_fully_sharded() -> None:
@@ -148,9 +148,9 @@ def test_bert_large_fully_sharded() -> None:
     with fake_ranks(2):
         mesh = mesh_of(2)
         with FakeTensorMode():
-            found = sharded_step(*on_mesh(BERT_LARGE, mesh, length=128), 1)
+            traffic = sharded_step(*on_mesh(BERT_LARGE, mesh, length=128), 1)
     scenarios = scenarios_of(BERT_LARGE, setting_of(BERT_LARGE, 128), dp=2, sharding="zero3", gradients_in_fp32=True)
-    assert traffic_of(program_of(scenarios)) == found.count
+    assert traffic_of(program_of(scenarios)) == traffic.count
 
 
 @pytest.mark.parametrize("micro_batches", [1, 3])
@@ -158,7 +158,7 @@ def test_bert_large_fully_sharded() -> None:
 def test_hybrid(degree: int, across: int, micro_batches: int) -> None:
     """Sharding within a group, and once a step the sum of the shards' gradients across groups."""
     with fake_ranks(degree * across):
-        found = sharded_step(*on_mesh(LLAMA, mesh_of(degree, across)), micro_batches)
+        traffic = sharded_step(*on_mesh(LLAMA, mesh_of(degree, across)), micro_batches)
     scenarios = scenarios_of(
         LLAMA,
         setting_of(LLAMA),
@@ -169,13 +169,13 @@ def test_hybrid(degree: int, across: int, micro_batches: int) -> None:
         gradients_in_fp32=True,
     )
     said, reduced = traffic_of(program_of(scenarios)), "all_reduce"
-    assert _without(said, reduced) == _without(found.count, reduced)
+    assert _without(said, reduced) == _without(traffic.count, reduced)
     # Torch sends a message for each sharded module, the simulator counts them as one.
-    assert Traffic(said).bytes("all_reduce", across) == found.bytes("all_reduce", across)
+    assert Traffic(said).bytes("all_reduce", across) == traffic.bytes("all_reduce", across)
 
 
-def _without(found: Counter[LoggedCollective], kind: str) -> Counter[LoggedCollective]:
-    return Counter({one: number for one, number in found.items() if one.kind != kind})
+def _without(counts: Counter[LoggedCollective], kind: str) -> Counter[LoggedCollective]:
+    return Counter({one: number for one, number in counts.items() if one.kind != kind})
 
 
 @pytest.mark.parametrize("micro_batches", [1, 3])
@@ -185,7 +185,7 @@ def test_sharded_gradients(degree: int, micro_batches: int) -> None:
     with fake_ranks(degree):
         parts, batch = on_mesh(LLAMA, mesh_of(degree), again=False)
         parts.module.set_reshard_after_backward(False)
-        found = sharded_step(parts, batch, micro_batches)
+        traffic = sharded_step(parts, batch, micro_batches)
     scenarios = scenarios_of(
         LLAMA,
         setting_of(LLAMA),
@@ -196,8 +196,8 @@ def test_sharded_gradients(degree: int, micro_batches: int) -> None:
     )
     said = Traffic(traffic_of(program_of(scenarios)))
     for kind in ("all_gather", "reduce_scatter"):
-        assert said.bytes(kind) == found.bytes(kind)
-    assert {one.kind for one in said.count} == {one.kind for one in found.count}
+        assert said.bytes(kind) == traffic.bytes(kind)
+    assert {one.kind for one in said.count} == {one.kind for one in traffic.count}
 
 
 @pytest.mark.parametrize("degree", [2, 8])
@@ -219,13 +219,13 @@ def test_sharded_optimizer(degree: int) -> None:
     setting = setting_of(GPT, device="cpu", dtype=torch.float32)
     with fake_ranks(degree):
         module, batch = module_and_batch(GPT, setting)
-        found = updated_parameters(module, batch)
+        traffic = updated_parameters(module, batch)
     scenarios = scenarios_of(GPT, setting, dp=degree, sharding="zero1")
     whole = int(program_of(scenarios).together.parameters) * 4
     assert traffic_of(program_of(scenarios)) == Counter(
         [LoggedCollective("reduce_scatter", whole, degree), LoggedCollective("all_gather", whole, degree)]
     )
-    assert found.bytes("broadcast", degree) == whole
+    assert traffic.bytes("broadcast", degree) == whole
 
 
 @pytest.mark.parametrize("model", [NEOX], ids=name_of)
@@ -234,8 +234,8 @@ def test_two_normalisations_of_a_parallel_block_are_two_inputs(model: Model, deg
     setting = setting_of(model, split=Split(degree))
     module, batch = module_and_batch(model, setting)
     message = LoggedCollective("all_reduce", MICRO_BATCH * setting.sequence_length * model.hidden_size * 2, degree)
-    found = collectives(lambda: module.loss(batch).backward()).count[message]
-    assert found == 3 * model.layers + 2
+    exchanges = collectives(lambda: module.loss(batch).backward()).count[message]
+    assert exchanges == 3 * model.layers + 2
 
 
 def test_many_plans_at_once() -> None:
@@ -251,13 +251,13 @@ def test_many_plans_at_once() -> None:
         for sharding in shardings
     ]
     together = Scenarios.stack(rows)
-    found = messages(program_of(together))
+    batched_messages = messages(program_of(together))
     for index, row in enumerate(rows):
         alone: Counter[tuple[str, str, float, float, float]] = Counter()
         for message in messages(program_of(row)):
             alone += _sent(message, 0)
         picked: Counter[tuple[str, str, float, float, float]] = Counter()
-        for message in found:
+        for message in batched_messages:
             picked += _sent(message, index)
         assert picked == alone
 

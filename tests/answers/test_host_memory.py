@@ -42,6 +42,6 @@ def test_nothing_offloaded_needs_no_host() -> None:
 def test_a_search_keeps_to_the_host(memory: float) -> None:
     system = load_system("dgx-a100-640gb")
     small = system.model_copy(update={"host": system.host.model_copy(update={"memory": memory})})
-    found = simulator.search("llama-2-70b", small, devices=8, stack="deepspeed", plan=_PLAN)
-    assert bool(found.best) == (memory > 1e12)
-    assert all(one.host_memory_bytes * 8 <= memory for one in found.best)
+    search = simulator.search("llama-2-70b", small, devices=8, stack="deepspeed", plan=_PLAN)
+    assert bool(search.best) == (memory > 1e12)
+    assert all(one.host_memory_bytes * 8 <= memory for one in search.best)

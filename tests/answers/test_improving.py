@@ -30,38 +30,38 @@ def scenario(request: pytest.FixtureRequest) -> simulator.Scenario:
 
 def test_each_is_what_the_estimate_says_of_it(scenario: simulator.Scenario) -> None:
     now = simulator.answer(scenario)
-    for found in simulator.improvements(scenario):
-        changed = replace(scenario, plan=found.plan, stack=load_stack(found.stack))
+    for improvement in simulator.improvements(scenario):
+        changed = replace(scenario, plan=improvement.plan, stack=load_stack(improvement.stack))
         answer = simulator.answer(changed)
-        assert answer.step_time_s == pytest.approx(found.step_time_s, rel=1e-12)
-        assert answer.memory_bytes["total"] == pytest.approx(found.memory_bytes, rel=1e-12)
-        assert answer.fits_as_wished == found.fits
-        assert found.time_ratio == pytest.approx(answer.step_time_s / now.step_time_s)
+        assert answer.step_time_s == pytest.approx(improvement.step_time_s, rel=1e-12)
+        assert answer.memory_bytes["total"] == pytest.approx(improvement.memory_bytes, rel=1e-12)
+        assert answer.fits_as_wished == improvement.fits
+        assert improvement.time_ratio == pytest.approx(answer.step_time_s / now.step_time_s)
 
 
 def test_each_helps_and_the_best_comes_first(scenario: simulator.Scenario) -> None:
     now = simulator.answer(scenario)
-    found = simulator.improvements(scenario)
-    assert len({frozenset(each.changes) for each in found}) == len(found)
+    improvements = simulator.improvements(scenario)
+    assert len({frozenset(each.changes) for each in improvements}) == len(improvements)
     if now.fits_as_wished:
-        assert all(each.fits and each.time_ratio < 1.0 for each in found)
-        assert [each.time_ratio for each in found] == sorted(each.time_ratio for each in found)
+        assert all(each.fits and each.time_ratio < 1.0 for each in improvements)
+        assert [each.time_ratio for each in improvements] == sorted(each.time_ratio for each in improvements)
     else:
-        assert [each.fits for each in found] == sorted((each.fits for each in found), reverse=True)
-        assert all(each.fits or each.memory_bytes < now.memory_bytes["total"] for each in found)
+        assert [each.fits for each in improvements] == sorted((each.fits for each in improvements), reverse=True)
+        assert all(each.fits or each.memory_bytes < now.memory_bytes["total"] for each in improvements)
 
 
 def test_little_is_changed(scenario: simulator.Scenario) -> None:
     """One thing, and two only where the plan does not fit."""
     most = 1 if simulator.answer(scenario).fits_as_wished else 2
-    for found in simulator.improvements(scenario):
-        assert 1 <= len(found.changes) <= most
-        if found.field == "stack":
-            assert found.stack == found.value != scenario.stack.id == found.before
+    for improvement in simulator.improvements(scenario):
+        assert 1 <= len(improvement.changes) <= most
+        if improvement.field == "stack":
+            assert improvement.stack == improvement.value != scenario.stack.id == improvement.before
         else:
-            assert getattr(found.plan, found.field) == found.value != found.before
-            assert getattr(scenario.plan, found.field) == found.before
-            assert found.stack == scenario.stack.id
+            assert getattr(improvement.plan, improvement.field) == improvement.value != improvement.before
+            assert getattr(scenario.plan, improvement.field) == improvement.before
+            assert improvement.stack == scenario.stack.id
 
 
 def test_what_obviously_helps_is_found() -> None:

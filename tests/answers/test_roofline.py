@@ -25,13 +25,13 @@ def scenario(request: pytest.FixtureRequest) -> simulator.Scenario:
 
 
 def test_nothing_beats_the_data_sheet(scenario: simulator.Scenario) -> None:
-    found = simulator.roofline(scenario)
-    assert len(found.work) > 10
-    for work in found.work:
+    roofline = simulator.roofline(scenario)
+    assert len(roofline.work) > 10
+    for work in roofline.work:
         assert 0.0 < work.reached <= 1.0, work
-        assert work.rate <= found.peak
-        assert work.bound == ("compute" if work.intensity > found.ridge else "memory")
-        computed, moved = work.flops / found.peak, work.moved_bytes / found.bandwidth
+        assert work.rate <= roofline.peak
+        assert work.bound == ("compute" if work.intensity > roofline.ridge else "memory")
+        computed, moved = work.flops / roofline.peak, work.moved_bytes / roofline.bandwidth
         if scenario.model.decoder_layers is None:
             assert work.shortest_s == pytest.approx(max(computed, moved), rel=1e-9)
         else:  # what waits for arithmetic in one tower may wait for memory in the other

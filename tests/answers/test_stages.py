@@ -22,19 +22,19 @@ _PLANS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("plan", _PLANS.values(), ids=_PLANS)
 def test_the_fullest_stage_is_the_estimate(plan: dict[str, Any]) -> None:
     scenario = simulator.resolve("gpt3-13b", "superpod-a100", devices=64, plan=plan)
-    found, answer = simulator.stages(scenario), simulator.answer(scenario)
-    assert len(found) == plan["pp"]
-    fullest = max(found, key=lambda stage: stage.memory_bytes["total"])
+    stages, answer = simulator.stages(scenario), simulator.answer(scenario)
+    assert len(stages) == plan["pp"]
+    fullest = max(stages, key=lambda stage: stage.memory_bytes["total"])
     assert fullest.memory_bytes == pytest.approx(answer.memory_bytes, rel=1e-12)
-    assert answer.fits == all(stage.fits for stage in found)
+    assert answer.fits == all(stage.fits for stage in stages)
 
 
 @pytest.mark.parametrize("plan", _PLANS.values(), ids=_PLANS)
 def test_stages_share_the_layers_and_parts_add_up(plan: dict[str, Any]) -> None:
     scenario = simulator.resolve("gpt3-13b", "superpod-a100", devices=64, plan=plan)
-    found = simulator.stages(scenario)
-    assert sum(stage.layers for stage in found) == pytest.approx(scenario.model.all_layers)
-    for number, stage in enumerate(found):
+    stages = simulator.stages(scenario)
+    assert sum(stage.layers for stage in stages) == pytest.approx(scenario.model.all_layers)
+    for number, stage in enumerate(stages):
         assert stage.index == number
         parts = {name: size for name, size in stage.memory_bytes.items() if name not in ("total", "capacity")}
         assert sum(parts.values()) == pytest.approx(stage.memory_bytes["total"], rel=1e-12)

@@ -61,4 +61,4 @@ def _is_in(module: str, packages: Iterable[str]) -> bool:
 def _pattern(exception: str) -> re.Pattern[str]:
     """The imports that an exception means."""
     parts = {"**": r"\w+(\.\w+)*", "*": r"\w+", ".": r"\."}
-    return re.compile(re.sub(r"\*\*|\*|\.", lambda found: parts[found.group()], exception))
+    return re.compile(re.sub(r"\*\*|\*|\.", lambda match: parts[match.group()], exception))

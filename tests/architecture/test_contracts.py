@@ -79,9 +79,9 @@ def broken(copy: Path) -> Lint:
             check=False,
         )
         said = {key: re.search(rf"{re.escape(name)} (KEPT|BROKEN)", done.stdout) for key, name in CONTRACTS.items()}
-        missing = [key for key, found in said.items() if found is None]
+        missing = [key for key, match in said.items() if match is None]
         assert not missing, done.stdout + done.stderr
-        broken = {key for key, found in said.items() if found is not None and found[1] == "BROKEN"}
+        broken = {key for key, match in said.items() if match is not None and match[1] == "BROKEN"}
         assert (done.returncode == 0) == (not broken)
         return broken
 

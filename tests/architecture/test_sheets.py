@@ -27,8 +27,8 @@ def _below(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 def _sheets() -> list[type[BaseModel]]:
-    found: set[type[BaseModel]] = {ScenarioFile, *_below(Provenance), *_below(Sheet), *_below(RunPart)}
-    return sorted((kind for kind in found if not kind.__module__.startswith("tests")), key=lambda kind: kind.__name__)
+    kinds: set[type[BaseModel]] = {ScenarioFile, *_below(Provenance), *_below(Sheet), *_below(RunPart)}
+    return sorted((kind for kind in kinds if not kind.__module__.startswith("tests")), key=lambda kind: kind.__name__)
 
 
 def _has_number(annotation: Any) -> bool:

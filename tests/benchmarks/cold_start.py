@@ -37,9 +37,9 @@ def median_seconds(command: list[str]) -> float:
 
 def main() -> None:
     """Print the table."""
-    found = {name: median_seconds(command) for name, command in COMMANDS.items()}
-    base = found["import numpy"]
-    for name, wall in found.items():
+    times = {name: median_seconds(command) for name, command in COMMANDS.items()}
+    base = times["import numpy"]
+    for name, wall in times.items():
         sys.stdout.write(f"{wall:6.3f} s  {wall / base:5.2f} x importing numpy  {name}\n")
 
 

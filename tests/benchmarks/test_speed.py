@@ -38,8 +38,8 @@ import json, sys
 from simulator.plan_search.searching import search
 from tests.benchmarks.peak import peak_bytes
 model, system, devices = sys.argv[1:]
-found = search(model, system, devices=int(devices))
-print(json.dumps({"candidates": found.candidates, "priced": found.priced, "peak": peak_bytes()}))
+outcome = search(model, system, devices=int(devices))
+print(json.dumps({"candidates": outcome.candidates, "priced": outcome.priced, "peak": peak_bytes()}))
 """
 
 
@@ -74,11 +74,11 @@ def _priced(model: str, system: str, devices: int) -> tuple[int, float]:
 
 
 def test_plans_priced_in_a_second(benchmark: Benchmark, told: list[tuple[str, str]]) -> None:
-    found: list[tuple[int, float]] = []
+    samples: list[tuple[int, float]] = []
     benchmark.pedantic(
-        lambda: found.append(_priced("gpt3-175b", "superpod-a100", 1024)), rounds=_ROUNDS, warmup_rounds=1
+        lambda: samples.append(_priced("gpt3-175b", "superpod-a100", 1024)), rounds=_ROUNDS, warmup_rounds=1
     )
-    rate = statistics.median(plans / seconds for plans, seconds in found)
+    rate = statistics.median(plans / seconds for plans, seconds in samples)
     benchmark.extra_info["plans_per_second"] = rate
     told.append(("plans with time, memory and money, a second and core", f"{rate / 1e6:.1f} million"))
     assert rate > 1e5
@@ -87,20 +87,20 @@ def test_plans_priced_in_a_second(benchmark: Benchmark, told: list[tuple[str, st
 @pytest.mark.parametrize("name", _SEARCHES)
 def test_a_whole_search(name: str, benchmark: Benchmark, told: list[tuple[str, str]]) -> None:
     model, system, devices = _SEARCHES[name]
-    found: list[float] = []
-    benchmark.pedantic(lambda: found.append(search(model, system, devices=devices).seconds), rounds=_ROUNDS)
+    seconds: list[float] = []
+    benchmark.pedantic(lambda: seconds.append(search(model, system, devices=devices).seconds), rounds=_ROUNDS)
     command = [sys.executable, "-c", _ALONE, model, system, str(devices)]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
     alone = json.loads(ended.stdout)
     benchmark.extra_info.update(alone)
     millions = f"{alone['candidates'] / 1e6:.1f} million plans, {alone['priced'] / 1e6:.1f} million of them fit"
-    told.append((f"{name}: {millions}", f"{statistics.median(found):.1f} s"))
+    told.append((f"{name}: {millions}", f"{statistics.median(seconds):.1f} s"))
     told.append((f"{name}: peak memory", f"{alone['peak'] / 1e6:.0f} MB"))
     assert alone["peak"] < 1e9
 
 
 @pytest.mark.parametrize("name", cold_start.COMMANDS)
 def test_a_cold_start(name: str, benchmark: Benchmark, told: list[tuple[str, str]]) -> None:
-    found: list[float] = []
-    benchmark.pedantic(lambda: found.append(cold_start.seconds(cold_start.COMMANDS[name])), rounds=9, warmup_rounds=1)
-    told.append((f"cold start: {name}", f"{statistics.median(found[1:]):.2f} s"))
+    seconds: list[float] = []
+    benchmark.pedantic(lambda: seconds.append(cold_start.seconds(cold_start.COMMANDS[name])), rounds=9, warmup_rounds=1)
+    told.append((f"cold start: {name}", f"{statistics.median(seconds[1:]):.2f} s"))

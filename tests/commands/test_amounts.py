@@ -95,15 +95,18 @@ def _by_mapping(asked: Asked, text: str | None) -> Any:
 
 
 def _by_variation(asked: Asked, text: str) -> Any:
-    found = simulator.whatif(**asked.scenario(None), vary=f"{asked.part}.{asked.name}={text}", replan=True)
-    (variation,) = found.variations
+    whatif = simulator.whatif(**asked.scenario(None), vary=f"{asked.part}.{asked.name}={text}", replan=True)
+    (variation,) = whatif.variations
     assert variation.estimate is not None, variation.problem
     return _run(variation.estimate)
 
 
 def _by_page(asked: Asked, text: str) -> Any:
-    given = asked.scenario(None)
-    chosen = {**given, **{name: value for part in ("workload", "ownership") for name, value in given[part].items()}}
+    scenario = asked.scenario(None)
+    chosen = {
+        **scenario,
+        **{name: value for part in ("workload", "ownership") for name, value in scenario[part].items()},
+    }
     values = {name: value for name, value in chosen.items() if not isinstance(value, dict)}
     try:
         values[asked.name] = field(asked.name).read(text)
@@ -117,12 +120,12 @@ def doors(capsim: Capsim, tmp_path: Path) -> dict[str, Door]:
     """Every way in."""
 
     def by_option(asked: Asked, text: str) -> Any:
-        given = asked.scenario(None)
-        options = ["--system", given["system"], "--devices", 1, "--price-kind", "owned", "--seq-len", 128]
+        scenario = asked.scenario(None)
+        options = ["--system", scenario["system"], "--devices", 1, "--price-kind", "owned", "--seq-len", 128]
         options += [f"{asked.option}={text}"]
         options += ["--global-batch", 64] if asked is not BATCH else []
         options += ["--purchase-price", "2000"] if asked is not PRICE else []
-        outcome = capsim("estimate", given["model"], *options, "--json")
+        outcome = capsim("estimate", scenario["model"], *options, "--json")
         if outcome.status == 2:
             assert outcome.out == ""
             raise InputError(outcome.err.removeprefix("capsim: ").rstrip("\n"))
@@ -192,9 +195,9 @@ def test_prices_are_written_alike(capsim: Capsim, tmp_path: Path, text: str) -> 
 
 @pytest.mark.parametrize("text", ["$12k", "12,000 USD", "12000", "12e3", "0.012M"])
 def test_budgets_are_written_alike(capsim: Capsim, text: str) -> None:
-    found = capsim("search", "bert-large", "--system", "rtx-3090", f"--budget={text}", "--json").json
+    answer = capsim("search", "bert-large", "--system", "rtx-3090", f"--budget={text}", "--json").json
     assert (
-        found["budget_usd"] == simulator.search("bert-large", "rtx-3090", budget=text).to_dict()["budget_usd"] == 12e3
+        answer["budget_usd"] == simulator.search("bert-large", "rtx-3090", budget=text).to_dict()["budget_usd"] == 12e3
     )
     assert next(each for each in searching.FIELDS if each.name == "search_budget").read(text) == 12e3
 
@@ -203,13 +206,13 @@ def test_budgets_are_written_alike(capsim: Capsim, text: str) -> None:
 def test_deadlines_are_written_alike(capsim: Capsim, text: str) -> None:
     if text == "in 30 days":
         text = (date.today() + timedelta(days=30)).isoformat()
-    found = capsim("search", "bert-large", "--system", "rtx-3090", "--deadline", text, "--json").json
+    answer = capsim("search", "bert-large", "--system", "rtx-3090", "--deadline", text, "--json").json
     days = simulator.search("bert-large", "rtx-3090", deadline=text).to_dict()["deadline_s"]
-    assert found["deadline_s"] == days
+    assert answer["deadline_s"] == days
     assert days in (29 * 86400.0, 30 * 86400.0)  # a date may have come nearer at midnight
 
 
 @pytest.mark.parametrize("text", ["10%", "0.1", "10 %", "1e-1"])
 def test_shares_are_written_alike(capsim: Capsim, text: str) -> None:
-    found = capsim("search", "bert-large", "--system", "rtx-3090", "--headroom", text, "--json").json
-    assert found["headroom"] == simulator.search("bert-large", "rtx-3090", headroom=text).to_dict()["headroom"] == 0.1
+    answer = capsim("search", "bert-large", "--system", "rtx-3090", "--headroom", text, "--json").json
+    assert answer["headroom"] == simulator.search("bert-large", "rtx-3090", headroom=text).to_dict()["headroom"] == 0.1

@@ -479,10 +479,10 @@ def test_a_file_name_with_a_line_break_stays_on_one_line(tmp_path: Path, capsim:
     ],
 )
 def test_as_a_process(arguments: list[str]) -> None:
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "simulator.cli", *arguments], capture_output=True, text=True, timeout=60, cwd=ROOT
     )
-    assert_one_sentence(Outcome(found.returncode, found.stdout, found.stderr))
+    assert_one_sentence(Outcome(process.returncode, process.stdout, process.stderr))
 
 
 def test_a_mistake_of_the_program_is_no_traceback_either(capsim: Capsim, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -517,7 +517,7 @@ def test_a_workload_file_is_named_with_its_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "changes",
     [
         {"model": 5},
         {"model": None},
@@ -543,8 +543,8 @@ def test_a_workload_file_is_named_with_its_line(tmp_path: Path) -> None:
         {"overhead": {}},
     ],
 )
-def test_the_python_interface_raises_the_one_exception(given: dict[str, Any]) -> None:
-    arguments = {"model": "bert-large", "system": "dgx-a100-640gb", **given}
+def test_the_python_interface_raises_the_one_exception(changes: dict[str, Any]) -> None:
+    arguments = {"model": "bert-large", "system": "dgx-a100-640gb", **changes}
     with pytest.raises(InputError) as caught:
         simulator.resolve(**arguments)
     assert str(caught.value).isprintable()

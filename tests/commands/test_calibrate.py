@@ -83,8 +83,8 @@ def test_from_a_record_to_an_estimate(capsim: Capsim, record: Path, check: Path,
     ):
         assert any(re.match(start, line) for line in lines), start
     assert _files(tmp_path) == ["mine.yaml"]
-    found = load_profile(profile)
-    assert (found.id, found.device, found.seen) == ("mine", "rtx-3090", "primary")
+    loaded_profile = load_profile(profile)
+    assert (loaded_profile.id, loaded_profile.device, loaded_profile.seen) == ("mine", "rtx-3090", "primary")
     answer = capsim(*_ESTIMATE, *_WORK, "--profile", profile, "--explain")
     assert (answer.status, answer.err) == (0, "")
     for start in (
@@ -102,8 +102,8 @@ def test_estimates_with_a_profile_are_nearer(capsim: Capsim, record: Path, tmp_p
     write(truth, graphics().truth)
     assert capsim("calibrate", record, "-o", profile).status == 0
     times = [
-        capsim(*_ESTIMATE, *_WORK, "--json", *given).json["step_time_s"]
-        for given in (("--profile", truth), ("--profile", profile), ())
+        capsim(*_ESTIMATE, *_WORK, "--json", *options).json["step_time_s"]
+        for options in (("--profile", truth), ("--profile", profile), ())
     ]
     assert times[1] == pytest.approx(times[0], rel=0.05)
     assert abs(times[2] / times[0] - 1.0) > 0.15
@@ -111,19 +111,19 @@ def test_estimates_with_a_profile_are_nearer(capsim: Capsim, record: Path, tmp_p
 
 def test_as_json(capsim: Capsim, record: Path, check: Path, tmp_path: Path) -> None:
     profile = tmp_path / "mine.yaml"
-    found = capsim("calibrate", record, "--check", check, "-o", profile, "--json").json
-    assert found["profile"]["id"] == "mine"
-    assert found["profile"]["format"] == "capsim-profile"
-    assert {score["phase"] for score in found["profile"]["held_out"]} == {"gemm", "step"}
-    assert all(score["scored"] >= 1 and score["median"] >= 0.0 for score in found["profile"]["held_out"])
-    assert "gemm.fp16" in found["profile"]["borrowed"]
-    assert len(found["steps"]) == 6
-    for step in found["steps"]:
+    answer = capsim("calibrate", record, "--check", check, "-o", profile, "--json").json
+    assert answer["profile"]["id"] == "mine"
+    assert answer["profile"]["format"] == "capsim-profile"
+    assert {score["phase"] for score in answer["profile"]["held_out"]} == {"gemm", "step"}
+    assert all(score["scored"] >= 1 and score["median"] >= 0.0 for score in answer["profile"]["held_out"])
+    assert "gemm.fp16" in answer["profile"]["borrowed"]
+    assert len(answer["steps"]) == 6
+    for step in answer["steps"]:
         assert step["step"] in ("distilbert/fused", "distilbert/unfused")
         assert step["predicted_s"] == pytest.approx(step["measured_s"], rel=0.12)
         assert abs(step["predicted_s"] - step["measured_s"]) < abs(step["catalogue_s"] - step["measured_s"])
     again = capsim("calibrate", "--profile", profile, "--check", check, "--json").json
-    assert again == found
+    assert again == answer
     basis = capsim(*_ESTIMATE, *_WORK, "--profile", profile, "--json").json["basis"]
     assert list(basis) == ["measured", "near", "fitted", "catalogue", "stack"]
     assert sum(basis.values()) == pytest.approx(1.0)
@@ -184,8 +184,8 @@ def test_other_commands_take_a_profile(capsim: Capsim, small: Path, tmp_path: Pa
     alone = capsim("estimate", "bert-base", *asked, "--profile", profile).json["step_time_s"]
     without = capsim("estimate", "bert-base", *asked).json["step_time_s"]
     assert alone != without
-    found = capsim("search", "bert-base", *asked, "--profile", profile).json
-    assert found["best"][0]["step_time_s"] == pytest.approx(alone, rel=0.02)
+    answer = capsim("search", "bert-base", *asked, "--profile", profile).json
+    assert answer["best"][0]["step_time_s"] == pytest.approx(alone, rel=0.02)
     changed = capsim(
         "whatif", "bert-base", *asked, "--profile", profile, "--vary", "system.device.power.limit=0.5x"
     ).json
@@ -243,9 +243,9 @@ def test_bad_input(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "table.csv").write_text("device,dtype,m,n,k,us\nmine,bf16,4096,4096,4096,2400\n")
     before = _files(tmp_path)
-    given = [each.format(record=small, folder=tmp_path) for each in arguments]
-    output = [] if "-o" in given or "--nonsense" in given else ["-o", str(tmp_path / "mine.yaml")]
-    assert_one_sentence(capsim("calibrate", *given, *output), fragment)
+    words = [each.format(record=small, folder=tmp_path) for each in arguments]
+    output = [] if "-o" in words or "--nonsense" in words else ["-o", str(tmp_path / "mine.yaml")]
+    assert_one_sentence(capsim("calibrate", *words, *output), fragment)
     assert _files(tmp_path) == before
 
 
@@ -294,9 +294,9 @@ def test_damaged_records(
 def test_a_record_whose_end_is_missing_is_used_as_far_as_it_goes(capsim: Capsim, small: Path, tmp_path: Path) -> None:
     raw = small.read_bytes()
     small.write_bytes(raw[: len(raw) - 40])
-    found = capsim("calibrate", small, "--json").json
+    answer = capsim("calibrate", small, "--json").json
     lines = raw.count(b"\n") - 1  # without the first, which says where it was measured
-    assert f"{lines - 1} results" in found["profile"]["source"]
+    assert f"{lines - 1} results" in answer["profile"]["source"]
 
 
 @pytest.mark.parametrize(

@@ -106,10 +106,10 @@ def test_what_is_only_recalled_says_so(capsim: Capsim, monkeypatch: pytest.Monke
 
 
 def _value(entry: dict[str, Any], *figure: str) -> Any:
-    found: Any = entry
+    value: Any = entry
     for part in figure:
-        found = found[part]
-    return found["value"] if isinstance(found, dict) else found
+        value = value[part]
+    return value["value"] if isinstance(value, dict) else value
 
 
 def test_json_holds_values_with_units_and_sources(capsim: Capsim) -> None:
@@ -201,10 +201,10 @@ def test_a_large_entry_is_told_part_by_part() -> None:
 
 
 def test_a_figure_without_a_sheet_names_its_source() -> None:
-    found = browse.entry("reliability", "0")
-    assert [line.figure for line in found.lines[:3]] == ["subject", "what", "value"]
-    assert found.lines[2].sources == (1,)
-    assert found.sources[0].startswith("Llama 3 Herd of Models")
+    entry = browse.entry("reliability", "0")
+    assert [line.figure for line in entry.lines[:3]] == ["subject", "what", "value"]
+    assert entry.lines[2].sources == (1,)
+    assert entry.sources[0].startswith("Llama 3 Herd of Models")
 
 
 def test_a_price_has_the_digits_that_it_was_written_with(capsim: Capsim) -> None:

@@ -400,10 +400,10 @@ def test_options_replace_what_a_scenario_file_says(
     path.write_text(SCENARIO)
     answer = capsim("estimate", path, *shlex.split(options), "--json").json
     for name, value in expected.items():
-        found: Any = answer
+        field: Any = answer
         for part in name.split("."):
-            found = found[part]
-        assert found == value
+            field = field[part]
+        assert field == value
 
 
 def test_the_objective_replaces_that_of_a_scenario_file(tmp_path: Path, capsim: Capsim) -> None:
@@ -472,8 +472,8 @@ def test_control_c_as_a_signal() -> None:
     program += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job of a shell may ignore it
     program += "l.scenario_of = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)\n"
     program += f"cli.main({list(BERT)!r})"
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=ROOT)
-    assert (found.returncode, found.stdout, found.stderr) == (128 + signal.SIGINT, "", "capsim: interrupted\n")
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert (process.returncode, process.stdout, process.stderr) == (128 + signal.SIGINT, "", "capsim: interrupted\n")
 
 
 @pytest.mark.parametrize(
@@ -483,7 +483,7 @@ def test_a_closed_pipe_is_silent(arguments: list[str]) -> None:
     read, write = os.pipe()
     os.close(read)
     try:
-        found = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "simulator.cli", *arguments],
             stdout=write,
             stderr=subprocess.PIPE,
@@ -493,13 +493,13 @@ def test_a_closed_pipe_is_silent(arguments: list[str]) -> None:
         )
     finally:
         os.close(write)
-    assert found.stderr == ""
+    assert process.stderr == ""
 
 
 @on_linux
 def test_a_full_disk_is_one_line() -> None:
     with Path("/dev/full").open("w") as full:
-        found = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "simulator.cli", *BERT, "--json"],
             stdout=full,
             stderr=subprocess.PIPE,
@@ -507,12 +507,12 @@ def test_a_full_disk_is_one_line() -> None:
             timeout=60,
             cwd=ROOT,
         )
-    assert (found.returncode, found.stderr) == (1, "capsim: cannot write the answer (No space left on device)\n")
+    assert (process.returncode, process.stderr) == (1, "capsim: cannot write the answer (No space left on device)\n")
 
 
 def test_a_terminal_without_bars_gets_question_marks() -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "simulator.cli", *BERT],
         capture_output=True,
         text=True,
@@ -520,8 +520,8 @@ def test_a_terminal_without_bars_gets_question_marks() -> None:
         cwd=ROOT,
         env=environment,
     )
-    assert found.returncode == 0
-    assert "??????" in found.stdout
+    assert process.returncode == 0
+    assert "??????" in process.stdout
 
 
 def test_the_command_is_installed_under_its_name() -> None:

@@ -41,9 +41,9 @@ def own(tmp_path: Path) -> Path:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> int:
     """Fewer shipped runs, to be quick."""
-    found = tuple(timed()[::150])
-    monkeypatch.setattr(runs, "shipped", lambda: found)
-    return len(found)
+    sample = tuple(timed()[::150])
+    monkeypatch.setattr(runs, "shipped", lambda: sample)
+    return len(sample)
 
 
 @pytest.fixture
@@ -385,7 +385,7 @@ def test_one_run_is_explained_as_json(capsim: Capsim, own: Path) -> None:
 def test_a_refused_run_is_explained(capsim: Capsim) -> None:
     outcome = capsim("validate", "--explain", "tpurec-v5p-deepseek3-512")
     assert (outcome.status, outcome.err) == (0, "")
-    assert outcome.out.startswith("tpurec-v5p-deepseek3-512: not priced: latent attention")
+    assert outcome.out.startswith("tpurec-v5p-deepseek3-512: not priced: recomputes some parts of a layer")
 
 
 def test_an_unknown_run_is_refused_with_those_spelled_alike(capsim: Capsim) -> None:

@@ -90,8 +90,8 @@ def test_a_scenario_with_all_that_it_may_say_is_priced(capsim: Capsim) -> None:
 
 def test_runs_are_scored(capsim: Capsim) -> None:
     capsim("new", "runs", "mine", "-o", "runs.yaml")
-    found = capsim("validate", "runs.yaml", "--json").json
-    assert "mine" in str(found)
+    answer = capsim("validate", "runs.yaml", "--json").json
+    assert "mine" in str(answer)
     assert "1 priced (100.0 %)" in capsim("validate", "runs.yaml").out
 
 

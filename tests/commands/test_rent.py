@@ -53,15 +53,15 @@ def test_the_answer(capsim: Capsim, monkeypatch: pytest.MonkeyPatch, width: int)
     assert max(map(len, lines)) <= width
     assert lines[0] == "bert-large: 6 options; within 12.0 days, for $400"
     assert "limits count as kept from a chance of 80 %" in " ".join(lines[1:4])
-    found = simulator.rent("bert-large", systems=SYSTEMS, deadline="12d", budget=400, workload=WORK, processes=1)
-    assert found.cheapest is not None
+    outlook = simulator.rent("bert-large", systems=SYSTEMS, deadline="12d", budget=400, workload=WORK, processes=1)
+    assert outlook.cheapest is not None
     for title in ("Cheapest in time", "Fastest within the budget"):
         first = _table(lines, title)[0]
         assert re.match(r"as asked  workstation-rtx-[\w-]+ +\d+ +\d+\.?\d* \w+ +\$[\d,]+(\.\d+)? ", first)
         assert len(re.findall(r"\d %", first)) == (2 if width == 80 else 4)
-    assert len(_table(lines, "Not beaten in both time and money")) == len(found.front)
+    assert len(_table(lines, "Not beaten in both time and money")) == len(outlook.front)
     assert ("CO2e" in " ".join(lines)) == (width == 140)
-    plan = f"dp={found.cheapest.devices} mb="
+    plan = f"dp={outlook.cheapest.devices} mb="
     if width == 80:
         assert any(plan in line for line in lines[lines.index("Plans") :])
         assert not any("mb=" in line for line in _table(lines, "Cheapest"))
@@ -98,8 +98,8 @@ def test_no_price_is_known(capsim: Capsim) -> None:
 
 def test_json(capsim: Capsim) -> None:
     answer = capsim(*BERT, *LIMITS, "--json").json
-    found = simulator.rent("bert-large", systems=SYSTEMS, deadline=12 * DAY, budget=400, workload=WORK, processes=1)
-    assert {**answer, "seconds": 0.0} == {**found.to_dict(), "seconds": 0.0}
+    outlook = simulator.rent("bert-large", systems=SYSTEMS, deadline=12 * DAY, budget=400, workload=WORK, processes=1)
+    assert {**answer, "seconds": 0.0} == {**outlook.to_dict(), "seconds": 0.0}
     lacking = capsim("rent", "bert-large", *SAID, "--systems", "server-mi250x", *LIMITS, "--json").json
     assert lacking["front"] == []
     assert {option["cost_usd"] for option in lacking["options"]} == {None}
@@ -128,8 +128,8 @@ def test_a_table_in_a_file(capsim: Capsim, tmp_path: Path) -> None:
 
 
 def test_wishes_for_plans_and_prices(capsim: Capsim) -> None:
-    given = ("--where", "recompute=none", "--micro-batch", 4, "--stack", "pytorch-ddp", "--price-source", "vast.ai")
-    answer = capsim(*BERT, *given, "--json").json
+    wishes = ("--where", "recompute=none", "--micro-batch", 4, "--stack", "pytorch-ddp", "--price-source", "vast.ai")
+    answer = capsim(*BERT, *wishes, "--json").json
     assert {option["plan"]["micro_batch"] for option in answer["options"]} == {4}
     assert {option["plan"]["recompute"] for option in answer["options"]} == {"none"}
     assert {option["stack"] for option in answer["options"]} == {"pytorch-ddp"}
@@ -330,8 +330,8 @@ def test_progress_leaves_a_clean_line() -> None:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_an_interruption_shows_the_best_so_far(processes: int) -> None:
-    given = ("rent", "palm-8b", "--systems", "superpod-h100,tpu-v4-pod", "--processes", processes)
-    status, out, terminal = _on_a_terminal(*given, interrupt=True)
+    words = ("rent", "palm-8b", "--systems", "superpod-h100,tpu-v4-pod", "--processes", processes)
+    status, out, terminal = _on_a_terminal(*words, interrupt=True)
     assert status == 130
     assert "interrupted: the best found so far" in out
     assert "Not beaten in both time and money" in out

@@ -54,9 +54,9 @@ def test_the_table_for_spreadsheets(capsim: Capsim, tmp_path: Path) -> None:
     capsim(*FEW, "--csv", path)
     with path.open() as file:
         rows = list(csv.DictReader(file))
-    found = simulator.scale("bert-large", "dgx-a100-640gb", workload=WORK, max_devices=128)
-    assert [int(row["devices"]) for row in rows] == [point.devices for point in found.points]
-    for row, point in zip(rows, found.points, strict=True):
+    scaling = simulator.scale("bert-large", "dgx-a100-640gb", workload=WORK, max_devices=128)
+    assert [int(row["devices"]) for row in rows] == [point.devices for point in scaling.points]
+    for row, point in zip(rows, scaling.points, strict=True):
         assert float(row["step_time_s"]) == point.estimate.step_time_s
         shares = [float(value) for name, value in row.items() if name.startswith("share_of_")]
         assert sum(shares) == pytest.approx(1.0)

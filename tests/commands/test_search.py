@@ -76,7 +76,7 @@ def test_json_holds_what_was_found(capsim: Capsim) -> None:
 
 def test_limits_and_a_table(capsim: Capsim) -> None:
     wishes = ("--headroom", "20%", "--deadline", "30d", "--budget", "5k", "--by", "tp,pp")
-    found = simulator.search(
+    search = simulator.search(
         "bert-large",
         "dgx-1-v100",
         stack="megatron-lm",
@@ -87,7 +87,7 @@ def test_limits_and_a_table(capsim: Capsim) -> None:
         by="tp,pp",
     )
     answer = capsim(*BERT, *wishes, "--json").json
-    assert {**answer, "seconds": 0.0} == {**found.to_dict(), "seconds": 0.0}
+    assert {**answer, "seconds": 0.0} == {**search.to_dict(), "seconds": 0.0}
     text = _text(capsim(*BERT, *wishes))
     assert "Fastest step by tp and pp" in text
     assert re.search(r"^ *tp +pp=1 +pp=2 +pp=4 +pp=8 *$", text, re.M)
@@ -127,12 +127,12 @@ def test_top_is_how_many_are_listed(capsim: Capsim) -> None:
 
 
 def test_objectives(capsim: Capsim) -> None:
-    found = {name: capsim(*BERT, "--objective", name, "--json").json for name in ("time", "cost", "energy", "memory")}
-    assert [found[name]["objective"] for name in found] == list(found)
-    assert _plans(found["time"]) == _plans(found["cost"]) == _plans(found["energy"])
-    sizes = [one["memory_bytes"] for one in found["memory"]["best"]]
+    answers = {name: capsim(*BERT, "--objective", name, "--json").json for name in ("time", "cost", "energy", "memory")}
+    assert [answers[name]["objective"] for name in answers] == list(answers)
+    assert _plans(answers["time"]) == _plans(answers["cost"]) == _plans(answers["energy"])
+    sizes = [one["memory_bytes"] for one in answers["memory"]["best"]]
     assert sizes == sorted(sizes)
-    assert sizes[0] < min(one["memory_bytes"] for one in found["time"]["best"])
+    assert sizes[0] < min(one["memory_bytes"] for one in answers["time"]["best"])
     assert "Best by memory" in _text(capsim(*BERT, "--objective", "memory"))
 
 
@@ -307,9 +307,9 @@ def test_what_cannot_be_is_one_sentence_and_nothing_is_written(
 
 
 def test_a_price_that_nobody_knows(capsim: Capsim) -> None:
-    given = ("search", "bert-large", "--system", "dgx-2", "--objective", "cost")
-    assert_one_sentence(capsim(*given), "objective=cost: no price of v100-sxm3-32gb is known; give one")
-    assert capsim(*given, "--price", "2.5", "--json", "--stack", "pytorch-ddp").json["best"][0]["cost_usd"] > 0
+    words = ("search", "bert-large", "--system", "dgx-2", "--objective", "cost")
+    assert_one_sentence(capsim(*words), "objective=cost: no price of v100-sxm3-32gb is known; give one")
+    assert capsim(*words, "--price", "2.5", "--json", "--stack", "pytorch-ddp").json["best"][0]["cost_usd"] > 0
 
 
 def test_places_that_cannot_be_written(capsim: Capsim, tmp_path: Path) -> None:

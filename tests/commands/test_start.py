@@ -19,11 +19,11 @@ _ESTIMATE = ["estimate", "bert-large", "--system", "dgx-a100-640gb"]
 def _loaded_by(program: str) -> set[str]:
     """Top-level modules that a program has loaded when it ends."""
     ending = "import sys; sys.stderr.write(' '.join(sorted({name.split('.')[0] for name in sys.modules})))"
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", f"{program}\n{ending}"], capture_output=True, text=True, timeout=60, cwd=ROOT
     )
-    assert found.returncode == 0, found.stderr
-    return set(found.stderr.split())
+    assert process.returncode == 0, process.stderr
+    return set(process.stderr.split())
 
 
 def _command(*arguments: str) -> str:

@@ -24,8 +24,8 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """A formula that is off by a tenth."""
     right = activations.attention_matrix
 
-    def too_much(*args: Any, **given: Any) -> Any:
-        return 1.1 * np.asarray(right(*args, **given))
+    def too_much(*args: Any, **keywords: Any) -> Any:
+        return 1.1 * np.asarray(right(*args, **keywords))
 
     monkeypatch.setattr(activations, "attention_matrix", too_much)
 
@@ -93,30 +93,30 @@ def _process(program: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_without_torch() -> None:
-    found = _process(
+    process = _process(
         "import sys\nsys.modules['torch'] = None\nfrom simulator import cli\n"
         f"cli.main({[str(each) for each in BERT]!r})\n"
     )
-    assert (found.returncode, found.stdout) == (2, "")
-    assert found.stderr == "capsim: verify counts in torch, which is not installed; pip install 'capsim[measure]'\n"
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr == "capsim: verify counts in torch, which is not installed; pip install 'capsim[measure]'\n"
 
 
 @pytest.mark.parametrize("version", ["2.12.1", "1.13.0+cu117"])
 def test_an_older_torch(version: str) -> None:
-    found = _process(
+    process = _process(
         f"from importlib import metadata\nmetadata.version = lambda name: {version!r}\nfrom simulator import cli\n"
         f"cli.main({[str(each) for each in BERT]!r})\n"
     )
-    assert (found.returncode, found.stdout) == (2, "")
-    assert found.stderr == f"capsim: verify needs torch 2.13 or newer, and {version} is installed; update torch\n"
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr == f"capsim: verify needs torch 2.13 or newer, and {version} is installed; update torch\n"
 
 
 def test_help_loads_next_to_nothing() -> None:
-    found = _process(
+    process = _process(
         "import sys\nfrom simulator import cli\n"
         "try:\n    cli.main(['verify', '--help'])\nexcept SystemExit as ended:\n    assert not ended.code\n"
         "assert not {'torch', 'numpy', 'yaml', 'rich'} & {name.split('.')[0] for name in sys.modules}"
     )
-    assert found.returncode == 0, found.stderr
-    assert "status 0 where all that was counted is equal, 1 where something" in " ".join(found.stdout.split())
-    assert "--sequence-parallel" in found.stdout
+    assert process.returncode == 0, process.stderr
+    assert "status 0 where all that was counted is equal, 1 where something" in " ".join(process.stdout.split())
+    assert "--sequence-parallel" in process.stdout

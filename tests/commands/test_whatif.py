@@ -143,9 +143,9 @@ def test_a_table_for_spreadsheets(capsim: Capsim, tmp_path: Path, options: tuple
     levers = answer.get("levers", [])
     expected = [row for lever in levers for row in lever["variations"]] if levers else answer["variations"]
     assert len(rows) == 1 + len(expected)
-    for row, found in zip(rows[1:], expected, strict=True):
-        assert float(row["step_time_s"]) == found["estimate"]["step_time_s"]
-        assert float(row["time_per_token_ratio"]) == found["time_per_token_ratio"]
+    for row, variation in zip(rows[1:], expected, strict=True):
+        assert float(row["step_time_s"]) == variation["estimate"]["step_time_s"]
+        assert float(row["time_per_token_ratio"]) == variation["time_per_token_ratio"]
     assert list(tmp_path.iterdir()) == [path]
     assert "nan" not in path.read_text()
 
@@ -222,10 +222,10 @@ def test_nothing_heavy_is_loaded(options: tuple[str, ...]) -> None:
         "    assert not ended.code\n"
         "sys.stderr.write(' '.join({name.split('.')[0] for name in sys.modules}))"
     )
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=ROOT)
-    assert found.returncode == 0, found.stderr
-    assert not set(found.stderr.split()) & _HEAVY
-    assert ("rich" in found.stderr.split()) == ("--json" not in options)
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert process.returncode == 0, process.stderr
+    assert not set(process.stderr.split()) & _HEAVY
+    assert ("rich" in process.stderr.split()) == ("--json" not in options)
 
 
 def test_help_loads_next_to_nothing() -> None:
@@ -234,7 +234,7 @@ def test_help_loads_next_to_nothing() -> None:
         "try:\n    cli.main(['whatif', '--help'])\nexcept SystemExit as ended:\n    assert not ended.code\n"
         "assert not {'numpy', 'yaml', 'rich'} & {name.split('.')[0] for name in sys.modules}"
     )
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=ROOT)
-    assert found.returncode == 0, found.stderr
-    assert "--vary" in found.stdout
-    assert "--tornado" in found.stdout
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert process.returncode == 0, process.stderr
+    assert "--vary" in process.stdout
+    assert "--tornado" in process.stdout

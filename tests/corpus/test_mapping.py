@@ -40,15 +40,15 @@ def _case_or_reason(run: Run) -> MappedRun | str:
 
 @cache
 def _outcomes() -> Counter[str]:
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for run in timed():
         try:
             case_of(run)
         except RefusedError as error:
-            found[error.reason] += 1
+            counts[error.reason] += 1
         else:
-            found["mapped"] += 1
-    return found
+            counts["mapped"] += 1
+    return counts
 
 
 def test_nearly_all_timed_training_runs_are_mapped() -> None:

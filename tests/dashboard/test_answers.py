@@ -19,29 +19,29 @@ def _with(**values: Any) -> Choices:
 
 def test_an_answer_is_that_of_the_api() -> None:
     choices = _with(tp=2)
-    found = answers.answer(choices)
-    assert found.estimate == simulator.estimate("bert-large", "dgx-a100-640gb", plan={"tp": 2})
-    assert answers.answer(choices.change({"of_another_page": 1})) is found
+    answer = answers.answer(choices)
+    assert answer.estimate == simulator.estimate("bert-large", "dgx-a100-640gb", plan={"tp": 2})
+    assert answers.answer(choices.change({"of_another_page": 1})) is answer
 
 
 def test_the_best_plan_is_that_of_a_search() -> None:
     choices = _with(**{BEST: True}, global_batch=1024, recompute="full")
     assert not answers.is_quick(choices)
     calls: list[int] = []
-    found = answers.answer(choices, lambda _, considered: calls.append(considered))
+    answer = answers.answer(choices, lambda _, considered: calls.append(considered))
     best = simulator.search(
         "bert-large", "dgx-a100-640gb", plan={"recompute": "full"}, workload={"global_batch": 1024}, top=1
     ).best[0]
-    assert found.estimate == best
-    assert simulator.answer(found.scenario).step_time_s == best.step_time_s
+    assert answer.estimate == best
+    assert simulator.answer(answer.scenario).step_time_s == best.step_time_s
     assert calls == sorted(calls)
     assert calls
     assert answers.is_quick(choices)
 
 
 def test_a_search_that_finds_nothing_that_fits_says_what_is_nearest() -> None:
-    found = answers.answer(_with(model="gpt3-175b", system="rtx-3090", **{BEST: True}))
-    assert not found.estimate.fits
+    answer = answers.answer(_with(model="gpt3-175b", system="rtx-3090", **{BEST: True}))
+    assert not answer.estimate.fits
 
 
 def test_a_search_is_cancelled_by_what_its_progress_raises() -> None:
@@ -83,8 +83,8 @@ def test_the_oldest_answers_are_forgotten() -> None:
 )
 def test_what_is_applied_gives_what_it_promised(values: dict[str, Any]) -> None:
     choices = _with(**values)
-    found = answers.answer(choices)
-    for change in answers.improvements(choices, found):
+    answer = answers.answer(choices)
+    for change in answers.improvements(choices, answer):
         after = answers.answer(choices.change(answers.applied(choices, change)))
         assert after.estimate.step_time_s == pytest.approx(change.step_time_s, rel=1e-9), change.changes
         assert after.estimate.fits_as_wished == change.fits

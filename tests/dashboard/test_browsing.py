@@ -89,8 +89,8 @@ def test_an_unknown_entry_has_its_nearest_names() -> None:
 
 def test_what_the_scenario_uses_is_shown_first() -> None:
     choices = _OPENING.change({"system": "rtx-3090", "model": "gpt2-1.5b", "stack": "nemo"})
-    found = {part: browsing.at_hand(part, choices) for part in PARTS}
-    assert {part: name for part, name in found.items() if name is not None} == {
+    names = {part: browsing.at_hand(part, choices) for part in PARTS}
+    assert {part: name for part, name in names.items() if name is not None} == {
         "devices": "rtx-3090",
         "models": "gpt2-1.5b",
         "stacks": "nemo",

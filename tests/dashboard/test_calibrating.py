@@ -270,10 +270,10 @@ def test_programs_do_the_same(
     for each in uploads:
         (tmp_path / each.name).write_bytes(each.content)
     monkeypatch.chdir(tmp_path)
-    given: dict[str, Any] = {}
-    exec(told.as_python(asked), given)
-    assert given["comparison"].to_dict()["errors"] == wanted.comparison.to_dict()["errors"]
-    assert given["profile"].constants == wanted.profile.constants
+    namespace: dict[str, Any] = {}
+    exec(told.as_python(asked), namespace)
+    assert namespace["comparison"].to_dict()["errors"] == wanted.comparison.to_dict()["errors"]
+    assert namespace["profile"].constants == wanted.profile.constants
     assert capsys.readouterr().out
 
 

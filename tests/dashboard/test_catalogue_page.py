@@ -72,11 +72,11 @@ def test_numbered_entries_are_picked_by_what_they_are_about(open_page: OpenPage)
 def test_words_are_looked_for(open_page: OpenPage) -> None:
     page = open_page("catalogue")
     page.text_input(key="control.catalogue_search").set_value("hopper hbm3").run()
-    found = browsing.matching("devices", "hopper hbm3")
+    matches = browsing.matching("devices", "hopper hbm3")
     assert link_of(page) == {"catalogue_search": "hopper hbm3"}
-    assert list(page.dataframe[0].value["device"]) == found
-    assert _entry(page) == found[0]
-    assert f"{len(found)} of {len(browsing.names('devices'))} entries" in plain(page.caption[0].value)
+    assert list(page.dataframe[0].value["device"]) == matches
+    assert _entry(page) == matches[0]
+    assert f"{len(matches)} of {len(browsing.names('devices'))} entries" in plain(page.caption[0].value)
     page.selectbox(key="control.catalogue_part").set_value("systems").run()
     assert link_of(page) == {"catalogue_part": "systems"}
 

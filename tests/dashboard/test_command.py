@@ -96,7 +96,7 @@ def test_it_serves_until_it_is_told_to_end() -> None:
     server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert _answer(server, f"http://127.0.0.1:{port}/_stcore/health") == "ok"
-        others = {str(found[4][0]) for found in socket.getaddrinfo(socket.gethostname(), None)} - {"127.0.0.1", "::1"}
+        others = {str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), None)} - {"127.0.0.1", "::1"}
         for address in others:  # not reachable by this machine's other addresses
             with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as other:
                 other.settimeout(1.0)

@@ -24,9 +24,9 @@ _Drawn = Callable[[figures.Named], go.Figure]
 def _named() -> _Named:
     """The opening set, and a run that does not fit."""
     rows = comparing.begun_with()
-    found = [answer(row).estimate for row in rows]
-    found.append(simulator.estimate("palm-540b", "dgx-a100-320gb", devices=64))
-    return [(f"{number} {each.system}", each) for number, each in enumerate(found, start=1)]
+    estimates = [answer(row).estimate for row in rows]
+    estimates.append(simulator.estimate("palm-540b", "dgx-a100-320gb", devices=64))
+    return [(f"{number} {each.system}", each) for number, each in enumerate(estimates, start=1)]
 
 
 _AMOUNTS: dict[str, tuple[_Drawn, Callable[[Estimate], float], Callable[[float], str]]] = {

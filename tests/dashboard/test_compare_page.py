@@ -190,11 +190,11 @@ def test_every_control_of_a_scenario_is_there(open_page: OpenPage, section: str)
     before = {each.key for each in (*page.sidebar.text_input, *page.sidebar.selectbox, *page.sidebar.toggle)}
     page.session_state[f"section.row1.{section}"] = True
     page.run()
-    found = {each.key: each for each in (*page.sidebar.text_input, *page.sidebar.selectbox, *page.sidebar.toggle)}
-    new = set(found) - before
+    controls = {each.key: each for each in (*page.sidebar.text_input, *page.sidebar.selectbox, *page.sidebar.toggle)}
+    new = set(controls) - before
     assert new
     assert all(key.startswith("control.row1.") and field(key.rpartition(".")[2]) for key in new)
-    assert all(found[key].help for key in new)
+    assert all(controls[key].help for key in new)
 
 
 def test_the_best_plan_is_searched_for_and_the_search_can_be_stopped(open_page: OpenPage) -> None:
@@ -203,8 +203,8 @@ def test_the_best_plan_is_searched_for_and_the_search_can_be_stopped(open_page: 
     _control(page, BEST, 2, "toggle").set_value(True).run()
     best = rows[1].change({BEST: True})
     assert link_of(page) == _link([rows[0], best], at=2)
-    found = answers.answer(best).estimate
-    assert _shown(page)[1]["step time"] == units.duration(found.step_time_s)
+    estimate = answers.answer(best).estimate
+    assert _shown(page)[1]["step time"] == units.duration(estimate.step_time_s)
 
 
 def test_everything_can_be_taken_elsewhere(open_page: OpenPage) -> None:

@@ -48,13 +48,13 @@ def _scenarios(draw: st.DrawFn) -> Choices:
 
 def _rows(scenarios: list[Choices] | tuple[Choices, ...]) -> list[ComparedRow]:
     """Scenarios with their answers, or with what is wrong with them."""
-    found = []
+    compared_rows = []
     for label, row in zip(comparing.labels(scenarios), scenarios, strict=True):
         try:
-            found.append(ComparedRow(label, row, answer(row)))
+            compared_rows.append(ComparedRow(label, row, answer(row)))
         except InputError as error:
-            found.append(ComparedRow(label, row, problem=error))
-    return found
+            compared_rows.append(ComparedRow(label, row, problem=error))
+    return compared_rows
 
 
 def _changed(**values: Any) -> Choices:
@@ -156,13 +156,13 @@ def test_long_runs_have_a_column_with_failures_and_what_does_not_fit_says_so() -
 
 def test_differences_are_marked_against_the_first() -> None:
     rows = _rows([_changed(system="dgx-a100-640gb"), _changed(system="dgx-h100"), _changed(system="dgx-a100-640gb")])
-    found = {each.name: each for each in comparing.differences([each for _, each in comparing.answered(rows)])}
-    assert found["system"].marked == (("dgx-a100-640gb", False), ("dgx-h100", True), ("dgx-a100-640gb", False))
-    assert found["peak bf16"].origin == "spec sheet"
-    assert found["peak bf16"].values == ("312 TFLOP/s", "989.4 TFLOP/s", "312 TFLOP/s")
-    assert found["memory bandwidth"].values[0] == "2.039 TB/s"
-    assert found["price"].values[0] == "1.6 USD/h, Hyperstack, 2026-08-26"
-    assert "model" not in found
+    differences = {each.name: each for each in comparing.differences([each for _, each in comparing.answered(rows)])}
+    assert differences["system"].marked == (("dgx-a100-640gb", False), ("dgx-h100", True), ("dgx-a100-640gb", False))
+    assert differences["peak bf16"].origin == "spec sheet"
+    assert differences["peak bf16"].values == ("312 TFLOP/s", "989.4 TFLOP/s", "312 TFLOP/s")
+    assert differences["memory bandwidth"].values[0] == "2.039 TB/s"
+    assert differences["price"].values[0] == "1.6 USD/h, Hyperstack, 2026-08-26"
+    assert "model" not in differences
     assert comparing.differences([rows[0].answer, rows[2].answer]) == []  # type: ignore[list-item]
 
 

@@ -18,7 +18,7 @@ from simulator import Validation
 from simulator.evidence import scores
 from tests.dashboard.published import small_validation
 
-_FOUND = small_validation()
+_VALIDATION = small_validation()
 
 
 def test_shared_work_is_done_once_and_says_how_far_it_is() -> None:
@@ -113,51 +113,51 @@ def test_validation_says_how_far_it_is_and_can_be_ended() -> None:
 
 @pytest.mark.parametrize("grouping", GROUPINGS)
 def test_every_run_is_in_one_group(grouping: str) -> None:
-    groups = evidence.grouped(_FOUND.outcomes, grouping)
+    groups = evidence.grouped(_VALIDATION.outcomes, grouping)
     assert sorted(each.id for members in groups.values() for each in members) == sorted(
-        each.id for each in _FOUND.outcomes
+        each.id for each in _VALIDATION.outcomes
     )
     sizes = [len(members) for members in groups.values()]
     assert sizes == sorted(sizes, reverse=True)
-    few = evidence.grouped(_FOUND.outcomes, grouping, 2)
+    few = evidence.grouped(_VALIDATION.outcomes, grouping, 2)
     assert len(few) <= 3
-    assert sum(map(len, few.values())) == len(_FOUND.outcomes)
+    assert sum(map(len, few.values())) == len(_VALIDATION.outcomes)
     assert len(groups) <= 3 or list(few)[-1] == OTHERS
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_scores_are_those_of_the_api(scheme: scores.Scheme) -> None:
-    by_stack = scores.by(_FOUND.outcomes, "stack", scores.SCORINGS[scheme])
-    found = evidence.scored(_FOUND.outcomes, "stack", scheme)
-    assert {each.name: each.score for each in found} == by_stack
-    for row, each in zip(evidence.score_rows(found, "stack"), found, strict=True):
+    by_stack = scores.by(_VALIDATION.outcomes, "stack", scores.SCORINGS[scheme])
+    groups = evidence.scored(_VALIDATION.outcomes, "stack", scheme)
+    assert {each.name: each.score for each in groups} == by_stack
+    for row, each in zip(evidence.score_rows(groups, "stack"), groups, strict=True):
         assert row["median error"] == pytest.approx(100.0 * each.score.median_abs_error)
         assert ("interval" in row) == (scheme != "nothing fitted")
-    whole = {each.name: each.score for each in evidence.merit(_FOUND.outcomes)}
-    assert whole[scheme] == scores.SCORINGS[scheme](_FOUND.outcomes)
+    whole = {each.name: each.score for each in evidence.merit(_VALIDATION.outcomes)}
+    assert whole[scheme] == scores.SCORINGS[scheme](_VALIDATION.outcomes)
 
 
 def test_words_choose_runs() -> None:
-    found = evidence.chosen(_FOUND.outcomes, "A100 megatron")
-    assert 0 < len(found) < len(_FOUND.outcomes)
-    assert all("a100" in each.device or "a100" in each.id for each in found)
-    assert evidence.chosen(_FOUND.outcomes, None) == _FOUND.outcomes
+    selection = evidence.chosen(_VALIDATION.outcomes, "A100 megatron")
+    assert 0 < len(selection) < len(_VALIDATION.outcomes)
+    assert all("a100" in each.device or "a100" in each.id for each in selection)
+    assert evidence.chosen(_VALIDATION.outcomes, None) == _VALIDATION.outcomes
     with pytest.raises(InputError) as caught:
-        evidence.chosen(_FOUND.outcomes, "abacus")
+        evidence.chosen(_VALIDATION.outcomes, "abacus")
     assert str(caught.value).startswith("evidence_only='abacus': no run has all of this")
 
 
 def test_runs_are_told_with_their_sources() -> None:
-    known = evidence.by_id(_FOUND.outcomes)
-    assert set(known) == {each.id for each in _FOUND.outcomes}
-    rows = evidence.run_rows(_FOUND.outcomes, "new source")
-    for row, each in zip(rows, _FOUND.outcomes, strict=True):
+    known = evidence.by_id(_VALIDATION.outcomes)
+    assert set(known) == {each.id for each in _VALIDATION.outcomes}
+    rows = evidence.run_rows(_VALIDATION.outcomes, "new source")
+    for row, each in zip(rows, _VALIDATION.outcomes, strict=True):
         assert (row["run"], row["measured_s"], row["predicted_s"]) == (each.id, each.measured_s, each.predicted_s)
         assert row["error_percent"] == pytest.approx(100.0 * each.error)
         assert row["inside"] == ("yes" if each.covered else "no")
         assert row["source"]
         assert row["seen"] in ("primary", "secondary", "derived", "recalled", "unstated")
-    first = _FOUND.outcomes[0]
+    first = _VALIDATION.outcomes[0]
     told = evidence.told(first, "new source", known[first.id])
     assert first.id in told
     assert units.duration(first.measured_s) in told
@@ -180,17 +180,19 @@ def test_the_nearest_runs_are_those_of_the_estimate() -> None:
 
 
 def test_scores_are_exported_without_single_runs() -> None:
-    plain = evidence.as_scores(_FOUND)
+    plain = evidence.as_scores(_VALIDATION)
     assert "runs" not in plain
-    assert plain["rows"] == _FOUND.rows
-    assert yaml.safe_load(evidence.as_yaml(_FOUND)) == plain
+    assert plain["rows"] == _VALIDATION.rows
+    assert yaml.safe_load(evidence.as_yaml(_VALIDATION)) == plain
 
 
 def test_the_program_of_the_page_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def validated() -> Validation:
-        return _FOUND
+        return _VALIDATION
 
     monkeypatch.setattr(simulator, "validate", validated)
     exec(compile(evidence.PYTHON, "page", "exec"), {})  # the text is ours, and this is what its reader does with it
     out = capsys.readouterr().out.splitlines()
-    assert len(out) == 1 + len(scores.by(_FOUND.outcomes, "source")) + len(_FOUND.outcomes) + len(_FOUND.suspect)
+    assert len(out) == 1 + len(scores.by(_VALIDATION.outcomes, "source")) + len(_VALIDATION.outcomes) + len(
+        _VALIDATION.suspect
+    )

@@ -18,13 +18,13 @@ from simulator.evidence import scores
 from tests.dashboard.conftest import OpenPage, link_of, plain, sentences
 from tests.dashboard.published import small_validation
 
-_FOUND = small_validation()
+_VALIDATION = small_validation()
 
 
 @pytest.fixture(autouse=True)
 def _few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Price a part of the published runs only."""
-    monkeypatch.setattr(view, "VALIDATION", Shared(lambda tell: _FOUND))
+    monkeypatch.setattr(view, "VALIDATION", Shared(lambda tell: _VALIDATION))
 
 
 def _metrics(page: AppTest) -> list[tuple[str, str, str]]:
@@ -37,7 +37,7 @@ def _titles(page: AppTest) -> list[str]:
 
 def test_it_opens_on_the_scores(open_page: OpenPage) -> None:
     page = open_page("evidence")
-    new, known, unfitted = (scoring(_FOUND.outcomes) for scoring in scores.SCORINGS.values())
+    new, known, unfitted = (scoring(_VALIDATION.outcomes) for scoring in scores.SCORINGS.values())
     assert _metrics(page) == [
         ("Runs", f"{new.rows:,}", "not fitted"),
         ("Median error", units.percent(new.median_abs_error), "new source"),
@@ -61,7 +61,7 @@ def test_the_scenario_at_hand_has_its_nearest_runs(open_page: OpenPage) -> None:
     page = open_page("evidence", {"model": "palm-540b", "system": "tpu-v4-pod", "devices": "6144"})
     estimate = simulator.estimate("palm-540b", "tpu-v4-pod", devices=6144)
     shown = page.dataframe[0].value.to_dict("records")
-    assert shown == evidence.nearest_rows(estimate, _FOUND)
+    assert shown == evidence.nearest_rows(estimate, _VALIDATION)
     words = plain(page.markdown[1].value)
     assert units.span(estimate.step_time_low_s or 0.0, estimate.step_time_high_s or 0.0) in words
     unknown = open_page("evidence", {"constants": "none"})
@@ -75,8 +75,8 @@ def test_runs_are_grouped(open_page: OpenPage, grouping: str) -> None:
     page.selectbox(key="control.evidence_by").set_value(grouping).run()
     assert link_of(page) == ({} if grouping == GROUPINGS[0] else {"evidence_by": grouping})
     table = page.dataframe[1].value
-    assert list(table[grouping]) == list(evidence.grouped(_FOUND.outcomes, grouping))
-    assert list(table["runs"]) == [len(each) for each in evidence.grouped(_FOUND.outcomes, grouping).values()]
+    assert list(table[grouping]) == list(evidence.grouped(_VALIDATION.outcomes, grouping))
+    assert list(table["runs"]) == [len(each) for each in evidence.grouped(_VALIDATION.outcomes, grouping).values()]
     assert f"Error by {grouping}" in _titles(page)
     assert open_page("evidence", link_of(page)).dataframe[1].value.equals(table)
 
@@ -86,7 +86,7 @@ def test_constants_may_have_seen_more_or_less(open_page: OpenPage, scheme: str) 
     page = open_page("evidence")
     page.selectbox(key="control.evidence_scheme").set_value(scheme).run()
     assert link_of(page) == ({} if scheme == SCHEMES[0] else {"evidence_scheme": scheme})
-    wanted = evidence.score_rows(evidence.scored(_FOUND.outcomes, "device class", scheme), "device class")  # type: ignore[arg-type]
+    wanted = evidence.score_rows(evidence.scored(_VALIDATION.outcomes, "device class", scheme), "device class")  # type: ignore[arg-type]
     assert page.dataframe[1].value.to_dict("records") == wanted
     without = [each.value for each in page.markdown if "alone have no interval" in each.value]
     assert bool(without) == (scheme == "nothing fitted")
@@ -96,7 +96,7 @@ def test_words_choose_runs(open_page: OpenPage) -> None:
     page = open_page("evidence")
     page.text_input(key="control.evidence_only").set_value("a100 bert").run()
     assert link_of(page) == {"evidence_only": "a100 bert"}
-    assert _metrics(page)[0][1] == f"{len(evidence.chosen(_FOUND.outcomes, 'a100 bert')):,}"
+    assert _metrics(page)[0][1] == f"{len(evidence.chosen(_VALIDATION.outcomes, 'a100 bert')):,}"
     page.text_input(key="control.evidence_only").set_value("abacus").run()
     (said,) = sentences(page)
     assert said.startswith("evidence_only='abacus': no run has all of this in its name, device, stack, source or task")
@@ -131,7 +131,7 @@ def test_the_runs_need_not_be_priced(open_page: OpenPage, monkeypatch: pytest.Mo
     page = open_page("evidence", {"evidence_runs": "no"})
     assert not page.metric
     assert len(page.dataframe[0].value) == 3
-    monkeypatch.setattr(view, "VALIDATION", Shared(lambda tell: _FOUND))
+    monkeypatch.setattr(view, "VALIDATION", Shared(lambda tell: _VALIDATION))
     page.toggle(key="control.evidence_runs").set_value(True).run()
     assert link_of(page) == {}
     assert len(page.metric) == 6
@@ -150,9 +150,9 @@ def test_a_failure_is_a_sentence(open_page: OpenPage, monkeypatch: pytest.Monkey
 
 def test_every_run_and_what_is_not_scored_can_be_read(open_page: OpenPage) -> None:
     page = open_page("evidence", {"evidence_only": "v100"})
-    chosen = evidence.chosen(_FOUND.outcomes, "v100")
+    chosen = evidence.chosen(_VALIDATION.outcomes, "v100")
     refused = page.dataframe[-1].value
-    assert dict(zip(refused["not priced because"], refused["runs"], strict=True)) == _FOUND.refused
+    assert dict(zip(refused["not priced because"], refused["runs"], strict=True)) == _VALIDATION.refused
     assert any(text.startswith("Memory of ") for text in (plain(each.value) for each in page.markdown))
     page.session_state["evidence.list"] = True
     page.run()

@@ -48,10 +48,10 @@ def test_the_program_gives_the_answer(choices: Choices, capsys: pytest.CaptureFi
 def test_the_command_gives_the_answer(choices: Choices, capsim: Capsim) -> None:
     program, *words = shlex.split(exports.as_command(choices))
     assert program == "capsim"
-    found = capsim(*words, "--json")
-    assert found.status == 0, found.err
+    outcome = capsim(*words, "--json")
+    assert outcome.status == 0, outcome.err
     estimate = answer(choices).estimate
-    best = found.json["best"][0] if choices[BEST] else found.json
+    best = outcome.json["best"][0] if choices[BEST] else outcome.json
     assert best["step_time_s"] == estimate.step_time_s
     assert best["mfu"] == estimate.mfu
 
@@ -59,12 +59,12 @@ def test_the_command_gives_the_answer(choices: Choices, capsim: Capsim) -> None:
 def test_the_scenario_file_gives_the_answer(choices: Choices, capsim: Capsim, tmp_path: Path) -> None:
     path = tmp_path / exports.file_name(choices, ".yaml")
     path.write_text(exports.as_yaml(choices, answer(choices)), encoding="utf-8")
-    found = capsim("estimate", path, "--json")
-    assert found.status == 0, found.err
+    outcome = capsim("estimate", path, "--json")
+    assert outcome.status == 0, outcome.err
     estimate = answer(choices).estimate
     for name in ("step_time_s", "mfu", "plan", "stack", "devices", "memory_bytes"):
-        assert found.json[name] == json.loads(exports.as_json(estimate.to_dict()))[name], name
-    assert found.json["run"]["cost_usd"] == estimate.run.cost_usd
+        assert outcome.json[name] == json.loads(exports.as_json(estimate.to_dict()))[name], name
+    assert outcome.json["run"]["cost_usd"] == estimate.run.cost_usd
     assert simulator.answer(simulator.from_file(path)).step_time_s == estimate.step_time_s
 
 

@@ -64,44 +64,44 @@ def test_bars_of_memory_are_the_stages(scenario: simulator.Scenario) -> None:
 
 
 def test_products_stand_below_the_roof(scenario: simulator.Scenario) -> None:
-    found = simulator.roofline(scenario)
-    roof, *groups = figures.roofline(found).data
-    assert list(roof.y)[1:] == pytest.approx([found.peak / 1e12] * 2)
-    assert roof.y[0] / roof.x[0] * 1e12 == pytest.approx(found.bandwidth)
+    roofline = simulator.roofline(scenario)
+    roof, *groups = figures.roofline(roofline).data
+    assert list(roof.y)[1:] == pytest.approx([roofline.peak / 1e12] * 2)
+    assert roof.y[0] / roof.x[0] * 1e12 == pytest.approx(roofline.bandwidth)
     points = {(x, y) for group in groups for x, y in zip(group.x, group.y, strict=True)}
-    whole = sum(work.time_s for work in found.work)
-    shown = [work for work in found.work if work.flops and work.time_s >= 0.0005 * whole]
+    whole = sum(work.time_s for work in roofline.work)
+    shown = [work for work in roofline.work if work.flops and work.time_s >= 0.0005 * whole]
     assert points == {(work.intensity, work.rate / 1e12) for work in shown}
-    assert all(y <= min(found.peak, x * found.bandwidth) / 1e12 for x, y in points)
+    assert all(y <= min(roofline.peak, x * roofline.bandwidth) / 1e12 for x, y in points)
 
 
 def test_operators_are_listed_longest_first(scenario: simulator.Scenario) -> None:
-    found = simulator.roofline(scenario)
-    rows = figures.operator_rows(found)
-    assert len(rows) == len(found.work)
-    assert [row["operator"] for row in rows] == [work.operator for work in found.work]
-    assert rows[0]["ms per step"] == pytest.approx(found.work[0].time_s * 1e3, abs=1e-3)
+    roofline = simulator.roofline(scenario)
+    rows = figures.operator_rows(roofline)
+    assert len(rows) == len(roofline.work)
+    assert [row["operator"] for row in rows] == [work.operator for work in roofline.work]
+    assert rows[0]["ms per step"] == pytest.approx(roofline.work[0].time_s * 1e3, abs=1e-3)
 
 
 def test_levers_show_how_far_they_move() -> None:
-    found = simulator.sensitivity("bert-large", "dgx-a100-640gb")
-    figure = figures.levers(found)
+    sensitivity = simulator.sensitivity("bert-large", "dgx-a100-640gb")
+    figure = figures.levers(sensitivity)
     shown = {(y, x) for trace in figure.data for y, x in zip(trace.y, trace.x, strict=True)}
-    for lever in found.levers:
+    for lever in sensitivity.levers:
         for ratio, _ in lever.answers:
             assert ((lever.name, 100.0 * (ratio - 1.0)) in shown) == (lever.span > 0.001)
-    assert figure.layout.yaxis.categoryarray[-1] == found.levers[0].name
+    assert figure.layout.yaxis.categoryarray[-1] == sensitivity.levers[0].name
 
 
 @pytest.mark.parametrize("name", ["waterfall", "stage_memory", "roofline"])
 def test_tooltips_say_what_words_mean(name: str) -> None:
     scenario = simulator.resolve("bert-large", "dgx-a100-640gb")
-    given = {
+    answer = {
         "waterfall": simulator.answer(scenario),
         "stage_memory": simulator.stages(scenario),
         "roofline": simulator.roofline(scenario),
     }[name]
-    figure = getattr(figures, name)(given)
+    figure = getattr(figures, name)(answer)
     told = [text for trace in figure.data if trace.hovertext is not None for text in trace.hovertext]
     assert len(told) > 3
     assert all(text.startswith("<b>") for text in told)

@@ -15,8 +15,8 @@ from simulator import Outlook
 
 @cache
 def _outlook(**limits: Any) -> Outlook:
-    found = simulator.rent("bert-large", systems="workstation-rtx-3090,dgx-2", max_devices=4, processes=1)
-    return found.within(**limits)
+    outlook = simulator.rent("bert-large", systems="workstation-rtx-3090,dgx-2", max_devices=4, processes=1)
+    return outlook.within(**limits)
 
 
 @pytest.mark.parametrize("limits", [{}, {"deadline": "30d"}, {"deadline": "30d", "budget": 700.0}, {"budget": 1.0}])

@@ -56,12 +56,14 @@ def _sent(page: AppTest) -> simulator.Estimate:
 
 def test_it_says_what_to_take(open_page: OpenPage) -> None:
     page = open_page("rent", _FEW)
-    found = simulator.rent("bert-large", systems=["workstation-rtx-3090"], max_devices=4, deadline="30d", budget=1500.0)
-    assert found.cheapest is not None
+    outlook = simulator.rent(
+        "bert-large", systems=["workstation-rtx-3090"], max_devices=4, deadline="30d", budget=1500.0
+    )
+    assert outlook.cheapest is not None
     shown = [(metric.label, metric.value) for metric in page.metric]
     assert shown[:2] == [
-        ("Expected time", units.duration(found.cheapest.time_s)),
-        ("Expected cost", units.money(found.cheapest.cost_usd)),
+        ("Expected time", units.duration(outlook.cheapest.time_s)),
+        ("Expected cost", units.money(outlook.cheapest.cost_usd)),
     ]
     assert len(shown) == 6
     assert all(metric.help for metric in page.metric)
@@ -173,11 +175,11 @@ def test_prices_that_nobody_offers_are_told(open_page: OpenPage) -> None:
 def test_limits_that_nothing_keeps_name_what_comes_nearest(open_page: OpenPage) -> None:
     page = open_page("rent", {**_FEW, "rent_deadline": "1d", "rent_budget": "10"})
     (warning,) = page.warning
-    found = renting.find(_choices(link_of(page)))
-    assert found.nearest is not None
+    outlook = renting.find(_choices(link_of(page)))
+    assert outlook.nearest is not None
     assert plain(warning.value) == (
         "Nothing keeps the deadline and the budget with a chance of 80 %. "
-        f"What comes nearest needs {units.digits(found.nearest.factor)} times the deadline and the budget."
+        f"What comes nearest needs {units.digits(outlook.nearest.factor)} times the deadline and the budget."
     )
     assert len(page.metric) == 3
     page.button(key="any.deadline").click().run()
@@ -245,7 +247,7 @@ def test_a_row_can_be_opened(open_page: OpenPage) -> None:
 def test_a_search_can_be_stopped_with_what_was_found_until_then(open_page: OpenPage) -> None:
     choices = _choices({**_FEW, "rent_where": "pp<=2"})
     seen: list[Any] = []
-    found = renting.find(choices.change({"rent_where": "pp<=4"}), seen=seen.append)
+    outlook = renting.find(choices.change({"rent_where": "pp<=4"}), seen=seen.append)
     page = AppTest.from_function(_stopped, default_timeout=30, args=(renting.question(choices), seen[:2]))
     for field, text in {**_FEW, "rent_where": "pp<=2"}.items():
         page.query_params[field] = text
@@ -255,7 +257,7 @@ def test_a_search_can_be_stopped_with_what_was_found_until_then(open_page: OpenP
     assert len(page.metric) >= 3
     page.session_state["go"] = True
     page.button(key="go.on").click().run()
-    assert any(f"{len(found.options)} systems and numbers of devices" in plain(text.value) for text in page.caption)
+    assert any(f"{len(outlook.options)} systems and numbers of devices" in plain(text.value) for text in page.caption)
 
 
 def _stopped(question: object, seen: list[object]) -> None:

@@ -39,13 +39,13 @@ def _sent(page: AppTest) -> simulator.Estimate:
 
 def test_it_opens_on_an_answer(open_page: OpenPage) -> None:
     page = open_page("scale")
-    found = simulator.scale("bert-large", "dgx-a100-640gb")
+    curve = simulator.scale("bert-large", "dgx-a100-640gb")
     shown = {metric.label: metric.value for metric in page.metric}
-    assert shown["Efficiency halves"] == f"beyond {units.digits(found.halved_at or 0.0, 2)}"
-    assert shown["Efficiency on 4,096"] == units.percent(found.points[-1].efficiency)
+    assert shown["Efficiency halves"] == f"beyond {units.digits(curve.halved_at or 0.0, 2)}"
+    assert shown["Efficiency on 4,096"] == units.percent(curve.points[-1].efficiency)
     assert all(metric.help for metric in page.metric)
     assert len(page.get("plotly_chart")) == 3
-    assert list(page.dataframe[0].value["devices"]) == [point.devices for point in found.points]
+    assert list(page.dataframe[0].value["devices"]) == [point.devices for point in curve.points]
     assert any("the fastest of the plans that most runs use" in plain(text.value) for text in page.caption)
     assert (link_of(page), sentences(page)) == ({}, [])
 

@@ -33,8 +33,8 @@ def test_names_are_unique() -> None:
 
 
 def test_arguments_are_those_of_the_api() -> None:
-    given = arguments(_with(tp=2, steps=100, price="2.5", lifetime="5 years", restart="10 min", best_plan=True))
-    assert given == {
+    keywords = arguments(_with(tp=2, steps=100, price="2.5", lifetime="5 years", restart="10 min", best_plan=True))
+    assert keywords == {
         "model": "bert-large",
         "system": "dgx-a100-640gb",
         "price": "2.5",
@@ -43,14 +43,14 @@ def test_arguments_are_those_of_the_api() -> None:
         "ownership": {"lifetime": "5 years"},
         "reliability": {"restart": "10 min"},
     }
-    assert set(given) <= set(inspect.signature(simulator.estimate).parameters)
+    assert set(keywords) <= set(inspect.signature(simulator.estimate).parameters)
     assert set(GROUPS) <= set(inspect.signature(simulator.estimate).parameters)
 
 
 def test_an_objective_changes_the_model() -> None:
-    given = arguments(_with(objective="span"))
-    assert given["model"] == {"base": "bert-large", "objective": "span"}
-    assert simulator.estimate(**given).fits
+    keywords = arguments(_with(objective="span"))
+    assert keywords["model"] == {"base": "bert-large", "objective": "span"}
+    assert simulator.estimate(**keywords).fits
 
 
 @pytest.mark.parametrize(

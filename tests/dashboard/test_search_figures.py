@@ -26,44 +26,44 @@ def _search(**wishes: Any) -> Search:
 
 @pytest.mark.parametrize("by", list(search.SPENT))
 def test_what_memory_buys(by: str) -> None:
-    found = _search()
-    figure = search.against_memory(found, by)
+    outcome = _search()
+    figure = search.against_memory(outcome, by)
     value = search.SPENT[by][2]
-    for trace, plans in zip(figure.data, (found.pareto or (), found.best), strict=True):
+    for trace, plans in zip(figure.data, (outcome.pareto or (), outcome.best), strict=True):
         assert list(trace.x) == [value(one) for one in plans]
         assert list(trace.y) == [one.memory_bytes["total"] for one in plans]
         assert all(f"<b>{plan_words(one)}</b>" in text for one, text in zip(plans, trace.hovertext, strict=True))
     (line,) = figure.layout.shapes
-    assert line.y0 == found.room_bytes < found.best[0].memory_bytes["capacity"]
+    assert line.y0 == outcome.room_bytes < outcome.best[0].memory_bytes["capacity"]
 
 
 def test_memory_that_stays_free_lowers_the_line() -> None:
-    found = _search(headroom=0.25)
-    (line,) = search.against_memory(found, "time").layout.shapes
-    assert line.y0 == found.room_bytes < 0.75 * found.best[0].memory_bytes["capacity"]
+    outcome = _search(headroom=0.25)
+    (line,) = search.against_memory(outcome, "time").layout.shapes
+    assert line.y0 == outcome.room_bytes < 0.75 * outcome.best[0].memory_bytes["capacity"]
 
 
 def test_the_fastest_by_two_fields() -> None:
-    found = _search().fastest
-    assert found is not None
-    (heat,) = search.by_two(found).data
-    assert list(heat.y) == [str(value) for value in found.values[0]]
-    assert list(heat.x) == [str(value) for value in found.values[1]]
+    table = _search().fastest
+    assert table is not None
+    (heat,) = search.by_two(table).data
+    assert list(heat.y) == [str(value) for value in table.values[0]]
+    assert list(heat.x) == [str(value) for value in table.values[1]]
     shown = {
-        (found.values[0][row], found.values[1][column]): heat.z[row][column]
+        (table.values[0][row], table.values[1][column]): heat.z[row][column]
         for row in range(len(heat.y))
         for column in range(len(heat.x))
     }
-    times = {cell.values: cell.step_time_s for cell in found.cells}
+    times = {cell.values: cell.step_time_s for cell in table.cells}
     assert shown == {pair: times.get(pair) for pair in shown}
     assert units.duration(min(filter(None, times.values()))) in {text for row in heat.text for text in row}
 
 
 def test_where_nothing_fits_cells_are_empty() -> None:
-    found = _search(deadline=1.05 * _search().best[0].run.time_s).fastest
-    assert found is not None
-    (heat,) = search.by_two(found).data
-    assert any(cell.step_time_s is None for cell in found.cells)
+    table = _search(deadline=1.05 * _search().best[0].run.time_s).fastest
+    assert table is not None
+    (heat,) = search.by_two(table).data
+    assert any(cell.step_time_s is None for cell in table.cells)
     assert any(value is None for row in heat.z for value in row)
     assert all((value is None) == (text == "") for z, t in zip(heat.z, heat.text, strict=True)
                for value, text in zip(z, t, strict=True))  # fmt: skip

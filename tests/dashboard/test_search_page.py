@@ -187,8 +187,8 @@ def test_the_best_plan_can_be_opened(open_page: OpenPage) -> None:
 @pytest.mark.parametrize(("curve", "point"), [(0, 3), (1, 1)])
 def test_a_click_on_a_plan_opens_it(open_page: OpenPage, curve: int, point: int) -> None:
     page = open_page("search", _SMALL)
-    found = searching.find(from_query(_SMALL, (*fields(), *searching.FIELDS))[0])
-    one = ((found.pareto or ()), found.best)[curve][point]
+    search = searching.find(from_query(_SMALL, (*fields(), *searching.FIELDS))[0])
+    one = ((search.pareto or ()), search.best)[curve][point]
     chosen = SimpleNamespace(selection=SimpleNamespace(points=[{"curve_number": curve, "point_index": point}]))
     with mock.patch("dashboard.showing.figure", return_value=chosen), mock.patch("dashboard.shell._switch") as to:
         page.run()

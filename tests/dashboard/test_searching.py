@@ -43,8 +43,8 @@ def _told(command: str, capsys: pytest.CaptureFixture[str]) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
-def _timeless(found: dict[str, Any]) -> dict[str, Any]:
-    return {**found, "seconds": 0.0}
+def _timeless(document: dict[str, Any]) -> dict[str, Any]:
+    return {**document, "seconds": 0.0}
 
 
 _WISHES: list[dict[str, Any]] = [
@@ -57,9 +57,9 @@ _WISHES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("wishes", _WISHES, ids=["usual", "conditions", "limits"])
 def test_program_and_command_of_a_search(wishes: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     choices = _choices(searching.FIELDS, **wishes)
-    found = _timeless(searching.find(choices).to_dict())
-    assert _timeless(_run(searching.as_python(choices)).to_dict()) == found
-    assert _timeless(_told(searching.as_command(choices), capsys)) == json.loads(json.dumps(found))
+    answer = _timeless(searching.find(choices).to_dict())
+    assert _timeless(_run(searching.as_python(choices)).to_dict()) == answer
+    assert _timeless(_told(searching.as_command(choices), capsys)) == json.loads(json.dumps(answer))
 
 
 def test_what_a_command_cannot_say_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,7 +73,7 @@ def test_a_search_is_made_once() -> None:
     told: list[str] = []
     choices = _choices(searching.FIELDS, search_top=7)
     assert not searching.is_known(choices)
-    found = searching.find(choices, told.append)
+    search = searching.find(choices, told.append)
     assert told[0].endswith(" ms")
     assert " plans, best " in told[0]
     assert searching.is_known(
@@ -81,23 +81,23 @@ def test_a_search_is_made_once() -> None:
     )
     assert not searching.is_known(choices.change({"search_across": "cp"}))
     number = len(told)
-    assert searching.find(choices, told.append) is found
+    assert searching.find(choices, told.append) is search
     assert len(told) == number
 
 
 def test_plans_that_are_listed() -> None:
-    found = searching.find(_choices(searching.FIELDS))
-    every = searching.listed(found, "all", None)
+    search = searching.find(_choices(searching.FIELDS))
+    every = searching.listed(search, "all", None)
     plans = [plan_words(row.estimate) for row in every]
     assert len(set(plans)) == len(plans)
-    assert set(plans) == {plan_words(one) for one in (*found.best, *(found.pareto or ()))}
-    assert [row.estimate for row in searching.listed(found, "best", None)] == list(found.best)
-    front = [plan_words(row.estimate) for row in searching.listed(found, "not beaten", None)]
-    assert set(front) == {plan_words(one) for one in found.pareto or ()}
-    some = searching.listed(found, "all", "  ZERO1 mb=1")
+    assert set(plans) == {plan_words(one) for one in (*search.best, *(search.pareto or ()))}
+    assert [row.estimate for row in searching.listed(search, "best", None)] == list(search.best)
+    front = [plan_words(row.estimate) for row in searching.listed(search, "not beaten", None)]
+    assert set(front) == {plan_words(one) for one in search.pareto or ()}
+    some = searching.listed(search, "all", "  ZERO1 mb=1")
     assert some
     assert all({"zero1", "mb=1"} <= set(plan_words(row.estimate).split()) for row in some)
-    assert searching.listed(found, "all", "cp=") == []
+    assert searching.listed(search, "all", "cp=") == []
 
 
 @pytest.mark.parametrize("wishes", _WISHES, ids=["usual", "conditions", "limits"])
@@ -120,18 +120,18 @@ _SCALED: list[dict[str, Any]] = [
 @pytest.mark.parametrize("wishes", _SCALED, ids=["strong", "weak", "every plan"])
 def test_program_and_command_of_a_scaling(wishes: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     choices = _choices(scaling.FIELDS, **wishes)
-    found = scaling.find(choices)
-    assert _run(scaling.as_python(choices)) == found
-    assert _told(scaling.as_command(choices), capsys) == json.loads(json.dumps(found.to_dict()))
+    curve = scaling.find(choices)
+    assert _run(scaling.as_python(choices)) == curve
+    assert _told(scaling.as_command(choices), capsys) == json.loads(json.dumps(curve.to_dict()))
 
 
 @pytest.mark.parametrize("wishes", _SCALED, ids=["strong", "weak", "every plan"])
 def test_a_point_that_is_opened_is_the_one_that_was_found(wishes: dict[str, Any]) -> None:
     choices = _choices(scaling.FIELDS, **wishes)
-    found = scaling.find(choices)
-    assert len(found.points) > 2
-    for point in found.points:
-        again = simulator.estimate(**arguments(choices.change(scaling.opened(found, point))))
+    curve = scaling.find(choices)
+    assert len(curve.points) > 2
+    for point in curve.points:
+        again = simulator.estimate(**arguments(choices.change(scaling.opened(curve, point))))
         assert (again.step_time_s, again.devices) == (point.estimate.step_time_s, point.devices)
         assert again.workload == point.estimate.workload
 
@@ -155,10 +155,10 @@ _NAMES = ["usual", "a provider", "spot", "every plan"]
 @pytest.mark.parametrize("wishes", _RENTED, ids=_NAMES)
 def test_program_and_command_of_what_to_rent(wishes: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     choices = _choices(renting.FIELDS, **wishes)
-    found = _timeless(renting.find(choices).to_dict())
-    assert found["options"]
-    assert _timeless(_run(renting.as_python(choices)).to_dict()) == found
-    assert _timeless(_told(renting.as_command(choices), capsys)) == json.loads(json.dumps(found))
+    answer = _timeless(renting.find(choices).to_dict())
+    assert answer["options"]
+    assert _timeless(_run(renting.as_python(choices)).to_dict()) == answer
+    assert _timeless(_told(renting.as_command(choices), capsys)) == json.loads(json.dumps(answer))
 
 
 @pytest.mark.parametrize("wishes", _RENTED, ids=_NAMES)
@@ -171,13 +171,13 @@ def test_an_option_that_is_opened_is_the_one_that_was_found(wishes: dict[str, An
 
 def test_limits_need_no_other_search() -> None:
     choices = _choices(renting.FIELDS, rent_systems="workstation-rtx-3090", rent_most=2)
-    found = renting.find(choices)
+    outlook = renting.find(choices)
     told: list[str] = []
     for limits in ({"rent_deadline": "any"}, {"rent_budget": "100"}, {"rent_chance": "99"}):
         moved = choices.change(limits)
         assert renting.is_known(moved)
         other = renting.find(moved, told.append)
-        assert [option.estimate for option in other.options] == [option.estimate for option in found.options]
+        assert [option.estimate for option in other.options] == [option.estimate for option in outlook.options]
     assert told == []
     assert renting.find(choices.change({"rent_deadline": "any"})).deadline_s is None
     assert not renting.is_known(choices.change({"rent_most": 3}))
@@ -185,19 +185,19 @@ def test_limits_need_no_other_search() -> None:
 
 def test_options_that_are_listed() -> None:
     choices = _choices(renting.FIELDS, rent_systems="workstation-rtx-3090", rent_most=4, rent_deadline="30d")
-    found = renting.find(choices)
-    assert renting.listed(found, "all") == list(found.options)
-    assert renting.listed(found, "not beaten") == list(found.front)
-    kept = renting.listed(found, "within the limits")
-    assert all(found.keeps(option) for option in kept)
-    assert len(kept) == sum(map(found.keeps, found.options))
+    outlook = renting.find(choices)
+    assert renting.listed(outlook, "all") == list(outlook.options)
+    assert renting.listed(outlook, "not beaten") == list(outlook.front)
+    kept = renting.listed(outlook, "within the limits")
+    assert all(outlook.keeps(option) for option in kept)
+    assert len(kept) == sum(map(outlook.keeps, outlook.options))
 
 
 def test_what_was_seen_until_now_is_judged_too() -> None:
     choices = _choices(renting.FIELDS, rent_systems="workstation-rtx-3090", rent_most=4, rent_where="pp=1")
     seen: list[Any] = []
-    found = renting.find(choices, seen=seen.append)
+    outlook = renting.find(choices, seen=seen.append)
     part = renting.judged(choices, seen[:2])
     assert not part.whole
     assert len(part.options) == 2
-    assert {option.devices for option in part.options} <= {option.devices for option in found.options}
+    assert {option.devices for option in part.options} <= {option.devices for option in outlook.options}

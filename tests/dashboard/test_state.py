@@ -46,27 +46,27 @@ _CHOICES = st.fixed_dictionaries({}, optional={each.name: _values(each) for each
 
 @given(_CHOICES)
 def test_a_link_brings_back_what_was_chosen(choices: Choices) -> None:
-    found, problems = from_query(to_query(choices, _KNOWN), _KNOWN)
+    restored_choices, problems = from_query(to_query(choices, _KNOWN), _KNOWN)
     assert problems == []
-    assert found == choices
-    assert hash(found) == hash(choices)
+    assert restored_choices == choices
+    assert hash(restored_choices) == hash(choices)
 
 
 @given(st.dictionaries(st.text(max_size=20), st.text(max_size=300), max_size=8))
 def test_no_link_breaks_a_page(query: dict[str, str]) -> None:
-    found, problems = from_query(query, _KNOWN)
+    choices, problems = from_query(query, _KNOWN)
     assert all(sentence.isprintable() and len(sentence) < 600 for sentence in problems)
-    assert from_query(to_query(found, _KNOWN), _KNOWN) == (found, [])
+    assert from_query(to_query(choices, _KNOWN), _KNOWN) == (choices, [])
     unknown = [name for name in query if name not in {each.name for each in _KNOWN}]
     assert len(problems) >= len(unknown)
 
 
 @given(st.sampled_from(_KNOWN), st.text(max_size=30))
 def test_what_is_read_can_be_written_and_what_cannot_is_one_sentence(each: Field, text: str) -> None:
-    found, problems = from_query({each.name: text}, [each])
+    choices, problems = from_query({each.name: text}, [each])
     if problems:
         assert problems[0].startswith(f"The link says {each.name}=")
-        assert found == opening([each])
+        assert choices == opening([each])
     elif text:
         assert each.read(each.write(each.read(text))) == each.read(text)
 
@@ -80,8 +80,8 @@ def test_what_is_usual_is_left_out() -> None:
 
 def test_a_wrong_link_says_what_is_wrong_and_falls_back() -> None:
     link = {"modle": "x", "tp": "zwei", "system": "dgx-a100", "dp": "0", "tokens": "-1", BEST: "maybe", "pp": "4"}
-    found, problems = from_query(link, _KNOWN)
-    assert found == opening(_KNOWN).change({"pp": 4})
+    choices, problems = from_query(link, _KNOWN)
+    assert choices == opening(_KNOWN).change({"pp": 4})
     assert problems == [
         "The link names 'modle', which this page does not know; did you mean model?",
         "The link says tp='zwei': write a whole number from 1",

@@ -47,7 +47,7 @@ def test_names_lead_nowhere(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_name", "name"),
+    ("raw_name", "name"),
     [
         ("record.jsonl", "record.jsonl"),
         ("../../etc/passwd.yaml", "passwd.yaml"),
@@ -58,8 +58,8 @@ def test_names_lead_nowhere(name: str) -> None:
         ("", "unnamed"),
     ],
 )
-def test_what_a_file_is_called(given_name: str, name: str) -> None:
-    assert Upload.of(given_name, b"").name == name
+def test_what_a_file_is_called(raw_name: str, name: str) -> None:
+    assert Upload.of(raw_name, b"").name == name
 
 
 def test_what_a_file_is() -> None:
@@ -121,10 +121,10 @@ def test_links_know_nothing_of_uploads() -> None:
     choices = opening(fields()).change({"profile": name, "system": system_of(name, held), "tp": 2})
     assert has_upload(choices)
     assert to_query(choices, fields()) == {"tp": "2"}
-    found, problems = from_query({"profile": name}, fields())
-    assert found["profile"] is None
+    restored_choices, problems = from_query({"profile": name}, fields())
+    assert restored_choices["profile"] is None
     assert problems
-    assert not has_upload(found)
+    assert not has_upload(restored_choices)
 
 
 def test_a_scenario_runs_on_a_device_that_only_the_profile_knows() -> None:

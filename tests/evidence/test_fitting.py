@@ -44,9 +44,9 @@ def _measured(cases: Sequence[MappedRun], times: Values) -> list[MappedRun]:
 @pytest.fixture(scope="module")
 def cases() -> list[MappedRun]:
     """Shipped cases that took what known constants say, nearly."""
-    found = list(_cases().cases)
-    times = RunBatch(found).price(shifts_of(found, _truth(found))).time
-    return _measured(found, times * _noise(len(found)))
+    mapped_runs = list(_cases().cases)
+    times = RunBatch(mapped_runs).price(shifts_of(mapped_runs, _truth(mapped_runs))).time
+    return _measured(mapped_runs, times * _noise(len(mapped_runs)))
 
 
 @pytest.fixture(scope="module")
@@ -87,19 +87,19 @@ def test_gross_outliers_change_little(cases: list[MappedRun], fit: ConstantsFit,
     times = fit.measured.copy()
     times[::10] *= np.where(np.arange(len(times[::10])) % 2, 4.0, 0.2)
     spoilt = ConstantsFit(_measured(cases, times))
-    found = spoilt.solve(_every(spoilt))
-    changed = np.abs(fit.residuals(found) - fit.residuals(solution))
+    spoilt_solution = spoilt.solve(_every(spoilt))
+    changed = np.abs(fit.residuals(spoilt_solution) - fit.residuals(solution))
     assert np.median(changed) < 0.01
-    assert np.median(np.abs(fit.residuals(found))) < 0.015
+    assert np.median(np.abs(fit.residuals(spoilt_solution))) < 0.015
 
 
 def test_a_fit_repeats_exactly(cases: list[MappedRun], fit: ConstantsFit, slopes: Jacobian) -> None:
     other = ConstantsFit(cases)
     again = other.jacobian(other.centre)
     assert all(np.array_equal(again[kind], slopes[kind]) for kind in KINDS)
-    found = [each.solve(_every(each)) for each in (fit, fit, other)]
-    assert np.array_equal(found[0], found[1])
-    assert np.array_equal(found[0], found[2])
+    solutions = [each.solve(_every(each)) for each in (fit, fit, other)]
+    assert np.array_equal(solutions[0], solutions[1])
+    assert np.array_equal(solutions[0], solutions[2])
 
 
 # Derivatives
@@ -179,10 +179,10 @@ def test_priors_keep_constants_moderate(fit: ConstantsFit, solution: Values) -> 
 
 def test_a_fit_to_few_runs_keeps_the_constants_of_the_others(cases: list[MappedRun]) -> None:
     base, parameters = shipped(), Parameters.of(cases[:1])
-    found = dict(parameters.constants(np.full(len(parameters.names), 0.25), "few", base).items())
+    constants = dict(parameters.constants(np.full(len(parameters.names), 0.25), "few", base).items())
     felt = set(parameters.names)
-    assert all(found[name] == 0.25 for name in felt)
-    assert all(found[name] == value for name, value in base.items() if name not in felt)
+    assert all(constants[name] == 0.25 for name in felt)
+    assert all(constants[name] == value for name, value in base.items() if name not in felt)
 
 
 # Own runs
@@ -190,11 +190,11 @@ def test_a_fit_to_few_runs_keeps_the_constants_of_the_others(cases: list[MappedR
 
 def _own(number: int) -> tuple[list[Run], list[MappedRun]]:
     """Runs of a stack whose products are 40 % slower, and more of them to judge by."""
-    found = list(mapped(fitted_to("mosaic_gpt_2022", 12)).cases)
-    shifts = shifts_of(found, shipped())
-    times = RunBatch(found).price(type(shifts)(**{**vars(shifts), "products": shifts.products + _SLOWER})).time
-    slower = _measured(found, times * _noise(len(found)))
-    chosen = np.linspace(0, len(found) - 1, number).round().astype(int).tolist()
+    mapped_runs = list(mapped(fitted_to("mosaic_gpt_2022", 12)).cases)
+    shifts = shifts_of(mapped_runs, shipped())
+    times = RunBatch(mapped_runs).price(type(shifts)(**{**vars(shifts), "products": shifts.products + _SLOWER})).time
+    slower = _measured(mapped_runs, times * _noise(len(mapped_runs)))
+    chosen = np.linspace(0, len(mapped_runs) - 1, number).round().astype(int).tolist()
     return [slower[row].run for row in chosen], [case for row, case in enumerate(slower) if row not in chosen]
 
 
@@ -205,21 +205,21 @@ def _error(cases: list[MappedRun], constants: Constants) -> float:
 
 
 def test_own_runs_improve_what_is_said_of_others() -> None:
-    given, others = _own(3)
-    found = refit.own(given)
-    before, after = _error(others, shipped()), _error(others, found.constants)
+    own_runs, others = _own(3)
+    fitted_constants = refit.own(own_runs)
+    before, after = _error(others, shipped()), _error(others, fitted_constants.constants)
     assert before > 0.12
     assert after < 0.5 * before
-    assert found.after < found.before
-    assert found.before == pytest.approx(_error(list(found.cases), shipped()))
-    assert any(name.startswith("products") and shift < -0.05 for name, shift in found.moved.items())
-    assert found.to_dict()["runs"] == 3
-    assert "3 runs of 1 source" in found.constants.origin
+    assert fitted_constants.after < fitted_constants.before
+    assert fitted_constants.before == pytest.approx(_error(list(fitted_constants.cases), shipped()))
+    assert any(name.startswith("products") and shift < -0.05 for name, shift in fitted_constants.moved.items())
+    assert fitted_constants.to_dict()["runs"] == 3
+    assert "3 runs of 1 source" in fitted_constants.constants.origin
 
 
 def test_own_runs_that_fit_already_move_nothing() -> None:
-    found = list(mapped(fitted_to("mosaic_gpt_2022", 12)).cases)[:2]
-    exact = _measured(found, RunBatch(found).price(shifts_of(found, shipped())).time)
+    mapped_runs = list(mapped(fitted_to("mosaic_gpt_2022", 12)).cases)[:2]
+    exact = _measured(mapped_runs, RunBatch(mapped_runs).price(shifts_of(mapped_runs, shipped())).time)
     fitted = refit.own([case.run for case in exact])
     assert fitted.moved == {}
     assert fitted.before == pytest.approx(0.0, abs=1e-9)

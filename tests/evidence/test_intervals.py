@@ -77,8 +77,8 @@ def test_quantiles_are_as_defined(seed: int) -> None:
 def test_quantiles_of_equal_weights_are_hazens() -> None:
     values = np.random.default_rng(1).normal(size=57)
     for weight in (1.0, 7.5):
-        found = quantiles(values, np.full(57, weight), _TAILS)
-        assert found == pytest.approx(np.quantile(values, _TAILS, method="hazen"))
+        weighted_quantiles = quantiles(values, np.full(57, weight), _TAILS)
+        assert weighted_quantiles == pytest.approx(np.quantile(values, _TAILS, method="hazen"))
 
 
 def test_values_without_weight_do_not_count() -> None:
@@ -96,8 +96,8 @@ def test_values_without_weight_do_not_count() -> None:
 def test_fresh_runs_of_one_kind_are_covered(seed: int) -> None:
     random = np.random.default_rng(seed)
     scores = random.standard_t(3, size=2000) * 0.1 + 0.05
-    found = _errors(scores[:1000], [_TRAITS] * 1000).around(_TRAITS)
-    inside = (np.log(found.low) <= scores[1000:]) & (scores[1000:] <= np.log(found.high))
+    interval = _errors(scores[:1000], [_TRAITS] * 1000).around(_TRAITS)
+    inside = (np.log(interval.low) <= scores[1000:]) & (scores[1000:] <= np.log(interval.high))
     assert np.mean(inside) == pytest.approx(LEVEL, abs=0.035)
 
 
@@ -106,15 +106,15 @@ def test_runs_that_are_alike_decide() -> None:
     narrow, wide = random.normal(size=(2, 900)) * np.array([[0.05], [0.4]])
     errors = _errors(np.concatenate([narrow[:600], wide[:600]]), [_TRAITS] * 600 + [_TRAITS | _OTHER] * 600)
     for traits, fresh in ((_TRAITS, narrow[600:]), (_TRAITS | _OTHER, wide[600:])):
-        found = errors.around(traits)
-        assert 0.86 <= np.mean((np.log(found.low) <= fresh) & (fresh <= np.log(found.high))) <= 0.97
+        interval = errors.around(traits)
+        assert 0.86 <= np.mean((np.log(interval.low) <= fresh) & (fresh <= np.log(interval.high))) <= 0.97
     assert errors.around(_TRAITS).high < errors.around(_TRAITS | _OTHER).high / 1.3
 
 
 def test_an_interval_always_holds_the_prediction() -> None:
-    found = _errors(np.linspace(0.2, 0.4, 50), [_TRAITS] * 50).around(_TRAITS)
-    assert found.low == 1.0
-    assert found.high > 1.2
+    interval = _errors(np.linspace(0.2, 0.4, 50), [_TRAITS] * 50).around(_TRAITS)
+    assert interval.low == 1.0
+    assert interval.high > 1.2
 
 
 def test_the_factor_scales_intervals() -> None:
@@ -134,8 +134,8 @@ def test_a_large_source_weighs_less_than_in_proportion() -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_left_out_runs_are_covered(validation: Validation, scheme: Scheme) -> None:
-    found = validation.to_dict()
-    coverage = found["known_stack"]["coverage_90"] if scheme == "known stack" else found["interval_coverage_90"]
+    document = validation.to_dict()
+    coverage = document["known_stack"]["coverage_90"] if scheme == "known stack" else document["interval_coverage_90"]
     assert 0.88 <= coverage <= 0.92
 
 
@@ -162,9 +162,9 @@ def test_widening_starts_beyond_the_evidence_and_grows() -> None:
 
 def test_intervals_grow_with_distance() -> None:
     errors = _errors(np.linspace(-0.3, 0.3, 60), [_TRAITS] * 60)
-    found = [errors.around(_TRAITS | {"devices": 6.0 + more}) for more in (0.0, 4.0, 8.0, 16.0, 64.0)]
-    assert [each.distance for each in found] == pytest.approx([0.0, 0.4, 0.8, 1.6, 6.4])
-    widths = [np.log(each.high / each.low) for each in found]
+    intervals = [errors.around(_TRAITS | {"devices": 6.0 + more}) for more in (0.0, 4.0, 8.0, 16.0, 64.0)]
+    assert [each.distance for each in intervals] == pytest.approx([0.0, 0.4, 0.8, 1.6, 6.4])
+    widths = [np.log(each.high / each.low) for each in intervals]
     assert all(more > less for less, more in pairwise(widths))
 
 
@@ -180,9 +180,9 @@ def test_the_nearest_runs_are_the_nearest(scheme: Scheme) -> None:
     errors = shipped_errors(scheme)
     for case in mapped(timed()[5::211]).cases:
         traits = traits_of(case)
-        distances, found = errors.distances(traits), errors.around(traits)
-        assert found.distance == distances.min()
-        named = [float(distances[errors.ids == name][0]) for name in found.nearest]
+        distances, interval = errors.distances(traits), errors.around(traits)
+        assert interval.distance == distances.min()
+        named = [float(distances[errors.ids == name][0]) for name in interval.nearest]
         assert named == sorted(distances)[:3]
 
 
@@ -202,10 +202,10 @@ def test_what_is_not_among_is_left_out() -> None:
     random = np.random.default_rng(3)
     errors = _errors(random.normal(size=60) * 0.2, [_TRAITS] * 30 + [_TRAITS | _OTHER] * 30)
     among = np.arange(60) >= 30
-    found = errors.around(_TRAITS, among=among)
-    assert found.distance == pytest.approx(0.6 + 0.8 + 0.6 + 0.3)
-    assert set(found.nearest) <= {f"run {row}" for row in range(30, 60)}
-    assert (found.runs, found.sources) == (30, 30)
+    interval = errors.around(_TRAITS, among=among)
+    assert interval.distance == pytest.approx(0.6 + 0.8 + 0.6 + 0.3)
+    assert set(interval.nearest) <= {f"run {row}" for row in range(30, 60)}
+    assert (interval.runs, interval.sources) == (30, 30)
     assert errors.around(_TRAITS).distance == 0.0
 
 
@@ -226,8 +226,8 @@ def test_around_each_is_around_without_its_group() -> None:
     low, high = errors.around_each()
     nearest = errors.nearest_of_others()
     for row in (0, 7, 39):
-        found = errors.around(traits[row], among=errors.groups != errors.groups[row])
+        interval = errors.around(traits[row], among=errors.groups != errors.groups[row])
         wide = float(widening(nearest[row]))
-        assert found.distance == nearest[row]
-        assert found.low == pytest.approx(min(np.exp(wide * low[row]), 1.0))
-        assert found.high == pytest.approx(max(np.exp(wide * high[row]), 1.0))
+        assert interval.distance == nearest[row]
+        assert interval.low == pytest.approx(min(np.exp(wide * low[row]), 1.0))
+        assert interval.high == pytest.approx(max(np.exp(wide * high[row]), 1.0))

@@ -71,10 +71,10 @@ def test_the_corpus_holds_each_cell_as_a_batch_that_fits_and_one_that_does_not()
 def test_predicted_largest_batches(size: str, length: int) -> None:
     """A third more than published where a table of steps of two can tell, but for base at 64 and 128 tokens."""
     at = _LENGTHS.index(length)
-    found, published = _largest(_pair(size, length).fails), _LARGEST[size][at]
-    assert found == _PREDICTED[size][at]
+    predicted, published = _largest(_pair(size, length).fails), _LARGEST[size][at]
+    assert predicted == _PREDICTED[size][at]
     if (size, length) not in (("base", 64), ("base", 128)):
-        assert published <= found <= max(1.4 * published, published + 1)
+        assert published <= predicted <= max(1.4 * published, published + 1)
 
 
 @pytest.mark.parametrize(("size", "length"), _CELLS)
@@ -99,14 +99,14 @@ def test_tensors_of_the_graph_added_up_by_hand(size: str, batch: int, length: in
     of_tokens = sum((*attention.values(), *norms.values(), *feed_forward.values())) * tokens * width
     scores = 3 * batch * heads * length * length  # softmax, mask, and their product
     by_hand = 4 * layers * (of_tokens + scores)
-    found = _plain(_with_batch(_pair(size, length).fails, batch).activations)
-    assert found == pytest.approx(by_hand, rel=0.02)  # embedding, head and statistics besides
-    assert found > by_hand
+    activations = _plain(_with_batch(_pair(size, length).fails, batch).activations)
+    assert activations == pytest.approx(by_hand, rel=0.02)  # embedding, head and statistics besides
+    assert activations > by_hand
 
 
 def test_three_copies_for_the_optimizer_from_the_beginning() -> None:
     """Large: parameters, moments, and both moments and the parameter times a constant are 6 of 4 bytes each."""
-    found = _with_batch(_pair("large", 64).fails, 12)
-    parameters = _plain(found.parameters) / 4
-    assert _plain(found.optimizer) == pytest.approx(8 * parameters)
-    assert _plain(found.gradients + found.buffers + found.activations) == pytest.approx((3 + 1 + 1) * 4 * parameters)
+    memory = _with_batch(_pair("large", 64).fails, 12)
+    parameters = _plain(memory.parameters) / 4
+    assert _plain(memory.optimizer) == pytest.approx(8 * parameters)
+    assert _plain(memory.gradients + memory.buffers + memory.activations) == pytest.approx((3 + 1 + 1) * 4 * parameters)

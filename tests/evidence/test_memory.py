@@ -113,7 +113,7 @@ def test_errors_of_bytes_by_source() -> None:
     assert score.bytes.mean_abs_error == pytest.approx(0.2 / 3)
     assert score.bytes.p90_abs_error == pytest.approx(0.1)
     assert score.bytes.bias == pytest.approx(0.0, abs=1e-12)
-    assert {name: found.rows for name, found in score.bytes_by_source.items()} == {"here": 1, "there": 2}
+    assert {name: errors.rows for name, errors in score.bytes_by_source.items()} == {"here": 1, "there": 2}
     assert score.bytes_by_source["there"].bias == pytest.approx(-0.05)
     assert score.suspect_bytes is not None
     assert score.suspect_bytes.bias == pytest.approx(1.0)

@@ -82,37 +82,37 @@ def test_configurations_stand_for_themselves() -> None:
 
 def test_what_is_shipped_is_what_the_runs_tell(tmp_path: Any) -> None:
     """Where memory changes: python -m simulator.evidence.memory_errors, or make fit."""
-    found = of_shipped_runs()
+    errors = of_shipped_runs()
     for name in ("ids", "sources", "traits"):
-        assert getattr(found, name).tolist() == getattr(shipped(), name).tolist()
-    assert found.logarithms == pytest.approx(shipped().logarithms, abs=1e-4)
-    assert found.factor == pytest.approx(shipped().factor, abs=1e-3)
-    save(found, tmp_path / "one.gz")
-    save(found, tmp_path / "two.gz")
+        assert getattr(errors, name).tolist() == getattr(shipped(), name).tolist()
+    assert errors.logarithms == pytest.approx(shipped().logarithms, abs=1e-4)
+    assert errors.factor == pytest.approx(shipped().factor, abs=1e-3)
+    save(errors, tmp_path / "one.gz")
+    save(errors, tmp_path / "two.gz")
     assert (tmp_path / "one.gz").read_bytes() == (tmp_path / "two.gz").read_bytes()
     assert SHIPPED.stat().st_size < 20_000
 
 
-def _found(validation: Validation) -> Calibration:
+def _calibration(validation: Validation) -> Calibration:
     assert validation.chances is not None
     return validation.chances
 
 
 def test_probabilities_come_true_on_sources_that_were_left_out(validation: Validation) -> None:
-    found = _found(validation)
-    assert found.sources == 12
-    assert sum(each.runs for each in found.bins) == 261
-    shares = [each.fitted for each in found.bins]
+    judgement = _calibration(validation)
+    assert judgement.sources == 12
+    assert sum(each.runs for each in judgement.bins) == 261
+    shares = [each.fitted for each in judgement.bins]
     assert shares == sorted(shares)
-    for each in found.bins:
+    for each in judgement.bins:
         deviation = np.sqrt(each.predicted * (1.0 - each.predicted) / each.runs)
         assert abs(each.fitted - each.predicted) < 2.5 * deviation + 0.02
-    assert found.brier is not None
-    assert found.brier < 0.08
+    assert judgement.brier is not None
+    assert judgement.brier < 0.08
 
 
 def test_memory_stays_below_its_limits_as_often_as_they_say(validation: Validation) -> None:
-    for each in _found(validation).quantiles:
+    for each in _calibration(validation).quantiles:
         assert each.below == pytest.approx(each.share, abs=0.06)
         assert each.by_source == pytest.approx(each.share, abs=0.04)
 
@@ -120,17 +120,17 @@ def test_memory_stays_below_its_limits_as_often_as_they_say(validation: Validati
 def test_no_run_is_judged_by_its_own_source() -> None:
     """A source that is off by a factor of two is not covered by itself."""
     there = [_measured(f"there {place}", 0.7, "there") for place in range(30)]
-    found = calibration([*_OTHERS, *there, *(_measured(f"third {i}", 0.02 * i - 0.2, "third") for i in range(21))])
-    assert found is not None
-    assert found.bins == ()
-    (most,) = (each for each in found.quantiles if each.share == 0.95)
+    judgement = calibration([*_OTHERS, *there, *(_measured(f"third {i}", 0.02 * i - 0.2, "third") for i in range(21))])
+    assert judgement is not None
+    assert judgement.bins == ()
+    (most,) = (each for each in judgement.quantiles if each.share == 0.95)
     assert most.below <= 62 / 92
 
 
 def test_runs_of_somebody_else_are_judged_by_the_shipped_errors() -> None:
-    found = calibration([_measured("ours", 0.02), _stated("fits", 1.0, did=True)], of_shipped=False)
-    assert found is not None
-    assert [(each.runs, each.fitted) for each in found.bins] == [(1, 1.0)]
+    judgement = calibration([_measured("ours", 0.02), _stated("fits", 1.0, did=True)], of_shipped=False)
+    assert judgement is not None
+    assert [(each.runs, each.fitted) for each in judgement.bins] == [(1, 1.0)]
     assert calibration([], of_shipped=False) is None
 
 

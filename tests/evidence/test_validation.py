@@ -53,8 +53,8 @@ _RUN_KEYS = {"id", "measured_s", "predicted_s", "low_s", "high_s", "source", "de
 @pytest.fixture(scope="module")
 def document(validation: Validation) -> dict[str, Any]:
     """The comparison as another program reads it."""
-    found: dict[str, Any] = json.loads(json.dumps(validation.to_dict(), allow_nan=False))
-    return found
+    answer: dict[str, Any] = json.loads(json.dumps(validation.to_dict(), allow_nan=False))
+    return answer
 
 
 # Shipped runs
@@ -202,13 +202,13 @@ def test_constants_of_cross_validation_differ_from_the_shipped() -> None:
 
 def _sources_of_names(cases: list[MappedRun]) -> dict[tuple[str, str, str], set[str]]:
     """Every constant, and the sources whose runs feel it."""
-    found: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    sources: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for case in cases:
         names = names_of(case.stack, case.system, case.plan.precision or "bf16")
         for kind, about in KINDS.items():
             for level in about.levels:
-                found[kind, level, names[level]].add(case.run.collection)
-    return found
+                sources[kind, level, names[level]].add(case.run.collection)
+    return sources
 
 
 def test_what_only_one_source_tells_is_unknown_without_it(counted: list[MappedRun]) -> None:
@@ -228,10 +228,10 @@ def test_intervals_of_a_run_rest_on_other_sources(validation: Validation, sample
     errors = held_out.shipped().errors["new source"]
     rows = {each.id: each for each in validation.outcomes}
     for case in sample[::10]:
-        found = errors.around(traits_of(case), among=errors.sources != case.run.collection)
+        interval = errors.around(traits_of(case), among=errors.sources != case.run.collection)
         row = rows[case.run.id]
-        assert row.low_s == pytest.approx(row.predicted_s * found.low, rel=1e-9)
-        assert row.high_s == pytest.approx(row.predicted_s * found.high, rel=1e-9)
+        assert row.low_s == pytest.approx(row.predicted_s * interval.low, rel=1e-9)
+        assert row.high_s == pytest.approx(row.predicted_s * interval.high, rel=1e-9)
 
 
 def test_stored_runs_are_the_shipped_ones_that_count(counted: list[MappedRun]) -> None:
@@ -241,40 +241,42 @@ def test_stored_runs_are_the_shipped_ones_that_count(counted: list[MappedRun]) -
 # Runs of a user
 
 
-def _file(path: Path, given: Sequence[Run], **changes: Any) -> Path:
+def _file(path: Path, contents: Sequence[Run], **changes: Any) -> Path:
     """Runs in the published schema."""
-    rows = [written(run, **changes) for run in given]
+    rows = [written(run, **changes) for run in contents]
     path.write_text(yaml.safe_dump(rows, allow_unicode=True), encoding="utf-8")
     return path
 
 
-def _renamed(given: Sequence[Run]) -> list[Run]:
-    return [run.model_copy(update={"id": f"mine-{run.id}"}) for run in given]
+def _renamed(originals: Sequence[Run]) -> list[Run]:
+    return [run.model_copy(update={"id": f"mine-{run.id}"}) for run in originals]
 
 
-def _predictions(found: Validation) -> dict[str, float]:
-    return {each.id: each.predicted_s for each in found.outcomes}
+def _predictions(report: Validation) -> dict[str, float]:
+    return {each.id: each.predicted_s for each in report.outcomes}
 
 
 def test_runs_of_a_file_are_priced_by_the_shipped_constants(tmp_path: Path) -> None:
-    given = _renamed(fitted_to("bigscience", 4) + fitted_to("maxtext_tpu", 3))
-    found = validate(runs.load([_file(tmp_path / "mine.yaml", given)]))
-    cases = mapped(given).cases
+    own_runs = _renamed(fitted_to("bigscience", 4) + fitted_to("maxtext_tpu", 3))
+    validation = validate(runs.load([_file(tmp_path / "mine.yaml", own_runs)]))
+    cases = mapped(own_runs).cases
     times = RunBatch(cases).price(shifts_of(cases, shipped())).time
-    assert [each.predicted_s for each in found.outcomes] == pytest.approx(times, rel=1e-9)
-    assert [each.known_stack_s for each in found.outcomes] == pytest.approx(times, rel=1e-9)
-    assert {each.source for each in found.outcomes} == {"mine"}
-    assert found.rows == len(given)
+    assert [each.predicted_s for each in validation.outcomes] == pytest.approx(times, rel=1e-9)
+    assert [each.known_stack_s for each in validation.outcomes] == pytest.approx(times, rel=1e-9)
+    assert {each.source for each in validation.outcomes} == {"mine"}
+    assert validation.rows == len(own_runs)
 
 
 def test_runs_of_a_file_are_priced_by_other_constants(tmp_path: Path) -> None:
-    given = _renamed(fitted_to("bigscience", 3))
-    file, cases = _file(tmp_path / "mine.yaml", given), mapped(given).cases
-    found = validate(runs.load([file]), UNFITTED)
-    assert [each.predicted_s for each in found.outcomes] == pytest.approx([each.unfitted_s for each in found.outcomes])
+    own_runs = _renamed(fitted_to("bigscience", 3))
+    file, cases = _file(tmp_path / "mine.yaml", own_runs), mapped(own_runs).cases
+    validation = validate(runs.load([file]), UNFITTED)
+    assert [each.predicted_s for each in validation.outcomes] == pytest.approx(
+        [each.unfitted_s for each in validation.outcomes]
+    )
     slower = Constants({"products": {"device": {case.system.device.id: -0.5 for case in cases}}})
     later = validate(runs.load([file]), slower)
-    assert all(after.predicted_s > before.predicted_s for before, after in zip(*_pair(found, later), strict=True))
+    assert all(after.predicted_s > before.predicted_s for before, after in zip(*_pair(validation, later), strict=True))
 
 
 def _pair(left: Validation, right: Validation) -> tuple[tuple[Outcome, ...], tuple[Outcome, ...]]:
@@ -286,26 +288,26 @@ def _pair(left: Validation, right: Validation) -> tuple[tuple[Outcome, ...], tup
 def test_shipped_runs_in_a_file_are_not_judged_by_their_own_fit(
     tmp_path: Path, validation: Validation, name: str
 ) -> None:
-    given = fitted_to("bigscience", 4)
-    found = validate(runs.load([_file(tmp_path / f"{name}.yaml", given)]))
+    shipped_runs = fitted_to("bigscience", 4)
+    report = validate(runs.load([_file(tmp_path / f"{name}.yaml", shipped_runs)]))
     known = {each.id: each for each in validation.outcomes}
-    assert len(found.outcomes) == len(mapped(given).cases)
-    for each in found.outcomes:
+    assert len(report.outcomes) == len(mapped(shipped_runs).cases)
+    for each in report.outcomes:
         assert each.predicted_s == pytest.approx(known[each.id].predicted_s, rel=1e-9)
         assert each.known_stack_s == pytest.approx(known[each.id].known_stack_s, rel=1e-9)
         assert (each.low_s, each.high_s) == pytest.approx((known[each.id].low_s, known[each.id].high_s), rel=1e-9)
 
 
 def test_unknown_keys_are_ignored_and_told(tmp_path: Path) -> None:
-    given = _renamed(fitted_to("bigscience", 2))
-    plain = validate(runs.load([_file(tmp_path / "mine.yaml", given)]))
-    rows = [written(run, weather="rain", seen_by=["me"]) for run in given]
+    own_runs = _renamed(fitted_to("bigscience", 2))
+    plain = validate(runs.load([_file(tmp_path / "mine.yaml", own_runs)]))
+    rows = [written(run, weather="rain", seen_by=["me"]) for run in own_runs]
     rows[0]["plan"]["colour"] = {"of": "bikeshed"}
     (tmp_path / "more.yaml").write_text(yaml.safe_dump(rows))
-    found = validate(runs.load([tmp_path / "more.yaml"]))
-    assert found.unknown_keys == plain.unknown_keys | {"weather": 2, "seen_by": 2, "plan.colour": 1}
-    assert found.to_dict()["unknown_keys"] == found.unknown_keys
-    assert _predictions(found) == _predictions(plain)
+    validation = validate(runs.load([tmp_path / "more.yaml"]))
+    assert validation.unknown_keys == plain.unknown_keys | {"weather": 2, "seen_by": 2, "plan.colour": 1}
+    assert validation.to_dict()["unknown_keys"] == validation.unknown_keys
+    assert _predictions(validation) == _predictions(plain)
 
 
 def test_a_folder_is_all_of_its_files(tmp_path: Path) -> None:
@@ -313,17 +315,17 @@ def test_a_folder_is_all_of_its_files(tmp_path: Path) -> None:
     _file(tmp_path / "one.yaml", _renamed(first))
     _file(tmp_path / "two.yml", _renamed(second))
     (tmp_path / "notes.txt").write_text("- no: runs")
-    found = validate(runs.load([tmp_path]))
-    assert found.rows == len(first) + len(second)
-    assert set(found.to_dict()["by_source"]) == {"one", "two"}
+    validation = validate(runs.load([tmp_path]))
+    assert validation.rows == len(first) + len(second)
+    assert set(validation.to_dict()["by_source"]) == {"one", "two"}
     apart = [validate(runs.load([tmp_path / name])) for name in ("one.yaml", "two.yml")]
-    assert _predictions(found) == pytest.approx(_predictions(apart[0]) | _predictions(apart[1]), rel=1e-12)
+    assert _predictions(validation) == pytest.approx(_predictions(apart[0]) | _predictions(apart[1]), rel=1e-12)
 
 
 def test_runs_without_a_price_are_counted() -> None:
-    given = [made(task="forward"), made(measured__step_time_s=None), made(plan__tp=7), made(model__layers=None)]
-    found = validate(run.model_copy(update={"id": f"run {row}"}) for row, run in enumerate(given))
-    document = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    unpriced_runs = [made(task="forward"), made(measured__step_time_s=None), made(plan__tp=7), made(model__layers=None)]
+    validation = validate(run.model_copy(update={"id": f"run {row}"}) for row, run in enumerate(unpriced_runs))
+    document = json.loads(json.dumps(validation.to_dict(), allow_nan=False))
     assert (document["rows"], document["priced"], document["runs"]) == (4, 0, [])
     assert sum(document["refused"].values()) == 4
     assert document["median_abs_error"] is None
@@ -341,13 +343,13 @@ def test_of_no_runs_nothing_is_said() -> None:
 def test_absurd_times_are_refused_or_an_answer(tmp_path: Path, seconds: float) -> None:
     file = _file(tmp_path / "mine.yaml", [made()], measured={"step_time_s": seconds})
     try:
-        given = runs.load([file])
+        loaded_runs = runs.load([file])
     except InputError as error:
         assert "step_time_s" in str(error)  # noqa: PT017 - either will do
         return
-    found = validate(given)
-    json.dumps(found.to_dict(), allow_nan=False)
-    assert "<table>" in page.page(found)
+    validation = validate(loaded_runs)
+    json.dumps(validation.to_dict(), allow_nan=False)
+    assert "<table>" in page.page(validation)
 
 
 # The page
@@ -380,10 +382,10 @@ def test_the_page_escapes_what_runs_are_called() -> None:
 
 
 def test_the_page_is_written_as_utf_8(tmp_path: Path) -> None:
-    found = validate([made().model_copy(update={"id": "größe-測試"})])
-    page.write(found, str(tmp_path / "page.html"))
-    assert (tmp_path / "page.html").read_text(encoding="utf-8") == page.page(found)
-    assert "größe-測試" in page.page(found)
+    validation = validate([made().model_copy(update={"id": "größe-測試"})])
+    page.write(validation, str(tmp_path / "page.html"))
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == page.page(validation)
+    assert "größe-測試" in page.page(validation)
 
 
 def test_a_page_marks_runs_outside_their_interval(validation: Validation) -> None:
@@ -397,17 +399,17 @@ def test_a_page_marks_runs_outside_their_interval(validation: Validation) -> Non
 
 
 def test_it_says_how_far_it_is() -> None:
-    given = runs.shipped()[:60]
+    shipped_runs = runs.shipped()[:60]
     told: list[tuple[str, int, int]] = []
-    found = validate(given, progress=lambda *words: told.append(words))
+    validation = validate(shipped_runs, progress=lambda *words: told.append(words))
     assert list(dict.fromkeys(what for what, _, _ in told)) == [
         "runs read",
         "intervals found, new source",
         "intervals found, known stack",
     ]
     read = [(done, of) for what, done, of in told if what == "runs read"]
-    assert read == [(number, found.timed) for number in range(found.timed)]
-    assert validate(given).outcomes == found.outcomes
+    assert read == [(number, validation.timed) for number in range(validation.timed)]
+    assert validate(shipped_runs).outcomes == validation.outcomes
 
 
 def test_it_can_be_ended() -> None:
@@ -428,7 +430,7 @@ def test_every_scheme_scores_its_own_predictions(validation: Validation) -> None
         assert bare.low_s == bare.predicted_s == bare.high_s == each.unfitted_s
         assert (each.error, each.covered) == (each.by("new source").error, each.by("new source").covered)
     for scheme, scoring in scores.SCORINGS.items():
-        found = [each.by(scheme) for each in outcomes]
+        predictions = [each.by(scheme) for each in outcomes]
         score = scoring(outcomes)
-        assert score.median_abs_error == pytest.approx(np.median([abs(each.error) for each in found]))
-        assert score.coverage_90 == pytest.approx(np.mean([each.covered for each in found]))
+        assert score.median_abs_error == pytest.approx(np.median([abs(each.error) for each in predictions]))
+        assert score.coverage_90 == pytest.approx(np.mean([each.covered for each in predictions]))

@@ -18,13 +18,13 @@ _ROW = re.compile(r"^\| `(?P<name>\w+)` \| [^|]* \| (?P<unit>[^|]+?) \|", re.MUL
 
 def formulas() -> list[Callable[..., Any]]:
     """Every public function of every module of formulas."""
-    found: list[Callable[..., Any]] = []
+    members: list[Callable[..., Any]] = []
     for module in pkgutil.iter_modules(simulator.formulas.__path__, "simulator.formulas."):
         loaded = importlib.import_module(module.name)
         for name, member in vars(loaded).items():
             if inspect.isfunction(member) and not name.startswith("_") and member.__module__ == module.name:
-                found.append(member)
-    return found
+                members.append(member)
+    return members
 
 
 def glossary() -> dict[str, set[str]]:

@@ -45,8 +45,8 @@ def test_what_an_all_to_all_sends() -> None:
     [(1, 1, None), (2, 1, 1), (8, 1, 7), (64, 1, 63), (2, 2, 2), (4, 2, 6), (8, 2, 12), (64, 2, 24), (1024, 2, 40)],
 )
 def test_rings_for_few_ranks_and_trees_for_many(ranks: float, passes: float, steps: float | None) -> None:
-    found = float(collectives.link_latency(ranks, passes, latency=100.0, latency_per_rank=1.0))
-    assert found == (0 if steps is None else 100 + steps)
+    latency = float(collectives.link_latency(ranks, passes, latency=100.0, latency_per_rank=1.0))
+    assert latency == (0 if steps is None else 100 + steps)
 
 
 def test_a_rate_rises_up_to_16_mebibytes() -> None:
@@ -104,9 +104,9 @@ _AXES = ((1.0, 4.0), (4.0, 4.0), (16.0, 8.0))
     ],
 )
 def test_axes_that_a_group_spans(degree: float, stride: float, used: tuple[float, ...]) -> None:
-    found = [float(networks.torus_extent(degree, stride, inside=inside, extent=e)) for inside, e in _AXES]
-    assert found == list(used)
-    assert float(np.prod(found)) == degree
+    extents = [float(networks.torus_extent(degree, stride, inside=inside, extent=e)) for inside, e in _AXES]
+    assert extents == list(used)
+    assert float(np.prod(extents)) == degree
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_links_of_an_axis(used: float, extent: float, wraps: float, links: float
 def test_half_of_what_half_of_the_devices_send_crosses_the_middle(
     used: float, extent: float, wraps: float, seconds: float
 ) -> None:
-    found = networks.torus_crossing_time(1000.0, used, extent=extent, wraps=wraps, bandwidth=10.0)
-    assert float(found) == seconds
+    crossing_time = networks.torus_crossing_time(1000.0, used, extent=extent, wraps=wraps, bandwidth=10.0)
+    assert float(crossing_time) == seconds
 
 
 @given(st.integers(1, 64), st.floats(1.0, 1e9), st.floats(1.0, 1e9))

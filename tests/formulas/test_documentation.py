@@ -25,9 +25,9 @@ EVERY = pytest.mark.parametrize("formula", formulas(), ids=title)
 
 def _sections(formula: Callable[..., Any]) -> dict[str, str]:
     text = inspect.getdoc(formula) or ""
-    found = list(_SECTION.finditer(text))
-    ends = [match.start() for match in found[1:]] + [len(text)]
-    return {match["name"]: text[match.end() : end] for match, end in zip(found, ends, strict=True)}
+    matches = list(_SECTION.finditer(text))
+    ends = [match.start() for match in matches[1:]] + [len(text)]
+    return {match["name"]: text[match.end() : end] for match, end in zip(matches, ends, strict=True)}
 
 
 def _unit(text: str) -> str | None:

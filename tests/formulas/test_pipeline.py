@@ -57,8 +57,10 @@ def test_ends_may_be_told() -> None:
     ],
 )
 def test_a_head_counts_as_layers(layers: float, stages: int, head: float, held: list[float]) -> None:
-    found = [float(pipeline.balanced_layers(layers, stages, stage=float(at), head_layers=head)) for at in range(stages)]
-    assert found == held
+    stage_layers = [
+        float(pipeline.balanced_layers(layers, stages, stage=float(at), head_layers=head)) for at in range(stages)
+    ]
+    assert stage_layers == held
 
 
 @given(st.integers(1, 100), st.integers(1, 16), st.floats(0.0, 50.0))

@@ -20,19 +20,19 @@ def _simulated(
     """Runs that draw the time of each interruption, segment by segment and restart by restart."""
     random = np.random.default_rng(seed)
     names = ("elapsed", "interruptions", "restarting", "replayed")
-    found = {name: np.zeros(runs) for name in names}
+    totals = {name: np.zeros(runs) for name in names}
     done, restarting = np.zeros(runs, dtype=int), np.zeros(runs, dtype=bool)
     while np.any(going := done < segments):
         ahead = np.where(restarting, restart, interval + write)
         quiet = random.exponential(1.0 / rate, runs)
         hit, spent = going & (quiet < ahead), np.where(going, np.minimum(quiet, ahead), 0.0)
-        found["elapsed"] += spent
-        found["interruptions"] += hit
-        found["restarting"] += np.where(restarting, spent, 0.0)
-        found["replayed"] += np.where(hit & ~restarting, spent, 0.0)
+        totals["elapsed"] += spent
+        totals["interruptions"] += hit
+        totals["restarting"] += np.where(restarting, spent, 0.0)
+        totals["replayed"] += np.where(hit & ~restarting, spent, 0.0)
         done += going & ~hit & ~restarting
         restarting = hit
-    return found
+    return totals
 
 
 @pytest.mark.parametrize(
@@ -154,8 +154,8 @@ def test_events_of_the_traces(held: int, events: int, hours: float) -> None:
     """skypilot-org/spot-traces: events while 1, 4 and 16 instances of one V100 are held."""
     rate = catalogue.failures()["volta"].preemption_rate
     grouping = catalogue.sites()["default"].preemption_grouping
-    found = float(preemptions.preemption_events(held, rate, grouping=grouping))
-    assert found * 3600 == pytest.approx(events / hours, rel=0.04)
+    expected = float(preemptions.preemption_events(held, rate, grouping=grouping))
+    assert expected * 3600 == pytest.approx(events / hours, rel=0.04)
 
 
 @pytest.mark.parametrize(("held", "share"), [(1, 0.654), (4, 0.633), (16, 0.427)])

@@ -101,8 +101,8 @@ def _asked() -> list[dict[str, Any]]:
 def _answered(arguments: dict[str, Any]) -> dict[str, Any]:
     """All that is said of a scenario."""
     estimate = simulator.estimate(**arguments).to_dict()
-    given = dict(arguments)
-    scenario = simulator.resolve(given.pop("model"), given.pop("system", None), **given)
+    keywords = dict(arguments)
+    scenario = simulator.resolve(keywords.pop("model"), keywords.pop("system", None), **keywords)
     below = simulator.roofline(scenario).to_dict()["work"]
     return {
         "estimate": {_KEPT_AS.get(name, name): value for name, value in estimate.items() if name not in _WORDS},
@@ -113,9 +113,9 @@ def _answered(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def _searched(model: str, system: str, devices: int) -> list[list[float]]:
     """Time and memory of the first plans of a search."""
-    found = simulator.search(model, system, devices=devices)
-    best = [[one.step_time_s, one.memory_bytes["total"]] for one in found.best]
-    return [[found.candidates, found.feasible, found.priced], *best]
+    search = simulator.search(model, system, devices=devices)
+    best = [[one.step_time_s, one.memory_bytes["total"]] for one in search.best]
+    return [[search.candidates, search.feasible, search.priced], *best]
 
 
 def _errors() -> dict[str, Any]:
@@ -184,17 +184,17 @@ def _write(path: Path) -> int:
 
 def _compare(path: Path) -> int:
     kept = json.loads(gzip.decompress(path.read_bytes()))
-    found: list[str] = []
+    differences: list[str] = []
     for number, (arguments, answer) in enumerate(kept["scenarios"]):
         now = _plain(_answered(arguments))
-        found += _differences(answer, now, f"{number} {arguments['model']} on {arguments.get('system')}")
+        differences += _differences(answer, now, f"{number} {arguments['model']} on {arguments.get('system')}")
     for case, plans in kept["searches"]:
-        found += _differences(plans, _plain(_searched(*case)), f"search {case}")
-    found += _differences(kept["errors"], _plain(_errors()), "errors")
-    print("\n".join(found[:60]) if found else "nothing differs")  # noqa: T201
-    if found:
-        print(f"{len(found)} differences")  # noqa: T201
-    return 1 if found else 0
+        differences += _differences(plans, _plain(_searched(*case)), f"search {case}")
+    differences += _differences(kept["errors"], _plain(_errors()), "errors")
+    print("\n".join(differences[:60]) if differences else "nothing differs")  # noqa: T201
+    if differences:
+        print(f"{len(differences)} differences")  # noqa: T201
+    return 1 if differences else 0
 
 
 if __name__ == "__main__":

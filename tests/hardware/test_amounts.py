@@ -37,9 +37,9 @@ from hardware.units import count
     ],
 )
 def test_a_number_is_read(text: str, value: float) -> None:
-    found = read_number(text)
-    assert found == value
-    assert type(found) is type(value)
+    number = read_number(text)
+    assert number == value
+    assert type(number) is type(value)
 
 
 @pytest.mark.parametrize(
@@ -56,15 +56,15 @@ def test_what_is_no_number_is_nothing(text: str) -> None:
 
 @given(st.text(max_size=90))
 def test_any_text_is_a_finite_number_or_none(text: str) -> None:
-    found = read_number(text)
-    assert found is None or math.isfinite(found)
+    number = read_number(text)
+    assert number is None or math.isfinite(number)
 
 
 @given(st.floats(1.0, 1e15))
 def test_what_is_written_is_read_back(value: float) -> None:
-    found = read_number(count(value))
-    assert found is not None
-    assert found == pytest.approx(value, rel=6e-3)
+    number = read_number(count(value))
+    assert number is not None
+    assert number == pytest.approx(value, rel=6e-3)
 
 
 @given(st.lists(st.integers(0, 10**7).map(str), min_size=1, max_size=6))

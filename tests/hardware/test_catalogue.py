@@ -165,9 +165,9 @@ def test_grids_and_overheads() -> None:
     ],
 )
 def test_every_device_has_a_family_of_failures(device: str, family: str) -> None:
-    found = catalogue.failures_of(catalogue.load_device(device))
-    assert found.id == family
-    assert 0 < found.failure_rate < found.preemption_rate * 10
+    failures = catalogue.failures_of(catalogue.load_device(device))
+    assert failures.id == family
+    assert 0 < failures.failure_rate < failures.preemption_rate * 10
 
 
 def test_figures_of_failures_and_sites_name_their_source() -> None:
@@ -285,7 +285,7 @@ def test_recalled_figures_say_so() -> None:
     ],
 )
 def test_values_are_the_vendors(device: str, figure: str, value: float | None) -> None:
-    figures = {name: found for name, found, _ in catalogue.load_device(device).figures()}
+    figures = {name: sheet_value for name, sheet_value, _ in catalogue.load_device(device).figures()}
     assert figures[figure] == (value if value is None else pytest.approx(value, rel=1e-12))
 
 
@@ -345,10 +345,10 @@ def test_peaks_are_in_order(name: str) -> None:
 def test_systems_hold_what_their_name_says(
     system: str, devices_per_node: int, memory_gb: int | None, device: str
 ) -> None:
-    found = catalogue.load_system(system)
-    assert found.devices_per_node == devices_per_node
-    assert found.device.id == device
-    assert memory_gb is None or found.device.memory.capacity == memory_gb * 1e9
+    loaded_system = catalogue.load_system(system)
+    assert loaded_system.devices_per_node == devices_per_node
+    assert loaded_system.device.id == device
+    assert memory_gb is None or loaded_system.device.memory.capacity == memory_gb * 1e9
 
 
 def test_pods() -> None:

@@ -200,9 +200,9 @@ def test_a_step_is_measured_with_its_parts(name: str) -> None:
 
 
 def test_times_are_quartiles() -> None:
-    found = times_of([4.0, 1.0, 3.0, 2.0, 5.0], 10)
-    assert (found.least, found.lower_quartile, found.median, found.upper_quartile) == (1.0, 2.0, 3.0, 4.0)
-    assert found.repeats == 10
+    times = times_of([4.0, 1.0, 3.0, 2.0, 5.0], 10)
+    assert (times.least, times.lower_quartile, times.median, times.upper_quartile) == (1.0, 2.0, 3.0, 4.0)
+    assert times.repeats == 10
     with pytest.raises(TooFastError):
         times_of([1.0, 2.0, 3.0, 4.0], 1, floor_s=2.5)
     with pytest.raises(TooFastError):

@@ -84,17 +84,17 @@ def test_a_minute_has_room_for_all_probes() -> None:
 
 
 def test_the_shapes_of_the_named_models_are_those_that_they_run() -> None:
-    found = cases_of(BERT, Size(512, 8), "bf16", "flash")
-    products = {(case.operation, *case.dimensions.values()) for case in found if case.phase == "gemm"}
+    cases = cases_of(BERT, Size(512, 8), "bf16", "flash")
+    products = {(case.operation, *case.dimensions.values()) for case in cases if case.phase == "gemm"}
     tokens = 4096
     assert ("linear", tokens, 4096, 1024) in products
     assert ("input_gradient", tokens, 1024, 4096) in products
     assert ("weight_gradient", 1024, 4096, tokens) in products
     assert ("batched", 512, 512, 64, 128) in products  # scores of unfused attention
-    attention = [case for case in found if case.phase == "attention"]
+    attention = [case for case in cases if case.phase == "attention"]
     assert [case.operation for case in attention] == ["forward", "backward"]
     assert attention[0].dimensions["heads"] == 16
-    names = {case.operation for case in found}
+    names = {case.operation for case in cases}
     assert {"layer_norm", "gelu", "dropout", "softmax", "cross_entropy", "embedding"} <= names
     grouped = [case for case in cases_of(PALM, Size(2048, 1), "bf16", "flash") if case.phase == "attention"]
     assert grouped[0].dimensions["kv_heads"] == 1
@@ -104,12 +104,12 @@ def test_the_shapes_of_the_named_models_are_those_that_they_run() -> None:
 @pytest.mark.parametrize("model", EVERY, ids=name_of)
 def test_listed_products_have_the_arithmetic_of_the_model(model: Model) -> None:
     """Every product of the forward pass is among the cases: their arithmetic is that of the simulator's operators."""
-    found = cases_of(model, Size(64, 2), "bf16", "flash")
-    assert all(amounts(case).bytes > 0 for case in found)
+    cases = cases_of(model, Size(64, 2), "bf16", "flash")
+    assert all(amounts(case).bytes > 0 for case in cases)
     setting = setting_of(model)
     groups = program_of(scenarios_of(model, setting, micro_batch=2)).groups
     whole = max(float(np.asarray(group.model_flops)) for group in groups)
-    assert max(amounts(case).flops for case in found) <= whole
+    assert max(amounts(case).flops for case in cases) <= whole
 
 
 def test_tensor_parallel_ranks_have_their_share() -> None:

@@ -241,9 +241,9 @@ def test_collectives_of_two_processes(tmp_path: Path) -> None:
     assert record.environment.world is not None
     assert (record.environment.world.ranks, record.environment.world.backend) == (2, "gloo")
     assert all(result.outcome == "measured" for result in record.results)
-    found = {(result.case.phase, result.case.operation) for result in record.results}
+    operations = {(result.case.phase, result.case.operation) for result in record.results}
     exchanges = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "send_recv")
-    assert found == {("collective", name) for name in exchanges} | {("step", "ddp"), ("step", "fsdp")}
+    assert operations == {("collective", name) for name in exchanges} | {("step", "ddp"), ("step", "fsdp")}
     assert all(result.case.dimensions["ranks"] == 2 for result in record.results)
 
 

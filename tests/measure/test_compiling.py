@@ -69,9 +69,9 @@ def test_a_compiler_makes_kernels_that_compute_the_same(tmp_path: Path, monkeypa
     step = step_with(torch.tanh)
     eager = step.loss(step.batch)
     with compiled(step, Cpu()):
-        found = step.loss(step.batch)
+        loss = step.loss(step.batch)
         step.run()
-    torch.testing.assert_close(found, eager)
+    torch.testing.assert_close(loss, eager)
     assert list(tmp_path.rglob("*.so"))
 
 
@@ -147,7 +147,7 @@ def test_they_come_after_the_eager_steps_and_only_where_there_is_time(kind: str)
     machine = FakeMachine(free=1e12)
     machine.kind = kind
     for budget, number in ((30.0, 0), (1800.0, 4)):
-        found: list[Result] = []
+        results: list[Result] = []
         forecast = Forecast(machine, Effort.within(budget), models, None)
 
         class Lab:
@@ -155,8 +155,8 @@ def test_they_come_after_the_eager_steps_and_only_where_there_is_time(kind: str)
                 return measured(case)
 
             def add(self, result: Result) -> None:
-                found.append(result)  # noqa: B023
+                results.append(result)  # noqa: B023
 
         tiers = [entry for entry in plan if entry[1].operation == "compiled"]
         MeasuringSession(Lab(), forecast, Lab(), budget, clock=lambda: 0.0).run(tiers)
-        assert len(found) == number
+        assert len(results) == number

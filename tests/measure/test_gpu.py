@@ -96,10 +96,14 @@ def test_it_is_known(gpu: Cuda) -> None:
 
 
 def test_its_environment_is_described(gpu: Cuda) -> None:
-    found = environment_of(gpu)
-    assert (found.device.kind, found.device.catalogue, found.device.capability) == ("cuda", "h100-sxm5-80gb", "9.0")
-    assert found.devices == 2
-    assert Environment.model_validate_json(line_of(found)) == found
+    environment = environment_of(gpu)
+    assert (environment.device.kind, environment.device.catalogue, environment.device.capability) == (
+        "cuda",
+        "h100-sxm5-80gb",
+        "9.0",
+    )
+    assert environment.devices == 2
+    assert Environment.model_validate_json(line_of(environment)) == environment
 
 
 def test_kernels_are_timed_by_events_and_graphs(gpu: Cuda) -> None:

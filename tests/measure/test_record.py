@@ -111,11 +111,11 @@ def test_truncated_at_any_byte_it_keeps_every_finished_line(tmp_path: Path) -> N
             with pytest.raises(InputError):
                 read(part)
             continue
-        found = read(part)
+        record = read(part)
         finished = raw[: length + 1].count(b"\n") - 1  # a line whole but for its end counts
-        assert list(found.results) == results[:finished]
+        assert list(record.results) == results[:finished]
         if length < len(raw) and raw[length - 1 : length] != b"\n" and raw[length : length + 1] != b"\n":
-            assert "not finished" in found.dropped
+            assert "not finished" in record.dropped
 
 
 def test_a_truncated_record_goes_on(tmp_path: Path) -> None:
@@ -131,10 +131,10 @@ def test_a_truncated_record_goes_on(tmp_path: Path) -> None:
             assert kept.record is not None
             assert list(kept.record.results) == before
             kept.add(results[-1])
-        found = read(part)
-        assert not found.dropped
-        assert list(found.results) == [*before, results[-1]]
-        assert found.sessions[-1].environment == again
+        record = read(part)
+        assert not record.dropped
+        assert list(record.results) == [*before, results[-1]]
+        assert record.sessions[-1].environment == again
 
 
 @pytest.mark.parametrize(
@@ -268,10 +268,10 @@ def test_killed_ten_times_it_has_every_result_that_was_told(tmp_path: Path) -> N
             child.send_signal(signal.SIGKILL)
             said += child.stdout.readlines()
         kept = max([kept, *(int(line) for line in said if line.endswith("\n"))])
-        found = [result.case.dimensions["m"] for result in read(path).results]
-        assert found == list(range(len(found)))
-        assert kept < len(found) <= kept + 2
-        kept = len(found) - 1
+        sizes = [result.case.dimensions["m"] for result in read(path).results]
+        assert sizes == list(range(len(sizes)))
+        assert kept < len(sizes) <= kept + 2
+        kept = len(sizes) - 1
 
 
 def test_a_kill_while_a_record_is_made_leaves_nothing_unreadable(tmp_path: Path) -> None:

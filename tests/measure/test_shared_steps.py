@@ -53,7 +53,7 @@ def work(rank: int, folder: Path, ports: list[int]) -> None:
     for budget, port in zip((0.01, 600.0), ports, strict=False):
         os.environ["MASTER_PORT"] = str(port)
         ranks.measure(folder / "record.jsonl", replace(WANTED, budget_s=budget))
-    found: dict[str, Any] = {}
+    outcomes: dict[str, Any] = {}
     os.environ["MASTER_PORT"] = str(ports[-1])
     dist.init_process_group("gloo", timeout=PATIENCE)
     node = dist.new_group([0, 1])
@@ -62,8 +62,8 @@ def work(rank: int, folder: Path, ports: list[int]) -> None:
             start, patience = time.monotonic(), SHORT if trouble is fails_within else PATIENCE
             with trouble(rank):
                 result = measure_shared(case, PALM, RankGroup(NODE), node, SharedCpu(1), TINY, patience=patience)
-            found[f"{operation} {name}"] = [result.outcome, result.reason, time.monotonic() - start]
-    (folder / f"{rank}.json").write_text(json.dumps(found))
+            outcomes[f"{operation} {name}"] = [result.outcome, result.reason, time.monotonic() - start]
+    (folder / f"{rank}.json").write_text(json.dumps(outcomes))
     dist.destroy_process_group()
 
 
@@ -201,14 +201,14 @@ def test_no_rank_waits_for_one_that_failed(
     ran: tuple[Any, list[dict[str, Any]]], operation: str, trouble: str, outcome: str, own: str, others: str
 ) -> None:
     """Both end the case with the same outcome, at the latest when their patience does; the third only looks on."""
-    found = [each[f"{operation} {trouble}"] for each in ran[1]]
-    culprit, other = (found[0], found[1]) if trouble == "fails_to_build" else (found[1], found[0])
+    outcomes = [each[f"{operation} {trouble}"] for each in ran[1]]
+    culprit, other = (outcomes[0], outcomes[1]) if trouble == "fails_to_build" else (outcomes[1], outcomes[0])
     assert culprit[0] == other[0] == outcome
     assert culprit[1].startswith(own)
     assert other[1].startswith(others)
     assert other[1]
-    assert found[2][:2] == ["unsupported", "this rank has no part in it"]
-    assert max(each[2] for each in found) < PATIENCE.total_seconds()
+    assert outcomes[2][:2] == ["unsupported", "this rank has no part in it"]
+    assert max(each[2] for each in outcomes) < PATIENCE.total_seconds()
 
 
 @pytest.mark.parametrize("operation", ["ddp", "fsdp"])

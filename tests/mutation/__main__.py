@@ -46,12 +46,12 @@ def _sample(chosen: Sequence[str], size: int, seed: int) -> list[Mutant]:
     """As many mutants of each module, the same ones for the same seed."""
     sources = {module: (ROOT / module).read_text() for room in TESTS for module in modules(room)}
     known = defaults(sources.values())
-    found = []
+    sample = []
     for module in chosen:
         every = mutants(module, sources[module], known)
         picked = random.Random(f"{seed} {module}").sample(every, min(size or len(every), len(every)))
-        found += sorted(picked, key=lambda each: each.line)
-    return found
+        sample += sorted(picked, key=lambda each: each.line)
+    return sample
 
 
 def _report(tried: Sequence[Mutant], asked: argparse.Namespace) -> int:

@@ -72,20 +72,20 @@ def _short(text: str) -> str:
 
 def defaults(sources: Iterable[str]) -> Defaults:
     """Parameters and fields with a default of all functions and classes in some sources."""
-    found: dict[str, set[str]] = {}
+    defaulted_names: dict[str, set[str]] = {}
     for source in sources:
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.FunctionDef):
                 named = [*node.args.posonlyargs, *node.args.args][-len(node.args.defaults) :]
                 names = {each.arg for each in named} if node.args.defaults else set()
-                given = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-                names |= {each.arg for each, value in given if value is not None}
-                found.setdefault(node.name, set()).update(names)
+                pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+                names |= {each.arg for each, value in pairs if value is not None}
+                defaulted_names.setdefault(node.name, set()).update(names)
             elif isinstance(node, ast.ClassDef):
                 fields = [each for each in node.body if isinstance(each, ast.AnnAssign) and each.value is not None]
                 names = {each.target.id for each in fields if isinstance(each.target, ast.Name)}
-                found.setdefault(node.name, set()).update(names)
-    return {name: frozenset(names) for name, names in found.items()}
+                defaulted_names.setdefault(node.name, set()).update(names)
+    return {name: frozenset(names) for name, names in defaulted_names.items()}
 
 
 def mutants(module: str, source: str, known: Defaults) -> list[Mutant]:
@@ -104,7 +104,7 @@ def mutants(module: str, source: str, known: Defaults) -> list[Mutant]:
     starts = [0]
     for line in text.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
-    found: dict[str, Mutant] = {}
+    by_source: dict[str, Mutant] = {}
     for place in _places(tree, _Place(tree)):
         for node, after in _mistakes(place, known):
             begin = starts[node.lineno - 1] + node.col_offset
@@ -114,8 +114,8 @@ def mutants(module: str, source: str, known: Defaults) -> list[Mutant]:
             if ast.dump(ast.parse(after, mode="eval").body) == ast.dump(node):
                 continue
             mutant = Mutant(module, node.lineno, place.statement, place.function, before, after, changed)
-            found.setdefault(changed, mutant)
-    return sorted(found.values(), key=lambda each: each.line)
+            by_source.setdefault(changed, mutant)
+    return sorted(by_source.values(), key=lambda each: each.line)
 
 
 def replaced(module: str, source: str, before: str, after: str) -> Mutant:

@@ -57,16 +57,16 @@ def measure(modules: Iterable[str]) -> Reach:
         os.close(reader)
         quietly(lambda: collected(folders(modules), lambda session: _measured(session, writer)))
     os.close(writer)
-    found = json.loads(read_all(reader) or '{"failed": ["collection"]}')
+    report = json.loads(read_all(reader) or '{"failed": ["collection"]}')
     os.waitpid(pid, 0)
-    if found["failed"]:
-        raise RuntimeError(f"fails without a mutant: {', '.join(found['failed'][:3])}; mend that first")
+    if report["failed"]:
+        raise RuntimeError(f"fails without a mutant: {', '.join(report['failed'][:3])}; mend that first")
     lines: dict[str, dict[int, list[str]]] = {}
-    for test, reached in found["reached"].items():
+    for test, reached in report["reached"].items():
         for module, numbers in reached.items():
             for number in numbers:
                 lines.setdefault(module, {}).setdefault(number, []).append(test)
-    return Reach(lines, found["seconds"])
+    return Reach(lines, report["seconds"])
 
 
 def _measured(session: pytest.Session, writer: int) -> None:
@@ -88,10 +88,10 @@ def _measured(session: pytest.Session, writer: int) -> None:
         with _traced(tuple(rooms)) as lines:
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         seconds[item.nodeid] = time.process_time() - began
-        found: dict[str, list[int]] = {}
+        numbers: dict[str, list[int]] = {}
         for path, line in sorted(lines):
-            found.setdefault(os.path.relpath(path, ROOT), []).append(line)
-        reached[item.nodeid] = found
+            numbers.setdefault(os.path.relpath(path, ROOT), []).append(line)
+        reached[item.nodeid] = numbers
     with os.fdopen(writer, "w") as pipe:
         json.dump({"failed": failed, "reached": reached, "seconds": seconds}, pipe)
 

@@ -282,7 +282,7 @@ def swap(mutant: Mutant) -> None:
     function_of(vars(holder)[names[-1]]).__code__ = code
 
 
-def function_of(found: Any) -> types.FunctionType:
+def function_of(holder: Any) -> types.FunctionType:
     """The function inside properties, class methods and caches.
 
     Raises
@@ -291,12 +291,12 @@ def function_of(found: Any) -> types.FunctionType:
         Where there is none.
     """
     for name in ("fget", "func", "__func__", "__wrapped__"):
-        inner = getattr(found, name, None)
-        if not isinstance(found, types.FunctionType) and inner is not None:
+        inner = getattr(holder, name, None)
+        if not isinstance(holder, types.FunctionType) and inner is not None:
             return function_of(inner)
-    if isinstance(found, types.FunctionType):
-        return found
-    raise LookupError(f"{found!r} holds no function")
+    if isinstance(holder, types.FunctionType):
+        return holder
+    raise LookupError(f"{holder!r} holds no function")
 
 
 def _run(items: Sequence[pytest.Item], say: Callable[[str], None]) -> None:

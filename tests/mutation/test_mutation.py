@@ -98,11 +98,11 @@ def test_a_mutant_knows_where_it_stands() -> None:
     source = (
         "class A:\n    def f(self):\n        def g():\n            return (a +\n                b)\n        return g\n"
     )
-    found = mutants("m.py", source, {})
-    assert {each.function for each in found} == {"A.f"}
-    assert {each.statement for each in found} == {(4, 5)}
-    assert str(found[0]) == "m.py:4: a + b  ->  a - b"
-    assert found[0].mutated_line == "return ((a - b))"
+    all_mutants = mutants("m.py", source, {})
+    assert {each.function for each in all_mutants} == {"A.f"}
+    assert {each.statement for each in all_mutants} == {(4, 5)}
+    assert str(all_mutants[0]) == "m.py:4: a + b  ->  a - b"
+    assert all_mutants[0].mutated_line == "return ((a - b))"
     (outside,) = mutants("m.py", "def f(x=0): ...", {})
     assert outside.function is None
 
@@ -112,8 +112,8 @@ def test_what_is_written_for_something_else_has_to_stand_there_once() -> None:
         replaced("m.py", "def f():\n    return a + a", "a", "b")
     with pytest.raises(ValueError, match="no function holds"):
         replaced("m.py", "x = 1", "1", "2")
-    found = replaced("m.py", "def f():\n    return a", "a", "b")
-    assert (found.function, found.line, found.source) == ("f", 2, "def f():\n    return b")
+    mutant = replaced("m.py", "def f():\n    return a", "a", "b")
+    assert (mutant.function, mutant.line, mutant.source) == ("f", 2, "def f():\n    return b")
 
 
 def test_every_mutant_of_the_rooms_is_a_module() -> None:
@@ -121,10 +121,10 @@ def test_every_mutant_of_the_rooms_is_a_module() -> None:
     known = defaults(sources.values())
     total = 0
     for module, source in sources.items():
-        found = mutants(module, source, known)
-        total += len(found)
-        assert len({each.source for each in found}) == len(found)
-        for each in found[::29]:
+        all_mutants = mutants(module, source, known)
+        total += len(all_mutants)
+        assert len({each.source for each in all_mutants}) == len(all_mutants)
+        for each in all_mutants[::29]:
             ast.parse(each.source)
             assert each.source != source
     assert total > 3000

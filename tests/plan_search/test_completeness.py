@@ -102,11 +102,11 @@ def _brute(name: str) -> tuple[set[Key], int, int, float]:
     rows = Plans.stack([plan.columns(scenario.workload) for plan in plans])
     shared = replace(scenario, plan=plans[0]).columns()
     backend = scenario.backend()
-    found = evaluate(Scenarios(shared.models, shared.workloads, rows, shared.stacks), backend)
+    evaluation = evaluate(Scenarios(shared.models, shared.workloads, rows, shared.stacks), backend)
     chances = chances_of(scenario.model, scenario.system, scenario.stack)
     capacity = scenario.system.device.memory_capacity
-    fits = np.asarray(chances.chance(found.memory.total, capacity)) >= scenario.fits
-    return set(map(key_of, plans)), len(plans), int(fits.sum()), float(np.asarray(found.step.time)[fits].min())
+    fits = np.asarray(chances.chance(evaluation.memory.total, capacity)) >= scenario.fits
+    return set(map(key_of, plans)), len(plans), int(fits.sum()), float(np.asarray(evaluation.step.time)[fits].min())
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -121,11 +121,11 @@ def test_every_plan_is_tried_once(name: str) -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_counts_and_the_best_are_those_of_brute_force(name: str) -> None:
     _, number, fitting, quickest = _brute(name)
-    found = explore(space(small(name)), setting_of(small(name)))
-    assert (found.candidates, found.feasible) == (number, fitting)
-    assert found.best.places[0].time == pytest.approx(quickest, rel=1e-12)
-    assert found.whole
-    assert found.rejected["memory"] == number - fitting
+    exploration = explore(space(small(name)), setting_of(small(name)))
+    assert (exploration.candidates, exploration.feasible) == (number, fitting)
+    assert exploration.best.places[0].time == pytest.approx(quickest, rel=1e-12)
+    assert exploration.whole
+    assert exploration.rejected["memory"] == number - fitting
 
 
 @pytest.mark.parametrize("name", SMALL)

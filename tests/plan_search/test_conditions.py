@@ -50,24 +50,24 @@ _WHERE: list[tuple[str, Callable[[Any], bool]]] = [
 
 @pytest.mark.parametrize(("where", "holds"), _WHERE, ids=[where for where, _ in _WHERE])
 def test_a_condition_leaves_what_it_holds_for(where: str, holds: Callable[[Any], bool]) -> None:
-    found = every(small("tpu"), space(small("tpu"), where=where))
+    listing = every(small("tpu"), space(small("tpu"), where=where))
     whole = everything("tpu")
     wanted = {key for key, plan in zip(whole.keys, whole.plans, strict=True) if holds(plan)}
-    assert set(found.keys) == wanted
-    assert len(found.keys) == len(wanted)
+    assert set(listing.keys) == wanted
+    assert len(listing.keys) == len(wanted)
     counted = explore(space(small("tpu"), where=where), setting_of(small("tpu")))
-    assert (counted.candidates, counted.feasible) == (len(found.plans), found.fits.sum())
+    assert (counted.candidates, counted.feasible) == (len(listing.plans), listing.fits.sum())
 
 
 @pytest.mark.parametrize("order", ["pp-dp-cp-tp", "dp-tp-cp-pp"])
 def test_a_placement_holds_for_every_plan(order: str) -> None:
-    found = every(small("tpu"), space(small("tpu"), where=f"placement={order}"))
+    listing = every(small("tpu"), space(small("tpu"), where=f"placement={order}"))
     used = {tuple(axis for axis in order.split("-") if getattr(plan, axis) > 1) for plan in everything("tpu").plans}
-    assert {key[6] for key in found.keys} == used
-    assert all(plan.placement == tuple(order.split("-")) for plan in found.plans)
+    assert {key[6] for key in listing.keys} == used
+    assert all(plan.placement == tuple(order.split("-")) for plan in listing.plans)
 
 
-_GIVEN: list[dict[str, Any]] = [
+_FIXED: list[dict[str, Any]] = [
     {"tp": 2},
     {"dp": 2, "pp": 2, "cp": 2},
     {"micro_batch": 2, "recompute": "full"},
@@ -77,16 +77,16 @@ _GIVEN: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("fields", _GIVEN, ids=str)
+@pytest.mark.parametrize("fields", _FIXED, ids=str)
 def test_given_fields_stay_as_they_are(fields: dict[str, Any]) -> None:
-    found = every(small("tpu"), space(small("tpu"), plan=Plan(**fields)))
+    listing = every(small("tpu"), space(small("tpu"), plan=Plan(**fields)))
     wanted = {
         key
         for key, plan in zip(everything("tpu").keys, everything("tpu").plans, strict=True)
         if all(getattr(plan, name) == value for name, value in fields.items())
     }
     assert wanted
-    assert set(found.keys) == wanted
+    assert set(listing.keys) == wanted
 
 
 @pytest.mark.parametrize(
@@ -101,14 +101,14 @@ def test_given_fields_stay_as_they_are(fields: dict[str, Any]) -> None:
 )
 def test_groups_that_are_asked_for_are_tried(fields: dict[str, Any], groups: set[tuple[str, int]]) -> None:
     opened = replace(small("tpu"), plan=small("tpu").plan.model_copy(update={"sharding_group": None, **fields}))
-    found = every(opened, space(opened, plan=Plan(**fields)))
-    assert {(plan.sharding, plan.sharding_group) for plan in found.plans} == groups
+    listing = every(opened, space(opened, plan=Plan(**fields)))
+    assert {(plan.sharding, plan.sharding_group) for plan in listing.plans} == groups
 
 
 def test_a_search_keeps_what_is_given_and_wished() -> None:
-    found = searched(small("tpu"), Plan(tp=2), False, where="sharding=zero1|zero3,pp<=2", top=50, pareto="time,memory")
-    assert found.pareto
-    for one in (*found.best, *found.pareto):
+    search = searched(small("tpu"), Plan(tp=2), False, where="sharding=zero1|zero3,pp<=2", top=50, pareto="time,memory")
+    assert search.pareto
+    for one in (*search.best, *search.pareto):
         assert one.plan["tp"] == 2
         assert one.plan["sharding"] in ("zero1", "zero3")
         assert one.plan["pp"] <= 2
@@ -163,12 +163,12 @@ def _read(text: str) -> tuple[Condition, ...] | str:
 @settings(max_examples=400, deadline=None)
 @given(st.one_of(st.lists(_PIECES, max_size=12).map("".join), st.text(string.printable), st.text()))
 def test_any_text_is_read_or_refused(text: str) -> None:
-    found = _read(text)
-    if isinstance(found, str):
-        assert found.isprintable()
+    reading = _read(text)
+    if isinstance(reading, str):
+        assert reading.isprintable()
         return
     plan = small("tpu").plan.with_degrees(8)
-    for condition in found:
+    for condition in reading:
         value = getattr(plan, condition.field, 1)
         assert isinstance(condition.keeps(value if value is not None else 0), bool)
 

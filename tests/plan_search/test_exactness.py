@@ -76,11 +76,11 @@ def test_grids_give_each_plan_what_it_gets_alone(model: str, system: str, device
 
 def test_plans_fit_where_the_estimate_says_so() -> None:
     scenario = small("experts")
-    found = every(scenario, space(scenario, plan=Plan(tp=1, recompute="none")))
-    assert 0 < found.fits.sum() < len(found.plans)
-    picked = np.random.default_rng(3).choice(len(found.plans), 40, replace=False)
+    listing = every(scenario, space(scenario, plan=Plan(tp=1, recompute="none")))
+    assert 0 < listing.fits.sum() < len(listing.plans)
+    picked = np.random.default_rng(3).choice(len(listing.plans), 40, replace=False)
     for index in picked:
-        assert simulator.answer(replace(scenario, plan=found.plans[index])).fits_as_wished == found.fits[index]
+        assert simulator.answer(replace(scenario, plan=listing.plans[index])).fits_as_wished == listing.fits[index]
 
 
 @pytest.mark.parametrize("most", [1, 100, 7_000])

@@ -127,8 +127,8 @@ def test_the_thousand_best_plans_can_all_be_launched(stack: str) -> None:
 
 @pytest.mark.parametrize("stack", ["deepspeed", "megatron-bridge"])
 def test_recommended_plans_are_accepted_when_they_are_named(stack: str) -> None:
-    found = search("gpt3-175b", "superpod-a100", devices=512, stack=stack, top=20)
-    for one in found.best:
+    outcome = search("gpt3-175b", "superpod-a100", devices=512, stack=stack, top=20)
+    for one in outcome.best:
         again = simulator.estimate("gpt3-175b", "superpod-a100", devices=512, stack=stack, plan=one.plan)
         assert again.step_time_s == pytest.approx(one.step_time_s, rel=1e-12)
 
@@ -153,17 +153,17 @@ def test_conditions_that_a_named_stack_cannot_meet_are_refused(where: str, words
 
 
 def test_a_stack_that_nobody_named_gives_way_to_one_that_can() -> None:
-    found = search("bert-large", "dgx-h100", where="tp>=2")
-    assert found.stack == "megatron-lm"
-    assert {one.plan["tp"] for one in found.best} <= {2, 4, 8}
+    outcome = search("bert-large", "dgx-h100", where="tp>=2")
+    assert outcome.stack == "megatron-lm"
+    assert {one.plan["tp"] for one in outcome.best} <= {2, 4, 8}
 
 
 def test_where_nothing_fits_with_the_usual_stack_others_are_tried() -> None:
     """A model of 1.3 billion parameters on devices of 16 GiB needs its states shared by more than replicas of it."""
-    found = search("gpt3-1.3b", "dgx-1-v100", workload={"sequence_length": 2048, "global_batch": 64})
-    assert found.feasible
-    assert found.stack != "pytorch-ddp"
-    assert any("since nothing fits with pytorch-ddp" in note for note in found.best[0].assumed)
+    outcome = search("gpt3-1.3b", "dgx-1-v100", workload={"sequence_length": 2048, "global_batch": 64})
+    assert outcome.feasible
+    assert outcome.stack != "pytorch-ddp"
+    assert any("since nothing fits with pytorch-ddp" in note for note in outcome.best[0].assumed)
 
 
 def test_rent_recommends_what_its_stacks_can_run() -> None:

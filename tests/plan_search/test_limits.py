@@ -20,7 +20,7 @@ DAY = 86400.0
 
 
 @cache
-def _found(name: str, **wishes: Any) -> Search:
+def _search(name: str, **wishes: Any) -> Search:
     return searched(small(name), Plan(), False, **wishes)
 
 
@@ -33,94 +33,94 @@ def _middle(name: str) -> float:
 def test_memory_that_stays_free(name: str) -> None:
     plans = everything(name)
     share = float(np.median(plans.memory)) * (1.0 + 1e-9) / small(name).room
-    found = _found(name, headroom=1.0 - share)
+    outcome = _search(name, headroom=1.0 - share)
     kept = plans.memory <= share * small(name).room
-    assert 0 < found.feasible == found.priced == int(kept.sum()) < len(plans.plans)
-    assert found.rejected["memory"] == len(plans.plans) - found.feasible
-    assert found.best[0].step_time_s == pytest.approx(plans.time[kept].min(), rel=1e-12)
-    assert found.limits.headroom == 1.0 - share
+    assert 0 < outcome.feasible == outcome.priced == int(kept.sum()) < len(plans.plans)
+    assert outcome.rejected["memory"] == len(plans.plans) - outcome.feasible
+    assert outcome.best[0].step_time_s == pytest.approx(plans.time[kept].min(), rel=1e-12)
+    assert outcome.limits.headroom == 1.0 - share
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_deadline(name: str) -> None:
     slowest, fitting = _middle(name), everything(name).fitting()
     steps = small(name).workload.total_steps
-    found = _found(name, deadline=slowest * steps * (1 + 1e-9), objective="memory", top=1)
+    outcome = _search(name, deadline=slowest * steps * (1 + 1e-9), objective="memory", top=1)
     kept = fitting.time <= slowest
-    assert (found.priced, found.feasible) == (len(fitting.plans), int(kept.sum()))
-    assert found.rejected["limits"] == found.priced - found.feasible
-    assert found.best[0].memory_bytes["total"] == fitting.memory[kept].min()
-    assert found.best[0].run.time_s <= slowest * steps * (1 + 1e-9)
+    assert (outcome.priced, outcome.feasible) == (len(fitting.plans), int(kept.sum()))
+    assert outcome.rejected["limits"] == outcome.priced - outcome.feasible
+    assert outcome.best[0].memory_bytes["total"] == fitting.memory[kept].min()
+    assert outcome.best[0].run.time_s <= slowest * steps * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("name", ["bert", "tpu"])
 def test_a_budget(name: str) -> None:
-    best = _found(name, top=1).best[0]
+    best = _search(name, top=1).best[0]
     assert best.run.cost_usd is not None
-    found = _found(name, budget=1.2 * best.run.cost_usd, top=1000)
-    assert 0 < found.feasible < found.priced
-    assert all((one.run.cost_usd or 0.0) <= 1.2 * best.run.cost_usd for one in found.best)
-    assert _found(name, budget=1.2 * best.run.cost_usd, deadline=1.1 * best.run.time_s).feasible < found.feasible
+    outcome = _search(name, budget=1.2 * best.run.cost_usd, top=1000)
+    assert 0 < outcome.feasible < outcome.priced
+    assert all((one.run.cost_usd or 0.0) <= 1.2 * best.run.cost_usd for one in outcome.best)
+    assert _search(name, budget=1.2 * best.run.cost_usd, deadline=1.1 * best.run.time_s).feasible < outcome.feasible
 
 
 def test_the_front_and_the_table_keep_the_limits() -> None:
     wishes = {"deadline": _middle("bert") * small("bert").workload.total_steps, "headroom": 0.3}
-    found = _found("bert", pareto="time,memory", by="tp,pp", **wishes)
+    outcome = _search("bert", pareto="time,memory", by="tp,pp", **wishes)
     capacity = small("bert").system.device.memory_capacity
-    assert found.pareto
-    assert found.fastest is not None
-    for one in found.pareto:
+    assert outcome.pareto
+    assert outcome.fastest is not None
+    for one in outcome.pareto:
         assert one.run.time_s <= wishes["deadline"]
-        assert one.memory_bytes["total"] <= found.room_bytes == 0.7 * small("bert").room < 0.7 * capacity
-    times = [cell.step_time_s for cell in found.fastest.cells if cell.step_time_s is not None]
-    assert min(times) == found.best[0].step_time_s
+        assert one.memory_bytes["total"] <= outcome.room_bytes == 0.7 * small("bert").room < 0.7 * capacity
+    times = [cell.step_time_s for cell in outcome.fastest.cells if cell.step_time_s is not None]
+    assert min(times) == outcome.best[0].step_time_s
     assert max(times) <= _middle("bert")
 
 
 def test_what_comes_nearest_where_nothing_is_fast_enough() -> None:
-    quickest = _found("bert", top=1).best[0]
-    found = _found("bert", deadline=0.5 * quickest.run.time_s)
-    assert (found.best, found.feasible) == ((), 0)
-    assert found.priced == found.rejected["limits"] > 0
-    assert found.nearest is not None
-    assert found.nearest.plan == quickest.plan
-    assert report.why_nothing(found) == (
-        f"no plan is left: {found.priced:,} fit, and all of them are slower or dearer than asked"
+    quickest = _search("bert", top=1).best[0]
+    outcome = _search("bert", deadline=0.5 * quickest.run.time_s)
+    assert (outcome.best, outcome.feasible) == ((), 0)
+    assert outcome.priced == outcome.rejected["limits"] > 0
+    assert outcome.nearest is not None
+    assert outcome.nearest.plan == quickest.plan
+    assert report.why_nothing(outcome) == (
+        f"no plan is left: {outcome.priced:,} fit, and all of them are slower or dearer than asked"
     )
-    words = report.nearest_words(found, found.nearest)
+    words = report.nearest_words(outcome, outcome.nearest)
     assert report.plan_words(quickest) in words
     assert "too much" not in words
 
 
 def test_what_comes_nearest_where_nothing_leaves_so_much_free() -> None:
-    found = search("bert-large", "dgx-1-v100", workload={"sequence_length": 512, "global_batch": 8}, headroom="90 %")
-    assert (found.best, found.priced) == ((), 0)
-    assert found.nearest is not None
-    assert found.nearest.fits  # but not in a tenth of the memory
-    assert report.nearest_words(found, found.nearest).endswith("too much")
+    outcome = search("bert-large", "dgx-1-v100", workload={"sequence_length": 512, "global_batch": 8}, headroom="90 %")
+    assert (outcome.best, outcome.priced) == ((), 0)
+    assert outcome.nearest is not None
+    assert outcome.nearest.fits  # but not in a tenth of the memory
+    assert report.nearest_words(outcome, outcome.nearest).endswith("too much")
 
 
 def test_json_says_what_was_asked() -> None:
-    found = _found("bert", headroom=0.25, deadline="2d", by="sharding,recompute", top=1).to_dict()
-    assert (found["headroom"], found["deadline_s"], found["budget_usd"]) == (0.25, 2 * DAY, None)
-    assert found["fastest"]["by"] == ["sharding", "recompute"]
+    answer = _search("bert", headroom=0.25, deadline="2d", by="sharding,recompute", top=1).to_dict()
+    assert (answer["headroom"], answer["deadline_s"], answer["budget_usd"]) == (0.25, 2 * DAY, None)
+    assert answer["fastest"]["by"] == ["sharding", "recompute"]
 
 
 @pytest.mark.parametrize(
-    ("given", "share"), [(0, 0.0), (0.1, 0.1), ("10%", 0.1), (" 10 % ", 0.1), ("0.25", 0.25), (0.9, 0.9)]
+    ("value", "share"), [(0, 0.0), (0.1, 0.1), ("10%", 0.1), (" 10 % ", 0.1), ("0.25", 0.25), (0.9, 0.9)]
 )
-def test_shares_of_memory(given: Any, share: float) -> None:
-    assert read_headroom(given) == share
+def test_shares_of_memory(value: Any, share: float) -> None:
+    assert read_headroom(value) == share
 
 
-@pytest.mark.parametrize("given", ["all", "100%", -0.1, 1.0, True, None, float("nan"), "", "1e", "10 GB"])
-def test_no_shares_of_memory(given: Any) -> None:
+@pytest.mark.parametrize("value", ["all", "100%", -0.1, 1.0, True, None, float("nan"), "", "1e", "10 GB"])
+def test_no_shares_of_memory(value: Any) -> None:
     with pytest.raises(InputError, match=r"^headroom=.*: give a share of the memory from 0 to below 1, such as 10%$"):
-        read_headroom(given)
+        read_headroom(value)
 
 
 @pytest.mark.parametrize(
-    ("given", "seconds"),
+    ("value", "seconds"),
     [
         *(
             (None, None),
@@ -133,8 +133,8 @@ def test_no_shares_of_memory(given: Any) -> None:
         *(("1,000 days", 1000 * DAY), ("2026-03-01", 2 * DAY), (" 2027-02-27 ", 365 * DAY)),
     ],
 )
-def test_deadlines(given: Any, seconds: float | None) -> None:
-    assert read_deadline(given, today=date(2026, 2, 27)) == seconds
+def test_deadlines(value: Any, seconds: float | None) -> None:
+    assert read_deadline(value, today=date(2026, 2, 27)) == seconds
 
 
 def test_a_date_counts_from_today() -> None:
@@ -143,7 +143,7 @@ def test_a_date_counts_from_today() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("text", "words"),
     [
         ("2026-02-26", "is not after today, 2026-02-27; give a later date"),
         ("2026-02-27", "is not after today"),
@@ -154,35 +154,35 @@ def test_a_date_counts_from_today() -> None:
         ("6m", "write a time with its unit"),  # minutes or months
     ],
 )
-def test_dates_that_are_no_deadlines(given: str, words: str) -> None:
-    with pytest.raises(InputError, match=rf"^deadline='{given}': {words}"):
-        read_deadline(given, today=date(2026, 2, 27))
+def test_dates_that_are_no_deadlines(text: str, words: str) -> None:
+    with pytest.raises(InputError, match=rf"^deadline='{text}': {words}"):
+        read_deadline(text, today=date(2026, 2, 27))
 
 
-@pytest.mark.parametrize("given", ["soon", "d", -1, "0 s", "200 years", True, "5"])
-def test_no_deadlines(given: Any) -> None:
+@pytest.mark.parametrize("value", ["soon", "d", -1, "0 s", "200 years", True, "5"])
+def test_no_deadlines(value: Any) -> None:
     with pytest.raises(InputError, match=r"^deadline="):
-        read_deadline(given)
+        read_deadline(value)
 
 
 @pytest.mark.parametrize(
-    ("given", "dollars"),
+    ("value", "dollars"),
     [(None, None), (5e6, 5e6), ("5e6", 5e6), ("$12k", 12e3), ("12,000 USD", 12e3), ("1.5M", 1.5e6)],
 )
-def test_budgets(given: Any, dollars: float | None) -> None:
-    assert read_budget(given) == dollars
+def test_budgets(value: Any, dollars: float | None) -> None:
+    assert read_budget(value) == dollars
 
 
-@pytest.mark.parametrize("given", ["lots", "$", "5 EUR", "nan", "--5", "9" * 10_000, ""])
-def test_texts_that_are_no_budgets(given: str) -> None:
+@pytest.mark.parametrize("text", ["lots", "$", "5 EUR", "nan", "--5", "9" * 10_000, ""])
+def test_texts_that_are_no_budgets(text: str) -> None:
     with pytest.raises(InputError, match=r"^budget=.* is not a (sum of money|unit of sum of money)"):
-        read_budget(given)
+        read_budget(text)
 
 
-@pytest.mark.parametrize("given", [0, -5.0, "$-5", True, 1e15, float("nan")])
-def test_no_budgets(given: Any) -> None:
+@pytest.mark.parametrize("value", [0, -5.0, "$-5", True, 1e15, float("nan")])
+def test_no_budgets(value: Any) -> None:
     with pytest.raises(InputError, match=r"^budget=.*: give a positive amount of USD, such as 5e6 or \$12k$"):
-        read_budget(given)
+        read_budget(value)
 
 
 def test_a_budget_needs_a_price() -> None:

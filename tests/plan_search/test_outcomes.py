@@ -26,10 +26,10 @@ ROOT = Path(__file__).parents[2]
 _WORK: dict[str, Any] = {"sequence_length": 512, "global_batch": 8}
 
 
-def _shown(found: Search) -> str:
+def _shown(outcome: Search) -> str:
     """What the terminal shows, without breaks of lines."""
     text = StringIO()
-    Console(file=text, width=100).print(report.render(found))
+    Console(file=text, width=100).print(report.render(outcome))
     return " ".join(text.getvalue().split())
 
 
@@ -37,44 +37,44 @@ def _shown(found: Search) -> str:
 
 
 def test_nothing_fits() -> None:
-    found = search("gpt3-175b", "dgx-1-v100", workload=_WORK, where="offload_optimizer=no", pareto="time,memory")
-    assert (found.best, found.feasible, found.priced, found.pareto) == ((), 0, 0, ())
-    assert found.candidates == found.rejected["memory"] > 1000
+    outcome = search("gpt3-175b", "dgx-1-v100", workload=_WORK, where="offload_optimizer=no", pareto="time,memory")
+    assert (outcome.best, outcome.feasible, outcome.priced, outcome.pareto) == ((), 0, 0, ())
+    assert outcome.candidates == outcome.rejected["memory"] > 1000
     scenario = resolve("gpt3-175b", "dgx-1-v100", workload=_WORK, open_plan=True)
     all_of_it = every(scenario, space(scenario, where="offload_optimizer=no"))
-    assert found.nearest is not None
-    assert not found.nearest.fits
-    assert found.nearest.memory_bytes["total"] == all_of_it.memory.min()
-    assert report.why_nothing(found).startswith(f"no plan is left: too much memory in {found.candidates:,} plans")
-    assert "nearest: " in _shown(found)
-    assert "GiB too much" in _shown(found)
+    assert outcome.nearest is not None
+    assert not outcome.nearest.fits
+    assert outcome.nearest.memory_bytes["total"] == all_of_it.memory.min()
+    assert report.why_nothing(outcome).startswith(f"no plan is left: too much memory in {outcome.candidates:,} plans")
+    assert "nearest: " in _shown(outcome)
+    assert "GiB too much" in _shown(outcome)
 
 
 def test_the_rule_that_leaves_least_is_named() -> None:
-    found = search("bert-large", "dgx-1-v100", stack="pytorch-ddp", workload={**_WORK, "global_batch": 7})
-    assert (found.best, found.candidates, found.nearest) == ((), 0, None)
-    assert list(found.rejected) == ["batch"]
-    assert "no plan is left: dp x micro-batch does not divide the batch in" in _shown(found)
+    outcome = search("bert-large", "dgx-1-v100", stack="pytorch-ddp", workload={**_WORK, "global_batch": 7})
+    assert (outcome.best, outcome.candidates, outcome.nearest) == ((), 0, None)
+    assert list(outcome.rejected) == ["batch"]
+    assert "no plan is left: dp x micro-batch does not divide the batch in" in _shown(outcome)
 
 
 def test_conditions_that_contradict_each_other_leave_nothing() -> None:
-    found = search("bert-large", "dgx-1-v100", workload=_WORK, where="tp=2,tp=4")
-    assert (found.best, found.candidates, found.rejected) == ((), 0, {})
-    assert "no plan is left by the conditions" in _shown(found)
+    outcome = search("bert-large", "dgx-1-v100", workload=_WORK, where="tp=2,tp=4")
+    assert (outcome.best, outcome.candidates, outcome.rejected) == ((), 0, {})
+    assert "no plan is left by the conditions" in _shown(outcome)
 
 
 def test_a_prime_number_of_devices_leaves_few_plans() -> None:
     stack = unrestricted("megatron-lm")
-    found = search("bert-large", "dgx-1-v100", devices=7, workload={**_WORK, "global_batch": 7}, stack=stack)
-    shapes = {(one.plan["dp"], one.plan["pp"]) for one in found.best}
+    outcome = search("bert-large", "dgx-1-v100", devices=7, workload={**_WORK, "global_batch": 7}, stack=stack)
+    shapes = {(one.plan["dp"], one.plan["pp"]) for one in outcome.best}
     assert shapes <= {(7, 1), (1, 7)}
-    assert {"heads", "sequence"} <= set(found.rejected)
+    assert {"heads", "sequence"} <= set(outcome.rejected)
 
 
 def test_one_device_has_plans_too() -> None:
-    found = search("bert-large", "dgx-1-v100", devices=1, workload=_WORK, stack=unrestricted("pytorch-eager"))
-    assert found.candidates == 4 * 3 * 2  # micro-batches x recomputation x offloading
-    assert {name: found.best[0].plan[name] for name in ("dp", "tp", "pp", "cp")} == dict.fromkeys(
+    outcome = search("bert-large", "dgx-1-v100", devices=1, workload=_WORK, stack=unrestricted("pytorch-eager"))
+    assert outcome.candidates == 4 * 3 * 2  # micro-batches x recomputation x offloading
+    assert {name: outcome.best[0].plan[name] for name in ("dp", "tp", "pp", "cp")} == dict.fromkeys(
         ("dp", "tp", "pp", "cp"), 1
     )
 
@@ -91,7 +91,7 @@ def test_every_reason_has_words() -> None:
 def _interrupting(after: int) -> Callable[[Exploration, int], None]:
     seen: list[int] = []
 
-    def progress(found: Exploration, considered: int) -> None:
+    def progress(explored: Exploration, considered: int) -> None:
         seen.append(considered)
         assert seen == sorted(seen)
         if len(seen) == after:
@@ -103,29 +103,29 @@ def _interrupting(after: int) -> Callable[[Exploration, int], None]:
 def test_an_interruption_leaves_the_best_so_far() -> None:
     whole = searched(small("bert"), Plan(), False)
     assert whole.whole
-    found = searched(small("bert"), Plan(), False, progress=_interrupting(4))
-    assert not found.whole
-    assert 0 < found.candidates < whole.candidates
-    assert found.best
-    assert found.best[0].step_time_s >= whole.best[0].step_time_s
-    assert "interrupted: the best found so far" in _shown(found)
+    outcome = searched(small("bert"), Plan(), False, progress=_interrupting(4))
+    assert not outcome.whole
+    assert 0 < outcome.candidates < whole.candidates
+    assert outcome.best
+    assert outcome.best[0].step_time_s >= whole.best[0].step_time_s
+    assert "interrupted: the best found so far" in _shown(outcome)
 
 
 def test_an_interruption_before_anything_fits_says_nothing_of_reasons() -> None:
-    found = search("gpt3-175b", "dgx-1-v100", workload=_WORK, progress=_interrupting(1))
-    assert not found.whole
-    assert not found.best
-    assert "no plan is left" not in _shown(found)
+    outcome = search("gpt3-175b", "dgx-1-v100", workload=_WORK, progress=_interrupting(1))
+    assert not outcome.whole
+    assert not outcome.best
+    assert "no plan is left" not in _shown(outcome)
 
 
 def test_progress_tells_how_many_plans_were_considered() -> None:
     considered: list[int] = []
-    found = explore(
+    explored = explore(
         space(small("bert")), setting_of(small("bert")), progress=lambda seen, number: considered.append(number)
     )
-    other_reasons = sum(number for name, number in found.rejected.items() if name != "memory")
-    assert considered[-1] == found.candidates + other_reasons
-    assert found.candidates == len(everything("bert").plans)
+    other_reasons = sum(number for name, number in explored.rejected.items() if name != "memory")
+    assert considered[-1] == explored.candidates + other_reasons
+    assert explored.candidates == len(everything("bert").plans)
 
 
 # refusals
@@ -156,9 +156,9 @@ def test_fields_that_no_plan_can_have_are_refused(plan: dict[str, Any], words: s
     ids=str,
 )
 def test_fields_that_some_plan_can_have_are_not(plan: dict[str, Any]) -> None:
-    found = search("bert-large", "dgx-1-v100", workload=_WORK, plan=plan)
-    assert found.best
-    assert all(one.plan[name] == value for one in found.best for name, value in plan.items())
+    outcome = search("bert-large", "dgx-1-v100", workload=_WORK, plan=plan)
+    assert outcome.best
+    assert all(one.plan[name] == value for one in outcome.best for name, value in plan.items())
 
 
 @pytest.mark.parametrize(
@@ -194,11 +194,11 @@ def test_costs_that_nobody_knows_are_not_compared(wishes: dict[str, Any]) -> Non
 
 
 def test_rows_are_alike_and_say_what_the_answers_say() -> None:
-    found = search("bert-large", "dgx-1-v100", workload=_WORK, top=3, pareto="time,memory")
-    rows = report.rows(found)
+    outcome = search("bert-large", "dgx-1-v100", workload=_WORK, top=3, pareto="time,memory")
+    rows = report.rows(outcome)
     assert len({tuple(row) for row in rows}) == 1
     assert [(row["list"], row["rank"]) for row in rows[:4]] == [("best", 1), ("best", 2), ("best", 3), ("pareto", 1)]
-    assert [row["step_time_s"] for row in rows[:3]] == [one.step_time_s for one in found.best]
+    assert [row["step_time_s"] for row in rows[:3]] == [one.step_time_s for one in outcome.best]
     assert all(row["placement"].count("-") == 3 for row in rows)
     nothing = report.rows(search("gpt3-175b", "dgx-1-v100", workload=_WORK))
     assert [(row["list"], row["fits"]) for row in nothing] == [("nearest", False)]
@@ -215,8 +215,8 @@ _SEARCH = """
 from simulator.plan_search.searching import search
 from tests.benchmarks.peak import peak_bytes
 from tests.stacks import unrestricted
-found = search("gpt3-175b", "superpod-a100", devices=1024, pareto="time,memory", stack=unrestricted("megatron-lm"))
-print(found.candidates, peak_bytes())
+outcome = search("gpt3-175b", "superpod-a100", devices=1024, pareto="time,memory", stack=unrestricted("megatron-lm"))
+print(outcome.candidates, peak_bytes())
 """
 
 

@@ -101,11 +101,11 @@ def test_the_front_is_what_no_other_beats(name: str) -> None:
     fitting = everything(name).fitting()
     front = _explored(name, 1, front=True).front
     assert front is not None
-    found = [(place.time, place.memory) for place in front.places]
-    assert found == sorted(found)
-    assert set(found) == _unbeaten(fitting.time, fitting.memory)
+    points = [(place.time, place.memory) for place in front.places]
+    assert points == sorted(points)
+    assert set(points) == _unbeaten(fitting.time, fitting.memory)
     values = dict(zip(fitting.keys, zip(fitting.time, fitting.memory, strict=True), strict=True))
-    assert [values[key] for key in _keys(front.places, name)] == found
+    assert [values[key] for key in _keys(front.places, name)] == points
 
 
 def _search(**wishes: object) -> Search:
@@ -115,8 +115,8 @@ def _search(**wishes: object) -> Search:
 def test_money_and_energy_follow_time() -> None:
     quickest = _search(objective="time", top=3)
     for objective in ("cost", "energy"):
-        found = _search(objective=objective, top=3)
-        assert [one.plan for one in found.best] == [one.plan for one in quickest.best]
+        search = _search(objective=objective, top=3)
+        assert [one.plan for one in search.best] == [one.plan for one in quickest.best]
     assert [one.run.cost_usd for one in quickest.best] == sorted(one.run.cost_usd or 0.0 for one in quickest.best)
 
 
@@ -127,14 +127,14 @@ def test_the_least_memory_is_the_least_of_all() -> None:
 
 
 def test_a_front_of_time_and_money_is_the_fastest_plan() -> None:
-    found = _search(pareto="time,cost", top=1)
-    assert found.pareto is not None
-    assert [one.step_time_s for one in found.pareto] == [found.best[0].step_time_s]
+    search = _search(pareto="time,cost", top=1)
+    assert search.pareto is not None
+    assert [one.step_time_s for one in search.pareto] == [search.best[0].step_time_s]
 
 
 def test_a_front_lists_answers_from_the_fastest_to_the_smallest() -> None:
-    found = _search(pareto="memory,energy", top=1).pareto or ()
-    assert len(found) > 3
-    for one, other in pairwise(found):
+    front = _search(pareto="memory,energy", top=1).pareto or ()
+    assert len(front) > 3
+    for one, other in pairwise(front):
         assert one.step_time_s < other.step_time_s
         assert one.memory_bytes["total"] > other.memory_bytes["total"]

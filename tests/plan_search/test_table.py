@@ -17,18 +17,18 @@ from tests.plan_search.cases import SMALL, everything, small, space
 
 
 def _fastest(name: str, by: str, **wishes: Any) -> Fastest:
-    found = searched(small(name), Plan(), False, by=by, top=1, **wishes).fastest
-    assert found is not None
-    return found
+    table = searched(small(name), Plan(), False, by=by, top=1, **wishes).fastest
+    assert table is not None
+    return table
 
 
 def _by_hand(name: str, one: str, other: str) -> dict[tuple[Any, Any], float]:
     """The least time of each pair, infinite where nothing fits."""
-    plans, found = everything(name), dict[tuple[Any, Any], float]()
+    plans, fastest = everything(name), dict[tuple[Any, Any], float]()
     for plan, time, fits in zip(plans.plans, plans.time, plans.fits, strict=True):
         pair = (getattr(plan, one), getattr(plan, other))
-        found[pair] = min(found.get(pair, math.inf), float(time) if fits else math.inf)
-    return found
+        fastest[pair] = min(fastest.get(pair, math.inf), float(time) if fits else math.inf)
+    return fastest
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -66,8 +66,8 @@ def test_small_pieces_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_values_are_in_order() -> None:
-    found = _fastest("bert", "recompute,sharding")
-    assert found.values == (RECOMPUTES, tuple(name for name in SHARDINGS if name in found.values[1]))
+    table = _fastest("bert", "recompute,sharding")
+    assert table.values == (RECOMPUTES, tuple(name for name in SHARDINGS if name in table.values[1]))
     numbers = _fastest("bert", "tp,micro_batch").values
     assert all(list(each) == sorted(each) for each in numbers)
     places = [tuple(each.index(value) for each, value in zip(numbers, cell.values, strict=True))

@@ -31,8 +31,8 @@ def _time(
 ) -> float:
     four = (*levels, *[NONE] * (4 - len(levels)))
     backend = AnalyticBackend.of(load_system("dgx-h100"), 8, "bf16")
-    found = replace(backend, wires=Wiring((four[0], four[1], four[2], four[3])), jitter=jitter)
-    return plain(found.time(Collective(kind=kind, message_bytes=size, degree=degree, stride=stride)))
+    wired_backend = replace(backend, wires=Wiring((four[0], four[1], four[2], four[3])), jitter=jitter)
+    return plain(wired_backend.time(Collective(kind=kind, message_bytes=size, degree=degree, stride=stride)))
 
 
 def _chunked(hops: float, transfer: float, passes: float = 2.0) -> float:
@@ -158,11 +158,11 @@ def test_a_small_all_reduce_passes_the_devices_of_two_racks() -> None:
 
 def test_racks_slow_an_all_reduce_though_the_network_has_room() -> None:
     """Large messages: 892 to 930 GB/s in a rack, 740 to 810 over two, 750 over three, 406 over twenty."""
-    found = [bus_bandwidth(_racks(number), "all_reduce", 16 * _GIB) / 1e9 for number in (1, 2, 3, 20)]
-    assert found == pytest.approx([892, 770, 750, 406], rel=0.2)
-    assert found[3] / found[0] == pytest.approx(0.5, abs=0.1)
+    bandwidths = [bus_bandwidth(_racks(number), "all_reduce", 16 * _GIB) / 1e9 for number in (1, 2, 3, 20)]
+    assert bandwidths == pytest.approx([892, 770, 750, 406], rel=0.2)
+    assert bandwidths[3] / bandwidths[0] == pytest.approx(0.5, abs=0.1)
     # Half of that at 1 GiB only.
-    assert bus_bandwidth(_racks(20), "all_reduce", _GIB) / 1e9 < 0.8 * found[3]
+    assert bus_bandwidth(_racks(20), "all_reduce", _GIB) / 1e9 < 0.8 * bandwidths[3]
 
 
 @pytest.mark.parametrize(

@@ -202,34 +202,37 @@ def test_better_devices_are_never_slower(name: str, by: float, rows: int, depth:
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_columns_of_a_device_are_its_sheet_and_the_constants_of_its_class(precision: Precision) -> None:
-    device, found = load_device("a100-sxm4-80gb"), device_columns(load_device("a100-sxm4-80gb"), precision)
+    device, columns = load_device("a100-sxm4-80gb"), device_columns(load_device("a100-sxm4-80gb"), precision)
     constants = load_class(device.device_class)
     gemm, memory = constants.gemm[precision], constants.memory
-    assert found.peak == getattr(device.peak, precision)
-    assert (found.bandwidth, found.processors) == (device.memory.bandwidth, device.processors)
-    assert (found.systolic, found.vector, found.aligned) == (0, 0, float(precision != "fp32"))
+    assert columns.peak == getattr(device.peak, precision)
+    assert (columns.bandwidth, columns.processors) == (device.memory.bandwidth, device.processors)
+    assert (columns.systolic, columns.vector, columns.aligned) == (0, 0, float(precision != "fp32"))
     for name in ("efficiency", "bandwidth_efficiency", "fill", "small_tile", "sustained"):
-        assert getattr(found, name) == getattr(gemm, name)
-    assert found.gemm_launch == gemm.launch
-    assert (found.stream_efficiency, found.reduce_efficiency) == (memory.efficiency, memory.normalisation_efficiency)
-    assert found.stream_launch == memory.launch
-    assert (found.memory_capacity, found.host_bandwidth) == (device.memory_capacity, device.host_link.bandwidth)
-    assert found.causal_block == constants.causal_block
+        assert getattr(columns, name) == getattr(gemm, name)
+    assert columns.gemm_launch == gemm.launch
+    assert (columns.stream_efficiency, columns.reduce_efficiency) == (
+        memory.efficiency,
+        memory.normalisation_efficiency,
+    )
+    assert columns.stream_launch == memory.launch
+    assert (columns.memory_capacity, columns.host_bandwidth) == (device.memory_capacity, device.host_link.bandwidth)
+    assert columns.causal_block == constants.causal_block
     fused = constants.attention.get(precision)
     if fused is not None:
-        assert found.attention_efficiency == fused.efficiency
-        assert found.attention_backward_efficiency == fused.backward_efficiency
-        assert found.attention_fill == fused.fill
+        assert columns.attention_efficiency == fused.efficiency
+        assert columns.attention_backward_efficiency == fused.backward_efficiency
+        assert columns.attention_fill == fused.fill
     else:  # a format that nobody measured: half the rate of plain products
-        assert found.attention_efficiency == found.attention_backward_efficiency == gemm.efficiency / 2
-        assert (found.attention_bandwidth_efficiency, found.attention_launch) == (0.4, 9e-6)
+        assert columns.attention_efficiency == columns.attention_backward_efficiency == gemm.efficiency / 2
+        assert (columns.attention_bandwidth_efficiency, columns.attention_launch) == (0.4, 9e-6)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("tpu-v4-pod", "systolic"), ("dgx-h100", ""), ("server-mi300x", "")])
 def test_units_of_devices(name: str, kind: str) -> None:
-    found = device_columns(load_system(name).device, "bf16")
-    assert {unit for unit in ("systolic", "vector") if getattr(found, unit)} == ({kind} if kind else set())
-    assert found.aligned == float(kind == "")
+    columns = device_columns(load_system(name).device, "bf16")
+    assert {unit for unit in ("systolic", "vector") if getattr(columns, unit)} == ({kind} if kind else set())
+    assert columns.aligned == float(kind == "")
 
 
 def test_attention_stays_in_16_bits_under_8() -> None:
@@ -282,7 +285,7 @@ def test_products_are_priced_by_the_formulas_of_their_unit() -> None:
     asked: dict[str, Any] = {"k": 777.0, "batch": 3.0, "element_bytes": 2.0}
     device = load_device("a100-sxm4-80gb")
     columns = device_columns(device, "bf16")
-    found = _backend(columns).time(MatrixProduct(m=1234.0, n=555.0, **asked, alignment=0.9))
+    seconds = _backend(columns).time(MatrixProduct(m=1234.0, n=555.0, **asked, alignment=0.9))
     expected = matmul.gemm_time(
         1234.0,
         555.0,
@@ -297,4 +300,4 @@ def test_products_are_priced_by_the_formulas_of_their_unit() -> None:
         small_tile=columns.small_tile,
         sustained=1.0,
     )
-    assert plain(found) == pytest.approx(plain(expected), rel=1e-12)
+    assert plain(seconds) == pytest.approx(plain(expected), rel=1e-12)

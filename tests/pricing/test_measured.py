@@ -184,42 +184,42 @@ _ASKED: dict[str, Any] = {
 
 
 def _basis(**asked: Any) -> dict[str, float]:
-    found = simulator.estimate(**{**_ASKED, **asked})
-    assert found.basis is not None
-    assert set(found.basis) == set(BASES)
-    assert sum(found.basis.values()) == pytest.approx(1.0, abs=1e-9)
-    assert min(found.basis.values()) >= 0.0
-    return {str(tier): share for tier, share in found.basis.items()}
+    estimate = simulator.estimate(**{**_ASKED, **asked})
+    assert estimate.basis is not None
+    assert set(estimate.basis) == set(BASES)
+    assert sum(estimate.basis.values()) == pytest.approx(1.0, abs=1e-9)
+    assert min(estimate.basis.values()) >= 0.0
+    return {str(tier): share for tier, share in estimate.basis.items()}
 
 
 def test_a_step_of_measured_shapes_says_measured(on_graphics: Calibrated) -> None:
     """Of a model as it was measured nothing is near or the catalogue's; memory-bound kernels are always a form."""
     model = {"base": "bert-base", "vocabulary_size": 30528}  # as frameworks pad it
-    found = _basis(model=model, profile=on_graphics.profile)
-    assert found["measured"] > 0.5
-    assert (found["near"], found["catalogue"]) == (0.0, 0.0)
-    assert found["measured"] + found["fitted"] + found["stack"] == pytest.approx(1.0)
+    basis = _basis(model=model, profile=on_graphics.profile)
+    assert basis["measured"] > 0.5
+    assert (basis["near"], basis["catalogue"]) == (0.0, 0.0)
+    assert basis["measured"] + basis["fitted"] + basis["stack"] == pytest.approx(1.0)
 
 
 def test_a_step_near_measured_shapes_says_near(on_graphics: Calibrated) -> None:
     # as many tokens, of narrower layers
     model = {"base": "bert-base", "hidden_size": 720, "feed_forward_size": 2880, "attention_heads": 12}
-    found = _basis(model=model, profile=on_graphics.profile)
-    assert found["measured"] == 0.0
-    assert found["near"] > 0.5
+    basis = _basis(model=model, profile=on_graphics.profile)
+    assert basis["measured"] == 0.0
+    assert basis["near"] > 0.5
 
 
 def test_a_step_far_from_measured_shapes_says_fitted(on_graphics: Calibrated, fit: Fit) -> None:
-    found = _basis(model="bert-base", profile=on_graphics.made.truth)
-    assert (found["measured"], found["near"]) == (0.0, 0.0)
-    assert found["fitted"] > 0.9
+    basis = _basis(model="bert-base", profile=on_graphics.made.truth)
+    assert (basis["measured"], basis["near"]) == (0.0, 0.0)
+    assert basis["fitted"] > 0.9
 
 
 def test_a_step_of_a_format_that_was_not_measured_says_catalogue(fit: Fit) -> None:
     products_only = fit(graphics().record(tiers=("probe",)))
-    found = _basis(model="bert-base", profile=products_only, plan={**_ASKED["plan"], "precision": "fp16"})
-    assert found["catalogue"] + found["stack"] == pytest.approx(1.0)
-    assert found["stack"] > 0.0
+    basis = _basis(model="bert-base", profile=products_only, plan={**_ASKED["plan"], "precision": "fp16"})
+    assert basis["catalogue"] + basis["stack"] == pytest.approx(1.0)
+    assert basis["stack"] > 0.0
 
 
 def test_without_a_profile_nothing_is_said() -> None:
@@ -243,10 +243,10 @@ def test_a_share_is_what_the_step_gains_when_a_tier_is_faster(on_graphics: Calib
 
 
 def test_constants_of_a_stack_apply_to_it_alone(on_graphics: Calibrated) -> None:
-    system, found = load_system("rtx-3090"), on_graphics.profile
-    constants = replace(shipped(), profile=found)
+    system, fitted_profile = load_system("rtx-3090"), on_graphics.profile
+    constants = replace(shipped(), profile=fitted_profile)
     own, other = load_stack("pytorch-eager"), load_stack("huggingface")
-    known = found.stacks["pytorch-eager"]
+    known = fitted_profile.stacks["pytorch-eager"]
     columns = constants.stacks(own, system, "bf16")
     assert (columns.launch, columns.step_overhead) == (known.launch, known.step_overhead)
     bare = Constants(shipped().shifts, profile=None)
@@ -260,12 +260,12 @@ def test_constants_of_a_stack_apply_to_it_alone(on_graphics: Calibrated) -> None
     assert isinstance(of_other, MeasuredBackend)
     assert (of_own.software, of_other.software) == (known, None)
     moved: dict[str, Any] = {"reduces": True, "kind": StreamKind.NORMALISATION}
-    bandwidth, launch = float(system.device.memory.bandwidth), found.constants.memory.launch
+    bandwidth, launch = float(system.device.memory.bandwidth), fitted_profile.constants.memory.launch
     rate = known.streams["normalisation"]
     assert asking.stream(of_own, 1e9, 2.0, **moved) == pytest.approx(2.0 * launch + 1e9 / (bandwidth * rate.forward))
     backward = asking.stream(of_own, 1e9, 2.0, **moved, backward=True)
     assert backward == pytest.approx(2.0 * launch + 1e9 / (bandwidth * rate.backward))
-    expected = 2.0 * launch + 1e9 / (bandwidth * found.constants.memory.normalisation_efficiency)
+    expected = 2.0 * launch + 1e9 / (bandwidth * fitted_profile.constants.memory.normalisation_efficiency)
     assert asking.stream(of_other, 1e9, 2.0, **moved) == pytest.approx(expected)
     drawn = asking.stream(of_own, 1e9, 2.0, **moved, drawn=1e6) - asking.stream(of_own, 1e9, 2.0, **moved)
     assert drawn == pytest.approx(1e6 * known.drawn)
@@ -291,17 +291,17 @@ def _noded(kind: str, message: Any, **group: Any) -> tuple[Any, Any, Any]:
     if isinstance(asked, Send):
         return measured.time(asked), measured.analytic.time(asked), None
     asked = replace(asked, copies=group.get("copies", 1.0))
-    found, by_form = (each.time(asked) for each in (measured, measured.analytic))
-    return found, by_form, MeasuredLinks(truth.links).time(kind, message, group["degree"])[0]
+    by_profile, by_form = (each.time(asked) for each in (measured, measured.analytic))
+    return by_profile, by_form, MeasuredLinks(truth.links).time(kind, message, group["degree"])[0]
 
 
 @pytest.mark.parametrize("kind", ["all_reduce", "all_gather", "reduce_scatter", "all_to_all"])
 def test_links_inside_a_node_are_as_measured(kind: str) -> None:
     sizes = 2.0 ** np.arange(10, 30).astype(np.float64)
     for degree in (2.0, 3.0, 4.0):
-        found, by_form, alone = _noded(kind, sizes, degree=degree, stride=2.0)
-        assert found == pytest.approx(alone)
-        assert np.all(found != by_form)
+        by_profile, by_form, alone = _noded(kind, sizes, degree=degree, stride=2.0)
+        assert by_profile == pytest.approx(alone)
+        assert np.all(by_profile != by_form)
 
 
 @pytest.mark.parametrize(
@@ -315,24 +315,24 @@ def test_links_inside_a_node_are_as_measured(kind: str) -> None:
     ids=["across nodes", "one rank a node", "more ranks than measured", "copies of tokens"],
 )
 def test_other_groups_are_by_the_form(group: dict[str, float]) -> None:
-    found, by_form, _ = _noded("all_to_all", 2.0 ** np.arange(10, 30).astype(np.float64), **group)
-    assert np.all(found == by_form)
+    by_profile, by_form, _ = _noded("all_to_all", 2.0 ** np.arange(10, 30).astype(np.float64), **group)
+    assert np.all(by_profile == by_form)
 
 
 def test_transfers_between_neighbours() -> None:
     sizes = 2.0 ** np.arange(10, 30).astype(np.float64)
-    found, by_form, _ = _noded("send", sizes, degree=4.0, stride=2.0)
-    assert found == pytest.approx(np.asarray(MeasuredLinks(graphics().truth.links).time("send", sizes, 2.0)[0]))
-    found, by_form, _ = _noded("send", sizes, degree=4.0, stride=8.0)
-    assert np.all(found == by_form)
+    by_profile, by_form, _ = _noded("send", sizes, degree=4.0, stride=2.0)
+    assert by_profile == pytest.approx(np.asarray(MeasuredLinks(graphics().truth.links).time("send", sizes, 2.0)[0]))
+    by_profile, by_form, _ = _noded("send", sizes, degree=4.0, stride=8.0)
+    assert np.all(by_profile == by_form)
 
 
 def test_groups_of_all_kinds_at_once() -> None:
     degree, stride = np.array([[1.0], [2.0], [4.0], [8.0]]), np.array([1.0, 2.0, 4.0, 8.0])
-    found, by_form, alone = _noded("all_reduce", 1e7, degree=degree, stride=stride)
+    by_profile, by_form, alone = _noded("all_reduce", 1e7, degree=degree, stride=stride)
     inside = (degree * stride <= 8.0) & (degree >= 2.0) & (degree <= 4.0)
-    assert found == pytest.approx(np.where(inside, alone, by_form))
-    assert found.shape == (4, 4)
+    assert by_profile == pytest.approx(np.where(inside, alone, by_form))
+    assert by_profile.shape == (4, 4)
 
 
 # arrays
@@ -388,8 +388,8 @@ def test_devices_of_the_same_class_are_alike() -> None:
 
 def test_a_profile_alone_names_the_system(on_graphics: Calibrated, on_processor: Calibrated) -> None:
     for known in (on_graphics, on_processor):
-        found = simulator.estimate("bert-base", profile=known.profile, workload={"sequence_length": 128})
-        assert (found.system, found.backend, found.devices) == (device_of(known.profile).id, "measured", 1)
+        estimate = simulator.estimate("bert-base", profile=known.profile, workload={"sequence_length": 128})
+        assert (estimate.system, estimate.backend, estimate.devices) == (device_of(known.profile).id, "measured", 1)
 
 
 @pytest.mark.parametrize(("system", "which"), [("dgx-a100-640gb", "a100-sxm"), ("server-rtx-3090", "own")])
@@ -399,16 +399,16 @@ def test_a_search_ranks_as_an_estimate_prices(on_graphics: Calibrated, system: s
         "stack": "pytorch-ddp",
         "workload": {"sequence_length": 128, "global_batch": 64},
     }
-    given = {"precision": "bf16", "pp": 1, "cp": 1}
-    found = simulator.search("bert-large", system, devices=8, plan=given, **asked, top=4)
-    assert len(found.best) == 4
-    times = [each.step_time_s for each in found.best]
+    plan = {"precision": "bf16", "pp": 1, "cp": 1}
+    search = simulator.search("bert-large", system, devices=8, plan=plan, **asked, top=4)
+    assert len(search.best) == 4
+    times = [each.step_time_s for each in search.best]
     assert times == sorted(times)
-    for each in found.best:
+    for each in search.best:
         again = simulator.estimate("bert-large", system, devices=8, plan=each.plan, **asked)
         assert again.step_time_s == pytest.approx(each.step_time_s, rel=1e-12)
         assert again.backend == each.backend == "measured"
-    plain = simulator.search("bert-large", system, devices=8, plan=given, **{**asked, "profile": None}, top=1)
+    plain = simulator.search("bert-large", system, devices=8, plan=plan, **{**asked, "profile": None}, top=1)
     assert plain.best[0].step_time_s != times[0]
 
 
@@ -417,20 +417,20 @@ def test_a_sweep_uses_a_profile_where_it_suits() -> None:
     systems = ["dgx-a100-640gb", "dgx-h100"]
     both = list(simulator.sweep(["bert-large"], systems, [8], profile="h100-sxm", **asked))
     plain = list(simulator.sweep(["bert-large"], systems, [8], **asked))
-    found, before = (
+    after, before = (
         {each.estimate.system: each.estimate for each in all_} for all_ in (_options(both), _options(plain))
     )
-    assert {name: each.backend for name, each in found.items()} == {
+    assert {name: each.backend for name, each in after.items()} == {
         "dgx-a100-640gb": "analytic",
         "dgx-h100": "measured",
     }
-    assert found["dgx-a100-640gb"].step_time_s == before["dgx-a100-640gb"].step_time_s
-    assert found["dgx-h100"].step_time_s != before["dgx-h100"].step_time_s
+    assert after["dgx-a100-640gb"].step_time_s == before["dgx-a100-640gb"].step_time_s
+    assert after["dgx-h100"].step_time_s != before["dgx-h100"].step_time_s
 
 
-def _options(found: list[Any]) -> list[Option]:
-    assert all(isinstance(each, Option) for each in found)
-    return found
+def _options(answers: list[Any]) -> list[Option]:
+    assert all(isinstance(each, Option) for each in answers)
+    return answers
 
 
 def test_a_plan_uses_a_profile_where_it_suits() -> None:
@@ -462,18 +462,18 @@ def test_cases_of_a_record_cost_what_was_measured(fit: Fit) -> None:
         return case.phase == "gemm"
 
     record = replace(made, truth=truth).record(("bert-base",), ("probe", "model", "size"), keep=kept)
-    found = fit(record)
-    assert found.constants.gemm["bf16"].sustained > 0.98
+    fitted_profile = fit(record)
+    assert fitted_profile.constants.gemm["bf16"].sustained > 0.98
     rows = measurements_of(record).products
     _, first, counts = np.unique(products.sizes(rows), axis=0, return_index=True, return_counts=True)
     once = rows.where(np.isin(np.arange(len(rows)), first[counts == 1]))
     other = np.where(once.weight_gradient > 0, once.m, once.k)
     shares = np.where(once.batch > 1, 1.0, matmul.alignment_share(once.n, other))
-    backend_of_it = MeasuredBackend.of(plain_host(made.device), 1, "bf16", found)
+    backend_of_it = MeasuredBackend.of(plain_host(made.device), 1, "bf16", fitted_profile)
     sizes: dict[str, Any] = {"k": once.k, "batch": once.batch, "element_bytes": 2.0, "alignment": shares}
     ahead, back = (
         asking.gemm(backend_of_it, once.m, once.n, weight_gradient=gradient, **sizes) for gradient in (False, True)
     )
     priced = np.where(once.weight_gradient > 0, back, ahead)
     assert len(once) > 60
-    assert priced == pytest.approx(once.seconds, rel=1.001 - found.constants.gemm["bf16"].sustained)
+    assert priced == pytest.approx(once.seconds, rel=1.001 - fitted_profile.constants.gemm["bf16"].sustained)

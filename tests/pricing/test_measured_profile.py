@@ -76,8 +76,8 @@ def _backend(
 
 
 def _ratio(request: Request, **how: Any) -> float:
-    found = _backend(**how)
-    return plain(found.time(request)) / plain(found.analytic.time(request))
+    backend = _backend(**how)
+    return plain(backend.time(request)) / plain(backend.analytic.time(request))
 
 
 def test_measured_shapes_take_what_was_measured() -> None:
@@ -93,19 +93,19 @@ def test_under_8_bits_what_stays_wide_is_as_measured_in_16() -> None:
     profile = load_profile("h100-sxm").model_copy(
         update={"products": _profile().products, "attentions": _profile().attentions, "fitted": ("bf16",)}
     )
-    found = MeasuredBackend.of(load_system("dgx-h100"), 8, "fp8", profile)
+    backend = MeasuredBackend.of(load_system("dgx-h100"), 8, "fp8", profile)
 
     def ratio(request: Request) -> float:
-        return plain(found.time(request)) / plain(found.analytic.time(request))
+        return plain(backend.time(request)) / plain(backend.analytic.time(request))
 
     assert ratio(replace(_PRODUCT, wide=True)) == pytest.approx(2.0)
     assert ratio(_PRODUCT) == 1.0
     assert ratio(_ATTENTION) == pytest.approx(0.5)
-    assert _tiers(found, _PRODUCT) == {"catalogue"}
-    assert _tiers(found, replace(_PRODUCT, wide=True)) == {"measured"}
+    assert _tiers(backend, _PRODUCT) == {"catalogue"}
+    assert _tiers(backend, replace(_PRODUCT, wide=True)) == {"measured"}
     # Shapes of 8 bits say nothing of what stays in 16.
     narrow = profile.model_copy(update={"products": {"fp8": _profile().products["bf16"]}})
-    found = MeasuredBackend.of(load_system("dgx-h100"), 8, "fp8", narrow)
+    backend = MeasuredBackend.of(load_system("dgx-h100"), 8, "fp8", narrow)
     assert (ratio(_PRODUCT), ratio(replace(_PRODUCT, wide=True))) == (pytest.approx(2.0), 1.0)
 
 
@@ -154,15 +154,15 @@ def test_what_nobody_measured_is_the_catalogues() -> None:
 
 def test_streams_run_at_the_rates_that_steps_say() -> None:
     """Half of the bandwidth forward and a quarter backward, launches, and a nanosecond for each random number."""
-    found = _backend(stack="pytorch-ddp")
-    device = found.analytic.device
+    backend = _backend(stack="pytorch-ddp")
+    device = backend.analytic.device
     bandwidth, launch = plain(device.bandwidth), plain(device.stream_launch)
-    assert plain(found.time(_STREAM)) == pytest.approx(2 * launch + 1e9 / bandwidth / 0.5 + 1e6 * 1e-9)
+    assert plain(backend.time(_STREAM)) == pytest.approx(2 * launch + 1e9 / bandwidth / 0.5 + 1e6 * 1e-9)
     back = replace(_STREAM, backward=True, drawn=0.0)
-    assert plain(found.time(back)) == pytest.approx(2 * launch + 1e9 / bandwidth / 0.25)
+    assert plain(backend.time(back)) == pytest.approx(2 * launch + 1e9 / bandwidth / 0.25)
     other = replace(_STREAM, kind=StreamKind.SOFTMAX)
-    assert plain(found.time(other)) == pytest.approx(plain(found.analytic.time(other)) + 1e-3)
-    assert _tiers(found, _STREAM) == _tiers(found, other) == {"fitted"}
+    assert plain(backend.time(other)) == pytest.approx(plain(backend.analytic.time(other)) + 1e-3)
+    assert _tiers(backend, _STREAM) == _tiers(backend, other) == {"fitted"}
     elsewhere = _backend(stack="megatron-lm")
     assert plain(elsewhere.time(_STREAM)) == plain(elsewhere.analytic.time(_STREAM))
 
@@ -209,17 +209,17 @@ def test_links_as_measured_and_between() -> None:
 def test_links_count_inside_a_node_and_for_whole_messages(
     degree: float, stride: float, copies: float, is_measured: bool
 ) -> None:
-    found = _backend(system="superpod-a100")
+    backend = _backend(system="superpod-a100")
     asked = Collective(kind="all_reduce", message_bytes=1e6, degree=degree, stride=stride, copies=copies)
     measured = plain(MeasuredLinks(_profile().links).time("all_reduce", 1e6, degree)[0])
-    assert plain(found.time(asked)) == (measured if is_measured else plain(found.analytic.time(asked)))
+    assert plain(backend.time(asked)) == (measured if is_measured else plain(backend.analytic.time(asked)))
 
 
 @pytest.mark.parametrize(("degree", "stride", "is_measured"), [(2, 1, True), (8, 1, True), (2, 4, True), (4, 4, False)])
 def test_transfers_inside_a_node_are_between_two(degree: float, stride: float, is_measured: bool) -> None:
-    found, asked = _backend(), Send(message_bytes=1e6, degree=degree, stride=stride)
-    expected = _seconds(1e6, 1e-5, 1e6, 1e9) if is_measured else plain(found.analytic.time(asked))
-    assert plain(found.time(asked)) == pytest.approx(expected)
+    backend, asked = _backend(), Send(message_bytes=1e6, degree=degree, stride=stride)
+    expected = _seconds(1e6, 1e-5, 1e6, 1e9) if is_measured else plain(backend.analytic.time(asked))
+    assert plain(backend.time(asked)) == pytest.approx(expected)
 
 
 # Whom a profile speaks for
@@ -248,8 +248,8 @@ def test_what_was_measured_is_not_shifted() -> None:
     }
 
     def kinds(profile: MeasuredProfile | None, name: str = "pytorch-ddp") -> set[str]:
-        found = Constants(shifts, profile=profile).of(load_stack(name), system, "bf16")
-        return {kind for kind, value in vars(found).items() if value}
+        applied_shifts = Constants(shifts, profile=profile).of(load_stack(name), system, "bf16")
+        return {kind for kind, value in vars(applied_shifts).items() if value}
 
     assert kinds(None) == set(shifts)
     assert kinds(_profile()) == {"outer_links", "reductions"}

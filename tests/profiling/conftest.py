@@ -50,8 +50,8 @@ def on_processor(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
 @pytest.fixture(params=["on_graphics", "on_processor"])
 def calibrated(request: pytest.FixtureRequest) -> Calibrated:
     """Each of both."""
-    found: Calibrated = request.getfixturevalue(request.param)
-    return found
+    fixture: Calibrated = request.getfixturevalue(request.param)
+    return fixture
 
 
 @pytest.fixture

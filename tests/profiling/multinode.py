@@ -129,11 +129,11 @@ def band(size: float) -> str:
 
 def table(measured: Sequence[MeasuredRow]) -> str:
     """Median of measured over predicted time of every measurement and band of sizes."""
-    found: defaultdict[tuple[str, ...], defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    ratios: defaultdict[tuple[str, ...], defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in measured:
-        found[row.group][band(row.size)].append(row.ratio)
+        ratios[row.group][band(row.size)].append(row.ratio)
     lines = [f"{'measured / predicted':88}" + "".join(f"{name:>8}" for name, _ in BANDS)]
-    for group, bands in sorted(found.items()):
+    for group, bands in sorted(ratios.items()):
         figures = (f"{np.median(bands[name]):8.2f}" if bands[name] else " " * 8 for name, _ in BANDS)
         lines.append(f"{' '.join(group)[:87]:88}" + "".join(figures))
     return "\n".join(lines)

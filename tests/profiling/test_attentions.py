@@ -30,22 +30,22 @@ TRUE = {
 
 def _timed(rows: Attentions, noise: float = 0.0, outliers: float = 0.0) -> Attentions:
     times = subject.seconds(rows, A100, attention_constants(**TRUE))
-    found: Attentions = timed(rows, times, noise=noise, outliers=outliers)
-    return found
+    timed_rows: Attentions = timed(rows, times, noise=noise, outliers=outliers)
+    return timed_rows
 
 
 @pytest.mark.parametrize(("noise", "outliers", "off"), [(0.0, 0.0, 0.02), (0.05, 0.08, 0.1)])
 def test_known_constants_come_back(noise: float, outliers: float, off: float) -> None:
     fitted = subject.fit(_timed(attentions(500), noise, outliers), A100, ATTENTION_START)
-    found = fitted.constants.model_dump()
-    assert {name: found[name] for name in FIVE} == pytest.approx(TRUE, rel=off)
+    constants = fitted.constants.model_dump()
+    assert {name: constants[name] for name in FIVE} == pytest.approx(TRUE, rel=off)
     assert fitted.borrowed == {}
 
 
 def test_no_rows_leave_all_as_it_was() -> None:
     learned = subject.learn(attentions(0), A100, ATTENTION_START)
-    found = learned.fitted.constants.model_dump()
-    assert {name: found[name] for name in FIVE} == pytest.approx({n: getattr(ATTENTION_START, n) for n in FIVE})
+    constants = learned.fitted.constants.model_dump()
+    assert {name: constants[name] for name in FIVE} == pytest.approx({n: getattr(ATTENTION_START, n) for n in FIVE})
     assert set(learned.fitted.borrowed) == set(FIVE)
     assert (learned.scores, learned.shapes.sizes) == ((), ())
 

@@ -50,9 +50,9 @@ def _changed(record: Record, **changes: Any) -> Record:
 
 def test_constants_of_kernels_come_back(calibrated: Calibrated) -> None:
     """As rates: the sheet of a processor is the best that was measured, so that shares of it are others."""
-    made, found = calibrated.made, calibrated.profile
-    device, dtype = device_of(found), made.dtype
-    truth, fitted = made.truth.constants.gemm[dtype], found.constants.gemm[dtype]
+    made, profile = calibrated.made, calibrated.profile
+    device, dtype = device_of(profile), made.dtype
+    truth, fitted = made.truth.constants.gemm[dtype], profile.constants.gemm[dtype]
     scale = getattr(device.peak, dtype) / getattr(made.device.peak, dtype)
     assert fitted.efficiency * scale == pytest.approx(truth.efficiency, rel=0.04)
     assert fitted.launch == pytest.approx(truth.launch, rel=0.06)
@@ -61,31 +61,31 @@ def test_constants_of_kernels_come_back(calibrated: Calibrated) -> None:
     wider = float(device.memory.bandwidth) / float(made.device.memory.bandwidth)
     assert fitted.bandwidth_efficiency * wider == pytest.approx(truth.bandwidth_efficiency, rel=0.05)
     weight_gradient = made.truth.constants.weight_gradient_efficiency
-    assert found.constants.weight_gradient_efficiency == pytest.approx(weight_gradient, rel=0.02)
-    memory, true_memory = found.constants.memory, made.truth.constants.memory
+    assert profile.constants.weight_gradient_efficiency == pytest.approx(weight_gradient, rel=0.02)
+    memory, true_memory = profile.constants.memory, made.truth.constants.memory
     assert memory.efficiency * wider == pytest.approx(true_memory.efficiency, rel=0.04)
     assert memory.normalisation_efficiency * wider == pytest.approx(true_memory.normalisation_efficiency, rel=0.05)
-    fused, true_fused = found.constants.attention[dtype], made.truth.constants.attention[dtype]
+    fused, true_fused = profile.constants.attention[dtype], made.truth.constants.attention[dtype]
     assert fused.efficiency * scale == pytest.approx(true_fused.efficiency, rel=0.12)
     assert fused.backward_efficiency * scale == pytest.approx(true_fused.backward_efficiency, rel=0.12)
 
 
 def test_constants_of_steps_come_back(on_graphics: Calibrated) -> None:
-    found = on_graphics.profile.stacks["pytorch-eager"]
+    constants = on_graphics.profile.stacks["pytorch-eager"]
     truth = on_graphics.made.truth.stacks["pytorch-eager"]
-    assert found.step_overhead == pytest.approx(truth.step_overhead, rel=0.1)
-    assert found.drawn == pytest.approx(truth.drawn, rel=0.15)
-    assert found.streams["optimizer"].forward == pytest.approx(truth.streams["optimizer"].forward, rel=0.05)
+    assert constants.step_overhead == pytest.approx(truth.step_overhead, rel=0.1)
+    assert constants.drawn == pytest.approx(truth.drawn, rel=0.15)
+    assert constants.streams["optimizer"].forward == pytest.approx(truth.streams["optimizer"].forward, rel=0.05)
     assert "steps" not in on_graphics.profile.borrowed
 
 
 def test_links_come_back(on_graphics: Calibrated) -> None:
     sizes: Values = 2.0 ** np.arange(12, 29).astype(np.float64)
-    truth, found = (MeasuredLinks(each.links) for each in (on_graphics.made.truth, on_graphics.profile))
+    truth, links = (MeasuredLinks(each.links) for each in (on_graphics.made.truth, on_graphics.profile))
     for kind in ("all_reduce", "all_gather", "reduce_scatter", "all_to_all"):
         for ranks in (2.0, 4.0):
             expected, _ = truth.time(kind, sizes, ranks)
-            time, known = found.time(kind, sizes, ranks)
+            time, known = links.time(kind, sizes, ranks)
             assert np.all(known)
             assert time == pytest.approx(expected, rel=0.08)
 
@@ -139,9 +139,9 @@ def test_steps_of_other_models_are_predicted(calibrated: Calibrated) -> None:
     made = calibrated.made
     asked = steps_of(made.record(UNSEEN, ("step",), noise=0.0, keep=lambda case: case.phase == "step"))
     assert len(asked) >= 12
-    found = compare(asked, calibrated.profile, device_of(calibrated.profile))
-    errors = np.array([abs(each.error) for each in found])
-    before = np.array([abs(each.before_s / each.step.seconds - 1.0) for each in found])
+    steps = compare(asked, calibrated.profile, device_of(calibrated.profile))
+    errors = np.array([abs(each.error) for each in steps])
+    before = np.array([abs(each.before_s / each.step.seconds - 1.0) for each in steps])
     assert np.median(errors) < 0.015
     assert errors.max() < 0.06
     assert np.median(errors) < 0.2 * np.median(before)
@@ -156,14 +156,14 @@ def test_estimates_of_whole_models_are_near_the_truth(on_graphics: Calibrated, m
         "workload": {"sequence_length": 128, "global_batch": 32},
     }
     truth = simulator.estimate(model, profile=on_graphics.made.truth, **asked).step_time_s
-    found = simulator.estimate(model, profile=on_graphics.profile, **asked)
+    estimate = simulator.estimate(model, profile=on_graphics.profile, **asked)
     without = simulator.estimate(model, **asked).step_time_s
-    assert found.step_time_s == pytest.approx(truth, rel=0.03)
-    assert abs(found.step_time_s / truth - 1.0) < 0.2 * abs(without / truth - 1.0)
-    assert found.step_time_low_s is not None
-    assert found.step_time_high_s is not None
-    assert found.step_time_low_s < truth < found.step_time_high_s
-    assert found.step_time_high_s / found.step_time_low_s < 1.15
+    assert estimate.step_time_s == pytest.approx(truth, rel=0.03)
+    assert abs(estimate.step_time_s / truth - 1.0) < 0.2 * abs(without / truth - 1.0)
+    assert estimate.step_time_low_s is not None
+    assert estimate.step_time_high_s is not None
+    assert estimate.step_time_low_s < truth < estimate.step_time_high_s
+    assert estimate.step_time_high_s / estimate.step_time_low_s < 1.15
 
 
 # less and less data
@@ -188,13 +188,13 @@ def _error(asked: Products, profile: MeasuredProfile) -> float:
 
 
 def test_nothing_measured_leaves_the_catalogue_and_says_so(fit: Fit) -> None:
-    found = fit(graphics().record(tiers=()))
-    assert found.constants == load_class("rtx-3090")
-    assert (found.fitted, found.held_out, found.stacks, found.links) == ((), (), {}, {})
-    assert found.borrowed["steps"] == "0 training steps were measured, and 3 are needed"
+    profile = fit(graphics().record(tiers=()))
+    assert profile.constants == load_class("rtx-3090")
+    assert (profile.fitted, profile.held_out, profile.stacks, profile.links) == ((), (), {}, {})
+    assert profile.borrowed["steps"] == "0 training steps were measured, and 3 are needed"
     for name in ("gemm.bf16", "gemm.fp32", "attention", "memory"):
-        assert found.borrowed[name].endswith("measured; as rtx-3090")
-    with_it = simulator.estimate("bert-large", "rtx-3090", profile=found)
+        assert profile.borrowed[name].endswith("measured; as rtx-3090")
+    with_it = simulator.estimate("bert-large", "rtx-3090", profile=profile)
     assert with_it.step_time_s == simulator.estimate("bert-large", "rtx-3090").step_time_s
     assert with_it.basis is not None
     assert with_it.basis["catalogue"] > 0.9
@@ -202,42 +202,42 @@ def test_nothing_measured_leaves_the_catalogue_and_says_so(fit: Fit) -> None:
 
 def test_twelve_probes_fit_what_they_can_and_borrow_the_rest(fit: Fit) -> None:
     made = graphics()
-    found = fit(made.record(tiers=("probe",), keep=lambda case: case.phase == "gemm"))
+    profile = fit(made.record(tiers=("probe",), keep=lambda case: case.phase == "gemm"))
     start = load_class("rtx-3090").gemm["bf16"]
-    fitted, truth = found.constants.gemm["bf16"], made.truth.constants.gemm["bf16"]
-    assert found.fitted == ("bf16",)
+    fitted, truth = profile.constants.gemm["bf16"], made.truth.constants.gemm["bf16"]
+    assert profile.fitted == ("bf16",)
     assert fitted.efficiency == pytest.approx(truth.efficiency, rel=0.05)
     assert fitted.sustained == pytest.approx(truth.sustained, rel=0.06)
     assert (fitted.fill, fitted.small_tile) == (start.fill, start.small_tile)
-    assert found.borrowed["gemm.bf16.fill"] == "12 shapes, 60 needed; as rtx-3090"
-    assert found.borrowed["gemm.bf16.weight_gradient"] == "0 weight gradients, 3 needed; as rtx-3090"
-    assert found.borrowed["gemm.fp16"] == "no product was measured; as rtx-3090"
-    assert len(found.products["bf16"].sizes) == 12
-    every = _scores(found)["all bf16 products"]
+    assert profile.borrowed["gemm.bf16.fill"] == "12 shapes, 60 needed; as rtx-3090"
+    assert profile.borrowed["gemm.bf16.weight_gradient"] == "0 weight gradients, 3 needed; as rtx-3090"
+    assert profile.borrowed["gemm.fp16"] == "no product was measured; as rtx-3090"
+    assert len(profile.products["bf16"].sizes) == 12
+    every = _scores(profile)["all bf16 products"]
     assert every.fitted + every.scored == 13
 
 
 def test_a_few_products_are_fitted_and_not_scored(fit: Fit) -> None:
     made = graphics()
     seven = [case for case in made.cases(("bert-base",), ("probe",)) if case.phase == "gemm"][:7]
-    found = fit(made.record(("bert-base",), ("probe",), keep=lambda case: case in seven))
-    assert found.fitted == ("bf16",)
-    assert found.held_out == ()
+    profile = fit(made.record(("bert-base",), ("probe",), keep=lambda case: case in seven))
+    assert profile.fitted == ("bf16",)
+    assert profile.held_out == ()
 
 
 def test_two_steps_are_too_few(fit: Fit) -> None:
     made = graphics()
     steps = [case for case in made.cases(("bert-base",), ("step",)) if case.phase == "step"][:2]
-    found = fit(made.record(("bert-base",), ("step",), keep=lambda case: case in steps))
-    assert found.borrowed["steps"] == "2 training steps were measured, and 3 are needed"
-    assert found.stacks == {}
+    profile = fit(made.record(("bert-base",), ("step",), keep=lambda case: case in steps))
+    assert profile.borrowed["steps"] == "2 training steps were measured, and 3 are needed"
+    assert profile.stacks == {}
 
 
 def test_steps_of_one_model_are_fitted_and_not_scored(fit: Fit) -> None:
-    found = fit(graphics().record(("bert-base",), ("step",)))
-    assert set(found.stacks) == {"pytorch-eager"}
-    assert found.held_out == ()
-    assert found.spread is None
+    profile = fit(graphics().record(("bert-base",), ("step",)))
+    assert set(profile.stacks) == {"pytorch-eager"}
+    assert profile.held_out == ()
+    assert profile.spread is None
 
 
 def test_host_times_that_no_step_tells_are_borrowed(on_graphics: Calibrated, fit: Fit) -> None:
@@ -252,9 +252,9 @@ def test_host_times_that_no_step_tells_are_borrowed(on_graphics: Calibrated, fit
     assert "memory.launch" not in on_graphics.profile.borrowed
     software = made.truth.stacks["pytorch-eager"].model_copy(update={"launch": 6e-5})
     slow = replace(made, truth=made.truth.model_copy(update={"stacks": {"pytorch-eager": software}}))
-    found = fit(slow.record(("bert-base", "gpt2-124m"), ("probe", "model", "step")))
-    assert "stacks.pytorch-eager.launch" not in found.borrowed
-    assert found.stacks["pytorch-eager"].launch == pytest.approx(6e-5, rel=0.1)
+    profile = fit(slow.record(("bert-base", "gpt2-124m"), ("probe", "model", "step")))
+    assert "stacks.pytorch-eager.launch" not in profile.borrowed
+    assert profile.stacks["pytorch-eager"].launch == pytest.approx(6e-5, rel=0.1)
 
 
 # which device it is
@@ -306,10 +306,10 @@ def test_an_unknown_graphics_card_needs_its_sheet(fit: Fit, tmp_path: Path) -> N
     sheet = tmp_path / "some-card.yaml"
     text = (Path(simulator.__file__).parents[1] / "hardware" / "devices" / "rtx-3090.yaml").read_text()
     sheet.write_text(text.replace("GeForce RTX 3090", "Some Card").replace("936 GB/s", "900 GB/s"))
-    found = fit(record, device=str(sheet), name="some-card.yaml")
-    assert isinstance(found.device, Device)
-    assert (found.id, found.device.name, found.device.memory.bandwidth) == ("some-card", "Some Card", 900e9)
-    assert found.device.memory.provenance["bandwidth"].source == ("ga102",)
+    profile = fit(record, device=str(sheet), name="some-card.yaml")
+    assert isinstance(profile.device, Device)
+    assert (profile.id, profile.device.name, profile.device.memory.bandwidth) == ("some-card", "Some Card", 900e9)
+    assert profile.device.memory.provenance["bandwidth"].source == ("ga102",)
     with pytest.raises(InputError, match="unknown device 'some-card'"):
         fit(record, device="some-card")
 
@@ -352,10 +352,10 @@ def test_a_table_needs_a_device() -> None:
     table = tables.SHIPPED / "gemm_simumax_bf16_passes.csv.gz"
     with pytest.raises(InputError, match=r"a table does not say which device of the catalogue it is of; give --device"):
         calibrate.calibrate([table])
-    found = calibrate.calibrate([table], device="a100-pcie-80gb", name="profiles/Mine.yaml")
-    assert (found.id, found.device, found.fitted, found.stacks) == ("mine", "a100-pcie-80gb", ("bf16",), {})
-    assert found.borrowed["attention"] == "no fused attention was measured; as a100-pcie"
-    assert _scores(found)["large bf16 products"].median < 0.03
+    profile = calibrate.calibrate([table], device="a100-pcie-80gb", name="profiles/Mine.yaml")
+    assert (profile.id, profile.device, profile.fitted, profile.stacks) == ("mine", "a100-pcie-80gb", ("bf16",), {})
+    assert profile.borrowed["attention"] == "no fused attention was measured; as a100-pcie"
+    assert _scores(profile)["large bf16 products"].median < 0.03
 
 
 def test_rows_of_a_device_of_another_name(tmp_path: Path) -> None:
@@ -370,9 +370,9 @@ def test_a_table_and_a_record_are_fitted_together(tmp_path: Path) -> None:
     file, table = tmp_path / "record.jsonl", tmp_path / "table.csv"
     journal.write(file, graphics().record(tiers=("first",)))
     table.write_text("device,dtype,m,n,k,us\nrtx-3090,bf16,4096,4096,4096,2400\n")
-    found = calibrate.calibrate([table, file])
-    assert (found.device, found.fitted) == ("rtx-3090", ("bf16",))
-    assert found.source.endswith("; table.csv")
+    profile = calibrate.calibrate([table, file])
+    assert (profile.device, profile.fitted) == ("rtx-3090", ("bf16",))
+    assert profile.source.endswith("; table.csv")
 
 
 def test_a_table_of_a_device_without_a_stack_of_its_own(tmp_path: Path) -> None:
@@ -406,10 +406,10 @@ def test_steps_of_another_record_are_compared(on_graphics: Calibrated, tmp_path:
     made, profile = on_graphics.made, on_graphics.profile
     journal.write(file, made.record(("bert-large",), ("step",), seed=9))
     steps = calibrate.steps_in(file, made.device)
-    found = compare(steps, profile, made.device)
-    assert len(found) == len(steps) >= 5
-    assert max(abs(each.error) for each in found) < 0.1
-    assert set(found[0].to_dict()) >= {"step", "layers", "dtype", "measured_s", "predicted_s", "catalogue_s"}
+    compared_steps = compare(steps, profile, made.device)
+    assert len(compared_steps) == len(steps) >= 5
+    assert max(abs(each.error) for each in compared_steps) < 0.1
+    assert set(compared_steps[0].to_dict()) >= {"step", "layers", "dtype", "measured_s", "predicted_s", "catalogue_s"}
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,11 @@ def _rows(name: str) -> Measurements:
 
 
 def test_every_row_is_compared_or_counted(on_graphics: Calibrated, of_record: Comparison) -> None:
-    found = measurements_of(on_graphics.record)
-    rows = sum(len(each) for each in (found.products, found.attentions, found.streams, found.collectives))
+    measurements = measurements_of(on_graphics.record)
+    rows = sum(
+        len(each)
+        for each in (measurements.products, measurements.attentions, measurements.streams, measurements.collectives)
+    )
     assert sum(map(len, of_record.parts.values())) + sum(of_record.left_out.values()) == rows + len(
         steps_of(on_graphics.record)
     )
@@ -159,9 +162,9 @@ def test_collectives_are_priced_as_estimates_price_them(on_graphics: Calibrated,
 
 def test_steps_are_those_of_a_check(on_graphics: Calibrated, of_record: Comparison) -> None:
     part = of_record.parts["step"]
-    found = compare(steps_of(on_graphics.record), on_graphics.profile, load_device("rtx-3090"))
-    assert part.after_s.tolist() == [each.predicted_s for each in found]
-    assert part.before_s.tolist() == [each.before_s for each in found]
+    steps = compare(steps_of(on_graphics.record), on_graphics.profile, load_device("rtx-3090"))
+    assert part.after_s.tolist() == [each.predicted_s for each in steps]
+    assert part.before_s.tolist() == [each.before_s for each in steps]
     assert part.words[0].startswith("bert-base, ")
     assert np.all(part.size > 1e9)
 
@@ -169,8 +172,8 @@ def test_steps_are_those_of_a_check(on_graphics: Calibrated, of_record: Comparis
 def test_a_record_that_the_profile_never_saw(on_graphics: Calibrated, tmp_path: Path) -> None:
     file = tmp_path / "later.jsonl"
     journal.write(file, graphics().record(["bert-large"], noise=0.0))
-    found = simulator.compare_profile(on_graphics.profile, [file])
-    part = found.parts["step"]
+    comparison = simulator.compare_profile(on_graphics.profile, [file])
+    part = comparison.parts["step"]
     assert part.errors(part.after_s).median < 0.05 < part.errors(part.before_s).median
 
 
@@ -185,9 +188,9 @@ def test_rows_without_constants_are_counted() -> None:
     rows = _rows(_TABLE)
     eight = replace(rows.products, dtype=np.full(len(rows.products), "fp8"))
     between = replace(_rows("l40s").collectives, nodes=np.full(len(_rows("l40s").collectives), 2.0))
-    found = compared(load_profile(_TABLE), replace(rows, products=eight, collectives=between))
-    assert set(found.parts) == {"attention", "stream"}
-    assert found.left_out == {
+    comparison = compared(load_profile(_TABLE), replace(rows, products=eight, collectives=between))
+    assert set(comparison.parts) == {"attention", "stream"}
+    assert comparison.left_out == {
         "matrix products in fp8, for which the data sheet has no peak rate": len(eight),
         "collectives between nodes, of which a profile holds nothing": len(between),
     }
@@ -196,15 +199,15 @@ def test_rows_without_constants_are_counted() -> None:
 def test_rows_that_beat_the_data_sheet_are_counted() -> None:
     rows = _rows(_TABLE).products
     fast = replace(rows, seconds=np.where(np.arange(len(rows)) < 5, 1e-7, rows.seconds))
-    found = compared(load_profile(_TABLE), replace(_rows(_TABLE), products=fast))
-    assert len(found.parts["gemm"]) == len(rows) - 5
-    assert found.left_out == {"matrix products that beat the data sheet": 5}
+    comparison = compared(load_profile(_TABLE), replace(_rows(_TABLE), products=fast))
+    assert len(comparison.parts["gemm"]) == len(rows) - 5
+    assert comparison.left_out == {"matrix products that beat the data sheet": 5}
 
 
 def test_what_a_profile_keeps_stands_for_its_rows(tmp_path: Path, of_table: Comparison) -> None:
     profile = load_profile(_TABLE)
-    found = simulator.compare_profile(profile)
-    part, whole = found.parts["gemm"], of_table.parts["gemm"]
+    comparison = simulator.compare_profile(profile)
+    part, whole = comparison.parts["gemm"], of_table.parts["gemm"]
     np.testing.assert_allclose(part.after_s, part.measured_s, rtol=1e-12)
     known = dict(zip(whole.words, whole.measured_s, strict=True))
     measured = [known[words] for words in part.words]
@@ -221,11 +224,11 @@ def test_a_profile_without_shapes_has_nothing_to_compare() -> None:
 
 @pytest.mark.parametrize("name", names("profiles"))
 def test_every_profile_that_is_shipped_is_compared_with_its_files(name: str) -> None:
-    found = simulator.compare_profile(name)
-    part = found.parts["gemm"]
+    comparison = simulator.compare_profile(name)
+    part = comparison.parts["gemm"]
     assert len(part) > 50
     assert part.errors(part.after_s).median <= part.errors(part.before_s).median
-    assert "fitted to" in found.rows_of
+    assert "fitted to" in comparison.rows_of
 
 
 def test_rows_are_plain(of_table: Comparison) -> None:
@@ -270,6 +273,6 @@ def test_a_fit_tells_how_far_it_is_and_can_be_ended(on_graphics: Calibrated) -> 
 
 
 def test_the_public_api_fits_as_the_command_does(on_processor: Calibrated) -> None:
-    found = simulator.calibrate([on_processor.file], name="mine.yaml")
-    assert found == on_processor.profile
-    assert simulator.load_profile(found) is found
+    profile = simulator.calibrate([on_processor.file], name="mine.yaml")
+    assert profile == on_processor.profile
+    assert simulator.load_profile(profile) is profile

@@ -42,8 +42,14 @@ def test_kept_shapes_cover_the_range_and_prefer_what_is_preferred() -> None:
 
 def test_a_score_says_how_far_off() -> None:
     measured = np.array([1.0, 2.0, 4.0, 8.0])
-    found = score(
+    accuracy = score(
         "gemm", "all", measured, fitted=9, predicted=1.1 * measured, corrected=measured, before=2.0 * measured
     )
-    assert (found.fitted, found.scored) == (9, 4)
-    assert (found.median, found.p90, found.bias, found.with_residuals, found.before) == (0.1, 0.1, 0.1, 0.0, 1.0)
+    assert (accuracy.fitted, accuracy.scored) == (9, 4)
+    assert (accuracy.median, accuracy.p90, accuracy.bias, accuracy.with_residuals, accuracy.before) == (
+        0.1,
+        0.1,
+        0.1,
+        0.0,
+        1.0,
+    )

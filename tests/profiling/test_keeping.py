@@ -31,13 +31,13 @@ def test_a_fit_that_is_worse_on_other_rows_is_not_taken(fit: Fit) -> None:
     words = []
     for seed in range(3):
         probes = as_catalogued.record(tiers=("probe",), noise=0.6, seed=seed, keep=lambda case: case.phase == "gemm")
-        found = fit(probes)
-        refused = "gemm.bf16" in found.kept
-        assert refused == ("bf16" not in found.fitted)
-        assert refused == (found.constants.gemm["bf16"] == load_class("rtx-3090").gemm["bf16"])
-        assert {score.constants for score in found.held_out} == {"catalogue" if refused else "fitted"}
-        assert refused or not any(keeping.is_worse(score) for score in found.held_out)
-        words += [found.kept["gemm.bf16"]] if refused else []
+        profile = fit(probes)
+        refused = "gemm.bf16" in profile.kept
+        assert refused == ("bf16" not in profile.fitted)
+        assert refused == (profile.constants.gemm["bf16"] == load_class("rtx-3090").gemm["bf16"])
+        assert {score.constants for score in profile.held_out} == {"catalogue" if refused else "fitted"}
+        assert refused or not any(keeping.is_worse(score) for score in profile.held_out)
+        words += [profile.kept["gemm.bf16"]] if refused else []
     assert words
     assert all("off by a fit to" in each and each.endswith("% by the catalogue") for each in words)
 
@@ -80,16 +80,16 @@ def test_what_paces_large_products_stays_where_only_these_are_told_worse(fit: Fi
     made = replace(made, truth=made.truth.model_copy(update={"constants": truth}))
     record = made.record(tiers=("probe", "model"), noise=0.01, keep=lambda case: case.phase == "gemm")
     for seed in range(8):
-        found = fit(_slowed(record, _noisy(seed, _is_large)))
-        if "gemm.bf16.efficiency" in found.kept:
+        profile = fit(_slowed(record, _noisy(seed, _is_large)))
+        if "gemm.bf16.efficiency" in profile.kept:
             break
-    fitted = found.constants.gemm["bf16"]
+    fitted = profile.constants.gemm["bf16"]
     assert fitted.efficiency == known.gemm["bf16"].efficiency
     assert fitted.bandwidth_efficiency == known.gemm["bf16"].bandwidth_efficiency
     assert fitted.launch == pytest.approx(slow.launch, rel=0.25)
-    assert "; large bf16 products " in found.kept["gemm.bf16.efficiency"]
-    scores = _scores(found)
-    assert not any(keeping.is_worse(score) for score in found.held_out)
+    assert "; large bf16 products " in profile.kept["gemm.bf16.efficiency"]
+    scores = _scores(profile)
+    assert not any(keeping.is_worse(score) for score in profile.held_out)
     small = scores["small bf16 products"]
     assert small.before is not None
     assert small.median < 0.5 * small.before
@@ -98,14 +98,14 @@ def test_what_paces_large_products_stays_where_only_these_are_told_worse(fit: Fi
 def test_steps_that_are_told_worse_than_by_the_catalogue_keep_its_prices(fit: Fit) -> None:
     """Each model's steps are off by a factor of its own, which no other model tells."""
     off = {"bert-base": 5.0, "gpt2-124m": 0.2, "llama-3.2-1b": 3.0}
-    found = fit(
+    profile = fit(
         _with_parts(graphics().record(tiers=("step",)), lambda case: off.get(case.variant.partition("/")[0], 1.0))
     )
-    (score,) = [each for each in found.held_out if each.phase == "step"]
+    (score,) = [each for each in profile.held_out if each.phase == "step"]
     assert score.before is not None
-    assert keeping.is_worse(score) == (score.constants == "catalogue") == ("steps" in found.kept)
-    assert ("steps" in found.kept) == (found.stacks == {})
-    assert "steps" in found.kept
+    assert keeping.is_worse(score) == (score.constants == "catalogue") == ("steps" in profile.kept)
+    assert ("steps" in profile.kept) == (profile.stacks == {})
+    assert "steps" in profile.kept
 
 
 def _with_parts(record: Record, factor: Callable[[Case], float]) -> Record:
@@ -129,11 +129,13 @@ def test_streams_that_are_told_worse_keep_the_catalogue(fit: Fit) -> None:
     record = as_catalogued.record(tiers=("model", "size", "spread"), keep=lambda case: case.phase == "normalisation")
     kept = []
     for seed in range(6):
-        found = fit(_slowed(record, _noisy(seed, lambda case: case.phase == "normalisation")))
-        scores = [each for each in found.held_out if each.what == "normalisation and softmax"]
-        same = found.constants.memory.normalisation_efficiency == load_class("rtx-3090").memory.normalisation_efficiency
+        profile = fit(_slowed(record, _noisy(seed, lambda case: case.phase == "normalisation")))
+        scores = [each for each in profile.held_out if each.what == "normalisation and softmax"]
+        same = (
+            profile.constants.memory.normalisation_efficiency == load_class("rtx-3090").memory.normalisation_efficiency
+        )
         worse = any(keeping.is_worse(each) for each in scores)
-        assert worse == same == ("memory.normalisation_efficiency" in found.kept)
+        assert worse == same == ("memory.normalisation_efficiency" in profile.kept)
         kept.append(worse)
     assert any(kept)
     assert not all(kept)
@@ -144,15 +146,15 @@ def test_collectives_that_are_told_worse_keep_the_catalogue(fit: Fit) -> None:
     made = graphics()
     record = made.record(tiers=(), ranks=4)
     for seed in range(8):
-        found = fit(_noisy_collectives(record, seed))
-        if "links.all_gather" in found.kept:
+        profile = fit(_noisy_collectives(record, seed))
+        if "links.all_gather" in profile.kept:
             break
-    assert "all_gather" not in found.links
-    assert "all_reduce" in found.links
-    score = _scores(found)["all-gather"]
+    assert "all_gather" not in profile.links
+    assert "all_reduce" in profile.links
+    score = _scores(profile)["all-gather"]
     assert (score.phase, score.constants) == ("collective", "catalogue")
-    assert _scores(found)["all-reduce"].constants == "fitted"
-    assert found.kept["links.all_gather"].startswith("all-gather ")
+    assert _scores(profile)["all-reduce"].constants == "fitted"
+    assert profile.kept["links.all_gather"].startswith("all-gather ")
 
 
 def _noisy_collectives(record: Record, seed: int) -> Record:
@@ -165,9 +167,9 @@ def _noisy_collectives(record: Record, seed: int) -> Record:
 def test_one_step_is_held_against_what_kernels_alone_say(fit: Fit) -> None:
     made = graphics()
     record = made.record(("bert-base",), ("first", "probe", "whole", "model"))
-    found = fit(record)
-    assert found.borrowed["steps"] == "1 training step was measured, and 3 are needed"
-    (score,) = [each for each in found.held_out if each.phase == "step"]
+    profile = fit(record)
+    assert profile.borrowed["steps"] == "1 training step was measured, and 3 are needed"
+    (score,) = [each for each in profile.held_out if each.phase == "step"]
     assert (score.what, score.fitted, score.scored) == ("steps by kernels alone", 0, 1)
-    (asked,) = compare(steps_of(record), found, device_of(found))
+    (asked,) = compare(steps_of(record), profile, device_of(profile))
     assert score.median == pytest.approx(abs(asked.error), abs=1e-4)

@@ -90,12 +90,12 @@ def test_known_constants_are_found_again_in_noise_and_outliers(seed: int) -> Non
     random = np.random.default_rng(seed)
     noise = np.exp(random.normal(0.0, 0.02, len(rows)))
     noise[random.random(len(rows)) < 0.08] *= 3.0
-    found = links.fit(disturbed(rows, noise), catalogue())
-    priced = MeasuredLinks(found.constants)
+    fitted_links = links.fit(disturbed(rows, noise), catalogue())
+    priced = MeasuredLinks(fitted_links.constants)
     for kind, by_ranks in TRUTH.items():
-        assert set(found.constants[kind]) == set(by_ranks)
+        assert set(fitted_links.constants[kind]) == set(by_ranks)
         for ranks, truth in by_ranks.items():
-            fitted = found.constants[kind][ranks]
+            fitted = fitted_links.constants[kind][ranks]
             assert fitted.latency == pytest.approx(truth.latency, rel=0.12)
             assert fitted.rate == pytest.approx(truth.rate, rel=0.06)
             alone = rows.where((rows.kind == kind) & (rows.degree == ranks))
@@ -127,10 +127,10 @@ def test_nvlink_is_met_within_6_percent_on_rows_that_were_not_fitted(device: str
 @pytest.mark.parametrize(("device", "like"), [("a100_dgx", "a100-sxm4-80gb"), ("h100_dgx", "h100-sxm5-80gb")])
 def test_another_source_is_met_too(device: str, like: str) -> None:
     rows = tables.read("collectives_vidur.csv.gz", device).collectives
-    found = links.fit(rows, catalogue(like))
-    assert found.used == int((rows.nodes == 1).sum())
-    assert found.dropped == int((rows.nodes > 1).sum()) > 0
-    assert of(found.scores, "all").median <= 0.06
+    fitted_links = links.fit(rows, catalogue(like))
+    assert fitted_links.used == int((rows.nodes == 1).sum())
+    assert fitted_links.dropped == int((rows.nodes > 1).sum()) > 0
+    assert of(fitted_links.scores, "all").median <= 0.06
 
 
 def test_rows_that_are_scored_are_not_fitted() -> None:
@@ -152,24 +152,28 @@ def test_without_noise_hardly_anything_is_missed() -> None:
 
 def test_a_size_or_two_only_scale_what_the_catalogue_says() -> None:
     rows = synthetic([2.0**24], ("all_gather",), (4,))
-    found = links.fit(disturbed(rows, np.full(1, 1.3)), catalogue())
-    time = np.asarray(MeasuredLinks(found.constants).time("all_gather", GRID, 4)[0])
+    fitted_links = links.fit(disturbed(rows, np.full(1, 1.3)), catalogue())
+    time = np.asarray(MeasuredLinks(fitted_links.constants).time("all_gather", GRID, 4)[0])
     before = np.asarray(asking.exchange(catalogue(), "all_gather", GRID, degree=4.0))
     factors = time / before
     assert factors.max() / factors.min() < 1.25  # of the two forms, which are not the same
-    measured = np.asarray(MeasuredLinks(found.constants).time("all_gather", rows.message_bytes, 4)[0])
+    measured = np.asarray(MeasuredLinks(fitted_links.constants).time("all_gather", rows.message_bytes, 4)[0])
     assert float(measured[0]) == pytest.approx(1.3 * float(rows.seconds[0]), rel=0.1)
-    assert "only 1 of the 3 sizes" in found.borrowed["links.all_gather.4"]
-    assert "catalogue" in found.borrowed["links.all_gather.4"]
+    assert "only 1 of the 3 sizes" in fitted_links.borrowed["links.all_gather.4"]
+    assert "catalogue" in fitted_links.borrowed["links.all_gather.4"]
 
 
 def test_few_sizes_borrow_the_form_of_their_kind() -> None:
     many = synthetic([2.0**exponent for exponent in range(9, 31)], ("all_gather", "all_reduce"), (2, 8))
     few = synthetic([2.0**26], ("all_gather",), (4,))
-    found = links.fit(Collectives.joined([many, few]), catalogue("a100-sxm4-80gb"))
-    assert found.borrowed["links.all_gather.4"].endswith("the form of all-gather over other numbers of ranks, scaled")
-    assert "links.all_gather.8" not in found.borrowed
-    time, truth = (np.asarray(MeasuredLinks(each).time("all_gather", GRID, 4)[0]) for each in (found.constants, TRUTH))
+    fitted_links = links.fit(Collectives.joined([many, few]), catalogue("a100-sxm4-80gb"))
+    assert fitted_links.borrowed["links.all_gather.4"].endswith(
+        "the form of all-gather over other numbers of ranks, scaled"
+    )
+    assert "links.all_gather.8" not in fitted_links.borrowed
+    time, truth = (
+        np.asarray(MeasuredLinks(each).time("all_gather", GRID, 4)[0]) for each in (fitted_links.constants, TRUTH)
+    )
     assert np.median(np.abs(time / truth - 1.0)) < 0.10
 
 
@@ -190,19 +194,19 @@ def test_rows_that_say_nothing_of_a_node_are_dropped() -> None:
         rows.seconds, np.full(len(rows), "broadcast"), rows.degree, np.ones(len(rows)), rows.message_bytes
     )
     timeless = disturbed(rows, np.full(len(rows), np.nan))
-    found = links.fit(Collectives.joined([rows, spanning, other, timeless]), catalogue())
-    assert (found.used, found.dropped) == (len(rows), 3 * len(rows))
-    assert found.constants == links.fit(rows, catalogue()).constants
+    fitted_links = links.fit(Collectives.joined([rows, spanning, other, timeless]), catalogue())
+    assert (fitted_links.used, fitted_links.dropped) == (len(rows), 3 * len(rows))
+    assert fitted_links.constants == links.fit(rows, catalogue()).constants
 
 
 def test_no_rows_give_nothing() -> None:
-    found = links.fit(synthetic([]), catalogue())
-    assert (found.constants, found.scores, found.borrowed, found.used) == ({}, (), {}, 0)
+    fitted_links = links.fit(synthetic([]), catalogue())
+    assert (fitted_links.constants, fitted_links.scores, fitted_links.borrowed, fitted_links.used) == ({}, (), {}, 0)
 
 
 def test_what_is_fitted_can_be_written_and_read_again() -> None:
-    found = links.fit(tables.read(TABLE, "a100-sxm4-80gb").collectives, catalogue("a100-sxm4-80gb"))
-    for each in itertools.chain.from_iterable(by_ranks.values() for by_ranks in found.constants.values()):
+    fitted_links = links.fit(tables.read(TABLE, "a100-sxm4-80gb").collectives, catalogue("a100-sxm4-80gb"))
+    for each in itertools.chain.from_iterable(by_ranks.values() for by_ranks in fitted_links.constants.values()):
         assert LinkConstants.model_validate_json(each.model_dump_json()) == each
 
 

@@ -23,10 +23,10 @@ def _usual(row: MeasuredRow) -> bool:
 
 
 def test_the_table_is_read_as_other_tables_are() -> None:
-    found = tables.read(TABLE.name, "h100-sxm5-80gb").collectives
-    assert len(found) == sum(row.words["device"] == "h100-sxm5-80gb" for row in rows())
-    assert set(found.kind.tolist()) == {"all_reduce", "all_gather"}
-    assert (found.nodes.min(), found.nodes.max()) == (1, 4)
+    collectives = tables.read(TABLE.name, "h100-sxm5-80gb").collectives
+    assert len(collectives) == sum(row.words["device"] == "h100-sxm5-80gb" for row in rows())
+    assert set(collectives.kind.tolist()) == {"all_reduce", "all_gather"}
+    assert (collectives.nodes.min(), collectives.nodes.max()) == (1, 4)
     assert all(row.words["source"] and row.words["seen"] for row in rows())
 
 

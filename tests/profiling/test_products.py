@@ -56,8 +56,8 @@ def _timed(rows: Products, sheet: DataSheet = A100, weight_gradient: float = 1.0
 
 def test_known_constants_come_back_to_the_digit() -> None:
     fitted = subject.fit(_timed(some_products(600)), A100, START)
-    found = fitted.constants.model_dump()
-    assert {name: found[name] for name in SIX} == pytest.approx(TRUE, rel=0.02)
+    constants = fitted.constants.model_dump()
+    assert {name: constants[name] for name in SIX} == pytest.approx(TRUE, rel=0.02)
     assert set(fitted.borrowed) == {"weight_gradient"}
     assert (fitted.used, fitted.dropped) == (600, 0)
 
@@ -77,8 +77,8 @@ def test_noise_and_outliers_do_not_mislead(seed: int, efficiency: float, launch:
 
 def test_no_rows_leave_all_as_it_was() -> None:
     learned = subject.learn(some_products(0), A100, START, weight_gradient=0.95)
-    found = learned.fitted.constants.model_dump()
-    assert {name: found[name] for name in SIX} == {name: getattr(START, name) for name in SIX}
+    constants = learned.fitted.constants.model_dump()
+    assert {name: constants[name] for name in SIX} == {name: getattr(START, name) for name in SIX}
     assert learned.fitted.weight_gradient == 0.95
     assert set(learned.fitted.borrowed) == {*SIX, "weight_gradient"}
     assert learned.fitted.borrowed["efficiency"] == "no rows"

@@ -97,7 +97,7 @@ def _times(most: float = 1e3) -> st.SearchStrategy[str]:
 
 def _shapes(width: int) -> st.SearchStrategy[Shapes]:
     rows = st.lists(st.tuples(st.tuples(*[_SIZES] * width), _RESIDUALS), max_size=14)
-    return rows.map(lambda found: Shapes(sizes=tuple(s for s, _ in found), residuals=tuple(r for _, r in found)))
+    return rows.map(lambda pairs: Shapes(sizes=tuple(s for s, _ in pairs), residuals=tuple(r for _, r in pairs)))
 
 
 _STREAMS = st.builds(StreamConstants, forward=_RATES, backward=_RATES)
@@ -350,9 +350,9 @@ def test_damaged_bytes_never_crash(tmp_path: Path, position: int, byte: int, len
     path = tmp_path / "mine.yaml"
     path.write_bytes(raw)
     with suppress(InputError):
-        found = load_profile(path)
+        profile = load_profile(path)
         asked: dict[str, Any] = {"plan": {"precision": "bf16"}, "workload": {"sequence_length": 128, "global_batch": 8}}
-        assert simulator.estimate("bert-base", "rtx-3090", profile=found, **asked).step_time_s > 0.0
+        assert simulator.estimate("bert-base", "rtx-3090", profile=profile, **asked).step_time_s > 0.0
 
 
 def test_the_same_as_json(tmp_path: Path) -> None:
@@ -447,16 +447,16 @@ def test_a_record_with_another_number_never_crashes(tmp_path: Path, line: int, a
     lines[which] = json.dumps(document)
     path.write_text("\n".join(lines) + "\n")
     with suppress(InputError):
-        found = calibrate.calibrate([path])
-        assert load_profile(found) == found
+        profile = calibrate.calibrate([path])
+        assert load_profile(profile) == profile
 
 
 def _numbers(document: Any) -> list[tuple[Any, Any]]:
     """Every number in a document, with what holds it."""
-    found: list[tuple[Any, Any]] = []
+    places: list[tuple[Any, Any]] = []
     for name, value in document.items() if isinstance(document, dict) else enumerate(document):
         if isinstance(value, dict | list):
-            found += _numbers(value)
+            places += _numbers(value)
         elif isinstance(value, int | float):
-            found.append((document, name))
-    return found
+            places.append((document, name))
+    return places

@@ -35,8 +35,8 @@ def test_all_that_is_shipped_has_a_recipe_or_a_record() -> None:
 
 
 def test_a_profile_is_what_its_recipe_makes_of_the_tables() -> None:
-    found = shipped.fit("a100-pcie", shipped.recipes()["a100-pcie"])
-    assert text_of(found) == text_of(load_profile("a100-pcie"))
+    profile = shipped.fit("a100-pcie", shipped.recipes()["a100-pcie"])
+    assert text_of(profile) == text_of(load_profile("a100-pcie"))
 
 
 def test_a_profile_is_what_is_made_of_its_record() -> None:

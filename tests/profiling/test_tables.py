@@ -26,20 +26,24 @@ def _written(folder: Path, text: str, name: str = "table.csv") -> Path:
 def test_products_of_one_device(tmp_path: Path, name: str) -> None:
     path = _written(tmp_path, f"# source: a paper\n\n{_GEMM}", name)
     assert tables.devices(path) == ("a", "b")
-    found = tables.read(path, "a")
-    assert found.products.m.tolist() == [16.0, 128.0]
-    assert found.products.seconds.tolist() == [2.5e-6, 5e-6]
-    assert found.products.dtype.tolist() == ["bf16", "bf16"]
-    assert found.products.batch.tolist() == [1.0, 1.0]
-    assert [len(part) for part in (found.attentions, found.streams, found.collectives)] == [0, 0, 0]
-    assert len(found.attentions.where(found.attentions.dtype == "bf16")) == 0
+    measurements = tables.read(path, "a")
+    assert measurements.products.m.tolist() == [16.0, 128.0]
+    assert measurements.products.seconds.tolist() == [2.5e-6, 5e-6]
+    assert measurements.products.dtype.tolist() == ["bf16", "bf16"]
+    assert measurements.products.batch.tolist() == [1.0, 1.0]
+    assert [len(part) for part in (measurements.attentions, measurements.streams, measurements.collectives)] == [
+        0,
+        0,
+        0,
+    ]
+    assert len(measurements.attentions.where(measurements.attentions.dtype == "bf16")) == 0
     assert tables.read(path, "a", where={"collector": "two"}).products.m.tolist() == [128.0]
 
 
 def test_passes_of_training(tmp_path: Path) -> None:
     text = "device,dtype,b,m,n,k,us,pass\na,bf16,4,1,2,3,4,fwd\na,bf16,1,1,2,3,4,wgrad\n"
-    found = tables.read(_written(tmp_path, text)).products
-    assert (found.batch.tolist(), found.weight_gradient.tolist()) == ([4.0, 1.0], [0.0, 1.0])
+    products = tables.read(_written(tmp_path, text)).products
+    assert (products.batch.tolist(), products.weight_gradient.tolist()) == ([4.0, 1.0], [0.0, 1.0])
 
 
 def test_attention_with_values_of_another_width(tmp_path: Path) -> None:
@@ -47,9 +51,17 @@ def test_attention_with_values_of_another_width(tmp_path: Path) -> None:
         "device,dtype,batch,heads,kv_heads,head_dim,v_head_dim,seq_q,seq_k,causal,pass,us\n"
         "a,bf16,1,8,2,192,128,512,1024,1,bwd,100\n"
     )
-    found = tables.read(_written(tmp_path, text)).attentions
-    assert (found.head_size.tolist(), found.queries.tolist(), found.keys.tolist()) == ([160.0], [512.0], [1024.0])
-    assert (found.causal.tolist(), found.backward.tolist(), found.kernel.tolist()) == ([1.0], [1.0], ["unnamed"])
+    attentions = tables.read(_written(tmp_path, text)).attentions
+    assert (attentions.head_size.tolist(), attentions.queries.tolist(), attentions.keys.tolist()) == (
+        [160.0],
+        [512.0],
+        [1024.0],
+    )
+    assert (attentions.causal.tolist(), attentions.backward.tolist(), attentions.kernel.tolist()) == (
+        [1.0],
+        [1.0],
+        ["unnamed"],
+    )
 
 
 def test_streams_have_the_names_of_records(tmp_path: Path) -> None:
@@ -57,16 +69,16 @@ def test_streams_have_the_names_of_records(tmp_path: Path) -> None:
         "device,dtype,op,rows,cols,bytes,us\n"
         "a,fp16,act,10,100,6000,3\na,fp16,act,10,100,4000,3\na,fp16,input_layernorm,10,100,4000,3\na,fp16,add,1,1,6,2\n"
     )
-    found = tables.read(_written(tmp_path, text)).streams
-    assert found.operation.tolist() == ["silu_gate", "gelu", "rms_norm", "add"]
-    assert found.moved_bytes.tolist() == [6000.0, 4000.0, 4000.0, 6.0]
+    streams = tables.read(_written(tmp_path, text)).streams
+    assert streams.operation.tolist() == ["silu_gate", "gelu", "rms_norm", "add"]
+    assert streams.moved_bytes.tolist() == [6000.0, 4000.0, 4000.0, 6.0]
 
 
 def test_collectives(tmp_path: Path) -> None:
     text = "device,op,dtype,n_devices,nodes,bytes,us\na,send_recv,fp16,2,1,64,9\na,all_reduce,fp16,16,2,128,20\n"
-    found = tables.read(_written(tmp_path, text)).collectives
-    assert found.kind.tolist() == ["send", "all_reduce"]
-    assert (found.degree.tolist(), found.nodes.tolist()) == ([2.0, 16.0], [1.0, 2.0])
+    collectives = tables.read(_written(tmp_path, text)).collectives
+    assert collectives.kind.tolist() == ["send", "all_reduce"]
+    assert (collectives.degree.tolist(), collectives.nodes.tolist()) == ([2.0, 16.0], [1.0, 2.0])
 
 
 def test_short_calls_are_left_out(tmp_path: Path) -> None:
@@ -84,9 +96,9 @@ def test_every_table_that_is_shipped_is_read_whole_and_names_its_licence() -> No
         lines = [line for line in text.splitlines() if line and not line.startswith("#")]
         read = 0
         for device in tables.devices(name):
-            found = tables.read(name, device)
+            measurements = tables.read(name, device)
             for kind in ("products", "attentions", "streams", "collectives"):
-                part = getattr(found, kind)
+                part = getattr(measurements, kind)
                 read += len(part)
                 kinds[kind] = kinds.get(kind, 0) + len(part)
                 assert np.all(np.isfinite(part.seconds) & (part.seconds > 0.0))

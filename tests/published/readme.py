@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 from hardware.catalogue import load_profile, names
@@ -13,6 +10,7 @@ from simulator.evidence.validation import validate
 from simulator.terminal.evidence.tables import chances_markdown, markdown
 from simulator.terminal.files.tables import overview, page
 from simulator.terminal.profile import markdown as of_profiles
+from tests.published.outputs import PAGES, printed, with_outputs
 
 README = Path(__file__).parents[2] / "README.md"
 CALIBRATION = README.parent / "docs" / "calibration.md"
@@ -20,8 +18,6 @@ FILES = README.parent / "docs" / "files.md"
 EVIDENCE = README.parent / "docs" / "evidence.md"
 FIELDS = README.parent / "docs" / "fields.md"
 _BLOCK = r"(?P<head><!-- example: {name} -->\n```\n).*?(?P<tail>```\n<!-- end -->)"
-_DAY = "1795910400"
-"""On which commands are run, 2026-11-29: an answer says how old a price is."""
 _COMMANDS = {
     "cli": ["estimate", "bert-large", "--system", "dgx-a100-640gb", "--seq-len", "128", "--global-batch", "512"],
     "claims": ["claims"],
@@ -30,14 +26,7 @@ _COMMANDS = {
 
 def _printed(arguments: list[str]) -> str:
     """What a command prints at a hundred columns, without the rankings that follow the claims."""
-    out = subprocess.run(
-        [sys.executable, "-m", "simulator.cli", *arguments],
-        env={**os.environ, "COLUMNS": "100", "SOURCE_DATE_EPOCH": _DAY},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    lines = [line.rstrip() for line in out.strip("\n").splitlines()]
+    lines = printed(arguments)
     end = next((i for i, line in enumerate(lines) if "within the stated tolerance" in line), len(lines) - 1)
     return "\n".join(lines[: end + 1]) + "\n"
 
@@ -90,3 +79,5 @@ if __name__ == "__main__":
     FILES.write_text(with_kinds(FILES.read_text()))
     EVIDENCE.write_text(with_chances(EVIDENCE.read_text()))
     FIELDS.write_text(page())
+    for path in PAGES:
+        path.write_text(with_outputs(path.read_text()))

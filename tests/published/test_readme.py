@@ -11,6 +11,7 @@ from hardware.catalogue import load_prices, load_system
 from simulator.corpus import runs
 from simulator.specs.loading import load_model, load_scenario
 from simulator.terminal.files.tables import page
+from tests.published.outputs import PAGES, comparable, with_outputs
 from tests.published.readme import (
     CALIBRATION,
     FIELDS,
@@ -42,6 +43,13 @@ def test_the_kinds_of_files_are_those_that_there_are() -> None:
 
 def test_the_page_of_fields_is_what_the_schema_says() -> None:
     assert FIELDS.read_text() == page(), "run: python -m tests.published.readme"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_pages_show_what_their_commands_print(path: Path) -> None:
+    text = path.read_text()
+    assert "<!-- output" in text
+    assert comparable(with_outputs(text)) == comparable(text), "run: python -m tests.published.readme"
 
 
 @pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", FILES.read_text(), re.S))

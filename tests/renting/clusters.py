@@ -54,14 +54,14 @@ def cluster(folder: Path, workers: int) -> Iterator[Cluster]:
     scheduler = _start(
         "dask_scheduler", "--port", "0", "--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", file
     )
-    found: Cluster | None = None
+    started_cluster: Cluster | None = None
     try:
         _until(lambda: _written(file) is not None)
-        found = Cluster(_written(file)["address"], scheduler)
-        found.grow(folder, workers)
-        yield found
+        started_cluster = Cluster(_written(file)["address"], scheduler)
+        started_cluster.grow(folder, workers)
+        yield started_cluster
     finally:
-        for process in [*(found.workers if found is not None else []), scheduler]:
+        for process in [*(started_cluster.workers if started_cluster is not None else []), scheduler]:
             process.kill()
             process.wait()
 

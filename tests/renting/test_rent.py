@@ -55,16 +55,16 @@ def _time(option: Option | None) -> float:
 # options
 
 
-@pytest.mark.parametrize("found", [_bert, _palm], ids=["bert", "palm"])
-def test_every_option_is_the_estimate_of_its_plan(found: Any) -> None:
-    outlook: Outlook = found()
+@pytest.mark.parametrize("find_outlook", [_bert, _palm], ids=["bert", "palm"])
+def test_every_option_is_the_estimate_of_its_plan(find_outlook: Any) -> None:
+    outlook: Outlook = find_outlook()
     assert outlook.options
     for option in outlook.options[:: max(1, len(outlook.options) // 12)]:
         answer = option.estimate
-        given = {**answer.plan, "placement": "-".join(answer.plan["placement"])}
+        plan = {**answer.plan, "placement": "-".join(answer.plan["placement"])}
         work = {name: value for name, value in answer.workload.items() if name != "tokens_per_step"}
         again = simulator.estimate(
-            option.model, option.system, devices=option.devices, plan=given, stack=answer.stack, workload=work
+            option.model, option.system, devices=option.devices, plan=plan, stack=answer.stack, workload=work
         )
         assert again.fits_as_wished
         assert (again.step_time_s, again.step_time_low_s, again.step_time_high_s) == (
@@ -176,9 +176,9 @@ def _unbeaten(options: tuple[Option, ...], *, carbon: bool) -> set[tuple[float, 
 
 
 @pytest.mark.parametrize("carbon", [False, True])
-@pytest.mark.parametrize("found", [_bert, _palm], ids=["bert", "palm"])
-def test_the_front_is_what_no_other_beats(found: Any, carbon: bool) -> None:
-    outlook: Outlook = found()
+@pytest.mark.parametrize("find_outlook", [_bert, _palm], ids=["bert", "palm"])
+def test_the_front_is_what_no_other_beats(find_outlook: Any, carbon: bool) -> None:
+    outlook: Outlook = find_outlook()
     front = outlook.front_with_carbon if carbon else outlook.front
     values = [(option.time_s, option.cost_usd, *([option.co2_kg] if carbon else [])) for option in front]
     assert len(set(values)) == len(values)
@@ -221,13 +221,13 @@ def test_the_answer_keeps_the_limits_and_nothing_better_does(
 
 
 def test_more_certainty_costs_more() -> None:
-    found = [_bert(deadline=12 * DAY, confidence=sure).cheapest for sure in (0.1, 0.5, 0.8, 0.95, 0.99)]
-    assert [_cost(option) for option in found] == sorted(map(_cost, found))
+    cheapest = [_bert(deadline=12 * DAY, confidence=sure).cheapest for sure in (0.1, 0.5, 0.8, 0.95, 0.99)]
+    assert [_cost(option) for option in cheapest] == sorted(map(_cost, cheapest))
 
 
-@pytest.mark.parametrize("found", [lambda: _bert(deadline=8 * DAY, budget=200.0), _palm], ids=["bert", "palm"])
-def test_relaxing_a_limit_never_hurts(found: Any) -> None:
-    outlook: Outlook = found()
+@pytest.mark.parametrize("find_outlook", [lambda: _bert(deadline=8 * DAY, budget=200.0), _palm], ids=["bert", "palm"])
+def test_relaxing_a_limit_never_hurts(find_outlook: Any) -> None:
+    outlook: Outlook = find_outlook()
     costs = [_cost(outlook.cheapest), *(_cost(each.option) for each in outlook.later)]
     times = [_time(outlook.fastest), *(_time(each.option) for each in outlook.dearer)]
     assert len(costs) == len(times) == 5
@@ -285,9 +285,9 @@ def test_options_are_told_as_they_are_found() -> None:
 
 def test_options_of_several_models_are_no_outlook() -> None:
     mixed = [Refused("bert-large", "x", 1, "y"), Refused("bert-base", "x", 1, "y")]
-    for found, words in ((mixed, "bert-base, bert-large"), ([], "none")):
+    for options, words in ((mixed, "bert-base, bert-large"), ([], "none")):
         with pytest.raises(InputError, match=f"^options: give those of one model; these are of {words}$"):
-            Outlook.of(found)
+            Outlook.of(options)
 
 
 def test_no_limits_no_recommendation() -> None:
@@ -300,9 +300,9 @@ def test_no_limits_no_recommendation() -> None:
 # chances
 
 
-@pytest.mark.parametrize("found", [_bert, _palm], ids=["bert", "palm"])
-def test_chances_are_probabilities_that_grow_with_the_limit(found: Any) -> None:
-    outlook: Outlook = found()
+@pytest.mark.parametrize("find_outlook", [_bert, _palm], ids=["bert", "palm"])
+def test_chances_are_probabilities_that_grow_with_the_limit(find_outlook: Any) -> None:
+    outlook: Outlook = find_outlook()
     for option in outlook.options[:5]:
         chances = [option.chance(option.time_s * factor) for factor in np.geomspace(0.01, 100.0, 400)]
         assert chances[0] == 0.0
@@ -310,9 +310,9 @@ def test_chances_are_probabilities_that_grow_with_the_limit(found: Any) -> None:
         assert chances == sorted(chances)
 
 
-@pytest.mark.parametrize("found", [_bert, _palm], ids=["bert", "palm"])
-def test_chances_follow_from_the_interval(found: Any) -> None:
-    outlook: Outlook = found()
+@pytest.mark.parametrize("find_outlook", [_bert, _palm], ids=["bert", "palm"])
+def test_chances_follow_from_the_interval(find_outlook: Any) -> None:
+    outlook: Outlook = find_outlook()
     for option in outlook.options:
         answer = option.estimate
         low, high = answer.step_time_low_s or 0.0, answer.step_time_high_s or 0.0
@@ -354,10 +354,10 @@ def test_a_provider() -> None:
 
 
 def test_a_kind_of_price() -> None:
-    found = {kind: _planned(price_source=kind, systems="dgx-h100") for kind in ("on-demand", "spot")}
-    assert {option.estimate.run.price_kind for option in found["spot"].options} == {"spot"}
-    assert {option.estimate.run.price_kind for option in found["on-demand"].options} == {"on-demand"}
-    for spot, usual in zip(found["spot"].options, found["on-demand"].options, strict=True):
+    outlooks = {kind: _planned(price_source=kind, systems="dgx-h100") for kind in ("on-demand", "spot")}
+    assert {option.estimate.run.price_kind for option in outlooks["spot"].options} == {"spot"}
+    assert {option.estimate.run.price_kind for option in outlooks["on-demand"].options} == {"on-demand"}
+    for spot, usual in zip(outlooks["spot"].options, outlooks["on-demand"].options, strict=True):
         assert spot.devices == usual.devices
         assert spot.estimate.step_time_s == usual.estimate.step_time_s
         assert spot.time_s > usual.time_s  # preemptions

@@ -46,9 +46,9 @@ def test_a_weak_scaling_grows_the_batch_with_the_devices() -> None:
         assert alone.points[0].estimate == point.estimate
 
 
-@pytest.mark.parametrize("found", [_strong, _weak])
-def test_efficiency_is_the_rate_of_a_device_over_the_greatest(found: Any) -> None:
-    scaling: Scaling = found()
+@pytest.mark.parametrize("find_scaling", [_strong, _weak])
+def test_efficiency_is_the_rate_of_a_device_over_the_greatest(find_scaling: Any) -> None:
+    scaling: Scaling = find_scaling()
     rates = {point.devices: point.estimate.tokens_per_s / point.devices for point in scaling.points}
     best = max(rates.values())
     assert rates[scaling.reference or 0] == best
@@ -68,10 +68,10 @@ def test_more_devices_are_used_less_well() -> None:
 
 
 def test_where_efficiency_halves() -> None:
-    found = _strong()
-    assert found.halved_at is not None
-    before = [point for point in found.points if point.devices < found.halved_at]
-    after = [point for point in found.points if point.devices > found.halved_at]
+    scaling = _strong()
+    assert scaling.halved_at is not None
+    before = [point for point in scaling.points if point.devices < scaling.halved_at]
+    after = [point for point in scaling.points if point.devices > scaling.halved_at]
     assert before[-1].efficiency >= 0.5 > after[0].efficiency
     assert all(point.efficiency < 0.5 for point in after)
 
@@ -101,30 +101,30 @@ def test_halving_of_a_curve(efficiencies: list[float], halved_at: float | None) 
 
 
 def test_awkward_numbers_are_told_apart() -> None:
-    found = scale(
+    scaling = scale(
         "palm-540b", "palm-2pod", devices=6144, workload={"global_batch": 1024}, kind="weak", counts=[6144, 3072, 1]
     )
-    assert [point.devices for point in found.points] == [3072, 6144]
-    assert [each.reason for each in found.refused] == ["a batch of 1024 on 6144 would be 0.1667 on 1"]
+    assert [point.devices for point in scaling.points] == [3072, 6144]
+    assert [each.reason for each in scaling.refused] == ["a batch of 1024 on 6144 would be 0.1667 on 1"]
 
 
 def test_counts_are_the_systems() -> None:
     assert [each.devices for each in scale("palm-8b", "tpu-v4-pod", max_devices=64).refused] == [1]
-    found = scale("palm-8b", "tpu-v4-pod", devices=24, max_devices=64, workload={"global_batch": 192})
-    assert 24 in {point.devices for point in found.points}
+    scaling = scale("palm-8b", "tpu-v4-pod", devices=24, max_devices=64, workload={"global_batch": 192})
+    assert 24 in {point.devices for point in scaling.points}
     weak = scale("palm-8b", "tpu-v4-pod", devices=24, kind="weak", max_devices=64, workload={"global_batch": 48})
     assert {point.devices for point in weak.points} == {3, 6, 12, 24, 48}
 
 
 def test_what_fits_nowhere_has_no_points() -> None:
-    found = scale("palm-540b", "workstation-rtx-3090")
-    assert (found.points, found.reference, found.halved_at) == ((), None, None)
-    assert {each.rule for each in found.refused} == {"memory"}
+    scaling = scale("palm-540b", "workstation-rtx-3090")
+    assert (scaling.points, scaling.reference, scaling.halved_at) == ((), None, None)
+    assert {each.rule for each in scaling.refused} == {"memory"}
 
 
 def test_conditions_hold_for_all_points() -> None:
-    found = scale("bert-large", "dgx-a100-640gb", workload=WORK, counts=[8, 16], where="tp=2", plan={"pp": 1})
-    assert [(point.estimate.plan["tp"], point.estimate.plan["pp"]) for point in found.points] == [(2, 1), (2, 1)]
+    scaling = scale("bert-large", "dgx-a100-640gb", workload=WORK, counts=[8, 16], where="tp=2", plan={"pp": 1})
+    assert [(point.estimate.plan["tp"], point.estimate.plan["pp"]) for point in scaling.points] == [(2, 1), (2, 1)]
 
 
 def test_every_plan_finds_nothing_worse() -> None:
@@ -142,10 +142,10 @@ def test_progress_and_interruption() -> None:
         if done == 2:
             raise KeyboardInterrupt
 
-    found = scale("bert-large", "dgx-a100-640gb", workload=WORK, counts=[1, 2, 4], progress=progress)
+    scaling = scale("bert-large", "dgx-a100-640gb", workload=WORK, counts=[1, 2, 4], progress=progress)
     assert told == [(1, 3), (2, 3)]
-    assert not found.whole
-    assert len(found.points) == 2
+    assert not scaling.whole
+    assert len(scaling.points) == 2
 
 
 def test_plain_values() -> None:

@@ -39,8 +39,8 @@ def here(cases: list[RentCase]) -> sweeping.Swept:
 @pytest.fixture
 def two(tmp_path: Path) -> Iterator[Cluster]:
     """A scheduler with two workers."""
-    with cluster(tmp_path, 2) as found:
-        yield found
+    with cluster(tmp_path, 2) as pair:
+        yield pair
 
 
 # where it is computed
@@ -65,9 +65,9 @@ def test_a_cluster_finds_the_same_though_it_loses_a_worker(
     assert collected(cases, cluster=two.address, progress=tell) == here
     assert two.known() == 1
     wishes: dict[str, Any] = {"systems": SYSTEMS, "max_devices": 16, "deadline": 86400.0, **WORK}
-    found = simulator.rent("bert-large", cluster=two.address, **wishes)
+    outlook = simulator.rent("bert-large", cluster=two.address, **wishes)
     alone = simulator.rent("bert-large", processes=1, **wishes)
-    assert {**found.to_dict(), "seconds": 0.0} == {**alone.to_dict(), "seconds": 0.0}
+    assert {**outlook.to_dict(), "seconds": 0.0} == {**alone.to_dict(), "seconds": 0.0}
 
 
 def test_results_come_as_they_are_ready(cases: list[RentCase], here: sweeping.Swept) -> None:
@@ -87,10 +87,10 @@ def test_cases_hold_all_that_other_machines_need(tmp_path: Path) -> None:
     plan, stack = tmp_path / "plan.yaml", tmp_path / "stack.yaml"
     plan.write_text("micro_batch: 4\n")
     stack.write_text((specs / "stacks" / "pytorch-ddp.yaml").read_text())
-    found = cases_of([model], ["rtx-3090"], [1], max_devices=1, plan=plan, stack=stack)
+    rent_cases = cases_of([model], ["rtx-3090"], [1], max_devices=1, plan=plan, stack=stack)
     for file in (model, plan, stack):
         file.unlink()
-    option = best_of(pickle.loads(pickle.dumps(found[0])))
+    option = best_of(pickle.loads(pickle.dumps(rent_cases[0])))
     assert isinstance(option, Option)
     assert option.estimate.plan["micro_batch"] == 4
     assert pickle.loads(pickle.dumps(option)) == option
@@ -105,17 +105,17 @@ def test_an_interruption_keeps_what_was_found(cases: list[RentCase], processes: 
         if done == 3:
             raise KeyboardInterrupt
 
-    found = collected(cases, processes=processes, progress=interrupt)
-    assert not found.whole
-    assert len(found.options) == 3
+    swept = collected(cases, processes=processes, progress=interrupt)
+    assert not swept.whole
+    assert len(swept.options) == 3
 
 
 def test_an_interruption_on_a_cluster(two: Cluster, cases: list[RentCase]) -> None:
     def interrupt(done: int, of: int) -> None:
         raise KeyboardInterrupt
 
-    found = collected(cases, cluster=two.address, progress=interrupt)
-    assert (found.whole, len(found.options)) == (False, 1)
+    swept = collected(cases, cluster=two.address, progress=interrupt)
+    assert (swept.whole, len(swept.options)) == (False, 1)
     assert two.known() == 2
 
 
@@ -133,8 +133,8 @@ def test_half_a_search_is_no_option(cases: list[RentCase], monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         [best_of(case) for case in cases]
     seen.clear()
-    found = collected(cases, processes=1)
-    assert (found.whole, len(found.options)) == (False, 2)
+    swept = collected(cases, processes=1)
+    assert (swept.whole, len(swept.options)) == (False, 2)
 
 
 # refusals
@@ -146,28 +146,28 @@ def test_a_mistake_in_all_cases_is_an_error() -> None:
 
 
 def test_a_mistake_in_some_cases_is_their_answer() -> None:
-    found = collected(cases_of(["bert-large"], SYSTEMS, [4, 64], max_devices=64, **WORK), processes=1)
-    assert [(option.system, option.devices) for option in found.options] == [
+    swept = collected(cases_of(["bert-large"], SYSTEMS, [4, 64], max_devices=64, **WORK), processes=1)
+    assert [(option.system, option.devices) for option in swept.options] == [
         ("dgx-1-v100", 64),
         ("dgx-1-v100", 4),
         ("workstation-rtx-3090", 4),
     ]
-    assert [each.reason for each in found.refused] == ["devices=64: workstation-rtx-3090 has 1 to 4 devices"]
-    assert found.refused[0].rule is None
+    assert [each.reason for each in swept.refused] == ["devices=64: workstation-rtx-3090 has 1 to 4 devices"]
+    assert swept.refused[0].rule is None
 
 
 def test_no_plan_is_an_answer() -> None:
-    found = collected(cases_of(["palm-540b"], ["workstation-rtx-3090"], max_devices=4), processes=1)
-    assert found.options == []
-    assert found.refused == [
+    swept = collected(cases_of(["palm-540b"], ["workstation-rtx-3090"], max_devices=4), processes=1)
+    assert swept.options == []
+    assert swept.refused == [
         Refused("palm-540b", "workstation-rtx-3090", number, "no plan is left: memory", "memory")
         for number in (1, 2, 4)
     ]
 
 
 def test_conditions_that_leave_nothing() -> None:
-    found = collected(cases_of(["bert-large"], ["rtx-3090"], [1], max_devices=1, where="tp=64"), processes=1)
-    assert [each.rule for each in found.refused] == ["conditions"]
+    swept = collected(cases_of(["bert-large"], ["rtx-3090"], [1], max_devices=1, where="tp=64"), processes=1)
+    assert [each.rule for each in swept.refused] == ["conditions"]
 
 
 @pytest.mark.parametrize(
@@ -190,12 +190,12 @@ def test_systems_are_read_before_anything_is_computed() -> None:
 @pytest.mark.parametrize("name", catalogue.names("systems"))
 def test_numbers_of_devices_can_be_had(name: str) -> None:
     system = catalogue.load_system(name)
-    found = counts_of(system, 10**6)
-    assert found == sorted(set(found))
-    assert found[0] == 1
-    assert all(1 <= number <= system.most_devices for number in found)
-    assert all(number % system.devices_per_node == 0 for number in found if number > system.devices_per_node)
-    assert counts_of(system, 100) == [number for number in found if number <= 100]
+    counts = counts_of(system, 10**6)
+    assert counts == sorted(set(counts))
+    assert counts[0] == 1
+    assert all(1 <= number <= system.most_devices for number in counts)
+    assert all(number % system.devices_per_node == 0 for number in counts if number > system.devices_per_node)
+    assert counts_of(system, 100) == [number for number in counts if number <= 100]
 
 
 def test_numbers_of_devices_from_text() -> None:

@@ -45,8 +45,8 @@ def _broken_root(number: float) -> float:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A scheduler with two workers, for tests that leave them alive."""
-    with cluster(tmp_path_factory.mktemp("cluster"), 2) as found:
-        yield found
+    with cluster(tmp_path_factory.mktemp("cluster"), 2) as pair:
+        yield pair
 
 
 def _refusal(address: Any, **options: Any) -> str:
@@ -127,12 +127,12 @@ def test_workers_that_lack_a_module(two: Cluster, tmp_path: Path, monkeypatch: p
 
 def test_the_loss_of_a_worker_loses_no_task(tmp_path: Path) -> None:
     with cluster(tmp_path, 2) as one:
-        found = []
+        results = []
         for result in workers.each(_slow_root, NUMBERS, cluster=one.address):
-            found.append(result)
-            if len(found) == 5:
+            results.append(result)
+            if len(results) == 5:
                 one.kill()
-        assert sorted(found) == ROOTS
+        assert sorted(results) == ROOTS
         assert one.known() == 1
 
 

@@ -22,18 +22,18 @@ _NUMBERS = itertools.count()
 def _offer(rate: float, provider: str = "A", **fields: Any) -> Price:
     """An offer of eight H100 on demand, of a name that is its own."""
     plain = {"offer": "x", "device": "h100-sxm5-80gb", "kind": "on-demand", "devices": 8, "date": "2026-11-01"}
-    given = {**plain, "id": f"o{next(_NUMBERS)}", "provider": provider, "rate": f"{rate} USD/h", **fields}
-    return build(Price, {name: value for name, value in given.items() if value is not None})
+    sheet = {**plain, "id": f"o{next(_NUMBERS)}", "provider": provider, "rate": f"{rate} USD/h", **fields}
+    return build(Price, {name: value for name, value in sheet.items() if value is not None})
 
 
 def _usual(devices: int, offers: list[Price], system: System = H100) -> Chosen:
-    found = usual(Job(system, devices, newest(offers)), offers)
-    assert found is not None
-    return found
+    choice = usual(Job(system, devices, newest(offers)), offers)
+    assert choice is not None
+    return choice
 
 
-def _dollars(found: Chosen) -> float:
-    return round(found.price.rate * 3600, 6)
+def _dollars(choice: Chosen) -> float:
+    return round(choice.price.rate * 3600, 6)
 
 
 # what can run a job
@@ -101,33 +101,33 @@ def test_a_slice_is_cut_to_any_size() -> None:
 def test_cheap_ethernet_does_not_stand_for_a_cluster() -> None:
     offers = [_offer(1.99, network={"kind": "ethernet", "bandwidth": "100 Gb/s"}), _offer(4.5, "B", network=FAST)]
     assert _dollars(_usual(8, offers)) == 1.99
-    found = _usual(64, offers)
-    assert (_dollars(found), found.rule, found.price.provider) == (4.5, "cheapest", "B")
+    choice = _usual(64, offers)
+    assert (_dollars(choice), choice.rule, choice.price.provider) == (4.5, "cheapest", "B")
 
 
 def test_a_marketplace_is_never_on_demand() -> None:
     offers = [_offer(1.0, kind="marketplace"), _offer(3.0, "B")]
-    found = _usual(8, offers)
-    assert (_dollars(found), found.price.kind) == (3.0, "on-demand")
-    assert [round(offer.rate * 3600, 6) for offer in found.beside] == [1.0]
+    choice = _usual(8, offers)
+    assert (_dollars(choice), choice.price.kind) == (3.0, "on-demand")
+    assert [round(offer.rate * 3600, 6) for offer in choice.beside] == [1.0]
     only = _usual(8, offers[:1])
     assert (_dollars(only), only.price.kind) == (1.0, "marketplace")
 
 
 def test_where_nothing_counts_the_median_of_providers_does() -> None:
     offers = [_offer(rate, provider) for rate, provider in ((2.0, "A"), (9.0, "A"), (3.0, "B"), (7.0, "C"))]
-    found = _usual(64, offers)
-    assert (_dollars(found), found.rule, found.providers) == (3.0, "median", ("A", "B", "C"))
+    choice = _usual(64, offers)
+    assert (_dollars(choice), choice.rule, choice.providers) == (3.0, "median", ("A", "B", "C"))
     assert _dollars(_usual(64, offers[:3])) == 2.5
     assert _usual(64, offers[:1]).providers == ("A",)
-    assert found.price.provenance["rate"].source == ("median of A 2, B 3, C 7 USD/h",)
+    assert choice.price.provenance["rate"].source == ("median of A 2, B 3, C 7 USD/h",)
 
 
 def test_an_older_price_decides_only_where_no_newer_one_does() -> None:
     old, new = _offer(2.0, network=FAST, date="2026-08-02"), _offer(4.0, "B", network=FAST, date="2026-11-01")
-    found = _usual(64, [old, new])
-    assert _dollars(found) == 4.0
-    assert found.beside == (old,)
+    choice = _usual(64, [old, new])
+    assert _dollars(choice) == 4.0
+    assert choice.beside == (old,)
     within = _offer(2.0, network=FAST, date="2026-08-03")
     assert _dollars(_usual(64, [within, new])) == 2.0
     undated = _offer(2.0, network=FAST, date="2026")
@@ -167,8 +167,8 @@ def test_of_equal_prices_the_newest_is_taken() -> None:
 def test_an_own_offer_is_its_systems_price_whatever_else_there_is() -> None:
     own = _offer(9.0, date="2024-01-01")
     system = H100.model_copy(update={"price": own.id})
-    found = _usual(4096, [own, _offer(1.0, network=FAST)], system)
-    assert (found.price, found.rule) == (own, "own")
+    choice = _usual(4096, [own, _offer(1.0, network=FAST)], system)
+    assert (choice.price, choice.rule) == (own, "own")
 
 
 def test_nothing_is_known() -> None:
@@ -202,26 +202,26 @@ def test_a_discount_is_one_within_a_provider() -> None:
     dear = _offer(4.5, "A", kind="spot", network=FAST)
     assert _spot(64, [*listed, own, dear]) is None
     cheap = _offer(3.0, "B", kind="spot", network=FAST)
-    found = _spot(64, [*listed, own, dear, cheap])
-    assert found is not None
-    assert found.price is cheap
+    choice = _spot(64, [*listed, own, dear, cheap])
+    assert choice is not None
+    assert choice.price is cheap
 
 
 def test_what_is_dearer_than_on_demand_is_not_offered() -> None:
     listed = _offer(4.0, "A", network=FAST)
     for rate, offered in ((3.99, True), (4.0, False), (5.0, False)):
-        found = _spot(64, [listed, _offer(rate, "B", kind="spot", network=FAST)])
-        assert (found is not None) == offered
+        choice = _spot(64, [listed, _offer(rate, "B", kind="spot", network=FAST)])
+        assert (choice is not None) == offered
 
 
 def test_without_an_offer_that_can_run_it_the_median_discount_counts() -> None:
     listed = [_offer(4.0, "A", network=FAST), _offer(2.0, "B"), _offer(3.0, "C")]
     spot = [_offer(1.0, "B", kind="spot"), _offer(2.4, "C", kind="spot")]
-    found = _spot(64, [*listed, *spot])
-    assert found is not None
-    assert (found.rule, found.providers) == ("discount", ("B", "C"))
-    assert _dollars(found) == pytest.approx(4.0 * (0.5 + 0.8) / 2)
-    assert found.price.kind == "spot"
+    choice = _spot(64, [*listed, *spot])
+    assert choice is not None
+    assert (choice.rule, choice.providers) == ("discount", ("B", "C"))
+    assert _dollars(choice) == pytest.approx(4.0 * (0.5 + 0.8) / 2)
+    assert choice.price.kind == "spot"
 
 
 def test_a_system_that_is_rented_is_discounted_by_its_provider() -> None:
@@ -231,9 +231,9 @@ def test_a_system_that_is_rented_is_discounted_by_its_provider() -> None:
     assert _spot(8, [own, *others], system=system) is None
     mine = _offer(6.0, "A", offer="big", kind="spot")
     small = _offer(5.0, "A", offer="small", kind="spot")
-    found = _spot(8, [own, *others, mine, small], system=system)
-    assert found is not None
-    assert (found.price, found.rule) == (mine, "own")
+    choice = _spot(8, [own, *others, mine, small], system=system)
+    assert choice is not None
+    assert (choice.price, choice.rule) == (mine, "own")
 
 
 def test_nobody_commits_to_three_years_for_a_run() -> None:
@@ -242,9 +242,9 @@ def test_nobody_commits_to_three_years_for_a_run() -> None:
         _offer(rate, "A", kind="reserved", term=term, network=FAST)
         for rate, term in ((6.0, "1 years"), (3.0, "3 years"))
     )
-    found = _spot(64, [listed, year, three], "reserved")
-    assert found is not None
-    assert found.price is year
+    choice = _spot(64, [listed, year, three], "reserved")
+    assert choice is not None
+    assert choice.price is year
 
 
 def test_days_of_offers() -> None:

@@ -49,19 +49,19 @@ def offers(tmp_path: Path) -> Path:
 
 
 def test_the_offer_of_the_device_is_found(offers: Path) -> None:
-    found = find_price(str(offers), load_system("dgx-a100-640gb"))
-    assert found is not None
-    assert (found.price.id, found.price.rate * 3600.0) == ("ours-a100", pytest.approx(0.9))
-    assert found.price.provenance["rate"].source == ("internal price list",)
+    choice = find_price(str(offers), load_system("dgx-a100-640gb"))
+    assert choice is not None
+    assert (choice.price.id, choice.price.rate * 3600.0) == ("ours-a100", pytest.approx(0.9))
+    assert choice.price.provenance["rate"].source == ("internal price list",)
     other = find_price(offers, load_system("dgx-h100"))
     assert other is not None
     assert other.price.id == "ours-h100"
 
 
 def test_a_kind_of_price_chooses_among_them(offers: Path) -> None:
-    found = find_price(str(offers), load_system("dgx-a100-640gb"), kind="spot")
-    assert found is not None
-    assert found.price.id == "spare-a100"
+    choice = find_price(str(offers), load_system("dgx-a100-640gb"), kind="spot")
+    assert choice is not None
+    assert choice.price.id == "spare-a100"
 
 
 def test_what_the_file_does_not_offer_is_said(offers: Path) -> None:
@@ -86,17 +86,17 @@ def test_errors_name_line_and_offer(offers: Path) -> None:
 def test_a_scenario_names_a_file_beside_it(offers: Path) -> None:
     scenario = offers.with_name("scenario.yaml")
     scenario.write_text("model: bert-large\nsystem: dgx-a100-640gb\nprice: ours.yaml\n")
-    found = from_file(scenario).price
-    assert found is not None
-    assert found.id == "ours-a100"
+    price = from_file(scenario).price
+    assert price is not None
+    assert price.id == "ours-a100"
 
 
 def test_an_amount_with_a_slash_is_no_file(offers: Path) -> None:
     scenario = offers.with_name("scenario.yaml")
     scenario.write_text("model: bert-large\nsystem: dgx-a100-640gb\nprice: 1.25 USD/h\n")
-    found = from_file(scenario).price
-    assert found is not None
-    assert found.rate * 3600.0 == pytest.approx(1.25)
+    price = from_file(scenario).price
+    assert price is not None
+    assert price.rate * 3600.0 == pytest.approx(1.25)
 
 
 def test_the_catalogue_shows_such_a_file(offers: Path) -> None:
@@ -110,8 +110,8 @@ def test_what_an_offer_states_counts(offers: Path) -> None:
     offers.write_text(_OFFERS + small + '  kind: on-demand\n  rate: 0.50 USD/h\n  devices: 1\n  date: "2026-10"\n')
     system = load_system("dgx-a100-640gb")
     by_size = [find_price(str(offers), system, devices=devices) for devices in (1, 8)]
-    assert [None if found is None else found.price.id for found in by_size] == ["ours-small", "ours-a100"]
-    assert {None if found is None else found.rule for found in by_size} == {"file"}
+    assert [None if choice is None else choice.price.id for choice in by_size] == ["ours-small", "ours-a100"]
+    assert {None if choice is None else choice.rule for choice in by_size} == {"file"}
 
 
 def test_a_file_and_negotiated_prices_stand_in_one_option(offers: Path, capsim: Capsim) -> None:

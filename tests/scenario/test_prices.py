@@ -31,9 +31,9 @@ def _estimate(system: Any, devices: int, **options: Any) -> Estimate:
 
 
 def _price(system: Any, devices: int, **options: Any) -> dict[str, Any]:
-    found = _estimate(system, devices, **options).run.price
-    assert found is not None
-    return found
+    price = _estimate(system, devices, **options).run.price
+    assert price is not None
+    return price
 
 
 # the catalogue
@@ -106,9 +106,9 @@ def test_the_page_says_how_many_there_are() -> None:
 
 
 def test_an_ethernet_h100_does_not_price_a_cluster() -> None:
-    found = _price("dgx-h100", 64)
-    assert (found["rule"], found["network"]) == ("cheapest", "infiniband")
-    assert found["usd_per_device_hour"] > _OFFERS["voltage-park-h100-sxm5-80gb"].rate * 3600
+    price = _price("dgx-h100", 64)
+    assert (price["rule"], price["network"]) == ("cheapest", "infiniband")
+    assert price["usd_per_device_hour"] > _OFFERS["voltage-park-h100-sxm5-80gb"].rate * 3600
     assert not Job(catalogue.load_system("dgx-h100"), 64).can_use(_OFFERS["voltage-park-h100-sxm5-80gb"])
 
 
@@ -125,9 +125,9 @@ def test_the_rule_is_said_beside_the_cost(capsim: Capsim, monkeypatch: pytest.Mo
 
 
 def test_a_median_names_its_providers() -> None:
-    found = _price("dgx-1-v100", 64)
-    assert found["rule"] == "median"
-    assert found["providers"] == ["AWS", "CoreWeave", "Lambda", "OCI", "Verda"]
+    price = _price("dgx-1-v100", 64)
+    assert price["rule"] == "median"
+    assert price["providers"] == ["AWS", "CoreWeave", "Lambda", "OCI", "Verda"]
 
 
 @pytest.mark.parametrize(
@@ -185,9 +185,9 @@ def test_idle_devices_of_an_instance_are_told() -> None:
 
 
 def test_without_a_price_the_run_is_answered() -> None:
-    found = _estimate("mi250x", 8)
-    assert (found.run.cost_usd, found.run.price) == (None, None)
-    assert "no price of mi250x is known; give one with --price, such as --price 2.50" in found.warnings
+    estimate = _estimate("mi250x", 8)
+    assert (estimate.run.cost_usd, estimate.run.price) == (None, None)
+    assert "no price of mi250x is known; give one with --price, such as --price 2.50" in estimate.warnings
 
 
 # negotiated prices
@@ -196,8 +196,8 @@ def test_without_a_price_the_run_is_answered() -> None:
 def test_a_negotiated_price_is_of_a_system_or_a_device() -> None:
     agreed = {"dgx-h100": 2.10, "a100-sxm4-80gb": "1.50 USD/h"}
     assert _price("dgx-h100", 64, prices=agreed)["usd_per_device_hour"] == 2.1
-    found = _price("dgx-a100-640gb", 64, prices=agreed)
-    assert (found["usd_per_device_hour"], found["rule"]) == (1.5, "given")
+    price = _price("dgx-a100-640gb", 64, prices=agreed)
+    assert (price["usd_per_device_hour"], price["rule"]) == (1.5, "given")
     assert _price("superpod-h100", 64, prices=agreed)["rule"] == "cheapest"
     both = {"dgx-h100": 2.10, "h100-sxm5-80gb": 9.0}
     assert _price("dgx-h100", 8, prices=both)["usd_per_device_hour"] == 2.1
@@ -269,10 +269,10 @@ def test_rent_and_purchase_exclude_each_other() -> None:
 
 
 def test_a_price_that_is_varied_is_the_one_that_holds() -> None:
-    found = simulator.whatif(
+    whatif = simulator.whatif(
         "bert-large", "dgx-h100", devices=8, workload=_SMALL, prices={"dgx-h100": 2.0}, vary="price=2x,7"
     )
-    rates = [each.estimate.run.price["usd_per_device_hour"] for each in found.variations]  # type: ignore[union-attr,index]
+    rates = [each.estimate.run.price["usd_per_device_hour"] for each in whatif.variations]  # type: ignore[union-attr,index]
     assert rates == [4.0, 7.0]
     moved = simulator.whatif(
         "bert-large", "dgx-h100", devices=8, workload=_SMALL, prices={"dgx-h100": 2.0}, vary="system=dgx-a100-640gb"
@@ -368,12 +368,12 @@ def test_spot_never_costs_more_than_on_demand_anywhere() -> None:
             usual = find_price(None, system, devices=devices)
             for kind in ("spot", "reserved"):
                 try:
-                    found = find_price(None, system, devices=devices, kind=kind)
+                    choice = find_price(None, system, devices=devices, kind=kind)
                 except InputError:
                     continue
                 assert usual is not None
-                assert found is not None
-                assert found.price.rate < usual.price.rate, (name, devices, kind)
+                assert choice is not None
+                assert choice.price.rate < usual.price.rate, (name, devices, kind)
 
 
 @pytest.mark.parametrize(

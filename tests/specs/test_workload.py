@@ -19,8 +19,8 @@ def test_everything_comes_from_the_published_training() -> None:
 
 
 def test_what_is_given_stays() -> None:
-    given = Workload(sequence_length=128, global_batch=64, steps=10, effective_tokens=100.5)
-    work = given.resolve(load_model("bert-large"))
+    sheet = Workload(sequence_length=128, global_batch=64, steps=10, effective_tokens=100.5)
+    work = sheet.resolve(load_model("bert-large"))
     assert (work.sequence_length, work.global_batch, work.steps, work.tokens) == (128, 64, 10, None)
     assert work.effective_tokens == 100.5
     assert work.total_steps == 10
@@ -68,7 +68,7 @@ def test_columns_hold_zero_for_what_does_not_apply() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("fields", "words"),
     [
         ({"tokens": 1e9, "steps": 10}, ["tokens and steps"]),
         ({"effective_tokens": 513, "sequence_length": 512}, ["effective_tokens=513", "sequence_length=512"]),
@@ -80,9 +80,9 @@ def test_columns_hold_zero_for_what_does_not_apply() -> None:
         ({"batch": 4}, ["unknown key 'batch'", "global_batch"]),
     ],
 )
-def test_wrong_workloads_get_one_sentence(given: dict[str, object], words: list[str]) -> None:
+def test_wrong_workloads_get_one_sentence(fields: dict[str, object], words: list[str]) -> None:
     with pytest.raises(InputError) as caught:
-        build(Workload, given)
+        build(Workload, fields)
     message = str(caught.value)
     assert "\n" not in message
     assert all(word in message for word in words), message

@@ -49,12 +49,12 @@ def test_plans_together_equal_each_alone() -> None:
     plans = Plans.stack([scenario.plan.columns(scenario.workload) for scenario in scenarios])
     shared = first.columns()
     together = Scenarios(shared.models, shared.workloads, plans, shared.stacks)
-    found = evaluate(together, first.backend())
-    whole = counts_of(found.program)
+    evaluation = evaluate(together, first.backend())
+    whole = counts_of(evaluation.program)
     for row, scenario in enumerate(scenarios):
         alone = simulator.answer(scenario)
-        assert float(np.asarray(found.step.time)[row]) == pytest.approx(alone.step_time_s, rel=1e-12)
-        assert float(np.asarray(found.memory.total)[row]) == pytest.approx(alone.memory_bytes["total"], rel=1e-12)
+        assert float(np.asarray(evaluation.step.time)[row]) == pytest.approx(alone.step_time_s, rel=1e-12)
+        assert float(np.asarray(evaluation.memory.total)[row]) == pytest.approx(alone.memory_bytes["total"], rel=1e-12)
         assert float(np.broadcast_to(whole.executed_flops, len(_PLANS))[row]) == alone.executed_flops_per_step
 
 
@@ -71,11 +71,11 @@ def test_models_workloads_stacks_and_devices_can_be_columns_too() -> None:
     ]
     scenarios = Scenarios.stack([case.columns() for case in cases])
     backend = AnalyticBackend.stack([_backend(case) for case in cases])
-    found = evaluate(scenarios, backend)
+    evaluation = evaluate(scenarios, backend)
     for row, case in enumerate(cases):
         alone = simulator.answer(case)
-        assert float(np.asarray(found.step.time)[row]) == pytest.approx(alone.step_time_s, rel=1e-12)
-        assert float(np.asarray(found.memory.total)[row]) == pytest.approx(alone.memory_bytes["total"], rel=1e-12)
+        assert float(np.asarray(evaluation.step.time)[row]) == pytest.approx(alone.step_time_s, rel=1e-12)
+        assert float(np.asarray(evaluation.memory.total)[row]) == pytest.approx(alone.memory_bytes["total"], rel=1e-12)
 
 
 def test_models_of_different_structure_are_not_stacked() -> None:
@@ -94,9 +94,9 @@ def test_open_grids_broadcast() -> None:
     columns = scenario.columns()
     grid = {"tp": np.array([[1.0], [2.0], [4.0]]), "micro_batch": np.array([[1.0, 2.0, 4.0, 8.0]])}
     plans = Plans(**{**vars(columns.plans), **grid})
-    found = evaluate(Scenarios(columns.models, columns.workloads, plans, columns.stacks), scenario.backend())
-    assert np.shape(found.step.time) == (3, 4)
-    assert np.all(np.isfinite(found.step.time))
+    evaluation = evaluate(Scenarios(columns.models, columns.workloads, plans, columns.stacks), scenario.backend())
+    assert np.shape(evaluation.step.time) == (3, 4)
+    assert np.all(np.isfinite(evaluation.step.time))
 
 
 def test_a_plan_needs_every_field_to_become_columns() -> None:

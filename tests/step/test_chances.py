@@ -44,10 +44,10 @@ def _errors(values: list[float], *, source: str = "here", stack: str = "one") ->
 def test_more_memory_never_makes_it_less_likely_to_fit(traits: Traits) -> None:
     chances = shipped().around(traits)
     capacities = np.geomspace(1e9, 1e12, 20_001)
-    found = np.asarray(chances.chance(60e9, capacities))
-    assert np.all(np.diff(found) >= 0.0)
-    assert found[0] == 0.0
-    assert found[-1] == 1.0
+    probabilities = np.asarray(chances.chance(60e9, capacities))
+    assert np.all(np.diff(probabilities) >= 0.0)
+    assert probabilities[0] == 0.0
+    assert probabilities[-1] == 1.0
     needs = np.asarray(chances.chance(capacities, 80e9))
     assert np.all(np.diff(needs) <= 0.0)
 
@@ -139,21 +139,21 @@ def test_an_estimate_says_how_surely_it_fits() -> None:
 def _devices_of(memory: list[float]) -> list[float]:
     """Chances of one plan on devices that differ in their memory only."""
     scenario = simulator.resolve("bert-large", "dgx-a100-640gb", plan={"micro_batch": 32, "recompute": "none"})
-    found = []
+    probabilities = []
     for size in memory:
         capacity = scenario.system.device.memory.model_copy(update={"usable": size * _GIB})
         device = scenario.system.device.model_copy(update={"memory": capacity})
         system = scenario.system.model_copy(update={"device": device})
-        found.append(simulator.answer(replace(scenario, system=system)).fits_probability)
-    return found
+        probabilities.append(simulator.answer(replace(scenario, system=system)).fits_probability)
+    return probabilities
 
 
 def test_the_probability_is_monotone_in_the_devices_memory() -> None:
-    found = _devices_of([8.0, 16.0, 20.0, 22.0, 24.0, 26.0, 28.0, 32.0, 40.0, 160.0])
-    assert found == sorted(found)
-    assert found[0] == 0.0
-    assert found[-1] == 1.0
-    assert len(set(found)) > 3
+    probabilities = _devices_of([8.0, 16.0, 20.0, 22.0, 24.0, 26.0, 28.0, 32.0, 40.0, 160.0])
+    assert probabilities == sorted(probabilities)
+    assert probabilities[0] == 0.0
+    assert probabilities[-1] == 1.0
+    assert len(set(probabilities)) > 3
 
 
 def test_what_the_host_cannot_hold_does_not_fit() -> None:

@@ -30,13 +30,13 @@ _MODEL = {"base": "mixtral-8x7b", "layers": 8, "experts": 8}
 
 
 def _program(plan: dict[str, Any], devices: int) -> Program:
-    given_plan = {"micro_batch": 1, "recompute": "none", "precision": "bf16", "sequence_parallel": False, **plan}
+    full_plan = {"micro_batch": 1, "recompute": "none", "precision": "bf16", "sequence_parallel": False, **plan}
     scenario = simulator.resolve(
         _MODEL,
         "superpod-h100",
         devices=devices,
         stack=unrestricted("megatron-lm"),
-        plan=given_plan,
+        plan=full_plan,
         workload={"sequence_length": 1024, "global_batch": 512},
     )
     return program_of(scenario.columns())
@@ -214,8 +214,8 @@ def test_stages_hold_the_layers_of_the_model(layers: int, stages: int, first: in
     ).reshape(-1)
     assert float(np.sum(held)) == pytest.approx(layers)
     assert float(np.min(held)) >= (1.0 if first or last else 0.0)
-    for given_layers, index in ((first, 0), (last, -1)):
-        assert not given_layers or held[index] == given_layers
+    for stated_layers, index in ((first, 0), (last, -1)):
+        assert not stated_layers or held[index] == stated_layers
 
 
 def _allowed(plan: Plan, layers: int) -> bool:
@@ -253,8 +253,8 @@ def test_no_layer_is_lost_between_two_ends(ends: dict[str, int], sentence: str) 
 def test_no_layer_is_there_twice(model: str, system: str, plan: dict[str, Any], layers: int) -> None:
     devices, stack = plan["tp"] * plan["pp"], unrestricted("megatron-lm")
     plan = {"micro_batch": 1, **plan}
-    found = simulator.stages(simulator.resolve(model, system, devices=devices, stack=stack, plan=plan))
-    assert sum(stage.layers for stage in found) == layers
+    stages = simulator.stages(simulator.resolve(model, system, devices=devices, stack=stack, plan=plan))
+    assert sum(stage.layers for stage in stages) == layers
     if "first_stage_layers" in plan:
-        assert (found[0].layers, found[-1].layers) == (10.0, 8.0)
-        assert sorted({stage.layers for stage in found[1:-1]}) == [13.0]
+        assert (stages[0].layers, stages[-1].layers) == (10.0, 8.0)
+        assert sorted({stage.layers for stage in stages[1:-1]}) == [13.0]

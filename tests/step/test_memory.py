@@ -20,14 +20,14 @@ _GIB = 2.0**30
 def _scenarios(
     plan: dict[str, Any] | None = None, model: Any = "gpt2-355m", stack: str = "megatron-lm", **changes: Any
 ) -> Scenarios:
-    given: Stack = unrestricted(stack).model_copy(update=changes)
+    software: Stack = unrestricted(stack).model_copy(update=changes)
     asked = {"tp": 1, "pp": 1, "micro_batch": 2, "recompute": "none", "sharding": "none", **(plan or {})}
     work = {"sequence_length": 1024, "global_batch": 64}
-    return simulator.resolve(model, "dgx-a100-640gb", devices=8, plan=asked, stack=given, workload=work).columns()
+    return simulator.resolve(model, "dgx-a100-640gb", devices=8, plan=asked, stack=software, workload=work).columns()
 
 
-def _memory(*given: Any, **changes: Any) -> Memory:
-    scenarios = _scenarios(*given, **changes)
+def _memory(*arguments: Any, **changes: Any) -> Memory:
+    scenarios = _scenarios(*arguments, **changes)
     return peak(program_of(scenarios))
 
 
@@ -35,8 +35,8 @@ def _float(value: Any) -> float:
     return float(np.asarray(value).item())
 
 
-def _kept(*given: Any, **changes: Any) -> float:
-    return _float(_memory(*given, **changes).activations)
+def _kept(*arguments: Any, **changes: Any) -> float:
+    return _float(_memory(*arguments, **changes).activations)
 
 
 def test_automatic_casts_keep_weights_twice_and_a_wider_stream() -> None:

@@ -57,20 +57,20 @@ def test_a_pass_is_the_sum_of_its_tasks() -> None:
         _task(_WORK, Phase.RECOMPUTE, kernels=7.0),
         _task(_SEND, Phase.BACKWARD, "context_parallel", hiding=Hiding(share=0.25)),
     ]
-    found = pass_of(tasks, _told(), 1.0)
-    assert plain(found.forward) == 2 * 10 + 1 / 0.5
-    assert plain(found.backward) == 3 * 10 + 10 + 0.75 * 4
-    assert plain(found.device) == plain(found.forward) + plain(found.backward)
+    pass_times = pass_of(tasks, _told(), 1.0)
+    assert plain(pass_times.forward) == 2 * 10 + 1 / 0.5
+    assert plain(pass_times.backward) == 3 * 10 + 10 + 0.75 * 4
+    assert plain(pass_times.device) == plain(pass_times.forward) + plain(pass_times.backward)
     # The host launches a backward pass and what is recomputed with less work of its own.
-    assert plain(found.host) == pytest.approx(3 + BACKWARD_LAUNCH * (5 + 7))
-    assert {name: plain(value) for name, value in (found.parts or {}).items()} == {
+    assert plain(pass_times.host) == pytest.approx(3 + BACKWARD_LAUNCH * (5 + 7))
+    assert {name: plain(value) for name, value in (pass_times.parts or {}).items()} == {
         "feed_forward": 50,
         "elementwise": 2,
         "recompute": 10,
         "context_parallel": 3,
     }
     assert pass_of(tasks, _told(), 1.0, broken_down=False).parts is None
-    assert plain(pass_of(tasks, _told(), 2.0).host) == 2 * plain(found.host)
+    assert plain(pass_of(tasks, _told(), 2.0).host) == 2 * plain(pass_times.host)
 
 
 def test_a_request_is_asked_once() -> None:
@@ -93,10 +93,10 @@ def _exposed(send: float, **hiding: Any) -> float:
         _task(_WORK, Phase.BACKWARD, count=2.0),
         _task(_SEND, part="context_parallel", hiding=line),
     ]
-    found = pass_of(tasks, _told(send=send), 0.0)
-    shown = plain(found.forward) - 11
-    assert plain((found.parts or {})["context_parallel"]) == pytest.approx(shown, abs=1e-12)
-    assert plain(found.backward) == 20
+    pass_times = pass_of(tasks, _told(send=send), 0.0)
+    shown = plain(pass_times.forward) - 11
+    assert plain((pass_times.parts or {})["context_parallel"]) == pytest.approx(shown, abs=1e-12)
+    assert plain(pass_times.backward) == 20
     return shown
 
 
@@ -164,9 +164,9 @@ _NOW = Told(lambda request: float(isinstance(request, FusedAttention)))
 
 
 def _program(plan: dict[str, Any], layers: int = 8, **how: Any) -> Program:
-    given = {"tp": 1, "sequence_parallel": False, "sharding": "none", **plan}
+    full_plan = {"tp": 1, "sequence_parallel": False, "sharding": "none", **plan}
     sizes = {"layers": layers, "position_rows": 40, **how.pop("sizes", {})}
-    return small("gpt2-355m", given, sizes=sizes, **how)
+    return small("gpt2-355m", full_plan, sizes=sizes, **how)
 
 
 def _step(plan: dict[str, Any], backend: Told = _NOW, **how: Any) -> Step:
@@ -360,16 +360,16 @@ def test_unequal_layers_count_as_often_as_they_come() -> None:
     routes = Told(lambda request: float(isinstance(request, Stream) and request.kind is StreamKind.ROUTING))
     sizes = {"layers": 8, "dense_layers_first": 2, "key_value_heads": 6}
     plan = {"tp": 1, "dp": 8, "sequence_parallel": False}
-    found = small("mixtral-8x7b", plan, sizes=sizes)
-    assert plain(step_time(found, routes).time) == 6 * 2
+    program = small("mixtral-8x7b", plan, sizes=sizes)
+    assert plain(step_time(program, routes).time) == 6 * 2
 
 
 def test_an_evaluation_is_of_one_program() -> None:
     scenarios = _program({"dp": 8}).scenarios
-    found = evaluate(scenarios, _NOW)
-    assert plain(found.step.time) == 16
-    assert plain(found.memory.total) > 0
-    assert len(found.program.groups) == len(program_of(scenarios).groups)
+    evaluation = evaluate(scenarios, _NOW)
+    assert plain(evaluation.step.time) == 16
+    assert plain(evaluation.memory.total) > 0
+    assert len(evaluation.program.groups) == len(program_of(scenarios).groups)
 
 
 @given(st.sampled_from([1, 2, 4]), st.sampled_from([1, 2]), st.sampled_from([1, 3]), st.integers(0, 10**6))
@@ -400,9 +400,9 @@ def test_hidden_work_is_not_made_longer_by_a_share_of_arrays() -> None:
     shares = np.array([0.0, 1.0])
     hiding = Hiding(share=shares, line="somewhere")
     task = _task(_SEND, part="context_parallel", hiding=hiding)
-    found = pass_of([_task(_WORK), task], _told(), 0.0)
+    pass_times = pass_of([_task(_WORK), task], _told(), 0.0)
     alone = [
         pass_of([_task(_WORK), replace(task, hiding=replace(hiding, share=float(share)))], _told(), 0.0).forward
         for share in shares
     ]
-    assert np.asarray(found.forward) == pytest.approx(np.asarray(alone, dtype=float))
+    assert np.asarray(pass_times.forward) == pytest.approx(np.asarray(alone, dtype=float))

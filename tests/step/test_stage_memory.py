@@ -55,17 +55,17 @@ def _program(plan: dict[str, Any], base: str = "gpt2-355m", **how: Any) -> Progr
 
 
 def _memory(plan: dict[str, Any], stage: float = 0.0, base: str = "gpt2-355m", **how: Any) -> Memory:
-    found = on_stage(_program(plan, base, **how), stage)
-    return Memory(**{name: plain(value) for name, value in vars(found).items()})
+    memory = on_stage(_program(plan, base, **how), stage)
+    return Memory(**{name: plain(value) for name, value in vars(memory).items()})
 
 
 def test_states_of_one_device_that_holds_all() -> None:
     """Mixed precision with Adam: 2 + 2 + 12 bytes a parameter."""
-    found = _memory(_ALONE)
-    assert (found.parameters, found.gradients, found.optimizer) == (2 * _ALL, 2 * _ALL, 12 * _ALL)
-    assert found.activations == 2 * _KEPT + _MASK + _LOSS
-    assert (found.buffers, found.reserved) == (0, 0)
-    assert plain(found.total) == 16 * _ALL + 2 * _KEPT + _MASK + _LOSS
+    memory = _memory(_ALONE)
+    assert (memory.parameters, memory.gradients, memory.optimizer) == (2 * _ALL, 2 * _ALL, 12 * _ALL)
+    assert memory.activations == 2 * _KEPT + _MASK + _LOSS
+    assert (memory.buffers, memory.reserved) == (0, 0)
+    assert plain(memory.total) == 16 * _ALL + 2 * _KEPT + _MASK + _LOSS
 
 
 @pytest.mark.parametrize(
@@ -83,14 +83,14 @@ def test_states_of_one_device_that_holds_all() -> None:
     ],
 )
 def test_bytes_of_a_parameter(changes: dict[str, Any], expected: tuple[float, ...]) -> None:
-    found = _memory({**_ALONE, **changes})
-    assert (found.parameters, found.gradients, found.optimizer) == pytest.approx([each * _ALL for each in expected])
+    memory = _memory({**_ALONE, **changes})
+    assert (memory.parameters, memory.gradients, memory.optimizer) == pytest.approx([each * _ALL for each in expected])
 
 
 def test_adafactor_keeps_a_row_and_a_column_of_each_matrix() -> None:
     """As many numbers as two edges of squares as wide as the model, and the master copy."""
-    found = _memory({**_ALONE, "optimizer": "adafactor"})
-    assert found.optimizer == pytest.approx(4 * _ALL + 4 * 2 * _ALL / 48)
+    memory = _memory({**_ALONE, "optimizer": "adafactor"})
+    assert memory.optimizer == pytest.approx(4 * _ALL + 4 * 2 * _ALL / 48)
 
 
 def test_stages_keep_the_micro_batches_in_flight() -> None:
@@ -116,8 +116,8 @@ def test_stages_keep_the_micro_batches_in_flight() -> None:
 )
 def test_schedules_keep_more_or_less_in_flight(changes: dict[str, Any], waiting: float) -> None:
     plan = {**_ALONE, "dp": 2, "pp": 4, **changes}
-    found, times = _memory(plan, sizes={"layers": 8}), changes.get("micro_batch", 1)
-    assert found.activations == pytest.approx(waiting * times * (2 * _KEPT + _MASK))
+    memory, times = _memory(plan, sizes={"layers": 8}), changes.get("micro_batch", 1)
+    assert memory.activations == pytest.approx(waiting * times * (2 * _KEPT + _MASK))
 
 
 def test_stages_in_the_middle_have_no_ends() -> None:
@@ -129,9 +129,9 @@ def test_stages_in_the_middle_have_no_ends() -> None:
 
 
 def test_a_recomputed_layer_is_kept_while_it_runs_backward() -> None:
-    found = _memory({**_PIPE, "recompute": "full"})
-    assert found.activations == 2 * (_INPUT + _MASK)
-    assert found.buffers == _KEPT - _INPUT + 2 * _WIDEST
+    memory = _memory({**_PIPE, "recompute": "full"})
+    assert memory.activations == 2 * (_INPUT + _MASK)
+    assert memory.buffers == _KEPT - _INPUT + 2 * _WIDEST
 
 
 def test_logits_are_gone_when_a_layer_runs_backward() -> None:
@@ -204,9 +204,9 @@ def test_gradients_that_come_as_activations_go() -> None:
 
 
 def test_what_is_reserved() -> None:
-    found = _memory(_ALONE, runtime_memory=1000.0, fragmentation=0.25, communication_buffers=64.0)
-    assert found.buffers == 64
-    assert found.reserved == 1000 + 0.25 * (16 * _ALL + 2 * _KEPT + _MASK + _LOSS + 64)
+    memory = _memory(_ALONE, runtime_memory=1000.0, fragmentation=0.25, communication_buffers=64.0)
+    assert memory.buffers == 64
+    assert memory.reserved == 1000 + 0.25 * (16 * _ALL + 2 * _KEPT + _MASK + _LOSS + 64)
 
 
 def test_casts_keep_weights_of_products_in_16_bits_besides() -> None:
@@ -252,11 +252,11 @@ def test_ranks_that_share_inputs_of_recomputed_layers() -> None:
 
 
 def test_layers_that_share_parameters_have_them_on_every_stage() -> None:
-    found = _memory(_PIPE, base="albert-base", sizes={"layers": 4})
+    memory = _memory(_PIPE, base="albert-base", sizes={"layers": 4})
     alone = _memory(_ALONE, base="albert-base", sizes={"layers": 4})
-    assert found.parameters < alone.parameters
-    assert alone.parameters - found.parameters == pytest.approx(2 * plain(_head_parameters()))
-    assert found.activations > alone.activations / 2
+    assert memory.parameters < alone.parameters
+    assert alone.parameters - memory.parameters == pytest.approx(2 * plain(_head_parameters()))
+    assert memory.activations > alone.activations / 2
 
 
 def _head_parameters() -> Any:
@@ -287,11 +287,11 @@ def test_a_head_that_counts_as_layers() -> None:
     ],
 )
 def test_a_peak_is_that_of_the_fullest_stage(plan: dict[str, Any], sizes: dict[str, Any], fullest: int) -> None:
-    found = _program(plan, sizes=sizes)
-    totals = [plain(on_stage(found, float(stage)).total) for stage in range(plan.get("pp", 1))]
+    program = _program(plan, sizes=sizes)
+    totals = [plain(on_stage(program, float(stage)).total) for stage in range(plan.get("pp", 1))]
     assert totals.index(max(totals)) == fullest
-    assert plain(peak(found).total) == plain(peak_total(found)) == max(totals)
-    parts = on_stage(found, float(fullest))
-    for name, value in vars(peak(found)).items():
+    assert plain(peak(program).total) == plain(peak_total(program)) == max(totals)
+    parts = on_stage(program, float(fullest))
+    for name, value in vars(peak(program)).items():
         assert plain(value) == plain(getattr(parts, name))
         assert np.shape(value) == np.shape(parts.total)

@@ -14,7 +14,7 @@ _WORK = {"sequence_length": 512, "global_batch": 256}
 
 
 def _answer(plan: dict[str, Any] | None = None, **changes: Any) -> simulator.Estimate:
-    given: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "model": "bert-large",
         "system": "dgx-a100-640gb",
         "devices": 16,
@@ -22,8 +22,8 @@ def _answer(plan: dict[str, Any] | None = None, **changes: Any) -> simulator.Est
         "workload": _WORK,
         **changes,
     }
-    model, system = given.pop("model"), given.pop("system")
-    return simulator.estimate(model, system, plan={**_PLAN, **(plan or {})}, **given)
+    model, system = arguments.pop("model"), arguments.pop("system")
+    return simulator.estimate(model, system, plan={**_PLAN, **(plan or {})}, **arguments)
 
 
 def test_parts_add_up() -> None:

@@ -56,9 +56,9 @@ def test_every_offer_is_read_back_as_it_was(tmp_path: Path, name: str) -> None:
     path = _printed("prices", name, tmp_path)
     before = next(price for price in catalogue.prices() if price.id == name)
     assert load_prices(path) == (before,)
-    found = find_price(str(path), load_system(_system_with(before.device)))
-    assert found is not None
-    assert found.price == before
+    choice = find_price(str(path), load_system(_system_with(before.device)))
+    assert choice is not None
+    assert choice.price == before
 
 
 def _system_with(device: str) -> str:

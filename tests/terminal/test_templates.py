@@ -120,8 +120,8 @@ def test_lines_are_readable(word: str) -> None:
 
 def _fields_behind(text: str) -> list[tuple[int, str]]:
     """Every field behind #: its line and name; of a sheet behind #, the line where it begins."""
-    found = re.finditer(r"^ *#([a-z0-9_]+):.*$", text, re.MULTILINE)
-    return [(text[: match.start()].count("\n"), match[1]) for match in found]
+    matches = re.finditer(r"^ *#([a-z0-9_]+):.*$", text, re.MULTILINE)
+    return [(text[: match.start()].count("\n"), match[1]) for match in matches]
 
 
 def _with_field(text: str, number: int) -> str:

@@ -145,11 +145,11 @@ def test_with_a_new_plan_it_is_the_estimate_of_what_was_given(vary: str, changes
      "system.inter_node.latency", "workload.global_batch", "plan.micro_batch", "model.hidden_size"],
 )  # fmt: skip
 def test_once_is_the_scenario_as_it_is(path: str, replan: bool) -> None:
-    found = simulator.whatif(**BERT, vary=f"{path}=1x,+0%", replan=replan)
-    for row in found.variations:
+    whatif = simulator.whatif(**BERT, vary=f"{path}=1x,+0%", replan=replan)
+    for row in whatif.variations:
         assert row.time_ratio == 1.0
-        assert _numbers(_answer(row)) == _numbers(found.base)
-    assert found.base == simulator.estimate(**BERT)
+        assert _numbers(_answer(row)) == _numbers(whatif.base)
+    assert whatif.base == simulator.estimate(**BERT)
 
 
 # how variations compare
@@ -193,8 +193,8 @@ def test_latency_reaches_the_choice_of_a_plan() -> None:
 
 
 def test_two_places_make_every_combination_in_order() -> None:
-    found = simulator.whatif(**BERT, vary=["system.device.peak=0.5x,2x", "plan.micro_batch=8,16,32"])
-    assert [tuple(edit.text for edit in row.changes) for row in found.variations] == [
+    whatif = simulator.whatif(**BERT, vary=["system.device.peak=0.5x,2x", "plan.micro_batch=8,16,32"])
+    assert [tuple(edit.text for edit in row.changes) for row in whatif.variations] == [
         (peak, batch) for peak in ("0.5x", "2x") for batch in ("8", "16", "32")
     ]
     alone = simulator.whatif(**BERT, vary="plan.micro_batch=8").variations[0]
@@ -277,8 +277,8 @@ def test_a_stack_that_nobody_chose_gives_way_where_it_lacks_what_is_varied() -> 
 def test_replicas_follow_devices_and_degrees_unless_they_were_given() -> None:
     assert _answer(_one("devices=4")).plan["dp"] == 4
     assert _answer(_one("plan.tp=2", {**BERT, "stack": "megatron-lm"})).plan["dp"] == 4
-    given = {**BERT, "plan": {"dp": 8, "micro_batch": 8}}
-    assert "is not devices=4" in (_one("devices=4", given).problem or "")
+    scenario = {**BERT, "plan": {"dp": 8, "micro_batch": 8}}
+    assert "is not devices=4" in (_one("devices=4", scenario).problem or "")
 
 
 def test_precision_takes_the_formats_of_its_states_along() -> None:
@@ -418,8 +418,8 @@ def test_too_many_variations_are_refused_before_any_is_priced() -> None:
 
 
 def test_a_place_that_only_another_system_has() -> None:
-    found = simulator.whatif(**BERT, replan=True, vary=["system=palm-2pod", "system.cross_pod.bandwidth=0.5x"])
-    assert found.variations[0].problem is None
+    whatif = simulator.whatif(**BERT, replan=True, vary=["system=palm-2pod", "system.cross_pod.bandwidth=0.5x"])
+    assert whatif.variations[0].problem is None
     mixed = simulator.whatif(**BERT, replan=True, vary=["system=palm-2pod,dgx-h100", "system.cross_pod.bandwidth=0.5x"])
     assert [row.problem is None for row in mixed.variations] == [True, False]
 
@@ -429,10 +429,10 @@ def test_a_place_that_only_another_system_has() -> None:
 
 @pytest.mark.parametrize("scenario", [BERT, MANY, PALM], ids=["8", "64", "palm"])
 def test_levers_are_sorted_by_their_span(scenario: dict[str, Any]) -> None:
-    found = simulator.sensitivity(**scenario)
-    spans = [lever.span for lever in found.levers]
+    sensitivity = simulator.sensitivity(**scenario)
+    spans = [lever.span for lever in sensitivity.levers]
     assert spans == sorted(spans, reverse=True)
-    for lever in found.levers:
+    for lever in sensitivity.levers:
         assert lever.low <= 1.0 <= lever.high
         assert lever.span == lever.high - lever.low
 
@@ -452,8 +452,8 @@ def test_a_lever_is_the_variation_of_its_place() -> None:
 
 
 def test_elasticity_says_how_strong_a_lever_is() -> None:
-    found = {lever.name: lever.elasticity for lever in simulator.sensitivity(**PALM).levers}
-    peak, network, idle = found["peak FLOP/s"], found["inter-node bandwidth"], found["memory size"]
+    elasticities = {lever.name: lever.elasticity for lever in simulator.sensitivity(**PALM).levers}
+    peak, network, idle = elasticities["peak FLOP/s"], elasticities["inter-node bandwidth"], elasticities["memory size"]
     assert peak is not None
     assert network is not None
     assert -1.0 <= peak < -0.7 < network < 0.0
@@ -484,12 +484,12 @@ def test_contents_of_a_sequence_keep_their_share() -> None:
 
 
 def test_levers_of_ones_own() -> None:
-    found = simulator.sensitivity(**BERT, vary=["plan.recompute=none,full", "workload.global_batch=64,512,1024"])
-    assert {lever.name: len(lever.variations) for lever in found.levers} == {
+    sensitivity = simulator.sensitivity(**BERT, vary=["plan.recompute=none,full", "workload.global_batch=64,512,1024"])
+    assert {lever.name: len(lever.variations) for lever in sensitivity.levers} == {
         "plan.recompute": 2,
         "workload.global_batch": 3,
     }
-    assert found.factor is None
+    assert sensitivity.factor is None
 
 
 @pytest.mark.parametrize("factor", [float("nan"), float("inf"), 0, 1, -2, 1e9])
@@ -499,6 +499,6 @@ def test_a_factor_that_moves_nothing_or_everything_is_refused(factor: float) -> 
 
 
 def test_results_cannot_be_changed() -> None:
-    found: WhatIf = simulator.whatif(**BERT, vary="devices=8")
+    whatif: WhatIf = simulator.whatif(**BERT, vary="devices=8")
     with pytest.raises(AttributeError):
-        found.replan = True  # type: ignore[misc]
+        whatif.replan = True  # type: ignore[misc]

@@ -22,6 +22,7 @@ _FREE: dict[str, float] = {
     "gradient_overlap": 0.0,
     "parameter_overlap": 0.0,
     "tensor_overlap": 0.0,
+    "tensor_overlap_across": 0.0,
     "pipeline_overlap": 0.0,
     "context_overlap": 0.0,
     "expert_overlap": 0.0,
@@ -43,6 +44,10 @@ class Told:
         """What it was told [s]."""
         return np.float64(self.of(request))
 
+    def leaves_node(self, request: Collective) -> Num:
+        """All ranks share a node."""
+        return 0.0 * np.asarray(request.degree)
+
 
 def links(request: Request) -> float:
     """A second for whatever links carry, and nothing for the rest."""
@@ -63,9 +68,11 @@ def program(
 
     Its stack hides nothing and runs every plan; `how` are columns of plans and stacks.
     """
-    given = {"micro_batch": 2, "recompute": "none", "precision": "bf16", "tp": 1, "pp": 1, **(plan or {})}
+    full_plan = {"micro_batch": 2, "recompute": "none", "precision": "bf16", "tp": 1, "pp": 1, **(plan or {})}
     work = {"sequence_length": 512, "global_batch": 64, **(workload or {})}
-    scenario = simulator.resolve(model, system, devices=devices, stack=unrestricted(stack), plan=given, workload=work)
+    scenario = simulator.resolve(
+        model, system, devices=devices, stack=unrestricted(stack), plan=full_plan, workload=work
+    )
     columns = scenario.columns()
     works = columns.workloads if "expert_imbalance" in work else replace(columns.workloads, expert_imbalance=1.0)
     split = {name: value for name, value in how.items() if name in Plans.__dataclass_fields__}

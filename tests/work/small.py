@@ -29,10 +29,17 @@ SHARED = WHOLE // 2
 
 def small(base: str, plan: dict[str, Any] | None = None, *, sizes: dict[str, Any] | None = None, **how: Any) -> Program:
     """A small model on 8 devices, tensor-parallel by 2 with shared tokens unless told."""
-    given = {"tp": 2, "dp": 4, "micro_batch": 3, "sequence_parallel": True, "parameters_in_fp32": False, **(plan or {})}
+    full_plan = {
+        "tp": 2,
+        "dp": 4,
+        "micro_batch": 3,
+        "sequence_parallel": True,
+        "parameters_in_fp32": False,
+        **(plan or {}),
+    }
     model = {"base": base, **SIZES, **(sizes or {})}
     work = {**WORK, **how.pop("workload", {})}
-    return program(model, given, devices=8, workload=work, **how)
+    return program(model, full_plan, devices=8, workload=work, **how)
 
 
 def named(block: Block, name: str, at: int = 0) -> Operator:

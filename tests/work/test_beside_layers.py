@@ -32,17 +32,19 @@ def _gpt(plan: dict[str, Any], base: str = "gpt2-355m", **how: Any) -> Program:
 
 def _told(tasks: tuple[Task, ...], name: str, **of: Any) -> list[tuple[float, ...]]:
     """Count and sizes of the tasks of a name that are made at all."""
-    found = []
+    exchanges = []
     for task in tasks:
         if task.name == name and plain(task.count) and all(getattr(task, key) == value for key, value in of.items()):
             asked = task.request
             assert isinstance(asked, Collective | Send)
-            found.append(tuple(plain(each) for each in (task.count, asked.message_bytes, asked.degree, asked.stride)))
-    return found
+            exchanges.append(
+                tuple(plain(each) for each in (task.count, asked.message_bytes, asked.degree, asked.stride))
+            )
+    return exchanges
 
 
-def _once(found: Program) -> tuple[Task, ...]:
-    return once_a_step(found, on_fullest(found))
+def _once(program: Program) -> tuple[Task, ...]:
+    return once_a_step(program, on_fullest(program))
 
 
 def _one(tasks: tuple[Task, ...], name: str) -> Task:
@@ -57,8 +59,8 @@ def test_gradients_are_added_to_those_before() -> None:
     """Gradients in fp32 are read and written, as far as the stack is eager; one micro-batch adds to nothing."""
 
     def moved(plan: dict[str, Any], **how: Any) -> float:
-        found = _gpt({**_ALONE, "sharding": "none", **plan}, **how)
-        request = _one(each_micro_batch(found), "sums of gradients").request
+        program = _gpt({**_ALONE, "sharding": "none", **plan}, **how)
+        request = _one(each_micro_batch(program), "sums of gradients").request
         assert isinstance(request, Stream)
         assert plain(request.kernels) == 0
         return plain(request.moved_bytes)
@@ -76,12 +78,12 @@ def test_gradients_are_added_to_those_before() -> None:
 def test_gradients_of_experts_are_added_where_they_lie() -> None:
     """4 of 8 ranks hold other experts, so that 2 share each."""
     how: dict[str, Any] = {"base": "mixtral-8x7b", "sizes": {"key_value_heads": 6, "position_rows": 0}}
-    found = _gpt({**_ALONE, "ep": 4, "sharding": "zero3"}, **how)
-    request = _one(each_micro_batch(found), "sums of gradients").request
+    program = _gpt({**_ALONE, "ep": 4, "sharding": "zero3"}, **how)
+    request = _one(each_micro_batch(program), "sums of gradients").request
     assert isinstance(request, Stream)
     dense, experts = 2 * (4 * 48 * 48 + 8 * 48 + 2 * 48), 2 * 2 * 3 * 48 * 80
     assert plain(request.moved_bytes) == (dense / 8 + experts / 2) * 2 * 4 * 0.5
-    tasks = each_micro_batch(found)
+    tasks = each_micro_batch(program)
     assert _told(tasks, "parameters of a layer", phase=Phase.FORWARD) == [(2, dense / 2 * 2, 8, 1)]
     assert _told(tasks, "parameters of experts", phase=Phase.FORWARD) == [(2, experts / 2 * 2, 2, 4)]
     assert _told(tasks, "gradients of experts") == [(2, experts / 2 * 4, 2, 4)]
@@ -91,8 +93,8 @@ def test_gradients_of_experts_are_added_where_they_lie() -> None:
 
 @pytest.mark.parametrize("passes", [1.0, 0.0])
 def test_shards_are_gathered_and_their_gradients_scattered(passes: float) -> None:
-    found = _gpt({**_ALONE, "sharding": "zero3"}, gathers_each_pass=passes)
-    tasks = each_micro_batch(found)
+    program = _gpt({**_ALONE, "sharding": "zero3"}, gathers_each_pass=passes)
+    tasks = each_micro_batch(program)
     assert _told(tasks, "parameters of a layer", phase=Phase.FORWARD) == [(2, _LAYER * 2, 8, 1)]
     assert _told(tasks, "parameters of a layer", phase=Phase.BACKWARD) == [(2, _LAYER * 2, 8, 1)] * int(passes)
     assert _told(tasks, "gradients of a layer") == [(2, _LAYER * 4, 8, 1)]
@@ -110,12 +112,12 @@ def test_shards_of_a_group_are_gathered_there() -> None:
 
 def test_ends_of_a_pipeline_are_gathered_apart() -> None:
     tasks = each_micro_batch(_gpt({**_ALONE, "dp": 4, "pp": 2, "sharding": "zero3"}))
-    found = {
+    gathered_bytes = {
         task.place.kind: plain(task.request.message_bytes)
         for task in tasks
         if task.name == "parameters of embedding or head" and isinstance(task.request, Collective)
     }
-    assert found == {PlaceKind.EMBEDDING: _EMBEDDING * 2, PlaceKind.HEAD: _HEAD * 2}
+    assert gathered_bytes == {PlaceKind.EMBEDDING: _EMBEDDING * 2, PlaceKind.HEAD: _HEAD * 2}
     assert _told(tasks, "parameters of a layer", phase=Phase.FORWARD) == [(1, _LAYER * 2, 4, 1)]
     own = each_micro_batch(_gpt({**_ALONE, "sharding": "zero3"}, "llama-2-7b", sizes={"position_rows": 0}))
     sizes = [size for _, size, _, _ in _told(own, "parameters of embedding or head")]
@@ -129,8 +131,8 @@ def test_layers_that_share_parameters_gather_all_of_them_each_time() -> None:
 
 
 def test_gathers_hide_behind_the_layer_before() -> None:
-    found = _gpt({**_ALONE, "sharding": "zero3"}, parameter_overlap=0.5)
-    for task in each_micro_batch(found):
+    program = _gpt({**_ALONE, "sharding": "zero3"}, parameter_overlap=0.5)
+    for task in each_micro_batch(program):
         if task.part == "parameter_gather":
             layers = 2 if task.place.kind is PlaceKind.LAYERS else 1
             hiding = task.hiding
@@ -162,8 +164,8 @@ def test_stages_send_the_activations_of_a_micro_batch(tp: int, message: int) -> 
 def test_a_pipeline_with_an_encoder_sends_the_longer_sequences() -> None:
     plan = {"tp": 1, "pp": 2, "dp": 4, "sequence_parallel": False}
     for target, longest in ((12, 20), (30, 30)):
-        found = small("t5-large", plan, sizes={"decoder_layers": 2}, workload={"target_length": target})
-        sizes = {size for _, size, _, _ in _told(each_micro_batch(found), "activations between stages")}
+        program = small("t5-large", plan, sizes={"decoder_layers": 2}, workload={"target_length": target})
+        sizes = {size for _, size, _, _ in _told(each_micro_batch(program), "activations between stages")}
         assert sizes == {3 * longest * 48 * 2}
 
 
@@ -270,25 +272,25 @@ def test_copied_heads_are_added_up_over_their_holders() -> None:
 @pytest.mark.parametrize("pp", [2, 4])
 def test_ends_share_the_gradient_of_a_tied_embedding(pp: int) -> None:
     """Half of 101 words on each of 2 ranks; the ends lie as far apart as there are stages between."""
-    found = _gpt({"pp": pp, "dp": 4 // pp}, sizes={"layers": 4})
+    program = _gpt({"pp": pp, "dp": 4 // pp}, sizes={"layers": 4})
     stride = 2 * (4 // pp)
     tied = (1, 51 * 48 * 4, 2, stride * (pp - 1))
-    assert _told(_once(found), "gradients of the tied embedding") == [tied]
-    inside = once_a_step(found, on_stage(found, first=0.0, last=0.0))
+    assert _told(_once(program), "gradients of the tied embedding") == [tied]
+    inside = once_a_step(program, on_stage(program, first=0.0, last=0.0))
     assert _told(inside, "gradients of the tied embedding") == []
-    task = _one(_once(found), "gradients of the tied embedding")
+    task = _one(_once(program), "gradients of the tied embedding")
     assert (task.resource, task.hiding) == (Resource.PIPELINE_LINKS, OPEN)
     assert _told(_once(_gpt({})), "gradients of the tied embedding") == []
 
 
 def test_what_a_stage_holds() -> None:
-    found = _gpt({**_ALONE, "pp": 2, "dp": 4})
+    program = _gpt({**_ALONE, "pp": 2, "dp": 4})
     for first, last in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)):
-        held = on_stage(found, first=first, last=last)
+        held = on_stage(program, first=first, last=last)
         assert plain(held.dense) == _LAYER + first * _EMBEDDING + last * _HEAD
         assert plain(held.is_end) == max(first, last)
         assert plain(held.partial) == 4 * 48 + 2 * 48 + first * 40 * 48 + last * 2 * 48
-    assert plain(on_fullest(found).dense) == _LAYER + _EMBEDDING
+    assert plain(on_fullest(program).dense) == _LAYER + _EMBEDDING
     assert plain(on_fullest(_gpt(_ALONE)).dense) == 2 * _LAYER + _EMBEDDING + _HEAD
     experts = _gpt({**_ALONE, "pp": 2, "dp": 4}, "mixtral-8x7b", sizes={"key_value_heads": 6, "position_rows": 0})
     assert plain(on_fullest(experts).experts) == 8 * 3 * 48 * 80
@@ -310,20 +312,20 @@ _HELD = 2 * _LAYER + _EMBEDDING + _HEAD
     ],
 )
 def test_an_optimizer_reads_and_writes_its_states(plan: dict[str, Any], moved: float) -> None:
-    found = _gpt({**_ALONE, "sharding": "none", **plan})
-    here = _one(_once(found), "optimizer")
+    program = _gpt({**_ALONE, "sharding": "none", **plan})
+    here = _one(_once(program), "optimizer")
     assert isinstance(here.request, Stream)
     assert plain(here.request.moved_bytes) == pytest.approx(moved, rel=1e-12)
     assert (plain(here.count), plain(here.kernels), plain(here.request.kernels)) == (1, 8, 8)
-    assert plain(_one(_once(found), "offloaded optimizer").count) == 0
+    assert plain(_one(_once(program), "offloaded optimizer").count) == 0
     twice = _one(_once(_gpt({**_ALONE, "sharding": "none", **plan}, optimizer_passes=2.0)), "optimizer").request
     assert isinstance(twice, Stream)
     assert plain(twice.moved_bytes) == pytest.approx(2 * moved)
 
 
 def test_offloaded_states_take_gradients_along_and_bring_parameters_back() -> None:
-    found = _gpt({**_ALONE, "sharding": "none", "offload_optimizer": True}, step_overhead=0.25)
-    tasks = _once(found)
+    program = _gpt({**_ALONE, "sharding": "none", "offload_optimizer": True}, step_overhead=0.25)
+    tasks = _once(program)
     there = _one(tasks, "offloaded optimizer")
     assert isinstance(there.request, HostCopy)
     assert plain(there.request.moved_bytes) == pytest.approx(_HELD * (2 * (8 + 4) + 2 * 4 + 2 + 4 + 2))
@@ -337,8 +339,8 @@ def test_offloaded_states_take_gradients_along_and_bring_parameters_back() -> No
 
 def test_states_of_experts_are_shared_among_their_copies() -> None:
     how: dict[str, Any] = {"base": "mixtral-8x7b", "sizes": {"key_value_heads": 6, "position_rows": 0}}
-    found = _gpt({**_ALONE, "ep": 4, "sharding": "zero1"}, **how)
-    request = _one(_once(found), "optimizer").request
+    program = _gpt({**_ALONE, "ep": 4, "sharding": "zero1"}, **how)
+    request = _one(_once(program), "optimizer").request
     assert isinstance(request, Stream)
     dense = 2 * (4 * 48 * 48 + 8 * 48 + 2 * 48) + 2 * 101 * 48 + 48
     experts = 2 * 2 * 3 * 48 * 80
@@ -346,5 +348,5 @@ def test_states_of_experts_are_shared_among_their_copies() -> None:
 
 
 def test_stages_launch_the_optimizer_for_their_own_layers() -> None:
-    found = _gpt({**_ALONE, "dp": 4, "pp": 2})
-    assert plain(_one(_once(found), "optimizer").kernels) == 4
+    program = _gpt({**_ALONE, "dp": 4, "pp": 2})
+    assert plain(_one(_once(program), "optimizer").kernels) == 4

@@ -44,21 +44,21 @@ def _gpt(plan: dict[str, Any], base: str = "gpt2-355m", **how: Any) -> Program:
 @pytest.mark.parametrize("name", _PLANS)
 def test_arithmetic_of_a_model_is_that_of_its_weights_and_scores(name: str, fused: float) -> None:
     """A multiplication and an addition for each weight and token forward, twice as many backward."""
-    found = counts_of(_gpt(_PLANS[name], fused_attention=fused))
+    counts = counts_of(_gpt(_PLANS[name], fused_attention=fused))
     weights = _PRODUCTS + 48 * 104
-    assert plain(found.model_flops) == 3 * 2 * (_TOKENS * weights + 2 * _SCORES)
-    assert plain(found.causal_attention_flops) == 3 * 2 * 2 * _SCORES
+    assert plain(counts.model_flops) == 3 * 2 * (_TOKENS * weights + 2 * _SCORES)
+    assert plain(counts.causal_attention_flops) == 3 * 2 * 2 * _SCORES
     # Fused attention forms its scores again.
-    assert plain(found.executed_flops) == plain(found.model_flops) + fused * 2 * _SCORES
-    assert plain(found.repeated_flops) == 0
+    assert plain(counts.executed_flops) == plain(counts.model_flops) + fused * 2 * _SCORES
+    assert plain(counts.repeated_flops) == 0
 
 
 @pytest.mark.parametrize("name", _PLANS)
 def test_recomputation_repeats_a_forward_pass_of_the_layers(name: str) -> None:
-    found = counts_of(_gpt({**_PLANS[name], "recompute": "full"}, fused_attention=0.0))
+    counts = counts_of(_gpt({**_PLANS[name], "recompute": "full"}, fused_attention=0.0))
     forward = 2 * (_TOKENS * _PRODUCTS + 2 * _SCORES)
-    assert plain(found.repeated_flops) == forward
-    assert plain(found.executed_flops) == plain(found.model_flops) + forward
+    assert plain(counts.repeated_flops) == forward
+    assert plain(counts.executed_flops) == plain(counts.model_flops) + forward
     selective = counts_of(_gpt({**_PLANS[name], "recompute": "selective"}, fused_attention=0.0))
     assert plain(selective.repeated_flops) == 2 * 2 * _SCORES
 
@@ -73,26 +73,26 @@ def test_a_compiler_leaves_out_what_nobody_needs() -> None:
 
 @pytest.mark.parametrize("name", _PLANS)
 def test_parameters_of_a_model_are_those_of_its_parts(name: str) -> None:
-    found = counts_of(_gpt(_PLANS[name]))
+    counts = counts_of(_gpt(_PLANS[name]))
     layers = _PRODUCTS + 2 * (4 * 48 + 80 + 48 + 4 * 48)
-    assert plain(found.parameters) == plain(found.active_parameters) == layers + 48 * (104 + 40) + 2 * 48
+    assert plain(counts.parameters) == plain(counts.active_parameters) == layers + 48 * (104 + 40) + 2 * 48
 
 
 def test_a_token_meets_the_chosen_experts() -> None:
     """2 of 8; and arithmetic is that of what it meets."""
-    found = counts_of(_gpt({"ep": 4}, "mixtral-8x7b", sizes={"key_value_heads": 6, "position_rows": 0}))
+    counts = counts_of(_gpt({"ep": 4}, "mixtral-8x7b", sizes={"key_value_heads": 6, "position_rows": 0}))
     expert, rest = 2 * 3 * 48 * 80, 2 * (4 * 48 * 48 + 8 * 48)
     ends = 2 * 48 * 104 + 48 + 2 * 2 * 48
-    assert plain(found.parameters) == 8 * expert + rest + ends
-    assert plain(found.active_parameters) == 2 * expert + rest + ends
-    assert plain(found.model_flops) == 3 * 2 * (_TOKENS * (2 * expert + rest + 48 * 104) + 2 * _SCORES)
+    assert plain(counts.parameters) == 8 * expert + rest + ends
+    assert plain(counts.active_parameters) == 2 * expert + rest + ends
+    assert plain(counts.model_flops) == 3 * 2 * (_TOKENS * (2 * expert + rest + 48 * 104) + 2 * _SCORES)
 
 
 def test_layers_of_all_groups_count_as_causal() -> None:
     """Dense layers first, then experts: attention is alike in both."""
     shape = {"key_value_heads": 6, "position_rows": 0, "layers": 5, "dense_layers_first": 3}
-    found = counts_of(_gpt({"ep": 4}, "mixtral-8x7b", sizes=shape))
-    assert plain(found.causal_attention_flops) == 3 * 2 * 2 * _SCORES / 2 * 5
+    counts = counts_of(_gpt({"ep": 4}, "mixtral-8x7b", sizes=shape))
+    assert plain(counts.causal_attention_flops) == 3 * 2 * 2 * _SCORES / 2 * 5
 
 
 def test_only_a_causal_mask_counts_as_causal() -> None:
@@ -112,27 +112,27 @@ def test_the_whole_is_one_device_with_all_of_it() -> None:
 
 
 def test_layers_add_up_and_ends_come_once() -> None:
-    found = _gpt({}, sizes={"layers": 6})
-    layer, layers, together = found.groups[0].tally, found.layers, found.together
+    program = _gpt({}, sizes={"layers": 6})
+    layer, layers, together = program.groups[0].tally, program.layers, program.together
     for name in ("saved_bytes", "all_saved_bytes", "parameters", "partial_parameters", "cast_parameters"):
         assert plain(getattr(layers, name)) == 6 * plain(getattr(layer, name)) > 0
-        ends = plain(getattr(found.embedding.tally, name)) + plain(getattr(found.head.tally, name))
+        ends = plain(getattr(program.embedding.tally, name)) + plain(getattr(program.head.tally, name))
         assert plain(getattr(together, name)) == plain(getattr(layers, name)) + ends
     assert plain(layers.widest_bytes) == plain(layer.widest_bytes)
-    assert found.blocks == (*found.groups, found.embedding, found.head)
-    assert plain(found.model_flops) == 6 * plain(found.groups[0].model_flops) + plain(found.head.model_flops)
+    assert program.blocks == (*program.groups, program.embedding, program.head)
+    assert plain(program.model_flops) == 6 * plain(program.groups[0].model_flops) + plain(program.head.model_flops)
 
 
 def test_of_unequal_layers_the_largest_counts() -> None:
     shape = {"key_value_heads": 6, "position_rows": 0, "layers": 5, "dense_layers_first": 3}
-    found = _gpt({"ep": 4}, "mixtral-8x7b", sizes=shape)
-    dense, experts = (block.tally for block in found.groups)
-    assert (plain(found.groups[0].number), plain(found.groups[1].number)) == (3, 2)
-    largest = found.largest_layer
+    program = _gpt({"ep": 4}, "mixtral-8x7b", sizes=shape)
+    dense, experts = (block.tally for block in program.groups)
+    assert (plain(program.groups[0].number), plain(program.groups[1].number)) == (3, 2)
+    largest = program.largest_layer
     assert plain(largest.parameters) == plain(dense.parameters) > plain(experts.parameters)
     assert plain(largest.expert_parameters) == plain(experts.expert_parameters) > plain(dense.expert_parameters)
-    assert plain(found.layers.parameters) == 3 * plain(dense.parameters) + 2 * plain(experts.parameters)
-    assert plain(found.layers.expert_parameters) == 2 * plain(experts.expert_parameters)
+    assert plain(program.layers.parameters) == 3 * plain(dense.parameters) + 2 * plain(experts.parameters)
+    assert plain(program.layers.expert_parameters) == 2 * plain(experts.expert_parameters)
 
 
 def test_layers_that_share_parameters_keep_activations_each() -> None:
@@ -165,8 +165,8 @@ def test_what_a_recomputed_layer_keeps() -> None:
     assert tally(operators) == Tally(135.0, 135.0, widest_bytes=np.float64(9.0))
     for recompute, expected in (("none", 135.0), ("selective", 100.0), ("full", 7.0)):
         plans = _gpt({"recompute": recompute}).scenarios.plans
-        found = tally_of_layer(operators, plans, checkpoint=7.0)
-        assert (plain(found.saved_bytes), plain(found.all_saved_bytes)) == (expected, 135.0)
+        layer_tally = tally_of_layer(operators, plans, checkpoint=7.0)
+        assert (plain(layer_tally.saved_bytes), plain(layer_tally.all_saved_bytes)) == (expected, 135.0)
 
 
 @pytest.mark.parametrize(
@@ -192,10 +192,10 @@ def test_what_is_repeated(recompute: str, drops: float, expected: tuple[float, .
 
 def test_a_full_recomputation_keeps_the_inputs_of_layers() -> None:
     for shares, tokens in ((True, 30), (False, 60)):
-        found = _gpt({"recompute": "full", "sequence_parallel": shares})
-        assert plain(found.groups[0].tally.saved_bytes) == tokens * 48 * 2
-        again = [task for task in found.groups[0].tasks if task.phase is Phase.RECOMPUTE]
-        ahead = [task for task in found.groups[0].tasks if task.phase is Phase.FORWARD]
+        program = _gpt({"recompute": "full", "sequence_parallel": shares})
+        assert plain(program.groups[0].tally.saved_bytes) == tokens * 48 * 2
+        again = [task for task in program.groups[0].tasks if task.phase is Phase.RECOMPUTE]
+        ahead = [task for task in program.groups[0].tasks if task.phase is Phase.FORWARD]
         assert [plain(task.kernels) for task in again] == [plain(task.kernels) for task in ahead]
         assert [plain(task.count) for task in again] == [plain(task.count) for task in ahead]
 
@@ -252,16 +252,16 @@ def test_what_a_request_occupies() -> None:
 @pytest.mark.parametrize("wide", [0, 1, 2, 3])
 def test_layers_that_stay_in_16_bits_split_products_not_arithmetic(wide: int) -> None:
     plan = {"precision": "fp8", "tp": 1, "dp": 8, "sequence_parallel": False, "layers_in_16_bits": wide}
-    found = small("gpt2-355m", plan, sizes=_EVEN, system="dgx-h100")
+    program = small("gpt2-355m", plan, sizes=_EVEN, system="dgx-h100")
     tasks = [
-        task for task in found.groups[0].tasks if task.name == "feed-forward input" and task.phase is Phase.FORWARD
+        task for task in program.groups[0].tasks if task.name == "feed-forward input" and task.phase is Phase.FORWARD
     ]
     shares = {task.request.wide: plain(task.count) for task in tasks}  # type: ignore[union-attr]
     assert shares == ({False: 1.0} if wide == 0 else {False: 1 - min(wide, 2) / 2, True: min(wide, 2) / 2})
     assert sum(plain(task.kernels) for task in tasks) == 1
     weights = _PRODUCTS + 48 * 104
-    assert plain(counts_of(found).model_flops) == 3 * 2 * (_TOKENS * weights + 2 * _SCORES)
-    assert plain(named(found.groups[0], "feed-forward input").kept.saved) == 3 * 20 * 48  # products keep 8 bits
+    assert plain(counts_of(program).model_flops) == 3 * 2 * (_TOKENS * weights + 2 * _SCORES)
+    assert plain(named(program.groups[0], "feed-forward input").kept.saved) == 3 * 20 * 48  # products keep 8 bits
 
 
 def test_plans_in_one_column_may_differ_in_what_stays_wide() -> None:
@@ -279,28 +279,28 @@ def test_plans_in_one_column_may_differ_in_what_stays_wide() -> None:
 
 def test_each_stage_has_its_layers_and_its_end() -> None:
     plan = {"tp": 1, "pp": 2, "dp": 4, "sequence_parallel": False}
-    found = _gpt(plan, sizes={"layers": 6})
+    program = _gpt(plan, sizes={"layers": 6})
     micro_batches = 24 / (4 * 3)
 
     def blocks(first: float, last: float) -> dict[PlaceKind, float]:
         kinds = (PlaceKind.GROUP, PlaceKind.EMBEDDING, PlaceKind.HEAD)
-        stage = tasks_of_stage(found, first=first, last=last)
+        stage = tasks_of_stage(program, first=first, last=last)
         return {task.place.kind: plain(number) for task, number in stage if task.place.kind in kinds}
 
     layers = micro_batches * 6 / 2
     of = (PlaceKind.GROUP, PlaceKind.EMBEDDING, PlaceKind.HEAD)
     assert blocks(1.0, 0.0) == dict(zip(of, (layers, micro_batches, 0), strict=True))
     assert blocks(0.0, 1.0) == dict(zip(of, (layers, 0, micro_batches), strict=True))
-    assert {plain(n) for task, n in tasks_of_stage(found, first=1.0, last=0.0) if task.phase is Phase.STEP} == {1.0}
+    assert {plain(n) for task, n in tasks_of_stage(program, first=1.0, last=0.0) if task.phase is Phase.STEP} == {1.0}
 
 
 def test_all_devices_send_what_is_received() -> None:
     """Activations leave every stage but the last, gradients every stage but the first."""
     plan = {"tp": 1, "pp": 4, "dp": 2, "sequence_parallel": False}
-    found = _gpt(plan, sizes={"layers": 8})
+    program = _gpt(plan, sizes={"layers": 8})
     sent: Counter[str] = Counter()
     for stage in range(4):
-        for each in messages(found, float(stage)):
+        for each in messages(program, float(stage)):
             if each.part == "pipeline_transfer":
                 assert (each.kind, plain(each.message_bytes)) == ("send", 60 * 48 * 2)
                 sent[f"{each.name} {stage}"] += int(plain(each.count))
@@ -312,8 +312,8 @@ def test_all_devices_send_what_is_received() -> None:
 
 def test_messages_are_those_of_all_layers_and_micro_batches() -> None:
     """Whole tensors: 2 sums forward and 2 backward in each of 2 layers, for each of 2 micro-batches."""
-    found = _gpt({"sequence_parallel": False})
-    sums = [each for each in messages(found) if each.part == "tensor_parallel" and plain(each.count)]
+    program = _gpt({"sequence_parallel": False})
+    sums = [each for each in messages(program) if each.part == "tensor_parallel" and plain(each.count)]
     counted = {each.name: 0.0 for each in sums}
     for each in sums:
         counted[each.name] += plain(each.count)
@@ -324,7 +324,7 @@ def test_messages_are_those_of_all_layers_and_micro_batches() -> None:
         "all-reduce of the head": 2,
         "all-reduce of softmax sums": 3 * 2,
     }
-    assert not [each for each in messages(found) if not isinstance(each.kind, str)]
+    assert not [each for each in messages(program) if not isinstance(each.kind, str)]
     assert all(isinstance(task.request, Collective | Send) or task.resource not in (
         Resource.TENSOR_LINKS, Resource.DATA_LINKS
-    ) for task, _ in tasks_of_stage(found, first=1.0, last=1.0))  # fmt: skip
+    ) for task, _ in tasks_of_stage(program, first=1.0, last=1.0))  # fmt: skip

@@ -39,21 +39,21 @@ def _used(block: Block) -> set[str]:
 
 
 def test_an_embedding_of_words_and_positions() -> None:
-    found = small("gpt2-355m", sizes=_ROWS, eager=0.5).embedding
-    table = named(found, "embedding")
+    block = small("gpt2-355m", sizes=_ROWS, eager=0.5).embedding
+    table = named(block, "embedding")
     assert moved(table) == (4 * SHARED, 3 * SHARED + 2 * 2 * _TABLE)  # forward; backward with the table's gradient
     assert launches(table) == (3.5, 4.5)
     assert drawn(table) == (30 * 48, 0)
     assert owned(table) == (_TABLE + 40 * 48, 40 * 48)
     assert saved(table) == 30 * 48  # a mask of a byte an element
-    width = named(found, "embedding to hidden size")
+    width = named(block, "embedding to hidden size")
     assert counts(width) == launches(width) == (0, 0)
 
 
 def test_an_embedding_that_is_normalised() -> None:
     """BERT has two types of tokens besides."""
-    found = _bert().embedding
-    table = named(found, "embedding")
+    block = _bert().embedding
+    table = named(block, "embedding")
     assert moved(table) == (6 * SHARED, 6 * SHARED + 2 * 2 * _TABLE)
     assert owned(table) == (_TABLE + 42 * 48 + 2 * 48, 42 * 48 + 2 * 48)
     assert saved(table) == SHARED + 30 * 2 * 4 + 30 * 48
@@ -61,28 +61,28 @@ def test_an_embedding_that_is_normalised() -> None:
 
 def test_an_embedding_narrower_than_the_model() -> None:
     """ALBERT: words 16 wide, and a linear map to 48."""
-    found = small("albert-base", sizes={"embedding_size": 16, **_ROWS}, eager=0.5)
-    width = named(found.embedding, "embedding to hidden size")
+    program = small("albert-base", sizes={"embedding_size": 16, **_ROWS}, eager=0.5)
+    width = named(program.embedding, "embedding to hidden size")
     assert sizes(width) == (30, 48, 16, 1, 1)
     assert owned(width) == (16 * 48 + 48,) * 2
     assert saved(width) == 30 * 16 * 2
     assert launches(width) == (1, 1)
-    assert owned(named(found.embedding, "embedding")) == (51 * 16 + 42 * 16 + 2 * 16, 42 * 16 + 2 * 16)
-    assert plain(found.embedding.tally.cast_parameters) == 16 * 48 + 48
-    assert group(named(found.embedding, "reduce-scatter of the embedding")) == (60 * 16 * 2, 2, 1)
-    assert sizes(named(found.head, "head transform")) == (9, 16, 48, 1, 1)
-    assert sizes(named(found.head, "vocabulary head")) == (9, 51, 16, 1, 1)
-    assert saved(named(found.head, "activation and normalisation of the head")) == 9 * 16 * 2 * 2 + 9 * 2 * 4
-    assert group(named(found.head, "all-reduce of the head"))[0] == 9 * 16 * 2
-    assert plain(found.layers.parameters) == plain(found.groups[0].tally.parameters)  # its layers share one set
+    assert owned(named(program.embedding, "embedding")) == (51 * 16 + 42 * 16 + 2 * 16, 42 * 16 + 2 * 16)
+    assert plain(program.embedding.tally.cast_parameters) == 16 * 48 + 48
+    assert group(named(program.embedding, "reduce-scatter of the embedding")) == (60 * 16 * 2, 2, 1)
+    assert sizes(named(program.head, "head transform")) == (9, 16, 48, 1, 1)
+    assert sizes(named(program.head, "vocabulary head")) == (9, 51, 16, 1, 1)
+    assert saved(named(program.head, "activation and normalisation of the head")) == 9 * 16 * 2 * 2 + 9 * 2 * 4
+    assert group(named(program.head, "all-reduce of the head"))[0] == 9 * 16 * 2
+    assert plain(program.layers.parameters) == plain(program.groups[0].tally.parameters)  # its layers share one set
 
 
 @pytest.mark.parametrize(("shares", "kinds"), [(True, (0, 1, 1)), (False, (1, 0, 0))])
 def test_exchanges_of_an_embedding_split_by_words(shares: bool, kinds: tuple[int, ...]) -> None:
     """Each rank looks up its own words: what the others found is added, whole or to each its tokens."""
-    found = small("gpt2-355m", {"sequence_parallel": shares}, sizes=_ROWS).embedding
+    block = small("gpt2-355m", {"sequence_parallel": shares}, sizes=_ROWS).embedding
     sums, scatters, gathers = (
-        named(found, f"{kind} of the embedding") for kind in ("all-reduce", "reduce-scatter", "all-gather")
+        named(block, f"{kind} of the embedding") for kind in ("all-reduce", "reduce-scatter", "all-gather")
     )
     assert counts(sums) == (kinds[0], 0)
     assert counts(scatters) == (kinds[1], 0)
@@ -92,31 +92,31 @@ def test_exchanges_of_an_embedding_split_by_words(shares: bool, kinds: tuple[int
 
 
 def test_a_split_by_nothing_exchanges_nothing() -> None:
-    found = small("gpt2-355m", {"tp": 1, "dp": 8, "sequence_parallel": False}, sizes=_ROWS)
-    for block in found.blocks:
+    program = small("gpt2-355m", {"tp": 1, "dp": 8, "sequence_parallel": False}, sizes=_ROWS)
+    for block in program.blocks:
         assert not [each.name for each in block.operators if each.part == "tensor_parallel"]
-    assert owned(named(found.embedding, "embedding"))[0] == 101 * 48 + 40 * 48
+    assert owned(named(program.embedding, "embedding"))[0] == 101 * 48 + 40 * 48
 
 
 def test_ends_of_an_encoder_and_a_decoder() -> None:
     """60 tokens of the input and 36 of the target; both parts have tables of 32 buckets for their heads."""
-    found = small("t5-large", sizes={"decoder_layers": 3}, workload={"target_length": 12}, eager=0.5)
+    program = small("t5-large", sizes={"decoder_layers": 3}, workload={"target_length": 12}, eager=0.5)
     both = (60 + 36) * 48  # bytes of one half of the tokens
-    table = named(found.embedding, "embedding")
+    table = named(program.embedding, "embedding")
     assert moved(table) == (4 * both, 3 * both + 2 * 2 * _TABLE)
     assert owned(table) == (_TABLE + 2 * 32 * 6 / 2, 0)
     assert saved(table) == both / 2
     for where, message in (("of the embedding", WHOLE), ("of the targets' embedding", 36 * 48 * 2)):
-        assert counts(named(found.embedding, f"reduce-scatter {where}")) == (1, 0)
-        assert counts(named(found.embedding, f"all-gather {where}")) == (0, 1)
-        assert group(named(found.embedding, f"all-gather {where}")) == (message, 2, 1)
-    norm = named(found.head, "final normalisation")
+        assert counts(named(program.embedding, f"reduce-scatter {where}")) == (1, 0)
+        assert counts(named(program.embedding, f"all-gather {where}")) == (0, 1)
+        assert group(named(program.embedding, f"all-gather {where}")) == (message, 2, 1)
+    norm = named(program.head, "final normalisation")
     assert moved(norm) == (2.5 * both, 3.5 * both)
     assert owned(norm) == (2 * 48, 2 * 48)
     assert saved(norm) == both + 48 * 4 + SHARED  # the encoder's output is kept once for all layers
-    assert sizes(named(found.head, "vocabulary head")) == (36, 51, 48, 1, 1)
-    assert group(named(found.head, "all-gather of the head"))[0] == 36 * 48 * 2
-    assert _used(found.head) >= {"vocabulary head", "all-gather of the head", "all-reduce of softmax sums"}
+    assert sizes(named(program.head, "vocabulary head")) == (36, 51, 48, 1, 1)
+    assert group(named(program.head, "all-gather of the head"))[0] == 36 * 48 * 2
+    assert _used(program.head) >= {"vocabulary head", "all-gather of the head", "all-reduce of softmax sums"}
 
 
 def test_who_gathers_the_output_of_an_encoder() -> None:
@@ -124,9 +124,9 @@ def test_who_gathers_the_output_of_an_encoder() -> None:
 
     def sent(shares: bool, regathers: float) -> dict[str, tuple[float, float]]:
         plan, work = {"sequence_parallel": shares}, {"target_length": 12}
-        found = small("t5-large", plan, sizes={"decoder_layers": 3}, workload=work, regathers_inputs=regathers)
+        program = small("t5-large", plan, sizes={"decoder_layers": 3}, workload=work, regathers_inputs=regathers)
         where = "of the encoder's output"
-        exchanges = [each for each in found.head.operators if each.name.endswith(where)]
+        exchanges = [each for each in program.head.operators if each.name.endswith(where)]
         assert {group(each) for each in exchanges} == {(WHOLE, 2, 1)}
         return {each.name.removesuffix(f" {where}"): counts(each) for each in exchanges if sum(counts(each))}
 
@@ -138,9 +138,11 @@ def test_who_gathers_the_output_of_an_encoder() -> None:
 def test_casts_of_an_output_are_kept_by_each_layer_unless_all_is_recomputed() -> None:
     def kept(recompute: str, autocast: float) -> float:
         plan = {"parameters_in_fp32": True, "recompute": recompute}
-        found = small("t5-large", plan, sizes={"decoder_layers": 3}, workload={"target_length": 12}, autocast=autocast)
+        program = small(
+            "t5-large", plan, sizes={"decoder_layers": 3}, workload={"target_length": 12}, autocast=autocast
+        )
         wide = 4 if autocast else 2
-        return saved(named(found.head, "final normalisation")) - 48 * (48 * wide + 4)
+        return saved(named(program.head, "final normalisation")) - 48 * (48 * wide + 4)
 
     assert kept("none", 0.0) == kept("full", 0.0) == SHARED
     assert kept("none", 1.0) == 0
@@ -228,8 +230,8 @@ def test_stacks_that_predict_every_position() -> None:
 
 
 def test_context_parallel_ranks_share_what_is_predicted() -> None:
-    found = small("bert-large", {"tp": 1, "cp": 2, "dp": 4, "sequence_parallel": False}, sizes=_ROWS)
-    assert sizes(named(found.head, "vocabulary head"))[0] == 4.5
+    program = small("bert-large", {"tp": 1, "cp": 2, "dp": 4, "sequence_parallel": False}, sizes=_ROWS)
+    assert sizes(named(program.head, "vocabulary head"))[0] == 4.5
 
 
 def test_a_next_sentence_is_told_from_the_pooled_first_token() -> None:
@@ -260,10 +262,10 @@ def test_classes_of_sequences_and_of_tokens() -> None:
 
 def test_products_that_stay_in_16_bits_under_8() -> None:
     """Heads, routers and scores; of layers only those that a plan leaves wide."""
-    found = small("gpt2-355m", sizes=_ROWS, fused_attention=0.0)
+    program = small("gpt2-355m", sizes=_ROWS, fused_attention=0.0)
     wide = {
         each.name: each.forward[0].request.wide
-        for block in found.blocks
+        for block in program.blocks
         for each in block.operators
         if isinstance(each.forward[0].request, MatrixProduct)
     }
@@ -274,13 +276,13 @@ def test_products_that_stay_in_16_bits_under_8() -> None:
         "feed-forward input",
         "feed-forward output",
     }
-    padded = {each.name for each in found.head.operators if getattr(each.forward[0].request, "padded", False)}
+    padded = {each.name for each in program.head.operators if getattr(each.forward[0].request, "padded", False)}
     assert padded == {"vocabulary head"}
 
 
 def test_nothing_of_an_end_is_recomputed() -> None:
-    found = small("gpt2-355m", {"recompute": "full"}, sizes=_ROWS)
-    for block in (found.embedding, found.head):
+    program = small("gpt2-355m", {"recompute": "full"}, sizes=_ROWS)
+    for block in (program.embedding, program.head):
         assert set(block.repeated) == {0.0}
         assert (
             plain(block.tally.saved_bytes)

@@ -284,10 +284,10 @@ def test_a_ring_passes_keys_and_values_of_the_own_tokens() -> None:
 
 def test_experts_take_the_tokens_that_were_sent_to_them() -> None:
     """8 experts, 2 for each token, on 4 ranks: 2 experts with 60 rows each, and one that every token meets."""
-    found = small(
+    program = small(
         "mixtral-8x7b", {"ep": 4}, sizes={"shared_experts": 1, "key_value_heads": 6}, eager=0.5, sends_once=1.0
     )
-    layer, sent = found.groups[0], 30 * 2 * 48 * 2
+    layer, sent = program.groups[0], 30 * 2 * 48 * 2
     router = named(layer, "router")
     assert sizes(router) == (30, 8, 48, 1, 1)  # each of the two that share tokens routes its own
     assert owned(router) == (8 * 48, 8 * 48)
@@ -323,8 +323,8 @@ def test_experts_on_their_own_rank_send_nothing() -> None:
 def test_layers_of_a_decoder_behind_an_encoder() -> None:
     """36 target tokens, of which each looks at the 60 of the input."""
     targets, work = 36 * 48 * 2, {"workload": {"target_length": 12}}
-    found = small("t5-large", sizes={"decoder_layers": 3}, eager=0.5, **work)
-    layer = found.groups[1]
+    program = small("t5-large", sizes={"decoder_layers": 3}, eager=0.5, **work)
+    layer = program.groups[1]
     assert plain(layer.number) == 3
     assert sizes(named(layer, "query projection to the encoder")) == (36, 24, 48, 1, 1)
     assert owned(named(layer, "query projection to the encoder")) == (48 * 24, 0)
@@ -381,10 +381,10 @@ def test_kernels_of_attention_are_those_of_the_stack() -> None:
 
 
 def test_kernels_that_reduce_over_rows() -> None:
-    found = small("gpt2-355m")
+    program = small("gpt2-355m")
     reducing = {
         each.name
-        for block in found.blocks
+        for block in program.blocks
         for each in block.operators
         for call in (*each.forward, *each.backward)
         if isinstance(call.request, Stream) and call.request.reduces

@@ -30,21 +30,21 @@ def _muon(plan: dict[str, Any], base: str = "gpt2-355m", **how: Any) -> list[Tas
 
 def _products(tasks: list[Task]) -> dict[tuple[float, ...], float]:
     """How many products there are of each m, n and k."""
-    found: defaultdict[tuple[float, ...], float] = defaultdict(float)
+    listed: defaultdict[tuple[float, ...], float] = defaultdict(float)
     for task in tasks:
         if isinstance(task.request, MatrixProduct):
             asked = task.request
-            found[plain(asked.m), plain(asked.n), plain(asked.k)] += plain(task.count)
-    return dict(found)
+            listed[plain(asked.m), plain(asked.n), plain(asked.k)] += plain(task.count)
+    return dict(listed)
 
 
 def _sent(tasks: list[Task]) -> dict[tuple[str, float, float], float]:
     """How many messages there are of each name, size and degree."""
-    found: defaultdict[tuple[str, float, float], float] = defaultdict(float)
+    listed: defaultdict[tuple[str, float, float], float] = defaultdict(float)
     for task in tasks:
         if isinstance(task.request, Collective) and plain(task.count):
-            found[task.name, plain(task.request.message_bytes), plain(task.request.degree)] += plain(task.count)
-    return dict(found)
+            listed[task.name, plain(task.request.message_bytes), plain(task.request.degree)] += plain(task.count)
+    return dict(listed)
 
 
 def test_other_optimizers_have_no_products() -> None:
@@ -124,11 +124,11 @@ def test_experts_are_shared_by_the_ranks_that_hold_them() -> None:
     """8 experts of 48 x 160 and 80 x 48 on 4 of 8 ranks: 2 ranks hold each, and share its rows."""
     sizes = {"key_value_heads": 6, "position_rows": 0}
     tasks = _muon({"ep": 4, "sharding": "zero3"}, "mixtral-8x7b", sizes=sizes)
-    found = _products(tasks)
+    listed = _products(tasks)
     experts = 2 * 8 / 4
     # The matrix into an expert is tall, that out of it wide.
-    assert found[_A, _A, 160 / 2] == 5 * experts
-    assert found[_A / 2, _A, 80] == 5 * experts
+    assert listed[_A, _A, 160 / 2] == 5 * experts
+    assert listed[_A / 2, _A, 80] == 5 * experts
     assert {degree for _, _, degree in _sent(tasks)} == {2, 8}
 
 

@@ -16,11 +16,11 @@ from tests.work.asking import Told, links, plain, program
 _MIXTRAL = {"base": "mixtral-8x7b", "layers": 4}
 
 
-def _tasks(found: Program) -> list[tuple[Task, float]]:
+def _tasks(step_program: Program) -> list[tuple[Task, float]]:
     """Tasks of a whole step on a device that has both ends, those only that there are."""
     return [
         (task, plain(number * task.count))
-        for task, number in tasks_of_stage(found, first=1.0, last=1.0)
+        for task, number in tasks_of_stage(step_program, first=1.0, last=1.0)
         if plain(number * task.count) > 0.0
     ]
 
@@ -45,33 +45,33 @@ _PLANS: dict[str, tuple[Any, dict[str, Any]]] = {
 @pytest.mark.parametrize("name", _PLANS)
 def test_a_step_takes_as_long_as_its_messages(name: str) -> None:
     """Where nothing hides and all else is free, a step is the sum of what is listed as sent."""
-    found = program(*_PLANS[name])
-    listed = sum(plain(message.count) for message in messages(found))
+    step_program = program(*_PLANS[name])
+    listed = sum(plain(message.count) for message in messages(step_program))
     assert listed > 0.0
-    assert plain(step_time(found, Told(links)).time) == pytest.approx(listed, rel=1e-12)
+    assert plain(step_time(step_program, Told(links)).time) == pytest.approx(listed, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", _PLANS)
 def test_a_step_takes_as_long_as_its_tasks(name: str) -> None:
     """The same of every kind of request, each with a time of its own."""
-    found = program(*_PLANS[name])
+    step_program = program(*_PLANS[name])
     kinds: dict[type[Any], float] = {MatrixProduct: 1.0, Stream: 3.0, Collective: 7.0, Send: 11.0, HostCopy: 13.0}
 
     def one(request: Any) -> float:
         return kinds.get(type(request), 17.0)
 
-    expected = sum(times * one(task.request) for task, times in _tasks(found) if task.part != "step_overhead")
-    assert plain(step_time(found, Told(one)).time) - 17.0 == pytest.approx(expected, rel=1e-12)
+    expected = sum(times * one(task.request) for task, times in _tasks(step_program) if task.part != "step_overhead")
+    assert plain(step_time(step_program, Told(one)).time) - 17.0 == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", _PLANS)
 def test_parts_of_a_step_are_those_of_its_tasks(name: str) -> None:
-    found = program(*_PLANS[name])
+    step_program = program(*_PLANS[name])
     sums: dict[str, float] = {}
-    for task, times in _tasks(found):
+    for task, times in _tasks(step_program):
         part = "recompute" if task.phase is Phase.RECOMPUTE else task.part
         sums[part] = sums.get(part, 0.0) + times * links(task.request)
-    parts = {name: plain(value) for name, value in step_time(found, Told(links)).parts.items()}
+    parts = {name: plain(value) for name, value in step_time(step_program, Told(links)).parts.items()}
     assert {part: value for part, value in parts.items() if value} == pytest.approx(
         {part: value for part, value in sums.items() if value}
     )
@@ -89,17 +89,17 @@ def test_a_ring_sends_keys_and_values_once_forward_and_twice_back() -> None:
 
 @pytest.mark.parametrize(("base", "tied"), [("gpt2-355m", 1.0), ("llama-2-7b", 0.0)])
 def test_a_tied_embedding_is_added_up_at_the_ends_of_a_pipeline(base: str, tied: float) -> None:
-    found = program({"base": base, "layers": 8}, {"pp": 4})
+    step_program = program({"base": base, "layers": 8}, {"pp": 4})
     counts = []
     for stage in range(4):
-        sums = [each for each in messages(found, float(stage)) if each.part == "gradient_reduction"]
+        sums = [each for each in messages(step_program, float(stage)) if each.part == "gradient_reduction"]
         counts.append(sum(plain(each.count) for each in sums if each.resource is Resource.PIPELINE_LINKS))
     assert counts == [tied, 0.0, 0.0, tied]
 
     def on_pipeline(request: Any) -> float:
         return 5.0 * float(isinstance(request, Collective) and plain(request.degree) == 2.0)
 
-    step = step_time(found, Told(on_pipeline))
+    step = step_time(step_program, Told(on_pipeline))
     assert plain(step.parts["gradient_reduction"]) == 5.0 * tied
     assert plain(step.time) == 5.0 * tied
 
@@ -107,9 +107,9 @@ def test_a_tied_embedding_is_added_up_at_the_ends_of_a_pipeline(base: str, tied:
 @pytest.mark.parametrize("virtual", [1, 2])
 def test_a_stage_waits_for_what_it_sends_and_receives(virtual: int) -> None:
     plan = {"pp": 4, "dp": 4, "virtual_stages": virtual, "micro_batch": 2}
-    found = program({"base": "gpt2-355m", "layers": 8}, plan)
+    step_program = program({"base": "gpt2-355m", "layers": 8}, plan)
     sent = [
-        sum(plain(each.count) for each in messages(found, float(stage)) if each.part == "pipeline_transfer")
+        sum(plain(each.count) for each in messages(step_program, float(stage)) if each.part == "pipeline_transfer")
         for stage in range(4)
     ]
     micro_batches = 64 / (4 * 2)
@@ -118,7 +118,7 @@ def test_a_stage_waits_for_what_it_sends_and_receives(virtual: int) -> None:
     def transfers(request: Any) -> float:
         return float(isinstance(request, Send))
 
-    step = step_time(found, Told(transfers))
+    step = step_time(step_program, Told(transfers))
     assert plain(step.parts["pipeline_transfer"]) == micro_batches * 2 * virtual
     half = program({"base": "gpt2-355m", "layers": 8}, plan, pipeline_overlap=0.5)
     assert plain(step_time(half, Told(transfers)).parts["pipeline_transfer"]) == micro_batches * virtual
@@ -155,9 +155,9 @@ def test_gradients_hide_behind_the_backward_pass_once_a_step_or_each_micro_batch
 
 
 def test_recomputation_repeats_the_forward_pass_of_layers_only() -> None:
-    found = program(plan={"recompute": "full"})
-    forward = [task for task, _ in _tasks(found) if task.phase is Phase.FORWARD]
-    again = [task for task, _ in _tasks(found) if task.phase is Phase.RECOMPUTE]
+    step_program = program(plan={"recompute": "full"})
+    forward = [task for task, _ in _tasks(step_program) if task.phase is Phase.FORWARD]
+    again = [task for task, _ in _tasks(step_program) if task.phase is Phase.RECOMPUTE]
     of_layers = [task for task in forward if task.place.kind is PlaceKind.GROUP]
     assert {id(task.request) for task in again} <= {id(task.request) for task in of_layers}
     assert {task.place.kind for task in again} == {PlaceKind.GROUP}
@@ -174,10 +174,10 @@ def test_every_task_occupies_what_its_request_needs() -> None:
 def test_offloaded_states_leave_the_device() -> None:
     here, there = program(), program(plan={"offload_optimizer": True})
 
-    def kinds(found: Program) -> set[Any]:
+    def kinds(step_program: Program) -> set[Any]:
         return {
             task.request.kind if isinstance(task.request, Stream) else type(task.request)
-            for task, _ in _tasks(found)
+            for task, _ in _tasks(step_program)
             if task.phase is Phase.STEP
         }
 

@@ -34,12 +34,12 @@ def test_tensors_are_all_parameters(model: str) -> None:
 
 @pytest.mark.parametrize("model", ["llama-3-8b", "mixtral-8x7b"])
 def test_tensors_of_adapters_are_their_parameters(model: str) -> None:
-    found = 0
+    adapted = 0
     for block in _whole(model, workload={"train": "lora", "lora_rank": 8}).blocks:
         for operator in block.operators:
-            found += operator.kept.added
+            adapted += operator.kept.added
             assert _listed(operator) == plain(operator.kept.parameters + operator.kept.expert_parameters)
-    assert found > 0
+    assert adapted > 0
 
 
 def test_projections_are_one_tensor_where_they_are_joined() -> None:

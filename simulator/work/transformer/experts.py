@@ -104,16 +104,20 @@ def _products(scenarios: Scenarios, routed: _Routed) -> ExpertProducts:
 
 
 def _shared_gate(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
-    """The product that gives the gate of shared experts, which keeps its sigmoid and what it scales."""
+    """The product that gives the gate of shared experts, which keeps its sigmoid and what it scales.
+
+    Every rank has all of it; ranks that share tokens do it for their own (Megatron core, `SharedExpertMLP`).
+    """
     if not np.any(np.asarray(part.shared_gate) > 0.0):
         return []
     element, used = scenarios.plans.element_bytes, part.shared_gate
-    scaled = activations.tensor(tokens.all, layers.hidden_size + 1.0, element_bytes=element)
+    scaled = activations.tensor(tokens.shared, layers.hidden_size + 1.0, element_bytes=element)
+    weights = used * parameters.linear(layers.hidden_size, 1.0)
     return [
         product(
             "gate of shared experts",
             "feed_forward",
-            m=tokens.all,
+            m=tokens.shared,
             k=layers.hidden_size,
             n=1.0,
             count=used,
@@ -122,7 +126,8 @@ def _shared_gate(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, 
             wide=True,
             kept=Holding(
                 saved=used * scaled,
-                parameters=used * parameters.linear(layers.hidden_size, 1.0),
+                parameters=weights,
+                partial_parameters=weights,
                 weights=linear_weights(layers.hidden_size, 1.0, factors=(used,)),
             ),
         )

@@ -28,8 +28,8 @@ Visit = Callable[..., "Page"]
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
     """Where a server of the pages listens."""
-    with running_dashboard() as found:
-        yield found
+    with running_dashboard() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

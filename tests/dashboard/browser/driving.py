@@ -113,8 +113,8 @@ def opened(context: BrowserContext, address: str, path: str) -> Page:
     page.add_init_script(_CLOCK)
     page.goto(f"{address}{path}")
     settle(page)
-    found: Page = page
-    return found
+    tab: Page = page
+    return tab
 
 
 def _inside(url: str, address: str) -> bool:

@@ -18,8 +18,8 @@ _VALUE = '[data-testid="stMetricValue"]'
 
 def _outlook(**limits: Any) -> Outlook:
     systems = ["workstation-rtx-3090", "workstation-rtx-a6000"]
-    found = simulator.rent("bert-large", systems=systems, max_devices=4, processes=1)
-    return found.within(**{"deadline": "30d", "budget": 1500.0, **limits})
+    outlook = simulator.rent("bert-large", systems=systems, max_devices=4, processes=1)
+    return outlook.within(**{"deadline": "30d", "budget": 1500.0, **limits})
 
 
 def _says_cheapest(page: Any, outlook: Outlook) -> None:

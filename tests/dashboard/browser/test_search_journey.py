@@ -18,7 +18,7 @@ _VALUE = '[data-testid="stMetricValue"]'
 _LARGE = "/search?model=gpt3-175b&system=superpod-a100&devices=4096"
 
 
-def _found() -> simulator.Search:
+def _search() -> simulator.Search:
     work = {"sequence_length": 512, "global_batch": 8}
     return simulator.search(
         "bert-large", "dgx-1-v100", stack="megatron-lm", workload=work, top=20, pareto="time,memory"
@@ -69,7 +69,7 @@ def test_a_wrong_condition_is_a_sentence_beside_its_control(visit: Visit) -> Non
 
 def test_a_point_is_told_and_opens_on_the_plan_page(visit: Visit) -> None:
     page: Any = visit(f"/search?{_SMALL}")
-    front = _found().pareto or ()
+    front = _search().pareto or ()
     points = page.locator(".stPlotlyChart").first.locator("path.point")
     expect(points).to_have_count(len(front) + 20)
     last = points.nth(len(front) - 1)
@@ -86,7 +86,7 @@ def test_a_point_is_told_and_opens_on_the_plan_page(visit: Visit) -> None:
 def test_a_row_opens_on_the_plan_page(visit: Visit) -> None:
     page: Any = visit(f"/search?{_SMALL}")
     click_row(page, 2)
-    one = _found().best[1]
+    one = _search().best[1]
     expect(page.get_by_role("button", name="Open in Plan")).to_have_count(2)
     page.get_by_role("button", name="Open in Plan").nth(1).click()
     _is_on_plan(page, one)
