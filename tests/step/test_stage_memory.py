@@ -74,7 +74,7 @@ def test_states_of_one_device_that_holds_all() -> None:
         ({"gradients_in_fp32": True}, (2, 4, 12)),
         ({"parameters_in_fp32": True}, (4, 2, 8)),
         ({"optimizer": "sgd"}, (2, 2, 8)),
-        ({"optimizer": "adam-fp8"}, (2, 2, 6)),
+        ({"optimizer": "adam-bf16"}, (2, 2, 6)),
         ({"offload_optimizer": True}, (2, 2, 0)),
         ({"sharding": "zero1"}, (2, 2, 12 / 8)),
         ({"sharding": "zero2"}, (2, 2 / 8, 12 / 8)),
