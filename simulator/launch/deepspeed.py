@@ -17,6 +17,7 @@ from simulator.scenario.scenario import Scenario
 from simulator.specs.plan import Plan
 
 _STAGES = {"none": 0, "zero1": 1, "zero2": 2, "zero3": 3, "hybrid": 3}
+_MOMENTA = {"sgd": 0.9, "sgd-without-momentum": 0.0}
 _TYPES = {"bf16": "bfloat16", "fp16": "float16"}
 _BYTES = {"fp32": True, "float32": True, "float": True, "bf16": False, "bfloat16": False, "fp16": False}
 _BYTES |= {"float16": False, "half": False}
@@ -52,6 +53,14 @@ def _text(scenario: Scenario, notes: LaunchNotes) -> str:
     return json.dumps({options_of("deepspeed").comment: lines, **nested(_settings(scenario))}, indent=2) + "\n"
 
 
+def _optimizer(plan: Plan) -> dict[str, Any]:
+    """The optimizer's section; torch's SGD has no momentum unless told."""
+    name, params = plan.optimizer or "adamw", {"lr": 1e-4, "weight_decay": 0.1}
+    if name in _MOMENTA:
+        plan, params["momentum"] = plan.model_copy(update={"optimizer": "sgd"}), _MOMENTA[name]
+    return {**options_of("deepspeed").settings_for("plan", plan, "optimizer"), "optimizer.params": params}
+
+
 def _settings(scenario: Scenario) -> dict[str, Any]:
     """All sections."""
     plan = scenario.plan
@@ -60,8 +69,7 @@ def _settings(scenario: Scenario) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": plan.micro_batch or 1,
         "gradient_accumulation_steps": micro_batches_of(scenario),
         "gradient_clipping": 1.0,
-        **options_of("deepspeed").settings_for("plan", plan, "optimizer"),
-        "optimizer.params": {"lr": 1e-4, "weight_decay": 0.1},
+        **_optimizer(plan),
         **_precision(plan),
         "zero_optimization": _zero(plan),
     }
@@ -129,6 +137,8 @@ def _unsaid(scenario: Scenario) -> Iterator[str]:
 def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) -> WhatIsSaid:
     plan = {**_read_degrees(settings), **_read_precision(settings), **_read_zero(settings)}
     plan |= settings.fields("plan", "optimizer")
+    if plan["optimizer"] == "sgd" and settings.real("optimizer.params.momentum") == 0.0:
+        plan["optimizer"] = "sgd-without-momentum"
     if "optimizer.type" not in settings:
         assumed.append("optimizer=adamw: the program's own optimizer is not known")
     plan["recompute"] = "full" if settings.whole("pipeline.activation_checkpoint_interval", least=0) else "none"

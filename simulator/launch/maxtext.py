@@ -16,7 +16,7 @@ from simulator.scenario.scenario import Scenario
 from simulator.specs.loading import load_model
 from simulator.specs.plan import Plan
 
-_OPTIMIZERS = ("adamw", "sgd")
+_OPTIMIZERS = ("adamw", "sgd", "muon")
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 _AXES = {"tp": ("tensor", "tensor_sequence"), "pp": ("pipeline",), "cp": ("context",), "ep": ("expert",)}
 
@@ -40,7 +40,7 @@ def write(scenario: Scenario) -> WrittenLaunch:
         raise lacks(table.framework, f"model {scenario.model.id}", f"it has {', '.join(names_of('maxtext'))}")
     if scenario.plan.precision in ("fp16", "tf32") or scenario.plan.optimizer not in _OPTIMIZERS:
         what = f"precision={scenario.plan.precision} with optimizer={scenario.plan.optimizer}"
-        raise lacks(table.framework, what, "choose bf16, fp8 or fp32, and adamw or sgd")
+        raise lacks(table.framework, what, "choose bf16, fp8 or fp32, and adamw, sgd or muon")
     command, text = "python3 -m maxtext.trainers.pre_train.train {name}", in_yaml(_settings, scenario)
     file = FrameworkFile("maxtext", "maxtext.yml", command, text, _unsaid(scenario))
     return written_launch(scenario, file, scenario.stack)

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hardware.errors import InputError
 from hardware.reading import build, read_mapping
 from hardware.sheet import Sheet, Words
 
@@ -102,7 +103,14 @@ class OptionTable(Sheet):
         >>> options_of("nanotron").settings_for("plan", Plan(tp=2, precision="bf16"), "tp", "precision")
         {'parallelism.tp': 2, 'model.dtype': 'bfloat16'}
         """
-        return {option.names[0]: option.word(getattr(values, name)) for name, option in self.of_part(part, names)}
+        settings = {}
+        for name, option in self.of_part(part, names):
+            value = getattr(values, name)
+            settings[option.names[0]] = option.word(value)
+            if name == "optimizer" and settings[option.names[0]] is None:
+                known = ", ".join(dict.fromkeys(map(str, option.words.values())))
+                raise InputError(f"{self.framework} has no option for optimizer={value}; choose {known}")
+        return settings
 
 
 def _words(lines: tuple[str, ...]) -> tuple[str, ...]:

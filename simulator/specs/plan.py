@@ -14,7 +14,15 @@ from hardware.errors import InputError, shown
 from hardware.fields import Also, Unit
 from hardware.sheet import NO_FLAG, Sheet
 from simulator.formulas.typing import Num
-from simulator.specs.choices import AttentionKernel, Axis, Optimizer, Recompute, Schedule, Sharding
+from simulator.specs.choices import (
+    OPTIMIZER_TRAITS,
+    AttentionKernel,
+    Axis,
+    Optimizer,
+    Recompute,
+    Schedule,
+    Sharding,
+)
 from simulator.specs.model import Model
 from simulator.specs.plans import AXES, Plans, divisors, rules_of_replicas, rules_of_shape
 from simulator.specs.stack import Stack
@@ -24,10 +32,6 @@ Degree = Annotated[int, Field(ge=1, le=1_000_000), NO_FLAG]
 Ranks = Annotated[Degree, Unit("rank")]
 Stages = Annotated[Degree, Unit("stage")]
 
-_STATE_BYTES: dict[str, float] = {"adamw": 8.0, "lamb": 8.0, "sgd": 4.0, "adafactor": 0.0, "adam-8bit": 2.0}
-"""Moments of a parameter: two in fp32, one, none (Adafactor's are factored and counted apart), two of one byte."""
-_GRADIENT_SWEEPS: dict[str, float] = {"adamw": 2.0, "lamb": 3.0, "sgd": 1.0, "adafactor": 3.0, "adam-8bit": 2.0}
-"""How often an optimizer step reads the gradients: their norm, the update, LAMB's and Adafactor's statistics."""
 _DTYPE_BYTES = {"fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 2.0}
 """Activations and 16-bit copies; under fp8 tensors between products stay in 16 bits."""
 SHARDS: dict[str, tuple[float, float, float]] = {
@@ -200,7 +204,7 @@ class Plan(Sheet):
 
     def held(self) -> dict[str, float]:
         """Columns of what no search tries: attention, bytes of each kind of state, and how it is updated."""
-        precision, optimizer = self.precision or "bf16", self.optimizer or "adamw"
+        precision, optimizer = self.precision or "bf16", OPTIMIZER_TRAITS[self.optimizer or "adamw"]
         element = _DTYPE_BYTES[precision]
         return {
             "fused_attention": float(self.attention == "fused"),
@@ -211,9 +215,13 @@ class Plan(Sheet):
             "gradient_bytes": 4.0 if self.gradients_in_fp32 else element,
             "reduced_bytes": 4.0 if _first(self.reduction_in_fp32, bool(self.gradients_in_fp32)) else element,
             "master_bytes": 4.0 if self.master_weights else 0.0,
-            "state_bytes": _STATE_BYTES[optimizer],
-            "factored": float(optimizer == "adafactor"),
-            "gradient_sweeps": _GRADIENT_SWEEPS[optimizer],
+            "state_bytes": optimizer.state_bytes,
+            "factored": float(optimizer.factored),
+            "orthogonal": float(optimizer.orthogonal),
+            "scale_block": optimizer.scale_block,
+            "unscaled_bytes": optimizer.unscaled_bytes,
+            "splits_master": float(optimizer.splits_master and precision in ("bf16", "fp8")),
+            "gradient_sweeps": optimizer.gradient_sweeps,
             "first_stage_layers": float(self.first_stage_layers or 0),
             "last_stage_layers": float(self.last_stage_layers or 0),
         }

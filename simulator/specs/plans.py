@@ -57,7 +57,17 @@ class Plans(Columns):
     """Of a gradient as it travels [B]."""
     master_bytes: Num
     state_bytes: Num
+    """Of the optimizer's states of a parameter, without scales and factors [B]."""
     factored: Num
+    """1 where second moments of matrices are sums of rows and of columns, else 0."""
+    orthogonal: Num
+    """1 where the momentum of hidden matrices is orthogonalised and AdamW updates the rest, else 0."""
+    scale_block: Num
+    """Elements of states that share a scale; 0 where they need none [parameter]."""
+    unscaled_bytes: Num
+    """Of fp32 copies that are made of a parameter's states to update them [B]."""
+    splits_master: Num
+    """1 where an optimizer can keep of a master copy only what a bf16 parameter lacks of it, else 0."""
     gradient_sweeps: Num
     offload: Num
     tp_stride: Num

@@ -135,6 +135,13 @@ class Stack(Sheet):
     """Memory traffic of the optimizer over that of one fused kernel."""
     optimizer_kernels: Annotated[NotNegative, Unit("kernel")] = 4.0
     """Kernels of an optimizer step for each layer: few where tensors are updated together, hundreds where not."""
+    flat_shards: bool = False
+    """Whether replicas share optimizer states as one flat buffer, in which a matrix has no rows. Unless so, those that
+    share states alone own whole tensors, and those that share gradients or parameters have rows of each."""
+    splits_master_weights: bool = False
+    """Whether Adam with moments in bf16 or fp8 keeps of a master copy only the bits that a bf16 parameter lacks."""
+    wide_table_states: bool = False
+    """Whether states of tables of words, positions and types stay in fp32 where others are in 8 bits."""
     autocast: bool = False
     """Whether, where the model holds fp32 and computes in 16 bits, residual stream, normalisations and softmax stay in
     fp32 and every weight is kept in 16 bits besides (torch.autocast)."""
@@ -259,6 +266,9 @@ class Stacks(Columns):
     drops_unused_recompute: Num
     optimizer_passes: Num
     optimizer_kernels: Num
+    flat_shards: Num
+    splits_master_weights: Num
+    wide_table_states: Num
     autocast: Num
     activation_copies: Num
     norm_copies: Num

@@ -11,8 +11,10 @@ from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
 from simulator.specs.plans import Plans
 from simulator.work.operators import flagged
+from simulator.work.orthogonalisation import working_bytes
 from simulator.work.program import Program
 from simulator.work.transformer import Scenarios, autocasts
+from simulator.work.updates import StageShare, is_shaped, master_bytes, shaped_bytes
 
 _BACKWARD_TENSORS = 2.0
 """Gradients of one operator that exist at once while a layer runs backward: of its output and of its input."""
@@ -71,7 +73,7 @@ def on_stage(program: Program, stage: Num) -> Memory:
     saved = layers.saved_bytes / _checkpoint_ranks(scenarios)
     kept = waiting * (share * saved + is_first * ends[0].saved_bytes) + is_last * ends[1].saved_bytes
     updated = trained.among(plans.optimizer_group)
-    optimizer = _states(scenarios, updated)
+    optimizer = _states(program, stage, updated)
     gradients = trained.among(plans.gradient_group) * (plans.gradient_bytes + _unsummed_bytes(scenarios))
     later = _in_place_of_activations(scenarios, gradients, kept)
     parts = {
@@ -80,7 +82,7 @@ def on_stage(program: Program, stage: Num) -> Memory:
         "optimizer": optimizer * (1.0 - np.asarray(plans.offload)),
         "activations": kept,
         "buffers": _buffers(
-            program, is_first, is_last, dense=held.dense, updated=updated, kept=kept, gradients=gradients, later=later
+            program, stage, dense=held.dense, updated=updated, kept=kept, gradients=gradients, later=later
         ),
     }
     allocated = sum(parts.values(), start=np.float64(0.0))
@@ -222,10 +224,19 @@ def _tied_table(scenarios: Scenarios) -> Num:
     return models.tied_head * models.vocabulary_head * _table(scenarios)
 
 
-def _states(scenarios: Scenarios, updated: Num) -> Num:
+def _states(program: Program, stage: Num, updated: Num) -> Num:
     """Bytes of the optimizer's states, master copies among them, of so many parameters."""
-    plans = scenarios.plans
-    return updated * (plans.state_bytes + plans.master_bytes) + plans.factored * _factored(scenarios, updated)
+    scenarios, plans = program.scenarios, program.scenarios.plans
+    alike = updated * (plans.state_bytes + master_bytes(scenarios))
+    return alike + shaped_bytes(program, _share_of(program, stage)) if is_shaped(scenarios) else alike
+
+
+def _share_of(program: Program, stage: Num) -> StageShare:
+    """How much of the model one stage has, with the copy of a tied embedding."""
+    is_first, is_last = _is_end(program.scenarios.plans, stage)
+    _, own = _layer_shares(program, stage)
+    models = program.scenarios.models
+    return StageShare(own, is_first, is_last, is_last * (1.0 - is_first) * models.tied_head * models.vocabulary_head)
 
 
 def host_bytes(program: Program) -> Num:
@@ -233,27 +244,19 @@ def host_bytes(program: Program) -> Num:
 
     The states, and the fp32 gradients that the host's optimizer reads beside them.
     """
-    scenarios, plans = program.scenarios, program.scenarios.plans
+    plans = program.scenarios.plans
     if not np.any(np.asarray(plans.offload) > 0.0):
         return 0.0
     most: Num = 0.0
     for stage in _fullest_stages(program):
         updated = _trained_on(program, stage).among(plans.optimizer_group)
-        most = np.maximum(most, _states(scenarios, updated) + updated * _COPY_BYTES)
+        most = np.maximum(most, _states(program, stage, updated) + updated * _COPY_BYTES)
     return np.asarray(plans.offload) * most
-
-
-def _factored(scenarios: Scenarios, updated: Num) -> Num:
-    """Bytes of Adafactor's factored moments, for matrices as wide as the model, of adapters only on one side."""
-    width, rank = np.asarray(scenarios.models.hidden_size), np.asarray(scenarios.workloads.tuning.rank)
-    narrow = np.where(rank > 0.0, rank, width)
-    return states.factored_state_bytes(updated, updated / (narrow * width), width=narrow)
 
 
 def _buffers(
     program: Program,
-    is_first: Num,
-    is_last: Num,
+    stage: Num,
     *,
     dense: Num,
     updated: Num,
@@ -269,7 +272,7 @@ def _buffers(
     """
     scenarios = program.scenarios
     plans, models, stacks = scenarios.plans, scenarios.models, scenarios.stacks
-    largest = program.largest_layer
+    (is_first, is_last), largest = _is_end(plans, stage), program.largest_layer
     # A quantised weight is made one of 16 bits for each of its products, one at a time.
     gathered = _gathered(program, is_first, is_last, dense) + largest.widest_quantised * plans.element_bytes
     logits = models.vocabulary_head * is_last * program.head.tally.widest_bytes
@@ -284,7 +287,7 @@ def _buffers(
     always = stacks.communication_buffers
     if np.any(np.asarray(stacks.early_optimizer_copies) > 0.0):
         always = always + stacks.early_optimizer_copies * each * updated
-    step = stacks.optimizer_copies * each * updated - (kept - later)
+    step = stacks.optimizer_copies * each * updated + _updating(program, stage, updated) - (kept - later)
     working: Num = np.maximum(np.maximum(backward, step), _frozen_buffers(program, is_first, is_last)) + always
     return working
 
@@ -308,6 +311,17 @@ def _frozen_buffers(program: Program, is_first: Num, is_last: Num) -> Num:
         return 0.0
     logits = is_last * frozen.head.tally.widest_bytes * (1.0 + frozen.scenarios.plans.element_bytes / _COPY_BYTES)
     return _gathered(frozen, is_first, is_last, _held_on(frozen, is_last).dense) + logits
+
+
+def _updating(program: Program, stage: Num, updated: Num) -> Num:
+    """Of what an optimizer makes besides: fp32 copies of narrow states, and of a matrix that is orthogonalised."""
+    plans = program.scenarios.plans
+    made: Num = 0.0
+    if np.any(np.asarray(plans.unscaled_bytes) > 0.0):
+        made = plans.unscaled_bytes * updated
+    if np.any(np.asarray(plans.orthogonal) > 0.0):
+        made = made + plans.orthogonal * working_bytes(program, _share_of(program, stage))
+    return made * (1.0 - np.asarray(plans.offload))
 
 
 def _gathered(program: Program, is_first: Num, is_last: Num, dense: Num) -> Num:

@@ -23,6 +23,7 @@ from simulator.pricing.requests import (
     StreamKind,
 )
 from simulator.work.hiding import OPEN, Hiding, OperatorPart
+from simulator.work.weights import Weight
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class Holding:
     """Of its parameters, experts' too, those that are held in a few bits."""
     quantised_bytes: Num = 0.0
     """What these take, with their scales."""
+    weights: tuple[Weight, ...] = ()
+    """The tensors that its parameters are."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,9 +27,21 @@ def _without_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(saying, "notes_of", notes)
 
 
+_SAID = {"optimizer": ("adamw", "sgd", "lion", "muon")}
+"""Optimizers that its files name; formats of moments and momentum are refused where a file is written."""
+
+
+@pytest.mark.parametrize("optimizer", ["adam-bf16", "adam-fp8", "sgd-without-momentum"])
+def test_what_no_option_says_is_refused(optimizer: str) -> None:
+    plan = {"optimizer": optimizer, "sharding": "zero1"}
+    scenario = resolve("llama-3-8b", "dgx-h100", stack="megatron-bridge", devices=16, plan=plan)
+    with pytest.raises(InputError, match=f"Megatron Bridge has no option for optimizer={optimizer}; choose adamw, sgd"):
+        bridge_writing.write(scenario)
+
+
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
-    for scenario in scenarios("megatron-bridge", _MODELS, 500):
+    for scenario in scenarios("megatron-bridge", _MODELS, 500, only=_SAID):
         path.write_text(bridge_writing.write(scenario).text)
         launched = launch_file(path, scenario.devices)
         assert launched is not None

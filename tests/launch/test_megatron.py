@@ -104,6 +104,14 @@ def test_a_list_of_arguments_is_read() -> None:
         ("--sequence-parallel", {"sequence_parallel": True}),
         ("--fp8-format hybrid --first-last-layers-bf16", {"precision": "fp8", "layers_in_16_bits": 2}),
         ("--optimizer sgd", {"optimizer": "sgd"}),
+        ("--optimizer sgd --sgd-momentum 0", {"optimizer": "sgd-without-momentum"}),
+        ("--optimizer lion --lion-beta1 0.9", {"optimizer": "lion"}),
+        (
+            "--optimizer muon --use-distributed-optimizer --muon-momentum 0.95 --muon-num-ns-steps 5",
+            {"optimizer": "muon", "sharding": "zero1"},
+        ),
+        ("--exp-avg-dtype bf16 --exp-avg-sq-dtype bf16", {"optimizer": "adam-bf16"}),
+        ("--use-precision-aware-optimizer --exp-avg-dtype fp8 --exp-avg-sq-dtype fp8", {"optimizer": "adam-fp8"}),
     ],
 )
 def test_options_become_fields(options: str, fields: dict[str, object]) -> None:
@@ -119,7 +127,11 @@ def test_options_become_fields(options: str, fields: dict[str, object]) -> None:
         ("--fp16", "excludes --bf16"),
         ("--hidden-size many", "--hidden-size='many': must be a whole number"),
         ("--multi-latent-attention", "--multi-latent-attention: may change time or memory"),
-        ("--optimizer muon", "--optimizer='muon': is not understood; capsim reads adam, sgd"),
+        ("--optimizer soap", "--optimizer='soap': is not understood; capsim reads adam, sgd, lion, muon"),
+        ("--optimizer muon --muon-tp-mode blockwise", "--muon-tp-mode='blockwise': is not understood"),
+        ("--optimizer muon --muon-num-ns-steps 6", "--muon-num-ns-steps='6': is not understood"),
+        ("--exp-avg-dtype bf16", "--exp-avg-dtype='bf16': is understood of both moments alike only"),
+        ("--exp-avg-dtype bf16 --exp-avg-sq-dtype fp8", "--exp-avg-sq-dtype='fp8': is understood of both moments"),
     ],
 )
 def test_what_is_not_understood_is_refused(options: str, message: str) -> None:

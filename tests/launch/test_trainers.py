@@ -85,7 +85,11 @@ _CASES: list[tuple[ModuleType, str, Sequence[str], str, Told]] = [
 
 
 _ONLY: dict[ModuleType, dict[str, Sequence[Any]]] = {
-    maxtext: {"optimizer": ("adamw", "sgd"), "precision": ("bf16", "fp8", "fp32"), "sharding": ("zero3", "hybrid")},
+    maxtext: {
+        "optimizer": ("adamw", "sgd", "muon"),
+        "precision": ("bf16", "fp8", "fp32"),
+        "sharding": ("zero3", "hybrid"),
+    },
     llama_factory: {"sharding": ("none", "zero2", "zero3"), "tp": (1,), "cp": (1,)},
 }
 

@@ -182,7 +182,7 @@ _PLAN: dict[str, Any] = {
     "recompute": _text("--recompute", "none, selective or full."),
     "attention": _text("--attention", "fused or unfused; the stack's unless given."),
     "precision": _text("--precision", "fp32, tf32, fp16, bf16 or fp8."),
-    "optimizer": _text("--optimizer", "adamw, lamb, sgd, adafactor or adam-8bit."),
+    "optimizer": _text("--optimizer", "adamw, adam-bf16, adam-8bit, adafactor, lamb, lion, muon, sgd and others."),
     "offload_optimizer": _flag("offload-optimizer", "Optimizer states on the host."),
     "placement": _text("--placement", "Axes from the innermost, such as tp-cp-dp-pp."),
 }

@@ -6,6 +6,7 @@ from typing import Any
 
 from hardware.errors import InputError
 from simulator.launch.megatron.model_reading import group_of_states, model_of, refuse_groups
+from simulator.launch.megatron.writing import MOMENTS
 from simulator.launch.reading import WhatIsSaid, launch_file_of
 from simulator.launch.record import LaunchFile
 from simulator.launch.settings import LaunchSettings
@@ -82,13 +83,30 @@ def _plan(settings: LaunchSettings, layers: int, started: StartedTraining) -> di
         **settings.fields("plan", "offload_optimizer", "etp"),
     }
     settings.word("--cp-comm-type", {"p2p": True, "a2a": True, "allgather": True, "a2a+p2p": True})
-    settings.flag("--use-precision-aware-optimizer")
+    plan["optimizer"] = _optimizer(settings, plan["optimizer"])
     if settings.flag("--use-tp-pp-dp-mapping"):
         plan["placement"] = "tp-cp-pp-dp"
     plan |= _stages(settings, layers, plan["pp"])
     plan |= _precision(settings, started)
     plan |= _sharding(settings)
     return plan | settings.fields("plan", "attention")
+
+
+def _optimizer(settings: LaunchSettings, name: str) -> str:
+    """The optimizer, with the format of its moments; Muon as it is unless told."""
+    settings.flag("--use-precision-aware-optimizer")
+    formats = {"fp32": "fp32", **{moments: moments for moments in MOMENTS.values()}}
+    first, second = (settings.word(option, formats) or "fp32" for option in ("--exp-avg-dtype", "--exp-avg-sq-dtype"))
+    if first != second:
+        raise settings.wrong(
+            "--exp-avg-sq-dtype" if second != "fp32" else "--exp-avg-dtype", "is understood of both moments alike only"
+        )
+    settings.word("--muon-num-ns-steps", {"5": True})
+    settings.word("--muon-tp-mode", {"duplicated": True})
+    settings.word("--muon-scalar-optimizer", {"adam": True})
+    if name == "sgd" and settings.real("--sgd-momentum") == 0.0:
+        return "sgd-without-momentum"
+    return next((known for known, moments in MOMENTS.items() if moments == first), name) if name == "adamw" else name
 
 
 def _stages(settings: LaunchSettings, layers: int, stages: int) -> dict[str, Any]:

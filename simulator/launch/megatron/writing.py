@@ -18,6 +18,8 @@ from simulator.launch.tables import options_of
 from simulator.scenario.scenario import Scenario
 from simulator.specs.plan import Plan
 
+MOMENTS = {"adam-bf16": "bf16", "adam-fp8": "fp8"}
+"""Formats of both moments under the precision-aware optimizer."""
 FULLY_SHARDED = {"zero2": "optim_grads", "zero3": "optim_grads_params", "hybrid": "optim_grads_params"}
 """Strategies of Megatron-FSDP."""
 
@@ -213,10 +215,18 @@ def _recompute(plan: Plan) -> Iterator[Option]:
 
 
 def _optimizer(plan: Plan) -> Iterator[Option]:
-    yield from _said(plan, "optimizer")
+    """The optimizer, the format of its moments, and where its states live."""
+    name, moments = plan.optimizer or "adamw", MOMENTS.get(plan.optimizer or "adamw")
+    yield from _said(plan.model_copy(update={"optimizer": "adamw" if moments else name.partition("-")[0]}), "optimizer")
+    if name == "sgd-without-momentum":
+        yield ("--sgd-momentum", "0.0")
     if plan.offload_optimizer:
         yield ("--optimizer-cpu-offload",)
+    if plan.offload_optimizer or moments:
         yield ("--use-precision-aware-optimizer",)
+    if moments:
+        yield ("--exp-avg-dtype", moments)
+        yield ("--exp-avg-sq-dtype", moments)
 
 
 def unsaid_of_plan(scenario: Scenario, steps_option: str) -> Iterator[str]:

@@ -20,13 +20,13 @@ from simulator.launch.saying import (
 from simulator.launch.settings import LaunchSettings
 from simulator.launch.tables import options_of
 from simulator.launch.trainers.common import (
-    OPTIMIZERS,
-    WRITTEN_OPTIMIZERS,
     batch_of,
     hybrid_of,
     model_of_hub,
     of_deepspeed,
+    optimizer_of,
     precision_of,
+    said_optimizer,
 )
 from simulator.scenario.scenario import Scenario
 from simulator.specs.plan import Plan
@@ -73,7 +73,7 @@ def _settings(scenario: Scenario) -> dict[str, Any]:
         **table.settings_for("plan", plan, "micro_batch"),
         "gradient_accumulation_steps": micro_batches_of(scenario),
         "max_steps": steps_of(scenario),
-        "optimizer": WRITTEN_OPTIMIZERS[plan.optimizer or "adamw"],
+        **said_optimizer("optimizer", plan.optimizer),
         "learning_rate": 2e-5,
         "lr_scheduler": "cosine",
         **_precision(plan),
@@ -184,7 +184,7 @@ def _read_others(settings: LaunchSettings) -> dict[str, Any]:
         raise settings.wrong("gradient_checkpointing", "offloads activations, which capsim does not price")
     plan: dict[str, Any] = {
         **settings.fields("plan", "micro_batch"),
-        "optimizer": settings.word("optimizer", OPTIMIZERS) or "adamw",
+        "optimizer": optimizer_of(settings, "optimizer"),
     }
     if kernel is not None:
         plan["attention"] = kernel

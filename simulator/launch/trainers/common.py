@@ -17,14 +17,47 @@ OPTIMIZERS = {
     **dict.fromkeys(("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit", "adamw_torch_8bit"), "adam-8bit"),
     "sgd": "sgd",
     "adafactor": "adafactor",
+    **dict.fromkeys(("lion_32bit", "paged_lion_32bit"), "lion"),
 }
 """Names of transformers' ``optim``."""
 WRITTEN_OPTIMIZERS = {
     "adamw": "adamw_torch_fused",
     "adam-8bit": "adamw_bnb_8bit",
+    "adam-bf16": "adamw_anyprecision",
     "sgd": "sgd",
+    "sgd-without-momentum": "sgd",
     "adafactor": "adafactor",
+    "lion": "lion_32bit",
 }
+OPTIMIZER_ARGUMENTS = {
+    "adam-bf16": "momentum_dtype=bfloat16,variance_dtype=bfloat16",
+    "sgd-without-momentum": "momentum=0.0",
+}
+"""What ``optim_args`` says of those that share a name with others."""
+
+
+def said_optimizer(key: str, optimizer: str | None) -> dict[str, str]:
+    """The key of transformers' ``optim``, and arguments where its word does not tell."""
+    name = optimizer or "adamw"
+    arguments = {"optim_args": OPTIMIZER_ARGUMENTS[name]} if name in OPTIMIZER_ARGUMENTS else {}
+    return {key: WRITTEN_OPTIMIZERS[name], **arguments}
+
+
+def optimizer_of(settings: LaunchSettings, key: str) -> str:
+    """The optimizer that a key and ``optim_args`` name.
+
+    Parameters
+    ----------
+    settings
+        The settings of the trainer.
+    key
+        Of transformers' ``optim``.
+    """
+    name = settings.word(key, OPTIMIZERS) or "adamw"
+    exact = settings.word("optim_args", {said: plan for plan, said in OPTIMIZER_ARGUMENTS.items()})
+    if exact is not None and settings.word(key, OPTIMIZERS) != OPTIMIZERS[WRITTEN_OPTIMIZERS[exact]]:
+        raise settings.wrong("optim_args", f"belongs to {key}={WRITTEN_OPTIMIZERS[exact]}")
+    return exact or name
 
 
 def model_of_hub(settings: LaunchSettings, key: str) -> str | None:

@@ -20,12 +20,12 @@ from simulator.launch.saying import (
 from simulator.launch.settings import LaunchSettings
 from simulator.launch.tables import options_of
 from simulator.launch.trainers.common import (
-    OPTIMIZERS,
-    WRITTEN_OPTIMIZERS,
     batch_of,
     model_of_hub,
     of_deepspeed,
+    optimizer_of,
     precision_of,
+    said_optimizer,
 )
 from simulator.scenario.scenario import Scenario
 from simulator.specs.plan import Plan
@@ -83,7 +83,7 @@ def _settings(scenario: Scenario) -> dict[str, Any]:
         "max_steps": steps_of(scenario),
         "learning_rate": 1.0e-5,
         "lr_scheduler_type": "cosine",
-        "optim": WRITTEN_OPTIMIZERS[plan.optimizer or "adamw"],
+        **said_optimizer("optim", plan.optimizer),
         **_precision(plan),
         **table.settings_for("plan", plan, "attention", "recompute"),
     }
@@ -124,7 +124,7 @@ def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) 
         "sharding": "none",
         **precision_of(settings),
         **settings.fields("plan", "micro_batch"),
-        "optimizer": settings.word("optim", OPTIMIZERS) or "adamw",
+        "optimizer": optimizer_of(settings, "optim"),
         **settings.fields("plan", "recompute", "attention"),
     }
     if settings.flag("tf32") and plan["precision"] == "fp32":

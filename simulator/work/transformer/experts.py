@@ -20,6 +20,7 @@ from simulator.work.operators import Holding, Operator, exchange, product, strea
 from simulator.work.transformer.feed_forward import ExpertProducts, kept_input, two_products
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts
+from simulator.work.weights import linear_weights
 
 _PERMUTED = 4.0
 """Times that a token crosses memory where it is copied for its experts, and where what they return is added up."""
@@ -123,7 +124,12 @@ def _shared_gate(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, 
             element_bytes=element,
             launches=(used, used),
             wide=True,
-            kept=Holding(saved=used * scaled, parameters=weights, partial_parameters=weights),
+            kept=Holding(
+                saved=used * scaled,
+                parameters=weights,
+                partial_parameters=weights,
+                weights=linear_weights(layers.hidden_size, 1.0, factors=(used,)),
+            ),
         )
     ]
 
@@ -142,7 +148,12 @@ def _router(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, token
         n=part.experts,
         element_bytes=element,
         wide=True,
-        kept=Holding(saved=kept + chosen, parameters=weights, partial_parameters=weights),
+        kept=Holding(
+            saved=kept + chosen,
+            parameters=weights,
+            partial_parameters=weights,
+            weights=linear_weights(layers.hidden_size, part.experts, bias=part.router_bias),
+        ),
     )
     return untrained(operator, scenarios.workloads.tuning.base, saved=chosen)
 

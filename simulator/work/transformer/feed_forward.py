@@ -15,6 +15,7 @@ from simulator.work.operators import Holding, Operator, product, stream
 from simulator.work.transformer.adapters import Linear, Matrix, tuned
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens, last_output_unused, linear_input
+from simulator.work.weights import Weight, linear_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +81,15 @@ def two_products(
         Bytes of the input that is kept where only an adapter needs it; as much unless given [B].
     """
     element, inputs, of = scenarios.plans.element_bytes, part.inputs, experts or _ALONE
-    batch = of.experts
-    called = _called(of, used, element)
+    batch, called = of.experts, _called(of, used, element)
     ranks = scenarios.plans.tp if experts is None else scenarios.plans.etp
     width = widen * part.size / ranks
     into = used * batch * parameters.linear(layers.hidden_size, inputs * width, bias=part.bias)
     out_of = used * batch * parameters.linear(width, layers.hidden_size, bias=part.bias)
+    tensors = _weights(part, layers, scenarios, width, (used, batch), ranks)
+    leaves = Holding(partial_parameters=batch * part.bias * layers.hidden_size)
     between = activations.tensor(batch * rows, width, element_bytes=scenarios.plans.product_bytes)
-    # Outputs of experts are kept, since the gradient of the router needs them.
-    unused = last_output_unused(layers, scenarios) if experts is None else 0.0
+    unused = last_output_unused(layers, scenarios) if experts is None else 0.0  # a router's gradient needs them
     inward = product(
         "feed-forward input",
         "feed_forward",
@@ -96,7 +97,7 @@ def two_products(
         k=layers.hidden_size,
         n=inputs * width,
         **called,
-        kept=_owned(Holding(saved=kept), into, of_experts=experts is not None),
+        kept=_owned(Holding(saved=kept, weights=tensors[0]), into, of_experts=experts is not None),
     )
     outward = product(
         "feed-forward output",
@@ -106,7 +107,7 @@ def two_products(
         n=layers.hidden_size,
         **called,
         kept=_owned(
-            Holding(saved=between, partial_parameters=batch * part.bias * layers.hidden_size, output_unused=unused),
+            replace(leaves, saved=between, output_unused=unused, weights=tensors[1]),
             out_of,
             of_experts=experts is not None,
         ),
@@ -119,6 +120,30 @@ def two_products(
         _activation(part, scenarios, batch * rows, width, used * of.modules),
         *tuned(outward, reads.outward(part, layers, scenarios), scenarios),
     ]
+
+
+def _weights(
+    part: DenseFeedForward,
+    layers: Layers,
+    scenarios: Scenarios,
+    width: Num,
+    factors: tuple[Num, ...],
+    ranks: Num,
+) -> tuple[tuple[Weight, ...], tuple[Weight, ...]]:
+    """The matrix into the layer, with that of a gate, and the one out of it.
+
+    Libraries that join no projections join the two of a gate neither.
+    """
+    inward = linear_weights(
+        layers.hidden_size,
+        width,
+        (part.inputs - 1.0) * width,
+        bias=part.bias,
+        factors=factors,
+        apart=1.0 - np.asarray(scenarios.stacks.fused_qkv),
+        row_ranks=ranks,
+    )
+    return inward, linear_weights(width, layers.hidden_size, bias=part.bias, factors=factors, column_ranks=ranks)
 
 
 def _called(of: ExpertProducts, used: Num, element: Num) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from simulator.work.operators import Holding, Operator, fused_attention, product
 from simulator.work.transformer.adapters import Linear, Matrix, tuned
 from simulator.work.transformer.attention.documents import seen_of_documents
 from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, mask_bytes, stream_bytes
+from simulator.work.weights import linear_weights
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def output_projection(
             saved=activations.tensor(tokens.all, heads.context_width, element_bytes=scenarios.plans.product_bytes),
             parameters=parameters.linear(heads.context_width, width, bias=part.output_bias),
             partial_parameters=part.output_bias * width,
+            weights=linear_weights(heads.context_width, width, bias=part.output_bias, column_ranks=scenarios.plans.tp),
             output_unused=unused,
         ),
     )

@@ -29,6 +29,7 @@ from simulator.work.transformer.tokens import (
     linear_input,
     stream_bytes,
 )
+from simulator.work.weights import linear_weights, vectors
 
 
 @operators_of.register
@@ -74,6 +75,13 @@ def _queries(part: LatentAttention, layers: Layers, scenarios: Scenarios, tokens
         kept=Holding(
             saved=(1.0 - through) * kept,
             parameters=(1.0 - through) * parameters.linear(layers.hidden_size, out, bias=part.qkv_bias),
+            weights=linear_weights(
+                layers.hidden_size,
+                out,
+                bias=part.qkv_bias,
+                factors=(1.0 - through,),
+                row_ranks=scenarios.plans.tp,
+            ),
         ),
     )
     if not np.any(through):
@@ -131,7 +139,12 @@ def _latent(
             count=used,
             element_bytes=element,
             launches=(used, used),
-            kept=Holding(saved=used * kept, parameters=owned, partial_parameters=owned),
+            kept=Holding(
+                saved=used * kept,
+                parameters=owned,
+                partial_parameters=owned,
+                weights=linear_weights(layers.hidden_size, rank + beside, bias=part.latent_bias, factors=(used,)),
+            ),
         ),
         stream(
             f"normalisation of the {name}",
@@ -140,7 +153,7 @@ def _latent(
             moved=(size * (2.0 + eager), size * (3.0 + eager)),
             launches=(used, used * (1.0 + eager)),
             reduces=True,
-            kept=Holding(saved=used * read, parameters=norm, partial_parameters=norm),
+            kept=Holding(saved=used * read, parameters=norm, partial_parameters=norm, weights=(vectors(rank, used),)),
         ),
     ]
 
@@ -158,5 +171,9 @@ def _out_of_latent(name: str, scenarios: Scenarios, tokens: Tokens, used: Num, r
         count=used,
         element_bytes=element,
         launches=(used, used),
-        kept=Holding(saved=used * kept, parameters=used * parameters.linear(rank, out)),
+        kept=Holding(
+            saved=used * kept,
+            parameters=used * parameters.linear(rank, out),
+            weights=linear_weights(rank, out, factors=(used,), row_ranks=scenarios.plans.tp),
+        ),
     )

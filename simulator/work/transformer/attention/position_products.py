@@ -11,6 +11,7 @@ from simulator.specs.parts import DisentangledAttention, Layers
 from simulator.work.operators import Holding, Operator, product, stream
 from simulator.work.transformer.attention.core import heads_of
 from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts
+from simulator.work.weights import linear_weights
 
 
 def position_products(
@@ -57,6 +58,9 @@ def _projection(part: DisentangledAttention, layers: Layers, scenarios: Scenario
         kept=Holding(
             saved=dropped + projected,
             parameters=kinds * part.own_projections * parameters.linear(width, own, bias=part.qkv_bias),
+            weights=linear_weights(
+                width, own, bias=part.qkv_bias, factors=(kinds, part.own_projections), row_ranks=plans.tp
+            ),
         ),
     )
 
