@@ -47,16 +47,19 @@ _SECTIONS: dict[str, tuple[str, _Rows]] = {
         (
             ("tokens", "steps"),
             ("effective_tokens", "predictions"),
+            ("document_lengths", "document_deviation"),
             ("target_length", "objective"),
             ("expert_imbalance", "capacity_factor"),
         ),
     ),
     "tuning": (
-        "Fine-tuning",
+        "Fine-tuning, preferences, distillation",
         (
             ("train", "base_precision"),
             ("lora_rank", "lora_dropout"),
             ("lora_targets",),
+            ("preference", "reference"),
+            ("teacher", "keeps_teacher_logits"),
         ),
     ),
     "money": (

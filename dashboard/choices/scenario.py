@@ -20,8 +20,10 @@ from simulator.specs.choices import (
     AttentionKernel,
     BasePrecision,
     Optimizer,
+    Preference,
     Recompute,
     RecomputeMethod,
+    Reference,
     Schedule,
     Sharding,
     Trained,
@@ -73,6 +75,8 @@ def _workload() -> tuple[Field, ...]:
         Field("steps", "Steps in total", "whole", group=group),
         Field("target_length", "Target length", "whole", group=group),
         Field("effective_tokens", "Effective tokens", "amount", group=group, example="90.5"),
+        Field("document_lengths", "Document lengths", "text", group=group, example="700 or 2048,1024,512,512"),
+        Field("document_deviation", "Deviation of lengths", "amount", group=group, example="500"),
         Field("predictions", "Predictions", "whole", group=group),
         Field("expert_imbalance", "Expert imbalance", "amount", group=group, example="1.5"),
         Field("capacity_factor", "Capacity factor", "amount", group=group, example="1.25"),
@@ -81,6 +85,10 @@ def _workload() -> tuple[Field, ...]:
         Field("lora_rank", "LoRA rank", "whole", group=group),
         Field("lora_targets", "LoRA targets", "text", group=group, example="all-linear or q_proj,v_proj"),
         Field("lora_dropout", "LoRA dropout", "amount", group=group, example="0.05"),
+        Field("preference", "Preferences", "choice", get_args(Preference), group=group, example="none"),
+        Field("reference", "Reference", "choice", get_args(Reference), group=group),
+        Field("teacher", "Teacher", "choice", tuple(names("models")), group=group, example="none"),
+        Field("keeps_teacher_logits", "Keep teacher's logits", "flag", group=group),
     )
 
 
@@ -160,8 +168,11 @@ _OF_FROZEN = {
     **dict.fromkeys(("lora_rank", "lora_targets", "lora_dropout"), ("lora",)),
 }
 """Fields that only runs with frozen weights have, and what these train."""
-
-
+_BESIDE: dict[str, tuple[str, str | None]] = {
+    "reference": ("preference", "dpo"),
+    "keeps_teacher_logits": ("teacher", None),
+}
+"""Fields that only runs beside a frozen model have, and the choice, or any, of another field that says so."""
 _OF_RECOMPUTE = {"recompute_modules": "selective", "recompute_layers": "full", "recompute_method": "full"}
 """Fields that say more of one kind of recomputation, and which."""
 
@@ -170,6 +181,9 @@ def applies(each: Field, choices: Choices) -> bool:
     """Whether a field means something for what is chosen, or has a value that can be taken away."""
     if each.name in _OF_RECOMPUTE and choices[each.name] is None:
         return choices["recompute"] == _OF_RECOMPUTE[each.name]
+    if each.name in _BESIDE and choices[each.name] is None:
+        name, value = _BESIDE[each.name]
+        return choices[name] is not None and value in (None, choices[name])
     if each.name in _OF_FROZEN and choices[each.name] is None:
         return choices["train"] in _OF_FROZEN[each.name]
     if each.name not in _OF_EXPERTS or choices[each.name] is not None:

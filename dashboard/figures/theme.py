@@ -24,6 +24,7 @@ OF_KIND = {
     "recomputation": SKY,
     "memory bandwidth": GREEN,
     "communication": RED,
+    "frozen model": DARK,
     "pipeline idle": PURPLE,
     "host": ORANGE,
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,6 +31,7 @@ class Attention(nn.Module):
         self.widths = [heads * self.head_size, kv_heads * self.head_size, kv_heads * self.head_size]
         self.dropout = DROPOUT if model.dropout else 0.0
         self.rotary = kind.rotary and not to_encoder
+        self.masks_documents = setting.masks_documents
         self.fused = setting.fused_attention
         scores_alone = setting.recompute == "selective" and not setting.recompute_modules and not self.fused
         self.selective = scores_alone or setting.repeats("core_attn")
@@ -63,7 +66,13 @@ class Attention(nn.Module):
 
     def mixed(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """Values mixed by the scores of tokens x sequences x heads x width, in one kernel or in products."""
-        return self._fused(query, key, value, scores) if self.fused else self._unfused(query, key, value, scores)
+        if self.fused:
+            return self._fused(query, key, value, scores)
+        if not scores.documents or self.masks_documents:
+            return self._unfused(query, key, value, scores)
+        cut = [part.split(scores.documents) for part in (query, key, value)]
+        alone = zip(*cut, scores.of_documents(), strict=True)
+        return torch.cat([self._unfused(query, key, value, each) for query, key, value, each in alone])
 
     def copied_gradients(self) -> list[Tensor]:
         """Gradients of the key and value projections, of a joint product its last rows."""
@@ -145,24 +154,50 @@ class Attention(nn.Module):
         return _SoftmaxWithSinks.apply(matrix, self.sinks.view(matrix.shape[0], 1, matrix.shape[2], 1, 1))
 
     def _fused(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
-        """One kernel."""
+        """One kernel, or on a processor that has none for packed documents one for each of them."""
+        if scores.documents and query.is_meta:
+            return self._again(self._of_documents, query, key, value, scores)
+        if scores.documents:
+            cut, alone = [part.split(scores.documents) for part in (query, key, value)], replace(scores, documents=())
+            return torch.cat([self._fused(query, key, value, alone) for query, key, value in zip(*cut, strict=True)])
         query, key, value = (part.permute(1, 2, 0, 3) for part in (query, key, value))
-        if self.selective and torch.is_grad_enabled():
-            mixed = checkpoint(self._kernel, query, key, value, scores.causal, use_reentrant=False)
-        else:
-            mixed = self._kernel(query, key, value, scores.causal)
-        return mixed.permute(2, 0, 1, 3)
+        return self._again(self._kernel, query, key, value, scores).permute(2, 0, 1, 3)
 
-    def _kernel(self, query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
+    def _again(self, kernel: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        """What a kernel returns, which the backward pass runs once more where attention is recomputed."""
+        if self.selective and torch.is_grad_enabled():
+            mixed: Tensor = checkpoint(kernel, *inputs, use_reentrant=False)
+            return mixed
+        return kernel(*inputs)
+
+    def _kernel(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """The kernel, of sequences x heads x tokens x width."""
         dropout = self.dropout if self.training else 0.0
         if query.is_meta:
             # On meta tensors the public function runs as two products in float32, so name the kernel of a GPU.
-            mixed: Tensor = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, dropout, causal)[0]
+            mixed: Tensor = torch.ops.aten._scaled_dot_product_flash_attention(
+                query, key, value, dropout, scores.causal
+            )[0]
             return mixed
         return functional.scaled_dot_product_attention(
-            query, key, value, dropout_p=dropout, is_causal=causal, enable_gqa=key.shape[1] < query.shape[1]
+            query, key, value, dropout_p=dropout, is_causal=scores.causal, enable_gqa=key.shape[1] < query.shape[1]
         )
+
+    def _of_documents(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+        """The kernel of a GPU for documents of different lengths, one after the other in one row of tokens.
+
+        Software that has it lays tokens out in such rows from the beginning. On the meta device, where nothing is
+        computed, tokens stay as they lie: to lay them out anew would keep copies that it has not.
+        """
+        tokens, sequences = query.shape[:2]
+        lengths = torch.tensor(scores.documents * sequences, dtype=torch.int32)
+        bounds, longest = functional.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0)), max(scores.documents)
+        rows = [part.flatten(0, 1) for part in (query, key, value)]
+        dropout = self.dropout if self.training else 0.0
+        mixed = torch.ops.aten._flash_attention_forward(
+            *rows, bounds, bounds, longest, longest, dropout, scores.causal, False
+        )[0]
+        return mixed.unflatten(0, (tokens, sequences))
 
 
 class _SoftmaxWithSinks(torch.autograd.Function):

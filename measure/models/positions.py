@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ class Scores:
     """What positions and masks do to queries, keys and scores; the same in every layer of a tower."""
 
     causal: bool = False
+    documents: tuple[int, ...] = ()
+    """Lengths of the documents of a sequence, which attend to themselves only; one where there are none."""
     bias: Tensor | None = None
     """Added to the scores: heads or 1, queries, keys."""
     cosine: Tensor | None = None
@@ -26,6 +28,13 @@ class Scores:
     """Sinusoids of all distances, of Transformer-XL: tokens, hidden size."""
     embedded: Tensor | None = None
     """Embeddings of relative positions, of DeBERTa: rows, hidden size."""
+
+    def of_documents(self) -> list[Scores]:
+        """The same of each document by itself, between its rows and columns."""
+        ends = [sum(self.documents[: index + 1]) for index in range(len(self.documents))]
+        rows = [slice(end - length, end) for end, length in zip(ends, self.documents, strict=True)]
+        biases = [None if self.bias is None else self.bias[:, row, row] for row in rows]
+        return [replace(self, documents=(), bias=bias) for bias in biases]
 
 
 class Positions(nn.Module):
@@ -42,11 +51,18 @@ class Positions(nn.Module):
         bias = torch.zeros(1, length, length, **factory)
         if causal:
             bias = bias.masked_fill(distance > 0, float("-inf"))
+        self.documents = setting.document_lengths
+        if self.documents:
+            number = torch.repeat_interleave(torch.arange(len(self.documents)), torch.tensor(self.documents))
+            apart = (number[None, :] != number[:, None]).to(setting.device)
+            bias = bias.masked_fill(apart, float("-inf"))
         if model.positions == "alibi":
             own = torch.arange(1, heads + 1, **factory) + setting.split.rank * heads
             slopes = 2.0 ** (-8.0 * own / model.attention_heads)
             bias = bias - slopes[:, None, None] * distance.abs().to(setting.dtype)
-        self.register_buffer("bias", bias if causal or model.positions == "alibi" else None, persistent=False)
+        self.register_buffer(
+            "bias", bias if causal or model.positions == "alibi" or self.documents else None, persistent=False
+        )
         if model.positions == "rotary":
             turned = _turned_width(model)
             rates = 10000.0 ** (-torch.arange(0, turned, 2, **factory) / turned)
@@ -82,7 +98,7 @@ class Positions(nn.Module):
         if hasattr(self, "relative"):
             embedded = self.relative_norm(self.relative.weight)
         cosine, sine, waves = (getattr(self, name, None) for name in ("cosine", "sine", "waves"))
-        return Scores(self.causal, bias, cosine, sine, waves, embedded)
+        return Scores(self.causal, self.documents, bias, cosine, sine, waves, embedded)
 
 
 def _turned_width(model: Model) -> int:

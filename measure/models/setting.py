@@ -22,6 +22,10 @@ class Setting:
     sequence_length: int
     target_length: int = 0
     """Tokens of a target sequence, of encoder-decoder models."""
+    document_lengths: tuple[int, ...] = ()
+    """Documents that every sequence is packed of, in their order, which attend to themselves only; one unless given."""
+    masks_documents: bool = True
+    """Whether attention in two products computes pairs of tokens of different documents too, and masks them."""
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
     fused_attention: bool = False

@@ -95,7 +95,9 @@ def to_partners(reference: Reference) -> Iterator[Row]:
     alone = _plans(reference, dp=1.0, pp=1.0, virtual_stages=1.0, micro_batches=1.0)
     alone = replace(alone, plans=replace(alone.plans, parameter_group=1.0, gradient_group=1.0, optimizer_group=1.0))
     said = [
-        one for one in messages(program_of(alone)) if one.resource is not Resource.DATA_LINKS and one.kind in _KINDS
+        one
+        for one in messages(program_of(alone))
+        if one.resource is not Resource.DATA_LINKS and one.kind in _KINDS and one.part != "optimizer"
     ]
     obstacles = (reference.unlike, reference.unequal_tokens, reference.counted_layers)
     counted = attempt(lambda: _with_partners(reference), *obstacles)
@@ -140,7 +142,8 @@ def to_replicas(reference: Reference) -> Iterator[Row]:
     program = program_of(_plans(reference, micro_batches=few))
     stages = range(reference.scenario.plan.pp or 1)
     said = [one for stage in stages for one in messages(program, float(stage))]
-    said = [one for one in said if one.resource is Resource.DATA_LINKS]
+    # What an optimizer sends for itself is no part of the step that is counted.
+    said = [one for one in said if one.resource is Resource.DATA_LINKS and one.part != "optimizer"]
     obstacles = (reference.spread_experts, reference.unequal_columns)
     group = f"replicas, {few:.0f} micro-batch{'es' if few > 1 else ''}, all stages"
     if reference.scenario.plan.sharding in ("none", "zero1"):

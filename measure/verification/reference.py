@@ -43,8 +43,9 @@ class Reference:
 
     @cached_property
     def columns(self) -> Scenarios:
-        """The scenario as the formulas take it."""
-        return self.scenario.columns()
+        """The scenario as the formulas take it, of the trained model alone."""
+        columns = self.scenario.columns()
+        return replace(columns, workloads=replace(columns.workloads, frozen=None))
 
     @cached_property
     def program(self) -> Program:
@@ -106,6 +107,8 @@ class Reference:
         setting = Setting(
             sequence_length=work.sequence_length or 0,
             target_length=work.target_length or 0,
+            document_lengths=self.documents if self.separable is None else (),
+            masks_documents=False,
             device="meta",
             dtype=self.element,
             fused_qkv=stack.fused_qkv,
@@ -186,13 +189,34 @@ class Reference:
         return None
 
     @property
+    def documents(self) -> tuple[int, ...]:
+        """Lengths of the documents of a sequence, where one kernel tells them apart; else none."""
+        work = self.scenario.workload
+        if not work.document_lengths or self.scenario.plan.attention != "fused":
+            return ()
+        lengths = work.document_lengths if self.scenario.stack.skips_documents else ()
+        repeated = lengths * round((work.sequence_length or 0) / lengths[0]) if len(lengths) == 1 else lengths
+        return tuple(round(length) for length in repeated)
+
+    @property
+    def separable(self) -> str | None:
+        """Whether a sequence cannot be packed of the documents that are told."""
+        work, lengths = self.scenario.workload, self.documents
+        length = work.sequence_length or 0
+        told = sorted({round(each) for each in work.document_lengths or ()})
+        exact = sorted(set(work.document_lengths or ())) == told and work.document_deviation is None
+        if lengths and not (exact and sum(lengths) == length == (work.effective_tokens or length)):
+            return f"torch packs whole documents: lengths that make up {length:,} tokens, without a deviation"
+        return None
+
+    @property
     def windowed(self) -> str | None:
         """Whether a fused kernel leaves scores out that torch's meta kernel counts."""
         model, length = self.scenario.model, self.scenario.workload.sequence_length or 0
         window = min(filter(None, (model.sliding_window, *model.window_pattern)), default=length)
         if self.scenario.plan.attention == "fused" and window < length:
             return f"torch counts fused attention without its window of {window:,} tokens"
-        return None
+        return self.separable
 
     @property
     def counted_layers(self) -> str | None:

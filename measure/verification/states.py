@@ -7,11 +7,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from typing import get_args
 
 import torch
 from torch import nn
 
-from measure.count.optimizer import OptimizerName, local_bytes, optimizer_state
+from measure.count.optimizer import OptimizerName, hidden_matrices, local_bytes, optimizer_state
 from measure.models import Transformer, build
 from measure.verification.kinds import kinds, shallow
 from measure.verification.reference import Reference, number
@@ -19,8 +20,10 @@ from measure.verification.rows import Row, attempt, row
 from simulator.formulas import pipeline
 from simulator.step.memory import on_stage
 
-_OPTIMIZERS: dict[str, OptimizerName] = {"adamw": "adamw", "sgd": "sgd", "adafactor": "adafactor"}
+_OPTIMIZERS: dict[str, OptimizerName] = {name: name for name in get_args(OptimizerName)}
 """Those that torch has."""
+_SPLIT_COPY = torch.int16
+"""Type of what a bf16 parameter lacks of its master copy."""
 _Size = Callable[[list[nn.Parameter]], int]
 
 
@@ -104,6 +107,9 @@ def _lacks(reference: Reference) -> str | None:
     plan = reference.scenario.plan
     if plan.offload_optimizer:
         return "they are on the host"
+    plans = reference.columns.plans
+    if plan.optimizer == "adafactor" and number(plans.optimizer_group) > 1 and plan.sharding != "zero1":
+        return "torch's Adafactor updates nothing that fully_shard has cut"
     return None if plan.optimizer in _OPTIMIZERS else f"torch has no {plan.optimizer}"
 
 
@@ -154,11 +160,14 @@ def _gradients(reference: Reference, place: _Place) -> Fraction:
 
 def _optimizer(reference: Reference, place: _Place) -> Fraction:
     """What an optimizer keeps after a step on its master copy, and that copy where it is not the parameters."""
-    plan = reference.scenario.plan
-    module = _module(reference, torch.float32 if plan.master_weights else reference.parameter)
+    plan, splits = reference.scenario.plan, number(reference.columns.plans.splits_master)
+    held_in = torch.float32 if plan.master_weights else reference.parameter
+    module = _module(reference, torch.bfloat16 if plan.optimizer == "adam-bf16" else held_in)
+    hidden = hidden_matrices(module) if plan.optimizer == "muon" else []
+    copied = _SPLIT_COPY if splits and reference.scenario.stack.splits_master_weights else torch.float32
 
     def size(held: list[nn.Parameter]) -> int:
-        kept = optimizer_state(_OPTIMIZERS[plan.optimizer or "adamw"], held).bytes
-        return kept + (local_bytes(held) if plan.master_weights else 0)
+        kept = optimizer_state(_OPTIMIZERS[plan.optimizer or "adamw"], held, hidden).bytes
+        return kept + (local_bytes(torch.empty_like(one, dtype=copied) for one in held) if plan.master_weights else 0)
 
     return _on_stage(reference, place, module, size)

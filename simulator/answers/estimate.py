@@ -51,6 +51,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
         "gradient_reduction",
         "pipeline_transfer",
     ),
+    "frozen model": ("reference_model", "teacher"),
     "pipeline idle": ("pipeline_bubble",),
     "host": ("host", "step_overhead", "offload"),
 }

@@ -186,7 +186,10 @@ def circumstances_of(scenario: Scenario) -> Circumstances:
 
 
 def checkpoint_bytes_of(plans: Plans, parameters: Num) -> Num:
-    """Sizes of the checkpoints of plans [B]; Adafactor's factored moments are too small to count.
+    """Sizes of the checkpoints of plans [B].
+
+    What goes by shape is too small to count: Adafactor's factored moments, scales of states in 8 bits, and second
+    moments of what Muon leaves to AdamW.
 
     Parameters
     ----------

@@ -13,10 +13,10 @@ from simulator.work.counts import Counts
 Convention = Literal["exact", "palm", "torchtitan", "causal"]
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 WORDS: dict[Convention, str] = {
-    "exact": "every matrix product, attention in full",
-    "palm": "6 N + 12 L H Q T a token, embeddings counted (PaLM, appendix B)",
-    "torchtitan": "6 N + 12 L H Q T a token, without the embedding table (torchtitan)",
-    "causal": "every matrix product, half of causal attention",
+    "exact": "every matrix product, attention in full, of packed documents each for itself where the kernel does so",
+    "palm": "6 N + 12 L H Q T a token, embeddings counted, each sequence one document (PaLM, appendix B)",
+    "torchtitan": "6 N + 12 L H Q T a token, without the embedding table, each sequence one document (torchtitan)",
+    "causal": "as exact, with half of causal attention",
 }
 """What each counts."""
 
@@ -26,6 +26,8 @@ def model_flops(scenario: Scenario, counts: Counts) -> dict[Convention, float]:
 
     What is not trained has no gradient of its own: of a frozen weight the forward pass and the gradient of its input
     count, which is 4 N of 6 N, and behind a head that is trained alone the forward pass, 2 N; adapters count in full.
+    T is the length of a sequence, however many documents it is packed of, as `get_num_flop_per_token` of torchtitan
+    has it under document masks too; Megatron Bridge, which counts all products, takes the sum of squares of lengths.
 
     Parameters
     ----------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from simulator.formulas.typing import Num
 
 
@@ -127,19 +125,19 @@ def optimizer_traffic(
     return parameters * (2 * (state_bytes + master_bytes) + sweeps * gradient_bytes + parameter_bytes)
 
 
-def factored_state_bytes(parameters: Num, matrices: Num, *, width: Num) -> Num:
-    """State of Adafactor: a row and a column of second moments for each matrix, ``8 sqrt(N matrices) `` at least.
+def factored_state_bytes(row_sums: Num, column_sums: Num, *, unfactored: Num = 0.0) -> Num:
+    """State of Adafactor: of a matrix a sum for each row and one for each column, in fp32, of vectors every number.
 
-    ``4 (N / width + matrices width)``
+    ``4 (rows + columns + vectors)``
 
     Parameters
     ----------
-    parameters
-        Parameters in matrices N [parameter].
-    matrices
-        Number of matrices [1].
-    width
-        Their shorter side [1].
+    row_sums
+        Rows of all matrices [1].
+    column_sums
+        Columns of all matrices [1].
+    unfactored
+        Parameters in vectors [parameter].
 
     Returns
     -------
@@ -148,16 +146,49 @@ def factored_state_bytes(parameters: Num, matrices: Num, *, width: Num) -> Num:
 
     References
     ----------
-    Shazeer and Stern, Adafactor, arXiv 1804.04235, section 3.
+    Shazeer and Stern, Adafactor, arXiv 1804.04235, section 3; torch 2.13, torch/optim/_adafactor.py, which keeps no
+    first moment.
 
     Examples
     --------
     One matrix of 1024 x 4096 keeps 5120 numbers.
 
-    >>> float(factored_state_bytes(1024 * 4096, 1, width=1024))
+    >>> factored_state_bytes(1024.0, 4096.0)
     20480.0
     """
-    return 4.0 * (np.asarray(parameters) / width + matrices * width)
+    return 4.0 * (row_sums + column_sums + unfactored)
+
+
+def newton_schulz_flops(shorter: Num, longer: Num, *, iterations: Num = 5.0) -> Num:
+    """Arithmetic that orthogonalises a matrix in Muon: ``iterations (4 a^2 b + 2 a^3)``.
+
+    Each iteration multiplies X by its transpose, the result by itself, and X by that.
+
+    Parameters
+    ----------
+    shorter, longer
+        Sides of the matrix a and b [1].
+    iterations
+        Of them [1].
+
+    Returns
+    -------
+    Num
+        Arithmetic [FLOP].
+
+    References
+    ----------
+    Jordan et al., Muon, kellerjordan.github.io/posts/muon; torch 2.13, torch/optim/_muon.py, five iterations unless
+    told.
+
+    Examples
+    --------
+    A square matrix of 1024 takes 30 of its cubes.
+
+    >>> newton_schulz_flops(1024.0, 1024.0) / 1024**3
+    30.0
+    """
+    return iterations * (4.0 * shorter * shorter * longer + 2.0 * shorter * shorter * shorter)
 
 
 def quantised_bytes(parameters: Num, *, weight_bytes: Num, scale_bytes: Num, scale_block: Num) -> Num:

@@ -7,26 +7,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hardware.errors import InputError
-from simulator.launch.documents import settings_from
-from simulator.launch.naming import stack_of
-from simulator.launch.record import LaunchFile, WrittenLaunch
-from simulator.launch.saying import notes_of, refuse_unlaunchable
+from simulator.launch.documents import nested
+from simulator.launch.reading import DocumentReader, WhatIsSaid
+from simulator.launch.record import WrittenLaunch
+from simulator.launch.saying import FrameworkFile, LaunchNotes, micro_batches_of, nodes_of, written_launch
 from simulator.launch.settings import LaunchSettings
 from simulator.launch.tables import options_of
 from simulator.scenario.scenario import Scenario
 from simulator.specs.plan import Plan
 
-COMMENT = "_comment"
-"""JSON has no comments; DeepSpeed passes over keys that it does not know at the top."""
 _STAGES = {"none": 0, "zero1": 1, "zero2": 2, "zero3": 3, "hybrid": 3}
-_OPTIMIZERS = {"adamw": "AdamW", "lamb": "Lamb", "sgd": "SGD", "adafactor": "Adafactor"}
-_READ_OPTIMIZERS = {
-    **dict.fromkeys(("adam", "adamw", "fusedadam", "cpuadam", "deepspeedcpuadam"), "adamw"),
-    "lamb": "lamb",
-    "fusedlamb": "lamb",
-    "sgd": "sgd",
-    "adafactor": "adafactor",
-}
+_MOMENTA = {"sgd": 0.9, "sgd-without-momentum": 0.0}
 _TYPES = {"bf16": "bfloat16", "fp16": "float16"}
 _BYTES = {"fp32": True, "float32": True, "float": True, "bf16": False, "bfloat16": False, "fp16": False}
 _BYTES |= {"float16": False, "half": False}
@@ -49,39 +40,48 @@ def write(scenario: Scenario) -> WrittenLaunch:
     InputError
         Where DeepSpeed cannot run the plan.
     """
-    refuse_unlaunchable(scenario, stack_of("deepspeed"))
-    table = options_of("deepspeed")
-    notes = notes_of(scenario, table.framework, table.release, list(_unsaid(scenario)))
-    comment = notes.comment("").strip("\n").split("\n")
-    document = {COMMENT: [line.strip() for line in comment], **_document(scenario)}
-    name = f"{scenario.model.id}-ds_config.json"
-    per_node = min(scenario.devices, scenario.system.devices_per_node)
-    command = f"deepspeed --num_gpus {per_node} train.py --deepspeed_config {name}"
-    return WrittenLaunch(table.framework, name, json.dumps(document, indent=2) + "\n", command, notes.unsaid)
+    command = f"deepspeed --num_gpus {nodes_of(scenario)[1]} train.py --deepspeed_config {{name}}"
+    file = FrameworkFile(
+        "deepspeed", "ds_config.json", command, lambda notes: _text(scenario, notes), _unsaid(scenario)
+    )
+    return written_launch(scenario, file)
 
 
-def _document(scenario: Scenario) -> dict[str, Any]:
+def _text(scenario: Scenario, notes: LaunchNotes) -> str:
+    """JSON, whose comments are a list under a key of their own."""
+    lines = [line.strip() for line in notes.comment("").strip("\n").split("\n")]
+    return json.dumps({options_of("deepspeed").comment: lines, **nested(_settings(scenario))}, indent=2) + "\n"
+
+
+def _optimizer(plan: Plan) -> dict[str, Any]:
+    """The optimizer's section; torch's SGD has no momentum unless told."""
+    name, params = plan.optimizer or "adamw", {"lr": 1e-4, "weight_decay": 0.1}
+    if name in _MOMENTA:
+        plan, params["momentum"] = plan.model_copy(update={"optimizer": "sgd"}), _MOMENTA[name]
+    return {**options_of("deepspeed").settings_for("plan", plan, "optimizer"), "optimizer.params": params}
+
+
+def _settings(scenario: Scenario) -> dict[str, Any]:
     """All sections."""
-    plan, batch = scenario.plan, scenario.workload.global_batch or 0
-    micro = plan.micro_batch or 1
-    document: dict[str, Any] = {
-        "train_batch_size": batch,
-        "train_micro_batch_size_per_gpu": micro,
-        "gradient_accumulation_steps": batch // ((plan.dp or 1) * micro),
+    plan = scenario.plan
+    settings: dict[str, Any] = {
+        "train_batch_size": scenario.workload.global_batch or 0,
+        "train_micro_batch_size_per_gpu": plan.micro_batch or 1,
+        "gradient_accumulation_steps": micro_batches_of(scenario),
         "gradient_clipping": 1.0,
-        "optimizer": {"type": _OPTIMIZERS[plan.optimizer or "adamw"], "params": {"lr": 1e-4, "weight_decay": 0.1}},
+        **_optimizer(plan),
         **_precision(plan),
         "zero_optimization": _zero(plan),
     }
     if (plan.tp or 1) > 1:
-        document["tensor_parallel"] = {"autotp_size": plan.tp}
+        settings["tensor_parallel.autotp_size"] = plan.tp
     if (plan.ep or 1) > 1:
         etp = plan.etp or plan.tp
-        document["expert_parallel"] = {"enabled": True, "autoep_size": plan.ep, "expert_tensor_parallel_size": etp}
+        settings["expert_parallel"] = {"enabled": True, "autoep_size": plan.ep, "expert_tensor_parallel_size": etp}
     if (plan.pp or 1) > 1:
         interval = int(plan.recompute == "full")
-        document["pipeline"] = {"stages": plan.pp, "activation_checkpoint_interval": interval}
-    return document
+        settings["pipeline"] = {"stages": plan.pp, "activation_checkpoint_interval": interval}
+    return settings
 
 
 def _precision(plan: Plan) -> dict[str, Any]:
@@ -134,50 +134,18 @@ def _unsaid(scenario: Scenario) -> Iterator[str]:
     yield "learning rate, its schedule and data: those in the file are placeholders"
 
 
-def read(document: Mapping[str, Any], path: str, devices: int | None = None) -> LaunchFile:
-    """What a configuration says.
-
-    Parameters
-    ----------
-    document
-        What the file holds.
-    path
-        The file.
-    devices
-        Devices of the run, where somebody says.
-
-    Raises
-    ------
-    InputError
-        With file and line.
-    """
-    kept = {key: value for key, value in document.items() if key != COMMENT}
-    settings, table = settings_from(kept, path), options_of("deepspeed")
-    assumed: list[str] = []
+def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) -> WhatIsSaid:
     plan = {**_read_degrees(settings), **_read_precision(settings), **_read_zero(settings)}
-    plan["optimizer"] = settings.word("optimizer.type", _READ_OPTIMIZERS) or "adamw"
+    plan |= settings.fields("plan", "optimizer")
+    if plan["optimizer"] == "sgd" and settings.real("optimizer.params.momentum") == 0.0:
+        plan["optimizer"] = "sgd-without-momentum"
     if "optimizer.type" not in settings:
         assumed.append("optimizer=adamw: the program's own optimizer is not known")
     plan["recompute"] = "full" if settings.whole("pipeline.activation_checkpoint_interval", least=0) else "none"
     if "pipeline.activation_checkpoint_interval" not in settings:
         assumed.append("recompute=none: it is the program that switches it on; say so by --recompute full")
     workload, number = _read_batch(settings, plan, devices, assumed)
-    return LaunchFile(
-        framework=table.framework,
-        path=path,
-        stack=stack_of("deepspeed"),
-        workload=workload,
-        plan=plan,
-        devices=number,
-        read=settings.read(),
-        assumed=tuple(assumed),
-        ignored=settings.finish(table.unread, known=table.known),
-        places={
-            "plan.tp": settings.place("tensor_parallel.autotp_size"),
-            "plan.micro_batch": settings.place("train_micro_batch_size_per_gpu"),
-            "workload.global_batch": settings.place("train_batch_size"),
-        },
-    )
+    return WhatIsSaid(plan, workload, devices=number)
 
 
 def _open(settings: LaunchSettings, *names: str) -> int | None:
@@ -293,3 +261,7 @@ def _read_batch(
             f"change --devices={devices} or the batch"
         )
     return {"global_batch": batch}, devices
+
+
+read = DocumentReader("deepspeed", _meaning)
+"""What a configuration of DeepSpeed says."""

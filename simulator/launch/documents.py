@@ -1,4 +1,4 @@
-"""Launch files that are data - JSON, YAML or TOML - as settings with dotted names and lines."""
+"""Launch files that are data - JSON, YAML or TOML - as settings with dotted names and lines, and back."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import yaml
 from hardware.errors import InputError
 from hardware.reading import parse_json, parse_yaml, read_text
 from simulator.launch.settings import LaunchSettings, flattened
+from simulator.launch.tables import OptionTable
 
 _MOST_LINES = 20_000
 
@@ -47,7 +48,7 @@ def _toml(text: str, place: str) -> dict[str, Any]:
         raise InputError(f"{place}: is nested too deeply") from None
 
 
-def settings_from(document: Mapping[str, Any], path: str) -> LaunchSettings:
+def settings_from(document: Mapping[str, Any], path: str, table: OptionTable | None = None) -> LaunchSettings:
     """The settings of a document, with the lines where they stand.
 
     Parameters
@@ -56,6 +57,8 @@ def settings_from(document: Mapping[str, Any], path: str) -> LaunchSettings:
         What the file holds.
     path
         The file; where it cannot be read again settings have no lines.
+    table
+        The options of the framework.
     """
     lines = _lines(Path(path))
 
@@ -63,7 +66,48 @@ def settings_from(document: Mapping[str, Any], path: str) -> LaunchSettings:
         line = lines.get(keys)
         return f"{path}:{line}" if line else path
 
-    return LaunchSettings({entry.name: entry for entry in flattened(document, place)}, path)
+    return LaunchSettings({entry.name: entry for entry in flattened(document, place)}, path, table)
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with dotted names as a document.
+
+    >>> nested({"steps": 3, "optimizer.name": "sgd", "optimizer.args.lr": 0.1})
+    {'steps': 3, 'optimizer': {'name': 'sgd', 'args': {'lr': 0.1}}}
+    """
+    document: dict[str, Any] = {}
+    for name, value in settings.items():
+        *sections, last = name.split(".")
+        section = document
+        for key in sections:
+            section = section.setdefault(key, {})
+        section[last] = value
+    return document
+
+
+def toml_text(settings: Mapping[str, Any]) -> str:
+    """Settings with dotted names as TOML, each group of names in a table.
+
+    >>> print(toml_text({"job.folder": "out", "compile.enable": True}), end="")
+    [job]
+    folder = "out"
+    <BLANKLINE>
+    [compile]
+    enable = true
+    """
+    tables: dict[str, list[str]] = {}
+    for name, value in settings.items():
+        section, _, key = name.rpartition(".")
+        tables.setdefault(section, []).append(f"{key} = {_toml_value(value)}\n")
+    return "\n".join(f"[{section}]\n{''.join(lines)}" for section, lines in tables.items())
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    return f'"{value}"' if isinstance(value, str) else str(value)
 
 
 def _lines(path: Path) -> dict[tuple[str, ...], int]:

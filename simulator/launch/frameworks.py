@@ -7,19 +7,22 @@ from collections.abc import Callable
 from hardware.catalogue import load_system
 from hardware.errors import unknown
 from simulator.launch import deepspeed, maxtext, nanotron, torchtitan
+from simulator.launch.megatron import bridge_writing
 from simulator.launch.megatron import writing as megatron
 from simulator.launch.naming import stack_of
 from simulator.launch.record import WrittenLaunch
-from simulator.launch.trainers import accelerate, axolotl
+from simulator.launch.trainers import accelerate, axolotl, llama_factory
 from simulator.scenario.scenario import Scenario, complete
 from simulator.specs.loading import ScenarioFile
 
 WRITERS: dict[str, Callable[[Scenario], WrittenLaunch]] = {
     "megatron-lm": megatron.write,
+    "megatron-bridge": bridge_writing.write,
     "deepspeed": deepspeed.write,
     "torchtitan": torchtitan.write,
     "accelerate": accelerate.write,
     "axolotl": axolotl.write,
+    "llama-factory": llama_factory.write,
     "nanotron": nanotron.write,
     "maxtext": maxtext.write,
 }

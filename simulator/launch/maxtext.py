@@ -6,21 +6,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hardware.errors import InputError
-from hardware.writing import yaml_text
-from simulator.launch.documents import settings_from
-from simulator.launch.naming import model_named, names_of, stack_of
-from simulator.launch.record import LaunchFile, WrittenLaunch
-from simulator.launch.saying import lacks, notes_of
+from simulator.launch.naming import model_named, names_of
+from simulator.launch.reading import DocumentReader, WhatIsSaid
+from simulator.launch.record import WrittenLaunch
+from simulator.launch.saying import FrameworkFile, in_yaml, lacks, micro_batches_of, steps_of, written_launch
 from simulator.launch.settings import LaunchSettings
 from simulator.launch.tables import options_of
 from simulator.scenario.scenario import Scenario
-from simulator.specs.capabilities.checking import refuse_lacking
 from simulator.specs.loading import load_model
 from simulator.specs.plan import Plan
 
-_OPTIMIZERS = {"adamw": "adamw", "sgd": "sgd"}
-_POLICIES = {"none": "minimal_with_context", "selective": "save_dot_with_context_except_mlp", "full": "full"}
-_READ_POLICIES = {"full": "full", "minimal": "selective", "minimal_with_context": "none"}
+_OPTIMIZERS = ("adamw", "sgd", "muon")
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 _AXES = {"tp": ("tensor", "tensor_sequence"), "pp": ("pipeline",), "cp": ("context",), "ep": ("expert",)}
 
@@ -44,47 +40,40 @@ def write(scenario: Scenario) -> WrittenLaunch:
         raise lacks(table.framework, f"model {scenario.model.id}", f"it has {', '.join(names_of('maxtext'))}")
     if scenario.plan.precision in ("fp16", "tf32") or scenario.plan.optimizer not in _OPTIMIZERS:
         what = f"precision={scenario.plan.precision} with optimizer={scenario.plan.optimizer}"
-        raise lacks(table.framework, what, "choose bf16, fp8 or fp32, and adamw or sgd")
-    refuse_lacking(scenario.plan, scenario.model, scenario.workload, scenario.stack)
-    notes = notes_of(scenario, table.framework, table.release, list(_unsaid(scenario)))
-    name = f"{scenario.model.id}-maxtext.yml"
-    command = f"python3 -m maxtext.trainers.pre_train.train {name}"
-    text = notes.comment() + yaml_text(_document(scenario))
-    return WrittenLaunch(table.framework, name, text, command, notes.unsaid)
+        raise lacks(table.framework, what, "choose bf16, fp8 or fp32, and adamw, sgd or muon")
+    command, text = "python3 -m maxtext.trainers.pre_train.train {name}", in_yaml(_settings, scenario)
+    file = FrameworkFile("maxtext", "maxtext.yml", command, text, _unsaid(scenario))
+    return written_launch(scenario, file, scenario.stack)
 
 
-def _document(scenario: Scenario) -> dict[str, Any]:
+def _settings(scenario: Scenario) -> dict[str, Any]:
     """All keys."""
-    plan, work = scenario.plan, scenario.workload
-    batch, devices = work.global_batch or 0, scenario.devices
-    micro_batches = batch // ((plan.dp or 1) * (plan.micro_batch or 1))
-    stages = plan.pp or 1
+    table, plan, work = options_of("maxtext"), scenario.plan, scenario.workload
+    micro_batches, stages = micro_batches_of(scenario), plan.pp or 1
     accumulation = 1 if stages > 1 else micro_batches
-    per_device = batch / accumulation / devices
-    document: dict[str, Any] = {
+    per_device = (work.global_batch or 0) / accumulation / scenario.devices
+    settings: dict[str, Any] = {
         "base_config": "base.yml",
         "run_name": f"capsim-{scenario.model.id}",
         "model_name": names_of("maxtext")[scenario.model.id][0],
         "per_device_batch_size": int(per_device) if per_device.is_integer() else per_device,
         "gradient_accumulation_steps": accumulation,
-        "max_target_length": work.sequence_length,
-        "steps": round(work.total_steps) if work.says_length else 1000,
+        **table.settings_for("workload", work, "sequence_length"),
+        "steps": steps_of(scenario),
         **_mesh(scenario),
-        "remat_policy": _POLICIES[plan.recompute or "none"],
-        "dtype": "float32" if plan.precision == "fp32" else "bfloat16",
+        **table.settings_for("plan", plan, "recompute", "precision"),
         "weight_dtype": "float32" if plan.parameters_in_fp32 or plan.master_weights else "bfloat16",
-        "opt_type": _OPTIMIZERS[plan.optimizer or "adamw"],
-        "attention": "dot_product" if plan.attention == "unfused" else "autoselected",
+        **table.settings_for("plan", plan, "optimizer", "attention"),
     }
     if plan.precision == "fp8":
-        document["quantization"] = "fp8"
+        settings["quantization"] = "fp8"
     if plan.offload_optimizer:
-        document["optimizer_memory_host_offload"] = True
+        settings |= table.settings_for("plan", plan, "offload_optimizer")
     if stages > 1:
         chunks = plan.virtual_stages or 1
-        document["num_pipeline_microbatches"] = micro_batches
-        document["num_layers_per_pipeline_stage"] = scenario.model.layers // (stages * chunks)
-    return document
+        settings["num_pipeline_microbatches"] = micro_batches
+        settings["num_layers_per_pipeline_stage"] = scenario.model.layers // (stages * chunks)
+    return settings
 
 
 def _mesh(scenario: Scenario) -> dict[str, Any]:
@@ -137,25 +126,7 @@ def _unsaid(scenario: Scenario) -> Iterator[str]:
     yield "learning rate, its schedule, data and tokenizer: those of base.yml"
 
 
-def read(document: Mapping[str, Any], path: str, devices: int | None = None) -> LaunchFile:
-    """What a configuration says.
-
-    Parameters
-    ----------
-    document
-        What the file holds.
-    path
-        The file.
-    devices
-        Devices of the run, where somebody says.
-
-    Raises
-    ------
-    InputError
-        With file and line.
-    """
-    settings, table = settings_from(document, path), options_of("maxtext")
-    assumed: list[str] = []
+def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) -> WhatIsSaid:
     plan, number = _read_mesh(settings, devices)
     plan |= _read_precision(settings, assumed)
     model = _read_model(settings)
@@ -163,19 +134,7 @@ def read(document: Mapping[str, Any], path: str, devices: int | None = None) -> 
     workload = _read_batch(settings, plan, number, assumed)
     if isinstance(model, dict):
         model["training"] = {name: workload[name] for name in ("sequence_length", "global_batch")}
-    return LaunchFile(
-        framework=table.framework,
-        path=path,
-        stack=stack_of("maxtext"),
-        model=model,
-        workload=workload,
-        plan=plan,
-        devices=number,
-        read=settings.read(),
-        assumed=tuple(assumed),
-        ignored=settings.finish(table.unread, known=table.known),
-        places={f"plan.{axis}": settings.place(f"ici_{words[0]}_parallelism") for axis, words in _AXES.items()},
-    )
+    return WhatIsSaid(plan, workload, model, number)
 
 
 def _degree(settings: LaunchSettings, axis: str) -> int | None:
@@ -218,24 +177,19 @@ def _read_precision(settings: LaunchSettings, assumed: list[str]) -> dict[str, A
     quantization = settings.word(
         "quantization", {"": False, "none": False, "fp8": True, "fp8_full": True, "nanoo_fp8": True}
     )
-    products = settings.word("dtype", _DTYPES) or "bf16"
-    weights = settings.word("weight_dtype", _DTYPES) or "fp32"
-    gradients = settings.word("grad_dtype", _DTYPES)
+    products = settings.fields("plan", "precision")["precision"]
+    weights, gradients = settings.word("weight_dtype", _DTYPES), settings.word("grad_dtype", _DTYPES)
     plan: dict[str, Any] = {
         "precision": "fp8" if quantization else products,
-        "recompute": settings.word("remat_policy", _READ_POLICIES | {w: k for k, w in _POLICIES.items()}) or "full",
-        "optimizer": settings.word("opt_type", {"adamw": "adamw", "adam_pax": "adamw", "sgd": "sgd"}) or "adamw",
-        "offload_optimizer": settings.flag("optimizer_memory_host_offload"),
+        **settings.fields("plan", "recompute", "optimizer", "offload_optimizer"),
     }
     if "remat_policy" not in settings:
         assumed.append("recompute=full: as base.yml has it")
-    if products != "fp32" and weights != "fp32":
+    if products != "fp32" and weights not in (None, "fp32"):
         plan["master_weights"] = False
     if gradients is not None and products != "fp32":
         plan["gradients_in_fp32"] = gradients == "fp32"
-    kernels = {"autoselected": "fused", "flash": "fused", "cudnn_flash_te": "fused", "cudnn_flash_jax": "fused"}
-    plan["attention"] = settings.word("attention", kernels | {"dot_product": "unfused"}) or "fused"
-    return plan
+    return plan | settings.fields("plan", "attention")
 
 
 def _read_batch(
@@ -252,11 +206,10 @@ def _read_batch(
         plan["micro_batch"] = max(local // (plan["dp"] * count), 1)
     else:
         plan["micro_batch"] = max(local // plan["dp"], 1)
-    work: dict[str, Any] = {"sequence_length": settings.whole("max_target_length") or 2048, "global_batch": batch}
+    work = settings.fields("workload", "sequence_length") | {"global_batch": batch}
     if "per_device_batch_size" not in settings:
         assumed.append("per_device_batch_size=12: as base.yml has it")
-    steps = settings.whole("steps", least=-1)
-    return {**work, "steps": steps} if steps is not None and steps > 0 else work
+    return work | settings.fields("workload", "steps")
 
 
 def _read_chunks(settings: LaunchSettings, stages: int, model: str | dict[str, Any] | None) -> dict[str, Any]:
@@ -278,17 +231,6 @@ def _read_chunks(settings: LaunchSettings, stages: int, model: str | dict[str, A
     return {"virtual_stages": repeats, "schedule": "interleaved" if repeats > 1 else "gpipe"}
 
 
-_SIZES = {
-    "base_emb_dim": "hidden_size",
-    "base_num_query_heads": "attention_heads",
-    "base_num_kv_heads": "key_value_heads",
-    "base_mlp_dim": "feed_forward_size",
-    "base_num_decoder_layers": "layers",
-    "head_dim": "head_size",
-    "vocab_size": "vocabulary_size",
-}
-
-
 def _read_model(settings: LaunchSettings) -> str | dict[str, Any] | None:
     """A model by its name in MaxText, or by the sizes of the block that Llama, Mistral and Mixtral have."""
     name = settings.value("model_name")
@@ -299,7 +241,7 @@ def _read_model(settings: LaunchSettings) -> str | dict[str, Any] | None:
         return None
     settings.word("decoder_block", {"llama2": True, "mistral": True, "mixtral": True, "default": True})
     settings.value("mlp_activations")
-    sizes = {field: settings.needed(key) for key, field in _SIZES.items()}
+    sizes = settings.fields("model")
     experts = settings.whole("num_experts") or 1
     chosen = (
         {"experts": experts, "experts_per_token": settings.whole("num_experts_per_tok") or 1} if experts > 1 else {}
@@ -321,3 +263,7 @@ def _read_model(settings: LaunchSettings) -> str | dict[str, Any] | None:
         **sizes,
         **chosen,
     }
+
+
+read = DocumentReader("maxtext", _meaning)
+"""What a configuration of MaxText says."""

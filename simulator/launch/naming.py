@@ -10,6 +10,7 @@ from simulator.specs.loading import names
 
 _STACKS = {
     "megatron-lm": ("megatron-lm",),
+    "megatron-bridge": ("megatron-bridge", "nemo"),
     "deepspeed": ("deepspeed",),
     "torchtitan": ("torchtitan", "pytorch-fsdp-compiled", "pytorch-fsdp"),
     "accelerate": ("huggingface",),
@@ -17,6 +18,8 @@ _STACKS = {
     "llama-factory": ("llama-factory", "huggingface"),
     "nanotron": ("nanotron",),
     "maxtext": ("maxtext", "jax-xla-gpu"),
+    "litgpt": ("pytorch-fsdp",),
+    "nemo": ("nemo",),
     "meta": ("pytorch-fsdp",),
 }
 """The likeliest first."""

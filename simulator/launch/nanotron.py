@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hardware.writing import yaml_text
-from simulator.launch.documents import settings_from
-from simulator.launch.naming import stack_of
-from simulator.launch.record import LaunchFile, WrittenLaunch
-from simulator.launch.saying import lacks, notes_of, refuse_unlaunchable
+from simulator.launch.reading import DocumentReader, WhatIsSaid
+from simulator.launch.record import WrittenLaunch
+from simulator.launch.saying import (
+    FrameworkFile,
+    in_yaml,
+    lacks,
+    micro_batches_of,
+    nodes_of,
+    steps_of,
+    unsaid_form,
+    written_launch,
+)
 from simulator.launch.settings import LaunchSettings
 from simulator.launch.tables import options_of
 from simulator.scenario.scenario import Scenario
 from simulator.specs.model import Model
 
-_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "tf32": "float32"}
-_READ_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
-_ENGINES = {"1f1b": "1f1b", "gpipe": "afab"}
 _CONFIG = "model.model_config."
+_EXPERTS = f"{_CONFIG}moe_config."
 
 
 def recognises(document: Mapping[str, Any]) -> bool:
@@ -35,15 +40,11 @@ def write(scenario: Scenario) -> WrittenLaunch:
     InputError
         Where nanotron cannot build the model or run the plan.
     """
-    table = options_of("nanotron")
     _refuse_model(scenario.model)
-    refuse_unlaunchable(scenario, stack_of("nanotron"))
-    notes = notes_of(scenario, table.framework, table.release, list(_unsaid(scenario)))
-    name = f"{scenario.model.id}-nanotron.yaml"
-    per_node = min(scenario.devices, scenario.system.devices_per_node)
-    nodes = -(-scenario.devices // per_node)
-    command = f"torchrun --nnodes={nodes} --nproc_per_node={per_node} run_train.py --config-file {name}"
-    return WrittenLaunch(table.framework, name, notes.comment() + yaml_text(_document(scenario)), command, notes.unsaid)
+    nodes, per_node = nodes_of(scenario)
+    command = f"torchrun --nnodes={nodes} --nproc_per_node={per_node} run_train.py --config-file {{name}}"
+    text = in_yaml(_settings, scenario)
+    return written_launch(scenario, FrameworkFile("nanotron", "nanotron.yaml", command, text, _unsaid(scenario)))
 
 
 def _refuse_model(model: Model) -> None:
@@ -60,99 +61,84 @@ def _refuse_model(model: Model) -> None:
         raise lacks(
             "nanotron", "dense layers between those with experts in this reader's terms", "choose another framework"
         )
+    if model.key_value_rank is not None:
+        raise lacks("nanotron", f"latent attention (of {model.id})", "choose another framework")
     if model.head_size is not None and model.head_size * model.attention_heads != model.hidden_size:
         raise lacks("nanotron", f"head_size={model.head_size} beside hidden_size={model.hidden_size}", "change one")
 
 
-def _document(scenario: Scenario) -> dict[str, Any]:
-    """All sections."""
-    plan, work = scenario.plan, scenario.workload
-    batch, steps = work.global_batch or 0, round(work.total_steps) if work.says_length else 1000
-    micro, replicas = plan.micro_batch or 1, plan.dp or 1
+def _settings(scenario: Scenario) -> dict[str, Any]:
+    """All keys."""
+    table, plan, work = options_of("nanotron"), scenario.plan, scenario.workload
     return {
         "general": {"project": "capsim", "run": scenario.model.id, "seed": 42},
         "checkpoints": {"checkpoints_path": "checkpoints", "checkpoint_interval": 1000},
-        "model": {
-            "ddp_bucket_cap_mb": 25,
-            "dtype": _DTYPES[plan.precision or "bf16"],
-            "init_method": {"std": 0.02},
-            "make_vocab_size_divisible_by": 1,
-            "model_config": _model_config(scenario.model, work.sequence_length or 0),
-        },
-        "parallelism": _parallelism(scenario),
-        "optimizer": {
-            "zero_stage": int(plan.sharding == "zero1"),
-            "accumulate_grad_in_fp32": bool(plan.gradients_in_fp32),
-            "clip_grad": 1.0,
-            "weight_decay": 0.1,
-            "optimizer_factory": _factory(scenario),
-            "learning_rate_scheduler": {
-                "learning_rate": 0.0003,
-                "lr_warmup_steps": 100,
-                "lr_warmup_style": "linear",
-                "lr_decay_style": "cosine",
-                "min_decay_lr": 0.00003,
-            },
-        },
-        "tokens": {
-            "sequence_length": work.sequence_length,
-            "micro_batch_size": micro,
-            "batch_accumulation_per_replica": batch // (micro * replicas),
-            "train_steps": steps,
-        },
+        "model.ddp_bucket_cap_mb": 25,
+        **table.settings_for("plan", plan, "precision"),
+        "model.init_method.std": 0.02,
+        "model.make_vocab_size_divisible_by": 1,
+        **_model_settings(scenario.model, work.sequence_length or 0),
+        **_parallelism(scenario),
+        "optimizer.zero_stage": int(plan.sharding == "zero1"),
+        "optimizer.accumulate_grad_in_fp32": bool(plan.gradients_in_fp32),
+        "optimizer.clip_grad": 1.0,
+        "optimizer.weight_decay": 0.1,
+        **table.settings_for("plan", plan, "optimizer"),
+        **({} if plan.optimizer == "sgd" else _ADAM),
+        "optimizer.learning_rate_scheduler.learning_rate": 0.0003,
+        "optimizer.learning_rate_scheduler.lr_warmup_steps": 100,
+        "optimizer.learning_rate_scheduler.lr_warmup_style": "linear",
+        "optimizer.learning_rate_scheduler.lr_decay_style": "cosine",
+        "optimizer.learning_rate_scheduler.min_decay_lr": 0.00003,
+        **table.settings_for("workload", work, "sequence_length"),
+        **table.settings_for("plan", plan, "micro_batch"),
+        "tokens.batch_accumulation_per_replica": micro_batches_of(scenario),
+        "tokens.train_steps": steps_of(scenario),
     }
 
 
-def _factory(scenario: Scenario) -> dict[str, Any]:
-    if scenario.plan.optimizer == "sgd":
-        return {"name": "sgd"}
-    adam = {"adam_beta1": 0.9, "adam_beta2": 0.95, "adam_eps": 1.0e-08, "torch_adam_is_fused": True}
-    return {"name": "adamW", **adam}
+_ADAM = {
+    "optimizer.optimizer_factory.adam_beta1": 0.9,
+    "optimizer.optimizer_factory.adam_beta2": 0.95,
+    "optimizer.optimizer_factory.adam_eps": 1.0e-08,
+    "optimizer.optimizer_factory.torch_adam_is_fused": True,
+}
 
 
 def _parallelism(scenario: Scenario) -> dict[str, Any]:
-    plan = scenario.plan
-    sequence = (plan.tp or 1) > 1 and plan.sequence_parallel
+    table, plan = options_of("nanotron"), scenario.plan
+    shared = plan.model_copy(update={"sequence_parallel": (plan.tp or 1) > 1 and plan.sequence_parallel})
     return {
-        "dp": plan.dp,
-        "pp": plan.pp,
-        "tp": plan.tp,
-        "expert_parallel_size": plan.ep,
-        "context_parallel_size": plan.cp,
-        "pp_engine": _ENGINES[plan.schedule or "1f1b"],
-        "tp_mode": "REDUCE_SCATTER" if sequence else "ALL_REDUCE",
-        "tp_linear_async_communication": bool(sequence),
-        "recompute_layer": plan.recompute == "full",
+        **table.settings_for("plan", shared, "dp", "pp", "tp", "ep", "cp", "schedule", "sequence_parallel"),
+        "parallelism.tp_linear_async_communication": bool(shared.sequence_parallel),
+        **table.settings_for("plan", plan, "recompute"),
     }
 
 
-def _model_config(model: Model, sequence: int) -> dict[str, Any]:
+def _model_settings(model: Model, sequence: int) -> dict[str, Any]:
+    table = options_of("nanotron")
     qwen = model.experts > 1 or "qkv" in model.biases or model.sliding_window is not None
-    config: dict[str, Any] = {
-        "is_qwen2_config" if qwen else "is_llama_config": True,
-        "hidden_act": "silu",
-        "hidden_size": model.hidden_size,
-        "intermediate_size": model.feed_forward_size,
-        "num_hidden_layers": model.layers,
-        "num_attention_heads": model.attention_heads,
-        "num_key_value_heads": model.kv_heads,
-        "max_position_embeddings": sequence,
-        "vocab_size": model.vocabulary_size,
-        "tie_word_embeddings": model.tied_head,
-        "attention_bias": "qkv" in model.biases,
+    settings: dict[str, Any] = {
+        f"{_CONFIG}{'is_qwen2_config' if qwen else 'is_llama_config'}": True,
+        f"{_CONFIG}hidden_act": "silu",
+        **table.settings_for("model", model, "hidden_size", "feed_forward_size", "layers", "attention_heads"),
+        f"{_CONFIG}num_key_value_heads": model.kv_heads,
+        f"{_CONFIG}max_position_embeddings": sequence,
+        **table.settings_for("model", model, "vocabulary_size", "tied_head"),
+        f"{_CONFIG}attention_bias": "qkv" in model.biases,
     }
     if model.sliding_window is not None:
-        config["sliding_window_size"] = model.sliding_window
+        settings |= table.settings_for("model", model, "sliding_window")
     if model.experts > 1:
         size = model.expert_feed_forward_size or model.feed_forward_size
-        config["moe_config"] = {
-            "num_experts": model.experts,
-            "top_k": model.experts_per_token,
-            "moe_intermediate_size": size,
-            "shared_expert_intermediate_size": size,
-            "enable_shared_expert": model.shared_experts == 1,
+        settings |= {
+            f"{_EXPERTS}num_experts": model.experts,
+            f"{_EXPERTS}top_k": model.experts_per_token,
+            f"{_EXPERTS}moe_intermediate_size": size,
+            f"{_EXPERTS}shared_expert_intermediate_size": size,
+            f"{_EXPERTS}enable_shared_expert": model.shared_experts == 1,
         }
-    return config
+    return settings
 
 
 def _unsaid(scenario: Scenario) -> Iterator[str]:
@@ -166,6 +152,7 @@ def _unsaid(scenario: Scenario) -> Iterator[str]:
         yield f"sharding_group={plan.sharding_group}: states are shared by all replicas"
     if plan.first_stage_layers or plan.last_stage_layers:
         yield "first_stage_layers, last_stage_layers: nanotron balances stages by arithmetic"
+    yield from unsaid_form(scenario.model)
     if scenario.model.norms_per_layer not in (None, 2):
         yield f"{scenario.model.norms_per_layer} normalisations a layer"
     if not scenario.workload.says_length:
@@ -173,65 +160,25 @@ def _unsaid(scenario: Scenario) -> Iterator[str]:
     yield "learning rate, its schedule, data and tokenizer: placeholders; data_stages are to be added"
 
 
-def read(document: Mapping[str, Any], path: str, devices: int | None = None) -> LaunchFile:
-    """What a configuration says.
-
-    Parameters
-    ----------
-    document
-        What the file holds.
-    path
-        The file.
-    devices
-        Devices of the run, where somebody says; the degrees of the file have to multiply to them.
-
-    Raises
-    ------
-    InputError
-        With file and line.
-    """
-    settings, table = settings_from(document, path), options_of("nanotron")
+def _meaning(settings: LaunchSettings, devices: int | None, _assumed: list[str]) -> WhatIsSaid:
+    """The degrees of the file have to multiply to the devices that somebody says."""
     plan = _read_plan(settings)
-    micro = settings.needed("tokens.micro_batch_size")
-    plan["micro_batch"] = micro
-    batch = micro * (settings.whole("tokens.batch_accumulation_per_replica") or 1) * plan["dp"]
-    workload = {"sequence_length": settings.needed("tokens.sequence_length"), "global_batch": batch}
-    steps = settings.whole("tokens.train_steps")
+    plan |= settings.fields("plan", "micro_batch")
+    batch = plan["micro_batch"] * (settings.whole("tokens.batch_accumulation_per_replica") or 1) * plan["dp"]
+    workload = settings.fields("workload", "sequence_length") | {"global_batch": batch}
+    steps = settings.fields("workload", "steps")
     model = _read_model(settings) | {"training": dict(workload)}
-    return LaunchFile(
-        framework=table.framework,
-        path=path,
-        stack=stack_of("nanotron"),
-        model=model,
-        workload={**workload, **({"steps": steps} if steps is not None else {})},
-        plan=plan,
-        devices=devices or plan["dp"] * plan["tp"] * plan["pp"] * plan["cp"],
-        read=settings.read(),
-        ignored=settings.finish(table.unread, known=table.known),
-        places={
-            **{f"plan.{axis}": settings.place(f"parallelism.{name}") for axis, name in _AXES.items()},
-            "plan.micro_batch": settings.place("tokens.micro_batch_size"),
-            "workload.sequence_length": settings.place("tokens.sequence_length"),
-        },
-    )
-
-
-_AXES = {"dp": "dp", "tp": "tp", "pp": "pp", "cp": "context_parallel_size", "ep": "expert_parallel_size"}
+    number = devices or plan["dp"] * plan["tp"] * plan["pp"] * plan["cp"]
+    return WhatIsSaid(plan, workload | steps, model, number)
 
 
 def _read_plan(settings: LaunchSettings) -> dict[str, Any]:
-    plan: dict[str, Any] = {axis: settings.whole(f"parallelism.{name}") or 1 for axis, name in _AXES.items()}
-    engine = settings.word("parallelism.pp_engine", {"1f1b": "1f1b", "afab": "gpipe"}) or "gpipe"
-    mode = settings.word("parallelism.tp_mode", {"all_reduce": False, "reduce_scatter": True}) or False
-    plan |= {
-        "schedule": engine if plan["pp"] > 1 else "1f1b",
-        "virtual_stages": 1,
-        "sequence_parallel": mode and plan["tp"] > 1,
-        "recompute": "full" if settings.flag("parallelism.recompute_layer") else "none",
-        "precision": settings.word("model.dtype", _READ_DTYPES) or "fp32",
-        "sharding": "zero1" if settings.whole("optimizer.zero_stage", least=0) else "none",
-        "optimizer": settings.word("optimizer.optimizer_factory.name", {"adamw": "adamw", "sgd": "sgd"}) or "adamw",
-    }
+    plan = settings.fields("plan", "dp", "tp", "pp", "cp", "ep", "schedule") | {"virtual_stages": 1}
+    plan |= settings.fields("plan", "sequence_parallel", "recompute", "precision")
+    plan["schedule"] = plan["schedule"] if plan["pp"] > 1 else "1f1b"
+    plan["sequence_parallel"] = plan["sequence_parallel"] and plan["tp"] > 1
+    plan["sharding"] = "zero1" if settings.whole("optimizer.zero_stage", least=0) else "none"
+    plan |= settings.fields("plan", "optimizer")
     stored = settings.value("optimizer.accumulate_grad_in_fp32")
     if stored is not None and plan["precision"] != "fp32":
         plan["gradients_in_fp32"] = settings.flag("optimizer.accumulate_grad_in_fp32")
@@ -259,32 +206,29 @@ def _read_model(settings: LaunchSettings) -> dict[str, Any]:
         "family": "llama",
         "kind": "decoder",
         "objective": "causal",
-        "layers": settings.needed(f"{_CONFIG}num_hidden_layers"),
-        "hidden_size": settings.needed(f"{_CONFIG}hidden_size"),
-        "attention_heads": settings.needed(f"{_CONFIG}num_attention_heads"),
-        "feed_forward_size": settings.needed(f"{_CONFIG}intermediate_size"),
-        "vocabulary_size": settings.needed(f"{_CONFIG}vocab_size"),
-        "tied_head": settings.flag(f"{_CONFIG}tie_word_embeddings"),
+        **settings.fields("model", "layers", "hidden_size", "attention_heads", "feed_forward_size"),
+        **settings.fields("model", "vocabulary_size", "tied_head"),
         "feed_forward": "gated",
         "activation": "silu",
         "normalisation": "rmsnorm",
         "positions": "rotary",
-        "biases": ["qkv"] if settings.flag(f"{_CONFIG}attention_bias") else [],
+        **settings.fields("model", "biases", "key_value_heads", "sliding_window"),
     }
-    for key, name in (("num_key_value_heads", "key_value_heads"), ("sliding_window_size", "sliding_window")):
-        if (number := settings.whole(f"{_CONFIG}{key}")) is not None:
-            model[name] = number
     return model | _read_experts(settings)
 
 
 def _read_experts(settings: LaunchSettings) -> dict[str, Any]:
     """A mixture of experts; empty of a dense model."""
-    experts, model = f"{_CONFIG}moe_config.", dict[str, Any]()
-    if (number := settings.whole(f"{experts}num_experts")) is not None:
-        size = settings.needed(f"{experts}moe_intermediate_size")
-        shared = settings.whole(f"{experts}shared_expert_intermediate_size")
-        model |= {"experts": number, "experts_per_token": settings.whole(f"{experts}top_k") or 2}
+    model: dict[str, Any] = {}
+    if (number := settings.whole(f"{_EXPERTS}num_experts")) is not None:
+        size = settings.needed(f"{_EXPERTS}moe_intermediate_size")
+        shared = settings.whole(f"{_EXPERTS}shared_expert_intermediate_size")
+        model |= {"experts": number, "experts_per_token": settings.whole(f"{_EXPERTS}top_k") or 2}
         model |= {"expert_feed_forward_size": size}
-        if settings.flag(f"{experts}enable_shared_expert"):
+        if settings.flag(f"{_EXPERTS}enable_shared_expert"):
             model["shared_experts"] = max((shared or size) // size, 1)
     return model
+
+
+read = DocumentReader("nanotron", _meaning)
+"""What a configuration of nanotron says."""

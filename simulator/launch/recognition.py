@@ -11,9 +11,10 @@ from hardware.errors import InputError
 from hardware.reading import read_text
 from simulator.launch import deepspeed, maxtext, nanotron, torchtitan
 from simulator.launch.documents import document_of
+from simulator.launch.megatron import bridge_reading, nemo
 from simulator.launch.megatron import reading as megatron
 from simulator.launch.record import LaunchFile
-from simulator.launch.trainers import accelerate, axolotl, llama_factory
+from simulator.launch.trainers import accelerate, axolotl, litgpt, llama_factory
 
 SCRIPTS = (".sh", ".bash", ".sbatch", ".slurm", ".args", ".txt")
 """Endings of shell scripts and of lists of arguments."""
@@ -22,9 +23,12 @@ _DATA = (".json", ".yaml", ".yml", ".toml")
 Reader = Callable[[Mapping[str, Any], str, int | None], LaunchFile]
 _READERS: tuple[tuple[Callable[[Mapping[str, Any]], bool], Reader], ...] = (
     (nanotron.recognises, nanotron.read),
+    (nemo.recognises, nemo.read),
+    (bridge_reading.recognises, bridge_reading.read),
     (accelerate.recognises, accelerate.read),
     (axolotl.recognises, axolotl.read),
     (llama_factory.recognises, llama_factory.read),
+    (litgpt.recognises, litgpt.read),
     (torchtitan.recognises, torchtitan.read),
     (deepspeed.recognises, deepspeed.read),
     (maxtext.recognises, maxtext.read),
@@ -80,8 +84,9 @@ def imported(name: str | Path, *, model: str | None = None, devices: int | None 
     launched = launch_file(name, devices)
     if launched is None:
         raise InputError(
-            f"{name}: is no launch file that is known; capsim reads scripts of Megatron-LM, and files of DeepSpeed, "
-            "torchtitan, accelerate, axolotl, LLaMA-Factory, MaxText and nanotron"
+            f"{name}: is no launch file that is known; capsim reads scripts of Megatron-LM, and files of Megatron "
+            "Bridge, DeepSpeed, torchtitan, accelerate, axolotl, LLaMA-Factory, litgpt, MaxText, "
+            "nanotron and NeMo"
         )
     return with_model(launched, model)
 

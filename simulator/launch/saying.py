@@ -1,19 +1,27 @@
-"""What every writer of launch files says besides settings: the estimate, the version, what is left out."""
+"""The one writer of launch files: what every file says besides a framework's settings, and what several compute."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from hardware.errors import InputError
 from hardware.units import duration
+from hardware.writing import yaml_text
 from simulator.answers.estimate import Estimate, answer
+from simulator.launch.documents import nested
+from simulator.launch.naming import stack_of
+from simulator.launch.record import WrittenLaunch
+from simulator.launch.tables import options_of
 from simulator.scenario.scenario import Scenario
 from simulator.specs.capabilities.checking import refuse_lacking
 from simulator.specs.loading import load_stack
+from simulator.specs.model import Model
 from simulator.specs.plan import Plan
+from simulator.specs.stack import Stack
 
 _WIDTH = 110
 
@@ -67,20 +75,98 @@ def _version() -> str:
         return "of a checkout"
 
 
-def refuse_unlaunchable(scenario: Scenario, stack: str) -> None:
-    """Refuse a plan that the stack of a framework cannot run.
+@dataclass(frozen=True)
+class FrameworkFile:
+    """What a framework has of its own in a launch file."""
+
+    framework: str
+    """By the name of its table."""
+    ending: str
+    """What follows the model's name in the file's."""
+    command: str
+    """What starts the file, with ``{name}`` for its name."""
+    text: Callable[[LaunchNotes], str]
+    """What the file holds, with these comments."""
+    unsaid: Iterable[str]
+    """What the framework cannot say of the scenario."""
+
+
+def written_launch(scenario: Scenario, file: FrameworkFile, stack: Stack | None = None) -> WrittenLaunch:
+    """A launch file.
+
+    Parameters
+    ----------
+    scenario
+        The completed scenario.
+    file
+        What is the framework's own.
+    stack
+        What has to be able to run the plan, where it is not the stack that stands for the framework.
 
     Raises
     ------
     InputError
-        With what is missing.
+        With what the stack is missing.
     """
-    refuse_lacking(scenario.plan, scenario.model, scenario.workload, load_stack(stack))
+    refuse_lacking(scenario.plan, scenario.model, scenario.workload, stack or load_stack(stack_of(file.framework)))
+    table = options_of(file.framework)
+    notes = notes_of(scenario, table.framework, table.release, list(file.unsaid))
+    name = f"{scenario.model.id}-{file.ending}"
+    return WrittenLaunch(table.framework, name, file.text(notes), file.command.format(name=name), notes.unsaid)
+
+
+def in_yaml(settings: Callable[[Scenario], Mapping[str, Any]], scenario: Scenario) -> Callable[[LaunchNotes], str]:
+    """Settings with dotted names as YAML below the comments, made when the plan is known to run."""
+    return lambda notes: notes.comment() + yaml_text(nested(settings(scenario)))
+
+
+def nodes_of(scenario: Scenario) -> tuple[int, int]:
+    """Nodes of a run, and devices of each."""
+    per_node = min(scenario.devices, scenario.system.devices_per_node)
+    return -(-scenario.devices // per_node), per_node
+
+
+def micro_batches_of(scenario: Scenario) -> int:
+    """Micro-batches of a replica and step."""
+    plan = scenario.plan
+    return (scenario.workload.global_batch or 1) // ((plan.dp or 1) * (plan.micro_batch or 1))
+
+
+STEPS = 1000
+"""What stands for the length of a run that has none."""
+
+
+def steps_of(scenario: Scenario) -> int:
+    """Steps of the run."""
+    return round(scenario.workload.total_steps) if scenario.workload.says_length else STEPS
 
 
 def lacks(framework: str, what: str, remedy: str) -> InputError:
     """The refusal of a model that a framework cannot build."""
     return InputError(f"{framework} has no {what}; {remedy}")
+
+
+_FORMS = (
+    *("query_key_norm", "attention_sinks", "score_cap", "logit_cap", "norm_weights", "maps_words", "rotary_share"),
+    *("rotary_pattern", "dense_layers", "shared_expert_feed_forward_size", "shared_expert_gate"),
+)
+"""Fields of a model that change what a layer computes or holds, and that few frameworks have an option for."""
+
+
+def unsaid_form(model: Model, said: Mapping[str, tuple[Any, ...]] | None = None) -> Iterator[str]:
+    """What a model has beside the layers that most models have.
+
+    Parameters
+    ----------
+    model
+        The model.
+    said
+        Values that the framework can say, by field.
+    """
+    for name in _FORMS:
+        value, usual = getattr(model, name), Model.model_fields[name].default
+        if value != usual and value not in (said or {}).get(name, ()):
+            yield f"{name}={', '.join(map(str, value)) if isinstance(value, tuple) else value}"
 
 
 def sharding_ranks(plan: Plan, framework: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from hardware.amounts import read_number
 from hardware.errors import InputError, nearest, shown
+from simulator.launch.tables import FieldOption, OptionTable
 
 Meaning = TypeVar("Meaning")
 
@@ -25,13 +26,13 @@ class LaunchSetting:
 
 
 class LaunchSettings:
-    """LaunchSettings by name; those that were asked for are noted as read."""
+    """Settings by name; those that were asked for are noted as read."""
 
-    def __init__(self, entries: Mapping[str, LaunchSetting], path: str, *, missing: str | None = None) -> None:
+    def __init__(self, entries: Mapping[str, LaunchSetting], path: str, table: OptionTable | None = None) -> None:
         self.path = path
         self._entries = dict(entries)
         self._asked: dict[str, None] = {}
-        self._missing = missing or path
+        self._table = table
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
@@ -76,7 +77,7 @@ class LaunchSettings:
         """A whole number that has to be set."""
         number = self.whole(*names)
         if number is None:
-            raise InputError(f"{self._missing}: {names[0]} is missing; add it")
+            raise InputError(f"{self.path}: {names[0]} is missing; add it")
         return number
 
     def flag(self, *names: str) -> bool:
@@ -90,6 +91,42 @@ class LaunchSettings:
         if word not in ("true", "false", "yes", "no", "1", "0"):
             raise self.wrong(self._set(names), "must be true or false")
         return word in ("true", "yes", "1")
+
+    def fields(self, part: str, *names: str) -> dict[str, Any]:
+        """Fields of a plan, a workload or a model that one option each says, by the framework's table.
+
+        Parameters
+        ----------
+        part
+            ``plan``, ``workload`` or ``model``.
+        names
+            Some of its fields; all that the table has without them.
+
+        Returns
+        -------
+        dict
+            Values by field; what neither the file nor the table says is left out.
+        """
+        assert self._table is not None, "only settings of a framework have fields"
+        said = {name: self._field(option) for name, option in self._table.of_part(part, names)}
+        return {name: value for name, value in said.items() if value is not None}
+
+    def _field(self, option: FieldOption) -> Any:
+        """What one option says, or what holds without it."""
+        if option.needed:
+            return self.needed(*option.names)
+        if option.flag:
+            truth = (
+                option.usual
+                if not self._is_set(option.names) and option.usual is not None
+                else self.flag(*option.names)
+            )
+            return option.words[str(truth).lower()] if option.words else truth
+        if option.words:
+            meaning = self.word(option.names[0], option.meanings)
+            return option.usual if meaning is None else meaning
+        number = self.whole(*option.names, least=-1 if option.unlimited else 1)
+        return option.usual if number is None or number < 1 else number
 
     def word(self, name: str, meanings: Mapping[str, Meaning]) -> Meaning | None:
         """What one of several words means, in lower case, or none where it is not set."""
@@ -107,6 +144,9 @@ class LaunchSettings:
         value = shown(_single(entry.value)) if entry.value != [] else "set"
         return InputError(f"{entry.place}: {name}={value}: {sentence}")
 
+    def _is_set(self, names: Sequence[str]) -> bool:
+        return any(name in self._entries for name in names)
+
     def _set(self, names: Sequence[str]) -> str:
         return next(name for name in names if name in self._entries)
 
@@ -114,25 +154,20 @@ class LaunchSettings:
         """What was asked for and is set, with places."""
         return tuple(_told(self._entries[name]) for name in self._asked)
 
-    def finish(self, ignored: Sequence[str], *, known: Sequence[str] = ()) -> tuple[str, ...]:
-        """What else is set: ignored where a pattern names it.
-
-        Parameters
-        ----------
-        ignored
-            Patterns of names that change neither time nor memory.
-        known
-            All names that the framework has, for hints.
+    def finish(self) -> tuple[str, ...]:
+        """What else is set: ignored where a pattern of the framework's table names it.
 
         Raises
         ------
         InputError
             Where something is set that is neither read nor ignored.
         """
+        assert self._table is not None, "only settings of a framework are finished"
         left = [entry for name, entry in self._entries.items() if name not in self._asked]
         for entry in left:
-            if not any(fnmatchcase(entry.name, pattern) for pattern in ignored):
-                raise _not_understood(entry, known)
+            patterns = self._table.unread + (self._table.off if entry.value is False else ())
+            if not any(fnmatchcase(entry.name, pattern) for pattern in patterns):
+                raise _not_understood(entry, self._table.known)
         return tuple(_told(entry) for entry in left)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from simulator.launch.documents import settings_from
-from simulator.launch.naming import stack_of
-from simulator.launch.record import LaunchFile, WrittenLaunch
-from simulator.launch.saying import lacks, notes_of, refuse_unlaunchable, sharding_ranks
+from simulator.launch.documents import toml_text
+from simulator.launch.reading import DocumentReader, WhatIsSaid
+from simulator.launch.record import WrittenLaunch
+from simulator.launch.saying import FrameworkFile, lacks, nodes_of, sharding_ranks, steps_of, written_launch
 from simulator.launch.settings import LaunchSettings
 from simulator.launch.tables import options_of
 from simulator.scenario.scenario import Scenario
@@ -24,13 +24,6 @@ MODELS = {
     "qwen3-235b-a22b": ("qwen3", "235B-A22B"),
 }
 """Models of the catalogue by name and flavour of torchtitan."""
-_SCHEDULES = {
-    "1f1b": "1F1B",
-    "gpipe": "GPipe",
-    "interleaved": "Interleaved1F1B",
-    "zero-bubble": "InterleavedZeroBubble",
-}
-_READ_SCHEDULES = {word.lower(): name for name, word in _SCHEDULES.items()} | {"zbvzerobubble": "zero-bubble"}
 _TWO_CHUNKS = ("interleaved", "zero-bubble")
 _USUAL_EVERY = 2
 """`selective_ac_option` of `ActivationCheckpoint` in `torchtitan/config/job_config.py` of v0.2.2."""
@@ -58,60 +51,45 @@ def write(scenario: Scenario) -> WrittenLaunch:
         raise lacks(table.framework, f"precision={scenario.plan.precision}", "choose bf16, fp8 or fp32")
     if scenario.plan.sharding == "zero1":
         raise lacks(table.framework, "sharding=zero1", "choose zero3, zero2, hybrid or none")
-    refuse_unlaunchable(scenario, stack_of("torchtitan"))
-    notes = notes_of(scenario, table.framework, table.release, list(_unsaid(scenario)))
-    sections = "".join(f"\n[{name}]\n{_lines(values)}" for name, values in _sections(scenario))
-    name = f"{scenario.model.id}-torchtitan.toml"
-    nodes, per_node = _nodes(scenario)
-    command = f"torchrun --nnodes {nodes} --nproc_per_node {per_node} -m torchtitan.train --job.config_file {name}"
-    return WrittenLaunch(table.framework, name, notes.comment() + sections, command, notes.unsaid)
-
-
-def _nodes(scenario: Scenario) -> tuple[int, int]:
-    per_node = min(scenario.devices, scenario.system.devices_per_node)
-    return -(-scenario.devices // per_node), per_node
-
-
-def _lines(values: Mapping[str, Any]) -> str:
-    return "".join(f"{name} = {_value(value)}\n" for name, value in values.items())
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return f"[{', '.join(map(_value, value))}]"
-    return f'"{value}"' if isinstance(value, str) else str(value)
-
-
-def _sections(scenario: Scenario) -> Iterator[tuple[str, dict[str, Any]]]:
-    plan, work = scenario.plan, scenario.workload
-    name, flavour = MODELS[scenario.model.id]
-    yield "job", {"dump_folder": "./outputs", "description": f"{scenario.model.id} planned by capsim"}
-    narrow = plan.precision == "fp8"
-    yield "model", {"name": name, "flavor": flavour, **({"converters": [_FLOAT8[0]]} if narrow else {})}
-    if narrow:
-        yield "quantize.linear.float8", {"recipe_name": "tensorwise", "filter_fqns": ["output"]}
-    yield "optimizer", {"name": "AdamW", "lr": 3e-4, "implementation": "fused"}
-    micro, stages = plan.micro_batch or 1, plan.pp or 1
-    batch = work.global_batch or 0
-    local = batch // (plan.dp or 1) if stages > 1 else micro
-    steps = round(work.total_steps) if work.says_length else 1000
-    yield (
-        "training",
-        {
-            "local_batch_size": local,
-            "global_batch_size": batch,
-            "seq_len": work.sequence_length or 0,
-            "steps": steps,
-            "dtype": "bfloat16" if _pure(plan) else "float32",
-            "mixed_precision_param": "float32" if plan.precision == "fp32" else "bfloat16",
-            "enable_cpu_offload": bool(plan.offload_optimizer),
-        },
+    nodes, per_node = nodes_of(scenario)
+    command = f"torchrun --nnodes {nodes} --nproc_per_node {per_node} -m torchtitan.train --job.config_file {{name}}"
+    file = FrameworkFile(
+        "torchtitan",
+        "torchtitan.toml",
+        command,
+        lambda notes: f"{notes.comment()}\n{toml_text(_settings(scenario))}",
+        _unsaid(scenario),
     )
-    yield "parallelism", _parallelism(plan)
-    yield "activation_checkpoint", _recompute(plan)
-    yield "compile", {"enable": True}
+    return written_launch(scenario, file)
+
+
+def _settings(scenario: Scenario) -> dict[str, Any]:
+    table, plan, work = options_of("torchtitan"), scenario.plan, scenario.workload
+    name, flavour = MODELS[scenario.model.id]
+    narrow = {"model.converters": [_FLOAT8[0]]} if plan.precision == "fp8" else {}
+    float8 = {"recipe_name": "tensorwise", "filter_fqns": ["output"]} if narrow else {}
+    micro, batch = plan.micro_batch or 1, work.global_batch or 0
+    return {
+        "job.dump_folder": "./outputs",
+        "job.description": f"{scenario.model.id} planned by capsim",
+        "model.name": name,
+        "model.flavor": flavour,
+        **narrow,
+        **{f"quantize.linear.float8.{key}": value for key, value in float8.items()},
+        "optimizer.name": "AdamW",
+        "optimizer.lr": 3e-4,
+        "optimizer.implementation": "fused",
+        "training.local_batch_size": batch // (plan.dp or 1) if (plan.pp or 1) > 1 else micro,
+        "training.global_batch_size": batch,
+        **table.settings_for("workload", work, "sequence_length"),
+        "training.steps": steps_of(scenario),
+        "training.dtype": "bfloat16" if _pure(plan) else "float32",
+        **table.settings_for("plan", plan, "precision"),
+        "training.enable_cpu_offload": bool(plan.offload_optimizer),
+        **_parallelism(plan),
+        **{f"activation_checkpoint.{key}": value for key, value in _recompute(plan).items()},
+        "compile.enable": True,
+    }
 
 
 def _recompute(plan: Plan) -> dict[str, str]:
@@ -128,22 +106,18 @@ def _pure(plan: Plan) -> bool:
 
 def _parallelism(plan: Plan) -> dict[str, Any]:
     """Degrees of the axes; replicas are split in those that share parameters and those that hold the same."""
-    replicas, context = plan.dp or 1, plan.cp or 1
-    shared = sharding_ranks(plan, "torchtitan")
-    section: dict[str, Any] = {
-        "data_parallel_replicate_degree": replicas // shared,
-        "data_parallel_shard_degree": shared,
-        "fsdp_reshard_after_forward": "never" if plan.sharding == "zero2" else "default",
-        "tensor_parallel_degree": plan.tp or 1,
-        "pipeline_parallel_degree": plan.pp or 1,
-        "context_parallel_degree": context,
-        "expert_parallel_degree": plan.ep or 1,
-        "expert_tensor_parallel_degree": (plan.etp or plan.tp or 1) if (plan.ep or 1) > 1 else 1,
+    shared, table = sharding_ranks(plan, "torchtitan"), options_of("torchtitan")
+    settings: dict[str, Any] = {
+        "parallelism.data_parallel_replicate_degree": (plan.dp or 1) // shared,
+        "parallelism.data_parallel_shard_degree": shared,
+        "parallelism.fsdp_reshard_after_forward": "never" if plan.sharding == "zero2" else "default",
+        **table.settings_for("plan", plan, "tp", "pp", "cp", "ep"),
+        "parallelism.expert_tensor_parallel_degree": (plan.etp or plan.tp or 1) if (plan.ep or 1) > 1 else 1,
     }
     if (plan.pp or 1) > 1:
-        section["pipeline_parallel_schedule"] = _SCHEDULES[plan.schedule or "1f1b"]
-        section["pipeline_parallel_microbatch_size"] = plan.micro_batch or 1
-    return section
+        settings |= table.settings_for("plan", plan, "schedule")
+        settings["parallelism.pipeline_parallel_microbatch_size"] = plan.micro_batch or 1
+    return settings
 
 
 def _unsaid(scenario: Scenario) -> Iterator[str]:
@@ -168,25 +142,7 @@ def _unsaid(scenario: Scenario) -> Iterator[str]:
     yield "learning rate, its schedule, data and tokenizer: those in the file are placeholders"
 
 
-def read(document: Mapping[str, Any], path: str, devices: int | None = None) -> LaunchFile:
-    """What a configuration says.
-
-    Parameters
-    ----------
-    document
-        What the file holds.
-    path
-        The file.
-    devices
-        Devices of the run, where somebody says.
-
-    Raises
-    ------
-    InputError
-        With file and line.
-    """
-    settings, table = settings_from(document, path), options_of("torchtitan")
-    assumed: list[str] = []
+def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) -> WhatIsSaid:
     model = _model(settings)
     plan, shard = _read_degrees(settings)
     inner = plan["tp"] * plan["pp"] * plan["cp"]
@@ -200,26 +156,7 @@ def read(document: Mapping[str, Any], path: str, devices: int | None = None) -> 
         devices = devices or plan["dp"] * inner
     workload = _read_batch(settings, plan, assumed)
     settings.flag("compile.enable")
-    return LaunchFile(
-        framework=table.framework,
-        path=path,
-        stack=stack_of("torchtitan"),
-        model=model,
-        workload=workload,
-        plan=plan,
-        devices=devices,
-        read=settings.read(),
-        assumed=tuple(assumed),
-        ignored=settings.finish(table.unread, known=table.known),
-        places={
-            **{f"plan.{axis}": settings.place(f"parallelism.{name}_parallel_degree") for axis, name in _AXES.items()},
-            "workload.sequence_length": settings.place("training.seq_len"),
-            "workload.global_batch": settings.place("training.global_batch_size"),
-        },
-    )
-
-
-_AXES = {"tp": "tensor", "pp": "pipeline", "cp": "context", "ep": "expert"}
+    return WhatIsSaid(plan, workload, model, devices)
 
 
 def _model(settings: LaunchSettings) -> str | None:
@@ -231,14 +168,12 @@ def _model(settings: LaunchSettings) -> str | None:
 
 def _read_degrees(settings: LaunchSettings) -> tuple[dict[str, Any], int | None]:
     """Degrees of the axes, and the replicas that share parameters where they are told."""
-    plan: dict[str, Any] = {
-        axis: settings.whole(f"parallelism.{name}_parallel_degree") or 1 for axis, name in _AXES.items()
-    }
-    expert = settings.whole("parallelism.expert_tensor_parallel_degree")
+    plan = settings.fields("plan", "tp", "pp", "cp", "ep")
+    expert = settings.fields("plan", "etp")
     if plan["ep"] > 1:
-        plan["etp"] = expert or 1
+        plan |= {"etp": 1, **expert}
     plan["sequence_parallel"] = plan["tp"] > 1
-    schedule = settings.word("parallelism.pipeline_parallel_schedule", _READ_SCHEDULES) or "1f1b"
+    schedule = settings.fields("plan", "schedule")["schedule"]
     if plan["pp"] > 1:
         plan |= {"schedule": schedule, "virtual_stages": 2 if schedule in _TWO_CHUNKS else 1}
     shard = settings.whole("parallelism.data_parallel_shard_degree", least=-1)
@@ -261,10 +196,11 @@ def _read_sharding(settings: LaunchSettings, replicate: int, shard: int | None, 
 
 def _read_precision(settings: LaunchSettings) -> dict[str, Any]:
     """Number formats of products and states."""
-    types = {"bfloat16": "bf16", "float32": "fp32"}
-    states = settings.word("training.dtype", types) or "fp32"
-    products = settings.word("training.mixed_precision_param", types) or "bf16"
+    states = settings.word("training.dtype", {"bfloat16": "bf16", "float32": "fp32"}) or "fp32"
+    products = settings.fields("plan", "precision")["precision"]
     converters = settings.value("model.converters") or []
+    if not isinstance(converters, list):
+        raise settings.wrong("model.converters", f'must be a list, such as ["{_FLOAT8[0]}"]')
     unknown = [name for name in converters if name not in _FLOAT8]
     if unknown:
         raise settings.wrong(
@@ -276,8 +212,7 @@ def _read_precision(settings: LaunchSettings) -> dict[str, Any]:
         plan |= {"master_weights": False, "gradients_in_fp32": False, "precision": "fp8" if converters else "bf16"}
     elif products == "bf16":
         plan["gradients_in_fp32"] = True
-    plan["offload_optimizer"] = settings.flag("training.enable_cpu_offload")
-    return plan
+    return plan | settings.fields("plan", "offload_optimizer")
 
 
 def _read_recompute(settings: LaunchSettings, assumed: list[str]) -> dict[str, Any]:
@@ -305,7 +240,7 @@ def _read_batch(settings: LaunchSettings, plan: dict[str, Any], assumed: list[st
     batch = settings.whole("training.global_batch_size", least=-1)
     part = settings.whole("parallelism.pipeline_parallel_microbatch_size") or 1
     plan["micro_batch"] = part if plan["pp"] > 1 else local
-    work: dict[str, Any] = {"sequence_length": settings.whole("training.seq_len") or 2048}
+    work = settings.fields("workload", "sequence_length")
     if batch is None or batch < 0:
         batch = local * plan["dp"] if "dp" in plan else None
         assumed.append(
@@ -315,5 +250,8 @@ def _read_batch(settings: LaunchSettings, plan: dict[str, Any], assumed: list[st
         )
     if batch is not None:
         work["global_batch"] = batch
-    steps = settings.whole("training.steps")
-    return {**work, "steps": steps} if steps is not None else work
+    return work | settings.fields("workload", "steps")
+
+
+read = DocumentReader("torchtitan", _meaning)
+"""What a configuration of torchtitan says."""

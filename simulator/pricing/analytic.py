@@ -181,6 +181,12 @@ class AnalyticBackend(Columns):
                 return request.seconds
         raise TypeError(f"{request!r} is no request")
 
+    def leaves_node(self, request: Collective) -> Num:
+        """Whether the ranks of a group do not share a node: 1 or 0."""
+        bridge, inner, *_ = self.wires.levels
+        apart = np.asarray(request.degree) * request.stride > np.maximum(bridge.reach, inner.reach)
+        return np.where(apart, 1.0, 0.0)
+
     def _product(self, asked: MatrixProduct) -> Num:
         """A batch of matrix products, at the clock of long load: a step keeps the device busy longer than one call."""
         d = self.wide if asked.wide else self.device

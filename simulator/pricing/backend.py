@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from simulator.formulas.typing import Num
-from simulator.pricing.requests import Request
+from simulator.pricing.requests import Collective, Request
 
 
 class Backend(Protocol):
@@ -23,3 +23,6 @@ class Backend(Protocol):
         TypeError
             For something that is no request.
         """
+
+    def leaves_node(self, request: Collective) -> Num:
+        """Whether the ranks of a group do not share a node: 1 or 0."""

@@ -53,7 +53,7 @@ KINDS: dict[str, ShiftKind] = {
     ),
     "host": ShiftKind("logarithm of a factor on host times: the processors that come with a device", {"class": 0.25}),
     "inner_links": ShiftKind(
-        "logarithm of a factor on the efficiency of links inside a node", {"all": 0.2, "inner link": 0.2}
+        "logarithm of a factor on the efficiency of links inside a node", {"all": 0.03, "inner link": 0.1}
     ),
     "outer_links": ShiftKind(
         "logarithm of a factor on the efficiency of links between nodes", {"all": 0.03, "outer link": 0.05}
@@ -101,6 +101,7 @@ class Shifts(Columns):
 
     def on_stacks(self, stacks: Stacks) -> Stacks:
         """Stacks with their constants shifted."""
+        tensor = _shifted_share(stacks.tensor_overlap, self.tensor_overlap)
         return replace(
             stacks,
             launch=stacks.launch * np.exp(self.launches + self.host),
@@ -110,7 +111,10 @@ class Shifts(Columns):
             reduction_efficiency=stacks.reduction_efficiency * np.exp(self.reductions),
             gradient_overlap=_shifted_share(stacks.gradient_overlap, self.gradient_overlap),
             parameter_overlap=_shifted_share(stacks.parameter_overlap, self.parameter_overlap),
-            tensor_overlap=_shifted_share(stacks.tensor_overlap, self.tensor_overlap),
+            tensor_overlap=tensor,
+            tensor_overlap_across=np.where(
+                np.asarray(stacks.one_tensor_overlap) > 0.0, tensor, stacks.tensor_overlap_across
+            ),
             optimizer_passes=stacks.optimizer_passes * np.exp(self.optimizer),
         )
 
@@ -120,8 +124,8 @@ class Shifts(Columns):
         products, streaming, attention = np.exp(self.products), np.exp(self.streaming), np.exp(self.attention)
         levels = (
             bridge,
-            replace(inner, efficiency=inner.efficiency * np.exp(self.inner_links)),
-            replace(outer, efficiency=outer.efficiency * np.exp(self.outer_links)),
+            replace(inner, efficiency=_of_the_line(inner.efficiency, self.inner_links)),
+            replace(outer, efficiency=_of_the_line(outer.efficiency, self.outer_links)),
             cross,
         )
         return replace(
@@ -138,6 +142,11 @@ class Shifts(Columns):
             wide=replace(backend.wide, efficiency=backend.wide.efficiency * products),
             jitter=np.minimum(backend.jitter * np.exp(self.stragglers), MOST_JITTER),
         )
+
+
+def _of_the_line(efficiency: Num, shift: Num) -> Num:
+    """A shifted share of a link's rate: no link carries more than its rate, whatever runs say."""
+    return np.minimum(efficiency * np.exp(shift), np.maximum(efficiency, 1.0))
 
 
 def _shifted_share(share: Num, shift: Num) -> Num:

@@ -121,6 +121,10 @@ class MeasuredBackend:
         stress = np.where(distance <= _SAME, weights[0], np.where(distance <= NEAR, weights[1], weights[2]))
         return fitted * factor * stress
 
+    def leaves_node(self, request: Collective) -> Num:
+        """Whether the ranks of a group do not share a node: 1 or 0."""
+        return self.analytic.leaves_node(request)
+
     def time(self, request: Request) -> Num:
         """Time of one call: as measured, corrected by what was measured nearby, or by the catalogue's constants [s]."""
         match request:

@@ -44,7 +44,8 @@ _SMALL_STACKS = ("pytorch-ddp", "pytorch-fsdp", "megatron-lm", "deepspeed")
 def usual_stacks(system: System, devices: int, parameters: float, *, tuned: bool = False) -> tuple[str, ...]:
     """Names of the stacks that people would use for a model of this size on this system, the likeliest first.
 
-    Where most of the model is frozen, as with adapters (`tuned`), that is Hugging Face's, which PEFT is written for.
+    Where most of the model is frozen, as with adapters, or it learns preferences (`tuned`), that is Hugging Face's, for
+    which PEFT and TRL are written.
     """
     if system.device.kind == "tpu":
         several = system.cross_pod and devices > (system.devices_per_pod or 0)
@@ -62,7 +63,7 @@ def default_stack(
     system: System, devices: int, parameters: float, plan: Plan, model: Model, workload: Workload
 ) -> Stack:
     """The likeliest stack that has what is given of the plan, of the usual ones or else of all; or the usual one."""
-    usual = usual_stacks(system, devices, parameters, tuned=workload.is_tuned)
+    usual = usual_stacks(system, devices, parameters, tuned=workload.is_tuned or workload.preference is not None)
     for name in (*usual, *(other for other in names("stacks") if other not in usual)):
         stack = load_stack(name)
         if stack.platform == system.device.kind and is_offered(plan, model, workload, stack):

@@ -21,6 +21,7 @@ from simulator.pricing.backend import Backend
 from simulator.pricing.constants import Constants, Shifts, find
 from simulator.pricing.measured import host_of
 from simulator.scenario.defaults import choose, default_stack, open_fields, with_precision
+from simulator.scenario.notes import note, note_documents, note_work, with_score
 from simulator.scenario.offers import Chosen
 from simulator.scenario.prices import Prices, chosen_price
 from simulator.specs.capabilities.checking import refuse_lacking
@@ -173,18 +174,21 @@ def resolve(
             the_system = _system(system, fitted)
         number = _devices(devices, the_system, assumed)
         stated_work, asked = spec_of(Workload, workload), spec_of(Plan, plan)
+        the_model = with_score(assumed, stated_work, the_model)
         work = _work(stated_work, the_model, assumed)
         with about("stack"):
             the_stack = _stack(stack, the_system, number, the_model, work, asked, assumed)
-        _note_work(assumed, stated_work, work, the_stack)
+        note_work(assumed, stated_work, work, the_stack)
         the_overhead, owned = _named(catalogue.overheads(), overhead, "overhead"), spec_of(Ownership, ownership)
         about_it = (the_model, work, the_system, the_stack, number)
+        the_plan = _plan(asked, *about_it, fitted, wished, assumed, open_plan=open_plan)
+        note_documents(assumed, work, the_plan, the_stack)
         return Scenario(
             model=the_model,
             workload=work,
             system=the_system,
             devices=number,
-            plan=_plan(asked, *about_it, fitted, wished, assumed, open_plan=open_plan),
+            plan=the_plan,
             stack=the_stack,
             fits=wished,
             priced=chosen_price(
@@ -203,7 +207,7 @@ def _work(stated: Workload, model: Model, assumed: list[str]) -> Workload:
     """The workload with what the model's training says where nobody did, which is noted."""
     work = stated.resolve(model)
     origin = "customary, the model says nothing of its training" if model.training.customary else "as published"
-    _note(assumed, stated, work, ("sequence_length", "target_length", "global_batch"), origin)
+    note(assumed, stated, work, ("sequence_length", "target_length", "global_batch"), origin)
     if not work.says_length:
         assumed.append(_UNKNOWN_LENGTH)
     _check_positions(model, work)
@@ -244,7 +248,7 @@ def _plan(
     filled = asked.with_defaults(stack, model.family)
     if asked.precision is None:
         filled = with_precision(filled, system)
-    _note(assumed, asked, filled, ("precision", "attention", "sharding", "optimizer"), f"as {stack.id} does")
+    note(assumed, asked, filled, ("precision", "attention", "sharding", "optimizer"), f"as {stack.id} does")
     constants.backend(stack, system, devices, filled.precision or "bf16")  # refuses what the system lacks
     if open_plan:
         refuse_lacking(asked, model, workload, stack, open_plan=True)
@@ -257,7 +261,7 @@ def _plan(
         why = why if fits else f"no plan fits with a chance of {100 * wished:g} %; this one needs least memory"
     full = filled.with_degrees(devices, usual=stack.offers.schedules[0])
     degrees = ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch", "recompute")
-    _note(assumed, asked, full, degrees, why)
+    note(assumed, asked, full, degrees, why)
     check(full, model, workload, stack)
     refuse_lacking(full, model, workload, stack)
     return full
@@ -351,26 +355,6 @@ def _stack(
             f"stack={known.id} runs on a {known.platform} and {system.device.id} is a {kind}; valid: {', '.join(valid)}"
         )
     return known
-
-
-def _note(assumed: list[str], stated: BaseModel, full: BaseModel, fields: tuple[str, ...], why: str) -> None:
-    """Say which fields were filled, and why so."""
-    filled = {name: getattr(full, name) for name in fields if getattr(stated, name) is None}
-    words = {name: ",".join(value) if isinstance(value, tuple) else value for name, value in filled.items()}
-    said = ", ".join(f"{name}={value}" for name, value in words.items() if value is not None)
-    if said:
-        assumed.append(f"{said}: {why}")
-
-
-def _note_work(assumed: list[str], stated: Workload, work: Workload, stack: Stack) -> None:
-    """Say which adapters are trained, and how uneven routing is, or that the stack fills experts to their capacity."""
-    _note(assumed, stated, work, ("lora_rank", "lora_targets"), "as adapters are usually trained")
-    if work.expert_imbalance is None:
-        return
-    if work.capacity_factor is None and stack.capacity_factor > 0.0:
-        assumed.append(f"capacity_factor={stack.capacity_factor:g}: as {stack.id} does")
-    elif not work.capacity_factor:
-        _note(assumed, stated, work, ("expert_imbalance",), "as measured under an auxiliary loss")
 
 
 def parameters_of(model: Model, workload: Workload) -> float:

@@ -195,7 +195,12 @@ def _relative(scenario: ScenarioFile, path: Path) -> ScenarioFile:
     if isinstance(model, dict):
         model = {key: near(value) if key == "base" else value for key, value in model.items()}
     named = ("system", "stack", "constants", "profile")
-    moved = {name: near(getattr(scenario, name)) for name in named} | {"model": near(model)}
+    moved: dict[str, Any] = {name: near(getattr(scenario, name)) for name in named} | {"model": near(model)}
+    teacher = scenario.workload.teacher
+    if isinstance(teacher, dict):
+        teacher = {key: near(value) if key == "base" else value for key, value in teacher.items()}
+    if teacher is not None:
+        moved["workload"] = scenario.workload.model_copy(update={"teacher": near(teacher)})
     if is_document(scenario.price):
         moved["price"] = near(scenario.price)
     return scenario.model_copy(update={field: name for field, name in moved.items() if name is not None})

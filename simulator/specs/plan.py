@@ -16,6 +16,7 @@ from hardware.sheet import NO_FLAG, Sheet
 from simulator.formulas.typing import Num
 from simulator.specs import recomputation
 from simulator.specs.choices import (
+    OPTIMIZER_TRAITS,
     AttentionKernel,
     Axis,
     Optimizer,
@@ -34,10 +35,6 @@ Degree = Annotated[int, Field(ge=1, le=1_000_000), NO_FLAG]
 Ranks = Annotated[Degree, Unit("rank")]
 Stages = Annotated[Degree, Unit("stage")]
 
-_STATE_BYTES: dict[str, float] = {"adamw": 8.0, "lamb": 8.0, "sgd": 4.0, "adafactor": 0.0, "adam-8bit": 2.0}
-"""Moments of a parameter: two in fp32, one, none (Adafactor's are factored and counted apart), two of one byte."""
-_GRADIENT_SWEEPS: dict[str, float] = {"adamw": 2.0, "lamb": 3.0, "sgd": 1.0, "adafactor": 3.0, "adam-8bit": 2.0}
-"""How often an optimizer step reads the gradients: their norm, the update, LAMB's and Adafactor's statistics."""
 _DTYPE_BYTES = {"fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 2.0}
 """Activations and 16-bit copies; under fp8 tensors between products stay in 16 bits."""
 SHARDS: dict[str, tuple[float, float, float]] = {
@@ -138,13 +135,13 @@ class Plan(Sheet):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        fault = recomputation.contradiction(*self._again)
+        fault = recomputation.contradiction(*self.again)
         if fault is not None:
             raise ValueError(fault)
         return self
 
     @property
-    def _again(self) -> tuple[str | None, tuple[RecomputeModule, ...] | None, int | None, str | None]:
+    def again(self) -> tuple[str | None, tuple[RecomputeModule, ...] | None, int | None, str | None]:
         """What is recomputed."""
         return self.recompute, self.recompute_modules, self.recompute_layers, self.recompute_method
 
@@ -241,11 +238,11 @@ class Plan(Sheet):
 
     def recomputation(self, **others: Num) -> recomputation.Recomputation:
         """Columns of what is recomputed beside attention or whole layers, of which a search tries `others`."""
-        return recomputation.Recomputation(**{**recomputation.numbers_of(*self._again), **others})
+        return recomputation.Recomputation(**{**recomputation.numbers_of(*self.again), **others})
 
     def held(self) -> dict[str, float]:
         """Columns of what no search tries: attention, bytes of each kind of state, and how it is updated."""
-        precision, optimizer = self.precision or "bf16", self.optimizer or "adamw"
+        precision, optimizer = self.precision or "bf16", OPTIMIZER_TRAITS[self.optimizer or "adamw"]
         element = _DTYPE_BYTES[precision]
         return {
             "fused_attention": float(self.attention == "fused"),
@@ -256,11 +253,14 @@ class Plan(Sheet):
             "gradient_bytes": 4.0 if self.gradients_in_fp32 else element,
             "reduced_bytes": 4.0 if _first(self.reduction_in_fp32, bool(self.gradients_in_fp32)) else element,
             "master_bytes": 4.0 if self.master_weights else 0.0,
-            "state_bytes": _STATE_BYTES[optimizer],
-            "factored": float(optimizer == "adafactor"),
-            "gradient_sweeps": _GRADIENT_SWEEPS[optimizer],
-            "first_stage_layers": float(self.first_stage_layers or 0),
-            "last_stage_layers": float(self.last_stage_layers or 0),
+            "state_bytes": optimizer.state_bytes,
+            "factored": float(optimizer.factored),
+            "orthogonal": float(optimizer.orthogonal),
+            "scale_block": optimizer.scale_block,
+            "unscaled_bytes": optimizer.unscaled_bytes,
+            "splits_master": float(optimizer.splits_master and precision in ("bf16", "fp8")),
+            "gradient_sweeps": optimizer.gradient_sweeps,
+            **{name: float(getattr(self, name) or 0) for name in ("first_stage_layers", "last_stage_layers")},
         }
 
 
@@ -293,9 +293,8 @@ def _columns(numbers: Mapping[str, Num], workload: Workload) -> Plans:
     placed = {axis: left.pop(f"{axis}_place") for axis in AXES}
     shards = left.pop("shards_parameters"), left.pop("shards_gradients"), left.pop("shards_states")
     again = recomputation.Recomputation(**{name: left.pop(name) for name in recomputation.NAMES})
-    return Plans.split(
-        degrees, placed, global_batch=float(workload.global_batch or 0), shards=shards, recomputation=again, **left
-    )
+    batch = float(workload.global_batch or 0)
+    return Plans.split(degrees, placed, global_batch=batch, shards=shards, recomputation=again, **left)
 
 
 def _numbers(plan: Plan) -> dict[str, float]:
@@ -310,9 +309,7 @@ def _numbers(plan: Plan) -> dict[str, float]:
         "sequence_parallel": float(bool(plan.sequence_parallel)),
         "recompute_attention": float(plan.recompute == "selective" and not plan.recompute_modules),
         "recompute_layer": float(plan.recompute == "full"),
-        **recomputation.numbers_of(
-            plan.recompute, plan.recompute_modules, plan.recompute_layers, plan.recompute_method
-        ),
+        **recomputation.numbers_of(*plan.again),
         "zero_bubble": float(plan.schedule == "zero-bubble"),
         "all_at_once": float(plan.schedule == "gpipe"),
         "offload": float(bool(plan.offload_optimizer)),
@@ -321,11 +318,9 @@ def _numbers(plan: Plan) -> dict[str, float]:
 
 
 _FIELDS = {
-    "heads": ("plan.tp", "devices"),
-    "kv-heads": ("plan.tp", "devices"),
+    **dict.fromkeys(("heads", "kv-heads"), ("plan.tp", "devices")),
     "layers": ("plan.pp", "devices"),
-    "end-layers": ("plan.first_stage_layers", "plan.last_stage_layers", "plan.pp"),
-    "both-ends": ("plan.first_stage_layers", "plan.last_stage_layers", "plan.pp"),
+    **dict.fromkeys(("end-layers", "both-ends"), ("plan.first_stage_layers", "plan.last_stage_layers", "plan.pp")),
     "chunks": ("plan.virtual_stages", "plan.pp"),
     "virtual": ("plan.virtual_stages",),
     "sequence": ("plan.cp", "workload.sequence_length"),
@@ -333,6 +328,9 @@ _FIELDS = {
     "experts": ("plan.ep",),
     "expert-tensor": ("plan.etp", "plan.tp"),
     "adapters": ("plan.tp", "workload.lora_rank"),
+    "frozen-heads": ("plan.tp", "workload.teacher"),
+    "frozen-layers": ("plan.pp", "workload.teacher"),
+    "pairs": ("plan.micro_batch", "workload.preference"),
     "expert-group": ("plan.ep", "plan.dp"),
     "batch": ("plan.micro_batch", "plan.dp", "workload.global_batch"),
     "interleaving": ("plan.virtual_stages", "plan.micro_batch", "workload.global_batch"),
@@ -373,19 +371,23 @@ def check(plan: Plan, model: Model, workload: Workload, stack: Stack) -> None:
         "experts": model.experts,
         "global_batch": workloads.global_batch,
         "lora_rank": workloads.tuning.rank,
+        "frozen_heads": workloads.frozen.models.heads if workloads.frozen is not None else 0.0,
+        "frozen_layers": workloads.frozen.models.layer_count if workloads.frozen is not None else 0.0,
         "replicas": plans.replicas,
         "stage_ranks": plans.replicas * np.asarray(plans.tp),
     }
     written = {name: f"{value:.15g}" for name, value in values.items()}
     of_shape = rules_of_shape(plans, models, workloads, stack.columns())
     for rule in chain(of_shape, rules_of_replicas(plans, workloads) if plan.dp is not None else ()):
-        if not np.all(rule.kept):
+        if not np.all(rule.kept) and not (rule.name == "pairs" and plan.micro_batch is None):
             sentence = rule.message.format(**written) + _valid(rule.name, model, workload)
             raise InputError(sentence, fields=_FIELDS[rule.name])
 
 
 def _valid(rule: str, model: Model, workload: Workload) -> str:
     """Values that would keep a rule, where they can be listed."""
+    if rule == "pairs":
+        return "; valid: even numbers"
     if rule == "experts" and model.experts == 1:
         return f": {model.id} has no experts to share"
     of = {

@@ -62,7 +62,17 @@ class Plans(Columns):
     """Of a gradient as it travels [B]."""
     master_bytes: Num
     state_bytes: Num
+    """Of the optimizer's states of a parameter, without scales and factors [B]."""
     factored: Num
+    """1 where second moments of matrices are sums of rows and of columns, else 0."""
+    orthogonal: Num
+    """1 where the momentum of hidden matrices is orthogonalised and AdamW updates the rest, else 0."""
+    scale_block: Num
+    """Elements of states that share a scale; 0 where they need none [parameter]."""
+    unscaled_bytes: Num
+    """Of fp32 copies that are made of a parameter's states to update them [B]."""
+    splits_master: Num
+    """1 where an optimizer can keep of a master copy only what a bf16 parameter lacks of it, else 0."""
     gradient_sweeps: Num
     offload: Num
     tp_stride: Num
@@ -258,9 +268,23 @@ def rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: S
     yield Constraint(
         "adapters", np.asarray(workloads.tuning.rank) % tp == 0, "tp={tp} does not divide lora_rank={lora_rank}"
     )
+    if workloads.frozen is not None:
+        yield from _rules_of_frozen(tp, pp, workloads.frozen.models)
     yield Constraint("expert-tensor", tp % np.asarray(plans.etp) == 0, "etp={etp} does not divide tp={tp}")
     yield from _rules_of_recomputation(plans, models, np.asarray(workloads.tuning.rank) > 0.0)
     yield Constraint("experts", np.asarray(models.experts) % plans.ep == 0, "ep={ep} does not divide {experts} experts")
+
+
+def _rules_of_frozen(tp: Num, pp: Num, models: Models) -> Iterator[Constraint]:
+    """How heads and layers of a model that runs beside the trained one divide."""
+    heads, kv_heads = np.asarray(models.heads), np.asarray(models.key_value_heads)
+    divides = (heads % tp == 0) & ((kv_heads % tp == 0) | (np.asarray(tp) % kv_heads == 0))
+    yield Constraint(
+        "frozen-heads", divides, "tp={tp} does not divide the {frozen_heads} attention heads of the teacher"
+    )
+    yield Constraint(
+        "frozen-layers", np.asarray(models.layer_count) >= pp, "pp={pp} exceeds {frozen_layers} layers of the teacher"
+    )
 
 
 def _rules_of_ends(plans: Plans, count: Num) -> Iterator[Constraint]:
@@ -335,6 +359,11 @@ def rules_of_replicas(plans: Plans, workloads: Workloads) -> Iterator[Constraint
         "batch",
         np.asarray(workloads.global_batch) % (plans.dp * plans.micro_batch) == 0,
         "dp={dp} x micro_batch={micro_batch} does not divide global_batch={global_batch}",
+    )
+    yield Constraint(
+        "pairs",
+        np.asarray(plans.micro_batch) % workloads.sequences == 0,
+        "micro_batch={micro_batch} holds half a pair of two sequences",
     )
     yield Constraint(
         "interleaving",

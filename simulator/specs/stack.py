@@ -54,6 +54,8 @@ class Overlap(Sheet):
     """Gathering of sharded parameters, behind forward and backward pass."""
     tensor: Share = 0.0
     """Exchange of tensor parallelism: share of its own time that may hide behind the products of its layer."""
+    tensor_across_nodes: Share | None = None
+    """The same where the ranks do not share a node; as inside of one unless given."""
     pipeline: Share = 0.0
     """Transfers between stages: share of their own time that is hidden."""
     context: Share = 1.0
@@ -124,12 +126,22 @@ class Stack(Sheet):
     """Whether the vocabulary head of masked-language modelling runs on the masked positions or on all."""
     unpads: bool = False
     """Whether padding is taken out before the model runs."""
+    skips_documents: bool = True
+    """Whether fused attention leaves out pairs of tokens of different documents, as kernels of variable lengths do,
+    instead of computing and masking them."""
     drops_unused_recompute: bool = False
     """Whether the compiler leaves out of a recomputation the products whose result the backward pass does not need."""
     optimizer_passes: Ratio = 1.0
     """Memory traffic of the optimizer over that of one fused kernel."""
     optimizer_kernels: Annotated[NotNegative, Unit("kernel")] = 4.0
     """Kernels of an optimizer step for each layer: few where tensors are updated together, hundreds where not."""
+    flat_shards: bool = False
+    """Whether replicas share optimizer states as one flat buffer, in which a matrix has no rows. Unless so, those that
+    share states alone own whole tensors, and those that share gradients or parameters have rows of each."""
+    splits_master_weights: bool = False
+    """Whether Adam with moments in bf16 or fp8 keeps of a master copy only the bits that a bf16 parameter lacks."""
+    wide_table_states: bool = False
+    """Whether states of tables of words, positions and types stay in fp32 where others are in 8 bits."""
     autocast: bool = False
     """Whether, where the model holds fp32 and computes in 16 bits, residual stream, normalisations and softmax stay in
     fp32 and every weight is kept in 16 bits besides (torch.autocast)."""
@@ -196,10 +208,14 @@ class Stack(Sheet):
 
     def columns(self) -> Stacks:
         """The stack as numbers."""
+        overlap = dict(self.overlap)
+        across = overlap.pop("tensor_across_nodes")
         derived = {
+            "tensor_overlap_across": self.overlap.tensor if across is None else across,
+            "one_tensor_overlap": float(across is None),
             "all_positions": float(self.head_positions == "all"),
             "experts_at_once": _AT_ONCE[self.expert_products],
-            **{f"{_OVERLAPS.get(name, name)}_overlap": share for name, share in self.overlap},
+            **{f"{_OVERLAPS.get(name, name)}_overlap": share for name, share in overlap.items()},
         }
         plain = {field.name: float(getattr(self, field.name)) for field in fields(Stacks) if field.name not in derived}
         return Stacks(**plain, **derived)
@@ -228,6 +244,9 @@ class Stacks(Columns):
     gradient_overlap: Num
     parameter_overlap: Num
     tensor_overlap: Num
+    tensor_overlap_across: Num
+    one_tensor_overlap: Num
+    """1 where what hides inside of a node hides between nodes too."""
     pipeline_overlap: Num
     context_overlap: Num
     expert_overlap: Num
@@ -243,9 +262,13 @@ class Stacks(Columns):
     pads_shards: Num
     all_positions: Num
     unpads: Num
+    skips_documents: Num
     drops_unused_recompute: Num
     optimizer_passes: Num
     optimizer_kernels: Num
+    flat_shards: Num
+    splits_master_weights: Num
+    wide_table_states: Num
     autocast: Num
     activation_copies: Num
     norm_copies: Num

@@ -15,7 +15,9 @@ from simulator.formulas import flops
 from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
 from simulator.specs.model import Model, Size, Tokens
-from simulator.specs.tuning import Tuning, Tunings
+from simulator.specs.training.documents import Document, Packing
+from simulator.specs.training.guidance import PAIR, FrozenModel, Guidance
+from simulator.specs.training.tuning import Tuning, Tunings
 
 TOKENS_PRICED = 1e9
 """Tokens whose time and cost are told where nothing says how long a run is [token]."""
@@ -27,7 +29,7 @@ _UNDER_A_LOSS, _MEASURED = 1.52, 64.0
 (0.72 at 1B; 0.04 at both with a bias per expert instead of the loss), Wang et al., arXiv 2408.15664, table 2."""
 
 
-class Workload(Tuning):
+class Workload(Guidance, Packing, Tuning):
     """The data of a training run; what is not given comes from the model's published training."""
 
     sequence_length: Tokens | None = None
@@ -84,9 +86,13 @@ class Workload(Tuning):
             filled["predictions"] = asked.predictions or math.ceil(round(model.mask_rate * sequence, 6))
         if model.experts > 1:
             filled["expert_imbalance"] = asked.expert_imbalance or _usual_imbalance(model)
-        if asked.tokens is None and asked.steps is None and filled.get("train", "full") == "full":
+        guided, frozen = asked.guided(model, filled["global_batch"])
+        trained_anew = filled.get("train", "full") == "full" and asked.preference is None and asked.teacher is None
+        if asked.tokens is None and asked.steps is None and trained_anew:
             filled |= {"tokens": training.tokens, "steps": training.steps}
-        return asked.model_copy(update=filled)
+        resolved = asked.model_copy(update=filled | guided)
+        resolved._frozen = frozen
+        return resolved
 
     def _check(self, model: Model, sequence: int) -> None:
         """Refuse lengths that do not belong to the model or exceed its sequences."""
@@ -101,6 +107,7 @@ class Workload(Tuning):
                 fields=["workload.predictions"],
             )
         self._check_routing(model)
+        self.check_documents(model)
         for name in ("effective_tokens", "predictions"):
             if (getattr(self, name) or 0) > sequence:
                 raise InputError(
@@ -155,6 +162,9 @@ class Workload(Tuning):
             expert_imbalance=float(self.expert_imbalance or 1.0),
             capacity_factor=float(-1.0 if self.capacity_factor is None else self.capacity_factor),
             tuning=self.tunings(),
+            documents=self.documents(sequence),
+            sequences=float(PAIR if self.preference is not None else 1),
+            frozen=self.frozen_model(),
         )
 
 
@@ -183,3 +193,9 @@ class Workloads(Columns):
     capacity_factor: Num
     """-1 where it is the stack's."""
     tuning: Tunings
+    documents: tuple[Document, ...] = ()
+    """Those that a sequence is packed of, by length; none where it is one."""
+    sequences: Num = 1.0
+    """Of a sample: two of a pair [sequence]."""
+    frozen: FrozenModel | None = None
+    """The model that runs forward beside the trained one."""

@@ -11,9 +11,11 @@ from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
 from simulator.specs.plans import Plans
 from simulator.work.operators import flagged
+from simulator.work.orthogonalisation import working_bytes
 from simulator.work.program import Program
 from simulator.work.recomputation import repeated_on
 from simulator.work.transformer import Scenarios, autocasts
+from simulator.work.updates import StageShare, is_shaped, master_bytes, shaped_bytes
 
 _BACKWARD_TENSORS = 2.0
 """Gradients of one operator that exist at once while a layer runs backward: of its output and of its input."""
@@ -72,11 +74,11 @@ def on_stage(program: Program, stage: Num) -> Memory:
     of_layers = _kept_of_layers(program, stage, share)
     kept = waiting * (of_layers + is_first * ends[0].saved_bytes) + is_last * ends[1].saved_bytes
     updated = trained.among(plans.optimizer_group)
-    optimizer = _states(scenarios, updated)
+    optimizer = _states(program, stage, updated)
     gradients = trained.among(plans.gradient_group) * (plans.gradient_bytes + _unsummed_bytes(scenarios))
     later = _in_place_of_activations(scenarios, gradients, kept)
     parts = {
-        "parameters": _parameter_bytes(scenarios, held, trained, quantised) + cast,
+        "parameters": _parameter_bytes(scenarios, held, trained, quantised) + cast + _frozen_parameters(program, stage),
         "gradients": gradients - later if np.any(later) else gradients,
         "optimizer": optimizer * (1.0 - np.asarray(plans.offload)),
         "activations": kept,
@@ -248,10 +250,19 @@ def _tied_table(scenarios: Scenarios) -> Num:
     return models.tied_head * models.vocabulary_head * _table(scenarios)
 
 
-def _states(scenarios: Scenarios, updated: Num) -> Num:
+def _states(program: Program, stage: Num, updated: Num) -> Num:
     """Bytes of the optimizer's states, master copies among them, of so many parameters."""
-    plans = scenarios.plans
-    return updated * (plans.state_bytes + plans.master_bytes) + plans.factored * _factored(scenarios, updated)
+    scenarios, plans = program.scenarios, program.scenarios.plans
+    alike = updated * (plans.state_bytes + master_bytes(scenarios))
+    return alike + shaped_bytes(program, _share_of(program, stage)) if is_shaped(scenarios) else alike
+
+
+def _share_of(program: Program, stage: Num) -> StageShare:
+    """How much of the model one stage has, with the copy of a tied embedding."""
+    is_first, is_last = _is_end(program.scenarios.plans, stage)
+    _, own = _layer_shares(program, stage)
+    models = program.scenarios.models
+    return StageShare(own, is_first, is_last, is_last * (1.0 - is_first) * models.tied_head * models.vocabulary_head)
 
 
 def host_bytes(program: Program) -> Num:
@@ -259,21 +270,14 @@ def host_bytes(program: Program) -> Num:
 
     The states, and the fp32 gradients that the host's optimizer reads beside them.
     """
-    scenarios, plans = program.scenarios, program.scenarios.plans
+    plans = program.scenarios.plans
     if not np.any(np.asarray(plans.offload) > 0.0):
         return 0.0
     most: Num = 0.0
     for stage in _fullest_stages(program):
         updated = _trained_on(program, stage).among(plans.optimizer_group)
-        most = np.maximum(most, _states(scenarios, updated) + updated * _COPY_BYTES)
+        most = np.maximum(most, _states(program, stage, updated) + updated * _COPY_BYTES)
     return np.asarray(plans.offload) * most
-
-
-def _factored(scenarios: Scenarios, updated: Num) -> Num:
-    """Bytes of Adafactor's factored moments, for matrices as wide as the model, of adapters only on one side."""
-    width, rank = np.asarray(scenarios.models.hidden_size), np.asarray(scenarios.workloads.tuning.rank)
-    narrow = np.where(rank > 0.0, rank, width)
-    return states.factored_state_bytes(updated, updated / (narrow * width), width=narrow)
 
 
 def _buffers(
@@ -309,9 +313,41 @@ def _buffers(
     always = stacks.communication_buffers
     if np.any(np.asarray(stacks.early_optimizer_copies) > 0.0):
         always = always + stacks.early_optimizer_copies * each * updated
-    step = stacks.optimizer_copies * each * updated - (kept - later)
-    working: Num = np.maximum(backward, step) + always
+    step = stacks.optimizer_copies * each * updated + _updating(program, stage, updated) - (kept - later)
+    working: Num = np.maximum(np.maximum(backward, step), _frozen_buffers(program, is_first, is_last)) + always
     return working
+
+
+def _frozen_parameters(program: Program, stage: Num) -> Num:
+    """Bytes of the weights of a model beside the trained one, where it has its own."""
+    frozen, model = program.frozen, program.scenarios.workloads.frozen
+    if frozen is None or model is None:
+        return 0.0
+    held = _held_on(frozen, stage), _trained_on(frozen, stage), _quantised_on(frozen, stage)
+    return model.held * _parameter_bytes(frozen.scenarios, *held)
+
+
+def _frozen_buffers(program: Program, is_first: Num, is_last: Num) -> Num:
+    """Working memory of the forward pass of a model beside the trained one, while that one's activations are kept.
+
+    Shared parameters as they are gathered, or the logits in the format of products and once in fp32.
+    """
+    frozen = program.frozen
+    if frozen is None:
+        return 0.0
+    logits = is_last * frozen.head.tally.widest_bytes * (1.0 + frozen.scenarios.plans.element_bytes / _COPY_BYTES)
+    return _gathered(frozen, is_first, is_last, _held_on(frozen, is_last).dense) + logits
+
+
+def _updating(program: Program, stage: Num, updated: Num) -> Num:
+    """Of what an optimizer makes besides: fp32 copies of narrow states, and of a matrix that is orthogonalised."""
+    plans = program.scenarios.plans
+    made: Num = 0.0
+    if np.any(np.asarray(plans.unscaled_bytes) > 0.0):
+        made = plans.unscaled_bytes * updated
+    if np.any(np.asarray(plans.orthogonal) > 0.0):
+        made = made + plans.orthogonal * working_bytes(program, _share_of(program, stage))
+    return made * (1.0 - np.asarray(plans.offload))
 
 
 def _gathered(program: Program, is_first: Num, is_last: Num, dense: Num) -> Num:

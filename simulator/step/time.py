@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from simulator.formulas import pipeline
-from simulator.formulas.collectives import exposed
 from simulator.formulas.typing import Num
 from simulator.pricing.backend import Backend
-from simulator.work.exchanges import LAYERS, each_micro_batch
-from simulator.work.hiding import Hiding, Phase
+from simulator.step.passes import Pass, in_line, lines_of, pass_of, timed_tasks
+from simulator.work.exchanges import LAYERS, beside_frozen, each_micro_batch
+from simulator.work.frozen import part_of
+from simulator.work.hiding import Phase
 from simulator.work.once import on_fullest, once_a_step
 from simulator.work.program import Block, Program
 from simulator.work.tasks import PlaceKind, Resource, Task
-
-BACKWARD_LAUNCH = 0.55
-"""Host time of a kernel of the backward pass over one of the forward pass, which Python drives."""
 
 
 @dataclass(frozen=True)
@@ -27,23 +25,6 @@ class Step:
 
     time: Num
     parts: dict[str, Num]
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One micro-batch through all layers of a stage, or through its embedding or head [s]."""
-
-    forward: Num = 0.0
-    backward: Num = 0.0
-    """With what is recomputed."""
-    host: Num = 0.0
-    """Time of the launches on the host."""
-    parts: dict[str, Num] | None = None
-
-    @property
-    def device(self) -> Num:
-        """Time on the device."""
-        return self.forward + self.backward
 
 
 def step_time(program: Program, backend: Backend, *, broken_down: bool = True) -> Step:
@@ -126,6 +107,8 @@ def _stages(program: Program, backend: Backend, *, broken_down: bool) -> _Pipeli
         _end(block, beside, program, backend, broken_down=broken_down) for block in (program.embedding, program.head)
     )
     transfer = _transfers(beside, backend)
+    frozen = _frozen(program, backend)
+    transfer = transfer + frozen.transfer
     even = models.layer_count / plans.pp
     at_first, fullest, at_last = (
         pipeline.stage_layers(
@@ -135,17 +118,44 @@ def _stages(program: Program, backend: Backend, *, broken_down: bool) -> _Pipeli
         for stage in (0.0, 1.0, plans.pp - 1.0)
     )
     several = np.asarray(plans.pp) > 2.0
+    inside = np.where(several, 1.0, 0.0)
     mean = (plans.pp - at_first - at_last) / np.maximum(plans.pp - 2.0, 1.0)
     alone = np.where(np.asarray(plans.pp) > 1.0, 0.0, 1.0)
     return _Pipeline(
         layers,
         (
-            _joined(((layers, np.where(several, fullest, 0.0)),), transfer),
-            _joined(((layers, at_first), (first, 1.0), (last, alone)), transfer),
-            _joined(((layers, at_last), (first, alone), (last, 1.0)), transfer),
+            _joined(((layers, np.where(several, fullest, 0.0)), *frozen.on(inside, 0.0, 0.0)), transfer),
+            _joined(((layers, at_first), (first, 1.0), (last, alone), *frozen.on(1.0, 1.0, alone)), transfer),
+            _joined(((layers, at_last), (first, alone), (last, 1.0), *frozen.on(1.0, alone, 1.0)), transfer),
         ),
-        _joined(((layers, np.where(several, mean, 0.0)),), transfer),
+        _joined(((layers, np.where(several, mean, 0.0)), *frozen.on(inside, 0.0, 0.0)), transfer),
     )
+
+
+@dataclass(frozen=True)
+class _Frozen:
+    """One micro-batch forward through a model beside the trained one, on stages with an even share of its layers."""
+
+    blocks: tuple[Pass, ...] = ()
+    """Layers, embedding and head; nothing where there is no such model."""
+    transfer: Num = 0.0
+
+    def on(self, layers: Num, first: Num, last: Num) -> tuple[tuple[Pass, Num], ...]:
+        """What a stage has of it."""
+        return tuple(zip(self.blocks, (layers, first, last), strict=False))
+
+
+def _frozen(program: Program, backend: Backend) -> _Frozen:
+    """The forward pass of the model beside the trained one, all of it one part of the step."""
+    frozen, model = program.frozen, program.scenarios.workloads.frozen
+    if frozen is None or model is None:
+        return _Frozen()
+    beside = beside_frozen(frozen)
+    blocks = [_layers(frozen, [task for task in beside if task.place == LAYERS], backend, broken_down=False)]
+    blocks += [_end(block, beside, frozen, backend, broken_down=False) for block in (frozen.embedding, frozen.head)]
+    part = part_of(model)
+    named = tuple(replace(block, parts={part: block.device}) for block in blocks)
+    return _Frozen(named, _transfers(beside, backend))
 
 
 def _joined(held: tuple[tuple[Pass, Num], ...], transfer: Num) -> _PipelineStage:
@@ -181,134 +191,6 @@ def _parts(stages: _Pipeline, slowest: Num, micro_batches: Num) -> dict[str, Num
     return parts
 
 
-def pass_of(tasks: Iterable[Task], backend: Backend, launch: Num, *, broken_down: bool = True) -> Pass:
-    """Time of tasks of one block for one micro-batch.
-
-    Parameters
-    ----------
-    tasks
-        Of one block.
-    backend
-        Says how long requests take; each is asked once, however many tasks share it.
-    launch
-        Host time of one launch of the forward pass [s].
-    broken_down
-        Whether the parts are wanted.
-    """
-    timed = list(_timed(tasks, backend))
-    sums = _Sums(broken_down=broken_down)
-    for task, seconds in timed:
-        open_ = seconds if not _in_line(task) else (1.0 - task.hiding.share) * seconds
-        sums.add(task.phase, task.part, open_)
-        sums.launched[task.phase] = sums.launched[task.phase] + task.kernels
-
-    def beside(hiding: Hiding, phase: Phase) -> Num:
-        wanted = (
-            seconds
-            for task, seconds in timed
-            if task.phase is phase
-            and task.resource is Resource.DEVICE
-            and (hiding.parts is None or task.part in hiding.parts)
-        )
-        return sum(wanted, start=np.float64(0.0))
-
-    passed: dict[Phase, Num] = {}
-    for line in _lines(timed):
-        # What hides behind all compute also runs beside what shows of other lines, so that no work covers two at once.
-        more: Num = 0.0 if line.hiding.parts is not None else passed.get(line.behind, 0.0)
-        shown = line.hiding.occasions * line.shown(beside(line.hiding, line.behind) + more)
-        passed[line.phase] = passed.get(line.phase, 0.0) + shown
-        sums.add(line.phase, line.part, shown)
-    return sums.total(launch)
-
-
-class _Sums:
-    """Time and launches of each phase of a block [s], and the time of each part."""
-
-    def __init__(self, *, broken_down: bool) -> None:
-        passes = (Phase.FORWARD, Phase.BACKWARD, Phase.RECOMPUTE)
-        self.time: dict[Phase, Num] = dict.fromkeys(passes, 0.0)
-        self.launched: dict[Phase, Num] = dict.fromkeys(passes, 0.0)
-        self.parts: dict[str, Num] | None = {} if broken_down else None
-
-    def add(self, phase: Phase, part: str, seconds: Num) -> None:
-        """Add time of a part in a phase; what is recomputed is a part of its own."""
-        self.time[phase] = self.time[phase] + seconds
-        if self.parts is not None:
-            name = "recompute" if phase is Phase.RECOMPUTE else part
-            self.parts[name] = self.parts.get(name, 0.0) + seconds
-
-    def total(self, launch: Num) -> Pass:
-        """Times of all phases [s]; the host starts what is recomputed as it starts the backward pass."""
-        again = self.launched[Phase.BACKWARD] + self.launched[Phase.RECOMPUTE]
-        host = launch * (self.launched[Phase.FORWARD] + BACKWARD_LAUNCH * again)
-        back = self.time[Phase.BACKWARD] + self.time[Phase.RECOMPUTE]
-        return Pass(self.time[Phase.FORWARD], back, host, self.parts)
-
-
-def _timed(tasks: Iterable[Task], backend: Backend) -> Iterator[tuple[Task, Num]]:
-    """Tasks, and the time of all their calls [s], what is hidden outright left out."""
-    known: dict[int, Num] = {}
-    for task in tasks:
-        request = task.request
-        if id(request) not in known:
-            known[id(request)] = backend.time(request)
-        time = _scaled(known[id(request)], task.count)
-        if not task.hiding.line:
-            time = _scaled(time, 1.0 - task.hiding.share)
-        yield task, time if _is_one(task.efficiency) else time / task.efficiency
-
-
-def _scaled(time: Num, factor: Num) -> Num:
-    """A multiple of a time; plain ones are not multiplied by."""
-    return time if _is_one(factor) else factor * time
-
-
-def _is_one(number: Num) -> bool:
-    """Whether something is a plain 1."""
-    return isinstance(number, float) and number == 1.0
-
-
-def _in_line(task: Task) -> bool:
-    """Whether some of a task may hide behind named work."""
-    share = task.hiding.share
-    return bool(task.hiding.line) and not (isinstance(share, float) and share == 0.0)
-
-
-@dataclass(frozen=True)
-class _Line:
-    """Tasks of one place and phase that wait for each other and share the work that they may hide behind."""
-
-    phase: Phase
-    part: str
-    hiding: Hiding
-    taken: Num
-    """Time of what may be hidden [s]."""
-
-    @property
-    def behind(self) -> Phase:
-        """The pass whose compute covers it."""
-        return self.hiding.behind or self.phase
-
-    def shown(self, passing: Num) -> Num:
-        """What work of so long a pass leaves of one occasion [s]."""
-        return exposed(self.taken / self.hiding.occasions, self.hiding.reach * passing)
-
-
-def _lines(timed: Iterable[tuple[Task, Num]]) -> list[_Line]:
-    """What may hide behind named work, line by line; lines behind all compute last."""
-    lines: dict[tuple[Phase, str], list[tuple[Task, Num]]] = {}
-    for task, seconds in timed:
-        if _in_line(task):
-            lines.setdefault((task.phase, task.hiding.line), []).append((task, seconds))
-    joined = []
-    for (phase, _), line in lines.items():
-        first = line[0][0]
-        taken = sum((_scaled(seconds, task.hiding.share) for task, seconds in line), start=np.float64(0.0))
-        joined.append(_Line(phase, first.part, first.hiding, taken))
-    return sorted(joined, key=lambda line: line.hiding.parts is None)
-
-
 def _layers(program: Program, beside: Iterable[Task], backend: Backend, *, broken_down: bool) -> Pass:
     """All layers of one stage of equal share, with what every micro-batch does to their parameters."""
     plans, stacks = program.scenarios.plans, program.scenarios.stacks
@@ -324,20 +206,20 @@ def _layers(program: Program, beside: Iterable[Task], backend: Backend, *, broke
         host = host + share * one.host
         for name, value in (one.parts or {}).items():
             parts[name] = parts.get(name, 0.0) + share * value
-    own = pass_of((task for task in beside if not _in_line(task)), backend, stacks.launch)
+    own = pass_of((task for task in beside if not in_line(task)), backend, stacks.launch)
     backward = backward + own.backward
     return _with_covered(Pass(forward, backward, host, parts | (own.parts or {})), beside, backend)
 
 
 def _with_covered(one: Pass, beside: Iterable[Task], backend: Backend) -> Pass:
     """A pass with the exposed time of the tasks that hide behind all of it."""
-    covered = list(_timed((task for task in beside if _in_line(task)), backend))
+    covered = list(timed_tasks((task for task in beside if in_line(task)), backend))
     if not covered:
         return one
     by_phase = {Phase.FORWARD: one.forward, Phase.BACKWARD: one.backward}
     added: dict[Phase, Num] = {Phase.FORWARD: 0.0, Phase.BACKWARD: 0.0}
     parts = dict(one.parts or {})
-    for line in _lines(covered):
+    for line in lines_of(covered):
         time = line.hiding.occasions * line.shown(by_phase[line.behind])
         added[line.phase] = added[line.phase] + time
         parts[line.part] = parts.get(line.part, 0.0) + time
@@ -356,7 +238,7 @@ def _transfers(beside: Iterable[Task], backend: Backend) -> Num:
     A stage waits for what it receives as for what it sends, so that an end counts like a stage between two others.
     """
     borders = (PlaceKind.STAGE, PlaceKind.NEXT, PlaceKind.PREVIOUS)
-    sent = _timed((task for task in beside if task.place.kind in borders), backend)
+    sent = timed_tasks((task for task in beside if task.place.kind in borders), backend)
     return sum((seconds for _, seconds in sent), start=np.float64(0.0))
 
 
@@ -369,14 +251,14 @@ def _once(program: Program, backend: Backend, stages: _Pipeline) -> dict[str, Nu
     launch = program.scenarios.stacks.launch
     by_phase = {Phase.FORWARD: stages.layers.forward, Phase.BACKWARD: stages.layers.backward}
     parts: dict[str, Num] = {"gradient_reduction": 0.0}
-    timed = list(_timed(once_a_step(program, on_fullest(program)), backend))
+    timed = list(timed_tasks(once_a_step(program, on_fullest(program)), backend))
     for task, seconds in timed:
-        if not _in_line(task):
+        if not in_line(task):
             time = np.maximum(seconds, launch * task.kernels) if task.resource is Resource.DEVICE else seconds
             parts[task.part] = parts.get(task.part, 0.0) + time
     waits: Num = 0.0
     before = stages.slowest(0.0)
-    for line in _lines(timed):
+    for line in lines_of(timed):
         waits = waits + line.shown(by_phase[line.behind])
         held_up = stages.slowest(waits)
         parts[line.part] = parts.get(line.part, 0.0) + line.hiding.occasions * (held_up - before)

@@ -26,7 +26,7 @@ class Counts:
     active_trained_parameters: Num
     """Of these those that are trained [parameter]."""
     model_flops: Num
-    """Arithmetic of one step without recomputation, attention in full [FLOP]."""
+    """Arithmetic of one step without recomputation, attention in full, a frozen model's forward pass with it [FLOP]."""
     causal_attention_flops: Num
     """Of these that of attention under a causal mask, in full [FLOP]."""
     executed_flops: Num
@@ -61,16 +61,21 @@ def counts_of(program: Program) -> Counts:
         trained_parameters=held.trained_parameters + held.trained_expert_parameters,
         active_parameters=held.parameters + held.expert_parameters * chosen,
         active_trained_parameters=held.trained_parameters + held.trained_expert_parameters * chosen,
-        model_flops=whole.model_flops,
+        model_flops=whole.model_flops + _forward_flops(whole),
         causal_attention_flops=_of_causal_attention(whole),
-        executed_flops=(program.model_flops + program.recomputed_flops) * ranks,
+        executed_flops=(program.model_flops + program.recomputed_flops + _forward_flops(program)) * ranks,
         repeated_flops=program.repeated_flops * ranks,
     )
 
 
+def _forward_flops(program: Program) -> Num:
+    """Arithmetic of the model that runs forward beside the trained one [FLOP]."""
+    return 0.0 if program.frozen is None else program.frozen.model_flops
+
+
 def _of_causal_attention(whole: Program) -> Num:
     """Arithmetic of attention in layers whose tokens see only those before them [FLOP]."""
-    masked_flops: Num = 0.0
+    masked_flops: Num = 0.0 if whole.frozen is None else _of_causal_attention(whole.frozen)
     for layers, block in zip(whole.scenarios.models.layers, whole.groups, strict=True):
         masked = block.number * block.flops_of("attention")
         masked_flops = masked_flops + masked * layers.attention.causal

@@ -27,6 +27,11 @@ def each_micro_batch(program: Program) -> tuple[Task, ...]:
     return (*_of_layers(program), *_of_ends(program), *_transfers(program.scenarios))
 
 
+def beside_frozen(frozen: Program) -> tuple[Task, ...]:
+    """Those of a frozen model's forward pass: gathers of shared parameters, transfers between stages."""
+    return tuple(task for task in each_micro_batch(frozen) if task.phase is Phase.FORWARD)
+
+
 def _of_layers(program: Program) -> list[Task]:
     """What every micro-batch does to the parameters of a stage's layers."""
     plans, held = program.scenarios.plans, program.layers

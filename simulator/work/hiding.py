@@ -44,6 +44,8 @@ class Hiding:
 
     share: Num = 0.0
     """Share of the task's time that may be hidden [1]."""
+    across: Num | None = None
+    """The same where the ranks of a collective do not share a node; `share` unless given."""
     line: str = ""
     """Name of the line; empty where the share is hidden outright."""
     behind: Phase | None = None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import Collective, CollectiveKind, Send
-from simulator.work.exchanges import each_micro_batch
+from simulator.work.exchanges import beside_frozen, each_micro_batch
+from simulator.work.frozen import part_of
 from simulator.work.once import on_stage, once_a_step
 from simulator.work.program import Program
 from simulator.work.tasks import Part, PlaceKind, Resource, Task, TaskPlace
@@ -53,8 +54,21 @@ def tasks_of_stage(program: Program, *, first: Num, last: Num) -> Iterator[tuple
             yield task, number
     for task in each_micro_batch(program):
         yield task, micro_batches * _number(program, task.place, first=first, last=last)
+    yield from _of_frozen(program, first=first, last=last)
     for task in once_a_step(program, on_stage(program, first=first, last=last)):
         yield task, 1.0
+
+
+def _of_frozen(program: Program, *, first: Num, last: Num) -> Iterator[tuple[Task, Num]]:
+    """Tasks of the model beside the trained one, which together are one part of the step."""
+    frozen, model = program.frozen, program.scenarios.workloads.frozen
+    if frozen is None or model is None:
+        return
+    part, micro_batches = part_of(model), program.scenarios.plans.micro_batches
+    of_blocks = (task for block in frozen.blocks for task in block.tasks)
+    for task in (*of_blocks, *beside_frozen(frozen)):
+        number = micro_batches * _number(frozen, task.place, first=first, last=last)
+        yield replace(task, part=part, name=f"{task.name} ({part.replace('_', ' ')})"), number
 
 
 def _number(program: Program, place: TaskPlace, *, first: Num, last: Num) -> Num:

@@ -10,10 +10,12 @@ from simulator.formulas import parameters, states
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import Collective, CollectiveKind, HostCopy, HostWork, Request, Stream, StreamKind
 from simulator.work.operators import flagged
+from simulator.work.orthogonalisation import newton_schulz
 from simulator.work.program import Program
 from simulator.work.tasks import OPEN, Hiding, Part, Phase, PlaceKind, Resource, Task, TaskPlace
 from simulator.work.transformer import Scenarios
 from simulator.work.transformer.exchanges import splits
+from simulator.work.updates import StageShare, master_bytes, shaped_traffic, trained_on
 
 STEP = TaskPlace(PlaceKind.STEP)
 
@@ -29,6 +31,8 @@ class Held:
     """Parameters whose gradient, under sequence parallelism, each tensor-parallel rank has of its tokens only."""
     is_end: Num
     """1 of the first and of the last stage, which share a tied embedding, else 0 [1]."""
+    share: StageShare
+    """How much of the model this is."""
 
 
 def on_stage(program: Program, *, first: Num, last: Num) -> Held:
@@ -41,6 +45,7 @@ def on_stage(program: Program, *, first: Num, last: Num) -> Held:
         partial=layers.partial_parameters / pp
         + (first * ends[0].partial_parameters + last * ends[1].partial_parameters),
         is_end=np.maximum(first, last),
+        share=StageShare(1.0 / np.asarray(pp), first, last),
     )
 
 
@@ -57,7 +62,15 @@ def on_fullest(program: Program) -> Held:
         experts=layers.trained_expert_parameters / pp,
         partial=layers.partial_parameters / pp + more(one.partial_parameters, other.partial_parameters),
         is_end=1.0,
+        share=_fullest_share(program),
     )
+
+
+def _fullest_share(program: Program) -> StageShare:
+    """Layers, and both ends, or in a pipeline the one that has more parameters."""
+    pp = np.asarray(program.scenarios.plans.pp)
+    first = np.asarray(program.embedding.tally.trained_parameters) >= program.head.tally.trained_parameters
+    return StageShare(1.0 / pp, *(np.where((pp <= 1.0) | has, 1.0, 0.0) for has in (first, ~first)))
 
 
 def once_a_step(program: Program, held: Held) -> tuple[Task, ...]:
@@ -75,7 +88,7 @@ def once_a_step(program: Program, held: Held) -> tuple[Task, ...]:
         *_reductions(scenarios, held),
         *_tensor_reductions(scenarios, held.partial),
         *_tied_embedding(scenarios, held.is_end),
-        *_update(scenarios, held),
+        *_update(program, held),
     )
 
 
@@ -224,19 +237,24 @@ def _tied_embedding(scenarios: Scenarios, is_end: Num) -> list[Task]:
     return [_collective(name, "all_reduce", size, 2.0, apart, shared, Resource.PIPELINE_LINKS)]
 
 
-def _update(scenarios: Scenarios, held: Held) -> list[Task]:
+def _update(program: Program, held: Held) -> list[Task]:
     """The optimizer on the device, or its states' way to the host and back, and the host's fixed work."""
+    scenarios = program.scenarios
     plans, stacks = scenarios.plans, scenarios.stacks
+    shaped = np.any(np.asarray(plans.orthogonal) > 0.0)
+    trained = trained_on(program, held.share) if shaped else None
     of_experts = plans.sharing_experts(plans.optimizer_group)
     updated = held.dense / plans.optimizer_group + held.experts / of_experts
     moved = stacks.optimizer_passes * states.optimizer_traffic(
         updated,
         plans.state_bytes + plans.factored * 4.0,
-        master_bytes=plans.master_bytes,
+        master_bytes=master_bytes(scenarios),
         gradient_bytes=plans.gradient_bytes,
         parameter_bytes=plans.parameter_bytes,
         sweeps=plans.gradient_sweeps,
     )
+    if shaped or np.any(np.asarray(plans.unscaled_bytes) > 0.0):
+        moved = moved + shaped_traffic(scenarios, trained, updated)
     kernels = stacks.optimizer_kernels * scenarios.models.layer_count / plans.pp
     offload = np.asarray(plans.offload)
     copied = moved + updated * (plans.gradient_bytes + plans.parameter_bytes)
@@ -250,4 +268,5 @@ def _update(scenarios: Scenarios, held: Held) -> list[Task]:
         task("optimizer", "optimizer", optimizer, on_device, 1.0 - offload, kernels * (1.0 - offload)),
         task("offloaded optimizer", "offload", HostCopy(moved_bytes=copied), on_host, offload),
         task("host work of a step", "step_overhead", HostWork(seconds=stacks.step_overhead), on_host, 1.0),
+        *(newton_schulz(program, held.share) if shaped else ()),
     ]

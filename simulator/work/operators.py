@@ -24,6 +24,7 @@ from simulator.pricing.requests import (
 )
 from simulator.specs.choices import RecomputeModule
 from simulator.work.hiding import OPEN, Hiding, OperatorPart
+from simulator.work.weights import Weight
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class Holding:
     """Of its parameters, experts' too, those that are held in a few bits."""
     quantised_bytes: Num = 0.0
     """What these take, with their scales."""
+    weights: tuple[Weight, ...] = ()
+    """The tensors that its parameters are."""
 
 
 @dataclass(frozen=True, kw_only=True)

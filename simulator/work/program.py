@@ -15,7 +15,8 @@ import numpy as np
 from simulator.formulas import activations
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import Collective, HostCopy, HostWork, MatrixProduct, Request, Send
-from simulator.specs.tuning import Tunings
+from simulator.specs.training.tuning import Tunings
+from simulator.work.frozen import beside, forward_alone
 from simulator.work.hiding import OperatorPart
 from simulator.work.operators import Call, Operator, flagged, frozen, without_backward
 from simulator.work.recomputation import repeated_shares, repetitions, tally_of_layer
@@ -87,6 +88,16 @@ class Program:
     """One layer of each group."""
     embedding: Block
     head: Block
+
+    @cached_property
+    def frozen(self) -> Program | None:
+        """The program of the model that runs forward beside the trained one; none where there is none."""
+        model = self.scenarios.workloads.frozen
+        if model is None:
+            return None
+        whole = program_of(beside(self.scenarios, model))
+        groups = tuple(map(_forward, whole.groups))
+        return Program(whole.scenarios, groups, _forward(whole.embedding), _forward(whole.head))
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -169,6 +180,12 @@ def program_of(scenarios: Scenarios) -> Program:
         _end(EMBEDDING, _tuned(embedding(scenarios), tuning)),
         _end(HEAD, head(scenarios)),
     )
+
+
+def _forward(block: Block) -> Block:
+    """A block without backward pass, which keeps nothing."""
+    operators = tuple(map(forward_alone, block.operators))
+    return Block(block.place, block.number, operators, tally(operators), (0.0,) * len(operators), block.wide)
 
 
 def _tuned(operators: Iterable[Operator], tuning: Tunings) -> tuple[Operator, ...]:

@@ -20,6 +20,8 @@ Part = (
         "optimizer",
         "offload",
         "step_overhead",
+        "reference_model",
+        "teacher",
     ]
 )
 """Parts of a step, as the breakdown of an estimate names them; what is recomputed stands there by itself."""

@@ -255,6 +255,7 @@ def scenarios_of(
     workload = Workload(
         sequence_length=setting.sequence_length,
         target_length=setting.target_length or None,
+        document_lengths=setting.document_lengths or None,
         predictions=predictions_of(model, setting) or None,
         global_batch=replicas * micro_batch * micro_batches,
         **(tuning or {}),

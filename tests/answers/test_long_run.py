@@ -79,7 +79,8 @@ def test_sizes_of_the_checkpoints_of_many_plans() -> None:
 
 def test_a_run_without_failures_pays_for_its_checkpoints_only() -> None:
     run = _run("bert-large", "dgx-a100-640gb", reliability={"failure_rate": "0 /d", "checkpoint_every": "1 h"})
-    assert (run.failures, run.restart_time_s, run.replay_time_s) == (0.0, 0.0, 0.0)
+    assert (run.failures, run.restart_time_s) == (0.0, 0.0)
+    assert run.replay_time_s == pytest.approx(0.0, abs=1e-6)
     assert run.goodput == pytest.approx(1 / (1 + run.checkpoint_write_s / 3600), rel=1e-12)
     unbroken = _run("bert-large", "dgx-a100-640gb", reliability={"failure_rate": "0 /d"})
     assert unbroken.checkpoint_interval_s == pytest.approx(unbroken.time_s)

@@ -27,7 +27,7 @@ class Outcome:
         def refuse(name: str) -> None:
             raise AssertionError(f"{name} in JSON")
 
-        assert self.status == 0, self.err
+        assert self.out, self.err
         return json.loads(self.out, parse_constant=refuse)
 
 

@@ -385,7 +385,7 @@ def test_one_run_is_explained_as_json(capsim: Capsim, own: Path) -> None:
 def test_a_refused_run_is_explained(capsim: Capsim) -> None:
     outcome = capsim("validate", "--explain", "tpurec-v5p-deepseek3-512")
     assert (outcome.status, outcome.err) == (0, "")
-    assert outcome.out.startswith("tpurec-v5p-deepseek3-512: not priced: latent attention")
+    assert outcome.out.startswith("tpurec-v5p-deepseek3-512: not priced: recomputes some parts of a layer")
 
 
 def test_an_unknown_run_is_refused_with_those_spelled_alike(capsim: Capsim) -> None:

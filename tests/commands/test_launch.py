@@ -108,8 +108,13 @@ def test_mistakes_are_one_sentence(capsim: Capsim, arguments: tuple[str, ...], f
 _WINNERS = [
     ("bert-large", "dgx-a100-640gb", 8, ("megatron-lm", "deepspeed", "accelerate")),
     ("llama-3-8b", "dgx-h100", 64, tuple(WRITERS)),
-    ("gpt3-175b", "superpod-a100", 1024, ("megatron-lm", "deepspeed", "maxtext")),
-    ("mixtral-8x7b", "dgx-h100", 64, ("megatron-lm", "deepspeed", "accelerate", "axolotl", "nanotron", "maxtext")),
+    ("gpt3-175b", "superpod-a100", 1024, ("megatron-lm", "megatron-bridge", "deepspeed", "maxtext")),
+    (
+        "mixtral-8x7b",
+        "dgx-h100",
+        64,
+        ("megatron-lm", "megatron-bridge", "deepspeed", "accelerate", "axolotl", "nanotron", "maxtext"),
+    ),
 ]
 
 

@@ -30,6 +30,8 @@ _SAMPLES: dict[str, str] = {
     "recompute_modules": "core_attn,mlp", "recompute_layers": "4", "recompute_method": "uniform",
     "target_length": "128", "profile": "a100-sxm", "expert_imbalance": "2", "capacity_factor": "1.25",
     "train": "lora", "base_precision": "nf4", "lora_rank": "8", "lora_targets": "q_proj,v_proj", "lora_dropout": "0.1",
+    "preference": "dpo", "reference": "precomputed", "teacher": "gpt2-355m", "keeps_teacher_logits": "no",
+    "document_lengths": "200,120,64", "document_deviation": "80",
 }  # fmt: skip
 _NEEDED: dict[str, dict[str, str]] = {
     "lifetime": {"price_kind": "owned", "purchase_price": "25000 USD"},
@@ -48,6 +50,12 @@ _NEEDED: dict[str, dict[str, str]] = {
     "target_length": {"model": "t5-large"},
     "expert_imbalance": {"model": "mixtral-8x7b"},
     "capacity_factor": {"model": "mixtral-8x7b"},
+    "preference": {"model": "llama-3.2-1b"},
+    "reference": {"model": "llama-3.2-1b", "preference": "dpo"},
+    "teacher": {"model": "gpt2-124m"},
+    "keeps_teacher_logits": {"model": "gpt2-124m", "teacher": "gpt2-355m"},
+    "document_lengths": {"system": "dgx-h100", "stack": "megatron-lm"},
+    "document_deviation": {"document_lengths": "200", "system": "dgx-h100", "stack": "megatron-lm"},
     "base_precision": {"train": "lora", "stack": "huggingface"},
     **{name: {"train": "lora"} for name in ("lora_rank", "lora_targets", "lora_dropout")},
     "preemption_rate": {"price_kind": "spot"},

@@ -89,7 +89,8 @@ def test_states_of_a_model() -> None:
     assert states.model_state_bytes(100.0, 2.0, **held, optimizer_group=2.0) == 1200
     how: dict[str, Any] = {"master_bytes": 4.0, "gradient_bytes": 2.0, "parameter_bytes": 3.0, "sweeps": 5.0}
     assert states.optimizer_traffic(10.0, 8.0, **how) == 10 * (2 * 12 + 5 * 2 + 3)
-    assert float(states.factored_state_bytes(30.0, 2.0, width=5.0)) == 4 * (6 + 10)
+    assert states.factored_state_bytes(6.0, 10.0, unfactored=3.0) == 4 * (6 + 10 + 3)
+    assert states.newton_schulz_flops(2.0, 3.0, iterations=7.0) == 7 * (4 * 4 * 3 + 2 * 8)
 
 
 def test_money_and_time() -> None:

@@ -25,7 +25,7 @@ def _system(name: str) -> System:
     return catalogue.load_system(name)
 
 
-def _drawn(rng: random.Random, stack: str, model: Model, only: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def _drawn(rng: random.Random, stack: str, model: Model, only: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """A plan with every field that the stack lists, drawn at random."""
     spec = load_stack(stack)
     offers = spec.offers
@@ -61,10 +61,10 @@ def scenarios(
     number: int,
     *,
     systems: Sequence[str] = SYSTEMS,
-    only: Mapping[str, Sequence[str]] | None = None,
+    only: Mapping[str, Sequence[Any]] | None = None,
     seed: int = 7,
 ) -> Iterator[Scenario]:
-    """Random scenarios that keep every rule, and that the stack can run; `only` limits the words of some fields."""
+    """Random scenarios that keep every rule, and that the stack can run; `only` limits the values of some fields."""
     rng, made = random.Random(seed), 0
     while made < number:
         model = load_model(rng.choice(models))

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from hardware.errors import InputError
+from simulator.launch import saying
 from simulator.launch.megatron import reading, writing
 from simulator.launch.shell.options import training_of
 from simulator.launch.tables import options_of
@@ -18,7 +19,7 @@ _MODELS = ("gpt3-175b", "llama-3-8b", "mixtral-8x7b", "gpt2-124m", "qwen3-30b-a3
 
 @pytest.mark.parametrize("seed", range(5))
 def test_what_is_written_is_read_back(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "notes_of", _without_estimate)
+    monkeypatch.setattr(saying, "notes_of", _without_estimate)
     for scenario in scenarios("megatron-lm", _MODELS, 100, seed=seed):
         text = writing.write(scenario).text
         again = read_back(reading.read(text, "run.sh"), scenario)
@@ -33,7 +34,9 @@ def _without_estimate(scenario: object, framework: str, release: str, unsaid: li
     return LaunchNotes((), tuple(unsaid))
 
 
-@pytest.mark.parametrize("name", ["gpt3-175b", "llama-3-8b", "llama-3-70b", "mixtral-8x7b", "gpt2-355m", "mistral-7b"])
+@pytest.mark.parametrize(
+    "name", ["gpt3-175b", "llama-3-8b", "llama-3-70b", "mixtral-8x7b", "gpt2-355m", "mistral-7b", "qwen3-8b"]
+)
 def test_the_model_is_read_back_whole(name: str) -> None:
     scenario = resolve(name, "dgx-h100", devices=64, stack="megatron-lm", plan={"tp": 8, "pp": 2, "micro_batch": 1})
     again = read_back(reading.read(writing.write(scenario).text, "run.sh"), scenario)
@@ -114,6 +117,14 @@ def test_a_list_of_arguments_is_read() -> None:
         ("--sequence-parallel", {"sequence_parallel": True}),
         ("--fp8-format hybrid --first-last-layers-bf16", {"precision": "fp8", "layers_in_16_bits": 2}),
         ("--optimizer sgd", {"optimizer": "sgd"}),
+        ("--optimizer sgd --sgd-momentum 0", {"optimizer": "sgd-without-momentum"}),
+        ("--optimizer lion --lion-beta1 0.9", {"optimizer": "lion"}),
+        (
+            "--optimizer muon --use-distributed-optimizer --muon-momentum 0.95 --muon-num-ns-steps 5",
+            {"optimizer": "muon", "sharding": "zero1"},
+        ),
+        ("--exp-avg-dtype bf16 --exp-avg-sq-dtype bf16", {"optimizer": "adam-bf16"}),
+        ("--use-precision-aware-optimizer --exp-avg-dtype fp8 --exp-avg-sq-dtype fp8", {"optimizer": "adam-fp8"}),
     ],
 )
 def test_options_become_fields(options: str, fields: dict[str, object]) -> None:
@@ -129,7 +140,11 @@ def test_options_become_fields(options: str, fields: dict[str, object]) -> None:
         ("--fp16", "excludes --bf16"),
         ("--hidden-size many", "--hidden-size='many': must be a whole number"),
         ("--multi-latent-attention", "--multi-latent-attention: may change time or memory"),
-        ("--optimizer muon", "--optimizer='muon': is not understood; capsim reads adam, sgd"),
+        ("--optimizer soap", "--optimizer='soap': is not understood; capsim reads adam, sgd, lion, muon"),
+        ("--optimizer muon --muon-tp-mode blockwise", "--muon-tp-mode='blockwise': is not understood"),
+        ("--optimizer muon --muon-num-ns-steps 6", "--muon-num-ns-steps='6': is not understood"),
+        ("--exp-avg-dtype bf16", "--exp-avg-dtype='bf16': is understood of both moments alike only"),
+        ("--exp-avg-dtype bf16 --exp-avg-sq-dtype fp8", "--exp-avg-sq-dtype='fp8': is understood of both moments"),
     ],
 )
 def test_what_is_not_understood_is_refused(options: str, message: str) -> None:
@@ -140,7 +155,13 @@ def test_what_is_not_understood_is_refused(options: str, message: str) -> None:
 
 
 def test_models_that_megatron_lacks_are_refused() -> None:
-    for name, message in (("palm-62b", "block=parallel"), ("t5-base", "encoder-decoder"), ("bloom-7b1", "alibi")):
+    lacking = {
+        "palm-62b": "block=parallel",
+        "t5-base": "encoder-decoder",
+        "bloom-7b1": "alibi",
+        "deepseek-v3": "latent",
+    }
+    for name, message in lacking.items():
         scenario = resolve(name, "dgx-h100", devices=8, stack="megatron-lm")
         with pytest.raises(InputError, match=message):
             writing.write(scenario)
@@ -157,3 +178,9 @@ def test_the_layers_that_have_experts_are_read_back() -> None:
         changed = dataclasses.replace(scenario, model=model)
         again = read_back(reading.read(writing.write(changed).text, "run.sh"), changed)
         assert again.model.columns() == model.columns()
+
+
+def test_what_options_cannot_say_of_a_model_is_listed() -> None:
+    scenario = resolve("gemma-2-9b", "dgx-h100", devices=8, stack="megatron-lm", workload={"sequence_length": 4096})
+    unsaid = writing.write(scenario).unsaid
+    assert {"score_cap=50.0", "logit_cap=30.0"} <= set(unsaid)

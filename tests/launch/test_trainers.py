@@ -1,4 +1,4 @@
-"""Files of accelerate, axolotl, nanotron and MaxText: what they say of random plans is read back."""
+"""Files of accelerate, axolotl, LLaMA-Factory, nanotron and MaxText: what they say of random plans is read back."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from hardware.errors import InputError
-from simulator.launch import maxtext, nanotron
+from simulator.launch import maxtext, nanotron, saying
 from simulator.launch.documents import document_of, settings_from
 from simulator.launch.naming import model_named, names_of
 from simulator.launch.recognition import launch_file, with_model
 from simulator.launch.saying import LaunchNotes
 from simulator.launch.tables import options_of
-from simulator.launch.trainers import accelerate, axolotl
+from simulator.launch.trainers import accelerate, axolotl, llama_factory
 from simulator.scenario.scenario import Scenario, resolve
 from simulator.specs.loading import load_model, names
 from tests.launch.drawing import compared, read_back, scenarios
@@ -29,8 +29,7 @@ def _without_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
     def notes(scenario: Scenario, framework: str, release: str, unsaid: list[str]) -> LaunchNotes:
         return LaunchNotes((), tuple(unsaid))
 
-    for module in (accelerate, axolotl, maxtext, nanotron):
-        monkeypatch.setattr(module, "notes_of", notes)
+    monkeypatch.setattr(saying, "notes_of", notes)
 
 
 def _group_of_states(scenario: Scenario) -> dict[str, Any]:
@@ -62,6 +61,16 @@ _CASES: list[tuple[ModuleType, str, Sequence[str], str, Told]] = [
         lambda scenario: {"offload_optimizer": scenario.plan.offload_optimizer} | _group_of_states(scenario),
     ),
     (
+        llama_factory,
+        "huggingface",
+        ("llama-3-8b", "gpt2-124m", "mistral-7b"),
+        ".yaml",
+        lambda scenario: {
+            "gradients_in_fp32": scenario.plan.gradients_in_fp32,
+            "reduction_in_fp32": scenario.plan.reduction_in_fp32,
+        },
+    ),
+    (
         maxtext,
         "jax-xla-gpu",
         ("llama-3-8b", "gpt3-175b", "mixtral-8x7b"),
@@ -75,8 +84,13 @@ _CASES: list[tuple[ModuleType, str, Sequence[str], str, Told]] = [
 ]
 
 
-_ONLY = {
-    maxtext: {"optimizer": ("adamw", "sgd"), "precision": ("bf16", "fp8", "fp32"), "sharding": ("zero3", "hybrid")}
+_ONLY: dict[ModuleType, dict[str, Sequence[Any]]] = {
+    maxtext: {
+        "optimizer": ("adamw", "sgd", "muon"),
+        "precision": ("bf16", "fp8", "fp32"),
+        "sharding": ("zero3", "hybrid"),
+    },
+    llama_factory: {"sharding": ("none", "zero2", "zero3"), "tp": (1,), "cp": (1,)},
 }
 
 
@@ -125,7 +139,7 @@ def test_every_key_is_one_of_the_framework(framework: str, tmp_path: Path) -> No
 
 
 def test_names_of_models_are_those_of_the_catalogue() -> None:
-    for table in ("hub", "maxtext"):
+    for table in ("hub", "litgpt", "maxtext"):
         assert names_of(table).keys() <= set(names("models"))
         words = [word.lower() for names_ in names_of(table).values() for word in names_]
         assert len(words) == len(set(words))
@@ -214,7 +228,30 @@ remat_policy: full
 attention: flash
 dtype: bfloat16
 """
+_LITGPT = """
+checkpoint_dir: checkpoints/meta-llama/Meta-Llama-3-8B
+out_dir: out/finetune/full-llama-3-8b
+precision: bf16-true
+devices: 4
+num_nodes: 1
+resume: false
+data: {class_path: litgpt.data.Alpaca2k, init_args: {mask_prompt: false, num_workers: 4}}
+train:
+  save_interval: 200
+  global_batch_size: 64
+  micro_batch_size: 4
+  lr_warmup_steps: 25
+  epochs: 1
+  max_seq_length: 512
+  min_lr: 6.0e-05
+eval: {interval: 25, max_iters: 100}
+logger_name: csv
+optimizer:
+  class_path: torch.optim.AdamW
+  init_args: {lr: 0.0002, weight_decay: 0.1}
+"""
 _FILES = {
+    "litgpt": _LITGPT,
     "nanotron": _NANOTRON,
     "accelerate": _ACCELERATE,
     "axolotl": _AXOLOTL,
@@ -248,8 +285,17 @@ _FILES = {
         ("factory", ("", ""), {"sharding": "zero3", "recompute": "full", "precision": "bf16", "micro_batch": 1}),
         ("factory", ("ds_z3_config", "ds_z2_offload_config"), {"sharding": "zero2", "offload_optimizer": True}),
         ("factory", ("bf16: true", "fp16: true"), {"precision": "fp16"}),
+        ("factory", ("bf16: true", "tf32: true"), {"precision": "tf32"}),
         ("factory", ("do_train: true", "flash_attn: disabled"), {"attention": "unfused"}),
         ("factory", ("do_train: true", "disable_gradient_checkpointing: true"), {"recompute": "none"}),
+        ("litgpt", ("", ""), {"sharding": "zero3", "recompute": "full", "dp": 16, "master_weights": False}),
+        ("litgpt", ("bf16-true", "32-true"), {"precision": "fp32", "micro_batch": 4}),
+        ("litgpt", ("torch.optim.AdamW", "bitsandbytes.optim.AdamW8bit"), {"optimizer": "adam-8bit"}),
+        (
+            "litgpt",
+            ("checkpoint_dir: checkpoints", "model_name: checkpoints"),
+            {"sharding": "zero3", "recompute": "none"},
+        ),
         ("maxtext", ("", ""), {"tp": 4, "dp": 4, "sharding": "zero3", "recompute": "full", "micro_batch": 16}),
         ("maxtext", ("fsdp", "data"), {"sharding": "none", "dp": 4}),
         ("maxtext", ("remat_policy: full", "remat_policy: minimal_with_context"), {"recompute": "none"}),
@@ -283,6 +329,15 @@ def test_keys_become_fields(tmp_path: Path, kind: str, changes: tuple[str, str],
         ("factory", ("finetuning_type: full", "finetuning_type: lora"), "trains a part of the model"),
         ("factory", ("stage: sft", "stage: ppo"), "capsim reads pt and sft"),
         ("factory", ("ds_z3_config.json", "mine.json"), "its name says no stage; put it beside the file"),
+        ("litgpt", ("resume: false", "lora_r: 8"), "lora_r=8: belongs to training of adapters"),
+        ("litgpt", ("precision: bf16-true", "precision: nf4"), "precision='nf4': is not understood; capsim reads bf16"),
+        (
+            "litgpt",
+            ("global_batch_size: 64", "global_batch_size: 8"),
+            "is less than one micro-batch of 4 on each of 16",
+        ),
+        ("litgpt", ("num_nodes: 1", "num_nodes: 3"), "does not divide 16 devices"),
+        ("litgpt", ("epochs: 1", "fancy: 1"), "train.fancy=1: may change time or memory and is not understood"),
         ("maxtext", ("remat_policy: full", "remat_policy: custom"), "remat_policy='custom': is not understood"),
         ("maxtext", ("steps: 30", "use_ring_of_experts: true"), "may change time or memory and is not understood"),
         ("maxtext", ("steps: 30", "stepz: 30"), "the framework has no such setting; did you mean steps?"),
@@ -295,3 +350,60 @@ def test_what_is_not_understood_is_refused(tmp_path: Path, kind: str, changes: t
         launch_file(path, 16)
     assert message in str(refused.value)
     assert str(refused.value).startswith(f"{path}:")
+
+
+_PRETRAINING = """
+model_name: pythia-6.9b
+precision: bf16-mixed
+devices: 8
+num_nodes: 2
+train: {global_batch_size: 512, micro_batch_size: 3, max_tokens: 1000000000, max_seq_length: 2048}
+optimizer: AdamW
+"""
+
+
+def test_litgpt_pretrains_with_shards_inside_of_nodes(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(_PRETRAINING)
+    launched = launch_file(path)
+    assert launched is not None
+    assert (launched.stack, launched.model, launched.devices) == ("pytorch-fsdp-compiled", "pythia-6.9b", 16)
+    assert {name: launched.plan[name] for name in ("sharding", "sharding_group")} == {
+        "sharding": "hybrid",
+        "sharding_group": 8,
+    }
+    assert launched.workload == {"sequence_length": 2048, "global_batch": 480, "tokens": 1e9}  # ten micro-batches
+    assert any(
+        text.startswith("global_batch=480: 10 micro-batches of each device, of 512") for text in launched.assumed
+    )
+    path.write_text(_PRETRAINING.replace("devices: 8", "devices: auto"))
+    again = launch_file(path, 32)
+    assert again is not None
+    assert (again.devices, again.plan["sharding_group"]) == (32, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        (
+            "pythia-6.9b",
+            "{n_layer: 32, n_embd: 4096, n_head: 32, block_size: 2048, padded_vocab_size: 50432, bias: true}",
+        ),
+        (
+            "llama-2-7b",
+            (
+                "{n_layer: 32, n_embd: 4096, n_head: 32, vocab_size: 32000, padding_multiple: 64, bias: false, "
+                "rotary_percentage: 1.0, parallel_residual: false, norm_class_name: RMSNorm, mlp_class_name: LLaMAMLP, "
+                "intermediate_size: 11008}"
+            ),
+        ),
+    ],
+)
+def test_sizes_of_litgpt_are_those_of_the_catalogue(tmp_path: Path, name: str, sizes: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(_PRETRAINING.replace("model_name: pythia-6.9b", f"model_config: {sizes}"))
+    launched = launch_file(path)
+    assert launched is not None
+    scenario = resolve(name, "dgx-h100", devices=16, workload={"sequence_length": 2048, "steps": 10})
+    again = read_back(launched, scenario, stack=scenario.stack.id, plan={})
+    assert again.model.columns() == scenario.model.columns()

@@ -21,6 +21,7 @@ from simulator.formulas import activations, pipeline
 from simulator.scenario.scenario import resolve
 from simulator.specs.model import Model
 from tests.against_torch.cases import BERT, EVERY, GPT, LLAMA, SOME_EXPERTS, T5, name_of, predictions_of, setting_of
+from tests.stacks import unrestricted
 
 
 def verified(model: Any, system: str = "superpod-a100", devices: int = 8, **fields: Any) -> Verification:
@@ -63,7 +64,7 @@ CASES: list[tuple[Any, str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("model", "stack", "plan"), CASES, ids=lambda value: getattr(value, "id", None))
 def test_all_that_is_counted_is_equal(model: Any, stack: str, plan: dict[str, Any]) -> None:
-    verification = verified(model, stack=stack, plan=plan)
+    verification = verified(model, stack=unrestricted(stack), plan=plan)
     assert not differing(verification)
     assert reasons(verification) <= {TIED, PARTS}
     assert verification.equal
@@ -77,6 +78,30 @@ def test_every_kind_of_model_on_one_device(model: Model) -> None:
     # Layers whose kinds a shallow module does not tell apart are said not to be counted.
     untold = {"llama-4": "alone normalise heads", "umt5": "tables of positions"}
     assert all(untold.get(model.id, "nothing") in str(reason) for reason in reasons(verification))
+
+
+@pytest.mark.parametrize("lengths", [[32, 20, 12], 16, [64]], ids=str)
+@pytest.mark.parametrize("model", [LLAMA, GPT], ids=name_of)
+def test_packed_documents_are_equal(model: Model, lengths: Any) -> None:
+    for attention in ("fused", "unfused"):
+        plan = {"micro_batch": 4, "attention": attention, "tp": 2}
+        packed = verified(
+            model, devices=2, global_batch=8, stack="megatron-lm", plan=plan, workload={"document_lengths": lengths}
+        )
+        whole = verified(model, devices=2, global_batch=8, stack="megatron-lm", plan=plan)
+        assert not differing(packed)
+        assert packed.number("not counted") == whole.number("not counted")
+
+
+@pytest.mark.parametrize(
+    "workload", [{"document_lengths": [32, 20]}, {"document_lengths": 20, "document_deviation": 5}], ids=str
+)
+def test_documents_that_do_not_fill_a_sequence_are_not_counted(workload: dict[str, Any]) -> None:
+    verification = verified(
+        LLAMA, devices=1, global_batch=8, stack="megatron-lm", plan={"micro_batch": 4}, workload=workload
+    )
+    assert not differing(verification)
+    assert any("lengths that make up 64 tokens" in (reason or "") for reason in reasons(verification))
 
 
 def test_large_models_take_seconds() -> None:

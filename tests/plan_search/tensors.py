@@ -145,12 +145,18 @@ def weights_of_layer(of: Setting, index: int) -> Iterator[Weight]:
         yield from _norm(f"norm {number}", width, model)
     for name, columns in (("query", queries), ("key", keys), ("value", keys)):
         yield from _linear(name, width, columns, bias="qkv" in model.biases)
+    if model.query_key_norm != "none":
+        assert model.query_key_norm == "shared"
+        yield from _norm("query norm", model.width_of_head, model)
+        yield from _norm("key norm", model.width_of_head, model)
+    if model.attention_sinks:
+        yield Weight("sinks", (model.attention_heads // of.tp,), of_product=False)
     yield from _linear("attention output", queries, width, bias="attention_output" in model.biases)
     bias = "feed_forward" in model.biases
     if not model.kind_of_layer(index).has_experts:
         yield from _feed_forward("", model.feed_forward, model.feed_forward_size // of.tp, width, bias=bias)
         return
-    yield Weight("router", (width, model.experts))
+    yield from _linear("router", width, model.experts, bias="router" in model.biases)
     form = model.expert_feed_forward or model.feed_forward
     inner = model.expert_feed_forward_size or model.feed_forward_size
     for expert in range(model.experts // (of.plan.ep or 1)):
@@ -222,6 +228,7 @@ def kept_of_layer(of: Setting, index: int) -> Iterator[Kept]:
 def _attention(of: Setting, *, shares_input: bool) -> Iterator[Kept]:
     """Projections, scores and output; halves of a parallel block keep one input, which the feed-forward layer lists."""
     model, width, element = of.model, of.model.hidden_size, of.element
+    statistics = 2 if model.normalisation == "layernorm" else 1
     queries, keys = of.heads
     copies = 3 if of.casts and not of.stack.fused_qkv else 1
     for number in range(0 if shares_input else copies):
@@ -229,6 +236,10 @@ def _attention(of: Setting, *, shares_input: bool) -> Iterator[Kept]:
     for name, columns in (("queries", queries), ("keys", keys), ("values", keys)):
         yield Kept(name, of.tokens * columns, element)
     heads = model.attention_heads / of.tp
+    if model.query_key_norm != "none":
+        yield Kept("inputs of norms of queries and keys", of.tokens * (queries + keys), of.stream)
+        of_heads = heads + keys / model.width_of_head
+        yield Kept("statistics of norms of queries and keys", of.tokens * of_heads * statistics, _FULL)
     if of.stack.attention == "fused":
         yield Kept("logarithms of sums of scores", of.tokens * heads, _FULL)
     else:

@@ -109,7 +109,7 @@ def test_awkward_numbers_are_told_apart() -> None:
 
 
 def test_counts_are_the_systems() -> None:
-    assert [each.devices for each in scale("palm-8b", "tpu-v4-pod", max_devices=64).refused] == [1]
+    assert [each.devices for each in scale("palm-8b", "tpu-v4-pod", max_devices=64).refused] == [1, 2]
     scaling = scale("palm-8b", "tpu-v4-pod", devices=24, max_devices=64, workload={"global_batch": 192})
     assert 24 in {point.devices for point in scaling.points}
     weak = scale("palm-8b", "tpu-v4-pod", devices=24, kind="weak", max_devices=64, workload={"global_batch": 48})

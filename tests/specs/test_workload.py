@@ -103,3 +103,91 @@ def test_routing_belongs_to_experts() -> None:
         with pytest.raises(InputError, match=f"{name}=4.5 exceeds 4, where every token goes to the same 2 of 8"):
             Workload(**{name: 4.5}).resolve(mixtral)
         assert getattr(Workload(**{name: 4.0}).resolve(mixtral), name) == 4.0
+
+
+def test_documents_as_one_number_a_list_and_a_text() -> None:
+    for told in (700, 700.0, "700", [700]):
+        assert build(Workload, {"document_lengths": told}).document_lengths == (700.0,)
+    assert build(Workload, {"document_lengths": "2k, 1024"}).document_lengths == (2000.0, 1024.0)
+    assert Workload().resolve(load_model("gpt3-175b")).document_lengths is None
+    assert Workload().resolve(load_model("gpt3-175b")).columns().documents == ()
+    columns = Workload(document_lengths=(512, 512, 1024)).resolve(load_model("gpt3-175b")).columns()
+    assert [(each.length, each.share) for each in columns.documents] == [(512.0, 0.5), (1024.0, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"document_lengths": []}, ["0 lengths", "1 to 100"]),
+        ({"document_lengths": [1] * 101}, ["101 lengths", "document_deviation"]),
+        ({"document_lengths": "long"}, ["'long' are no lengths", "700"]),
+        ({"document_lengths": [0.5]}, ["document_lengths.0=0.5", "at least 1"]),
+        ({"document_lengths": True}, ["document_lengths"]),
+        ({"document_lengths": float("nan")}, ["document_lengths"]),
+        ({"document_lengths": 700, "document_deviation": -1}, ["document_deviation=-1", "greater than 0"]),
+    ],
+)
+def test_wrong_documents_get_one_sentence(fields: dict[str, object], words: list[str]) -> None:
+    test_wrong_workloads_get_one_sentence(fields, words)
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "words"),
+    [
+        ("gpt3-175b", {"document_deviation": 5}, "document_deviation=5: it needs their mean beside it"),
+        ("gpt3-175b", {"document_lengths": (3, 4), "document_deviation": 5}, "a list of lengths has its own"),
+        ("t5-small", {"document_lengths": (3,)}, "t5-small, a model with an encoder and a decoder, cannot"),
+        ("deberta-v3-base", {"document_lengths": (3, 4)}, "document_lengths=3,4: packed documents of deberta-v3-base"),
+        ("gopher-280b", {"document_lengths": (3,)}, "a model with products of relative positions"),
+    ],
+)
+def test_documents_that_nothing_can_be_said_of(model: str, fields: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Workload.model_validate(fields).resolve(load_model(model))
+
+
+def test_a_reference_is_the_base_of_adapters_and_else_a_copy() -> None:
+    llama = load_model("llama-3.2-1b")
+    work = Workload(preference="dpo", global_batch=8).resolve(llama)
+    assert work.reference == "copy"
+    frozen = work.columns().frozen
+    assert frozen is not None
+    assert (frozen.held, frozen.teaches) == (1.0, 0.0)
+    assert work.resolve(llama) == work
+    adapted = Workload(preference="dpo", global_batch=8, lora_rank=8).resolve(llama)
+    assert adapted.reference == "base"
+    assert adapted.columns().frozen is not None
+    precomputed = Workload(preference="dpo", global_batch=8, reference="precomputed").resolve(llama)
+    assert precomputed.columns().frozen is None
+    assert precomputed.columns().sequences == 2.0
+    assert Workload().resolve(llama).columns().sequences == 1.0
+
+
+def test_runs_on_preferences_and_teachers_are_not_as_long_as_pretraining() -> None:
+    model = load_model("gpt3-175b")
+    assert Workload().resolve(model).says_length
+    assert not Workload(preference="dpo").resolve(model).says_length
+    assert not Workload(teacher="gpt3-175b").resolve(model).says_length
+    assert Workload(preference="dpo", steps=10).resolve(model).says_length
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "words"),
+    [
+        ("llama-3.2-1b", {"preference": "dpo", "global_batch": 7}, "global_batch=7 sequences hold half a pair"),
+        ("bert-base", {"preference": "dpo"}, "bert-base has objective=mlm: take a causal model"),
+        ("bert-base", {"preference": "reward"}, "trains one score a sequence; bert-base has objective=mlm"),
+        ("llama-3.2-1b", {"reference": "copy"}, "reference=copy belongs to preference=dpo"),
+        ("llama-3.2-1b", {"preference": "reward", "reference": "copy"}, "reference=copy belongs to preference=dpo"),
+        ("llama-3.2-1b", {"preference": "dpo", "reference": "base"}, "there are none; train=lora"),
+        ("llama-3.2-1b", {"preference": "dpo", "teacher": "llama-3.1-8b"}, "belongs to a run without preference"),
+        ("llama-3.2-1b", {"keeps_teacher_logits": False}, "keeps_teacher_logits=no belongs to a teacher"),
+        ("llama-3.2-1b", {"teacher": "mistral-7b"}, "mistral-7b has 32,000 words and llama-3.2-1b has 128,256"),
+        ("llama-3.2-1b", {"teacher": "bert-base"}, "teacher=bert-base has objective=mlm"),
+        ("llama-3.2-1b", {"teacher": "lama-3.1-8b"}, "unknown model 'lama-3.1-8b'; did you mean"),
+        ("llama-3.2-1b", {"teacher": {"base": "llama-3.1-8b", "layers": 0}}, "layers=0"),
+    ],
+)
+def test_preferences_and_teachers_that_cannot_be(model: str, fields: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Workload.model_validate(fields).resolve(load_model(model))

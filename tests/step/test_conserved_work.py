@@ -38,7 +38,13 @@ _SEQUENCES = ("pooler", "sequence classes")
 """Of whole sequences: each rank that shares a sequence has all of it."""
 _WHOLE = ("head transform", "activation and normalisation of the head", "token classes", *_SEQUENCES)
 """Behind the layers every tensor-parallel rank does these alike; only the product with the words is divided."""
-_OF_TOKENS = ("embedding to hidden size", "router", "latent of queries", "latent of keys and values")
+_OF_TOKENS = (
+    "embedding to hidden size",
+    "router",
+    "gate of shared experts",
+    "latent of queries",
+    "latent of keys and values",
+)
 """Products that are divided by token, if at all."""
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import pytest
 
 import simulator
 from hardware.catalogue import load_system
 from simulator.formulas.flops import seen_keys
+from simulator.formulas.typing import Num
 from simulator.pricing.analytic import AnalyticBackend
+from simulator.pricing.constants import Shifts
 from simulator.pricing.requests import Collective
+from simulator.specs.loading import load_stack
 from simulator.step.time import step_time
 from tests.work.asking import Told, plain, program
 
@@ -71,3 +77,53 @@ def test_tensor_exchanges_hide_behind_products_only() -> None:
         step_time(program("gpt2-355m", {"tp": 4}), long).parts["tensor_parallel"]
     )
     assert plain(step_time(step_program, short).parts["tensor_parallel"]) < 0.02
+
+
+@dataclass(frozen=True)
+class Apart(Told):
+    """No two ranks share a node."""
+
+    def leaves_node(self, request: Collective) -> Num:
+        """They leave it."""
+        return np.ones_like(request.degree)
+
+
+def test_tensor_exchanges_hide_between_nodes_as_far_as_the_stack_hides_them_there() -> None:
+    hidden = program("gpt2-355m", {"tp": 4}, tensor_overlap=0.9, tensor_overlap_across=0.4)
+    shown = [
+        plain(
+            step_time(hidden, backend(lambda request: 1e-3 if isinstance(request, Collective) else 10.0)).parts[
+                "tensor_parallel"
+            ]
+        )
+        for backend in (Told, Apart)
+    ]
+    # Corners are soft where what hides is not much shorter than what it hides behind.
+    assert shown[0] / shown[1] == pytest.approx(0.1 / 0.6, rel=0.1)
+
+
+@pytest.mark.parametrize("stack", ["megatron-lm", "megatron-bridge", "nemo"])
+def test_user_buffers_end_at_the_node(stack: str) -> None:
+    """They write to the memory of a peer over NVLink; what is left between nodes is two of five exchanges."""
+    columns = load_stack(stack).columns()
+    shifted = Shifts(tensor_overlap=2.0).on_stacks(columns)
+    assert float(shifted.tensor_overlap) > columns.tensor_overlap + 0.2
+    assert float(shifted.tensor_overlap_across) == columns.tensor_overlap_across == 0.4
+    for system, degree, leaves in (
+        ("dgx-h100", 8, 0),
+        ("dgx-h100", 16, 1),
+        ("gb200-nvl72", 16, 0),
+        ("superpod-a100", 9, 1),
+    ):
+        backend = AnalyticBackend.of(load_system(system), degree, "bf16")
+        asked = Collective(kind="all_gather", message_bytes=1e9, degree=float(degree), stride=1.0)
+        assert float(backend.leaves_node(asked)) == leaves
+
+
+def test_exchanges_of_one_torus_hide_alike_at_any_degree() -> None:
+    """XLA hides exchanges over the links between chips, of which a host's four are no border."""
+    backend, stack = AnalyticBackend.of(load_system("tpu-v4-pod"), 64, "bf16"), load_stack("xla-tpu").columns()
+    asked = Collective(kind="all_gather", message_bytes=1e9, degree=16.0, stride=1.0)
+    assert float(backend.leaves_node(asked)) == 1.0
+    shifted = Shifts(tensor_overlap=1.0).on_stacks(stack)
+    assert float(shifted.tensor_overlap_across) == float(shifted.tensor_overlap) > stack.tensor_overlap

@@ -22,6 +22,7 @@ _FREE: dict[str, float] = {
     "gradient_overlap": 0.0,
     "parameter_overlap": 0.0,
     "tensor_overlap": 0.0,
+    "tensor_overlap_across": 0.0,
     "pipeline_overlap": 0.0,
     "context_overlap": 0.0,
     "expert_overlap": 0.0,
@@ -42,6 +43,10 @@ class Told:
     def time(self, request: Request) -> Num:
         """What it was told [s]."""
         return np.float64(self.of(request))
+
+    def leaves_node(self, request: Collective) -> Num:
+        """All ranks share a node."""
+        return 0.0 * np.asarray(request.degree)
 
 
 def links(request: Request) -> float:

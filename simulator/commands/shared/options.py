@@ -148,6 +148,8 @@ _WORKLOAD: dict[str, Any] = {
     "sequence_length": _count("--seq-len", "Tokens per sequence."),
     "target_length": _count("--target-len", "Tokens per target (encoder-decoder)."),
     "effective_tokens": _count("--effective-tokens", "Mean real tokens per sequence.", read_real),
+    "document_lengths": _text("--document-lengths", "Documents packed in a sequence: 700, or 2048,1024,512,512."),
+    "document_deviation": _count("--document-deviation", "Standard deviation of their lengths.", read_real),
     "predictions": _count("--predictions", "Masked positions per sequence."),
     "expert_imbalance": _count("--expert-imbalance", "Tokens of the busiest expert over the mean.", read_real),
     "capacity_factor": _count("--capacity-factor", "Tokens that an expert takes over the mean.", read_real),
@@ -158,6 +160,10 @@ _WORKLOAD: dict[str, Any] = {
     "lora_rank": _count("--lora-rank", "Rank of adapters."),
     "lora_targets": _text("--lora-targets", "all-linear, attention, or names such as q_proj,v_proj."),
     "lora_dropout": _count("--lora-dropout", "Dropout of adapters' inputs, such as 0.05.", read_real),
+    "preference": _text("--preference", "Pairs: dpo, or reward for a reward model."),
+    "reference": _text("--reference", "Reference of dpo: copy, base or precomputed."),
+    "teacher": _text("--teacher", "Distillation: the teacher's name or file."),
+    "keeps_teacher_logits": _flag("keeps-teacher-logits", "Probabilities of the teacher stay in memory."),
     "base_precision": _text("--base-precision", "Frozen weights in fp8, int8, nf4 or nf4-double."),
 }
 _PLAN: dict[str, Any] = {
@@ -179,7 +185,7 @@ _PLAN: dict[str, Any] = {
     "recompute_method": _text("--recompute-method", "What they are: every, block or uniform."),
     "attention": _text("--attention", "fused or unfused; the stack's unless given."),
     "precision": _text("--precision", "fp32, tf32, fp16, bf16 or fp8."),
-    "optimizer": _text("--optimizer", "adamw, lamb, sgd, adafactor or adam-8bit."),
+    "optimizer": _text("--optimizer", "adamw, adam-bf16, adam-8bit, adafactor, lamb, lion, muon, sgd and others."),
     "offload_optimizer": _flag("offload-optimizer", "Optimizer states on the host."),
     "placement": _text("--placement", "Axes from the innermost, such as tp-cp-dp-pp."),
 }

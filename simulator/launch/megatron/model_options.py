@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from simulator.launch.saying import lacks
+from hardware.errors import InputError
+from simulator.launch.saying import lacks, unsaid_form
 from simulator.specs.model import Model
 
 Option = tuple[str, ...]
 _FRAMEWORK = "Megatron-LM"
-_LINEAR = frozenset({"qkv", "attention_output", "feed_forward"})
+LINEAR = frozenset({"qkv", "attention_output", "feed_forward"})
 _DROPOUT = 0.1
 """What the options take unless told."""
 
 
-def refuse_model(model: Model) -> None:
-    """Refuse an architecture that Megatron-LM does not build.
+def refuse_model(model: Model, framework: str = _FRAMEWORK) -> None:
+    """Refuse an architecture that Megatron Core does not build.
+
+    Parameters
+    ----------
+    model
+        The architecture.
+    framework
+        Whose models they are, for the sentence.
 
     Raises
     ------
@@ -24,20 +32,22 @@ def refuse_model(model: Model) -> None:
     """
     remedy = "choose another framework, or a model without it"
     if model.kind == "encoder-decoder" or model.objective in ("seq2seq", "span", "classification"):
-        raise lacks(_FRAMEWORK, f"program for a model of kind {model.kind} with objective={model.objective}", remedy)
+        raise lacks(framework, f"program for a model of kind {model.kind} with objective={model.objective}", remedy)
     if model.block == "parallel":
-        raise lacks(_FRAMEWORK, "parallel attention and feed-forward layer (block=parallel)", remedy)
+        raise lacks(framework, "parallel attention and feed-forward layer (block=parallel)", remedy)
     if model.shared_layers or model.embedding_size is not None:
-        raise lacks(_FRAMEWORK, "layers that share parameters, or an embedding of another width", remedy)
+        raise lacks(framework, "layers that share parameters, or an embedding of another width", remedy)
     if model.positions not in ("learned", "rotary", "none"):
-        raise lacks(_FRAMEWORK, f"positions={model.positions}", remedy)
+        raise lacks(framework, f"positions={model.positions}", remedy)
     if model.activation == "relu" or (model.activation == "silu" and model.feed_forward == "plain"):
-        raise lacks(_FRAMEWORK, f"{model.feed_forward} feed-forward layer with activation={model.activation}", remedy)
+        raise lacks(framework, f"{model.feed_forward} feed-forward layer with activation={model.activation}", remedy)
+    if model.key_value_rank is not None:
+        raise InputError(f"latent attention (of {model.id}) is not written for {framework} yet; {remedy}")
     if model.experts > 1 and model.expert_feed_forward not in (None, model.feed_forward):
         raise lacks(
-            _FRAMEWORK, f"experts that are {model.expert_feed_forward} beside {model.feed_forward} layers", remedy
+            framework, f"experts that are {model.expert_feed_forward} beside {model.feed_forward} layers", remedy
         )
-    window_of(model)
+    window_of(model, framework)
 
 
 def program_of_model(model: Model) -> str:
@@ -72,11 +82,13 @@ def _form(model: Model) -> Iterator[Option]:
     if model.feed_forward == "gated":
         yield ("--swiglu",) if model.activation == "silu" else ("--quick-geglu",)
     yield ("--normalization", "RMSNorm" if model.normalisation == "rmsnorm" else "LayerNorm")
-    linear = _LINEAR & set(model.biases)
-    if linear != _LINEAR:
+    linear = LINEAR & set(model.biases)
+    if linear != LINEAR:
         yield ("--disable-bias-linear",)
         if "qkv" in linear:
             yield ("--add-qkv-bias",)
+    if model.query_key_norm == "shared":
+        yield ("--qk-layernorm",)
     if not model.dropout:
         yield ("--attention-dropout", "0.0")
         yield ("--hidden-dropout", "0.0")
@@ -91,7 +103,7 @@ def _form(model: Model) -> Iterator[Option]:
             yield ("--window-attn-skip-freq", str(every))
 
 
-def window_of(model: Model) -> tuple[int | None, int]:
+def window_of(model: Model, framework: str = _FRAMEWORK) -> tuple[int | None, int]:
     """The keys that a query sees in layers with a window, and every how many layers one sees all; 1 where none does.
 
     Raises
@@ -104,7 +116,7 @@ def window_of(model: Model) -> tuple[int | None, int]:
         return model.sliding_window, 1
     windows, (*before, last) = {width for width in pattern if width is not None}, pattern
     if len(windows) != 1 or last is not None or None in before:
-        raise lacks(_FRAMEWORK, f"windows in the pattern {list(pattern)}", "write them as [width, ..., null]")
+        raise lacks(framework, f"windows in the pattern {list(pattern)}", "write them as [width, ..., null]")
     return windows.pop(), len(pattern)
 
 
@@ -125,8 +137,8 @@ def _experts(model: Model) -> Iterator[Option]:
 
 def unsaid_of_model(model: Model) -> Iterator[str]:
     """What options cannot say of a model that Megatron-LM can otherwise build."""
-    linear = _LINEAR & set(model.biases)
-    if linear not in (_LINEAR, frozenset(), frozenset({"qkv"})):
+    linear = LINEAR & set(model.biases)
+    if linear not in (LINEAR, frozenset(), frozenset({"qkv"})):
         yield f"biases: only those of {', '.join(sorted(linear))}; Megatron-LM has all, none, or those of qkv"
     if model.normalisation == "layernorm" and "normalisation" not in model.biases:
         yield "normalisations without a bias: LayerNorm of Megatron-LM has one"
@@ -138,5 +150,6 @@ def unsaid_of_model(model: Model) -> Iterator[str]:
         yield f"{model.norms_per_layer} normalisations a layer"
     if model.feed_forward == "gated" and model.activation == "gelu":
         yield "GeLU as it is: --quick-geglu gates by its approximation"
+    yield from unsaid_form(model, said={"query_key_norm": ("none", "shared")})
     if model.positions == "learned" and model.position_rows == 0:
         yield "a position table without rows"

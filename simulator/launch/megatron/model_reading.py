@@ -8,7 +8,7 @@ from typing import Any
 from hardware.errors import InputError
 from simulator.launch.settings import LaunchSettings
 
-_TOKENIZERS = {
+TOKENIZERS = {
     "gpt2bpetokenizer": 50257,
     "bertwordpiecelowercase": 30522,
     "bertwordpiececase": 28996,
@@ -58,6 +58,8 @@ def model_of(settings: LaunchSettings, program: str | None, assumed: list[str]) 
         **_experts(settings),
     }
     model["biases"] = _biases(settings, model["normalisation"], encoder=encoder)
+    if "query_key_norm" in model and model["normalisation"] == "layernorm":
+        model["biases"].append("query_key_norm")
     if encoder:
         model |= {"token_types": 2, "head_transform": True, "pooler": not settings.flag("--bert-no-binary-head")}
     model["training"] = {
@@ -81,7 +83,7 @@ def _attention(settings: LaunchSettings, hidden: int, heads: int) -> dict[str, A
     grouped = settings.flag("--group-query-attention")
     groups = settings.whole("--num-query-groups")
     width = settings.whole("--kv-channels")
-    norms = {"norms_per_layer": 4} if settings.flag("--qk-layernorm") else {}
+    norms = {"query_key_norm": "shared"} if settings.flag("--qk-layernorm") else {}
     sizes = {"head_size": width} if width is not None and width * heads != hidden else {}
     return {**sizes, **norms, **({"key_value_heads": groups or 1} if grouped else {})}
 
@@ -145,13 +147,13 @@ def _vocabulary(settings: LaunchSettings, assumed: list[str]) -> int:
         if "--merge-file" in settings
         else "bertwordpiecelowercase"
     )
-    if kind not in _TOKENIZERS or (entry is None and "--vocab-file" not in settings):
+    if kind not in TOKENIZERS or (entry is None and "--vocab-file" not in settings):
         raise InputError(
             f"{settings.place('--tokenizer-type')}: the size of the vocabulary is not known; add --vocab-size, such as "
             "--vocab-size 128256"
         )
-    assumed.append(f"vocabulary_size={_TOKENIZERS[kind]}: that of the tokenizer")
-    return _TOKENIZERS[kind]
+    assumed.append(f"vocabulary_size={TOKENIZERS[kind]}: that of the tokenizer")
+    return TOKENIZERS[kind]
 
 
 def _experts(settings: LaunchSettings) -> dict[str, Any]:
@@ -171,24 +173,82 @@ def _experts(settings: LaunchSettings) -> dict[str, Any]:
         "experts_per_token": settings.whole("--moe-router-topk") or 2,
         **({"expert_feed_forward_size": size} if size is not None else {}),
         **({"shared_experts": shared // chosen} if shared else {}),
-        **_layers_with_experts(settings),
+        **_frequency(settings),
     }
 
 
-def _layers_with_experts(settings: LaunchSettings) -> dict[str, int]:
-    """Which layers have experts: after some dense ones, every so many."""
+def _frequency(settings: LaunchSettings) -> dict[str, int]:
+    """Which layers have experts, as ``--moe-layer-freq`` says."""
     value = settings.value("--moe-layer-freq")
     if value is None:
         return {}
     text = "".join(value)
     layers = settings.needed("--num-layers")
     kinds = [int(index % int(text) == 0) for index in range(layers)] if text.isdigit() and int(text) else listed(text)
+    return layers_with_experts(settings, "--moe-layer-freq", kinds, layers)
+
+
+def layers_with_experts(settings: LaunchSettings, option: str, kinds: list[int], layers: int) -> dict[str, int]:
+    """Which layers have experts: after some dense ones, every so many.
+
+    Parameters
+    ----------
+    settings
+        Options or keys of Megatron Core.
+    option
+        The one that says it.
+    kinds
+        One for each layer with experts, zero for each without.
+    layers
+        How many there are.
+
+    Raises
+    ------
+    InputError
+        For another pattern.
+    """
     dense = next((index for index, has in enumerate(kinds) if has), len(kinds))
     for period in range(1, len(kinds) + 1):
         for first in {max(dense - period + 1, 0), dense}:
             if kinds == _kinds(layers, first, period):
                 return {"dense_layers_first": first, "expert_period": period}
-    raise settings.wrong("--moe-layer-freq", "must have experts in every n-th layer after some without")
+    raise settings.wrong(option, "must have experts in every n-th layer after some without")
+
+
+def refuse_groups(settings: LaunchSettings, option: str, sharding: str) -> None:
+    """Refuse several instances of the distributed optimizer where nothing is shared in groups.
+
+    Raises
+    ------
+    InputError
+        With the option.
+    """
+    if sharding in ("none", "zero2"):
+        raise settings.wrong(option, f"is not understood with sharding={sharding}")
+
+
+def group_of_states(settings: LaunchSettings, option: str, instances: int, ranks: int) -> int:
+    """Ranks that share states, of so many instances of the distributed optimizer.
+
+    Parameters
+    ----------
+    settings
+        Options or keys of Megatron Core.
+    option
+        The one that says the instances.
+    instances
+        More than one.
+    ranks
+        Data-parallel ranks, those of context parallelism among them; 0 where they are not known.
+
+    Raises
+    ------
+    InputError
+        Where they do not come out even.
+    """
+    if not ranks or ranks % instances:
+        raise settings.wrong(option, f"does not divide the {ranks} data-parallel ranks")
+    return ranks // instances
 
 
 def _kinds(layers: int, first: int, period: int) -> list[int]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from hardware.errors import InputError
-from simulator.launch.megatron.model_reading import model_of
+from simulator.launch.megatron.model_reading import group_of_states, model_of, refuse_groups
 from simulator.launch.megatron.recomputation import fields_of
-from simulator.launch.naming import stack_of
+from simulator.launch.megatron.writing import MOMENTS
+from simulator.launch.reading import WhatIsSaid, launch_file_of
 from simulator.launch.record import LaunchFile
 from simulator.launch.settings import LaunchSettings
 from simulator.launch.shell.options import StartedTraining, settings_of, training_of
@@ -15,20 +16,6 @@ from simulator.launch.tables import options_of
 
 MARKS = ("--num-layers", "--tensor-model-parallel-size", "--micro-batch-size", "--num-attention-heads")
 """Options by which a file is known."""
-_PLACES = {
-    "plan.tp": "--tensor-model-parallel-size",
-    "plan.pp": "--pipeline-model-parallel-size",
-    "plan.cp": "--context-parallel-size",
-    "plan.ep": "--expert-model-parallel-size",
-    "plan.etp": "--expert-tensor-parallel-size",
-    "plan.virtual_stages": "--num-virtual-stages-per-pipeline-rank",
-    "plan.first_stage_layers": "--decoder-first-pipeline-num-layers",
-    "plan.last_stage_layers": "--decoder-last-pipeline-num-layers",
-    "plan.micro_batch": "--micro-batch-size",
-    "workload.global_batch": "--global-batch-size",
-    "workload.sequence_length": "--seq-length",
-}
-"""Options that fields of a scenario come from, for errors about them."""
 _STRATEGIES = {"no_shard": "none", "optim": "zero1", "optim_grads": "zero2", "optim_grads_params": "zero3"}
 
 
@@ -50,30 +37,17 @@ def read(text: str, path: str, devices: int | None = None) -> LaunchFile:
         With file and line.
     """
     started = training_of(text, path, MARKS)
-    settings = settings_of(started.options, path)
+    settings = settings_of(started.options, path, options_of("megatron-lm"))
     assumed = list(started.script.assumed)
-    table = options_of("megatron-lm")
     model = model_of(settings, started.program, assumed)
-    devices = devices or devices_of(started, path)
+    number = devices or devices_of(started, path)
     plan = _plan(settings, model["layers"], started)
-    workload = _workload(settings, plan, devices, assumed)
+    workload = _workload(settings, plan, number, assumed)
     model["training"]["global_batch"] = workload["global_batch"]
-    unread = settings.finish(table.unread, known=table.known)
-    if devices is None:
+    if number is None:
         assumed.append("devices: as many as the system usually has; the file does not say")
-    return LaunchFile(
-        framework=table.framework,
-        path=path,
-        stack=stack_of("megatron-lm"),
-        model=model,
-        workload=workload,
-        plan=plan,
-        devices=devices,
-        read=settings.read(),
-        assumed=tuple(assumed),
-        ignored=unread,
-        places={field: settings.place(name) for field, name in _PLACES.items() if name in settings},
-    )
+    said = WhatIsSaid(plan, workload, model, number)
+    return launch_file_of("megatron-lm", settings, said, assumed, set_only=True)
 
 
 def devices_of(started: StartedTraining, path: str) -> int | None:
@@ -102,37 +76,43 @@ def _digits(text: str | None) -> int | None:
 
 def _plan(settings: LaunchSettings, layers: int, started: StartedTraining) -> dict[str, Any]:
     """The split of the run."""
-    tensor = settings.whole("--tensor-model-parallel-size") or 1
-    stages = settings.whole("--pipeline-model-parallel-size") or 1
-    plan: dict[str, Any] = {
-        "tp": tensor,
-        "pp": stages,
-        "cp": settings.whole("--context-parallel-size") or 1,
-        "ep": settings.whole("--expert-model-parallel-size") or 1,
-        "sequence_parallel": settings.flag("--sequence-parallel") and tensor > 1,
-        "micro_batch": settings.needed("--micro-batch-size", "--batch-size"),
-        "optimizer": settings.word("--optimizer", {"adam": "adamw", "sgd": "sgd"}) or "adamw",
+    plan = settings.fields("plan", "tp", "pp", "cp", "ep")
+    plan |= {
+        "sequence_parallel": settings.flag("--sequence-parallel") and plan["tp"] > 1,
+        **settings.fields("plan", "micro_batch", "optimizer"),
         **_recompute(settings),
-        "offload_optimizer": settings.flag("--optimizer-cpu-offload"),
+        **settings.fields("plan", "offload_optimizer", "etp"),
     }
-    expert = settings.whole("--expert-tensor-parallel-size")
-    if expert is not None:
-        plan["etp"] = expert
     settings.word("--cp-comm-type", {"p2p": True, "a2a": True, "allgather": True, "a2a+p2p": True})
-    settings.flag("--use-precision-aware-optimizer")
+    plan["optimizer"] = _optimizer(settings, plan["optimizer"])
     if settings.flag("--use-tp-pp-dp-mapping"):
         plan["placement"] = "tp-cp-pp-dp"
-    plan |= _stages(settings, layers, stages)
+    plan |= _stages(settings, layers, plan["pp"])
     plan |= _precision(settings, started)
     plan |= _sharding(settings)
-    backends = {"auto": "fused", "flash": "fused", "fused": "fused", "unfused": "unfused", "local": "unfused"}
-    plan["attention"] = settings.word("--attention-backend", backends) or "fused"
-    return plan
+    return plan | settings.fields("plan", "attention")
+
+
+def _optimizer(settings: LaunchSettings, name: str) -> str:
+    """The optimizer, with the format of its moments; Muon as it is unless told."""
+    settings.flag("--use-precision-aware-optimizer")
+    formats = {"fp32": "fp32", **{moments: moments for moments in MOMENTS.values()}}
+    first, second = (settings.word(option, formats) or "fp32" for option in ("--exp-avg-dtype", "--exp-avg-sq-dtype"))
+    if first != second:
+        raise settings.wrong(
+            "--exp-avg-sq-dtype" if second != "fp32" else "--exp-avg-dtype", "is understood of both moments alike only"
+        )
+    settings.word("--muon-num-ns-steps", {"5": True})
+    settings.word("--muon-tp-mode", {"duplicated": True})
+    settings.word("--muon-scalar-optimizer", {"adam": True})
+    if name == "sgd" and settings.real("--sgd-momentum") == 0.0:
+        return "sgd-without-momentum"
+    return next((known for known, moments in MOMENTS.items() if moments == first), name) if name == "adamw" else name
 
 
 def _stages(settings: LaunchSettings, layers: int, stages: int) -> dict[str, Any]:
     """Chunks and uneven stages of a pipeline."""
-    chunks = settings.whole("--num-virtual-stages-per-pipeline-rank")
+    chunks = settings.fields("plan", "virtual_stages").get("virtual_stages")
     of_chunk = settings.whole("--num-layers-per-virtual-pipeline-stage")
     ends = [settings.flag(f"--account-for-{part}-in-pipeline-split") for part in ("embedding", "loss")]
     if of_chunk is not None:
@@ -142,13 +122,9 @@ def _stages(settings: LaunchSettings, layers: int, stages: int) -> dict[str, Any
                 "--num-layers-per-virtual-pipeline-stage", f"times pp={stages} has to divide {counted} layers"
             )
         chunks = counted // (stages * of_chunk)
-    uneven = {
-        "first_stage_layers": settings.whole("--decoder-first-pipeline-num-layers"),
-        "last_stage_layers": settings.whole("--decoder-last-pipeline-num-layers"),
-    }
-    told = {name: number for name, number in uneven.items() if number is not None}
+    uneven = settings.fields("plan", "first_stage_layers", "last_stage_layers")
     several = (chunks or 1) > 1
-    return {"virtual_stages": chunks or 1, "schedule": "interleaved" if several else "1f1b", **told}
+    return {"virtual_stages": chunks or 1, "schedule": "interleaved" if several else "1f1b", **uneven}
 
 
 def _precision(settings: LaunchSettings, started: StartedTraining) -> dict[str, Any]:
@@ -185,14 +161,13 @@ def _sharding(settings: LaunchSettings) -> dict[str, Any]:
     sharding = (strategy or "none") if fully else "zero1" if distributed else "none"
     if instances == 1:
         return {"sharding": sharding}
-    if sharding in ("none", "zero2"):
-        raise settings.wrong("--num-distributed-optimizer-instances", f"is not understood with sharding={sharding}")
+    refuse_groups(settings, "--num-distributed-optimizer-instances", sharding)
     return {"sharding": "hybrid" if sharding == "zero3" else sharding, "instances": instances}
 
 
 def _recompute(settings: LaunchSettings) -> dict[str, Any]:
     """What the backward pass computes again."""
-    kind = settings.word("--recompute-granularity", {"full": "full", "selective": "selective", "none": "none"})
+    kind: str | None = settings.fields("plan", "recompute").get("recompute")
     old = settings.flag("--recompute-activations")
     names = ("--recompute-modules", "--recompute-method", "--recompute-num-layers")
     return fields_of(settings, kind or ("selective" if old else "none"), names)
@@ -206,26 +181,17 @@ def _workload(
     inner = plan["tp"] * plan["pp"] * plan["cp"]
     replicas = devices // inner if devices is not None and devices % inner == 0 else None
     if shards is not None:
-        ranks = (replicas or 0) * plan["cp"]
-        if not ranks or ranks % shards:
-            raise settings.wrong(
-                "--num-distributed-optimizer-instances", f"does not divide the {ranks} data-parallel ranks"
-            )
-        plan["sharding_group"] = ranks // shards
-    batch = settings.whole("--global-batch-size")
+        option, ranks = "--num-distributed-optimizer-instances", (replicas or 0) * plan["cp"]
+        plan["sharding_group"] = group_of_states(settings, option, shards, ranks)
+    batch: int | None = settings.fields("workload", "global_batch").get("global_batch")
     if batch is None:
         if replicas is None:
             raise InputError(f"{settings.path}: --global-batch-size is missing, and the devices do not tell it; add it")
         batch = plan["micro_batch"] * replicas
         assumed.append(f"global_batch={batch}: one micro-batch of each replica")
-    steps, samples = settings.whole("--train-iters"), settings.whole("--train-samples")
-    work: dict[str, Any] = {
-        "sequence_length": settings.needed("--seq-length", "--encoder-seq-length"),
-        "global_batch": batch,
-    }
-    if steps is not None:
-        work["steps"] = steps
-    elif samples is not None:
+    steps, samples = settings.fields("workload", "steps"), settings.whole("--train-samples")
+    work = settings.fields("workload", "sequence_length") | {"global_batch": batch} | steps
+    if not steps and samples is not None:
         work["tokens"] = float(samples * work["sequence_length"])
     capacity = settings.real("--moe-expert-capacity-factor")
     padded = settings.flag("--moe-pad-expert-input-to-capacity")

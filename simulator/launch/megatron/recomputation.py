@@ -15,7 +15,7 @@ from simulator.specs.plan import Plan
 _METHODS = {"uniform": "uniform", "block": "block"}
 
 
-def fields_of(settings: LaunchSettings, kind: str, names: tuple[str, str, str]) -> dict[str, Any]:
+def fields_of(settings: LaunchSettings, kind: str, names: tuple[str | None, str, str]) -> dict[str, Any]:
     """What of a plan says what is computed again.
 
     Parameters
@@ -25,17 +25,17 @@ def fields_of(settings: LaunchSettings, kind: str, names: tuple[str, str, str]) 
     kind
         What the granularity means: none, selective or full.
     names
-        Of the options for modules, method and number of layers.
+        Of the options for modules, which not every framework has, method and number of layers.
 
     Raises
     ------
     InputError
         With file and line, where a module is none that is understood.
     """
-    modules = settings.value(names[0])
+    said = None if names[0] is None else settings.value(names[0])
+    listed = said if isinstance(said, list) else [said]
     method, number = settings.word(names[1], _METHODS), settings.whole(names[2])
-    if kind == "selective" and modules is not None and list(modules) != ["core_attn"]:
-        listed = list(modules)
+    if kind == "selective" and names[0] is not None and said is not None and listed != ["core_attn"]:
         strange = next((name for name in listed if name not in MODULES), None)
         if strange is not None or not listed:
             what = "names no module" if strange is None else f"names {strange}, which is not understood"
@@ -58,3 +58,8 @@ def options_of_plan(plan: Plan) -> dict[str, Any]:
             "recompute_num_layers": plan.recompute_layers or 1,
         }
     return {}
+
+
+def discards_outputs(plan: Plan) -> bool:
+    """Whether modules are recomputed that discard what they return, which delayed scaling does not support."""
+    return not {"moe_act", "layernorm"}.isdisjoint(plan.recompute_modules or ())

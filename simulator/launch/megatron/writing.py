@@ -12,13 +12,15 @@ from simulator.launch.megatron.model_options import (
     refuse_model,
     unsaid_of_model,
 )
-from simulator.launch.megatron.recomputation import options_of_plan
+from simulator.launch.megatron.recomputation import discards_outputs, options_of_plan
 from simulator.launch.record import WrittenLaunch
-from simulator.launch.saying import notes_of, refuse_unlaunchable
+from simulator.launch.saying import FrameworkFile, LaunchNotes, micro_batches_of, steps_of, written_launch
 from simulator.launch.tables import options_of
 from simulator.scenario.scenario import Scenario
 from simulator.specs.plan import Plan
 
+MOMENTS = {"adam-bf16": "bf16", "adam-fp8": "fp8"}
+"""Formats of both moments under the precision-aware optimizer."""
 FULLY_SHARDED = {"zero2": "optim_grads", "zero3": "optim_grads_params", "hybrid": "optim_grads_params"}
 """Strategies of Megatron-FSDP."""
 
@@ -39,11 +41,14 @@ def write(scenario: Scenario) -> WrittenLaunch:
         Where Megatron-LM cannot run the plan or build the model.
     """
     refuse_model(scenario.model)
-    refuse_unlaunchable(scenario, "megatron-lm")
-    unsaid = [*unsaid_of_model(scenario.model), *_unsaid(scenario)]
-    table = options_of("megatron-lm")
-    notes = notes_of(scenario, table.framework, table.release, unsaid)
-    text = "".join(
+    unsaid = [*unsaid_of_model(scenario.model), *unsaid_of_plan(scenario, "--train-iters")]
+    file = FrameworkFile("megatron-lm", "megatron-lm.sh", "bash {name}", lambda notes: _text(scenario, notes), unsaid)
+    return written_launch(scenario, file)
+
+
+def _text(scenario: Scenario, notes: LaunchNotes) -> str:
+    """The script."""
+    return "".join(
         [
             "#!/bin/bash\n",
             notes.comment(),
@@ -54,8 +59,6 @@ def write(scenario: Scenario) -> WrittenLaunch:
             _start(scenario),
         ]
     )
-    name = f"{scenario.model.id}-megatron-lm.sh"
-    return WrittenLaunch(table.framework, name, text, f"bash {name}", notes.unsaid)
 
 
 def _environment(scenario: Scenario) -> str:
@@ -101,20 +104,26 @@ def _groups(scenario: Scenario) -> Iterator[_OptionGroup]:
     )
 
 
+def _said(plan: Plan, *names: str) -> Iterator[Option]:
+    """Options that say one field each."""
+    for option, value in options_of("megatron-lm").settings_for("plan", plan, *names).items():
+        yield (option, str(value))
+
+
 def _degrees(plan: Plan, layers: int) -> Iterator[Option]:
     """Degrees of the axes, and how stages share the layers."""
-    yield ("--tensor-model-parallel-size", str(plan.tp))
+    yield from _said(plan, "tp")
     if plan.sequence_parallel:
         yield ("--sequence-parallel",)
-    yield ("--pipeline-model-parallel-size", str(plan.pp))
+    yield from _said(plan, "pp")
     yield from _stages(plan, layers)
-    yield ("--context-parallel-size", str(plan.cp))
+    yield from _said(plan, "cp")
     if (plan.cp or 1) > 1:
         yield ("--cp-comm-type", "p2p")
     if (plan.ep or 1) > 1 or plan.etp not in (None, plan.tp):
-        yield ("--expert-model-parallel-size", str(plan.ep))
+        yield from _said(plan, "ep")
     if plan.etp is not None:
-        yield ("--expert-tensor-parallel-size", str(plan.etp))
+        yield from _said(plan, "etp")
     if plan.placement == ("tp", "cp", "pp", "dp"):
         yield ("--use-tp-pp-dp-mapping",)
 
@@ -123,11 +132,11 @@ def _stages(plan: Plan, layers: int) -> Iterator[Option]:
     """Chunks and uneven stages of a pipeline."""
     stages, chunks = plan.pp or 1, plan.virtual_stages or 1
     if chunks > 1:
-        yield ("--num-virtual-stages-per-pipeline-rank", str(chunks))
+        yield from _said(plan, "virtual_stages")
     if plan.first_stage_layers is not None:
-        yield ("--decoder-first-pipeline-num-layers", str(plan.first_stage_layers))
+        yield from _said(plan, "first_stage_layers")
     if plan.last_stage_layers is not None:
-        yield ("--decoder-last-pipeline-num-layers", str(plan.last_stage_layers))
+        yield from _said(plan, "last_stage_layers")
     if plan.first_stage_layers is None and plan.last_stage_layers is None and layers % (stages * chunks):
         if (layers + 1) % (stages * chunks):
             yield ("--account-for-embedding-in-pipeline-split",)
@@ -154,19 +163,24 @@ def _sharding(plan: Plan) -> Iterator[Option]:
 def _batch(scenario: Scenario) -> Iterator[Option]:
     """Batches and steps."""
     plan, work = scenario.plan, scenario.workload
-    yield ("--micro-batch-size", str(plan.micro_batch))
+    yield from _said(plan, "micro_batch")
     yield ("--global-batch-size", str(work.global_batch))
-    yield ("--train-iters", f"{work.total_steps if work.says_length else 1000:.0f}")
-    micro_batches = (work.global_batch or 0) // ((plan.dp or 1) * (plan.micro_batch or 1))
-    stages = plan.pp or 1
-    if (plan.virtual_stages or 1) > 1 and micro_batches % stages:
-        group = next(
-            n for n in range(stages, micro_batches + 1) if not micro_batches % n or micro_batches % n >= stages
-        )
+    yield ("--train-iters", str(steps_of(scenario)))
+    group = chunk_of_micro_batches(scenario)
+    if group is not None:
         yield ("--microbatch-group-size-per-virtual-pipeline-stage", str(group))
     if work.capacity_factor:
         yield ("--moe-expert-capacity-factor", f"{work.capacity_factor:.15g}")
         yield ("--moe-pad-expert-input-to-capacity",)
+
+
+def chunk_of_micro_batches(scenario: Scenario) -> int | None:
+    """Micro-batches that run through a chunk before the next, where stages do not divide them; none otherwise."""
+    micro_batches, stages = micro_batches_of(scenario), scenario.plan.pp or 1
+    if (scenario.plan.virtual_stages or 1) == 1 or micro_batches % stages == 0:
+        return None
+    sizes = range(stages, micro_batches + 1)
+    return next(size for size in sizes if not micro_batches % size or micro_batches % size >= stages)
 
 
 def _precision(plan: Plan, layers: int) -> Iterator[Option]:
@@ -182,16 +196,11 @@ def _precision(plan: Plan, layers: int) -> Iterator[Option]:
     if plan.precision == "fp8":
         wide = min(plan.layers_in_16_bits or 0, layers)
         yield ("--fp8-format", "hybrid")
-        yield ("--fp8-recipe", "tensorwise" if wide or _discards(plan) else "delayed")
+        yield ("--fp8-recipe", "tensorwise" if wide or discards_outputs(plan) else "delayed")
         if wide:
             yield ("--first-last-layers-bf16",)
             yield ("--num-layers-at-start-in-bf16", str((wide + 1) // 2))
             yield ("--num-layers-at-end-in-bf16", str(wide // 2))
-
-
-def _discards(plan: Plan) -> bool:
-    """Whether modules are recomputed that discard what they return, which delayed scaling does not support."""
-    return not {"moe_act", "layernorm"}.isdisjoint(plan.recompute_modules or ())
 
 
 def _recompute(plan: Plan) -> Iterator[Option]:
@@ -203,14 +212,22 @@ def _recompute(plan: Plan) -> Iterator[Option]:
 
 
 def _optimizer(plan: Plan) -> Iterator[Option]:
-    yield ("--optimizer", "sgd" if plan.optimizer == "sgd" else "adam")
+    """The optimizer, the format of its moments, and where its states live."""
+    name, moments = plan.optimizer or "adamw", MOMENTS.get(plan.optimizer or "adamw")
+    yield from _said(plan.model_copy(update={"optimizer": "adamw" if moments else name.partition("-")[0]}), "optimizer")
+    if name == "sgd-without-momentum":
+        yield ("--sgd-momentum", "0.0")
     if plan.offload_optimizer:
         yield ("--optimizer-cpu-offload",)
+    if plan.offload_optimizer or moments:
         yield ("--use-precision-aware-optimizer",)
+    if moments:
+        yield ("--exp-avg-dtype", moments)
+        yield ("--exp-avg-sq-dtype", moments)
 
 
-def _unsaid(scenario: Scenario) -> Iterator[str]:
-    """What options cannot say of a plan, or of the data."""
+def unsaid_of_plan(scenario: Scenario, steps_option: str) -> Iterator[str]:
+    """What options of Megatron Core cannot say of a plan, or of the data."""
     plan, work = scenario.plan, scenario.workload
     narrow = plan.precision not in ("fp32", "tf32")
     if narrow and plan.parameters_in_fp32:
@@ -224,7 +241,7 @@ def _unsaid(scenario: Scenario) -> Iterator[str]:
     if work.effective_tokens is not None and work.effective_tokens < (work.sequence_length or 0):
         yield f"effective_tokens={work.effective_tokens:.15g}: padding follows from the data"
     if not work.says_length:
-        yield "how long the run is: --train-iters 1000 stands for it"
+        yield f"how long the run is: {steps_option} 1000 stands for it"
     yield "learning rate and its schedule, data and tokenizer: those in the file are placeholders"
 
 

@@ -11,6 +11,7 @@ from hardware.errors import InputError
 from simulator.launch.settings import LaunchSetting, LaunchSettings
 from simulator.launch.shell.expansion import UNKNOWN, ShellWord
 from simulator.launch.shell.script import Script, ShellCommand, script_of
+from simulator.launch.tables import OptionTable
 
 _PROGRAM = re.compile(r"(?:.*/)?[\w.-]+\.py\Z")
 
@@ -87,7 +88,7 @@ def _has(words: Sequence[ShellWord], marks: Sequence[str]) -> bool:
     return any(word.text.split("=")[0] in marks for word in words)
 
 
-def settings_of(words: Sequence[ShellWord], path: str) -> LaunchSettings:
+def settings_of(words: Sequence[ShellWord], path: str, table: OptionTable | None = None) -> LaunchSettings:
     """Options by name, each with the words behind it.
 
     Parameters
@@ -96,6 +97,8 @@ def settings_of(words: Sequence[ShellWord], path: str) -> LaunchSettings:
         Options and their values.
     path
         The file, for places.
+    table
+        The options of the program.
 
     Raises
     ------
@@ -117,4 +120,4 @@ def settings_of(words: Sequence[ShellWord], path: str) -> LaunchSettings:
             entries[name] = LaunchSetting(name, [value] if value else [], place)  # the last of several holds
         elif name:
             entries[name].value.append(text)
-    return LaunchSettings(entries, path)
+    return LaunchSettings(entries, path, table)

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hardware.writing import yaml_text
-from simulator.launch.documents import settings_from
-from simulator.launch.naming import stack_of
-from simulator.launch.record import LaunchFile, WrittenLaunch
-from simulator.launch.saying import notes_of, refuse_unlaunchable, sharding_ranks
+from simulator.launch.reading import DocumentReader, WhatIsSaid
+from simulator.launch.record import WrittenLaunch
+from simulator.launch.saying import (
+    FrameworkFile,
+    in_yaml,
+    micro_batches_of,
+    nodes_of,
+    sharding_ranks,
+    written_launch,
+)
 from simulator.launch.settings import LaunchSettings
 from simulator.launch.tables import options_of
+from simulator.launch.trainers.common import hybrid_of
 from simulator.scenario.scenario import Scenario
 from simulator.specs.plan import Plan
 
-_PRECISIONS = {"no": "fp32", "fp16": "fp16", "bf16": "bf16", "fp8": "fp8"}
-_WRITTEN_PRECISIONS = {**{word: name for name, word in _PRECISIONS.items()}, "tf32": "no"}
 _KINDS = {"no": "one", "multi_gpu": "replicas", "fsdp": "fsdp", "deepspeed": "deepspeed"}
 _ZERO = {"none": 0, "zero1": 1, "zero2": 2, "zero3": 3}
 _PARALLEL = "parallelism_config.parallelism_config_"
@@ -37,12 +41,8 @@ def write(scenario: Scenario) -> WrittenLaunch:
     InputError
         Where it cannot run the plan.
     """
-    table = options_of("accelerate")
-    refuse_unlaunchable(scenario, stack_of("accelerate"))
-    notes = notes_of(scenario, table.framework, table.release, list(_unsaid(scenario)))
-    name = f"{scenario.model.id}-accelerate.yaml"
-    text = notes.comment() + yaml_text(_document(scenario))
-    return WrittenLaunch(table.framework, name, text, f"accelerate launch --config_file {name} train.py", notes.unsaid)
+    command, text = "accelerate launch --config_file {name} train.py", in_yaml(_settings, scenario)
+    return written_launch(scenario, FrameworkFile("accelerate", "accelerate.yaml", command, text, _unsaid(scenario)))
 
 
 def uses_deepspeed(plan: Plan) -> bool:
@@ -50,33 +50,31 @@ def uses_deepspeed(plan: Plan) -> bool:
     return plan.sharding == "zero1" or (plan.sharding in ("zero2", "zero3") and bool(plan.offload_optimizer))
 
 
-def _document(scenario: Scenario) -> dict[str, Any]:
+def _settings(scenario: Scenario) -> dict[str, Any]:
     plan, devices = scenario.plan, scenario.devices
-    per_node = min(devices, scenario.system.devices_per_node)
     kind = "DEEPSPEED" if uses_deepspeed(plan) else "MULTI_GPU" if plan.sharding == "none" else "FSDP"
-    document: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "compute_environment": "LOCAL_MACHINE",
         "distributed_type": kind if devices > 1 or kind != "MULTI_GPU" else "NO",
-        "mixed_precision": _WRITTEN_PRECISIONS[plan.precision or "bf16"],
-        "num_machines": -(-devices // per_node),
+        **options_of("accelerate").settings_for("plan", plan, "precision"),
+        "num_machines": nodes_of(scenario)[0],
         "num_processes": devices,
         "machine_rank": 0,
         "rdzv_backend": "static",
         "main_training_function": "main",
     }
     if kind == "DEEPSPEED":
-        work = scenario.workload
-        document["deepspeed_config"] = {
+        settings["deepspeed_config"] = {
             "zero_stage": _ZERO[plan.sharding or "none"],
-            "gradient_accumulation_steps": (work.global_batch or 1) // ((plan.dp or 1) * (plan.micro_batch or 1)),
+            "gradient_accumulation_steps": micro_batches_of(scenario),
             "offload_optimizer_device": "cpu" if plan.offload_optimizer else "none",
             "offload_param_device": "none",
         }
     if kind == "FSDP":
-        document["fsdp_config"] = _fsdp(plan)
+        settings["fsdp_config"] = _fsdp(plan)
     if kind != "DEEPSPEED" and ((plan.tp or 1) > 1 or (plan.cp or 1) > 1 or plan.sharding == "hybrid"):
-        document["parallelism_config"] = _parallelism(plan)
-    return document
+        settings |= _parallelism(plan)
+    return settings
 
 
 def _fsdp(plan: Plan) -> dict[str, Any]:
@@ -92,16 +90,18 @@ def _fsdp(plan: Plan) -> dict[str, Any]:
 
 
 def _parallelism(plan: Plan) -> dict[str, Any]:
-    replicas, context = plan.dp or 1, plan.cp or 1
     shared = sharding_ranks(plan, "accelerate")
-    degrees = {"dp_replicate": replicas // shared, "dp_shard": shared, "tp": plan.tp or 1, "cp": context}
-    return {f"parallelism_config_{name}_size": size for name, size in degrees.items()}
+    return {
+        f"{_PARALLEL}dp_replicate_size": (plan.dp or 1) // shared,
+        f"{_PARALLEL}dp_shard_size": shared,
+        **options_of("accelerate").settings_for("plan", plan, "tp", "cp"),
+    }
 
 
 def _unsaid(scenario: Scenario) -> Iterator[str]:
     plan, work = scenario.plan, scenario.workload
     micro = f"--per_device_train_batch_size {plan.micro_batch}"
-    steps = (work.global_batch or 1) // ((plan.dp or 1) * (plan.micro_batch or 1))
+    steps = micro_batches_of(scenario)
     yield f"the model ({scenario.model.id}) and its sequences of {work.sequence_length} tokens: the script's"
     yield f"batch of {work.global_batch}: the script's, {micro} and --gradient_accumulation_steps {steps}"
     yield f"optimizer={plan.optimizer}: the script's"
@@ -115,30 +115,13 @@ def _unsaid(scenario: Scenario) -> Iterator[str]:
         yield "precision=tf32: torch.backends.cuda.matmul.allow_tf32 = True in the script"
 
 
-def read(document: Mapping[str, Any], path: str, devices: int | None = None) -> LaunchFile:
-    """What a configuration says.
-
-    Parameters
-    ----------
-    document
-        What the file holds.
-    path
-        The file.
-    devices
-        Devices of the run, in the place of the file's processes.
-
-    Raises
-    ------
-    InputError
-        With file and line.
-    """
-    settings, table = settings_from(document, path), options_of("accelerate")
+def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) -> WhatIsSaid:
+    """The devices that somebody says take the place of the file's processes."""
     number = settings.whole("num_processes")
     settings.whole("num_machines")
     number = devices or number
     kind = settings.word("distributed_type", _KINDS) or "one"
-    plan: dict[str, Any] = {"precision": settings.word("mixed_precision", _PRECISIONS) or "fp32", "pp": 1}
-    plan |= {axis: settings.whole(f"{_PARALLEL}{axis}_size") or 1 for axis in ("tp", "cp")}
+    plan = {**settings.fields("plan", "precision"), "pp": 1, **settings.fields("plan", "tp", "cp")}
     if kind == "fsdp":
         plan |= _read_fsdp(settings, number, plan)
     elif kind == "deepspeed":
@@ -148,21 +131,10 @@ def read(document: Mapping[str, Any], path: str, devices: int | None = None) -> 
         for name in settings.names():
             if name.startswith((_FSDP, _PARALLEL)):
                 settings.value(name)  # of no use to processes that share nothing
-    told = "recompute" in plan
-    assumed = ["micro_batch and global_batch: the script's; say them by --micro-batch and --global-batch"]
-    assumed += ["optimizer=adamw: the script's; say it by --optimizer"]
-    assumed += [] if told else ["recompute=none: the script's; say it by --recompute"]
-    return LaunchFile(
-        framework=table.framework,
-        path=path,
-        stack=stack_of("accelerate"),
-        plan={"recompute": "none", "optimizer": "adamw", **plan},
-        devices=number,
-        read=settings.read(),
-        assumed=tuple(assumed),
-        ignored=settings.finish(table.unread, known=table.known),
-        places={"plan.tp": settings.place(f"{_PARALLEL}tp_size"), "plan.cp": settings.place(f"{_PARALLEL}cp_size")},
-    )
+    assumed.append("micro_batch and global_batch: the script's; say them by --micro-batch and --global-batch")
+    assumed.append("optimizer=adamw: the script's; say it by --optimizer")
+    assumed += [] if "recompute" in plan else ["recompute=none: the script's; say it by --recompute"]
+    return WhatIsSaid({"recompute": "none", "optimizer": "adamw", **plan}, devices=number)
 
 
 _STRATEGIES = {
@@ -193,13 +165,12 @@ def _read_fsdp(settings: LaunchSettings, devices: int | None, plan: Mapping[str,
     }
     replicate = settings.whole(f"{_PARALLEL}dp_replicate_size") or 1
     shard = settings.whole(f"{_PARALLEL}dp_shard_size")
-    if replicate > 1:
-        inner = replicate * plan["tp"] * plan["cp"]
-        shard = shard or (devices // inner if devices is not None and devices % inner == 0 else None)
-        if shard is None:
-            raise settings.wrong(f"{_PARALLEL}dp_replicate_size", "leaves the shard size open; add num_processes")
-        sharding |= {"sharding": "hybrid", "sharding_group": shard * plan["cp"]}
-    return sharding
+    if replicate == 1:
+        return sharding
+    return sharding | hybrid_of(settings, plan, devices, replicate, shard, _OPEN_SHARD)
+
+
+_OPEN_SHARD = (f"{_PARALLEL}dp_replicate_size", "leaves the shard size open; add num_processes")
 
 
 def _read_deepspeed(settings: LaunchSettings) -> dict[str, Any]:
@@ -212,3 +183,7 @@ def _read_deepspeed(settings: LaunchSettings) -> dict[str, Any]:
         raise settings.wrong(f"{_DEEPSPEED}offload_param_device", "offloads parameters, which capsim does not price")
     device = settings.word(f"{_DEEPSPEED}offload_optimizer_device", {"none": False, "cpu": True})
     return {"sharding": ("none", "zero1", "zero2", "zero3")[stage], "offload_optimizer": bool(device)}
+
+
+read = DocumentReader("accelerate", _meaning)
+"""What a configuration of accelerate says."""

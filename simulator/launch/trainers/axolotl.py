@@ -5,25 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hardware.writing import yaml_text
-from simulator.launch.documents import settings_from
-from simulator.launch.naming import names_of, stack_of
-from simulator.launch.record import LaunchFile, WrittenLaunch
-from simulator.launch.saying import lacks, notes_of, refuse_unlaunchable, sharding_ranks
+from simulator.launch.naming import names_of
+from simulator.launch.reading import DocumentReader, WhatIsSaid
+from simulator.launch.record import WrittenLaunch
+from simulator.launch.saying import (
+    FrameworkFile,
+    in_yaml,
+    lacks,
+    micro_batches_of,
+    sharding_ranks,
+    steps_of,
+    written_launch,
+)
 from simulator.launch.settings import LaunchSettings
 from simulator.launch.tables import options_of
 from simulator.launch.trainers.common import (
-    OPTIMIZERS,
-    WRITTEN_OPTIMIZERS,
     batch_of,
+    hybrid_of,
     model_of_hub,
     of_deepspeed,
+    optimizer_of,
     precision_of,
+    said_optimizer,
 )
 from simulator.scenario.scenario import Scenario
 from simulator.specs.plan import Plan
 
-_KERNELS = {"flash": "fused", "flash_attention_2": "fused", "sdpa": "fused", "eager": "unfused"}
 _ZERO = {"zero1": "zero1.json", "zero2": "zero2.json", "zero3": "zero3_bf16.json"}
 
 
@@ -45,11 +52,9 @@ def write(scenario: Scenario) -> WrittenLaunch:
         raise lacks(table.framework, f"name for {model.id}", "choose a decoder of the Hugging Face hub")
     if _uses_deepspeed(scenario.plan) and (scenario.plan.tp or 1) > 1:
         raise lacks(table.framework, "tensor parallelism beside DeepSpeed", "choose sharding=zero3")
-    refuse_unlaunchable(scenario, stack_of("axolotl"))
-    notes = notes_of(scenario, table.framework, table.release, list(_unsaid(scenario)))
-    name = f"{model.id}-axolotl.yaml"
-    command = f"axolotl train {name} --launcher torchrun -- --nproc_per_node={scenario.system.devices_per_node}"
-    return WrittenLaunch(table.framework, name, notes.comment() + yaml_text(_document(scenario)), command, notes.unsaid)
+    command = f"axolotl train {{name}} --launcher torchrun -- --nproc_per_node={scenario.system.devices_per_node}"
+    text = in_yaml(_settings, scenario)
+    return written_launch(scenario, FrameworkFile("axolotl", "axolotl.yaml", command, text, _unsaid(scenario)))
 
 
 def _uses_deepspeed(plan: Plan) -> bool:
@@ -57,23 +62,22 @@ def _uses_deepspeed(plan: Plan) -> bool:
     return plan.sharding == "zero1" or (plan.sharding == "zero2" and bool(plan.offload_optimizer))
 
 
-def _document(scenario: Scenario) -> dict[str, Any]:
-    plan, work = scenario.plan, scenario.workload
-    accumulation = (work.global_batch or 1) // ((plan.dp or 1) * (plan.micro_batch or 1))
+def _settings(scenario: Scenario) -> dict[str, Any]:
+    table, plan, work = options_of("axolotl"), scenario.plan, scenario.workload
     return {
         "base_model": names_of("hub")[scenario.model.id][0],
         "datasets": [{"path": "my-dataset", "type": "completion"}],
         "output_dir": "./outputs",
-        "sequence_len": work.sequence_length,
+        **table.settings_for("workload", work, "sequence_length"),
         "sample_packing": work.effective_tokens in (None, work.sequence_length),
-        "micro_batch_size": plan.micro_batch,
-        "gradient_accumulation_steps": accumulation,
-        "max_steps": round(work.total_steps) if work.says_length else 1000,
-        "optimizer": WRITTEN_OPTIMIZERS[plan.optimizer or "adamw"],
+        **table.settings_for("plan", plan, "micro_batch"),
+        "gradient_accumulation_steps": micro_batches_of(scenario),
+        "max_steps": steps_of(scenario),
+        **said_optimizer("optimizer", plan.optimizer),
         "learning_rate": 2e-5,
         "lr_scheduler": "cosine",
         **_precision(plan),
-        "attn_implementation": "eager" if plan.attention == "unfused" else "flash_attention_2",
+        **table.settings_for("plan", plan, "attention"),
         "gradient_checkpointing": plan.recompute == "full",
         **_sharding(plan),
     }
@@ -91,7 +95,7 @@ def _precision(plan: Plan) -> dict[str, Any]:
 
 def _sharding(plan: Plan) -> dict[str, Any]:
     """FSDP where parameters are shared, DeepSpeed where only states are."""
-    degrees = {"tensor_parallel_size": plan.tp or 1, "context_parallel_size": plan.cp or 1}
+    degrees = options_of("axolotl").settings_for("plan", plan, "tp", "cp")
     if plan.sharding in (None, "none"):
         return {name: size for name, size in degrees.items() if size > 1}
     if _uses_deepspeed(plan):
@@ -120,50 +124,19 @@ def _unsaid(scenario: Scenario) -> Iterator[str]:
     yield "learning rate, its schedule and data: those in the file are placeholders"
 
 
-def read(document: Mapping[str, Any], path: str, devices: int | None = None) -> LaunchFile:
-    """What a configuration says.
-
-    Parameters
-    ----------
-    document
-        What the file holds.
-    path
-        The file.
-    devices
-        Devices of the run, where somebody says.
-
-    Raises
-    ------
-    InputError
-        With file and line.
-    """
-    settings, table = settings_from(document, path), options_of("axolotl")
-    assumed: list[str] = []
+def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) -> WhatIsSaid:
     _refuse_adapters(settings)
     plan: dict[str, Any] = {"pp": 1, **precision_of(settings), **_read_degrees(settings)}
     if settings.flag("tf32") and plan["precision"] == "fp32":
         plan["precision"] = "tf32"
     plan |= of_deepspeed(settings, devices) or _read_fsdp(settings, plan, devices)
     plan |= _read_others(settings)
-    work: dict[str, Any] = {"sequence_length": settings.needed("sequence_len")}
+    work = settings.fields("workload", "sequence_length")
     if not settings.flag("sample_packing"):
         assumed.append("sample_packing is off, and how far sequences are padded is not known: say --effective-tokens")
-    steps = settings.whole("max_steps", least=-1)
-    work |= {"steps": steps} if steps is not None and steps > 0 else {}
+    work |= settings.fields("workload", "steps")
     work |= batch_of(settings, plan, devices, assumed)
-    return LaunchFile(
-        framework=table.framework,
-        path=path,
-        stack=stack_of("axolotl"),
-        model=model_of_hub(settings, "base_model"),
-        workload=work,
-        plan=plan,
-        devices=devices,
-        read=settings.read(),
-        assumed=tuple(assumed),
-        ignored=settings.finish(table.unread, known=table.known),
-        places={"plan.tp": settings.place("tensor_parallel_size"), "plan.cp": settings.place("context_parallel_size")},
-    )
+    return WhatIsSaid(plan, work, model_of_hub(settings, "base_model"), devices)
 
 
 def _refuse_adapters(settings: LaunchSettings) -> None:
@@ -176,7 +149,7 @@ def _refuse_adapters(settings: LaunchSettings) -> None:
 
 
 def _read_degrees(settings: LaunchSettings) -> dict[str, Any]:
-    plan = {"tp": settings.whole("tensor_parallel_size") or 1, "cp": settings.whole("context_parallel_size") or 1}
+    plan = settings.fields("plan", "tp", "cp")
     if (settings.whole("expert_parallel_size") or 1) > 1:
         raise settings.wrong(
             "expert_parallel_size", "is not understood: capsim's huggingface has no expert parallelism"
@@ -197,27 +170,28 @@ def _read_fsdp(settings: LaunchSettings, plan: Mapping[str, Any], devices: int |
         sharing["recompute"] = "full"
     if replicate == 1:
         return sharing
-    inner = replicate * plan["tp"] * plan["cp"]
-    shard = shard or (devices // inner if devices is not None and devices % inner == 0 else None)
-    if shard is None:
-        raise settings.wrong("dp_replicate_size", "leaves the shard size open; add dp_shard_size or say --devices")
-    return {**sharing, "sharding": "hybrid", "sharding_group": shard * plan["cp"]}
+    if_open = ("dp_replicate_size", "leaves the shard size open; add dp_shard_size or say --devices")
+    return sharing | hybrid_of(settings, plan, devices, replicate, shard, if_open)
 
 
 def _read_others(settings: LaunchSettings) -> dict[str, Any]:
     """Micro-batch, optimizer, recomputation and attention."""
-    kernel = settings.word("attn_implementation", _KERNELS)
+    kernel = settings.fields("plan", "attention").get("attention")
     flags = {name: settings.flag(name) for name in ("flash_attention", "sdp_attention", "eager_attention")}
     kernel = kernel or ("unfused" if flags["eager_attention"] else "fused" if any(flags.values()) else None)
     checkpointing = settings.value("gradient_checkpointing")
     if checkpointing in ("offload", "offload_disk"):
         raise settings.wrong("gradient_checkpointing", "offloads activations, which capsim does not price")
     plan: dict[str, Any] = {
-        "micro_batch": settings.needed("micro_batch_size"),
-        "optimizer": settings.word("optimizer", OPTIMIZERS) or "adamw",
+        **settings.fields("plan", "micro_batch"),
+        "optimizer": optimizer_of(settings, "optimizer"),
     }
     if kernel is not None:
         plan["attention"] = kernel
     if checkpointing is not None:
         plan["recompute"] = "full" if settings.flag("gradient_checkpointing") else "none"
     return {"recompute": "none", **plan}
+
+
+read = DocumentReader("axolotl", _meaning)
+"""What a configuration of axolotl says."""

@@ -17,14 +17,47 @@ OPTIMIZERS = {
     **dict.fromkeys(("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit", "adamw_torch_8bit"), "adam-8bit"),
     "sgd": "sgd",
     "adafactor": "adafactor",
+    **dict.fromkeys(("lion_32bit", "paged_lion_32bit"), "lion"),
 }
 """Names of transformers' ``optim``."""
 WRITTEN_OPTIMIZERS = {
     "adamw": "adamw_torch_fused",
     "adam-8bit": "adamw_bnb_8bit",
+    "adam-bf16": "adamw_anyprecision",
     "sgd": "sgd",
+    "sgd-without-momentum": "sgd",
     "adafactor": "adafactor",
+    "lion": "lion_32bit",
 }
+OPTIMIZER_ARGUMENTS = {
+    "adam-bf16": "momentum_dtype=bfloat16,variance_dtype=bfloat16",
+    "sgd-without-momentum": "momentum=0.0",
+}
+"""What ``optim_args`` says of those that share a name with others."""
+
+
+def said_optimizer(key: str, optimizer: str | None) -> dict[str, str]:
+    """The key of transformers' ``optim``, and arguments where its word does not tell."""
+    name = optimizer or "adamw"
+    arguments = {"optim_args": OPTIMIZER_ARGUMENTS[name]} if name in OPTIMIZER_ARGUMENTS else {}
+    return {key: WRITTEN_OPTIMIZERS[name], **arguments}
+
+
+def optimizer_of(settings: LaunchSettings, key: str) -> str:
+    """The optimizer that a key and ``optim_args`` name.
+
+    Parameters
+    ----------
+    settings
+        The settings of the trainer.
+    key
+        Of transformers' ``optim``.
+    """
+    name = settings.word(key, OPTIMIZERS) or "adamw"
+    exact = settings.word("optim_args", {said: plan for plan, said in OPTIMIZER_ARGUMENTS.items()})
+    if exact is not None and settings.word(key, OPTIMIZERS) != OPTIMIZERS[WRITTEN_OPTIMIZERS[exact]]:
+        raise settings.wrong("optim_args", f"belongs to {key}={WRITTEN_OPTIMIZERS[exact]}")
+    return exact or name
 
 
 def model_of_hub(settings: LaunchSettings, key: str) -> str | None:
@@ -84,6 +117,43 @@ def _by_name(settings: LaunchSettings, name: str) -> dict[str, Any]:
     if stage is None:
         raise settings.wrong("deepspeed", "is not there, and its name says no stage; put it beside the file")
     return {"sharding": ("none", "zero1", "zero2", "zero3")[stage], "offload_optimizer": "offload" in word}
+
+
+def hybrid_of(
+    settings: LaunchSettings,
+    plan: Mapping[str, Any],
+    devices: int | None,
+    replicate: int,
+    shard: int | None,
+    if_open: tuple[str, str],
+) -> dict[str, Any]:
+    """Hybrid sharding of FSDP.
+
+    Parameters
+    ----------
+    settings
+        The settings of the trainer.
+    plan
+        The degrees.
+    devices
+        Devices of the run, where they are known.
+    replicate
+        Replicas of what is shared.
+    shard
+        Ranks that share, where the file says; they follow from the devices otherwise.
+    if_open
+        The setting and the sentence of the error where they do not.
+
+    Raises
+    ------
+    InputError
+        Where neither the file nor the devices say how many ranks share.
+    """
+    inner = replicate * plan["tp"] * plan["cp"]
+    shared = shard or (devices // inner if devices is not None and devices % inner == 0 else None)
+    if shared is None:
+        raise settings.wrong(*if_open)
+    return {"sharding": "hybrid", "sharding_group": shared * plan["cp"]}
 
 
 def replicas_of(devices: int | None, plan: Mapping[str, Any]) -> int | None:

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from simulator.launch.documents import settings_from
-from simulator.launch.naming import stack_of
-from simulator.launch.record import LaunchFile
+from simulator.launch.naming import names_of
+from simulator.launch.reading import DocumentReader, WhatIsSaid
+from simulator.launch.record import WrittenLaunch
+from simulator.launch.saying import (
+    FrameworkFile,
+    in_yaml,
+    lacks,
+    micro_batches_of,
+    nodes_of,
+    steps_of,
+    written_launch,
+)
 from simulator.launch.settings import LaunchSettings
 from simulator.launch.tables import options_of
-from simulator.launch.trainers.common import OPTIMIZERS, batch_of, model_of_hub, of_deepspeed, precision_of
+from simulator.launch.trainers.common import (
+    batch_of,
+    model_of_hub,
+    of_deepspeed,
+    optimizer_of,
+    precision_of,
+    said_optimizer,
+)
+from simulator.scenario.scenario import Scenario
+from simulator.specs.plan import Plan
 
-_KERNELS = {"auto": "fused", "fa2": "fused", "sdpa": "fused", "disabled": "unfused"}
+_ZERO = {"zero2": "ds_z2", "zero3": "ds_z3"}
+"""Configurations of DeepSpeed in examples/deepspeed, by the start of their names."""
 
 
 def recognises(document: Mapping[str, Any]) -> bool:
@@ -20,25 +39,83 @@ def recognises(document: Mapping[str, Any]) -> bool:
     return "model_name_or_path" in document
 
 
-def read(document: Mapping[str, Any], path: str, devices: int | None = None) -> LaunchFile:
-    """What a configuration says.
-
-    Parameters
-    ----------
-    document
-        What the file holds.
-    path
-        The file.
-    devices
-        Devices of the run, where somebody says.
+def write(scenario: Scenario) -> WrittenLaunch:
+    """A configuration for LLaMA-Factory.
 
     Raises
     ------
     InputError
-        With file and line.
+        Where the model has no name at the hub, or the plan cannot be run.
     """
-    settings, table = settings_from(document, path), options_of("llama-factory")
-    assumed: list[str] = []
+    table, model, plan = options_of("llama-factory"), scenario.model, scenario.plan
+    if model.id not in names_of("hub") or model.kind != "decoder":
+        raise lacks(table.framework, f"name for {model.id}", "choose a decoder of the Hugging Face hub")
+    if plan.sharding not in ("none", *_ZERO):
+        what = f"configuration of DeepSpeed for sharding={plan.sharding} among its examples"
+        raise lacks(table.framework, what, "choose zero2, zero3 or none")
+    if (plan.tp or 1) > 1 or (plan.cp or 1) > 1:
+        what = f"setting of its own for tp={plan.tp}, cp={plan.cp}"
+        raise lacks(table.framework, what, "choose replicas, or write for axolotl or accelerate")
+    nodes, per_node = nodes_of(scenario)
+    command = f"FORCE_TORCHRUN=1 NNODES={nodes} NPROC_PER_NODE={per_node} llamafactory-cli train {{name}}"
+    text = in_yaml(_settings, scenario)
+    return written_launch(
+        scenario, FrameworkFile("llama-factory", "llama-factory.yaml", command, text, _unsaid(scenario))
+    )
+
+
+def _settings(scenario: Scenario) -> dict[str, Any]:
+    table, plan, work = options_of("llama-factory"), scenario.plan, scenario.workload
+    offload = "_offload" if plan.offload_optimizer else ""
+    deepspeed = {"deepspeed": f"examples/deepspeed/{_ZERO.get(plan.sharding or '')}{offload}_config.json"}
+    return {
+        "model_name_or_path": names_of("hub")[scenario.model.id][0],
+        "stage": "pt",
+        "do_train": True,
+        "finetuning_type": "full",
+        **(deepspeed if plan.sharding in _ZERO else {}),
+        "dataset": "my_dataset",
+        **table.settings_for("workload", work, "sequence_length"),
+        "packing": work.effective_tokens in (None, work.sequence_length),
+        "output_dir": "saves",
+        **table.settings_for("plan", plan, "micro_batch"),
+        "gradient_accumulation_steps": micro_batches_of(scenario),
+        "max_steps": steps_of(scenario),
+        "learning_rate": 1.0e-5,
+        "lr_scheduler_type": "cosine",
+        **said_optimizer("optim", plan.optimizer),
+        **_precision(plan),
+        **table.settings_for("plan", plan, "attention", "recompute"),
+    }
+
+
+def _precision(plan: Plan) -> dict[str, Any]:
+    """Number formats; all states are in bf16 only where LLaMA-Factory allows it, which is not under ZeRO-3."""
+    settings: dict[str, Any] = {"bf16": plan.precision in ("bf16", "fp8"), "fp16": plan.precision == "fp16"}
+    if plan.precision in ("tf32", "fp8"):
+        settings[plan.precision] = True
+    return settings | ({"pure_bf16": True} if _pure(plan) else {})
+
+
+def _pure(plan: Plan) -> bool:
+    """Whether all states are in bf16, and can be."""
+    narrow = plan.precision == "bf16" and plan.master_weights is False and not plan.parameters_in_fp32
+    return narrow and plan.sharding != "zero3"
+
+
+def _unsaid(scenario: Scenario) -> Iterator[str]:
+    plan = scenario.plan
+    yield f"devices={scenario.devices}: as many processes as the launcher starts"
+    if plan.sharding in _ZERO:
+        yield "number formats of gradients under DeepSpeed: those of the configuration that the file names"
+    if plan.master_weights is False and not _pure(plan):
+        yield "master_weights=False: DeepSpeed holds fp32 copies of 16-bit parameters"
+    if not scenario.workload.says_length:
+        yield "how long the run is: max_steps 1000 stands for it"
+    yield "learning rate, its schedule and data: those in the file are placeholders"
+
+
+def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) -> WhatIsSaid:
     _refuse_other_training(settings)
     plan: dict[str, Any] = {
         "tp": 1,
@@ -46,32 +123,19 @@ def read(document: Mapping[str, Any], path: str, devices: int | None = None) -> 
         "cp": 1,
         "sharding": "none",
         **precision_of(settings),
-        "micro_batch": settings.whole("per_device_train_batch_size") or 8,
-        "optimizer": settings.word("optim", OPTIMIZERS) or "adamw",
-        "recompute": "none" if settings.flag("disable_gradient_checkpointing") else "full",
-        "attention": settings.word("flash_attn", _KERNELS) or "fused",
+        **settings.fields("plan", "micro_batch"),
+        "optimizer": optimizer_of(settings, "optim"),
+        **settings.fields("plan", "recompute", "attention"),
     }
+    if settings.flag("tf32") and plan["precision"] == "fp32":
+        plan["precision"] = "tf32"
     if settings.flag("pure_bf16"):
         plan |= {"precision": "bf16", "master_weights": False}
     plan |= of_deepspeed(settings, devices)
     if "disable_gradient_checkpointing" not in settings:
         assumed.append("recompute=full: LLaMA-Factory checkpoints each layer unless told")
-    work: dict[str, Any] = {"sequence_length": settings.whole("cutoff_len") or 2048}
-    steps = settings.whole("max_steps", least=-1)
-    work |= {"steps": steps} if steps is not None and steps > 0 else {}
-    work |= batch_of(settings, plan, devices, assumed)
-    return LaunchFile(
-        framework=table.framework,
-        path=path,
-        stack=stack_of("llama-factory"),
-        model=model_of_hub(settings, "model_name_or_path"),
-        workload=work,
-        plan=plan,
-        devices=devices,
-        read=settings.read(),
-        assumed=tuple(assumed),
-        ignored=settings.finish(table.unread, known=table.known),
-    )
+    work = settings.fields("workload") | batch_of(settings, plan, devices, assumed)
+    return WhatIsSaid(plan, work, model_of_hub(settings, "model_name_or_path"), devices)
 
 
 def _refuse_other_training(settings: LaunchSettings) -> None:
@@ -87,3 +151,7 @@ def _refuse_other_training(settings: LaunchSettings) -> None:
         )
     if stage not in (None, "pt", "sft"):
         raise settings.wrong("stage", "is not understood; capsim reads pt and sft")
+
+
+read = DocumentReader("llama-factory", _meaning)
+"""What a configuration of LLaMA-Factory says."""

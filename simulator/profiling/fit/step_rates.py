@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from simulator.pricing.requests import StreamKind
 from simulator.profiling.fit.anatomy import Anatomy, PassWork
 from simulator.profiling.records.reading import StepTime
-from simulator.step.time import BACKWARD_LAUNCH, slower
+from simulator.step.passes import BACKWARD_LAUNCH
+from simulator.step.time import slower
 
 Values = NDArray[np.float64]
 PARTS = ("forward", "backward", "optimizer")

@@ -46,6 +46,7 @@ _SCENARIO: Document = {
     "workload": {
         "sequence_length": 512,
         "effective_tokens": 254,
+        "document_lengths": [254, 128, 64],
         "predictions": 76,
         "global_batch": 256,
         "steps": 1000000,
@@ -69,9 +70,16 @@ _SCENARIO: Document = {
 }
 """A scenario that says all that one can say of it."""
 _ELSEWHERE: Document = {
-    "plan": {"sharding_group": 8},
+    "plan": {
+        "sharding_group": 8,
+        "recompute_modules": ["core_attn", "mlp"],
+        "recompute_layers": 4,
+        "recompute_method": "block",
+    },
     "workload": {
         "target_length": 114,
+        "document_lengths": 700,
+        "document_deviation": 500,
         "tokens": 131000000000,
         "expert_imbalance": 1.5,
         "capacity_factor": 1.25,
@@ -80,6 +88,10 @@ _ELSEWHERE: Document = {
         "lora_targets": ["all-linear"],
         "lora_dropout": 0.05,
         "base_precision": "nf4",
+        "preference": "dpo",
+        "reference": "copy",
+        "teacher": "llama-3.1-8b",
+        "keeps_teacher_logits": True,
     },
 }
 """What one can say of other scenarios, or instead."""

@@ -23,6 +23,7 @@ from simulator.work.hiding import OperatorPart
 from simulator.work.operators import Holding, Operator, product, stream, untrained
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
 from simulator.work.transformer.tokens import Scenarios
+from simulator.work.weights import linear_weights
 
 _ADDED, _SCALED, _DROPPED = 3.0, 2.0, 2.5
 """Times that a tensor of 16 bits crosses memory where another is added to it, where it is scaled, where it is dropped:
@@ -165,11 +166,13 @@ def _product(name: str, linear: Linear, scenarios: Scenarios, *, n: Num, k: Num,
     )
 
 
-def _owned(linear: Linear, weights: Num, saved: Num) -> Holding:
-    """Trained parameters of a dense layer or of experts."""
+def _owned(linear: Linear, number: Num, widths: tuple[Num, Num], saved: Num) -> Holding:
+    """As many matrices of some width of their input and of what they make, of a dense layer or of experts."""
+    weights = number * parameters.linear(*widths)
     of_experts = bool(np.any(np.asarray(linear.experts) > 0.0))
     dense, experts = (0.0, weights) if of_experts else (weights, 0.0)
-    return Holding(saved=saved, parameters=dense, expert_parameters=experts, added=True)
+    tensors = linear_weights(*widths, factors=(number,))
+    return Holding(saved=saved, parameters=dense, expert_parameters=experts, added=True, weights=tensors)
 
 
 def _inward(name: str, linear: Linear, scenarios: Scenarios, modules: Num) -> Operator:
@@ -179,9 +182,7 @@ def _inward(name: str, linear: Linear, scenarios: Scenarios, modules: Num) -> Op
     tokens = linear.rows * linear.batch
     dropped = activations.tensor(tokens, linear.width, element_bytes=scenarios.plans.element_bytes)
     dropped = dropped + activations.dropout_mask(tokens, linear.width)
-    kept = _owned(
-        linear, modules * linear.batch * parameters.linear(linear.width, rank), modules * tuning.drops * dropped
-    )
+    kept = _owned(linear, modules * linear.batch, (linear.width, rank), modules * tuning.drops * dropped)
     return _product(f"adapters into {name}", linear, scenarios, n=rank, k=linear.width, count=modules, kept=kept)
 
 
@@ -190,7 +191,7 @@ def _outward(name: str, linear: Linear, scenarios: Scenarios, width: Num, count:
     rank, element = scenarios.workloads.tuning.rank, scenarios.plans.element_bytes
     made = width / np.asarray(linear.ranks) if linear.adds_up else width
     saved = activations.tensor(linear.rows * linear.batch, rank, element_bytes=element)
-    kept = _owned(linear, count * linear.batch * parameters.linear(rank, made), count * saved)
+    kept = _owned(linear, count * linear.batch, (rank, made), count * saved)
     return _product(f"adapters out of {name}", linear, scenarios, n=made, k=rank, count=count, kept=kept)
 
 

@@ -18,6 +18,7 @@ from simulator.work.transformer.tokens import (
     stream_bytes,
     tokens_of,
 )
+from simulator.work.weights import Weight, linear_weights, normalisation_weights, table, vectors
 
 
 def embedding(scenarios: Scenarios) -> list[Operator]:
@@ -60,9 +61,31 @@ def _tables(scenarios: Scenarios, tokens: Tokens) -> Operator:
         kept=Holding(
             parameters=table + models.bucket_tables * models.heads / plans.tp + beside,
             partial_parameters=beside,
+            weights=_tensors(scenarios),
             trained=trained,
             saved=models.embedding_norm * norm + models.dropout * mask + _kept_positions(scenarios),
         ),
+    )
+
+
+def _tensors(scenarios: Scenarios) -> tuple[Weight, ...]:
+    """Tables and normalisations; each tower has tables of positions of its own."""
+    models, tp, width = scenarios.models, scenarios.plans.tp, scenarios.models.embedding_size
+    towers = 1.0 + models.encoder_decoder
+    rows = np.where(np.asarray(models.maps_words) > 0, models.hidden_size, width)
+    norms = (models.embedding_norm, towers, models.norm_weight)
+
+    def used(number: Num) -> Num:
+        return np.where(np.asarray(number) > 0.0, 1.0, 0.0)
+
+    return (
+        table(np.ceil(np.asarray(models.vocabulary_size) / tp), width),
+        table(models.bucket_tables / towers, models.heads / tp, towers, used(models.bucket_tables)),
+        table(models.position_rows / towers, rows, towers, used(models.position_rows)),
+        table(models.token_types, width, used(models.token_types)),
+        *normalisation_weights(width, *norms, bias=models.norm_bias),
+        table(models.relative_rows, models.hidden_size, used(models.relative_rows)),
+        vectors(models.hidden_size, 2.0, models.relative_norm),
     )
 
 
@@ -101,6 +124,9 @@ def _map(scenarios: Scenarios, tokens: Tokens) -> Operator:
             saved=used * activations.tensor(tokens.shared, width, element_bytes=element),
             parameters=weights,
             partial_parameters=weights,
+            weights=linear_weights(
+                width, models.hidden_size, bias=1.0 - np.asarray(models.maps_words), factors=(used,)
+            ),
         ),
     )
     return untrained(operator, scenarios.workloads.tuning.base)

@@ -53,7 +53,12 @@ def tensor_exchange(
         stride=scenarios.plans.tp_stride,
         counts=counts,
         launches=counts,
-        hiding=Hiding(share=scenarios.stacks.tensor_overlap, line="tensor", parts=_PRODUCTS),
+        hiding=Hiding(
+            share=scenarios.stacks.tensor_overlap,
+            across=scenarios.stacks.tensor_overlap_across,
+            line="tensor",
+            parts=_PRODUCTS,
+        ),
         unused=unused,
         inside=inside,
         inside_share=inside_share,

@@ -20,6 +20,7 @@ from simulator.work.operators import Holding, Operator, exchange, product, strea
 from simulator.work.transformer.feed_forward import ExpertProducts, kept_input, two_products
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, normalised_input, own_input, plain
+from simulator.work.weights import linear_weights
 
 _PERMUTED = 4.0
 """Times that a token crosses memory where it is copied for its experts, and where what they return is added up."""
@@ -121,16 +122,20 @@ def _products(scenarios: Scenarios, routed: _Routed) -> ExpertProducts:
 
 
 def _shared_gate(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
-    """The product that gives the gate of shared experts, which keeps its sigmoid and what it scales."""
+    """The product that gives the gate of shared experts, which keeps its sigmoid and what it scales.
+
+    Every rank has all of it; ranks that share tokens do it for their own (Megatron core, `SharedExpertMLP`).
+    """
     if not np.any(np.asarray(part.shared_gate) > 0.0):
         return []
     element, used = scenarios.plans.element_bytes, part.shared_gate
-    scaled = activations.tensor(tokens.all, layers.hidden_size + 1.0, element_bytes=element)
+    scaled = activations.tensor(tokens.shared, layers.hidden_size + 1.0, element_bytes=element)
+    weights = used * parameters.linear(layers.hidden_size, 1.0)
     return [
         product(
             "gate of shared experts",
             "feed_forward",
-            m=tokens.all,
+            m=tokens.shared,
             k=layers.hidden_size,
             n=1.0,
             count=used,
@@ -139,7 +144,9 @@ def _shared_gate(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, 
             wide=True,
             kept=Holding(
                 saved=used * scaled,
-                parameters=used * parameters.linear(layers.hidden_size, 1.0),
+                parameters=weights,
+                partial_parameters=weights,
+                weights=linear_weights(layers.hidden_size, 1.0, factors=(used,)),
                 matrices=(used * plain(tokens.all, 1.0, scenarios, bias=0.0, wide=True),),
                 repeated_in=(("moe", 0.0), ("shared_experts", 0.0)),
             ),
@@ -167,6 +174,7 @@ def _router(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, token
             partial_parameters=weights,
             repeated_in=(("moe", own_input(tokens, layers.hidden_size, scenarios)),),
             discards=normalised_input(kept, scenarios),
+            weights=linear_weights(layers.hidden_size, part.experts, bias=part.router_bias),
         ),
     )
     return untrained(operator, scenarios.workloads.tuning.base, saved=chosen)

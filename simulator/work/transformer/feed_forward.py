@@ -24,6 +24,7 @@ from simulator.work.transformer.tokens import (
     own_input,
     plain,
 )
+from simulator.work.weights import Weight, linear_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +99,7 @@ def two_products(
         Kept where the innermost of them is recomputed [B].
     """
     element, inputs, of = scenarios.plans.element_bytes, part.inputs, experts or _ALONE
-    batch = of.experts
-    called = _called(of, used, element)
+    batch, called = of.experts, _called(of, used, element)
     ranks = scenarios.plans.tp if experts is None else scenarios.plans.etp
     width = widen * part.size / ranks
     into = used * batch * parameters.linear(layers.hidden_size, inputs * width, bias=part.bias)
@@ -107,6 +107,7 @@ def two_products(
     inside: Inside = tuple((name, 0.0) for name in modules)
     before = _before(part, scenarios, rows, used * width, kept, inside, input_bytes)
     after = _after(part, layers, scenarios, rows, used, batch * rows * width, inside)
+    tensors = _weights(part, layers, scenarios, width, (used, batch), ranks)
     inward = product(
         "feed-forward input",
         "feed_forward",
@@ -114,7 +115,7 @@ def two_products(
         k=layers.hidden_size,
         n=inputs * width,
         **called,
-        kept=_owned(before, into, of_experts=experts is not None),
+        kept=_owned(replace(before, weights=tensors[0]), into, of_experts=experts is not None),
     )
     outward = product(
         "feed-forward output",
@@ -124,7 +125,7 @@ def two_products(
         n=layers.hidden_size,
         **called,
         kept=_owned(
-            replace(after, partial_parameters=batch * part.bias * layers.hidden_size),
+            replace(after, partial_parameters=batch * part.bias * layers.hidden_size, weights=tensors[1]),
             out_of,
             of_experts=experts is not None,
         ),
@@ -166,6 +167,30 @@ def _after(
         repeated_in=inside,
         discards=(("moe_act", between),) if of_experts else (),
     )
+
+
+def _weights(
+    part: DenseFeedForward,
+    layers: Layers,
+    scenarios: Scenarios,
+    width: Num,
+    factors: tuple[Num, ...],
+    ranks: Num,
+) -> tuple[tuple[Weight, ...], tuple[Weight, ...]]:
+    """The matrix into the layer, with that of a gate, and the one out of it.
+
+    Libraries that join no projections join the two of a gate neither.
+    """
+    inward = linear_weights(
+        layers.hidden_size,
+        width,
+        (part.inputs - 1.0) * width,
+        bias=part.bias,
+        factors=factors,
+        apart=1.0 - np.asarray(scenarios.stacks.fused_qkv),
+        row_ranks=ranks,
+    )
+    return inward, linear_weights(width, layers.hidden_size, bias=part.bias, factors=factors, column_ranks=ranks)
 
 
 def _called(of: ExpertProducts, used: Num, element: Num) -> dict[str, Any]:

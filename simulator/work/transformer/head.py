@@ -7,8 +7,8 @@ import numpy as np
 from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
-from simulator.specs.tuning import Tunings
-from simulator.work.operators import Holding, Operator, product, stream, untrained, without_backward
+from simulator.specs.training.tuning import Tunings
+from simulator.work.operators import Holding, Operator, flagged, product, stream, untrained, without_backward
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
 from simulator.work.transformer.tokens import (
     Scenarios,
@@ -19,6 +19,7 @@ from simulator.work.transformer.tokens import (
     stream_bytes,
     tokens_of,
 )
+from simulator.work.weights import linear_weights, normalisation_weights, table, vectors
 
 
 def head(scenarios: Scenarios) -> list[Operator]:
@@ -37,8 +38,8 @@ def head(scenarios: Scenarios) -> list[Operator]:
     # The encoder's output is kept once for all layers of the decoder, unless each keeps its own casts of it.
     once = np.where(autocasts(scenarios) > 0.0, plans.keeps_inputs * stream_bytes(scenarios), element)
     memory = activations.tensor(linear_input(inputs, scenarios), models.hidden_size, element_bytes=once)
-    weights = models.final_norms * models.norm_weight
-    weights = weights * parameters.normalisation(models.hidden_size, bias=models.norm_bias)
+    norms = models.final_norms * models.norm_weight
+    weights = norms * parameters.normalisation(models.hidden_size, bias=models.norm_bias)
     final_norm = stream(
         "final normalisation",
         "normalisation",
@@ -50,6 +51,7 @@ def head(scenarios: Scenarios) -> list[Operator]:
             saved=kept + models.encoder_decoder * _read_again(scenarios) * memory,
             parameters=weights,
             partial_parameters=weights,
+            weights=normalisation_weights(models.hidden_size, norms, bias=models.norm_bias),
             trained=workloads.tuning.base,
         ),
     )
@@ -58,6 +60,7 @@ def head(scenarios: Scenarios) -> list[Operator]:
         *_map_back(scenarios, outputs),
         *_head_transform(scenarios, _transformed(scenarios, predicted, outputs)),
         *_vocabulary_head(scenarios, predicted, outputs),
+        *_distillation(scenarios, predicted),
         *_classes(scenarios, outputs),
         *_head_exchanges(scenarios, predicted, outputs),
         *_memory_exchanges(scenarios, inputs),
@@ -97,6 +100,7 @@ def _map_back(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
             saved=used * activations.tensor(tokens.shared, models.hidden_size, element_bytes=element),
             parameters=weights,
             partial_parameters=weights,
+            weights=linear_weights(models.hidden_size, models.embedding_size, factors=(used,)),
         ),
     )
     return [without_backward(untrained(operator, tuning.base), tuning.flows)]
@@ -118,6 +122,7 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
     norm = normalised(rows, width, scenarios, statistics=models.norm_statistics)
     weights = with_norm * parameters.normalisation(width, bias=models.transform_norm_bias)
     linear = parameters.linear(models.hidden_size, width, bias=models.transform_bias)
+    tensors = linear_weights(models.hidden_size, width, bias=models.transform_bias, factors=(used,))
     rectified = models.layers[0].feed_forward.rectified
     gate = activations.gate(rows, width, element_bytes=element, inputs=1.0, rectified=rectified)
     size = used * rows * width * element
@@ -133,7 +138,7 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
         has_input_gradient=tuning.flows,
         launches=(used, used),
         wide=True,
-        kept=Holding(saved=used * kept, parameters=used * linear),
+        kept=Holding(saved=used * kept, parameters=used * linear, weights=tensors),
     )
     after = stream(
         "activation and normalisation of the head",
@@ -141,7 +146,12 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
         StreamKind.HEAD_TRANSFORM,
         moved=((2.0 + 2.0 * with_norm) * size, (3.0 + 3.0 * with_norm) * size),
         launches=(used * (1.0 + with_norm), used * (1.0 + 2.0 * with_norm)),
-        kept=Holding(saved=used * (gate + with_norm * norm), parameters=used * weights, trained=tuning.head),
+        kept=Holding(
+            saved=used * (gate + with_norm * norm),
+            parameters=used * weights,
+            trained=tuning.head,
+            weights=normalisation_weights(width, used, with_norm, bias=models.transform_norm_bias),
+        ),
     )
     return [untrained(transform, tuning.head), after]
 
@@ -153,10 +163,9 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Op
     element, used = plans.element_bytes, models.vocabulary_head
     words = np.ceil(np.asarray(models.vocabulary_size) / plans.tp)
     own = np.where(np.asarray(models.tied_head) > 0, 0.0, 1.0)
-    logits = used * rows * words
+    logits, kernels = used * rows * words, used * (1.0 + 0.4 * passes)
     kept = np.where(_reads_shares(scenarios) > 0, linear_input(tokens, scenarios), rows)
     loss = stacks.keeps_logits * used * activations.cross_entropy(rows, words)
-    kernels = used * (1.0 + 0.4 * passes)
     product_of_words = product(
         "vocabulary head",
         "head",
@@ -173,6 +182,7 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Op
             saved=used * activations.tensor(kept, models.embedding_size, element_bytes=element),
             parameters=used * (own * models.embedding_size * words + models.head_bias * words),
             tied_parameters=used * (1.0 - own) * models.embedding_size * words,
+            weights=(table(words, models.embedding_size, used, own), vectors(words, used, models.head_bias)),
         ),
     )
     return [
@@ -187,6 +197,34 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Op
             reduces=True,
             kept=Holding(saved=loss, widest=loss),
         ),
+    ]
+
+
+def _distillation(scenarios: Scenarios, rows: Num) -> list[Operator]:
+    """Divergence from a teacher: its probabilities of all words in fp32, times the student's logarithms, added up.
+
+    References
+    ----------
+    `ForwardKLLoss` of torchtune 0.6.1, torchtune/modules/loss/kd_losses.py.
+    """
+    frozen, stacks = scenarios.workloads.frozen, scenarios.stacks
+    if frozen is None:
+        return []
+    words = np.ceil(np.asarray(scenarios.models.vocabulary_size) / scenarios.plans.tp)
+    each = frozen.teaches * scenarios.models.vocabulary_head * rows * words
+    keeps = np.where(np.asarray(frozen.keeps_logits) < 0.0, stacks.keeps_logits, frozen.keeps_logits)
+    kernels = frozen.teaches * (1.0 + stacks.eager)
+    width = activations.STATISTIC_BYTES
+    return [
+        stream(
+            "divergence from the teacher",
+            "head",
+            StreamKind.CROSS_ENTROPY,
+            moved=(each * width * (2.0 + 2.0 * stacks.eager), each * width * 2.0),
+            launches=(kernels, frozen.teaches),
+            reduces=True,
+            kept=Holding(saved=keeps * each * width),
+        )
     ]
 
 
@@ -230,8 +268,9 @@ def _classes(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
         kept = activations.tensor(rows, width, element_bytes=element) + activations.tensor(
             rows, labels, element_bytes=4.0
         )
-        if predicts:
-            kept = kept + activations.cross_entropy(rows, outputs)
+        kept = kept + flagged(activations.cross_entropy(rows, outputs), float(predicts))
+        tensors = linear_weights(width, outputs, bias=bias, factors=(used,), kind="table" if predicts else "matrix")
+        owned = parameters.linear(width, outputs, bias=bias)
         return product(
             name,
             "head",
@@ -243,7 +282,7 @@ def _classes(scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
             has_input_gradient=_before(behind if predicts else 0.0, tuning),
             launches=(used, used * 2.0),
             wide=True,
-            kept=Holding(saved=used * kept, parameters=used * parameters.linear(width, outputs, bias=bias)),
+            kept=Holding(saved=used * kept, parameters=used * owned, weights=tensors),
         )
 
     classified = np.minimum(models.sequence_classes, 1.0)

@@ -8,6 +8,7 @@ from simulator.specs.parts import Layers, Normalisation
 from simulator.work.operators import Holding, Operator, stream
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens, normalised, stream_bytes
+from simulator.work.weights import normalisation_weights
 
 
 @operators_of.register
@@ -33,6 +34,7 @@ def normalisation(part: Normalisation, layers: Layers, scenarios: Scenarios, tok
                 repeated_in=(("layernorm", inputs * own),),
                 parameters=weights,
                 partial_parameters=weights,
+                weights=normalisation_weights(width, part.count, part.weight, bias=part.bias),
             ),
         )
     ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.formulas import activations, flops, parameters
+from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import FusedAttention, StreamKind
 from simulator.specs.choices import RecomputeModule
@@ -14,7 +14,9 @@ from simulator.specs.parts import AttentionPart, LatentAttention, Layers
 from simulator.specs.plans import Plans
 from simulator.work.operators import Holding, Operator, fused_attention, product, stream
 from simulator.work.transformer.adapters import Linear, Matrix, tuned
+from simulator.work.transformer.attention.documents import seen_of_documents
 from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, mask_bytes, plain, stream_bytes
+from simulator.work.weights import linear_weights
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def output_projection(
             saved=activations.tensor(tokens.all, heads.context_width, element_bytes=scenarios.plans.product_bytes),
             parameters=parameters.linear(heads.context_width, width, bias=part.output_bias),
             partial_parameters=part.output_bias * width,
+            weights=linear_weights(heads.context_width, width, bias=part.output_bias, column_ranks=scenarios.plans.tp),
             output_unused=unused,
             matrices=(made,),
         ),
@@ -157,12 +160,13 @@ def _fused(
     """The one kernel of stacks that fuse attention."""
     stacks, heads = scenarios.stacks, heads_of(part, scenarios.plans)
     fused, batch = np.asarray(scenarios.plans.fused_attention), scenarios.plans.micro_batch
+    documents, seen = seen_of_documents(scenarios, keys, window, causal=causal)
 
     def kernel(*, backward: bool) -> FusedAttention:
         return FusedAttention(
-            queries=tokens.queries,
-            keys=np.where(fused > 0, flops.seen_keys(keys, window, causal=causal), keys),
-            batch=batch,
+            queries=tokens.queries / documents,
+            keys=np.where(fused > 0, seen, keys),
+            batch=batch * documents,
             heads=heads.query,
             key_value_heads=heads.key_value,
             head_size=part.head_size,

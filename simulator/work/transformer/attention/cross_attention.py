@@ -11,6 +11,7 @@ from simulator.work.transformer.attention.core import Heads, attention_core, hea
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, linear_input, plain, tokens_of
+from simulator.work.weights import linear_weights
 
 
 @operators_of.register
@@ -43,6 +44,7 @@ def _projections(
             saved=kept,
             parameters=parameters.linear(width, heads.query_width, bias=part.qkv_bias),
             matrices=(plain(tokens.all, heads.query_width, scenarios, bias=part.qkv_bias),),
+            weights=linear_weights(width, heads.query_width, bias=part.qkv_bias, row_ranks=scenarios.plans.tp),
         ),
     )
     both = product(
@@ -58,6 +60,9 @@ def _projections(
             saved=autocasts(scenarios) * 2.0 * encoded,
             parameters=2.0 * parameters.linear(width, heads.key_width, bias=part.qkv_bias),
             matrices=(plain(memory.all, heads.key_width, scenarios, bias=part.qkv_bias),) * 2,
+            weights=linear_weights(
+                width, heads.key_width, bias=part.qkv_bias, factors=(2.0,), row_ranks=scenarios.plans.tp
+            ),
         ),
     )
     reads = _read(layers, scenarios, tokens, memory, heads)

@@ -31,6 +31,7 @@ from simulator.work.transformer.tokens import (
     plain,
     stream_bytes,
 )
+from simulator.work.weights import linear_weights, vectors
 
 
 @operators_of.register
@@ -79,6 +80,13 @@ def _queries(part: LatentAttention, layers: Layers, scenarios: Scenarios, tokens
             repeated_in=up_projected(part, (1.0 - through) * kept),
             discards=normalised_input((1.0 - through) * kept, scenarios),
             parameters=(1.0 - through) * parameters.linear(layers.hidden_size, out, bias=part.qkv_bias),
+            weights=linear_weights(
+                layers.hidden_size,
+                out,
+                bias=part.qkv_bias,
+                factors=(1.0 - through,),
+                row_ranks=scenarios.plans.tp,
+            ),
         ),
     )
     if not np.any(through):
@@ -142,6 +150,7 @@ def _latent(
                 partial_parameters=owned,
                 matrices=(used * plain(tokens.shared, rank + beside, scenarios, bias=part.latent_bias),),
                 discards=normalised_input(used * kept, scenarios),
+                weights=linear_weights(layers.hidden_size, rank + beside, bias=part.latent_bias, factors=(used,)),
             ),
         ),
         stream(
@@ -151,7 +160,7 @@ def _latent(
             moved=(size * (2.0 + eager), size * (3.0 + eager)),
             launches=(used, used * (1.0 + eager)),
             reduces=True,
-            kept=Holding(saved=used * read, parameters=norm, partial_parameters=norm),
+            kept=Holding(saved=used * read, parameters=norm, partial_parameters=norm, weights=(vectors(rank, used),)),
         ),
     ]
 
@@ -174,5 +183,6 @@ def _out_of_latent(name: str, scenarios: Scenarios, tokens: Tokens, used: Num, r
             parameters=used * parameters.linear(rank, out),
             matrices=(used * plain(tokens.all, out, scenarios, bias=0.0),),
             repeated_in=(("mla_up_proj", used * kept),),
+            weights=linear_weights(rank, out, factors=(used,), row_ranks=scenarios.plans.tp),
         ),
     )

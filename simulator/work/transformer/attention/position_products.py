@@ -11,6 +11,7 @@ from simulator.specs.parts import DisentangledAttention, Layers
 from simulator.work.operators import Holding, Operator, product, stream
 from simulator.work.transformer.attention.core import heads_of
 from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, plain
+from simulator.work.weights import linear_weights
 
 
 def position_products(
@@ -59,6 +60,9 @@ def _projection(part: DisentangledAttention, layers: Layers, scenarios: Scenario
             saved=dropped + projected,
             parameters=kinds * part.own_projections * parameters.linear(width, own, bias=part.qkv_bias),
             matrices=(part.content_to_position * made, part.position_to_content * made),
+            weights=linear_weights(
+                width, own, bias=part.qkv_bias, factors=(kinds, part.own_projections), row_ranks=plans.tp
+            ),
         ),
     )
 

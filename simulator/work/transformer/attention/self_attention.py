@@ -26,6 +26,7 @@ from simulator.work.transformer.tokens import (
     normalised_input,
     plain,
 )
+from simulator.work.weights import Weight, linear_weights, vectors
 
 _ROTARY_PASSES = 2.0, 6.0
 """Times that queries and keys cross the memory bus for rotary positions: fused, and in addition where eager."""
@@ -53,6 +54,7 @@ def relative_attention(part: RelativeAttention, layers: Layers, scenarios: Scena
             saved=activations.tensor(tokens.keys, heads.query_width, element_bytes=element),
             parameters=parameters.linear(layers.hidden_size, heads.query_width),
             matrices=(plain(tokens.keys, heads.query_width, scenarios, bias=0.0),),
+            weights=linear_weights(layers.hidden_size, heads.query_width, row_ranks=scenarios.plans.tp),
         ),
     )
     return _attention(part, layers, scenarios, tokens, between=[projection], products=2.0)
@@ -117,7 +119,13 @@ def _projections(
         k=width,
         n=heads.query_width + np.where(fused, both, 0.0),
         element_bytes=element,
-        kept=Holding(saved=kept, parameters=weights, matrices=first, discards=normalised_input(kept, scenarios)),
+        kept=Holding(
+            saved=kept,
+            parameters=weights,
+            weights=_weights(part, layers, scenarios, heads),
+            matrices=first,
+            discards=normalised_input(kept, scenarios),
+        ),
     )
     others = product(
         "key and value projection",
@@ -155,6 +163,21 @@ def _made_one_by_one(
     return (queries, *first), tuple(np.where(joint, 0.0, size) for size in others)
 
 
+def _weights(part: MultiHeadAttention, layers: Layers, scenarios: Scenarios, heads: Heads) -> tuple[Weight, ...]:
+    """Matrices of queries, keys and values; DeBERTa's are never one, since positions pass two of them alone."""
+    fused = np.where(np.asarray(scenarios.stacks.fused_qkv) > 0.0, 1.0, 0.0)
+    return linear_weights(
+        layers.hidden_size,
+        heads.query_width,
+        heads.key_width,
+        heads.value_width,
+        bias=part.qkv_bias,
+        joined=0.0 if isinstance(part, DisentangledAttention) else fused,
+        apart=1.0,
+        row_ranks=scenarios.plans.tp,
+    )
+
+
 def _read(layers: Layers, scenarios: Scenarios, tokens: Tokens, heads: Heads) -> Linear:
     """What the matrices of queries, keys and values read, and keep where adapters of the other half do not."""
     tuning = scenarios.workloads.tuning
@@ -178,7 +201,7 @@ def _sinks(part: MultiHeadAttention, heads: Heads) -> list[Operator]:
     """One score a head, which the softmax reads besides the others; it costs no time of its own."""
     if not np.any(np.asarray(part.sinks) > 0.0):
         return []
-    owned = Holding(parameters=part.sinks * heads.query)
+    owned = Holding(parameters=part.sinks * heads.query, weights=(vectors(heads.query, part.sinks),))
     nothing = (0.0, 0.0)
     return [stream("attention sinks", "attention", StreamKind.SOFTMAX, moved=nothing, launches=nothing, kept=owned)]
 

@@ -1,0 +1,49 @@
+"""What was assumed of a scenario, in sentences."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from simulator.specs.model import Model
+from simulator.specs.plan import Plan
+from simulator.specs.stack import Stack
+from simulator.specs.workload import Workload
+
+
+def note(assumed: list[str], stated: BaseModel, full: BaseModel, fields: tuple[str, ...], why: str) -> None:
+    """Say which fields were filled, and why so."""
+    filled = {name: getattr(full, name) for name in fields if getattr(stated, name) is None}
+    words = {name: ",".join(value) if isinstance(value, tuple) else value for name, value in filled.items()}
+    said = ", ".join(f"{name}={value}" for name, value in words.items() if value is not None)
+    if said:
+        assumed.append(f"{said}: {why}")
+
+
+def note_work(assumed: list[str], stated: Workload, work: Workload, stack: Stack) -> None:
+    """Say which adapters are trained, and how uneven routing is, or that the stack fills experts to their capacity."""
+    note(assumed, stated, work, ("lora_rank", "lora_targets"), "as adapters are usually trained")
+    note(assumed, stated, work, ("reference",), "as DPO trainers have it")
+    if work.reference == "precomputed":
+        assumed.append("reference=precomputed: the forward pass over all pairs before training is not in the time")
+    if work.expert_imbalance is None:
+        return
+    if work.capacity_factor is None and stack.capacity_factor > 0.0:
+        assumed.append(f"capacity_factor={stack.capacity_factor:g}: as {stack.id} does")
+    elif not work.capacity_factor:
+        note(assumed, stated, work, ("expert_imbalance",), "as measured under an auxiliary loss")
+
+
+def with_score(assumed: list[str], work: Workload, model: Model) -> Model:
+    """The model with the head that its workload trains, which is noted where it is another than the model's own."""
+    scored = work.scored(model)
+    if scored is not model:
+        assumed.append("objective=classification, classes=1: a reward model gives each sequence one score")
+    return scored
+
+
+def note_documents(assumed: list[str], work: Workload, plan: Plan, stack: Stack) -> None:
+    """Say where attention takes as long for packed documents as for whole sequences."""
+    if work.document_lengths is None or (plan.attention == "fused" and stack.skips_documents):
+        return
+    why = f"the attention kernel of {stack.id}" if plan.attention == "fused" else "unfused attention"
+    assumed.append(f"document_lengths shorten no attention: {why} computes whole sequences and masks other documents")
