@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
+import yaml
 
 from hardware.errors import InputError
 from simulator.launch import torchtitan
-from simulator.launch.megatron import reading, writing
+from simulator.launch.megatron import bridge_reading, bridge_writing, reading, writing
 from simulator.scenario.scenario import Scenario, resolve
 
 _NAMES = ("recompute", "recompute_modules", "recompute_layers", "recompute_method")
@@ -19,7 +21,7 @@ def _scenario(stack: str, plan: dict[str, Any]) -> Scenario:
     return resolve("llama-3-8b", "dgx-h100", devices=16, stack=stack, plan={"micro_batch": 1, **plan})
 
 
-def _said(plan: dict[str, Any]) -> dict[str, Any]:
+def _said(plan: Mapping[str, Any]) -> dict[str, Any]:
     return {name: plan[name] for name in _NAMES if plan.get(name) is not None}
 
 
@@ -38,11 +40,14 @@ def _said(plan: dict[str, Any]) -> dict[str, Any]:
 def test_megatron_reads_back_what_it_writes(plan: dict[str, Any]) -> None:
     text = writing.write(_scenario("megatron-lm", plan)).text
     assert _said(reading.read(text, "run.sh").plan) == plan
+    document = yaml.safe_load(bridge_writing.write(_scenario("megatron-bridge", plan)).text)
+    assert _said(bridge_reading.read(document, "run.yaml").plan) == plan
 
 
 def test_modules_that_discard_do_without_delayed_scaling() -> None:
     plan = {"recompute_modules": ("layernorm",), "precision": "fp8"}
     assert "--fp8-recipe tensorwise" in writing.write(_scenario("megatron-lm", plan)).text
+    assert "fp8_recipe: tensorwise" in bridge_writing.write(_scenario("megatron-bridge", plan)).text
     assert "--fp8-recipe delayed" in writing.write(_scenario("megatron-lm", {"precision": "fp8"})).text
 
 
