@@ -46,6 +46,16 @@ def test_arithmetic_and_kept_bytes(model: Model, fused: bool, recompute: Recompu
     assert program.together.saved_bytes == kept
 
 
+@pytest.mark.parametrize("model", (GPT, LLAMA), ids=name_of)
+def test_a_kernel_of_variable_lengths_is_run_again(model: Model) -> None:
+    whole = setting_of(model, fused_attention=True, document_lengths=PACKED["unequal"])
+    setting = replace(whole, recompute="selective", recompute_modules=("core_attn",))
+    program, (_, total, kept) = program_of(scenarios_of(model, setting)), _counted(model, setting)
+    assert round(float(program.model_flops + program.recomputed_flops)) == total
+    assert program.together.saved_bytes == kept
+    assert kept < _counted(model, whole)[2]
+
+
 @pytest.mark.parametrize("model", MODELS, ids=name_of)
 def test_a_kernel_of_variable_lengths_keeps_what_one_of_whole_sequences_keeps(model: Model) -> None:
     whole = setting_of(model, fused_attention=True)
