@@ -105,12 +105,17 @@ class Plans(Columns):
     @property
     def expert_stride(self) -> Num:
         """Distance from one rank of an expert-parallel group to the next."""
-        return np.where(self._spreads, self.tp_stride * np.asarray(self.etp), self.dp_stride)
+        return np.where(self._spreads, self._spread_stride, self.dp_stride)
+
+    @property
+    def _spread_stride(self) -> Num:
+        """Distance of neighbours with different experts: over tensor-parallel ranks first, where they do not share."""
+        return np.where(np.asarray(self.etp) < self.tp, self.tp_stride * np.asarray(self.etp), self.replica_stride)
 
     @property
     def expert_replica_stride(self) -> Num:
         """Distance from one rank to the next that holds the same experts."""
-        return np.where(self._spreads, self.tp_stride * np.asarray(self.etp), self.replica_stride) * self.ep
+        return np.where(self._spreads, self._spread_stride, self.replica_stride) * self.ep
 
     @property
     def expert_copies(self) -> Num:

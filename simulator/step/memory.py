@@ -10,10 +10,10 @@ from simulator.formulas import pipeline, states
 from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
 from simulator.specs.plans import Plans
+from simulator.step.kept import kept_again, kept_of_layers
 from simulator.work.operators import flagged
 from simulator.work.orthogonalisation import working_bytes
 from simulator.work.program import Program
-from simulator.work.recomputation import repeated_on
 from simulator.work.transformer import Scenarios, autocasts
 from simulator.work.updates import StageShare, is_shaped, master_bytes, shaped_bytes
 
@@ -71,7 +71,7 @@ def on_stage(program: Program, stage: Num) -> Memory:
         all_at_once=plans.all_at_once,
         zero_bubble=plans.zero_bubble,
     )
-    of_layers = _kept_of_layers(program, stage, share)
+    of_layers = kept_of_layers(program, layers_on(program, stage), share)
     kept = waiting * (of_layers + is_first * ends[0].saved_bytes) + is_last * ends[1].saved_bytes
     updated = trained.among(plans.optimizer_group)
     optimizer = _states(program, stage, updated)
@@ -168,38 +168,6 @@ def layers_on(program: Program, stage: Num) -> Num:
     head = models.vocabulary_head * _table(scenarios) / program.largest_layer.parameters
     balanced = pipeline.balanced_layers(models.layer_count, plans.pp, stage=stage, head_layers=head)
     return np.where(np.asarray(scenarios.stacks.balances_head) > 0.0, balanced, even)
-
-
-def _kept_of_layers(program: Program, stage: Num, share: Num) -> Num:
-    """Bytes that the layers of a stage keep of one micro-batch, where a plan counts layers by those of the stage."""
-    scenarios, layers = program.scenarios, program.layers
-    plans, ranks = scenarios.plans, _checkpoint_ranks(scenarios)
-    alike = share * (layers.saved_bytes / ranks)
-    if not plans.recomputation.counts_layers:
-        return alike
-    number = np.maximum(layers_on(program, stage), 1.0)
-    again = repeated_on(plans, number)
-    inputs = layers.checkpoint_bytes / ranks * (again.inputs / number)
-    whole = np.asarray(plans.recompute_layer) > 0.0
-    return np.where(whole, share * (layers.all_saved_bytes * (1.0 - again.layers / number) + inputs), alike)
-
-
-def _kept_again(program: Program, stage: Num) -> Num:
-    """Bytes that the backward pass makes again at a time, beyond what it has left by then."""
-    plans, largest = program.scenarios.plans, program.largest_layer
-    of_layer = np.maximum(largest.all_saved_bytes - largest.saved_bytes, 0.0)
-    if not plans.recomputation.counts_layers:
-        return of_layer
-    again = repeated_on(plans, layers_on(program, stage))
-    at_once = (again.at_once - again.before) * largest.all_saved_bytes - largest.checkpoint_bytes
-    return np.where(np.asarray(plans.recompute_layer) > 0.0, np.maximum(at_once, 0.0), of_layer)
-
-
-def _checkpoint_ranks(scenarios: Scenarios) -> Num:
-    """Ranks that share the inputs of recomputed layers, beside those that share all tokens."""
-    plans = scenarios.plans
-    shares = np.asarray(plans.recompute_layer) * scenarios.stacks.shares_checkpoints
-    return np.where(shares > 0.0, np.asarray(plans.tp) / plans.tokens_shared, 1.0)
 
 
 def _cast_bytes(scenarios: Scenarios) -> Num:
@@ -302,7 +270,7 @@ def _buffers(
     # A quantised weight is made one of 16 bits for each of its products, one at a time.
     gathered = _gathered(program, is_first, is_last, dense) + largest.widest_quantised * plans.element_bytes
     logits = models.vocabulary_head * is_last * program.head.tally.widest_bytes
-    again = _kept_again(program, stage)
+    again = kept_again(program, layers_on(program, stage))
     of_layer = again + _BACKWARD_TENSORS * largest.widest_bytes - logits
     backward = gathered + np.maximum(stacks.logit_copies * logits, of_layer)
     if np.any(np.asarray(stacks.frees_gradients) > 0.0):

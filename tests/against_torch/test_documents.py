@@ -46,7 +46,7 @@ def test_arithmetic_and_kept_bytes(model: Model, fused: bool, recompute: Recompu
     assert program.together.saved_bytes == kept
 
 
-@pytest.mark.parametrize("model", (GPT, LLAMA), ids=name_of)
+@pytest.mark.parametrize("model", [GPT, LLAMA], ids=name_of)
 def test_a_kernel_of_variable_lengths_is_run_again(model: Model) -> None:
     whole = setting_of(model, fused_attention=True, document_lengths=PACKED["unequal"])
     setting = replace(whole, recompute="selective", recompute_modules=("core_attn",))

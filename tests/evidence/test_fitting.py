@@ -249,7 +249,7 @@ def _refusal(runs: list[Run]) -> str:
         ([made(measured__step_time_s=None)], "none trained with a step time"),
         ([made(task="forward")], "none trained with a step time"),
         ([made(plan__tp=7)] * 2, "inconsistent or impossible plan (2)"),
-        ([made(plan__peft="lora")], "trains adapters only (1)"),
+        ([made(plan__peft="ia3")], "trains adapters only (1)"),
     ],
 )
 def test_nothing_to_fit_to_is_one_sentence(runs: list[Run], fragment: str) -> None:

@@ -38,6 +38,8 @@ _SEQUENCES = ("pooler", "sequence classes")
 """Of whole sequences: each rank that shares a sequence has all of it."""
 _WHOLE = ("head transform", "activation and normalisation of the head", "token classes", *_SEQUENCES)
 """Behind the layers every tensor-parallel rank does these alike; only the product with the words is divided."""
+_OF_POSITIONS = ("relative position projection", "projection of positions")
+"""Products of positions, which every context-parallel rank has all of."""
 _OF_TOKENS = (
     "embedding to hidden size",
     "router",
@@ -90,7 +92,7 @@ def _done_twice(operator: Operator, scenario: Scenario) -> float:
     if operator.name == "query projection" and scenario.stack.fused_qkv:
         heads, keys = model.attention_heads, 2 * model.kv_heads
         return (heads + copies * keys) / (heads + keys)
-    return cp if operator.name == "relative position projection" else 1.0
+    return cp if operator.name in _OF_POSITIONS else 1.0
 
 
 @_MANY
@@ -152,7 +154,7 @@ def test_what_devices_keep_together_is_what_one_would(scenario: Scenario) -> Non
         factor: float = {
             "layout of heads": (heads[0] + copies * heads[1]) / sum(heads),
             "normalisation of queries and keys": (heads[0] + copies * heads[1] / 2) / (heads[0] + heads[1] / 2),
-            "relative position projection": cp,
+            **dict.fromkeys(_OF_POSITIONS, cp),
             "cross-entropy": tp * ceil(model.vocabulary_size / tp) / model.vocabulary_size,
         }.get(here.name, 1.0)
         if here.name in _WHOLE or (here.name == "vocabulary head" and model.objective == "mlm"):
@@ -160,6 +162,9 @@ def test_what_devices_keep_together_is_what_one_would(scenario: Scenario) -> Non
         elif here.name == "feed-forward input" and plain(here.kept.expert_parameters):
             factor = plan.etp or tp  # gathered for the experts, and not again
         together = plain(here.kept.saved) * tp * cp
+        if here.name == "projection of positions":  # of which tensor-parallel ranks keep all inputs, and their outputs
+            assert factor * plain(there.kept.saved) <= together <= factor * tp * plain(there.kept.saved)
+            continue
         # Each rank keeps the statistics of what is normalised over heads of all ranks: two numbers a token.
         shared = 1e-2 if here.name == "normalisation of queries and keys" else 1e-9
         assert together == pytest.approx(plain(there.kept.saved) * factor, rel=shared), here.name

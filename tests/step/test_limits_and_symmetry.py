@@ -94,16 +94,18 @@ def _degree(task: Task) -> Any:
 @_MANY
 @given(scenarios())
 def test_links_without_end_take_no_more_than_their_latency(scenario: Scenario) -> None:
-    endless = _with_links(scenario, bandwidth=1e300, ramp=0.0)
+    endless = _with_links(scenario, bandwidth=1e300, ramp=0.0, reduction_ramp=0.0)
     for task in _exchanges(_evaluated(scenario).program):
         request: Any = task.request
         larger = replace(request, message_bytes=1e3 * request.message_bytes)
-        assert plain(endless.time(larger)) == plain(endless.time(task.request))
+        assert plain(endless.time(larger)) == pytest.approx(plain(endless.time(task.request)), rel=1e-12, abs=1e-200)
         assert plain(endless.time(task.request)) <= plain(scenario.backend().time(task.request))
-    ideal = _with_links(scenario, bandwidth=1e300, ramp=0.0, latency=0.0, latency_per_rank=0.0)
+    ideal = _with_links(scenario, bandwidth=1e300, ramp=0.0, reduction_ramp=0.0, latency=0.0, latency_per_rank=0.0)
     parts, before = _parts(scenario, ideal), _parts(scenario)
-    assert max((parts.get(name, 0.0) for name in _LINKS), default=0.0) <= 1e-12 * sum(before.values())
-    for name in before:
+    left = {name: parts[name] for name in _LINKS if parts.get(name, 0.0) > 1e-12 * sum(before.values())}
+    assert left == {}
+    # Parts are those of the slowest stage, which may be another one.
+    for name in before if scenario.plan.pp == 1 else ():
         if name not in (*_LINKS, "host", "recompute", "pipeline_bubble"):
             assert parts[name] == pytest.approx(before[name], rel=1e-9), name
 
@@ -126,7 +128,11 @@ def test_one_device_has_nothing_to_say_and_nothing_to_wait_for(scenario: Scenari
 def test_a_bubble_belongs_to_a_pipeline(scenario: Scenario) -> None:
     """And falls with the number of micro-batches to a share of nothing."""
     batch = scenario.workload.global_batch or 0
-    longer = replace(scenario, workload=scenario.workload.model_copy(update={"global_batch": 10**6 * batch}))
+    # One micro-batch alone adds up no gradients, so that its passes are shorter.
+    scenario, longer = (
+        replace(scenario, workload=scenario.workload.model_copy(update={"global_batch": times * batch}))
+        for times in (2, 10**6)
+    )
     bubble, time = _parts(scenario).get("pipeline_bubble", 0.0), plain(_evaluated(longer).step.time)
     assert (bubble > 0.0) == ((scenario.plan.pp or 1) > 1)
     assert _parts(longer).get("pipeline_bubble", 0.0) == pytest.approx(bubble, rel=1e-4, abs=1e-6 * time)

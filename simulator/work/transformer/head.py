@@ -35,9 +35,6 @@ def head(scenarios: Scenarios) -> list[Operator]:
     predicted = np.where(masked > 0, plans.micro_batch * workloads.predictions / plans.cp, outputs.all)
     size = finals * normed * models.hidden_size * element
     kept = finals * normalised(normed, models.hidden_size, scenarios, statistics=models.norm_statistics)
-    # The encoder's output is kept once for all layers of the decoder, unless each keeps its own casts of it.
-    once = np.where(autocasts(scenarios) > 0.0, plans.keeps_inputs * stream_bytes(scenarios), element)
-    memory = activations.tensor(linear_input(inputs, scenarios), models.hidden_size, element_bytes=once)
     norms = models.final_norms * models.norm_weight
     weights = norms * parameters.normalisation(models.hidden_size, bias=models.norm_bias)
     final_norm = stream(
@@ -48,7 +45,7 @@ def head(scenarios: Scenarios) -> list[Operator]:
         launches=(finals, 2.0 * finals),
         reduces=True,
         kept=Holding(
-            saved=kept + models.encoder_decoder * _read_again(scenarios) * memory,
+            saved=kept + _encoded(scenarios, inputs),
             parameters=weights,
             partial_parameters=weights,
             weights=normalisation_weights(models.hidden_size, norms, bias=models.norm_bias),
@@ -65,6 +62,14 @@ def head(scenarios: Scenarios) -> list[Operator]:
         *_head_exchanges(scenarios, predicted, outputs),
         *_memory_exchanges(scenarios, inputs),
     ]
+
+
+def _encoded(scenarios: Scenarios, inputs: Tokens) -> Num:
+    """Bytes of the encoder's output, kept once for all layers of the decoder, unless each keeps casts of its own."""
+    plans = scenarios.plans
+    once = np.where(autocasts(scenarios) > 0.0, plans.keeps_inputs * stream_bytes(scenarios), plans.element_bytes)
+    memory = activations.tensor(linear_input(inputs, scenarios), scenarios.models.hidden_size, element_bytes=once)
+    return scenarios.models.encoder_decoder * _read_again(scenarios) * memory
 
 
 def _read_again(scenarios: Scenarios) -> Num:

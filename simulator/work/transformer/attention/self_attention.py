@@ -112,6 +112,7 @@ def _projections(
     kept = kept_inputs(layers, scenarios, apart) * activations.tensor(
         linear_input(tokens, scenarios), width, element_bytes=scenarios.plans.product_bytes
     )
+    tensors, discards = _weights(part, layers, scenarios, heads), normalised_input(kept, scenarios)
     queries = product(
         "query projection",
         "attention_projections",
@@ -119,13 +120,7 @@ def _projections(
         k=width,
         n=heads.query_width + np.where(fused, both, 0.0),
         element_bytes=element,
-        kept=Holding(
-            saved=kept,
-            parameters=weights,
-            weights=_weights(part, layers, scenarios, heads),
-            matrices=first,
-            discards=normalised_input(kept, scenarios),
-        ),
+        kept=Holding(saved=kept, parameters=weights, weights=tensors, matrices=first, discards=discards),
     )
     others = product(
         "key and value projection",
