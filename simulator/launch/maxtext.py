@@ -114,7 +114,9 @@ def _unsaid(scenario: Scenario) -> Iterator[str]:
     if plan.sharding == "zero2":
         yield "sharding=zero2: written as the fsdp axis, which shares parameters too"
     if plan.recompute == "selective":
-        yield "recompute=selective: written as the nearest policy, save_dot_with_context_except_mlp"
+        modules = plan.recompute_modules
+        what = f"recompute_modules={','.join(modules)}" if modules else "recompute=selective"
+        yield f"{what}: written as the nearest policy, save_dot_with_context_except_mlp"
     if plan.recompute == "none":
         yield "recompute=none: written as minimal_with_context, which keeps all products and the context"
     if plan.gradients_in_fp32 is not None:

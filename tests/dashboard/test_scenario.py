@@ -13,8 +13,8 @@ from dashboard.choices.state import Choices, opening
 from simulator.commands.estimating import estimate
 from simulator.commands.verifying import verify
 
-_ONLY_THERE = {"json"}
-"""Options of the command line that are no choices here."""
+_ONLY_THERE = {"json", "of_model"}
+"""Options of the command line that are no choices here: no launch file is read."""
 
 
 def _with(**values: Any) -> Choices:

@@ -108,7 +108,7 @@ mixed_precision: bf16_mixed
         (("gradient_accumulation_fusion: False", "recompute_granularity: selective"), {"recompute": "selective"}),
         (
             ("gradient_accumulation_fusion: False", "recompute_granularity: selective\n  recompute_modules: [mlp]"),
-            {"recompute": "selective", "recompute_modules": "mlp"},
+            {"recompute": "selective", "recompute_modules": ("mlp",)},
         ),
         (
             (
