@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from simulator.formulas.typing import Num
 
@@ -70,47 +69,6 @@ def seen_keys(keys: Num, most_keys: Num, *, causal: Num) -> Num:
     """
     most = np.minimum(keys, most_keys)
     return np.where(np.asarray(causal) > 0.0, 2.0 * most - most * most / np.asarray(keys), most)
-
-
-def log_normal_lengths(
-    mean_length: Num, length_deviation: Num, *, nodes: int = 32
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lengths and their shares that stand for a log-normal distribution of lengths.
-
-    Nodes x and weights of the Gauss-Hermite quadrature: ``l = m exp(s x - s^2 / 2)``, ``s^2 = ln(1 + d^2 / m^2)``.
-
-    Parameters
-    ----------
-    mean_length
-        Of the lengths m [token].
-    length_deviation
-        Standard deviation of the lengths d [token].
-    nodes
-        Number of lengths [1].
-
-    Returns
-    -------
-    tuple of NDArray
-        Lengths [token] and the share of documents of each, which sum to 1 [1]; shape ``(nodes,)``.
-
-    Notes
-    -----
-    For one mean and deviation. Sums of smooth functions of the length, such as its square, are exact to rounding while
-    the deviation is no more than three times the mean.
-
-    References
-    ----------
-    Abramowitz and Stegun, Handbook of Mathematical Functions, 25.4.46.
-
-    Examples
-    --------
-    >>> lengths, shares = log_normal_lengths(700.0, 500.0)
-    >>> round(float(shares @ lengths), 6), round(float(shares @ lengths**2 - 700.0**2) ** 0.5, 6)
-    (700.0, 500.0)
-    """
-    points, weights = np.polynomial.hermite_e.hermegauss(nodes)
-    spread = np.sqrt(np.log1p((length_deviation / np.asarray(mean_length)) ** 2))
-    return mean_length * np.exp(spread * points - spread**2 / 2.0), weights / weights.sum()
 
 
 def model_flops_per_token(parameters: Num, layers: Num, *, heads: Num, head_size: Num, sequence_length: Num) -> Num:

@@ -166,10 +166,12 @@ def newton_schulz_flops(shorter: Num, longer: Num, *, iterations: Num = 5.0) -> 
 
     Parameters
     ----------
-    shorter, longer
-        Sides of the matrix a and b [1].
+    shorter
+        Shorter side of the matrix a [1].
+    longer
+        Longer side b [1].
     iterations
-        Of them [1].
+        Iterations [1].
 
     Returns
     -------

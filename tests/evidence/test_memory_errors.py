@@ -101,7 +101,7 @@ def _calibration(validation: Validation) -> Calibration:
 def test_probabilities_come_true_on_sources_that_were_left_out(validation: Validation) -> None:
     judgement = _calibration(validation)
     assert judgement.sources == 13
-    assert sum(each.runs for each in judgement.bins) == 261
+    assert sum(each.runs for each in judgement.bins) == 287
     shares = [each.fitted for each in judgement.bins]
     assert shares == sorted(shares)
     for each in judgement.bins:
