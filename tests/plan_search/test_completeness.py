@@ -16,7 +16,7 @@ from simulator.plan_search.exploration import explore
 from simulator.plan_search.searching import setting_of
 from simulator.scenario.scenario import Scenario
 from simulator.specs.capabilities.checking import is_offered
-from simulator.specs.choices import Axis, Recompute, Schedule, Sharding
+from simulator.specs.choices import RECOMPUTES, Axis, Schedule, Sharding
 from simulator.specs.loading import load_stack
 from simulator.specs.plan import Plan, check
 from simulator.specs.plans import Plans
@@ -80,7 +80,7 @@ def _written_down(scenario: Scenario) -> Iterator[Plan]:
             if not _is_allowed(plan, scenario):
                 continue
             orders = {tuple(a for a in order if (degrees[a] or 1) > 1): order for order in _ORDERS}
-            for order, offload, recompute in product(orders.values(), (False, True), get_args(Recompute)):
+            for order, offload, recompute in product(orders.values(), (False, True), RECOMPUTES):
                 more = {"placement": order, "offload_optimizer": offload, "recompute": recompute}
                 yield plan.model_copy(update=more)
 
