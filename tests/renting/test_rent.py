@@ -326,8 +326,11 @@ def test_chances_follow_from_the_interval(find_outlook: Any) -> None:
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.5, 0.8, 0.95, 0.99])
 def test_factors_and_chances_are_inverse(share: float) -> None:
     option = _bert().front[0]
-    assert option.chance(option.time_s * option.factor(share)) == pytest.approx(share, abs=1e-9)
-    assert option.chance_of_cost(option.cost_usd * option.factor(share)) == pytest.approx(share, abs=1e-9)
+    # A run with a share of its own is a jump, at whose foot or top a rounded time may be.
+    for expected, chance in ((option.time_s, option.chance), (option.cost_usd, option.chance_of_cost)):
+        below, above = (chance(expected * option.factor(share) * (1.0 + sign * 1e-9)) for sign in (-1.0, 1.0))
+        assert below - 1e-6 <= share <= above + 1e-6
+        assert above - below < 0.02
 
 
 def test_without_known_errors_what_is_expected_decides() -> None:
