@@ -328,7 +328,8 @@ def test_factors_and_chances_are_inverse(share: float) -> None:
     option = _bert().front[0]
     # A run with a share of its own is a jump, at whose foot or top a rounded time may be.
     for expected, chance in ((option.time_s, option.chance), (option.cost_usd, option.chance_of_cost)):
-        below, above = (chance(expected * option.factor(share) * (1.0 + sign * 1e-9)) for sign in (-1.0, 1.0))
+        assert expected is not None
+        below, above = (chance(expected * option.factor(share) * nearly) or 0.0 for nearly in (1.0 - 1e-9, 1.0 + 1e-9))
         assert below - 1e-6 <= share <= above + 1e-6
         assert above - below < 0.02
 

@@ -383,7 +383,7 @@ def test_values(text: str, factor: float | None) -> None:
         ("model.key_value_heads=2x", "model.key_value_heads is not set; give the values themselves"),
         ("stack=megatron", "unknown stack 'megatron'; did you mean megatron-lm"),
         ("stack.overlap.gradients=2", "stack.overlap.gradients=2: must be at most 1"),
-        ("plan.recompute=half", "plan.recompute='half': valid: 'none', 'selective' or 'full'"),
+        ("plan.recompute=half", "plan.recompute='half': valid: 'none', 'selective', 'operators' or 'full'"),
         ("plan.recompute=2x", "plan.recompute is none; give the values themselves"),
         ("plan.micro_batch=0.3x", "0.3x of 64 is 19.2, not a whole number"),
         ("plan.micro_batch=nan", "must be a whole number"),
