@@ -102,3 +102,5 @@ class WrittenLaunch:
     """What starts it."""
     unsaid: tuple[str, ...] = ()
     """What the framework cannot say of the scenario."""
+    fits: bool = True
+    """Whether the run is expected to fit in memory."""

@@ -22,6 +22,7 @@ from simulator.specs.loading import load_stack
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.stack import Stack
+from simulator.specs.workload import Workload
 
 _WIDTH = 110
 
@@ -32,6 +33,8 @@ class LaunchNotes:
 
     about: tuple[str, ...]
     unsaid: tuple[str, ...]
+    fits: bool = True
+    """Whether the run is expected to fit in memory."""
 
     def comment(self, mark: str = "#") -> str:
         """As lines of a comment, with its mark before each."""
@@ -52,7 +55,7 @@ def notes_of(scenario: Scenario, framework: str, release: str, unsaid: Sequence[
         f"{run}, for {framework} {release}; written by capsim {_version()}.",
         f"capsim expects {_expected(estimate)}.",
     )
-    return LaunchNotes(about, tuple(unsaid))
+    return LaunchNotes(about, tuple(unsaid), estimate.fits)
 
 
 def _expected(estimate: Estimate) -> str:
@@ -106,13 +109,32 @@ def written_launch(scenario: Scenario, file: FrameworkFile, stack: Stack | None 
     Raises
     ------
     InputError
-        With what the stack is missing.
+        With what the stack is missing, or where the run is no training of a whole model on sequences of one text.
     """
+    _refuse_other_work(scenario.workload)
     refuse_lacking(scenario.plan, scenario.model, scenario.workload, stack or load_stack(stack_of(file.framework)))
     table = options_of(file.framework)
     notes = notes_of(scenario, table.framework, table.release, list(file.unsaid))
     name = f"{scenario.model.id}-{file.ending}"
-    return WrittenLaunch(table.framework, name, file.text(notes), file.command.format(name=name), notes.unsaid)
+    return WrittenLaunch(
+        table.framework, name, file.text(notes), file.command.format(name=name), notes.unsaid, notes.fits
+    )
+
+
+_WORK = ("train", "preference", "teacher", "document_lengths")
+"""Fields of a workload that make a run another one, and that no launch file is written for."""
+
+
+def _refuse_other_work(work: Workload) -> None:
+    """Refuse work that a file would leave out: started, it would be another run than the one that was priced."""
+    for name in _WORK:
+        value = getattr(work, name)
+        if value not in (None, "full"):
+            words = ",".join(f"{each:g}" for each in value) if isinstance(value, tuple) else value
+            raise InputError(
+                f"{name}={words}: no launch file says it yet, so that it would start another run than this; "
+                "write the file without it, and add it there by hand"
+            )
 
 
 def in_yaml(settings: Callable[[Scenario], Mapping[str, Any]], scenario: Scenario) -> Callable[[LaunchNotes], str]:
@@ -167,6 +189,8 @@ def unsaid_form(model: Model, said: Mapping[str, tuple[Any, ...]] | None = None)
         value, usual = getattr(model, name), Model.model_fields[name].default
         if value != usual and value not in (said or {}).get(name, ()):
             yield f"{name}={', '.join(map(str, value)) if isinstance(value, tuple) else value}"
+    if model.positions == "rotary":
+        yield "base and scaling of rotary positions, which cost neither time nor memory: set them as the model has them"
 
 
 def sharding_ranks(plan: Plan, framework: str) -> int:

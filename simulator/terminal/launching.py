@@ -24,6 +24,8 @@ def print_written(made: WrittenLaunch, output: str) -> None:
     """Print how to start what was written, and what it does not say."""
     command = made.command.replace(made.file_name, output)
     _print(Text(f"{output}: written for {made.framework}; start it with {command}"))
+    if not made.fits:
+        _print(Text("The plan does not fit in memory; capsim estimate says what would make it fit.", style="bold"))
     if made.unsaid:
         _print(_block("Not said", made.unsaid, apart=True))
 

@@ -105,6 +105,30 @@ def test_mistakes_are_one_sentence(capsim: Capsim, arguments: tuple[str, ...], f
     assert not Path("pwned").exists()
 
 
+@pytest.mark.parametrize("to", WRITERS)
+@pytest.mark.parametrize(
+    "work", ["--lora-rank 16", "--preference dpo", "--document-lengths 700", "--teacher llama-3-8b"]
+)
+def test_no_file_starts_another_run_than_was_priced(capsim: Capsim, to: str, work: str) -> None:
+    outcome = capsim("launch", "llama-3-8b", "--system", "dgx-h100", *work.split(), "--to", to, "-o", "run")
+    assert outcome.status == 2
+    assert not Path("run").exists()
+
+
+def test_work_that_no_file_says_is_refused_by_its_name(capsim: Capsim) -> None:
+    lora = capsim("launch", "llama-3-8b", "--system", "rtx-3090", "--lora-rank", "8", "--to", "axolotl")
+    assert_one_sentence(lora, "train=lora: no launch file says it yet", "add it there by hand")
+
+
+def test_a_plan_that_does_not_fit_is_said_beside_its_command(capsim: Capsim) -> None:
+    large = capsim("launch", "llama-3-8b", "--system", "rtx-3090", "--to", "axolotl", "-o", "large.yaml")
+    assert "The plan does not fit in memory" in large.out
+    small = capsim("launch", "llama-3-8b", "--system", "dgx-h100", "--to", "megatron-lm", "-o", "run.sh")
+    assert small.status == 0
+    assert "does not fit" not in small.out
+    assert "base and scaling of rotary positions" in Path("run.sh").read_text()
+
+
 _WINNERS = [
     ("bert-large", "dgx-a100-640gb", 8, ("megatron-lm", "deepspeed", "accelerate")),
     ("llama-3-8b", "dgx-h100", 64, tuple(WRITERS)),

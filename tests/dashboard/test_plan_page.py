@@ -179,7 +179,7 @@ def test_boxes_say_how_much_is_set_and_open_where_something_is_wrong(open_page: 
     assert titles == [
         "Plan and stack (2 set)",
         "Length of the run and data",
-        "Fine-tuning",
+        "Fine-tuning, preferences, distillation",
         "Price and electricity (1 set)",
         "Failures and checkpoints",
     ]

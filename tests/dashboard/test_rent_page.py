@@ -65,7 +65,7 @@ def test_it_says_what_to_take(open_page: OpenPage) -> None:
         ("Expected time", units.duration(outlook.cheapest.time_s)),
         ("Expected cost", units.money(outlook.cheapest.cost_usd)),
     ]
-    assert len(shown) == 6
+    assert len(shown) == 8
     assert all(metric.help for metric in page.metric)
     assert {"Cheapest in time", "Fastest within the budget"} <= {
         text.value.removeprefix("##### ") for text in page.markdown
@@ -159,7 +159,7 @@ def test_what_cannot_be_is_said_beside_its_control(open_page: OpenPage, name: st
 def test_what_cannot_be_read_of_a_link_is_told(open_page: OpenPage, name: str, text: str, words: str) -> None:
     page = open_page("rent", {**_FEW, name: text})
     assert words in plain(page.warning[0].value)
-    assert len(page.metric) == 6
+    assert len(page.metric) == 8
 
 
 def test_errors_of_the_scenario_stand_beside_its_controls(open_page: OpenPage) -> None:
@@ -181,7 +181,7 @@ def test_limits_that_nothing_keeps_name_what_comes_nearest(open_page: OpenPage) 
         "Nothing keeps the deadline and the budget with a chance of 80 %. "
         f"What comes nearest needs {units.digits(outlook.nearest.factor)} times the deadline and the budget."
     )
-    assert len(page.metric) == 3
+    assert len(page.metric) == 4
     page.button(key="any.deadline").click().run()
     page.button(key="any.budget").click().run()
     assert link_of(page) == {**_FEW, "rent_deadline": "any", "rent_budget": "any"}
