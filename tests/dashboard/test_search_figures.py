@@ -20,7 +20,13 @@ _WORK = {"sequence_length": 512, "global_batch": 8}
 @cache
 def _search(**wishes: Any) -> Search:
     return simulator.search(
-        "bert-large", "dgx-1-v100", workload=_WORK, pareto="time,memory", by="tp,recompute", **wishes
+        "bert-large",
+        "dgx-1-v100",
+        stack="megatron-lm",
+        workload=_WORK,
+        pareto="time,memory",
+        by="tp,recompute",
+        **wishes,
     )
 
 

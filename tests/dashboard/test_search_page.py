@@ -17,7 +17,7 @@ from hardware import units
 from simulator.terminal.search import plan_words
 from tests.dashboard.conftest import OpenPage, link_of, plain, refuses, says_beside, sentences
 
-_SMALL = {"system": "dgx-1-v100", "sequence_length": "512", "global_batch": "8"}
+_SMALL = {"system": "dgx-1-v100", "stack": "megatron-lm", "sequence_length": "512", "global_batch": "8"}
 _SAMPLES = {
     "search_best": "memory",
     "search_where": "tp<=2,pp=1",
@@ -257,4 +257,4 @@ def test_more_is_shown_when_it_is_opened(open_page: OpenPage) -> None:
     assert "simulator.search(" in python.value
     assert command.value.startswith("capsim search bert-large --system dgx-1-v100")
     assert [button.label for button in page.download_button] == ["YAML of the best", "CSV", "JSON"]
-    assert "micro-batches are no multiple of the stages" in set(page.dataframe[1].value["why"])
+    assert "fewer micro-batches than stages" in set(page.dataframe[1].value["why"])
