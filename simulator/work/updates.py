@@ -39,7 +39,7 @@ class StageShare:
 
 @dataclass(frozen=True)
 class TensorShapes:
-    """TrainedTensors tensors of a device, added up by what optimizers make of their shapes."""
+    """Trained tensors of a device, added up by what optimizers make of their shapes."""
 
     parameters: Num = 0.0
     """All of them [parameter]."""
@@ -69,14 +69,14 @@ class TensorShapes:
 
 @dataclass(frozen=True)
 class TrainedTensors:
-    """TrainedTensors tensors of a device: dense ones, and those of experts, which fewer ranks share."""
+    """Trained tensors of a device: dense ones, and those of experts, which fewer ranks share."""
 
     dense: TensorShapes
     experts: TensorShapes
 
 
 def trained_on(program: Program, held: StageShare) -> TrainedTensors:
-    """TrainedTensors tensors of a device.
+    """Trained tensors of a device.
 
     Parameters
     ----------
