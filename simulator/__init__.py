@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from simulator.renting.scaling import Scaling, scale
     from simulator.renting.sweeping import Option, Refused, sweep
     from simulator.renting.wishes import Outlook
+    from simulator.replay.timeline import Timeline, timeline
     from simulator.scenario.scenario import Scenario, from_file, resolve
     from simulator.specs.loading import load_model, load_stack
     from simulator.specs.model import Model
@@ -64,6 +65,7 @@ _HOMES = {
     "Stack": "simulator.specs.stack",
     "Stage": "simulator.answers.stages",
     "System": "hardware.spec",
+    "Timeline": "simulator.replay.timeline",
     "Validation": "simulator.evidence.validation",
     "Variation": "simulator.variations.whatif",
     "WhatIf": "simulator.variations.whatif",
@@ -92,6 +94,7 @@ _HOMES = {
     "sensitivity": "simulator.variations.sensitivity",
     "stages": "simulator.answers.stages",
     "sweep": "simulator.renting.sweeping",
+    "timeline": "simulator.replay.timeline",
     "validate": "simulator.evidence.validation",
     "whatif": "simulator.variations.whatif",
 }
@@ -118,6 +121,7 @@ __all__ = [
     "Stack",
     "Stage",
     "System",
+    "Timeline",
     "Validation",
     "Variation",
     "WhatIf",
@@ -146,6 +150,7 @@ __all__ = [
     "sensitivity",
     "stages",
     "sweep",
+    "timeline",
     "validate",
     "whatif",
 ]

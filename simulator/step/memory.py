@@ -72,7 +72,9 @@ def on_stage(program: Program, stage: Num) -> Memory:
         zero_bubble=plans.zero_bubble,
     )
     of_layers = kept_of_layers(program, layers_on(program, stage), share)
-    kept = waiting * (of_layers + is_first * ends[0].saved_bytes) + is_last * ends[1].saved_bytes
+    # A loss goes back at once, but where every forward pass comes before a backward pass.
+    heads = np.where(np.asarray(plans.all_at_once) > 0.0, plans.micro_batches, 1.0)
+    kept = waiting * (of_layers + is_first * ends[0].saved_bytes) + is_last * heads * ends[1].saved_bytes
     updated = trained.among(plans.optimizer_group)
     optimizer = _states(program, stage, updated)
     gradients = trained.among(plans.gradient_group) * (plans.gradient_bytes + _unsummed_bytes(scenarios))

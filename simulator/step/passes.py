@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -56,6 +56,20 @@ def pass_of(tasks: Iterable[Task], backend: Backend, launch: Num, *, broken_down
         sums.add(task.phase, task.part, open_)
         sums.launched[task.phase] = sums.launched[task.phase] + task.kernels
 
+    for line, shown in exposures(timed):
+        sums.add(line.phase, line.part, shown)
+    return sums.total(launch)
+
+
+def exposures(timed: Sequence[tuple[Task, Num]]) -> Iterator[tuple[Line, Num]]:
+    """What may hide behind named work in a block, line by line, and the time of it that shows [s].
+
+    Parameters
+    ----------
+    timed
+        Tasks of one block, each with its time [s].
+    """
+
     def beside(hiding: Hiding, phase: Phase) -> Num:
         wanted = (
             seconds
@@ -72,8 +86,7 @@ def pass_of(tasks: Iterable[Task], backend: Backend, launch: Num, *, broken_down
         more: Num = 0.0 if line.hiding.parts is not None else passed.get(line.behind, 0.0)
         shown = line.hiding.occasions * line.shown(beside(line.hiding, line.behind) + more)
         passed[line.phase] = passed.get(line.phase, 0.0) + shown
-        sums.add(line.phase, line.part, shown)
-    return sums.total(launch)
+        yield line, shown
 
 
 class _Sums:
@@ -138,7 +151,7 @@ def in_line(task: Task) -> bool:
 
 
 @dataclass(frozen=True)
-class _Line:
+class Line:
     """Tasks of one place and phase that wait for each other and share the work that they may hide behind."""
 
     phase: Phase
@@ -157,7 +170,7 @@ class _Line:
         return exposed(self.taken / self.hiding.occasions, self.hiding.reach * passing)
 
 
-def lines_of(timed: Iterable[tuple[Task, Num]]) -> list[_Line]:
+def lines_of(timed: Iterable[tuple[Task, Num]]) -> list[Line]:
     """What may hide behind named work, line by line; lines behind all compute last."""
     lines: dict[tuple[Phase, str], list[tuple[Task, Num]]] = {}
     for task, seconds in timed:
@@ -167,5 +180,5 @@ def lines_of(timed: Iterable[tuple[Task, Num]]) -> list[_Line]:
     for (phase, _), line in lines.items():
         first = line[0][0]
         taken = sum((_scaled(seconds, task.hiding.share) for task, seconds in line), start=np.float64(0.0))
-        joined.append(_Line(phase, first.part, first.hiding, taken))
+        joined.append(Line(phase, first.part, first.hiding, taken))
     return sorted(joined, key=lambda line: line.hiding.parts is None)

@@ -49,10 +49,11 @@ def step_time(program: Program, backend: Backend, *, broken_down: bool = True) -
     of_stages = _stages(program, backend, broken_down=broken_down)
     middle, first, last = (stage.time for stage in of_stages.places)
     slowest = np.maximum(np.maximum(middle, first), last)
+    busiest = _busiest(of_stages, slowest, plans.all_at_once)
     piped_together = first + last + (plans.pp - 2.0) * of_stages.mean.time
-    together = np.where(np.asarray(plans.pp) > 1.0, np.maximum(piped_together, slowest), slowest)
+    together = np.where(np.asarray(plans.pp) > 1.0, np.maximum(piped_together, busiest), busiest)
     share = pipeline.idle_share(plans.virtual_stages, zero_bubble=plans.zero_bubble)
-    piped = pipeline.step_time(slowest, together, micro_batches=plans.micro_batches, idle_share=share)
+    piped = pipeline.step_time(busiest, together, micro_batches=plans.micro_batches, idle_share=share)
     once = _once(program, backend, of_stages)
     time = piped + sum(once.values(), start=np.float64(0.0))
     if not broken_down:
@@ -77,6 +78,12 @@ class _PipelineStage:
     def time(self) -> Num:
         """Time of computing and transfer together [s], one entry per plan."""
         return self.together + self.transfer
+
+    @property
+    def forward_time(self) -> Num:
+        """Of it the forward pass, with half of the transfers [s]."""
+        ahead = sum((number * part.forward for part, number in self.held), start=np.float64(0.0))
+        return self.together * (ahead / np.maximum(self.device, np.finfo(float).tiny)) + self.transfer / 2.0
 
     def waiting(self, waits: Num) -> Num:
         """The same where the device waits for links besides, while its host goes on [s]."""
@@ -130,6 +137,21 @@ def _stages(program: Program, backend: Backend, *, broken_down: bool) -> _Pipeli
         ),
         _joined(((layers, np.where(several, mean, 0.0)), *frozen.on(inside, 0.0, 0.0)), transfer),
     )
+
+
+def _busiest(stages: _Pipeline, slowest: Num, all_at_once: Num) -> Num:
+    """Time of a micro-batch on the slowest stage [s].
+
+    Where every forward pass comes before a backward pass, all wait for the stage that is slowest in each of the two.
+    """
+    if not np.any(np.asarray(all_at_once) > 0.0):
+        return slowest
+    ahead: Num = 0.0
+    back: Num = 0.0
+    for stage in stages.places:
+        ahead = np.maximum(ahead, stage.forward_time)
+        back = np.maximum(back, stage.time - stage.forward_time)
+    return np.where(np.asarray(all_at_once) > 0.0, ahead + back, slowest)
 
 
 @dataclass(frozen=True)

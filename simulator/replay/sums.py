@@ -1,0 +1,80 @@
+"""How long each lane of a stage is busy in a step, and how that compares with the breakdown of an estimate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulator.replay.orders import PassKind
+from simulator.replay.spans import Piece
+from simulator.replay.timeline import StageRun, Timeline
+from simulator.work.tasks import Resource
+
+_RECOMPUTE = "recompute"
+
+
+@dataclass(frozen=True)
+class LaneSums:
+    """Times of one stage in a step [s]."""
+
+    busy: dict[tuple[Resource, str], float]
+    """Of each resource with each part of the step; what is recomputed is a part of its own."""
+    waits: dict[str, float]
+    """For which the device waits, by the part that it waits for."""
+    idle: float
+    """Gaps between passes, and from the end of this stage to the end of the step."""
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Of the device: compute and waits by part, as the breakdown of an estimate counts them."""
+        parts = dict(self.waits)
+        for (resource, part), seconds in self.busy.items():
+            if resource is Resource.DEVICE:
+                parts[part] = parts.get(part, 0.0) + seconds
+        return parts | {"pipeline_bubble": self.idle}
+
+
+def sums_of(timeline: Timeline, stage: StageRun) -> LaneSums:
+    """Add up the lanes of one stage.
+
+    Parameters
+    ----------
+    timeline, stage
+        The step, and one of its stages.
+    """
+    busy: dict[tuple[Resource, str], float] = {}
+    waits: dict[str, float] = {}
+
+    def add(piece: Piece, times: float) -> None:
+        for span in piece.flat():
+            part = _RECOMPUTE if span.phase.value == _RECOMPUTE else span.part
+            if span.waits:
+                waits[part] = waits.get(part, 0.0) + times * span.duration
+            else:
+                key = span.resource, part
+                busy[key] = busy.get(key, 0.0) + times * span.duration
+
+    for (chunk, kind), each in stage.passes.items():
+        number = np.count_nonzero((stage.order.chunks == chunk) & (stage.order.kinds == int(kind)))
+        add(each.piece, float(number))
+    add(stage.before, 1.0)
+    for _, piece in stage.after:
+        add(piece, 1.0)
+    received = float(np.sum(stage.received))
+    if received:
+        waits["pipeline_transfer"] = waits.get("pipeline_transfer", 0.0) + received
+        busy[Resource.PIPELINE_LINKS, "pipeline_transfer"] = received
+    since = np.concatenate([[stage.before.duration], stage.end[:-1]])
+    gaps = float(np.sum(stage.start - since))
+    return LaneSums(busy, waits, gaps + timeline.step_time - stage.finish)
+
+
+def slowest_stage(timeline: Timeline) -> StageRun:
+    """The stage that idles least."""
+    return min(timeline.stages, key=lambda stage: sums_of(timeline, stage).idle)
+
+
+def passes_of(stage: StageRun, kind: PassKind) -> int:
+    """How many passes of a kind a stage runs."""
+    return int(np.count_nonzero(stage.order.kinds == int(kind)))
