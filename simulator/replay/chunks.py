@@ -11,7 +11,7 @@ import numpy as np
 from simulator.pricing.backend import Backend
 from simulator.replay.blocks import Gradients, LaidBlock, lay
 from simulator.replay.orders import PassKind
-from simulator.replay.rows import Placed, Row, Shards, is_of
+from simulator.replay.rows import Placed, BlockRow, Shards, is_of
 from simulator.replay.spans import Piece
 from simulator.step.passes import timed_tasks
 from simulator.step.time import slower
@@ -177,7 +177,7 @@ class Chunks:
     def _chain(self, blocks: list[Placed], kind: PassKind, late: float) -> ChunkPass:
         """Blocks in a row: each waits for its parameters, which are fetched while the one before it computes."""
         phase = Phase.FORWARD if kind is PassKind.FORWARD else Phase.BACKWARD
-        row = Row(self.overlap, phase, follows=phase is Phase.BACKWARD or self.micro_batches > 1.0)
+        row = BlockRow(self.overlap, phase, follows=phase is Phase.BACKWARD or self.micro_batches > 1.0)
         for place, block in enumerate(blocks):
             following = blocks[place + 1] if place + 1 < len(blocks) else None
             row.add(block, following, late)

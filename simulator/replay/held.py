@@ -32,7 +32,7 @@ class HeldOverTime:
     """Parameters, gradients, optimizer states, and what is reserved [B]."""
     capacity: float
     """Of the device [B]."""
-    peak: Peak
+    peak: MemoryPeak
 
     @property
     def total(self) -> NDArray[np.float64]:
@@ -42,7 +42,7 @@ class HeldOverTime:
 
 
 @dataclass(frozen=True)
-class Peak:
+class MemoryPeak:
     """When a stage holds most, and what."""
 
     time: float
@@ -83,7 +83,7 @@ def held_over_time(timeline: Timeline, stage: StageRun, program: Program | None 
     buffers = parts["buffers"] * np.concatenate([[0.0, 0.0], back, [1.0, 1.0]])
     constant = {name: value for name, value in parts.items() if name not in ("activations", "buffers")}
     top = int(np.argmax(kept + buffers))
-    peak = Peak(
+    peak = MemoryPeak(
         time=float(times[top]),
         total=float((kept + buffers)[top]) + sum(constant.values()),
         task=_task(stage, int(at[min(max(top - 2, 0), len(at) - 1)])),

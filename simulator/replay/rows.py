@@ -35,7 +35,7 @@ class Placed:
     shared: Shards
 
 
-class Row:
+class BlockRow:
     """Blocks as they are added one by one, and the links between replicas beside them."""
 
     def __init__(self, overlap: float, phase: Phase, *, follows: bool) -> None:

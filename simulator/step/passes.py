@@ -61,7 +61,7 @@ def pass_of(tasks: Iterable[Task], backend: Backend, launch: Num, *, broken_down
     return sums.total(launch)
 
 
-def exposures(timed: Sequence[tuple[Task, Num]]) -> Iterator[tuple[Line, Num]]:
+def exposures(timed: Sequence[tuple[Task, Num]]) -> Iterator[tuple[HiddenLine, Num]]:
     """What may hide behind named work in a block, line by line, and the time of it that shows [s].
 
     Parameters
@@ -151,7 +151,7 @@ def in_line(task: Task) -> bool:
 
 
 @dataclass(frozen=True)
-class Line:
+class HiddenLine:
     """Tasks of one place and phase that wait for each other and share the work that they may hide behind."""
 
     phase: Phase
@@ -170,7 +170,7 @@ class Line:
         return exposed(self.taken / self.hiding.occasions, self.hiding.reach * passing)
 
 
-def lines_of(timed: Iterable[tuple[Task, Num]]) -> list[Line]:
+def lines_of(timed: Iterable[tuple[Task, Num]]) -> list[HiddenLine]:
     """What may hide behind named work, line by line; lines behind all compute last."""
     lines: dict[tuple[Phase, str], list[tuple[Task, Num]]] = {}
     for task, seconds in timed:
@@ -180,5 +180,5 @@ def lines_of(timed: Iterable[tuple[Task, Num]]) -> list[Line]:
     for (phase, _), line in lines.items():
         first = line[0][0]
         taken = sum((_scaled(seconds, task.hiding.share) for task, seconds in line), start=np.float64(0.0))
-        joined.append(Line(phase, first.part, first.hiding, taken))
+        joined.append(HiddenLine(phase, first.part, first.hiding, taken))
     return sorted(joined, key=lambda line: line.hiding.parts is None)
