@@ -11,7 +11,7 @@ import numpy as np
 from simulator.pricing.backend import Backend
 from simulator.replay.blocks import Gradients, LaidBlock, lay
 from simulator.replay.orders import PassKind
-from simulator.replay.rows import Placed, BlockRow, Shards, is_of
+from simulator.replay.rows import BlockRow, Placed, Shards, is_of
 from simulator.replay.spans import Piece
 from simulator.step.passes import timed_tasks
 from simulator.step.time import slower

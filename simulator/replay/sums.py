@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.replay.orders import PassKind
 from simulator.replay.spans import Piece
 from simulator.replay.timeline import StageRun, Timeline
 from simulator.work.tasks import Resource
@@ -32,7 +31,8 @@ class LaneSums:
         for (resource, part), seconds in self.busy.items():
             if resource is Resource.DEVICE:
                 parts[part] = parts.get(part, 0.0) + seconds
-        return parts | {"pipeline_bubble": self.idle}
+        parts["pipeline_bubble"] = parts.get("pipeline_bubble", 0.0) + self.idle
+        return parts
 
 
 def sums_of(timeline: Timeline, stage: StageRun) -> LaneSums:
@@ -73,8 +73,3 @@ def sums_of(timeline: Timeline, stage: StageRun) -> LaneSums:
 def slowest_stage(timeline: Timeline) -> StageRun:
     """The stage that idles least."""
     return min(timeline.stages, key=lambda stage: sums_of(timeline, stage).idle)
-
-
-def passes_of(stage: StageRun, kind: PassKind) -> int:
-    """How many passes of a kind a stage runs."""
-    return int(np.count_nonzero(stage.order.kinds == int(kind)))

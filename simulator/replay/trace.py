@@ -23,7 +23,7 @@ from simulator.replay.timeline import StageRun, Timeline
 from simulator.work.program import program_of
 from simulator.work.tasks import Resource
 
-MOST_EVENTS = 200_000
+MOST_EVENTS = 60_000
 """Tasks that a trace holds unless more are asked for; beyond it most micro-batches are written as whole passes."""
 _THREADS = {resource: number for number, resource in enumerate(Resource)}
 _MICRO = 1e6
@@ -111,11 +111,9 @@ def _fine(stages: Sequence[StageRun], most: int) -> dict[int, float]:
 
 def _names(timeline: Timeline, stage: StageRun) -> Iterator[dict[str, Any]]:
     """Names of the process and of its threads."""
-    plan = timeline.scenario.plan
     alike = timeline.scenario.devices // max(len(timeline.stages), 1)
     layers = sum(held.layers for held in stage.held)
     name = f"stage {stage.index + 1} of {len(timeline.stages)}: {layers:g} layers, {alike} devices alike"
-    del plan
     yield _meta("process_name", stage.index, {"name": name})
     yield _meta("process_sort_index", stage.index, {"sort_index": stage.index})
     for resource, thread in _THREADS.items():

@@ -10,7 +10,7 @@ import numpy as np
 from simulator.formulas.collectives import exposed
 from simulator.formulas.typing import Num
 from simulator.pricing.backend import Backend
-from simulator.pricing.requests import Collective
+from simulator.pricing.requests import Collective, MatrixProduct
 from simulator.work.hiding import Hiding, Phase
 from simulator.work.tasks import Resource, Task
 
@@ -28,6 +28,8 @@ class Pass:
     host: Num = 0.0
     """Time of the launches on the host."""
     parts: dict[str, Num] | None = None
+    of_weights: Num = 0.0
+    """Of the backward pass the products that make gradients of weights."""
 
     @property
     def device(self) -> Num:
@@ -54,6 +56,8 @@ def pass_of(tasks: Iterable[Task], backend: Backend, launch: Num, *, broken_down
     for task, seconds in timed:
         open_ = seconds if not in_line(task) else (1.0 - task.hiding.share) * seconds
         sums.add(task.phase, task.part, open_)
+        if isinstance(task.request, MatrixProduct) and task.request.weight_gradient:
+            sums.of_weights = sums.of_weights + open_
         sums.launched[task.phase] = sums.launched[task.phase] + task.kernels
 
     for line, shown in exposures(timed):
@@ -96,6 +100,7 @@ class _Sums:
         passes = (Phase.FORWARD, Phase.BACKWARD, Phase.RECOMPUTE)
         self.time: dict[Phase, Num] = dict.fromkeys(passes, 0.0)
         self.launched: dict[Phase, Num] = dict.fromkeys(passes, 0.0)
+        self.of_weights: Num = 0.0
         self.parts: dict[str, Num] | None = {} if broken_down else None
 
     def add(self, phase: Phase, part: str, seconds: Num) -> None:
@@ -110,7 +115,7 @@ class _Sums:
         again = self.launched[Phase.BACKWARD] + self.launched[Phase.RECOMPUTE]
         host = launch * (self.launched[Phase.FORWARD] + BACKWARD_LAUNCH * again)
         back = self.time[Phase.BACKWARD] + self.time[Phase.RECOMPUTE]
-        return Pass(self.time[Phase.FORWARD], back, host, self.parts)
+        return Pass(self.time[Phase.FORWARD], back, host, self.parts, self.of_weights)
 
 
 def timed_tasks(tasks: Iterable[Task], backend: Backend) -> Iterator[tuple[Task, Num]]:
