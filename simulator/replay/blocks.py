@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from simulator.formulas.collectives import exposed
 from simulator.formulas.typing import Num
 from simulator.pricing.backend import Backend
 from simulator.pricing.requests import Collective, MatrixProduct
@@ -138,21 +139,16 @@ def _sequence(items: Sequence[_Item], *, back: bool) -> list[_Item]:
 
 
 def _hidden_by(halves: tuple[list[_Item], ...], around: tuple[list[_Item], ...]) -> list[list[_Item]]:
-    """Exchanges around both halves, where each half hides as much of what is hidden as it has of the work for it."""
-    ends = [[item for item in own if item.task.part == "tensor_parallel"] for own in around]
-    hidden = sum(item.hidden for own in ends for item in own)
-    if hidden <= 0.0:
-        return [list(own) for own in around]
-    parts = next(item.task.hiding.parts for own in ends for item in own if item.hidden > 0.0)
-    work = [sum(item.shown for item in half if parts is None or item.task.part in parts) for half in halves]
-    taken = [sum((item.shown + item.hidden) * float(item.task.hiding.share) for item in own) for own in ends]
-    first = hidden * work[0] / max(sum(work), 1e-30)
-    first = min(max(first, hidden - taken[1]), taken[0])
-    shares = [part / max(whole, 1e-30) for part, whole in zip((first, hidden - first), taken, strict=True)]
-    return [
-        [_hiding(item, share) if item.task.part == "tensor_parallel" else item for item in own]
-        for own, share in zip(around, shares, strict=True)
-    ]
+    """Exchanges around both halves, where each half hides what its own products cover."""
+    whole = []
+    for half, own in zip(halves, around, strict=True):
+        ends = [item for item in own if item.task.part == "tensor_parallel" and item.task.hiding.halves]
+        taken = sum((item.shown + item.hidden) * float(item.task.hiding.share) for item in ends)
+        parts = ends[0].task.hiding.parts if ends else frozenset()
+        work = sum(item.shown for item in half if parts is None or item.task.part in parts)
+        share = 1.0 - float(exposed(taken, work)) / taken if taken > 0.0 and work > 0.0 else 0.0
+        whole.append([_hiding(item, share) if item in ends else item for item in own])
+    return whole
 
 
 def _hiding(item: _Item, share: float) -> _Item:

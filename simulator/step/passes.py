@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from simulator.formulas.collectives import exposed
 from simulator.formulas.typing import Num
 from simulator.pricing.backend import Backend
 from simulator.pricing.requests import Collective, MatrixProduct
-from simulator.work.hiding import Hiding, Phase
+from simulator.work.hiding import Hiding, OperatorPart, Phase
 from simulator.work.tasks import Resource, Task
 
 BACKWARD_LAUNCH = 0.55
@@ -74,23 +74,38 @@ def exposures(timed: Sequence[tuple[Task, Num]]) -> Iterator[tuple[HiddenLine, N
         Tasks of one block, each with its time [s].
     """
 
-    def beside(hiding: Hiding, phase: Phase) -> Num:
+    def beside(parts: frozenset[OperatorPart] | None, phase: Phase) -> Num:
         wanted = (
             seconds
             for task, seconds in timed
-            if task.phase is phase
-            and task.resource is Resource.DEVICE
-            and (hiding.parts is None or task.part in hiding.parts)
+            if task.phase is phase and task.resource is Resource.DEVICE and (parts is None or task.part in parts)
         )
         return sum(wanted, start=np.float64(0.0))
 
     passed: dict[Phase, Num] = {}
-    for line in lines_of(timed):
+
+    def beside_all(line: HiddenLine) -> Num:
         # What hides behind all compute also runs beside what shows of other lines, so that no work covers two at once.
         more: Num = 0.0 if line.hiding.parts is not None else passed.get(line.behind, 0.0)
-        shown = line.hiding.occasions * line.shown(beside(line.hiding, line.behind) + more)
+        return beside(line.hiding.parts, line.behind) + more
+
+    for line in lines_of(timed):
+        shown = _shown(line, [beside(parts, line.behind) for parts in line.hiding.halves], lambda: beside_all(line))
         passed[line.phase] = passed.get(line.phase, 0.0) + shown
         yield line, shown
+
+
+def _shown(line: HiddenLine, works: Sequence[Num], together: Callable[[], Num]) -> Num:
+    """What shows of a line: half by half where each has work of its own, else beside all of it [s]."""
+    own = [np.asarray(work) > 0.0 for work in works]
+    each = np.logical_and.reduce(np.broadcast_arrays(*own)) if own else np.False_
+    if np.all(each):
+        return sum((line.shown(work, 1.0 / len(works)) for work in works), start=np.float64(0.0))
+    whole = line.hiding.occasions * line.shown(together())
+    if not np.any(each):
+        return whole
+    apart = sum((line.shown(work, 1.0 / len(works)) for work in works), start=np.float64(0.0))
+    return np.where(each, apart, whole)
 
 
 class _Sums:
@@ -170,9 +185,9 @@ class HiddenLine:
         """The pass whose compute covers it."""
         return self.hiding.behind or self.phase
 
-    def shown(self, passing: Num) -> Num:
-        """What work of so long a pass leaves of one occasion [s]."""
-        return exposed(self.taken / self.hiding.occasions, self.hiding.reach * passing)
+    def shown(self, passing: Num, share: Num = 1.0) -> Num:
+        """What work of so long a pass leaves of one occasion, or of a share of it [s]."""
+        return exposed(share * self.taken / self.hiding.occasions, self.hiding.reach * passing)
 
 
 def lines_of(timed: Iterable[tuple[Task, Num]]) -> list[HiddenLine]:
