@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -90,7 +91,7 @@ def exposures(timed: Sequence[tuple[Task, Num]]) -> Iterator[tuple[HiddenLine, N
         return beside(line.hiding.parts, line.behind) + more
 
     for line in lines_of(timed):
-        shown = _shown(line, [beside(parts, line.behind) for parts in line.hiding.halves], lambda: beside_all(line))
+        shown = _shown(line, [beside(parts, line.behind) for parts in line.hiding.halves], partial(beside_all, line))
         passed[line.phase] = passed.get(line.phase, 0.0) + shown
         yield line, shown
 

@@ -10,12 +10,11 @@ import numpy as np
 from simulator.formulas import pipeline
 from simulator.formulas.typing import Num
 from simulator.pricing.backend import Backend
-from simulator.specs.plans import Plans
 from simulator.step.passes import Pass, in_line, lines_of, pass_of, timed_tasks
 from simulator.work.exchanges import LAYERS, beside_frozen, each_micro_batch
 from simulator.work.frozen import part_of
 from simulator.work.hiding import Phase
-from simulator.work.once import on_fullest, once_a_step
+from simulator.work.once import on_fullest, once_a_step, reductions_of_a_step
 from simulator.work.program import Program
 from simulator.work.tasks import PlaceKind, Resource, Task
 
@@ -53,7 +52,7 @@ def step_time(program: Program, backend: Backend, *, broken_down: bool = True) -
     busiest = _busiest(of_stages, slowest, plans.all_at_once)
     piped_together = first + last + (plans.pp - 2.0) * of_stages.mean.time
     together = np.where(np.asarray(plans.pp) > 1.0, np.maximum(piped_together, busiest), busiest)
-    share = _idle_share(of_stages.layers, plans)
+    share = _idle_share(of_stages.layers, program, together - busiest)
     piped = pipeline.step_time(busiest, together, micro_batches=plans.micro_batches, idle_share=share)
     once = _once(program, backend, of_stages)
     time = piped + sum(once.values(), start=np.float64(0.0))
@@ -138,16 +137,31 @@ def _stages(program: Program, backend: Backend, *, broken_down: bool) -> _Pipeli
     )
 
 
-def _idle_share(layers: Pass, plans: Plans) -> Num:
-    """Part of fill and drain that a schedule leaves idle: with zero bubbles by the shares of a layer's passes [1]."""
+def _idle_share(layers: Pass, program: Program, others: Num) -> Num:
+    """Part of fill and drain that a schedule leaves idle [1].
+
+    With zero bubbles by what the layers' passes take of a micro-batch on the other stages, which together take
+    `others`.
+    """
+    plans = program.scenarios.plans
     if not np.any(np.asarray(plans.zero_bubble) > 0.0):
         return pipeline.idle_share(plans.virtual_stages)
-    whole = np.maximum(layers.device, np.finfo(float).tiny)
+    gaps = np.maximum(plans.pp - 1.0, 1.0)
+    whole = np.maximum(others / gaps, np.finfo(float).tiny)
+    alone = _together(layers.device, layers.host)
+
+    def adds(seconds: Num) -> Num:
+        # What a pass adds where the host may be the slower one: no more than leaving it out would spare.
+        return alone - _together(layers.device - seconds, layers.host)
+
+    # Gradients that are reduced after every micro-batch cannot wait for a gap.
+    once = np.asarray(reductions_of_a_step(program.scenarios)) <= 1.0
     return pipeline.idle_share(
         plans.virtual_stages,
         zero_bubble=plans.zero_bubble,
-        forward_share=layers.forward / whole,
-        weight_gradient_share=layers.of_weights / whole,
+        forward_share=adds(layers.forward) / whole,
+        weight_gradient_share=adds(layers.of_weights) / whole,
+        filled=np.where(once, np.minimum(plans.micro_batches - 1.0, gaps) / gaps, 0.0),
     )
 
 

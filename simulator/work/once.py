@@ -158,7 +158,7 @@ def _reduced(scenarios: Scenarios, of: str, size: Num, copies: _Copies) -> list[
     apart = np.where((np.asarray(others) > 1.0) & (np.asarray(size) > 0.0), 1.0, 0.0)
     sharded = np.where((np.asarray(copies.sharers) > 1.0) & (np.asarray(plans.parameter_group) <= 1.0), apart, 0.0)
     by_all = np.where(np.asarray(copies.sharers) >= others, sharded, 0.0)
-    each = _reductions_of_a_step(scenarios)
+    each = reductions_of_a_step(scenarios)
     behind = Hiding(share=1.0, line="gradients", behind=Phase.BACKWARD, reach=stacks.gradient_overlap, occasions=each)
     ahead = Hiding(share=1.0, line="updates", behind=Phase.FORWARD, reach=stacks.parameter_overlap)
     gradients, updated = size / group * plans.reduced_bytes, size / group * plans.element_bytes
@@ -176,7 +176,7 @@ def _reduced(scenarios: Scenarios, of: str, size: Num, copies: _Copies) -> list[
     ]
 
 
-def _reductions_of_a_step(scenarios: Scenarios) -> Num:
+def reductions_of_a_step(scenarios: Scenarios) -> Num:
     """How often gradients are reduced in a step: once, or after every micro-batch.
 
     Replicas that share gradients hold no more than their own part, in a pipeline too: those of each micro-batch travel.
