@@ -82,15 +82,13 @@ def of_model(model: Model) -> Row:
 
 
 def of_stack(stack: Stack) -> Row:
-    """A stack: what it can run, where what it does unless told comes first, and what else it is called."""
+    """A stack: what it splits by, what replicas share and in which order stages work, and what else it is called."""
     offers, usual = stack.offers, stack.defaults
     return {
         "stack": stack.id,
         "splits": " ".join(stack.axes),
         "sharding": _first(usual.sharding, offers.shardings),
         "schedules": ", ".join(offers.schedules) if "pp" in stack.axes else "-",
-        "recompute": _first(usual.recompute, (*offers.recompute, *offers.recompute_methods)),
-        "precision": _first(usual.precision, offers.precisions),
         "other names": ", ".join(further_names_of(stack.id)) or "-",
     }
 
