@@ -31,6 +31,7 @@ from simulator.specs.choices import (
 from simulator.specs.loading import names
 from simulator.specs.model import Objective
 from simulator.specs.running import PriceKind
+from simulator.specs.software.naming import further_names
 
 GROUPS = ("plan", "workload", "ownership", "reliability")
 """Parts of a scenario that the API takes as mappings."""
@@ -58,7 +59,7 @@ def _what() -> tuple[Field, ...]:
         Field("model", "Model", "choice", tuple(names("models")), default="bert-large"),
         Field("system", "System", "choice", systems, default="dgx-a100-640gb"),
         Field("devices", "Devices", "whole"),
-        Field("stack", "Stack", "choice", tuple(names("stacks"))),
+        Field("stack", "Stack", "choice", (*names("stacks"), *sorted(further_names()))),
         Field("objective", "Objective", "choice", get_args(Objective)),
         Field("fits", "Chance of fitting", "text", example="80%"),
         Field(BEST, "Best plan of all", "flag", default=False),

@@ -307,6 +307,6 @@ def _stacks(scenario: Scenario) -> Iterator[Stack]:
     plan, used = scenario.plan, {axis for axis in ("tp", "pp", "cp", "ep") if (getattr(scenario.plan, axis) or 1) > 1}
     for name in names("stacks"):
         stack = load_stack(name)
-        known = stack.platform == scenario.stack.platform and stack.id != scenario.stack.id
+        known = stack.runs_on(scenario.system.device) and stack.id != scenario.stack.id
         if known and used <= set(stack.axes) and plan.precision is not None:
             yield stack

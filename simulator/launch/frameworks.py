@@ -57,6 +57,6 @@ def launchable(file: ScenarioFile, framework: str) -> Scenario:
 
 
 def _stack_for(file: ScenarioFile, framework: str) -> str:
-    """The framework's stack; XLA's on TPUs, which MaxText runs on too."""
+    """The framework's stack; that for TPUs on these, which MaxText runs on too."""
     on_tpu = file.system is not None and load_system(file.system).device.kind == "tpu"
-    return "xla-tpu" if framework == "maxtext" and on_tpu else stack_of(framework)
+    return "maxtext-tpu" if framework == "maxtext" and on_tpu else stack_of(framework)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from itertools import product
+from collections.abc import Iterator, Sequence
+from itertools import chain, product
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from hardware.spec import System
 from simulator.pricing.analytic import precisions_of
 from simulator.pricing.constants import UNFITTED, Constants
 from simulator.specs.capabilities.checking import is_offered, offered_plans, refuse_lacking
-from simulator.specs.choices import EVERY_RECOMPUTE, RECOMPUTES
+from simulator.specs.choices import EVERY_RECOMPUTE, RECOMPUTES, Recompute
 from simulator.specs.loading import load_stack, names
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan, check, columns_of
@@ -62,13 +62,20 @@ def usual_stacks(system: System, devices: int, parameters: float, *, tuned: bool
 def default_stack(
     system: System, devices: int, parameters: float, plan: Plan, model: Model, workload: Workload
 ) -> Stack:
-    """The likeliest stack that has what is given of the plan, of the usual ones or else of all; or the usual one."""
+    """The likeliest stack that has what is given of the plan, of the usual ones or else of all; or the usual one.
+
+    Of those that are not usual, stacks with constants of their own come before those that share another's.
+    """
     usual = usual_stacks(system, devices, parameters, tuned=workload.is_tuned or workload.preference is not None)
-    for name in (*usual, *(other for other in names("stacks") if other not in usual)):
-        stack = load_stack(name)
-        if stack.platform == system.device.kind and is_offered(plan, model, workload, stack):
-            return stack
-    return load_stack(usual[0])
+    known = chain(map(load_stack, usual), _others_than(usual))
+    able = (stack for stack in known if stack.runs_on(system.device) and is_offered(plan, model, workload, stack))
+    return next(able, load_stack(usual[0]))
+
+
+def _others_than(usual: Sequence[str]) -> Iterator[Stack]:
+    """All stacks but some, those with constants of their own first."""
+    others = [load_stack(name) for name in names("stacks") if name not in usual]
+    yield from sorted(others, key=lambda stack: stack.timed_as is not None)
 
 
 def with_precision(plan: Plan, system: System) -> Plan:
@@ -181,7 +188,7 @@ def _candidates(
     tensors = [plan.tp] if plan.tp else tensor if "tp" in stack.axes else [1]
     stages = [plan.pp] if plan.pp else _some_divisors(devices, min(_MOST_STAGES, model.all_layers))
     stages = stages if plan.pp or "pp" in stack.axes else [1]
-    repeats = [filled.recompute] if plan.recompute else RECOMPUTES[RECOMPUTES.index(filled.recompute or "none") :]
+    repeats = [filled.recompute] if plan.recompute else _recomputes(filled.recompute or "none")
     batch = workload.global_batch or 1
     contexts = [plan.cp] if plan.cp or "cp" not in stack.axes else _contexts(workload, devices)
     for tp, pp, cp, recompute in product(tensors, stages, [each or 1 for each in contexts], repeats):
@@ -195,6 +202,16 @@ def _candidates(
             yield filled.model_copy(
                 update={"dp": dp, "tp": tp, "pp": pp, "cp": cp, "ep": ep, "recompute": recompute, "micro_batch": micro}
             ).with_degrees(devices, usual=stack.offers.schedules[0])
+
+
+def _recomputes(usual: Recompute) -> list[Recompute]:
+    """What recomputation is tried where nobody says: what is usual, and what computes more again.
+
+    >>> _recomputes("none"), _recomputes("operators")
+    (['none', 'selective', 'full'], ['operators', 'full'])
+    """
+    more = EVERY_RECOMPUTE[EVERY_RECOMPUTE.index(usual) :]
+    return [word for word in more if word == usual or word in RECOMPUTES]
 
 
 def _contexts(workload: Workload, devices: int) -> list[int]:

@@ -6,6 +6,7 @@ from pydantic import BaseModel
 
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
+from simulator.specs.software.naming import software_named
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 
@@ -17,6 +18,25 @@ def note(assumed: list[str], stated: BaseModel, full: BaseModel, fields: tuple[s
     said = ", ".join(f"{name}={value}" for name, value in words.items() if value is not None)
     if said:
         assumed.append(f"{said}: {why}")
+
+
+def note_software(assumed: list[str], named: object, stack: Stack) -> None:
+    """Say which stack prices software that was named by another name, and which launch file starts it."""
+    software = software_named(named)
+    if software is None:
+        return
+    name, said = software
+    file = f"; capsim launch --to {said.launch} writes a file that starts it" if said.launch else ""
+    assumed.append(f"stack={stack.id}: what {name} is priced as, since {said.because}{file}")
+
+
+def with_sharding(assumed: list[str], asked: Plan, named: object) -> Plan:
+    """A plan with the sharding that the name of the software says, where the plan leaves it open."""
+    software = software_named(named)
+    if software is None or software[1].sharding is None or asked.sharding or asked.sharding_group:
+        return asked
+    assumed.append(f"sharding={software[1].sharding}: as {software[0]} says")
+    return asked.model_copy(update={"sharding": software[1].sharding})
 
 
 def note_work(assumed: list[str], stated: Workload, work: Workload, stack: Stack) -> None:

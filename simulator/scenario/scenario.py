@@ -21,7 +21,7 @@ from simulator.pricing.backend import Backend
 from simulator.pricing.constants import Constants, Shifts, find
 from simulator.pricing.measured import host_of
 from simulator.scenario.defaults import choose, default_stack, open_fields, with_precision
-from simulator.scenario.notes import note, note_documents, note_work, with_score
+from simulator.scenario.notes import note, note_documents, note_software, note_work, with_score, with_sharding
 from simulator.scenario.offers import Chosen
 from simulator.scenario.prices import Prices, chosen_price
 from simulator.specs.capabilities.checking import refuse_lacking
@@ -178,6 +178,7 @@ def resolve(
         work = _work(stated_work, the_model, assumed)
         with about("stack"):
             the_stack = _stack(stack, the_system, number, the_model, work, asked, assumed)
+        asked = asked if open_plan else with_sharding(assumed, asked, stack)
         note_work(assumed, stated_work, work, the_stack)
         the_overhead, owned = _named(catalogue.overheads(), overhead, "overhead"), spec_of(Ownership, ownership)
         about_it = (the_model, work, the_system, the_stack, number)
@@ -348,12 +349,17 @@ def _stack(
         chosen = default_stack(system, devices, parameters_of(model, workload), plan, model, workload)
         assumed.append(f"stack={chosen.id}, usual for a model of this size on this system")
         return chosen
-    known, kind = load_stack(stack), system.device.kind
-    if known.platform != kind:
-        valid = [name for name in names("stacks") if load_stack(name).platform == kind]
+    device = system.device
+    known = load_stack(stack, platform=device.kind)
+    if known.platform != device.kind:
+        valid = [name for name in names("stacks") if load_stack(name).runs_on(device)]
         raise InputError(
-            f"stack={known.id} runs on a {known.platform} and {system.device.id} is a {kind}; valid: {', '.join(valid)}"
+            f"stack={known.id} runs on a {known.platform} and {device.id} is a {device.kind}; valid: {', '.join(valid)}"
         )
+    if not known.runs_on(device):
+        kin = f"; its kin there is {known.timed_as}" if known.timed_as else ""
+        raise InputError(f"stack={known.id} is for devices of {known.vendor}, and {device.id} is of {device.vendor}{kin}")
+    note_software(assumed, stack, known)
     return known
 
 

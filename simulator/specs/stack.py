@@ -11,6 +11,7 @@ from hardware.classes import Precision
 from hardware.fields import Unit
 from hardware.quantity import Bytes, BytesOrNone, Seconds
 from hardware.sheet import NO_FLAG, Name, NotNegative, Ratio, Sheet, Words
+from hardware.spec import Device
 from simulator.formulas.typing import Num
 from simulator.specs.capabilities.sheet import PRECISIONS, Capabilities
 from simulator.specs.choices import AttentionKernel, Optimizer, Recompute, Sharding
@@ -74,10 +75,12 @@ class Stack(Sheet):
     family: Name = "other"
     """Stacks of one family share code and habits; a fit lets them share what it learns."""
     timed_as: Name | None = None
-    """The stack whose fitted constants it shares, where the two differ in memory only or are releases of one
-    software."""
+    """The stack whose fitted constants it shares: another release of the same software, or the nearest kin of software
+    that no run was fitted for by name."""
     platform: Literal["gpu", "tpu", "cpu"]
     """Kind of device that it runs on."""
+    vendor: Words | None = None
+    """Maker of the devices that it is for, as their files write it; any unless given."""
     axes: tuple[Literal["dp", "tp", "pp", "cp", "ep"], ...]
     """Kinds of parallelism that it offers."""
     attention: AttentionKernel
@@ -201,6 +204,10 @@ class Stack(Sheet):
     """How they were seen: in the author's own text, in a quotation of it, by arithmetic, or from memory only."""
     note: Words | None = None
     """Anything a reader should know of the stack."""
+
+    def runs_on(self, device: Device) -> bool:
+        """Whether it is for a device."""
+        return self.platform == device.kind and self.vendor in (None, device.vendor)
 
     def attention_of(self, family: str | None) -> AttentionKernel:
         """How it computes attention of a family of models, unless told."""

@@ -72,7 +72,7 @@ _CASES: list[tuple[ModuleType, str, Sequence[str], str, Told]] = [
     ),
     (
         maxtext,
-        "jax-xla-gpu",
+        "maxtext-gpu",
         ("llama-3-8b", "gpt3-175b", "mixtral-8x7b"),
         ".yml",
         lambda scenario: {
@@ -130,7 +130,7 @@ def test_every_key_is_one_of_the_framework(framework: str, tmp_path: Path) -> No
     for name in ("llama-3-8b", "gpt3-175b", "mixtral-8x7b"):
         path = tmp_path / "run.yml"
         scenario = resolve(
-            name, "dgx-h100", devices=64, stack="jax-xla-gpu", plan={"sharding": "zero3", "ep": 1, "schedule": "gpipe"}
+            name, "dgx-h100", devices=64, stack="maxtext-gpu", plan={"sharding": "zero3", "ep": 1, "schedule": "gpipe"}
         )
         path.write_text(maxtext.write(scenario).text)
         keys = set(settings_from(document_of(path) or {}, str(path)).names())
@@ -367,7 +367,7 @@ def test_litgpt_pretrains_with_shards_inside_of_nodes(tmp_path: Path) -> None:
     path.write_text(_PRETRAINING)
     launched = launch_file(path)
     assert launched is not None
-    assert (launched.stack, launched.model, launched.devices) == ("pytorch-fsdp-compiled", "pythia-6.9b", 16)
+    assert (launched.stack, launched.model, launched.devices) == ("litgpt", "pythia-6.9b", 16)
     assert {name: launched.plan[name] for name in ("sharding", "sharding_group")} == {
         "sharding": "hybrid",
         "sharding_group": 8,

@@ -60,7 +60,7 @@ def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) 
         assumed.append("sequences are padded, and how far is not known: say --effective-tokens")
     if "sequence_length" not in work:
         assumed.append("sequence_length: as long as the model's context; say it by --seq-len")
-    return WhatIsSaid(plan, work, model, number, "pytorch-fsdp" if tuned else "pytorch-fsdp-compiled")
+    return WhatIsSaid(plan, work, model, number, "pytorch-fsdp" if tuned else "litgpt")
 
 
 def _refuse_adapters(settings: LaunchSettings) -> None:
