@@ -27,6 +27,8 @@ WRITERS: dict[str, Callable[[Scenario], WrittenLaunch]] = {
     "maxtext": maxtext.write,
 }
 """By the name of the framework."""
+_ALWAYS = {"llama-factory": {"tp": 1, "pp": 1, "cp": 1}}
+"""Degrees that a framework has no setting for, where its stack has several."""
 
 
 def written(scenario: Scenario, framework: str) -> WrittenLaunch:
@@ -45,6 +47,8 @@ def written(scenario: Scenario, framework: str) -> WrittenLaunch:
 def launchable(file: ScenarioFile, framework: str) -> Scenario:
     """A scenario completed for a framework: its stack is the framework's own unless the file names one.
 
+    Degrees that the framework has no setting for are 1 unless the file says otherwise.
+
     Raises
     ------
     InputError
@@ -53,7 +57,8 @@ def launchable(file: ScenarioFile, framework: str) -> Scenario:
     if framework not in WRITERS:
         raise unknown("framework", framework, sorted(WRITERS))
     named = file if file.stack is not None else file.model_copy(update={"stack": _stack_for(file, framework)})
-    return complete(named)
+    fixed = {name: size for name, size in _ALWAYS.get(framework, {}).items() if getattr(named.plan, name) is None}
+    return complete(named.model_copy(update={"plan": named.plan.model_copy(update=fixed)}))
 
 
 def _stack_for(file: ScenarioFile, framework: str) -> str:

@@ -15,7 +15,7 @@ from simulator.answers.estimate import Estimate, answer
 from simulator.launch.documents import nested
 from simulator.launch.naming import stack_of
 from simulator.launch.record import WrittenLaunch
-from simulator.launch.tables import options_of
+from simulator.launch.tables import OptionTable, frameworks_that_say, options_of
 from simulator.scenario.scenario import Scenario
 from simulator.specs.capabilities.checking import refuse_lacking
 from simulator.specs.loading import load_stack
@@ -109,11 +109,11 @@ def written_launch(scenario: Scenario, file: FrameworkFile, stack: Stack | None 
     Raises
     ------
     InputError
-        With what the stack is missing, or where the run is no training of a whole model on sequences of one text.
+        With what the stack is missing, or where the file cannot say what is trained, or on what.
     """
-    _refuse_other_work(scenario.workload)
-    refuse_lacking(scenario.plan, scenario.model, scenario.workload, stack or load_stack(stack_of(file.framework)))
     table = options_of(file.framework)
+    _refuse_other_work(scenario.workload, table)
+    refuse_lacking(scenario.plan, scenario.model, scenario.workload, stack or load_stack(stack_of(file.framework)))
     notes = notes_of(scenario, table.framework, table.release, list(file.unsaid))
     name = f"{scenario.model.id}-{file.ending}"
     return WrittenLaunch(
@@ -122,19 +122,22 @@ def written_launch(scenario: Scenario, file: FrameworkFile, stack: Stack | None 
 
 
 _WORK = ("train", "preference", "teacher", "document_lengths")
-"""Fields of a workload that make a run another one, and that no launch file is written for."""
+"""Fields of a workload that make a run another one, and that few launch files say."""
 
 
-def _refuse_other_work(work: Workload) -> None:
+def _refuse_other_work(work: Workload, table: OptionTable) -> None:
     """Refuse work that a file would leave out: started, it would be another run than the one that was priced."""
     for name in _WORK:
         value = getattr(work, name)
-        if value not in (None, "full"):
-            words = ",".join(f"{each:g}" for each in value) if isinstance(value, tuple) else value
-            raise InputError(
-                f"{name}={words}: no launch file says it yet, so that it would start another run than this; "
-                "write the file without it, and add it there by hand"
-            )
+        words = ",".join(f"{each:g}" for each in value) if isinstance(value, tuple) else value
+        if value in (None, "full") or f"{name}={words}" in table.work:
+            continue
+        others = frameworks_that_say(f"{name}={words}")
+        remedy = f"write it for {' or '.join(others)}" if others else "write the file without it"
+        raise InputError(
+            f"{name}={words}: a file of {table.framework} does not say it, and would start another run than this; "
+            f"{remedy}, or add it by hand"
+        )
 
 
 def in_yaml(settings: Callable[[Scenario], Mapping[str, Any]], scenario: Scenario) -> Callable[[LaunchNotes], str]:
