@@ -231,7 +231,7 @@ def _launch(answer: Answer) -> None:
             st.info(plain(made))
             return
         st.code(made.text, language=launching.language(made), wrap_lines=True)
-        st.caption(plain(f"Start it with {made.command}"))
+        st.caption(plain(f"Start it{made.where and ' '}{made.where}: {made.command}"))
         if made.unsaid:
             st.markdown("**Not said by the file**\n" + "\n".join(f"- {plain(line)}" for line in made.unsaid))
         st.download_button("Launch file", made.text, made.file_name, "text/plain", key="launch.file", on_click="ignore")

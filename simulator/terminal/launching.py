@@ -22,8 +22,9 @@ def print_read(launched: LaunchFile) -> None:
 
 def print_written(made: WrittenLaunch, output: str) -> None:
     """Print how to start what was written, and what it does not say."""
-    command = made.command.replace(made.file_name, output)
-    _print(Text(f"{output}: written for {made.framework}; start it with {command}"))
+    where = f" {made.where}" if made.where else ""
+    _print(Text(f"{output}: written for {made.framework}; start it{where}:"))
+    _print(Text(f"  {made.command}"), whole=True)
     if not made.fits:
         _print(Text("The plan does not fit in memory; capsim estimate says what would make it fit.", style="bold"))
     if made.unsaid:
@@ -40,8 +41,9 @@ def _block(name: str, lines: Sequence[str], *, apart: bool = False) -> Renderabl
     return table
 
 
-def _print(part: RenderableType) -> None:
-    Console(highlight=False, markup=False, emoji=False).print(part)
+def _print(part: RenderableType, *, whole: bool = False) -> None:
+    """Print a part; a line that is to be copied is whole, however long."""
+    Console(highlight=False, markup=False, emoji=False).print(part, soft_wrap=whole)
 
 
 def scenario_text(launched: LaunchFile, system: str | None, devices: int | None = None) -> str:

@@ -18,6 +18,7 @@ from simulator.launch.saying import (
     written_launch,
 )
 from simulator.launch.settings import LaunchSettings
+from simulator.launch.starting import rendezvous
 from simulator.launch.tables import options_of
 from simulator.launch.trainers.adapters import read_targets, shares_adapters, written_targets
 from simulator.launch.trainers.common import (
@@ -63,7 +64,7 @@ def write(scenario: Scenario) -> WrittenLaunch:
     if _uses_deepspeed(scenario.plan) and (scenario.plan.tp or 1) > 1:
         raise lacks(table.framework, "tensor parallelism beside DeepSpeed", "choose sharding=zero3")
     _refuse_quantised(scenario)
-    command = f"axolotl train {{name}} --launcher torchrun -- --nproc_per_node={scenario.system.devices_per_node}"
+    command = f"axolotl train {{name}} --launcher torchrun -- {rendezvous(scenario)}"
     text = in_yaml(_settings, scenario)
     return written_launch(scenario, FrameworkFile("axolotl", "axolotl.yaml", command, text, _unsaid(scenario)))
 

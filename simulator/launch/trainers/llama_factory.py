@@ -13,11 +13,11 @@ from simulator.launch.saying import (
     in_yaml,
     lacks,
     micro_batches_of,
-    nodes_of,
     steps_of,
     written_launch,
 )
 from simulator.launch.settings import LaunchSettings
+from simulator.launch.starting import environment, nodes_of
 from simulator.launch.tables import options_of
 from simulator.launch.trainers.adapters import read_targets, shares_adapters, written_targets
 from simulator.launch.trainers.common import (
@@ -69,8 +69,8 @@ def write(scenario: Scenario) -> WrittenLaunch:
         what = f"setting of its own for tp={plan.tp}, cp={plan.cp}"
         raise lacks(table.framework, what, "choose replicas, or write for axolotl or accelerate")
     _refuse_work(scenario)
-    nodes, per_node = nodes_of(scenario)
-    command = f"FORCE_TORCHRUN=1 NNODES={nodes} NPROC_PER_NODE={per_node} llamafactory-cli train {{name}}"
+    several = environment(scenario, nodes="NNODES", port="MASTER_PORT")
+    command = f"FORCE_TORCHRUN=1 {several}NPROC_PER_NODE={nodes_of(scenario)[1]} llamafactory-cli train {{name}}"
     text = in_yaml(_settings, scenario)
     return written_launch(
         scenario, FrameworkFile("llama-factory", "llama-factory.yaml", command, text, _unsaid(scenario))
