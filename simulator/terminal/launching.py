@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -46,6 +47,12 @@ def _print(part: RenderableType, *, whole: bool = False) -> None:
     Console(highlight=False, markup=False, emoji=False).print(part, soft_wrap=whole)
 
 
+def _headline(model: Any, system: str | None) -> str:
+    """A model, and what it runs on where somebody says."""
+    name = model.get("id", "a model") if isinstance(model, Mapping) else str(model)
+    return name if system is None else f"{name} on {system}"
+
+
 def scenario_text(launched: LaunchFile, system: str | None, devices: int | None = None) -> str:
     """A scenario file, with what was read, assumed and ignored as comments.
 
@@ -60,7 +67,7 @@ def scenario_text(launched: LaunchFile, system: str | None, devices: int | None 
     """
     document = launched.document(devices)
     ordered = {
-        "title": f"from {launched.path}, of {launched.framework}",
+        "title": f"{_headline(document['model'], system)}, from {launched.path} of {launched.framework}",
         "model": document["model"],
         **({"system": system} if system is not None else {}),
         **{name: value for name, value in document.items() if name != "model"},
