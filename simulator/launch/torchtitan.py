@@ -8,8 +8,9 @@ from typing import Any
 from simulator.launch.documents import toml_text
 from simulator.launch.reading import DocumentReader, WhatIsSaid
 from simulator.launch.record import WrittenLaunch
-from simulator.launch.saying import FrameworkFile, lacks, nodes_of, sharding_ranks, steps_of, written_launch
+from simulator.launch.saying import FrameworkFile, lacks, sharding_ranks, steps_of, written_launch
 from simulator.launch.settings import LaunchSettings
+from simulator.launch.starting import torchrun
 from simulator.launch.tables import options_of
 from simulator.scenario.scenario import Scenario
 from simulator.specs.loading import load_model
@@ -56,8 +57,7 @@ def write(scenario: Scenario) -> WrittenLaunch:
         raise lacks(table.framework, f"precision={scenario.plan.precision}", "choose bf16, fp8 or fp32")
     if scenario.plan.sharding == "zero1":
         raise lacks(table.framework, "sharding=zero1", "choose zero3, zero2, hybrid or none")
-    nodes, per_node = nodes_of(scenario)
-    command = f"torchrun --nnodes {nodes} --nproc_per_node {per_node} -m torchtitan.train --job.config_file {{name}}"
+    command = torchrun(scenario, "-m torchtitan.train --job.config_file {name}")
     file = FrameworkFile(
         "torchtitan",
         "torchtitan.toml",
@@ -90,6 +90,7 @@ def _settings(scenario: Scenario) -> dict[str, Any]:
         "training.steps": steps_of(scenario),
         "training.dtype": "bfloat16" if _pure(plan) else "float32",
         **table.settings_for("plan", plan, "precision"),
+        "training.mixed_precision_reduce": "float32",
         "training.enable_cpu_offload": bool(plan.offload_optimizer),
         **_parallelism(plan, scenario.model.layers),
         **{f"activation_checkpoint.{key}": value for key, value in _recompute(plan).items()},
@@ -146,7 +147,9 @@ def _unsaid(scenario: Scenario) -> Iterator[str]:
     if plan.recompute == "selective":
         yield "recompute=selective: torchtitan's keeps products and attention, and recomputes what lies between"
     if plan.gradients_in_fp32 is False and not _pure(plan):
-        yield "gradients_in_fp32=False: gradients are reduced in fp32"
+        yield "gradients_in_fp32=False: parameters in fp32 have gradients in fp32"
+    if plan.reduction_in_fp32 is False and plan.sharding != "none":
+        yield "reduction_in_fp32=False: gradients travel in fp32, the one word of mixed_precision_reduce"
     if plan.attention == "unfused":
         yield "attention=unfused: torchtitan calls torch's scaled_dot_product_attention"
     if plan.optimizer != "adamw":
@@ -168,7 +171,7 @@ def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) 
     if shard is None and devices is not None and devices % (inner * replicate) == 0:
         shard = devices // (inner * replicate)
     plan |= _read_sharding(settings, replicate, shard, plan["cp"])
-    plan |= _read_precision(settings) | _read_recompute(settings, assumed)
+    plan |= _read_precision(settings, shared=plan["sharding"] != "none") | _read_recompute(settings, assumed)
     if shard is not None:
         plan["dp"] = replicate * shard
         devices = devices or plan["dp"] * inner
@@ -225,8 +228,8 @@ def _read_sharding(settings: LaunchSettings, replicate: int, shard: int | None, 
     return {"sharding": "zero2" if kept else "zero3"}
 
 
-def _read_precision(settings: LaunchSettings) -> dict[str, Any]:
-    """Number formats of products and states."""
+def _read_precision(settings: LaunchSettings, *, shared: bool) -> dict[str, Any]:
+    """Number formats of products, states and gradients, where parameters are shared or not."""
     states = settings.word("training.dtype", {"bfloat16": "bf16", "float32": "fp32"}) or "fp32"
     products = settings.fields("plan", "precision")["precision"]
     converters = settings.value("model.converters") or []
@@ -243,6 +246,9 @@ def _read_precision(settings: LaunchSettings) -> dict[str, Any]:
         plan |= {"master_weights": False, "gradients_in_fp32": False, "precision": "fp8" if converters else "bf16"}
     elif products == "bf16":
         plan["gradients_in_fp32"] = True
+    settings.word("training.mixed_precision_reduce", {"float32": True})
+    if products == "bf16" and shared:
+        plan["reduction_in_fp32"] = True  # of FSDP; replicas alone reduce gradients as they are stored
     return plan | settings.fields("plan", "offload_optimizer")
 
 

@@ -212,8 +212,6 @@ _RELIABILITY: dict[str, Any] = {
 }
 _GROUPS = {"plan": _PLAN, "workload": _WORKLOAD, "ownership": _OWNERSHIP, "reliability": _RELIABILITY}
 """Options that are fields of one part of a scenario, by that part."""
-_LAUNCHES = (".sh", ".bash", ".sbatch", ".slurm", ".args", ".txt", ".toml", ".json", ".yaml", ".yml")
-"""Endings of files that may be launch files."""
 _SCENARIO = {**_OTHERS, **_WORKLOAD, **_PLAN, **_MONEY, **_OWNERSHIP, **_RELIABILITY}
 Model = Annotated[str, typer.Argument(help="A model's name or file, a config.json, a scenario or a launch file.")]
 Stack = _OTHERS["stack"]
@@ -259,10 +257,10 @@ class Given:
     @cached_property
     def launched(self) -> LaunchFile | None:
         """What the launch file says that is named in the place of a model; none where it is no such file."""
-        from pathlib import Path
+        from simulator.launch.kinds import may_be_launched
 
         of_model = self.others.get("of_model")
-        if Path(self.model).suffix.lower() in _LAUNCHES:
+        if may_be_launched(self.model):
             from simulator.launch.recognition import launch_file, with_model
 
             launched = launch_file(self.model, self.others.get("devices"))

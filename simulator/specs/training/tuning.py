@@ -19,7 +19,7 @@ _USUAL_RANK = 16
 _QUERIES, _FEED_FORWARD = ("query", "key", "value"), ("gate", "up", "down")
 MATRICES = (*_QUERIES, "output", *_FEED_FORWARD)
 """Matrices of a layer that can have an adapter: those of attention, of a gate and into and out of the wide part."""
-_TARGETS: dict[str, tuple[str, ...]] = {
+TARGETS: dict[str, tuple[str, ...]] = {
     "all-linear": MATRICES,
     "attention": (*_QUERIES, "output"),
     "feed-forward": _FEED_FORWARD,
@@ -87,7 +87,7 @@ class Tuning(Sheet):
         if names is None or not isinstance(names, list | tuple):
             return names
         for name in names:
-            if str(name) not in _TARGETS:
+            if str(name) not in TARGETS:
                 raise ValueError(
                     f"unknown target {shown(name)}; valid: all-linear, attention, feed-forward, or modules such as "
                     "q_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
@@ -168,7 +168,7 @@ class Tuning(Sheet):
     @property
     def _matrices(self) -> frozenset[str]:
         """Matrices that have an adapter."""
-        return frozenset(matrix for name in self.lora_targets or ("all-linear",) for matrix in _TARGETS[name])
+        return frozenset(matrix for name in self.lora_targets or ("all-linear",) for matrix in TARGETS[name])
 
     def tunings(self) -> Tunings:
         """What is trained, as numbers, of a resolved workload."""
