@@ -58,6 +58,7 @@ _SECTIONS: dict[str, tuple[str, _Rows]] = {
             ("train", "base_precision"),
             ("lora_rank", "lora_dropout"),
             ("lora_targets",),
+            ("dora", "virtual_tokens"),
             ("preference", "reference"),
             ("teacher", "keeps_teacher_logits"),
         ),

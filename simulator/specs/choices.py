@@ -25,7 +25,7 @@ Optimizer = Literal[
     "sgd-without-momentum",
 ]
 Axis = Literal["tp", "cp", "dp", "pp"]
-Trained = Literal["full", "lora", "head"]
+Trained = Literal["full", "lora", "prompt", "prefix", "head"]
 BasePrecision = Literal["fp8", "int8", "nf4", "nf4-double"]
 Preference = Literal["dpo", "reward"]
 Reference = Literal["copy", "base", "precomputed"]

@@ -27,7 +27,8 @@ from simulator.specs.choices import (
     Sharding,
 )
 from simulator.specs.model import Model
-from simulator.specs.plans import AXES, Plans, divisors, most_at_a_stage, rules_of_replicas, rules_of_shape
+from simulator.specs.plans import AXES, Plans, divisors
+from simulator.specs.rules import FIELDS, most_at_a_stage, rules_of_replicas, rules_of_shape
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 
@@ -317,32 +318,6 @@ def _numbers(plan: Plan) -> dict[str, float]:
     }
 
 
-_FIELDS = {
-    **dict.fromkeys(("heads", "kv-heads"), ("plan.tp", "devices")),
-    "layers": ("plan.pp", "devices"),
-    **dict.fromkeys(("end-layers", "both-ends"), ("plan.first_stage_layers", "plan.last_stage_layers", "plan.pp")),
-    "chunks": ("plan.virtual_stages", "plan.pp"),
-    "virtual": ("plan.virtual_stages",),
-    "sequence": ("plan.cp", "workload.sequence_length"),
-    "sequence-parallel": ("plan.sequence_parallel", "plan.tp", "workload.sequence_length"),
-    "experts": ("plan.ep",),
-    "expert-tensor": ("plan.etp", "plan.tp"),
-    "adapters": ("plan.tp", "workload.lora_rank"),
-    "frozen-heads": ("plan.tp", "workload.teacher"),
-    "frozen-layers": ("plan.pp", "workload.teacher"),
-    "pairs": ("plan.micro_batch", "workload.preference"),
-    "expert-group": ("plan.ep", "plan.dp"),
-    "batch": ("plan.micro_batch", "plan.dp", "workload.global_batch"),
-    "interleaving": ("plan.virtual_stages", "plan.micro_batch", "workload.global_batch"),
-    "sharding-group": ("plan.sharding_group",),
-    "modules": ("plan.recompute_modules", "model"),
-    "operators": ("plan.recompute", "model"),
-    "adapted-again": ("plan.recompute", "workload.lora_rank"),
-    "recompute-layers": ("plan.recompute_layers", "plan.pp", "plan.virtual_stages"),
-}
-"""The fields that each rule is about, the one to blame first."""
-
-
 def check(plan: Plan, model: Model, workload: Workload, stack: Stack) -> None:
     """Refuse a plan that breaks a rule.
 
@@ -381,7 +356,7 @@ def check(plan: Plan, model: Model, workload: Workload, stack: Stack) -> None:
     for rule in chain(of_shape, rules_of_replicas(plans, workloads) if plan.dp is not None else ()):
         if not np.all(rule.kept) and not (rule.name == "pairs" and plan.micro_batch is None):
             sentence = rule.message.format(**written) + _valid(rule.name, model, workload)
-            raise InputError(sentence, fields=_FIELDS[rule.name])
+            raise InputError(sentence, fields=FIELDS[rule.name])
 
 
 def _valid(rule: str, model: Model, workload: Workload) -> str:
@@ -392,7 +367,7 @@ def _valid(rule: str, model: Model, workload: Workload) -> str:
         return f": {model.id} has no experts to share"
     of = {
         "heads": model.attention_heads,
-        "sequence": workload.sequence_length,
+        "sequence": (workload.sequence_length or 0) + workload.lengthening,
         "experts": model.experts,
         "batch": workload.global_batch,
         "adapters": workload.lora_rank,

@@ -269,6 +269,7 @@ def _buffers(
     (is_first, is_last), largest = _is_end(plans, stage), program.largest_layer
     # A quantised weight is made one of 16 bits for each of its products, one at a time.
     gathered = _gathered(program, is_first, is_last, dense) + largest.widest_quantised * plans.element_bytes
+    gathered = gathered + largest.widest_passing
     logits = models.vocabulary_head * is_last * program.head.tally.widest_bytes
     again = kept_again(program, layers_on(program, stage))
     of_layer = again + _BACKWARD_TENSORS * largest.widest_bytes - logits

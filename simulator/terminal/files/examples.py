@@ -87,6 +87,8 @@ _ELSEWHERE: Document = {
         "lora_rank": 16,
         "lora_targets": ["all-linear"],
         "lora_dropout": 0.05,
+        "dora": True,
+        "virtual_tokens": 20,
         "base_precision": "nf4",
         "preference": "dpo",
         "reference": "copy",
