@@ -37,6 +37,7 @@ _SECTIONS: dict[str, tuple[str, _Rows]] = {
             ("virtual_stages", "schedule"),
             ("sharding", "sharding_group"),
             ("sequence_parallel", "offload_optimizer"),
+            ("clip_gradients", "optimizer_in_backward"),
             ("attention", "optimizer"),
             ("placement",),
             ("profile",),

@@ -119,6 +119,8 @@ def _plan() -> tuple[Field, ...]:
         Field("schedule", "Schedule", "choice", get_args(Schedule), group=group),
         Field("placement", "Placement", "choice", orders, group=group),
         Field("sequence_parallel", "Sequence parallel", "flag", group=group),
+        Field("clip_gradients", "Clip gradients", "flag", group=group),
+        Field("optimizer_in_backward", "Optimizer in backward", "flag", group=group),
         Field("offload_optimizer", "Offload optimizer", "flag", group=group),
     )
 

@@ -70,6 +70,8 @@ class Plans(Columns):
     """1 where an optimizer can keep of a master copy only what a bf16 parameter lacks of it, else 0."""
     gradient_sweeps: Num
     offload: Num
+    in_backward: Num
+    """1 where the optimizer updates parameters as their gradients come, else 0."""
     tp_stride: Num
     cp_stride: Num
     dp_stride: Num

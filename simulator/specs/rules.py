@@ -37,6 +37,9 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "expert-group": ("plan.ep", "plan.dp"),
     "batch": ("plan.micro_batch", "plan.dp", "workload.global_batch"),
     "interleaving": ("plan.virtual_stages", "plan.micro_batch", "workload.global_batch"),
+    "in-backward": ("plan.optimizer_in_backward", "plan.micro_batch", "workload.global_batch"),
+    "in-backward-once": ("plan.optimizer_in_backward", "model"),
+    "in-backward-alone": ("plan.optimizer_in_backward", "plan.sharding", "plan.pp"),
     "sharding-group": ("plan.sharding_group",),
     "modules": ("plan.recompute_modules", "model"),
     "operators": ("plan.recompute", "model"),
@@ -107,6 +110,13 @@ def rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: S
         "adapters", np.asarray(workloads.tuning.rank) % tp == 0, "tp={tp} does not divide lora_rank={lora_rank}"
     )
     yield from _rules_of_tuning(plans, workloads)
+    many_uses = np.maximum(np.asarray(models.shared_layers), models.encoder_decoder)
+    yield Constraint(
+        "in-backward-once",
+        (np.asarray(plans.in_backward) == 0.0) | (many_uses == 0.0),
+        "optimizer_in_backward: gradients of layers that share parameters, and of words that two towers read, wait for "
+        "each other; leave it out",
+    )
     if workloads.frozen is not None:
         yield from _rules_of_frozen(tp, pp, workloads.frozen.models)
     yield Constraint("expert-tensor", tp % np.asarray(plans.etp) == 0, "etp={etp} does not divide tp={tp}")
@@ -230,8 +240,31 @@ def rules_of_replicas(plans: Plans, workloads: Workloads) -> Iterator[Constraint
         (plans.virtual_stages == 1.0) | (np.asarray(plans.micro_batches) >= plans.pp),
         "an interleaved schedule needs at least as many micro-batches ({micro_batches}) as pp={pp}",
     )
+    yield from _rules_of_updates(plans)
     yield Constraint(
         "sharding-group",
         np.asarray(plans.dp * plans.cp) % plans.optimizer_group == 0,
         "sharding_group={optimizer_group} does not divide the {replicas} data-parallel ranks",
+    )
+
+
+def _rules_of_updates(plans: Plans) -> Iterator[Constraint]:
+    """What an optimizer in the backward pass needs: the whole gradient of a parameter, as soon as one pass has made it.
+
+    torchtune 0.6.1 refuses gradient accumulation (recipes/full_finetune_single_device.py and
+    recipes/full_finetune_distributed.py).
+    """
+    apart = np.asarray(plans.in_backward) == 0.0
+    yield Constraint(
+        "in-backward",
+        apart | (np.asarray(plans.micro_batches) <= 1.0),
+        "optimizer_in_backward: gradients of {micro_batches} micro-batches would have to be summed; valid: one "
+        "micro-batch, so that dp={dp} x micro_batch is global_batch={global_batch}",
+    )
+    shared = (np.asarray(plans.parameter_group) >= plans.replicas) & (np.asarray(plans.pp) <= 1.0)
+    yield Constraint(
+        "in-backward-alone",
+        apart | shared,
+        "optimizer_in_backward with pp={pp} and {replicas} replicas: each needs the whole gradient at once; valid: "
+        "pp=1, and one replica or sharding=zero3",
     )

@@ -188,6 +188,8 @@ _PLAN: dict[str, Any] = {
     "attention": _text("--attention", "fused or unfused; the stack's unless given."),
     "precision": _text("--precision", "fp32, tf32, fp16, bf16 or fp8."),
     "optimizer": _text("--optimizer", "adamw, adam-bf16, adam-8bit, adafactor, lamb, lion, muon, sgd and others."),
+    "clip_gradients": _flag("clip-gradients", "Gradients clipped by their norm."),
+    "optimizer_in_backward": _flag("optimizer-in-backward", "Updates while the backward pass runs."),
     "offload_optimizer": _flag("offload-optimizer", "Optimizer states on the host."),
     "placement": _text("--placement", "Axes from the innermost, such as tp-cp-dp-pp."),
 }

@@ -40,6 +40,8 @@ _SCENARIO: Document = {
         "gradients_in_fp32": False,
         "master_weights": True,
         "optimizer": "lamb",
+        "clip_gradients": True,
+        "optimizer_in_backward": False,
         "offload_optimizer": False,
         "placement": "tp-cp-dp-pp",
     },
