@@ -19,8 +19,9 @@ from simulator.specs.capabilities.checking import offered_plans
 from simulator.specs.choices import RECOMPUTES, Schedule
 from simulator.specs.loading import load_stack, names
 from simulator.specs.plan import Plan, columns_of
-from simulator.specs.plans import constraints, divisors
+from simulator.specs.plans import divisors
 from simulator.specs.recomputation import COMPANIONS
+from simulator.specs.rules import constraints
 from simulator.specs.stack import Stack, Stacks
 from simulator.step.memory import host_bytes, peak_total
 from simulator.step.time import step_time

@@ -18,7 +18,8 @@ from simulator.specs.choices import EVERY_RECOMPUTE, RECOMPUTES, Recompute
 from simulator.specs.loading import load_stack, names
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan, check, columns_of
-from simulator.specs.plans import constraints, divisors
+from simulator.specs.plans import divisors
+from simulator.specs.rules import constraints
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 from simulator.step.evaluation import evaluate

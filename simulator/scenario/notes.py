@@ -42,6 +42,7 @@ def with_sharding(assumed: list[str], asked: Plan, named: object) -> Plan:
 def note_work(assumed: list[str], stated: Workload, work: Workload, stack: Stack) -> None:
     """Say which adapters are trained, and how uneven routing is, or that the stack fills experts to their capacity."""
     note(assumed, stated, work, ("lora_rank", "lora_targets"), "as adapters are usually trained")
+    note(assumed, stated, work, ("virtual_tokens",), "as examples of PEFT have it")
     note(assumed, stated, work, ("reference",), "as DPO trainers have it")
     if work.reference == "precomputed":
         assumed.append("reference=precomputed: the forward pass over all pairs before training is not in the time")

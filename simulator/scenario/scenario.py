@@ -223,11 +223,13 @@ def _check_positions(model: Model, workload: Workload) -> None:
     InputError
         With the remedy.
     """
-    rows, longest = model.position_rows, max(workload.sequence_length or 0, workload.target_length or 0)
+    virtual = workload.virtual_tokens or 0
+    rows, longest = model.position_rows, max((workload.sequence_length or 0) + virtual, workload.target_length or 0)
     if model.positions == "learned" and 0 < rows < longest:
+        beside = f" with virtual_tokens={virtual}" if virtual else ""
         raise InputError(
-            f"sequence_length={longest} exceeds the {rows} rows of {model.id}'s position table; shorten it, or give "
-            f"the model more rows: {{base: {model.id}, position_rows: {longest}}}",
+            f"sequence_length={longest - virtual}{beside} exceeds the {rows} rows of {model.id}'s position "
+            f"table; shorten it, or give the model more rows: {{base: {model.id}, position_rows: {longest}}}",
             fields=["workload.sequence_length"],
         )
 

@@ -152,11 +152,12 @@ class Workload(Guidance, Packing, Tuning):
 
     def columns(self) -> Workloads:
         """The resolved workload as numbers."""
-        sequence = float(self.sequence_length or 0)
+        virtual = float(self.lengthening)
+        sequence = float(self.sequence_length or 0) + virtual
         return Workloads(
             sequence_length=sequence,
             target_length=float(self.target_length or 0),
-            effective_tokens=float(self.effective_tokens or sequence),
+            effective_tokens=float(self.effective_tokens or 0) + virtual if self.effective_tokens else sequence,
             predictions=float(self.predictions or 0),
             global_batch=float(self.global_batch or 0),
             expert_imbalance=float(self.expert_imbalance or 1.0),
@@ -184,6 +185,7 @@ class Workloads(Columns):
     """Workloads as numbers."""
 
     sequence_length: Num
+    """With the virtual tokens of a prompt [token]."""
     target_length: Num
     effective_tokens: Num
     predictions: Num

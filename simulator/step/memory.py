@@ -15,7 +15,7 @@ from simulator.work.operators import flagged
 from simulator.work.orthogonalisation import working_bytes
 from simulator.work.program import Program
 from simulator.work.transformer import Scenarios, autocasts
-from simulator.work.updates import StageShare, is_shaped, master_bytes, shaped_bytes
+from simulator.work.updates import StageShare, is_shaped, largest_update, master_bytes, shaped_bytes
 
 _BACKWARD_TENSORS = 2.0
 """Gradients of one operator that exist at once while a layer runs backward: of its output and of its input."""
@@ -78,6 +78,9 @@ def on_stage(program: Program, stage: Num) -> Memory:
     updated = trained.among(plans.optimizer_group)
     optimizer = _states(program, stage, updated)
     gradients = trained.among(plans.gradient_group) * (plans.gradient_bytes + _unsummed_bytes(scenarios))
+    at_once = largest_update(program)
+    if at_once is not None:
+        gradients = np.where(np.asarray(plans.in_backward) > 0.0, at_once.within * plans.gradient_bytes, gradients)
     later = _in_place_of_activations(scenarios, gradients, kept)
     parts = {
         "parameters": _parameter_bytes(scenarios, held, trained, quantised) + cast + _frozen_parameters(program, stage),
@@ -199,7 +202,8 @@ def _frees_gradients(scenarios: Scenarios) -> Num:
     frees = scenarios.stacks.frees_gradients
     if not np.any(np.asarray(frees) > 0.0):
         return 0.0
-    return np.where(np.asarray(scenarios.plans.micro_batches) <= 1.0, frees, 0.0)
+    once = np.asarray(scenarios.plans.micro_batches) <= 1.0
+    return np.where(once & (np.asarray(scenarios.plans.in_backward) < 1.0), frees, 0.0)
 
 
 def _in_place_of_activations(scenarios: Scenarios, gradients: Num, kept: Num) -> Num:
@@ -271,6 +275,7 @@ def _buffers(
     (is_first, is_last), largest = _is_end(plans, stage), program.largest_layer
     # A quantised weight is made one of 16 bits for each of its products, one at a time.
     gathered = _gathered(program, is_first, is_last, dense) + largest.widest_quantised * plans.element_bytes
+    gathered = gathered + largest.widest_passing
     logits = models.vocabulary_head * is_last * program.head.tally.widest_bytes
     again = kept_again(program, layers_on(program, stage))
     of_layer = again + _BACKWARD_TENSORS * largest.widest_bytes - logits
@@ -284,6 +289,12 @@ def _buffers(
     if np.any(np.asarray(stacks.early_optimizer_copies) > 0.0):
         always = always + stacks.early_optimizer_copies * each * updated
     step = stacks.optimizer_copies * each * updated + _updating(program, stage, updated) - (kept - later)
+    at_once = largest_update(program)
+    if at_once is not None:  # while the backward pass runs, of few parameters
+        alone = stacks.optimizer_copies * each * at_once.within + _updating(program, stage, at_once.within)
+        backward = backward + plans.in_backward * alone
+        last = np.maximum(at_once.at_end - at_once.within, 0.0) * plans.gradient_bytes + alone - kept
+        step = np.where(np.asarray(plans.in_backward) > 0.0, last, step)
     working: Num = np.maximum(np.maximum(backward, step), _frozen_buffers(program, is_first, is_last)) + always
     return working
 

@@ -15,7 +15,7 @@ from simulator.work.program import Program
 from simulator.work.tasks import OPEN, Hiding, Part, Phase, PlaceKind, Resource, Task, TaskPlace
 from simulator.work.transformer import Scenarios
 from simulator.work.transformer.exchanges import splits
-from simulator.work.updates import StageShare, master_bytes, shaped_traffic, trained_on
+from simulator.work.updates import StageShare, master_bytes, shaped_traffic, tensors_of, trained_on
 
 STEP = TaskPlace(PlaceKind.STEP)
 
@@ -256,6 +256,9 @@ def _update(program: Program, held: Held) -> list[Task]:
     if shaped or np.any(np.asarray(plans.unscaled_bytes) > 0.0):
         moved = moved + shaped_traffic(scenarios, trained, updated)
     kernels = stacks.optimizer_kernels * scenarios.models.layer_count / plans.pp
+    if np.any(np.asarray(plans.in_backward) > 0.0):  # tensor by tensor
+        each = np.maximum(kernels, tensors_of(program, held.share))
+        kernels = np.where(np.asarray(plans.in_backward) > 0.0, each, kernels)
     offload = np.asarray(plans.offload)
     copied = moved + updated * (plans.gradient_bytes + plans.parameter_bytes)
 

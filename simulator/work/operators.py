@@ -80,6 +80,8 @@ class Holding:
     """What these take, with their scales."""
     weights: tuple[Weight, ...] = ()
     """The tensors that its parameters are."""
+    passing: Num = 0.0
+    """Bytes that it makes and frees again, as far as these are large beside all else."""
 
 
 @dataclass(frozen=True, kw_only=True)
