@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Literal
@@ -13,6 +13,9 @@ from simulator.replay.measured.kinds import TimeKind
 from simulator.scenario.scenario import Scenario
 
 Level = Literal["device class", "link", "stack", "fitted", "profile"]
+
+_BETWEEN_NODES = ("outer_links", "stragglers")
+"""What counts where several nodes run together."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +30,6 @@ class Touched:
     value: float
     """In SI units; of a fitted one the shift, as `simulator.pricing.constants` says."""
 
-    @property
-    def words(self) -> str:
-        """In a few words.
-
-        >>> Touched("fitted", "device a100-sxm", "products", -0.031).words
-        'fitted products of device a100-sxm -0.031'
-        """
-        sign = "+" if self.level == "fitted" else ""
-        return f"{self.level} {self.name} of {self.of} {self.value:{sign}.3g}"
-
 
 def touched(kind: TimeKind, scenario: Scenario) -> tuple[Touched, ...]:
     """The constants that the time of a kind depends on in a scenario.
@@ -50,6 +43,21 @@ def touched(kind: TimeKind, scenario: Scenario) -> tuple[Touched, ...]:
     """
     each = (_of_device(kind, scenario), _of_links(kind, scenario), _of_stack(kind, scenario), _fitted(kind, scenario))
     return tuple(constant for part in each for constant in part)
+
+
+def in_words(constants: Iterable[Touched]) -> str:
+    """Constants in a sentence, those of one place together.
+
+    >>> in_words([Touched("stack", "megatron-lm", "eager", 0.2), Touched("fitted", "all", "eager", 0.1)])
+    'stack megatron-lm: eager 0.2; fitted eager: all +0.1'
+    """
+    places: dict[str, list[str]] = {}
+    for each in constants:
+        place, name, sign = f"{each.level} {each.of}", each.name, ""
+        if each.level == "fitted":
+            place, name, sign = f"fitted {each.name}", each.of, "+"
+        places.setdefault(place, []).append(f"{name} {each.value:{sign}.3g}")
+    return "; ".join(f"{place}: {', '.join(values)}" for place, values in places.items())
 
 
 def _of_device(kind: TimeKind, scenario: Scenario) -> Iterator[Touched]:
@@ -106,10 +114,11 @@ def _fitted(kind: TimeKind, scenario: Scenario) -> Iterator[Touched]:
     constants = scenario.constants
     belongs = names_of(scenario.stack, scenario.system, scenario.precision)
     replaced = measured_kinds(constants.profile, scenario.stack)
+    alone = scenario.devices <= scenario.system.devices_per_node
     for name in kind.touches.get("fitted", ()):
         for level in KINDS[name].levels:
             shift = constants.shifts.get(name, {}).get(level, {}).get(belongs[level], 0.0)
-            if name not in replaced and shift:
+            if name not in replaced and shift and not (alone and name in _BETWEEN_NODES):
                 yield Touched("fitted", level if level == "all" else f"{level} {belongs[level]}", name, shift)
 
 
