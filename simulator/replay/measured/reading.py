@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import stat
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,8 @@ MOST_BYTES = 512 * 2**20
 _GZIP = b"\x1f\x8b"
 _CHUNK = 2**20
 _MICRO = 1e-6
+_LATEST = 1e18
+"""Beyond it no clock comes [us]."""
 HOST = frozenset({"cpu_op", "user_annotation"})
 """What threads of the host do."""
 LAUNCHES = frozenset({"cuda_runtime", "cuda_driver", "xpu_runtime", "privateuse1_runtime"})
@@ -138,13 +139,16 @@ def _parsed(raw: bytes, path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 text (byte {error.start}); give a trace of torch's profiler") from None
     except json.JSONDecodeError as error:
-        cut = error.pos >= len(raw) - 2 or not raw.rstrip().endswith((b"}", b"]"))
+        begun = raw.lstrip()[:1] in (b"{", b"[")
+        cut = begun and (error.pos >= len(raw) - 2 or not raw.rstrip().endswith((b"}", b"]")))
         what = "ends before its JSON does; the run that wrote it may have been cut off" if cut else "is not JSON"
         raise InputError(
             f"{path}:{error.lineno}: {what} ({error.msg}); give a whole trace of torch's profiler"
         ) from None
-    except (RecursionError, ValueError):
-        raise InputError(f"{path}: is no trace of torch's profiler: its JSON is nested too deeply") from None
+    except RecursionError:
+        raise InputError(f"{path}: is nested too deeply; give a trace of torch's profiler") from None
+    except ValueError:
+        raise InputError(f"{path}: has a number of thousands of digits; give a trace of torch's profiler") from None
 
 
 def _events(events: Sequence[Any], path: Path) -> Iterator[TraceEvent]:
@@ -178,7 +182,7 @@ def _event(each: Mapping[str, Any], origin: float, place: str) -> TraceEvent:
 def _number(each: Mapping[str, Any], key: str, place: str) -> float:
     """A time of an event [us]."""
     value = each.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LATEST:
         raise InputError(f"{place}: {key}={shown(str(value))}: write a number of microseconds")
     return float(value)
 
