@@ -117,7 +117,7 @@ def _exchange_to_dict(each: Exchange) -> dict[str, Any]:
     }
 
 
-def compared(timeline: Timeline, measured: MeasuredStep | str | Path, *, stage: int | None = None) -> StepComparison:
+def compare_step(timeline: Timeline, measured: MeasuredStep | str | Path, *, stage: int | None = None) -> StepComparison:
     """Lay a measured step beside its prediction.
 
     Parameters
