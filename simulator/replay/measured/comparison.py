@@ -117,7 +117,9 @@ def _exchange_to_dict(each: Exchange) -> dict[str, Any]:
     }
 
 
-def compare_step(timeline: Timeline, measured: MeasuredStep | str | Path, *, stage: int | None = None) -> StepComparison:
+def compare_step(
+    timeline: Timeline, measured: MeasuredStep | str | Path, *, stage: int | None = None
+) -> StepComparison:
     """Lay a measured step beside its prediction.
 
     Parameters
