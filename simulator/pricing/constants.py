@@ -169,7 +169,7 @@ class Constants:
     def of(self, stack: Stack, system: System, precision: str) -> Shifts:
         """The shifts of one scenario: those of every level together, 0 for what was never seen, or was measured."""
         names = names_of(stack, system, precision)
-        measured = _measured_kinds(self.profile, stack)
+        measured = measured_kinds(self.profile, stack)
         return Shifts(
             **{
                 kind: sum(
@@ -209,7 +209,7 @@ class Constants:
                     yield (kind, level, name), shift
 
 
-def _measured_kinds(profile: MeasuredProfile | None, stack: Stack) -> frozenset[str]:
+def measured_kinds(profile: MeasuredProfile | None, stack: Stack) -> frozenset[str]:
     """The kinds of constants that a profile has measured, so that nothing is shifted.
 
     Kernels that were timed alone say nothing of what they become in a training step: what published runs say of that

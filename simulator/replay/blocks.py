@@ -16,7 +16,7 @@ from simulator.formulas.collectives import exposed
 from simulator.formulas.typing import Num
 from simulator.pricing.backend import Backend
 from simulator.pricing.requests import Collective, MatrixProduct
-from simulator.replay.spans import Piece, Span, chained, size_of
+from simulator.replay.spans import Piece, Span, chained, span_of
 from simulator.step.passes import BACKWARD_LAUNCH, exposures, in_line, timed_tasks
 from simulator.work.program import Block
 from simulator.work.tasks import Phase, Resource, Task
@@ -205,8 +205,7 @@ class Lanes:
 
     def add(self, task: Task, shown: float, hidden: float = 0.0, *, ahead: bool = False, share: float = 1.0) -> None:
         """Add a task: the device is busy with it, or waits for what shows of it."""
-        size, unit = size_of(task.request, float(task.count) * share)
-        whole = Span(task.resource, task.name, task.part, task.phase, 0.0, shown + hidden, "", size, unit)
+        whole = span_of(task, 0.0, shown + hidden, calls=float(task.count) * share)
         if task.resource is Resource.DEVICE:
             self._spans.append(replace(whole, start=self.now, duration=shown))
             self.now += shown
@@ -216,13 +215,12 @@ class Lanes:
         until = start + (shown if ahead else shown + hidden)
         self._spans.append(replace(whole, start=start))
         self._free[task.resource] = start + shown + hidden
-        self.wait(until, task.name, task.part, task.phase)
+        self._wait(until, whole)
 
-    def wait(self, until: float, name: str, part: str, phase: Phase) -> None:
-        """The device waits until a time."""
+    def _wait(self, until: float, span: Span) -> None:
+        """The device waits for a span until a time."""
         if until > self.now:
-            wait = Span(Resource.DEVICE, name, part, phase, self.now, until - self.now, waits=True)
-            self._spans.append(wait)
+            self._spans.append(span.waited_for(self.now, until - self.now))
             self.now = until
 
     def piece(self) -> Piece:
@@ -230,5 +228,5 @@ class Lanes:
         late = max(self._free, key=self._free.__getitem__, default=None)
         if late is not None and self._free[late] > self.now:
             span = next(span for span in reversed(self._spans) if span.resource is late)
-            self.wait(self._free[late], span.name, span.part, span.phase)
+            self._wait(self._free[late], span)
         return Piece(self.now, tuple(self._spans))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from simulator.formulas.collectives import exposed
 from simulator.pricing.backend import Backend
 from simulator.replay.blocks import Lanes
-from simulator.replay.spans import Piece, Span, size_of
+from simulator.replay.spans import Piece, Span, span_of
 from simulator.step.passes import timed_tasks
 from simulator.work.once import on_stage, once_a_step
 from simulator.work.program import Program
@@ -99,7 +99,7 @@ def ahead(once: OnceAStep, forward: float, overlap: float, held_up: Callable[[fl
         return Piece(0.0)
     spans, now = [], 0.0
     for task, seconds in once.updates:
-        spans.append(span_of(task, now, seconds))
+        spans.append(shared_span(task, now, seconds))
         now += seconds
     shown = held_up(float(exposed(taken, overlap * forward)))
     task = once.updates[0][0]
@@ -139,7 +139,7 @@ def buckets(once: OnceAStep, windows: Sequence[Window]) -> list[Span]:
         for index in range(number):
             ready = window.end - beside * (1.0 - (index + 1.0) / number)
             for task, seconds in once.gradients:
-                spans.append(span_of(task, max(free, ready), seconds / once.occasions * share, share))
+                spans.append(shared_span(task, max(free, ready), seconds / once.occasions * share, share))
                 free = spans[-1].end
     return spans
 
@@ -164,12 +164,11 @@ def closing(once: OnceAStep) -> Piece:
     return lanes.piece()
 
 
-def span_of(task: Task, start: float, seconds: float, share: float = 1.0) -> Span:
+def shared_span(task: Task, start: float, seconds: float, share: float = 1.0) -> Span:
     """A span of a share of a task's calls."""
-    size, unit = size_of(task.request, float(np.asarray(task.count)) * share)
-    return Span(task.resource, task.name, task.part, task.phase, start, seconds, "once a step", size, unit)
+    return span_of(task, start, seconds, "once a step", float(np.asarray(task.count)) * share)
 
 
 def waiting(task: Task, start: float, seconds: float, phase: Phase = Phase.STEP) -> Span:
     """The device waits for a task."""
-    return Span(Resource.DEVICE, task.name, task.part, phase, start, seconds, "once a step", waits=True)
+    return replace(span_of(task, 0.0, 0.0, "once a step").waited_for(start, seconds), phase=phase)

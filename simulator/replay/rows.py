@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from simulator.formulas.collectives import exposed
 from simulator.replay.blocks import LaidBlock
-from simulator.replay.spans import Piece, Span, size_of
+from simulator.replay.spans import Piece, Span, span_of
 from simulator.work.tasks import Phase, Resource, Task
 
 
@@ -58,7 +58,7 @@ class BlockRow:
         gathers = block.shared.of_kind("all_gather")
         if gathers:
             task, _ = gathers[0]
-            self._wait(float(exposed(come - issued, self.now - issued)), task.name, task.part, block.place)
+            self._wait(float(exposed(come - issued, self.now - issued)), span_of(task, 0.0, 0.0, block.place))
         piece = block.laid.piece
         self.inner.append((self.now, block.place, piece))
         # Links carry what is before and behind a block once it has come so far that they run beside its compute.
@@ -80,23 +80,23 @@ class BlockRow:
         """Sums of gradients, and the time that the device waits for launches."""
         for task, seconds in block.shared.tasks:
             if task.resource is Resource.DEVICE and seconds > 0.0:
-                self.spans.append(_span(task, self.now, seconds, block.place))
+                self.spans.append(span_of(task, self.now, seconds, block.place))
                 self.now += seconds
-        self._wait(late * block.laid.host, "launches of the host", "host", block.place)
+        launches = Span(Resource.HOST, "launches of the host", "host", self.phase, 0.0, 0.0, block.place)
+        self._wait(late * block.laid.host, launches)
 
     def _carry(self, block: Placed, kind: str, early: float) -> float:
         """Put a gather or a scatter on the links from some time on; when it will have come [s]."""
         for task, seconds in block.shared.of_kind(kind):
             start = max(self.free, early)
-            self.spans.append(_span(task, start, seconds, block.place))
+            self.spans.append(span_of(task, start, seconds, block.place))
             self.free = start + seconds
         return max(self.free, early)
 
-    def _wait(self, seconds: float, name: str, part: str, place: str) -> None:
-        """The device waits."""
+    def _wait(self, seconds: float, span: Span) -> None:
+        """The device waits for a span."""
         if seconds > 0.0:
-            wait = Span(Resource.DEVICE, name, part, self.phase, self.now, seconds, place, waits=True)
-            self.spans.append(wait)
+            self.spans.append(replace(span.waited_for(self.now, seconds), phase=self.phase))
             self.now += seconds
 
     def piece(self) -> Piece:
@@ -104,16 +104,10 @@ class BlockRow:
         self._scatter(self.now)
         if self.free > self.now:
             last = next(span for span in reversed(self.spans) if span.resource is Resource.DATA_LINKS)
-            self._wait(self.free - self.now, last.name, last.part, last.place)
+            self._wait(self.free - self.now, last)
         return Piece(self.now, tuple(self.spans), tuple(self.inner))
 
 
 def is_of(task: Task, kind: str) -> bool:
     """Whether a task is a collective of a kind."""
     return getattr(task.request, "kind", None) == kind
-
-
-def _span(task: Task, start: float, seconds: float, place: str) -> Span:
-    """A span of a task of one block."""
-    size, unit = size_of(task.request, 1.0)
-    return Span(task.resource, task.name, task.part, task.phase, start, seconds, place, size, unit)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from simulator.pricing.requests import Collective, HostCopy, HostWork, Request, Send
-from simulator.work.tasks import Phase, Resource
+from simulator.work.tasks import Phase, Resource, Task
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,17 @@ class Span:
     unit: str = ""
     waits: bool = False
     """Whether the device only waits, for what the name says."""
+    request: Request | None = None
+    """What was asked, of this or of what the device waits for; none where it waits for hosts or other stages."""
 
     @property
     def end(self) -> float:
         """When it is over [s]."""
         return self.start + self.duration
+
+    def waited_for(self, start: float, duration: float) -> Span:
+        """The device waits for it, from when, and how long [s]."""
+        return replace(self, resource=Resource.DEVICE, start=start, duration=duration, size=0.0, unit="", waits=True)
 
     def at(self, start: float, place: str = "") -> Span:
         """The same, later by so much."""
@@ -74,6 +80,14 @@ class Piece:
             for key, seconds in piece.busy(waits).items():
                 sums[key] = sums.get(key, 0.0) + seconds
         return sums
+
+
+def span_of(task: Task, start: float, seconds: float, place: str = "", calls: float = 1.0) -> Span:
+    """So many calls of a task [1] as a span."""
+    size, unit = size_of(task.request, calls)
+    return Span(
+        task.resource, task.name, task.part, task.phase, start, seconds, place, size, unit, request=task.request
+    )
 
 
 def size_of(request: Request, count: float) -> tuple[float, str]:

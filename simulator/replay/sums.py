@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.replay.spans import Piece
+from simulator.replay.spans import Span
 from simulator.replay.timeline import StageRun, Timeline
 from simulator.work.tasks import Resource
 
@@ -46,28 +47,35 @@ def sums_of(timeline: Timeline, stage: StageRun) -> LaneSums:
     busy: dict[tuple[Resource, str], float] = {}
     waits: dict[str, float] = {}
 
-    def add(piece: Piece, times: float) -> None:
-        for span in piece.flat():
-            part = _RECOMPUTE if span.phase.value == _RECOMPUTE else span.part
-            if span.waits:
-                waits[part] = waits.get(part, 0.0) + times * span.duration
-            else:
-                key = span.resource, part
-                busy[key] = busy.get(key, 0.0) + times * span.duration
-
-    for (chunk, kind), each in stage.passes.items():
-        number = np.count_nonzero((stage.order.chunks == chunk) & (stage.order.kinds == int(kind)))
-        add(each.piece, float(number))
-    add(stage.before, 1.0)
-    for _, piece in stage.after:
-        add(piece, 1.0)
+    for span, times in activities(stage):
+        part = _RECOMPUTE if span.phase.value == _RECOMPUTE else span.part
+        if span.waits:
+            waits[part] = waits.get(part, 0.0) + times * span.duration
+        else:
+            key = span.resource, part
+            busy[key] = busy.get(key, 0.0) + times * span.duration
     received = float(np.sum(stage.received))
     if received:
         waits["pipeline_transfer"] = waits.get("pipeline_transfer", 0.0) + received
         busy[Resource.PIPELINE_LINKS, "pipeline_transfer"] = received
+    return LaneSums(busy, waits, idle_of(timeline, stage))
+
+
+def activities(stage: StageRun) -> Iterator[tuple[Span, float]]:
+    """Every activity of a stage in a step but what it receives from other stages, and how often it has it [1]."""
+    for (chunk, kind), each in stage.passes.items():
+        number = np.count_nonzero((stage.order.chunks == chunk) & (stage.order.kinds == int(kind)))
+        for span in each.piece.flat():
+            yield span, float(number)
+    for piece in (stage.before, *(piece for _, piece in stage.after)):
+        for span in piece.flat():
+            yield span, 1.0
+
+
+def idle_of(timeline: Timeline, stage: StageRun) -> float:
+    """Gaps between passes of a stage, and from its end to that of the step [s]."""
     since = np.concatenate([[stage.before.duration], stage.end[:-1]])
-    gaps = float(np.sum(stage.start - since))
-    return LaneSums(busy, waits, gaps + timeline.step_time - stage.finish)
+    return float(np.sum(stage.start - since)) + timeline.step_time - stage.finish
 
 
 def slowest_stage(timeline: Timeline) -> StageRun:

@@ -19,7 +19,7 @@ from simulator.replay.finishing import (
     closing,
     held_up,
     once_on_stage,
-    span_of,
+    shared_span,
     waiting,
 )
 from simulator.replay.orders import Indices, Order, PassKind, Pipeline, pipeline_of
@@ -231,8 +231,9 @@ def _after(
     for rank, of_step in enumerate(once):
         pieces, now = [reduced[rank]], free[rank]
         for task, seconds in of_step.shared:
-            gap = replace(waiting(task, 0.0, both - now), name="the other end of the pipeline", part="pipeline_bubble")
-            spans = gap, span_of(task, both - now, seconds), waiting(task, both - now, seconds)
+            gap = waiting(task, 0.0, both - now)
+            gap = replace(gap, name="the other end of the pipeline", part="pipeline_bubble", request=None)
+            spans = gap, shared_span(task, both - now, seconds), waiting(task, both - now, seconds)
             shared = Piece(both - now + seconds, spans)
             pieces.append((now, shared))
             now += shared.duration
