@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from measure.count.schedules import Action, Kind, ScheduleName, orders
+from measure.count.schedules import replay as on_paper_of
 from simulator.replay.orders import Pipeline, pipeline_of
+from simulator.replay.running import Transfer, replay
 
 STAGES = (2, 3, 4, 8)
 MICRO_BATCHES = (1, 2, 3, 4, 6, 8, 9, 12, 16, 17, 24, 32)
@@ -79,3 +82,29 @@ def test_chunks_in_a_loop(schedule: str, name: ScheduleName, stages: int, chunks
 def test_chunks_in_the_shape_of_a_v(schedule: str, name: ScheduleName, stages: int, least: int) -> None:
     """Of DualPipeV a pair that torch runs at once stands as its forward pass and the backward pass behind it."""
     assert_alike(schedule, name, stages, 2, least=least)
+
+
+@pytest.mark.parametrize("stages", STAGES)
+@pytest.mark.parametrize(
+    ("schedule", "name", "chunks"),
+    [
+        ("gpipe", "GPipe", 1),
+        ("1f1b", "1F1B", 1),
+        ("interleaved", "Interleaved1F1B", 2),
+        ("looped-bfs", "LoopedBFS", 3),
+        ("zero-bubble", "InterleavedZeroBubble", 2),
+        ("zero-bubble-v", "ZBVZeroBubble", 2),
+        ("dualpipe-v", "DualPipeV", 2),
+    ],
+)
+def test_passes_take_as_long_as_on_paper(schedule: str, name: ScheduleName, chunks: int, stages: int) -> None:
+    """Makespans to the second, of passes of 3 s forward, 5 s input gradients and 2 s weight gradients."""
+    seconds = np.array([3.0, 7.0, 5.0, 2.0])
+    for micro_batches in (2 * stages, 2 * stages + 1, 4 * stages):
+        try:
+            on_paper = on_paper_of(name, stages, micro_batches, virtual_stages=chunks, forward=3, backward=7, weight=2)
+        except ValueError:
+            continue
+        pipeline = pipeline_of(schedule, stages=stages, micro_batches=micro_batches, chunks=chunks)
+        times = replay(pipeline, [seconds[order.kinds] for order in pipeline.orders], Transfer())
+        assert times.finish == on_paper.time
