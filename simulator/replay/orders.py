@@ -259,6 +259,11 @@ def pipeline_of(schedule: str, *, stages: int, micro_batches: int, chunks: int =
     stages, micro_batches, chunks
         Pipeline stages, micro-batches of a step, and chunks of layers of each rank [1].
 
+    Raises
+    ------
+    ValueError
+        Where a schedule is not defined for them.
+
     Examples
     --------
     The last of four stages of 1F1B begins with a backward pass as soon as it can.
@@ -277,4 +282,8 @@ def pipeline_of(schedule: str, *, stages: int, micro_batches: int, chunks: int =
         "dualpipe-v": lambda rank: dual_pipe_v(rank, stages, micro_batches),
     }
     bent = schedule in ("zero-bubble-v", "dualpipe-v")
+    if schedule == "dualpipe-v" and micro_batches < 2 * stages:
+        raise ValueError(f"DualPipeV needs at least {2 * stages} micro-batches on {stages} stages, not {micro_batches}")
+    if schedule == "1f1b" and chunks > 1:
+        raise ValueError(f"1F1B has one chunk a stage, not {chunks}; with more it is interleaved")
     return Pipeline(tuple(map(by_name[schedule], range(stages))), bent, 2 if bent else chunks)

@@ -26,6 +26,7 @@ from simulator.replay.orders import Indices, Order, PassKind, Pipeline, pipeline
 from simulator.replay.running import PassTimes, Times, Transfer, replay
 from simulator.replay.spans import Piece
 from simulator.scenario.scenario import Scenario
+from simulator.specs.plan import Plan
 from simulator.step.time import step_time
 from simulator.work.exchanges import beside_frozen, each_micro_batch
 from simulator.work.program import Program, program_of
@@ -111,8 +112,7 @@ def _replayed(scenario: Scenario, program: Program, backend: Backend) -> tuple[P
     plan = scenario.plan
     stages, virtual = plan.pp or 1, plan.virtual_stages or 1
     micro_batches = int(float(np.asarray(program.scenarios.plans.micro_batches)))
-    schedule = plan.schedule if plan.schedule and stages > 1 else "1f1b"
-    pipeline = pipeline_of(schedule, stages=stages, micro_batches=micro_batches, chunks=virtual)
+    pipeline = pipeline_of(_schedule(plan), stages=stages, micro_batches=micro_batches, chunks=virtual)
     chunks = Chunks(program, backend)
     once = [once_on_stage(program, backend, first=rank == 0, last=rank == stages - 1) for rank in range(stages)]
     held = [_held(program, pipeline, rank) for rank in range(stages)]
@@ -137,6 +137,12 @@ def _replayed(scenario: Scenario, program: Program, backend: Backend) -> tuple[P
         for rank in range(stages)
     )
     return pipeline, tuple(runs)
+
+
+def _schedule(plan: Plan) -> str:
+    """The schedule that a plan means: one forward and one backward pass in turns interleave where there are chunks."""
+    in_turns = "interleaved" if (plan.virtual_stages or 1) > 1 else "1f1b"
+    return in_turns if plan.schedule in (None, "1f1b", "interleaved") or (plan.pp or 1) == 1 else plan.schedule
 
 
 def _held(program: Program, pipeline: Pipeline, rank: int) -> tuple[ChunkHolding, ...]:
