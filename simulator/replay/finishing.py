@@ -107,7 +107,7 @@ def ahead(once: OnceAStep, forward: float, overlap: float, held_up: Callable[[fl
     return Piece(shown, tuple(spans))
 
 
-class Window(NamedTuple):
+class GradientWindow(NamedTuple):
     """A pass that makes the last gradients of a chunk [s]."""
 
     start: float
@@ -120,7 +120,7 @@ class Window(NamedTuple):
         return reach * (self.end - self.start - self.late) + self.late
 
 
-def buckets(once: OnceAStep, windows: Sequence[Window]) -> list[Span]:
+def buckets(once: OnceAStep, windows: Sequence[GradientWindow]) -> list[Span]:
     """Reductions of one occasion as they go over the links while gradients come.
 
     Parameters
@@ -144,7 +144,7 @@ def buckets(once: OnceAStep, windows: Sequence[Window]) -> list[Span]:
     return spans
 
 
-def held_up(once: OnceAStep, windows: Sequence[Window], spans: Sequence[Span]) -> float:
+def held_up(once: OnceAStep, windows: Sequence[GradientWindow], spans: Sequence[Span]) -> float:
     """Time that the device waits for reductions once it has made the last gradients [s].
 
     What is left on the links, and near balance what neither of the two being even over a step leaves.

@@ -12,8 +12,8 @@ from simulator.formulas import pipeline as formulas
 from simulator.pricing.backend import Backend
 from simulator.replay.chunks import ChunkHolding, ChunkPass, Chunks
 from simulator.replay.finishing import (
+    GradientWindow,
     OnceAStep,
-    Window,
     ahead,
     buckets,
     closing,
@@ -194,7 +194,7 @@ def _passes(chunks: Chunks, pipeline: Pipeline, held: Sequence[ChunkHolding], on
 
 def _reducing(each: ChunkPass, once: OnceAStep) -> ChunkPass:
     """A pass after which gradients are reduced at once."""
-    window = [Window(0.0, each.piece.duration, each.late)]
+    window = [GradientWindow(0.0, each.piece.duration, each.late)]
     spans = buckets(once, window)
     waited = held_up(once, window, spans)
     wait = waiting(once.gradients[0][0], each.piece.duration, waited, Phase.BACKWARD)
@@ -256,7 +256,7 @@ def _reduced(order: Order, times: PassTimes, rank: int, once: OnceAStep, passes:
     makes = (order.kinds == PassKind.BACKWARD) | (order.kinds == PassKind.WEIGHT_GRADIENTS)
     last = sorted(int(np.flatnonzero(makes & (order.chunks == chunk))[-1]) for chunk in np.unique(order.chunks))
     windows = [
-        Window(
+        GradientWindow(
             float(times.start[rank][index]),
             float(times.end[rank][index]),
             passes[int(order.chunks[index]), PassKind(order.kinds[index])].late,
