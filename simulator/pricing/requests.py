@@ -183,7 +183,11 @@ class Collective:
     degree: Num
     stride: Num
     copies: Num = 1.0
-    """Copies of a token of which one travels to each node [1]."""
+    """Copies of a token of which one travels to each node, and on from there [1]."""
+    expert_groups: Num = 1.0
+    """Groups of neighbouring ranks of which each token goes to some only [1]."""
+    groups_per_token: Num = 1.0
+    """To how many of them [1]."""
     busiest: Num = 1.0
     """What the busiest rank sends or receives over the mean of all ranks [1]."""
 

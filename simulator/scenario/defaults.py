@@ -66,7 +66,7 @@ def default_stack(
     usual = usual_stacks(system, devices, parameters, tuned=workload.is_tuned or workload.preference is not None)
     for name in (*usual, *(other for other in names("stacks") if other not in usual)):
         stack = load_stack(name)
-        if stack.platform == system.device.kind and is_offered(plan, model, workload, stack):
+        if stack.public and stack.platform == system.device.kind and is_offered(plan, model, workload, stack):
             return stack
     return load_stack(usual[0])
 

@@ -153,8 +153,11 @@ class _Line:
         return self.hiding.behind or self.phase
 
     def shown(self, passing: Num) -> Num:
-        """What work of so long a pass leaves of one occasion [s]."""
-        return exposed(self.taken / self.hiding.occasions, self.hiding.reach * passing)
+        """What work of so long a pass leaves of one occasion, and by how much it is longer for what it hides [s]."""
+        taken = self.taken / self.hiding.occasions
+        left = exposed(taken, self.hiding.reach * passing)
+        slowing = self.hiding.slowing
+        return left if isinstance(slowing, float) and slowing == 0.0 else left + slowing * (taken - left)
 
 
 def lines_of(timed: Iterable[tuple[Task, Num]]) -> list[_Line]:
