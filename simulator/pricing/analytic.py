@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -192,10 +193,11 @@ class AnalyticBackend(Columns):
         d = self.wide if asked.wide else self.device
         efficiency = d.efficiency * d.sustained * (d.weight_gradient_efficiency if asked.weight_gradient else 1.0)
         systolic, vector = np.asarray(d.systolic) > 0, np.asarray(d.vector) > 0
-        shared: dict[str, Num] = {
+        shared: dict[str, Any] = {
             "k": asked.k,
             "batch": asked.batch,
             "element_bytes": asked.element_bytes,
+            "input_bytes": asked.input_bytes,
             "peak": d.peak,
             "bandwidth": d.bandwidth,
             "bandwidth_efficiency": d.bandwidth_efficiency,
