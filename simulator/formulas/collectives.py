@@ -91,7 +91,7 @@ def exchanged_volume(
     expert_groups: Num = 1.0,
     groups_per_token: Num = 1.0,
 ) -> Num:
-    """Bytes through one device's link at one level of an all-to-all: ``(k - 1) S / c q``, forwarded ``n / (k r)`` times.
+    """Bytes through one device's link at one level of an all-to-all: ``(k - 1) S / c q``, ``n / (k r)`` times.
 
     One of k units at the level has r of the n ranks, and a token, of which the message holds c copies, goes to a unit
     with the probability q. With one copy ``q = r / n``, and all goes straight to its rank. Several copies are sent once

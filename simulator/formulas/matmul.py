@@ -247,9 +247,8 @@ def systolic_gemm_time(
     padded_n = _SYSTOLIC * np.ceil(np.asarray(n) / _SYSTOLIC)
     padded_k = _SYSTOLIC * np.ceil(np.asarray(k) / _SYSTOLIC)
     compute = 2.0 * batch * padded_m * padded_n * padded_k / (peak * efficiency)
-    memory = gemm_traffic(m, n, k=k, batch=batch, element_bytes=element_bytes, input_bytes=input_bytes) / (
-        bandwidth * bandwidth_efficiency
-    )
+    traffic = gemm_traffic(m, n, k=k, batch=batch, element_bytes=element_bytes, input_bytes=input_bytes)
+    memory = traffic / (bandwidth * bandwidth_efficiency)
     return launch + _softly_longer(compute, memory)
 
 
@@ -336,7 +335,6 @@ def vector_gemm_time(
     """
     with_edges = m * n + small_tile * (m + n)
     compute = 2.0 * batch * (k + fill) * with_edges / (peak * efficiency)
-    memory = gemm_traffic(m, n, k=k, batch=batch, element_bytes=element_bytes, input_bytes=input_bytes) / (
-        bandwidth * bandwidth_efficiency
-    )
+    traffic = gemm_traffic(m, n, k=k, batch=batch, element_bytes=element_bytes, input_bytes=input_bytes)
+    memory = traffic / (bandwidth * bandwidth_efficiency)
     return launch + _sustain(_softly_longer(compute, memory), sustained)

@@ -16,6 +16,7 @@ from simulator.launch.documents import nested
 from simulator.launch.naming import stack_of
 from simulator.launch.record import WrittenLaunch
 from simulator.launch.tables import options_of
+from simulator.pricing.analytic import NEVER_FITTED
 from simulator.scenario.scenario import Scenario
 from simulator.specs.capabilities.checking import refuse_lacking
 from simulator.specs.loading import load_stack
@@ -112,6 +113,7 @@ def written_launch(scenario: Scenario, file: FrameworkFile, stack: Stack | None 
         With what the stack is missing, or where the run is no training of a whole model on sequences of one text.
     """
     _refuse_other_work(scenario.workload)
+    _refuse_precision(scenario.plan, file.framework)
     refuse_lacking(scenario.plan, scenario.model, scenario.workload, stack or load_stack(stack_of(file.framework)))
     table = options_of(file.framework)
     notes = notes_of(scenario, table.framework, table.release, list(file.unsaid))
@@ -119,6 +121,16 @@ def written_launch(scenario: Scenario, file: FrameworkFile, stack: Stack | None 
     return WrittenLaunch(
         table.framework, name, file.text(notes), file.command.format(name=name), notes.unsaid, notes.fits
     )
+
+
+def _refuse_precision(plan: Plan, framework: str) -> None:
+    """Refuse formats with scales in blocks, which no launch file is written for."""
+    if plan.precision in NEVER_FITTED:
+        remedy = "choose fp8 or bf16, and change the file's precision afterwards"
+        raise InputError(
+            f"precision={plan.precision}: no launch file of {framework} is written for it; {remedy}",
+            fields=["plan.precision"],
+        )
 
 
 _WORK = ("train", "preference", "teacher", "document_lengths")

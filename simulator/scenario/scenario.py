@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from hardware import catalogue
-from hardware.classes import Precision
+from hardware.classes import Precision, peak_field
 from hardware.errors import InputError, about, shown, unknown
 from hardware.measured import MeasuredProfile
 from hardware.price import Price
@@ -82,7 +82,7 @@ class Scenario:
     @property
     def peak(self) -> float:
         """Peak rate of one device in that format [FLOP/s]."""
-        return float(getattr(self.system.device.peak, self.precision))
+        return float(getattr(self.system.device.peak, peak_field(self.precision)))
 
     @property
     def host_capacity(self) -> float:

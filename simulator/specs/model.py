@@ -188,7 +188,7 @@ class Model(Sheet):
     groups_per_token: Annotated[Size, Unit("1")] = 1
     """Groups whose experts a token may use."""
     router_balance: Literal["loss", "bias"] = "loss"
-    """What evens out the load of experts: an auxiliary loss, or a bias of each that is moved without one (DeepSeek-V3)."""
+    """What evens out the load of experts: an auxiliary loss, or a bias of each without one (DeepSeek-V3)."""
     shared_experts: Annotated[Few, Unit("expert")] = 0
     """Experts that every token passes besides."""
     expert_feed_forward_size: Width | None = None

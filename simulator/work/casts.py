@@ -1,9 +1,9 @@
 """Products in 8 bits: how wide what they read is, and the casts that make it so.
 
-A product reads 8 bits and writes 16. Its input is cast before it, and the gradient of its output before both products of
-the backward pass: read in 16 bits, written in 8 as it is, and once more transposed where the gradient of weights needs
-it, since tensor cores take 8-bit factors in one order only. Weights that are trained are cast once a step where copies
-of them are kept in 8 bits, and after each gather where ranks share them.
+A product reads 8 bits and writes 16. Its input is cast before it, and the gradient of its output before both products
+of the backward pass: read in 16 bits, written in 8 as it is, and once more transposed where the gradient of weights
+needs it, since tensor cores take 8-bit factors in one order only. Weights that are trained are cast once a step where
+copies of them are kept in 8 bits, and after each gather where ranks share them. In 4 bits it is the same.
 
 References
 ----------

@@ -23,7 +23,7 @@ _KEPT_APART = {"narrow_weight_bytes": 2.0}
 
 def _layer(plan: dict[str, Any] | None = None, **how: Any) -> Block:
     split = {"precision": "fp8", "tp": 1, "dp": 8, "sequence_parallel": False, **(plan or {})}
-    return small("gpt2-355m", split, system="dgx-h100", **how).groups[0]
+    return small("gpt2-355m", split, **{"system": "dgx-h100", **how}).groups[0]
 
 
 def _cast(block: Block) -> tuple[float, float]:
@@ -53,6 +53,15 @@ def test_products_read_8_bits_and_return_16() -> None:
     for operator in _layer({"precision": "bf16"}).operators:
         for call in (*operator.forward, *operator.backward):
             assert not isinstance(call.request, MatrixProduct) or call.request.input_bytes is None
+
+
+@pytest.mark.parametrize(("precision", "taken"), [("mxfp8", 1 + 1 / 32), ("nvfp4", 0.5 + 1 / 16)])
+def test_scales_of_blocks_move_too(precision: str, taken: float) -> None:
+    layer = _layer({"precision": precision}, system="gb200-nvl72", narrow_weight_bytes=0.0)
+    assert _cast(layer) == pytest.approx(((2 + 2 * taken) * 60 * _READ, (2 + 2 * taken) * 60 * _RETURNED))
+    request = named(layer, "feed-forward input").forward[0].request
+    assert plain(request.moved_bytes) == taken * (60 * 48 + 48 * 80) + 2 * 60 * 80  # type: ignore[union-attr]
+    assert plain(named(layer, "feed-forward input").kept.saved) == taken * 60 * 48
 
 
 def test_no_casts_in_16_bits_nor_of_layers_that_stay_there() -> None:

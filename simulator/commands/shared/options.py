@@ -184,7 +184,7 @@ _PLAN: dict[str, Any] = {
     "recompute_layers": _count("--recompute-layers", "Of full: how many layers."),
     "recompute_method": _text("--recompute-method", "What they are: every, block or uniform."),
     "attention": _text("--attention", "fused or unfused; the stack's unless given."),
-    "precision": _text("--precision", "fp32, tf32, fp16, bf16 or fp8."),
+    "precision": _text("--precision", "fp32, tf32, fp16, bf16, fp8, mxfp8 or nvfp4."),
     "optimizer": _text("--optimizer", "adamw, adam-bf16, adam-8bit, adafactor, lamb, lion, muon, sgd and others."),
     "offload_optimizer": _flag("offload-optimizer", "Optimizer states on the host."),
     "placement": _text("--placement", "Axes from the innermost, such as tp-cp-dp-pp."),
