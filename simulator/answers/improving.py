@@ -13,7 +13,7 @@ from typing import Any, get_args
 import numpy as np
 
 from hardware.errors import InputError
-from simulator.pricing.analytic import precisions_of
+from simulator.pricing.analytic import NEVER_FITTED, precisions_of
 from simulator.scenario.scenario import Scenario
 from simulator.specs.capabilities.checking import offered_plans
 from simulator.specs.choices import RECOMPUTES, Schedule
@@ -251,7 +251,7 @@ def _changes(scenario: Scenario) -> Iterator[Changes]:
         "recompute": RECOMPUTES,
         "sharding": ("none", "zero1", "zero2", "zero3"),
         "attention": (scenario.stack.attention_of(scenario.model.family),),
-        "precision": precisions_of(scenario.system.device),
+        "precision": [each for each in precisions_of(scenario.system.device) if each not in NEVER_FITTED],
         "offload_optimizer": (not plan.offload_optimizer,),
         "optimizer": (_LEAST_STATES,) if plan.optimizer == "adamw" else (),
         **{axis: _around(getattr(plan, axis), (1, 2)) for axis in ("tp", "pp", "cp", "ep") if axis in axes},

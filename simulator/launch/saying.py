@@ -17,6 +17,7 @@ from simulator.launch.naming import stack_of
 from simulator.launch.record import WrittenLaunch
 from simulator.launch.starting import where_to_start
 from simulator.launch.tables import OptionTable, frameworks_that_say, options_of
+from simulator.pricing.analytic import NEVER_FITTED
 from simulator.scenario.scenario import Scenario
 from simulator.specs.capabilities.checking import refuse_lacking
 from simulator.specs.loading import load_stack
@@ -118,6 +119,7 @@ def written_launch(scenario: Scenario, file: FrameworkFile, stack: Stack | None 
     """
     table = options_of(file.framework)
     _refuse_other_work(scenario.workload, table)
+    _refuse_precision(scenario.plan, file.framework)
     refuse_lacking(scenario.plan, scenario.model, scenario.workload, stack or load_stack(stack_of(file.framework)))
     name = f"{scenario.model.id}-{file.ending}"
     command = file.command.format(name=name)
@@ -125,6 +127,16 @@ def written_launch(scenario: Scenario, file: FrameworkFile, stack: Stack | None 
     notes = notes_of(scenario, table.framework, table.release, list(file.unsaid))
     notes = replace(notes, start=(f"Start it{where and ' '}{where}:", command))
     return WrittenLaunch(table.framework, name, file.text(notes), command, where, notes.unsaid, notes.fits)
+
+
+def _refuse_precision(plan: Plan, framework: str) -> None:
+    """Refuse formats with scales in blocks, which no launch file is written for."""
+    if plan.precision in NEVER_FITTED:
+        remedy = "choose fp8 or bf16, and change the file's precision afterwards"
+        raise InputError(
+            f"precision={plan.precision}: no launch file of {framework} is written for it; {remedy}",
+            fields=["plan.precision"],
+        )
 
 
 _WORK = ("train", "preference", "teacher", "document_lengths")

@@ -207,7 +207,10 @@ def _read_chunks(settings: LaunchSettings, stages: int, schedule: str, model: st
     if of_chunk is None:
         return 2 if schedule in _TWO_CHUNKS else 1
     if model is None:
-        raise settings.wrong(_OF_CHUNK, "leaves the chunks of a device open, since the model is none that capsim knows the layers of; leave it out")
+        raise settings.wrong(
+            _OF_CHUNK,
+            "leaves the chunks of a device open, since the model is none that capsim knows the layers of; leave it out",
+        )
     chunks = -(-(load_model(model).layers + _OF_ENDS) // of_chunk)
     if chunks % stages:
         raise settings.wrong(_OF_CHUNK, f"makes {chunks} chunks of {model}, which {stages} stages do not share evenly")

@@ -23,7 +23,8 @@ from simulator.specs.columns import Columns
 from simulator.specs.stack import Stack, Stacks
 
 SHIPPED = Path(__file__).with_name("constants.yaml")
-_FORMATS = {"fp16": "16-bit", "bf16": "16-bit", "fp8": "8-bit"}
+_FORMATS = {"fp16": "16-bit", "bf16": "16-bit", "fp8": "8-bit", "mxfp8": "8-bit", "nvfp4": "8-bit"}
+"""Formats that share a constant; products in 4 bits have none of their own."""
 _MOST_BYTES = 50_000_000
 """Of a file of constants with the runs that they were fitted to."""
 _WIDEST = 5.0

@@ -75,7 +75,8 @@ def default_stack(
 
 def _others_than(usual: Sequence[str]) -> Iterator[Stack]:
     """All stacks but some, those with constants of their own first."""
-    others = [load_stack(name) for name in names("stacks") if name not in usual]
+    stacks = (load_stack(name) for name in names("stacks") if name not in usual)
+    others = [stack for stack in stacks if stack.public]
     yield from sorted(others, key=lambda stack: stack.timed_as is not None)
 
 

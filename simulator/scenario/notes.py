@@ -10,6 +10,8 @@ from simulator.specs.software.naming import software_named
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 
+_BALANCED = {"loss": "under an auxiliary loss", "bias": "with a bias per expert"}
+
 
 def note(assumed: list[str], stated: BaseModel, full: BaseModel, fields: tuple[str, ...], why: str) -> None:
     """Say which fields were filled, and why so."""
@@ -39,7 +41,7 @@ def with_sharding(assumed: list[str], asked: Plan, named: object) -> Plan:
     return asked.model_copy(update={"sharding": software[1].sharding})
 
 
-def note_work(assumed: list[str], stated: Workload, work: Workload, stack: Stack) -> None:
+def note_work(assumed: list[str], stated: Workload, work: Workload, stack: Stack, model: Model) -> None:
     """Say which adapters are trained, and how uneven routing is, or that the stack fills experts to their capacity."""
     note(assumed, stated, work, ("lora_rank", "lora_targets"), "as adapters are usually trained")
     note(assumed, stated, work, ("virtual_tokens",), "as examples of PEFT have it")
@@ -51,7 +53,7 @@ def note_work(assumed: list[str], stated: Workload, work: Workload, stack: Stack
     if work.capacity_factor is None and stack.capacity_factor > 0.0:
         assumed.append(f"capacity_factor={stack.capacity_factor:g}: as {stack.id} does")
     elif not work.capacity_factor:
-        note(assumed, stated, work, ("expert_imbalance",), "as measured under an auxiliary loss")
+        note(assumed, stated, work, ("expert_imbalance",), f"as measured {_BALANCED[model.router_balance]}")
 
 
 def with_score(assumed: list[str], work: Workload, model: Model) -> Model:

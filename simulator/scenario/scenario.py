@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from hardware import catalogue
-from hardware.classes import Precision
+from hardware.classes import Precision, peak_field
 from hardware.errors import InputError, about, shown, unknown
 from hardware.measured import MeasuredProfile
 from hardware.price import Price
@@ -82,7 +82,7 @@ class Scenario:
     @property
     def peak(self) -> float:
         """Peak rate of one device in that format [FLOP/s]."""
-        return float(getattr(self.system.device.peak, self.precision))
+        return float(getattr(self.system.device.peak, peak_field(self.precision)))
 
     @property
     def host_capacity(self) -> float:
@@ -179,7 +179,7 @@ def resolve(
         with about("stack"):
             the_stack = _stack(stack, the_system, number, the_model, work, asked, assumed)
         asked = asked if open_plan else with_sharding(assumed, asked, stack)
-        note_work(assumed, stated_work, work, the_stack)
+        note_work(assumed, stated_work, work, the_stack, the_model)
         the_overhead, owned = _named(catalogue.overheads(), overhead, "overhead"), spec_of(Ownership, ownership)
         about_it = (the_model, work, the_system, the_stack, number)
         the_plan = _plan(asked, *about_it, fitted, wished, assumed, open_plan=open_plan)
@@ -360,7 +360,9 @@ def _stack(
         )
     if not known.runs_on(device):
         kin = f"; its kin there is {known.timed_as}" if known.timed_as else ""
-        raise InputError(f"stack={known.id} is for devices of {known.vendor}, and {device.id} is of {device.vendor}{kin}")
+        raise InputError(
+            f"stack={known.id} is for devices of {known.vendor}, and {device.id} is of {device.vendor}{kin}"
+        )
     note_software(assumed, stack, known)
     return known
 

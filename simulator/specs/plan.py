@@ -36,8 +36,8 @@ Degree = Annotated[int, Field(ge=1, le=1_000_000), NO_FLAG]
 Ranks = Annotated[Degree, Unit("rank")]
 Stages = Annotated[Degree, Unit("stage")]
 
-_DTYPE_BYTES = {"fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 2.0}
-"""Activations and 16-bit copies; under fp8 tensors between products stay in 16 bits."""
+_PRODUCT_BYTES = {"fp32": 4.0, "tf32": 4.0, "fp8": 1.0, "mxfp8": 33.0 / 32.0, "nvfp4": 9.0 / 16.0}
+"""What products take, with scales of a byte for 32 or 16 elements; what lies between them has at least 16 bits."""
 SHARDS: dict[str, tuple[float, float, float]] = {
     "none": (0.0, 0.0, 0.0),
     "zero1": (0.0, 0.0, 1.0),
@@ -267,12 +267,12 @@ class Plan(Sheet):
     def held(self) -> dict[str, float]:
         """Columns of what no search tries: attention, bytes of each kind of state, and how it is updated."""
         precision, optimizer = self.precision or "bf16", OPTIMIZER_TRAITS[self.optimizer or "adamw"]
-        element = _DTYPE_BYTES[precision]
+        taken = _PRODUCT_BYTES.get(precision, 2.0)
         return {
             "fused_attention": float(self.attention == "fused"),
-            "element_bytes": element,
-            "product_bytes": 1.0 if precision == "fp8" else element,
-            "wide_layers": float(self.layers_in_16_bits or 0) if precision == "fp8" else 0.0,
+            "element_bytes": (element := max(taken, 2.0)),
+            "product_bytes": taken,
+            "wide_layers": float(self.layers_in_16_bits or 0) if taken < element else 0.0,
             "parameter_bytes": 4.0 if self.parameters_in_fp32 else element,
             "gradient_bytes": 4.0 if self.gradients_in_fp32 else element,
             "reduced_bytes": 4.0 if _first(self.reduction_in_fp32, bool(self.gradients_in_fp32)) else element,
@@ -282,7 +282,7 @@ class Plan(Sheet):
             "orthogonal": float(optimizer.orthogonal),
             "scale_block": optimizer.scale_block,
             "unscaled_bytes": optimizer.unscaled_bytes,
-            "splits_master": float(optimizer.splits_master and precision in ("bf16", "fp8")),
+            "splits_master": float(optimizer.splits_master and (precision == "bf16" or taken < 2.0)),
             "gradient_sweeps": optimizer.gradient_sweeps + float(bool(self.clip_gradients)),
             "in_backward": float(bool(self.optimizer_in_backward)),
             **{name: float(getattr(self, name) or 0) for name in ("first_stage_layers", "last_stage_layers")},

@@ -47,7 +47,8 @@ class Plans(Columns):
     all_at_once: Num
     element_bytes: Num
     product_bytes: Num
-    """Of an element of what products in the plan's format take: 1 under fp8, else as of others [B]."""
+    """Of an element of what products in the plan's format take: 1 under fp8, with scales 33/32 under mxfp8 and 9/16
+    under nvfp4, else as of others [B]."""
     wide_layers: Num
     """Layers whose products stay in 16 bits where those of the others are in 8 [layer]."""
     parameter_bytes: Num

@@ -186,7 +186,8 @@ def _narrow_bytes(scenarios: Scenarios) -> Num:
     plans, models = scenarios.plans, scenarios.models
     narrow = np.asarray(plans.product_bytes) < plans.element_bytes
     share = 1.0 - np.minimum(plans.wide_layers / models.layer_count, 1.0)
-    held = np.where(narrow & (np.asarray(plans.parameter_group) <= 1.0), scenarios.stacks.narrow_weight_bytes, 0.0)
+    copies = scenarios.stacks.narrow_weight_bytes * plans.product_bytes
+    held = np.where(narrow & (np.asarray(plans.parameter_group) <= 1.0), copies, 0.0)
     return held * share
 
 

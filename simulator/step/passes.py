@@ -187,8 +187,11 @@ class HiddenLine:
         return self.hiding.behind or self.phase
 
     def shown(self, passing: Num, share: Num = 1.0) -> Num:
-        """What work of so long a pass leaves of one occasion, or of a share of it [s]."""
-        return exposed(share * self.taken / self.hiding.occasions, self.hiding.reach * passing)
+        """What work of so long a pass leaves of an occasion, or of a share of it, with what hiding slows it by [s]."""
+        taken = share * self.taken / self.hiding.occasions
+        left = exposed(taken, self.hiding.reach * passing)
+        slowing = self.hiding.slowing
+        return left if isinstance(slowing, float) and slowing == 0.0 else left + slowing * (taken - left)
 
 
 def lines_of(timed: Iterable[tuple[Task, Num]]) -> list[HiddenLine]:

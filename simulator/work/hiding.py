@@ -58,6 +58,8 @@ class Hiding:
     """Share of that work that one occasion has beside it [1]."""
     occasions: Num = 1.0
     """Into how many equal occasions the line falls [1]."""
+    slowing: Num = 0.0
+    """Share of the device's compute that it takes for itself while it is hidden [1]."""
 
 
 OPEN = Hiding()

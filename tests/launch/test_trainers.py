@@ -12,6 +12,7 @@ import pytest
 from hardware.errors import InputError
 from simulator.launch import maxtext, nanotron, saying
 from simulator.launch.documents import document_of, settings_from
+from simulator.launch.frameworks import written
 from simulator.launch.naming import model_named, names_of
 from simulator.launch.recognition import launch_file, with_model
 from simulator.launch.saying import LaunchNotes
@@ -97,6 +98,14 @@ _ONLY: dict[ModuleType, dict[str, Sequence[Any]]] = {
 @pytest.mark.parametrize(
     ("module", "stack", "models", "ending", "told"), _CASES, ids=lambda case: getattr(case, "__name__", None)
 )
+def test_formats_with_scales_in_blocks_are_written_by_nobody() -> None:
+    scenario = resolve("llama-3-8b", "gb200-nvl72", devices=8, stack="megatron-lm", plan={"precision": "nvfp4"})
+    with pytest.raises(
+        InputError, match="precision=nvfp4: no launch file of megatron-lm is written for it; choose fp8"
+    ):
+        written(scenario, "megatron-lm")
+
+
 def test_what_is_written_is_read_back(
     tmp_path: Path, module: ModuleType, stack: str, models: Sequence[str], ending: str, told: Told
 ) -> None:

@@ -18,7 +18,7 @@ from simulator.specs.plan import Plan
 from simulator.specs.workload import Workload
 
 _NOT_READ = {
-    *("megascale", "mlperf-nvidia", "mlperf-nvidia-v0.7", "paddle", "composer-0.11"),
+    *("hai-llm", "megascale", "mlperf-nvidia", "mlperf-nvidia-v0.7", "paddle", "composer-0.11"),
     *("tensorflow-1", "tensorflow-1-2019", "tensorflow-2"),
     *("deepspeed-2022", "huggingface-2022", "pytorch-ddp-2022", "pytorch-eager-2022"),
 }
@@ -365,6 +365,7 @@ def test_the_stack_is_the_likeliest_that_has_what_is_asked() -> None:
     assert stack(sharding="zero3") == "pytorch-fsdp"
     assert stack(tp=2) == "megatron-lm"
     assert stack(tp=2, optimizer="lamb", sharding="none") == "deepspeed"
+    assert not simulator.resolve("bert-large", "dgx-h100", stack="hai-llm").stack.public  # which nobody else has
     bubbles = {"pp": 8, "schedule": "zero-bubble"}
     large = simulator.resolve("gpt3-175b", "superpod-a100", devices=1024, plan=bubbles)
     assert large.stack.id == "megatron-deepspeed"

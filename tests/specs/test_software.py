@@ -141,7 +141,9 @@ def test_an_answer_says_whose_constants_it_has() -> None:
     said = "no run was fitted to torchtitan by name: constants fitted to pytorch-fsdp-compiled stand for it"
     case: dict[str, Any] = {"devices": 8, "workload": {"sequence_length": 2048, "global_batch": 64}}
     assert said in simulator.estimate("llama-3-8b", "dgx-h100", stack="torchtitan", **case).warnings
-    assert said not in simulator.estimate("llama-3-8b", "dgx-h100", stack="torchtitan", constants="none", **case).warnings
+    assert (
+        said not in simulator.estimate("llama-3-8b", "dgx-h100", stack="torchtitan", constants="none", **case).warnings
+    )
     own = simulator.estimate("llama-3-8b", "dgx-h100", stack="pytorch-fsdp-compiled", **case)
     assert not any("no run was fitted to" in warning for warning in own.warnings)
 
@@ -179,7 +181,9 @@ def test_a_name_means_the_stack_of_its_device() -> None:
 
 
 def test_an_answer_says_what_another_name_is_priced_as_and_what_starts_it(tmp_path: Path) -> None:
-    said = "stack=huggingface: what axolotl is priced as, since its trainer is a subclass of the Trainer of transformers"
+    said = (
+        "stack=huggingface: what axolotl is priced as, since its trainer is a subclass of the Trainer of transformers"
+    )
     answer = simulator.estimate("bert-base", "dgx-a100-640gb", stack="Axolotl")
     assert answer.stack == "huggingface"
     assert f"{said}; capsim launch --to axolotl writes a file that starts it" in answer.assumed

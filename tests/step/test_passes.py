@@ -111,6 +111,13 @@ def test_a_transfer_hides_as_far_as_the_work_beside_it_lasts() -> None:
     assert _exposed(1.0, share=0.5) == pytest.approx(0.5, abs=1e-3)
 
 
+def test_what_hides_takes_its_share_of_the_device() -> None:
+    """Of 2 s that hide behind 11 s of compute, kernels that hold a fifth of the device leave 0.4 s more of it."""
+    assert _exposed(2.0, slowing=0.2) == pytest.approx(0.4 + 0.8 * _exposed(2.0))
+    assert _exposed(1100.0, slowing=0.2) == pytest.approx(1100 - 11 + 0.2 * 11, abs=1e-3)
+    assert _exposed(4.0, slowing=0.2, parts=frozenset({"attention"})) == 4  # nothing hides
+
+
 def test_only_named_work_covers() -> None:
     long = 1e4
     assert _exposed(long, parts=frozenset({"feed_forward"})) == pytest.approx(long - 10, rel=1e-6)

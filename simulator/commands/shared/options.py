@@ -186,7 +186,7 @@ _PLAN: dict[str, Any] = {
     "recompute_layers": _count("--recompute-layers", "Of full: how many layers."),
     "recompute_method": _text("--recompute-method", "What they are: every, block or uniform."),
     "attention": _text("--attention", "fused or unfused; the stack's unless given."),
-    "precision": _text("--precision", "fp32, tf32, fp16, bf16 or fp8."),
+    "precision": _text("--precision", "fp32, tf32, fp16, bf16, fp8, mxfp8 or nvfp4."),
     "optimizer": _text("--optimizer", "adamw, adam-bf16, adam-8bit, adafactor, lamb, lion, muon, sgd and others."),
     "clip_gradients": _flag("clip-gradients", "Gradients clipped by their norm."),
     "optimizer_in_backward": _flag("optimizer-in-backward", "Updates while the backward pass runs."),
