@@ -67,14 +67,14 @@ def lay(block: Block, phases: Iterable[Phase], backend: Backend, launch: float, 
     """
     pieces, host = [], 0.0
     for phase in phases:
-        tasks = [task for task in block.tasks if task.phase is phase and _is_wanted(task, gradients)]
+        tasks = [task for task in block.tasks if task.phase is phase]
         pace = launch if phase is Phase.FORWARD else launch * BACKWARD_LAUNCH
-        host += pace * sum(float(task.kernels) for task in tasks)
-        pieces.append(("", _lay_phase(tasks, backend, back=phase is Phase.BACKWARD)))
+        host += pace * sum(float(task.kernels) for task in tasks if _is_in(task, gradients))
+        pieces.append(("", _lay_phase(tasks, backend, gradients, back=phase is Phase.BACKWARD)))
     return LaidBlock(chained(pieces), host)
 
 
-def _is_wanted(task: Task, gradients: Gradients) -> bool:
+def _is_in(task: Task, gradients: Gradients) -> bool:
     """Whether a task belongs to the pass."""
     if gradients == "all":
         return True
@@ -82,13 +82,32 @@ def _is_wanted(task: Task, gradients: Gradients) -> bool:
     return weights == (gradients == "weights")
 
 
-def _lay_phase(tasks: Sequence[Task], backend: Backend, *, back: bool) -> Piece:
+def _lay_phase(tasks: Sequence[Task], backend: Backend, gradients: Gradients, *, back: bool) -> Piece:
     """Tasks of one phase on their lanes."""
     items = [item for item in _items(list(timed_tasks(tasks, backend))) if item.shown + item.hidden > 0.0]
     lanes = Lanes()
-    for item in _sequence(items, back=back):
+    for item in _of_pass(_sequence(items, back=back), gradients):
         lanes.add(item.task, item.shown, item.hidden, ahead=item.ahead, share=item.share)
     return lanes.piece()
+
+
+def _of_pass(items: Sequence[_Item], gradients: Gradients) -> list[_Item]:
+    """Items of one of two separate backward passes; what exchanges hide goes beside the compute of both."""
+    if gradients == "all":
+        return list(items)
+    compute = [item for item in items if item.task.resource is Resource.DEVICE]
+    whole = sum(item.shown for item in compute)
+    own = sum(item.shown for item in compute if _is_in(item.task, gradients)) / whole if whole > 0.0 else 0.0
+    listed = []
+    for item in items:
+        if item.task.resource is Resource.DEVICE:
+            listed += [item] if _is_in(item.task, gradients) else []
+        else:
+            # It is waited for before weight gradients are made; those of another micro-batch may cover the rest.
+            share = own if item.hidden > 0.0 else float(gradients == "inputs")
+            shown = item.shown if gradients == "inputs" else 0.0
+            listed.append(replace(item, shown=shown, hidden=item.hidden * own, share=item.share * share))
+    return [item for item in listed if item.shown + item.hidden > 0.0]
 
 
 def _items(timed: Sequence[tuple[Task, Num]]) -> list[_Item]:
@@ -123,8 +142,9 @@ def _sequence(items: Sequence[_Item], *, back: bool) -> list[_Item]:
                 around[number].extend(_of_half(item, first=number == int(back)))
         elif item.task.part == "expert_parallel":
             # Tokens leave for the experts where the program says so, and come back at the end.
-            halves[1].append(_part_of(item, 0.5))
-            around[1].append(replace(_part_of(item, 0.5), ahead=back))
+            leaves, returns = _trips(item, items)
+            halves[1].append(leaves)
+            around[1].append(replace(returns, ahead=back))
         elif item.task.name in _HALVED:
             for half in halves:
                 half.append(_part_of(item, 0.5))
@@ -135,7 +155,8 @@ def _sequence(items: Sequence[_Item], *, back: bool) -> list[_Item]:
         _surrounded(_before_attention(_reversed(half) if back else half), ends)
         for half, ends in zip(halves, hiding, strict=True)
     ]
-    return [item for half in (reversed(whole) if back else whole) for item in half]
+    ordered = [item for half in (reversed(whole) if back else whole) for item in half]
+    return [item for item in ordered if item.share > 0.0]
 
 
 def _hidden_by(halves: tuple[list[_Item], ...], around: tuple[list[_Item], ...]) -> list[list[_Item]]:
@@ -164,6 +185,13 @@ def _before_attention(items: Sequence[_Item]) -> list[_Item]:
     others = [item for item in items if item.task.part != "context_parallel"]
     place = next((place for place, item in enumerate(others) if item.task.part == "attention"), 0)
     return [*others[:place], *rings, *others[place:]]
+
+
+def _trips(item: _Item, items: Sequence[_Item]) -> tuple[_Item, _Item]:
+    """What an exchange of experts has of the way there and of the way back: all of one, or half of each."""
+    of_experts = [each for each in items if each.task.part == "expert_parallel"]
+    there = 0.5 if len(of_experts) == 1 else float(item is not of_experts[-1])
+    return _part_of(item, there), _part_of(item, 1.0 - there)
 
 
 def _reversed(items: Sequence[_Item]) -> list[_Item]:
