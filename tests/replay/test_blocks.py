@@ -245,7 +245,7 @@ def test_nothing_is_lost(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_apart_are_those_of_the_whole_pass(name: str) -> None:
-    """Compute adds up to that of the whole backward pass; exchanges go with the gradients of inputs."""
+    """Compute adds up to that of the whole backward pass, and so do exchanges, which hide beside that of both."""
     for block, backend, launch in blocks_of(name):
         whole, inputs, weights = (
             lay(block, BACK if gradients != "weights" else BACK[1:], backend, launch, gradients)  # type: ignore[arg-type]
@@ -255,7 +255,6 @@ def test_gradients_apart_are_those_of_the_whole_pass(name: str) -> None:
         for key in busy:
             both = inputs.piece.busy().get(key, 0.0) + weights.piece.busy().get(key, 0.0)
             assert both == pytest.approx(busy[key], rel=1e-12)
-        assert all(resource is Resource.DEVICE for resource, _ in weights.piece.busy())
         assert inputs.host + weights.host == pytest.approx(whole.host, rel=1e-12)
         # With less beside it, an exchange shows no less.
         assert inputs.piece.duration + weights.piece.duration >= whole.piece.duration * (1.0 - 1e-12)
