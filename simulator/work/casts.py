@@ -64,7 +64,9 @@ def _reading(operator: Operator, product_bytes: Num) -> Operator:
     """The product with both factors in the plan's format."""
 
     def reading(call: Call) -> Call:
-        return replace(call, request=replace(call.request, input_bytes=product_bytes))
+        request = call.request
+        assert isinstance(request, MatrixProduct)
+        return replace(call, request=replace(request, input_bytes=product_bytes))
 
     ahead, back = (tuple(map(reading, calls)) for calls in (operator.forward, operator.backward))
     return replace(operator, forward=ahead, backward=back)

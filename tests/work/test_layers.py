@@ -293,7 +293,7 @@ def test_experts_take_the_tokens_that_were_sent_to_them() -> None:
     assert owned(router) == (8 * 48, 8 * 48)
     assert saved(router) == SHARED + 30 * (8 * 4 + 2 * 2)
     dispatch = named(layer, "dispatch and combination of tokens")
-    assert (moved(dispatch), launches(dispatch), saved(dispatch)) == ((4 * sent, 4 * sent), (4, 4), sent)
+    assert (moved(dispatch), launches(dispatch), saved(dispatch)) == ((8 * sent, 8 * sent), (4, 4), sent)
     across = named(layer, "all-to-all of experts")
     assert group(across) == (sent, 4, 2)
     assert (counts(across), launches(across)) == ((2, 2), (1, 1))
