@@ -21,7 +21,7 @@ import numpy as np
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import MatrixProduct, StreamKind
 from simulator.work.operators import Call, Holding, Operator, stream
-from simulator.work.transformer import Scenarios
+from simulator.work.transformer.tokens import Scenarios
 
 
 def in_8_bits(operators: Iterable[Operator], scenarios: Scenarios, *, wide: Num) -> tuple[Operator, ...]:
