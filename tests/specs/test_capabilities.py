@@ -277,6 +277,13 @@ _REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any], str]]
         "(zbv) has two chunks of layers a device, not virtual_stages=1",
     ),
     ("colossalai", _DENSE, {"precision": "fp32"}, {"precision": "fp32", "sharding": "none"}, "ZeRO is for 16-bit"),
+    (
+        "colossalai",
+        _DENSE,
+        {"dp": 2, "sharding": "zero3", "optimizer": "lamb"},
+        {"dp": 2, "sharding": "zero2", "optimizer": "lamb"},
+        "which updates by Adam only, not by optimizer=lamb",
+    ),
     ("primus", _DENSE, {"pp": 2, "schedule": "gpipe"}, {"pp": 2, "schedule": "zero-bubble"}, "has no schedule=gpipe"),
     (
         "primus",
