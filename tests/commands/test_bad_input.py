@@ -39,7 +39,7 @@ BERT = ("estimate", "bert-large", "--system", "dgx-a100-640gb")
     [
         ("--stack megatrom", ["unknown stack 'megatrom'; did you mean megatron"]),
         ("--stack qqq", ["unknown stack 'qqq'; capsim catalogue stacks lists all"]),
-        ("--stack xla-tpu", ["stack=xla-tpu runs on a tpu and a100-sxm4-80gb is a gpu; valid: composer"]),
+        ("--stack xla-tpu", ["stack=xla-tpu runs on a tpu and a100-sxm4-80gb is a gpu; valid: colossalai, composer"]),
         ("--objective mml", ["objective='mml': valid: 'causal', 'mlm'"]),
         ("--objective seq2seq", ["objective=seq2seq needs an encoder-decoder, not an encoder"]),
         ("--sharding zero4", ["sharding='zero4': valid: 'none', 'zero1'"]),
