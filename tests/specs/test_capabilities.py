@@ -250,6 +250,13 @@ _REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any], str]]
         {"pp": 2, "schedule": "zero-bubble", "virtual_stages": 2},
         "two chunks of layers a device or more, not virtual_stages=1",
     ),
+    (
+        "torchtitan",
+        _GROUPED,
+        {"pp": 2, "optimizer_in_backward": True},
+        {"dp": 2, "optimizer_in_backward": True},
+        "go with neither expert nor pipeline parallelism: ep=1 and pp=2 have to be 1",
+    ),
     ("torchtitan", _GROUPED, {"precision": "fp16"}, {"precision": "fp8"}, "has no precision=fp16"),
     ("torchtitan", _GROUPED, {"optimizer": "muon"}, {"optimizer": "adamw"}, "has no optimizer=muon"),
     ("torchtitan", _GROUPED, {"recompute": "selective"}, {"recompute": "operators"}, "has no recompute=selective"),

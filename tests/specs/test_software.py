@@ -24,7 +24,7 @@ _TODAY: dict[str, dict[str, Any]] = {
         "schedules": {"1f1b", "gpipe", "interleaved", "zero-bubble"},
         "recompute": {"none", "operators", "full"},
         "recompute_methods": {"every"},
-        "precisions": {"bf16", "fp32", "fp8"},
+        "precisions": {"bf16", "fp32", "fp8", "mxfp8"},
         "optimizers": {"adamw"},
         "defaults": ("zero3", "operators", True, True),  # sharding, recompute, fp32 parameters, fp32 reduction
         "timed_as": "pytorch-fsdp-compiled",
@@ -68,7 +68,7 @@ _TODAY: dict[str, dict[str, Any]] = {
         "schedules": {"1f1b", "interleaved", "zero-bubble"},
         "recompute": {"none", "selective", "full"},
         "recompute_methods": {"block", "uniform"},
-        "precisions": {"fp32", "tf32", "fp16", "bf16", "fp8"},
+        "precisions": {"fp32", "tf32", "fp16", "bf16", "fp8", "mxfp8"},
         "optimizers": {"adamw", "adam-bf16", "adam-fp8", "lion", "muon", "sgd", "sgd-without-momentum"},
         "defaults": ("zero1", "none", False, None),
         "timed_as": "megatron-lm",
