@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
@@ -19,6 +19,7 @@ from simulator.specs.choices import (
     OPTIMIZER_TRAITS,
     AttentionKernel,
     Axis,
+    CrossEntropy,
     Optimizer,
     Recompute,
     RecomputeMethod,
@@ -94,6 +95,10 @@ class Plan(Sheet):
     attention: AttentionKernel | None = None
     """Whether attention writes its scores to memory, or is one kernel (FlashAttention); as the stack does unless
     given."""
+    cross_entropy: CrossEntropy | None = None
+    """Whether the loss is single operations on logits in fp32 (unfused), one kernel that leaves their gradient in their
+    place (fused), or made of hidden states piece by piece, so that all logits never exist (chunked); as the stack does
+    unless given."""
     precision: Precision | None = None
     """Number format of matrix products."""
     layers_in_16_bits: Annotated[int, Field(ge=0, le=1_000_000), NO_FLAG, Unit("layer")] | None = None
@@ -270,6 +275,7 @@ class Plan(Sheet):
         taken = _PRODUCT_BYTES.get(precision, 2.0)
         return {
             "fused_attention": float(self.attention == "fused"),
+            **{f"{kind}_loss": float(self.cross_entropy == kind) for kind in get_args(CrossEntropy)},
             "element_bytes": (element := max(taken, 2.0)),
             "product_bytes": taken,
             "wide_layers": float(self.layers_in_16_bits or 0) if taken < element else 0.0,
