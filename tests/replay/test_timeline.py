@@ -25,7 +25,8 @@ from tests.step.drawing import scenarios
 from tests.step.test_random_hardware import _improved
 
 _WAITS = {"gradient_reduction", "parameter_gather", "pipeline_bubble", "host", "reference_model"}
-"""Parts that are waited for, or hold such waits: they depend on what runs beside them, which the replay knows better than the formula."""
+"""Parts that are waited for, or hold such waits: they depend on what runs beside them, which the replay knows better
+than the formula."""
 _AT_ENDS = {"pipeline_transfer", "optimizer"}
 """Parts that the formula takes of a stage between two others, or of the fullest."""
 CASES: dict[str, tuple[str, str, int, str | None, dict[str, Any], dict[str, Any]]] = {
