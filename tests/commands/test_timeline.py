@@ -37,7 +37,7 @@ def test_help_says_what_it_draws_and_how_to_open_it(capsim: Capsim) -> None:
     "arguments",
     [
         PIPELINE,
-        (*PIPELINE, "--schedule", "zero-bubble", "--stack", "torchtitan"),
+        (*PIPELINE, "--schedule", "zero-bubble", "--virtual-stages", "2"),
         ("bert-large", "--system", "dgx-a100-640gb"),
         ("llama-3-8b", "--system", "dgx-h100", "--devices", "64", "--sharding", "zero3"),
         ("gpt3-175b", "--system", "superpod-a100", "--devices", "1024", "--tp", "8", "--pp", "32"),
