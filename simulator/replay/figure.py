@@ -157,6 +157,7 @@ def _lay_out(figure: go.Figure, panels: Sequence[_Panel], inside: float) -> None
     subtitle = "; ".join([_said(first), *notes]) if not two else "; ".join(dict.fromkeys(notes))
     title = "Two plans on one axis of time" if two else _name(first)
     figure.update_layout(
+        meta={"notes": list(dict.fromkeys(notes))},
         title={"text": title, "subtitle": {"text": subtitle}, "x": 0, "xref": "paper", "font": {"size": _FONT + 4}},
         height=inside + _ABOVE + _LEGEND,
         margin={"l": 8, "r": 12, "t": _ABOVE, "b": _LEGEND},

@@ -170,7 +170,7 @@ def test_many_passes_become_few_bars_that_cover_the_same_time() -> None:
     number = sum(len(bars.rows) for bars in picture.bars.values())
     assert number < 7000
     assert picture.most_merged > 1
-    assert picture.note == f"up to {picture.most_merged} neighbouring passes are drawn as one bar"
+    assert picture.note == f"up to {picture.most_merged} neighbouring passes are one bar, with their waits behind it"
     for row, stage in enumerate(timeline.stages[:3]):
         bars = sorted(
             (start, start + seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,9 +12,19 @@ from numpy.typing import NDArray
 
 from hardware import units
 from simulator.replay.drawing import words
+from simulator.replay.drawing.merging import (
+    SHORTEST,
+    affordable,
+    firsts_of,
+    gaps_before,
+    links_of,
+    quantum_of,
+    tasks_in,
+    within,
+)
 from simulator.replay.events import Detail
 from simulator.replay.orders import PassKind
-from simulator.replay.spans import Piece, Span
+from simulator.replay.spans import Span
 from simulator.replay.timeline import StageRun, Timeline
 from simulator.work.tasks import Phase, Resource
 
@@ -39,10 +50,6 @@ _OF_PASS: dict[PassKind, BarKind] = {
     PassKind.WEIGHT_GRADIENTS: "weight gradients",
 }
 _HOST_PARTS = ("host", "step_overhead")
-_SHORTEST = 1e-9
-"""Nothing shorter is drawn [s]."""
-_SHORT = 0.25
-"""Of the width over which passes become one bar: shorter gaps between them follow it together."""
 
 
 @dataclass
@@ -63,7 +70,7 @@ class Bars:
         self, row: int, start: float, duration: float, hover: str, *, micro_batch: int = -1, text: str = ""
     ) -> None:
         """Add one, unless it is too short to be one."""
-        if duration < _SHORTEST:
+        if duration < SHORTEST:
             return
         self.rows.append(row)
         self.start.append(start)
@@ -90,7 +97,7 @@ class Picture:
     def note(self) -> str:
         """What was left out of it, in words."""
         if self.most_merged > 1:
-            return f"up to {self.most_merged:,} neighbouring passes are drawn as one bar"
+            return f"up to {self.most_merged:,} neighbouring passes are one bar, with their waits behind it"
         if self.whole_passes:
             return f"{units.plural(self.whole_passes, 'pass', 'passes')} are drawn without their tasks"
         return ""
@@ -125,94 +132,24 @@ def picture_of(
     Picture
         One row a stage, or for tasks and for a single stage one for each resource that it uses.
     """
-    tasks = sum(_tasks_in(stage, start, end) for stage in stages)
+    tasks = sum(tasks_in(stage, start, end) for stage in stages)
     fine = detail or ("tasks" if tasks <= most else "passes")
     sheet = _Sheet(stages, lanes=fine == "tasks" or len(stages) == 1)
     merged, whole = 1, 0
-    quantum = 0.0 if fine == "tasks" else _quantum(stages, start, end, most)
+    quantum = 0.0 if fine == "tasks" else quantum_of(stages, start, end, most)
     share = most // max(len(stages), 1)
     for stage in stages:
-        index = _within(stage, start, end)
+        index = within(stage, start, end)
         once = stage.before.flat(), *(piece.flat(begin) for begin, piece in stage.after)
         for spans in once:
             sheet.add_spans(stage, (span for span in spans if span.end > start and span.start < end))
-        number = _affordable(stage, index, share) if fine == "tasks" else 0
+        number = affordable(stage, index, share) if fine == "tasks" else 0
         _add_tasks(sheet, stage, index[:number], start, end)
         merged = max(merged, _add_passes(sheet, stage, index[number:], quantum))
-        _add_idle(sheet, stage, index[_firsts(stage, index, quantum)], start)
+        _add_idle(sheet, stage, index[firsts_of(stage, index, quantum)], start)
         _add_end(sheet, stage, timeline.step_time, end)
         whole += len(index) - number if fine == "tasks" else 0
     return Picture(*sheet.done(), fine, merged, whole)
-
-
-def _within(stage: StageRun, start: float, end: float) -> NDArray[np.int64]:
-    """Passes of a stage that touch a window of time."""
-    chosen: NDArray[np.int64] = np.flatnonzero((stage.end > start) & (stage.start < end))
-    return chosen
-
-
-def _sizes(stage: StageRun) -> NDArray[np.int64]:
-    """Spans of each pass of a stage, by chunk and kind."""
-    table = np.zeros((len(stage.held), len(PassKind)), dtype=np.int64)
-    for (chunk, kind), each in stage.passes.items():
-        table[chunk, kind] = _spans_in(each.piece)
-    return table
-
-
-def _spans_in(piece: Piece) -> int:
-    """How many spans a piece has."""
-    return len(piece.spans) + sum(_spans_in(each) for _, _, each in piece.inner)
-
-
-def _tasks_in(stage: StageRun, start: float, end: float) -> int:
-    """How many bars a stage's tasks in a window of time are."""
-    index = _within(stage, start, end)
-    whole = _sizes(stage)[stage.order.chunks[index], stage.order.kinds[index]]
-    if len(index) > 2:  # all but the first and the last are in it as wholes
-        return int(whole.sum())
-    duration = np.maximum(stage.end[index] - stage.start[index], 1e-30)
-    inside = np.minimum(stage.end[index], end) - np.maximum(stage.start[index], start)
-    return int(np.sum(whole * np.clip(inside / duration, 0.0, 1.0)))
-
-
-def _affordable(stage: StageRun, index: NDArray[np.int64], most: int) -> int:
-    """How many of some passes can be drawn with all their tasks; one at least."""
-    whole = np.cumsum(_sizes(stage)[stage.order.chunks[index], stage.order.kinds[index]])
-    return max(int(np.searchsorted(whole, most, side="right")), min(len(index), 2))
-
-
-def _quantum(stages: Sequence[StageRun], start: float, end: float, most: int) -> float:
-    """The least width over which passes become one bar so that all bars are few enough [s]; 0 where they are anyway."""
-    parts = [(stage, _within(stage, start, end)) for stage in stages]
-    quantum = 0.0
-    while sum(_bars_with(stage, index, quantum) for stage, index in parts) > most:
-        quantum = quantum * 1.5 or (end - start) / 4096.0
-    return quantum
-
-
-def _bars_with(stage: StageRun, index: NDArray[np.int64], quantum: float) -> int:
-    """How many bars some passes become, with what they receive and the gaps before them."""
-    firsts = _firsts(stage, index, quantum)
-    gaps = np.count_nonzero(_gaps(stage, index[firsts]) > _SHORTEST)
-    received = np.count_nonzero(stage.received[index[firsts]] > 0.0)
-    return len(firsts) * (3 if len(firsts) < len(index) else 1) + int(gaps + received)
-
-
-def _gaps(stage: StageRun, index: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Idle time before each of some passes [s]."""
-    since = np.concatenate([[stage.before.duration], stage.end[:-1]])
-    gaps: NDArray[np.float64] = (stage.start - since)[index]
-    return gaps
-
-
-def _firsts(stage: StageRun, index: NDArray[np.int64], quantum: float) -> NDArray[np.int64]:
-    """Places of the passes with which a bar begins."""
-    if quantum <= 0.0 or len(index) == 0:
-        return np.arange(len(index))
-    begin = stage.start[index] + stage.received[index]
-    bucket = np.floor(begin / quantum)
-    apart = begin[1:] - stage.end[index[:-1]] > quantum * _SHORT
-    return np.concatenate([[0], 1 + np.flatnonzero((bucket[1:] != bucket[:-1]) | apart)])
 
 
 class _Sheet:
@@ -308,34 +245,44 @@ def _add_tasks(sheet: _Sheet, stage: StageRun, index: NDArray[np.int64], start: 
 
 def _add_passes(sheet: _Sheet, stage: StageRun, index: NDArray[np.int64], quantum: float) -> int:
     """Passes as wholes, and how many of them one bar stands for at most."""
-    firsts = _firsts(stage, index, quantum)
+    firsts = firsts_of(stage, index, quantum)
     lasts = np.append(firsts[1:], len(index))[: len(firsts)] - 1
     contents = {key: words.content(stage, *key) for key in stage.passes}
+    links = {key: links_of(stage, key) if sheet.lanes else [] for key in stage.passes}
     row, order = sheet.row(stage.index, Resource.DEVICE), stage.order
     for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
         place = int(index[first])
         begin = float(stage.start[place] + stage.received[place])
         _add_received(sheet, stage, place)
         if first < last:
-            _add_several(sheet, stage, index[first : last + 1], begin)
+            _add_several(sheet, stage, index[first : last + 1], begin, links)
             continue
         key = int(order.chunks[place]), PassKind(order.kinds[place])
         micro_batch = int(order.micro_batches[place])
         hover = words.of_pass(stage, key, micro_batch, begin) + contents[key]
         bars = sheet.bars(_OF_PASS[key[1]])
         bars.add(row, begin, float(stage.end[place]) - begin, hover, micro_batch=micro_batch, text=f"{micro_batch + 1}")
-        if sheet.lanes:
-            _add_links(sheet, stage, key, micro_batch, begin)
+        for span in links[key]:
+            moved = span.at(begin)
+            hover = words.of_span(stage, moved, moved.start, micro_batch, key[0])
+            where = sheet.row(stage.index, span.resource)
+            sheet.bars("communication").add(where, moved.start, span.duration, hover, micro_batch=micro_batch)
     return int(np.max(lasts - firsts, initial=0)) + 1
 
 
-def _add_several(sheet: _Sheet, stage: StageRun, index: NDArray[np.int64], begin: float) -> None:
-    """Passes as one bar; what the device waits for between them follows together."""
+def _add_several(
+    sheet: _Sheet,
+    stage: StageRun,
+    index: NDArray[np.int64],
+    begin: float,
+    links: dict[tuple[int, PassKind], list[Span]],
+) -> None:
+    """Passes as one bar; what the device waits for between them follows together, as does what links carry."""
     row, order = sheet.row(stage.index, Resource.DEVICE), stage.order
     kinds = {_OF_PASS[PassKind(kind)] for kind in np.unique(order.kinds[index])}
     kind: BarKind = kinds.pop() if len(kinds) == 1 else "several passes"
     received = float(np.sum(stage.received[index[1:]]))
-    idle = float(np.sum(_gaps(stage, index[1:])))
+    idle = float(np.sum(gaps_before(stage, index[1:])))
     busy = float(stage.end[index[-1]]) - begin - received - idle
     hover = words.of_several(stage, index, begin, busy)
     sheet.bars(kind).add(row, begin, busy, hover, micro_batch=int(order.micro_batches[index[0]]))
@@ -343,15 +290,13 @@ def _add_several(sheet: _Sheet, stage: StageRun, index: NDArray[np.int64], begin
     sheet.bars("exposed communication").add(row, begin + busy, received, hover)
     hover = words.told(stage, "between these passes", begin, idle, "idle")
     sheet.bars("idle").add(row, begin + busy + received, idle, hover)
-
-
-def _add_links(sheet: _Sheet, stage: StageRun, key: tuple[int, PassKind], micro_batch: int, begin: float) -> None:
-    """Links between replicas in a pass, which outlast single layers."""
-    for span in stage.passes[key].piece.flat(begin):
-        if span.resource is Resource.DATA_LINKS:
-            hover = words.of_span(stage, span, span.start, micro_batch, key[0])
-            row = sheet.row(stage.index, span.resource)
-            sheet.bars("communication").add(row, span.start, span.duration, hover, micro_batch=micro_batch)
+    keys = zip(order.chunks[index].tolist(), order.kinds[index].tolist(), strict=True)
+    counts = Counter((chunk, PassKind(kind)) for chunk, kind in keys)
+    carried = sum(number * sum(span.duration for span in links[key]) for key, number in counts.items())
+    if carried > 0.0:
+        where = sheet.row(stage.index, Resource.DATA_LINKS)
+        hover = words.told(stage, "transfers of these passes", begin, carried, "together")
+        sheet.bars("communication").add(where, begin, carried, hover)
 
 
 def _add_received(sheet: _Sheet, stage: StageRun, place: int) -> None:
@@ -373,8 +318,8 @@ def _add_received(sheet: _Sheet, stage: StageRun, place: int) -> None:
 def _add_idle(sheet: _Sheet, stage: StageRun, index: NDArray[np.int64], start: float) -> None:
     """Gaps before passes, with what the device waits for."""
     row, order = sheet.row(stage.index, Resource.DEVICE), stage.order
-    gaps = _gaps(stage, index)
-    drawn = (gaps > _SHORTEST) & (stage.start[index] > start)
+    gaps = gaps_before(stage, index)
+    drawn = (gaps > SHORTEST) & (stage.start[index] > start)
     for place, gap in zip(index[drawn].tolist(), gaps[drawn].tolist(), strict=True):
         what = "activations" if order.kinds[place] == PassKind.FORWARD else "gradients"
         why = f"waits for {what} of micro-batch {int(order.micro_batches[place]) + 1}"

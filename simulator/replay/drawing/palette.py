@@ -8,7 +8,7 @@ from typing import Any
 from simulator.replay.drawing.bars import BarKind
 
 FORWARD = ("#9BBBD4", "#8DE0B1", "#F5E6A8")
-WEIGHTS = ("#4295E6", "#35B08A", "#C8C400")
+WEIGHTS = ("#4295E6", "#35B08A", "#B8A664")
 BACKWARD = ("#1B538A", "#00723D", "#5F5400")
 """By micro-batch, in turns: light ahead, dark back, and between them where weight gradients come by themselves."""
 EXPOSED, IDLE, HOST = "#D55E00", "#CC79A7", "#E69F00"
