@@ -65,7 +65,7 @@ def _answer(choices: Choices, timeline: Timeline) -> None:
         _metric("Pipeline idle", units.percent(sum(idle) / len(idle)), idles, "pipeline idle")
         exposed = shares.get("communication", 0.0)
         _metric("Exposed", units.percent(exposed), of_busiest, "exposed_communication")
-        where = f"stage {stage + 1}" if several else peak.task
+        where = f"on stage {stage + 1}" if several else "of the device"
         _metric("Peak memory", units.size(peak.total), where, "memory_over_time")
 
 

@@ -33,8 +33,8 @@ _WIDE = 0.014
 _DEGREES = ("dp", "tp", "pp", "cp", "ep")
 _ENTRY = 100
 """Pixels of a word in the legend: two stand side by side on a narrow screen."""
-_PARTED = 300
-"""Up to so many bars of a kind have a line between them."""
+_PARTED = 0.01
+"""Share of the window from which a bar has a line around it."""
 _GIB = 2.0**30
 _FONT = 12
 
@@ -165,7 +165,7 @@ def _lay_out(figure: go.Figure, panels: Sequence[_Panel], inside: float) -> None
         barmode="overlay",
         bargap=0.0,
         hoverlabel={"align": "left", "font": {"size": _FONT}},
-        legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0, "traceorder": "normal"}
+        legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0, "xref": "container"}
         | {"entrywidth": _ENTRY, "entrywidthmode": "pixels", "font": {"size": _FONT - 1}},
         uniformtext={"minsize": _FONT - 1, "mode": "hide"},
     )
@@ -245,7 +245,7 @@ def _draw_kind(
         x=duration / unit,
         y=np.array(bars.rows),
         width=0.86,
-        marker=palette.marker(kind, bars.micro_batches, parted=len(bars.rows) <= _PARTED),
+        marker=palette.marker(kind, bars.micro_batches, np.where(duration > _PARTED * window, 0.8, 0.0)),
         text=text if np.any(text != "") else None,
         textposition="inside",
         insidetextanchor="middle",

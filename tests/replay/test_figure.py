@@ -185,6 +185,20 @@ def test_many_passes_become_few_bars_that_cover_the_same_time() -> None:
     assert timeline.figure().layout.title.subtitle.text.endswith(picture.note)
 
 
+def test_transfers_too_short_to_be_seen_go_first() -> None:
+    timeline = _timeline()
+    full = _picture(timeline, "passes")
+    number = sum(len(bars.rows) for bars in full.bars.values())
+    assert (full.note, full.shortest) == ("", 0.0)
+    picture = _picture(timeline, "passes", most=number - 20)
+    assert picture.most_merged == 1
+    assert picture.note == f"transfers between stages below {units.duration(timeline.step_time / 4000)} are left out"
+    assert timeline.stages[1].received.max() < timeline.step_time / 4000
+    assert any("for activations of stage" in hover for hover in full.bars["exposed communication"].hover)
+    assert not any("for activations of stage" in hover for hover in picture.bars["exposed communication"].hover)
+    assert picture.bars["forward"] == full.bars["forward"]
+
+
 def test_tasks_beyond_the_most_are_drawn_as_passes() -> None:
     timeline = _timeline()
     picture = _picture(timeline, "tasks", most=4_000)

@@ -14,11 +14,12 @@ from hardware import units
 from simulator.replay.drawing import words
 from simulator.replay.drawing.merging import (
     SHORTEST,
+    Coarseness,
     affordable,
+    coarseness,
     firsts_of,
     gaps_before,
     links_of,
-    quantum_of,
     tasks_in,
     within,
 )
@@ -92,12 +93,16 @@ class Picture:
     """Passes that one bar stands for, at most."""
     whole_passes: int = 0
     """Passes that are drawn as wholes where tasks were asked for."""
+    shortest: float = 0.0
+    """Transfers between stages that are shorter are not drawn [s]."""
 
     @property
     def note(self) -> str:
         """What was left out of it, in words."""
         if self.most_merged > 1:
             return f"up to {self.most_merged:,} neighbouring passes are one bar, with their waits behind it"
+        if self.shortest > 0.0:
+            return f"transfers between stages below {units.duration(self.shortest)} are left out"
         if self.whole_passes:
             return f"{units.plural(self.whole_passes, 'pass', 'passes')} are drawn without their tasks"
         return ""
@@ -134,9 +139,9 @@ def picture_of(
     """
     tasks = sum(tasks_in(stage, start, end) for stage in stages)
     fine = detail or ("tasks" if tasks <= most else "passes")
-    sheet = _Sheet(stages, lanes=fine == "tasks" or len(stages) == 1)
+    quantum, least = Coarseness() if fine == "tasks" else coarseness(stages, start, end, most)
+    sheet = _Sheet(stages, lanes=fine == "tasks" or len(stages) == 1, least=least)
     merged, whole = 1, 0
-    quantum = 0.0 if fine == "tasks" else quantum_of(stages, start, end, most)
     share = most // max(len(stages), 1)
     for stage in stages:
         index = within(stage, start, end)
@@ -149,14 +154,14 @@ def picture_of(
         _add_idle(sheet, stage, index[firsts_of(stage, index, quantum)], start)
         _add_end(sheet, stage, timeline.step_time, end)
         whole += len(index) - number if fine == "tasks" else 0
-    return Picture(*sheet.done(), fine, merged, whole)
+    return Picture(*sheet.done(), fine, merged, whole, least)
 
 
 class _Sheet:
     """Bars as they are added."""
 
-    def __init__(self, stages: Sequence[StageRun], *, lanes: bool) -> None:
-        self.lanes = lanes
+    def __init__(self, stages: Sequence[StageRun], *, lanes: bool, least: float) -> None:
+        self.lanes, self.least = lanes, least
         self._stages = [stage.index for stage in stages]
         self._keys: dict[tuple[int, Resource], int] = {}
         self._bars: dict[BarKind, Bars] = {}
@@ -302,7 +307,7 @@ def _add_several(
 def _add_received(sheet: _Sheet, stage: StageRun, place: int) -> None:
     """What a pass receives before it begins."""
     seconds, begin = float(stage.received[place]), float(stage.start[place])
-    if seconds <= 0.0:
+    if seconds <= sheet.least:
         return
     forward, micro_batch = stage.order.kinds[place] == PassKind.FORWARD, int(stage.order.micro_batches[place])
     name, phase = ("activations", Phase.FORWARD) if forward else ("gradients", Phase.BACKWARD)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from simulator.work.tasks import Resource
 
 SHORTEST = 1e-9
 """Nothing shorter is drawn [s]."""
+_INVISIBLE = 1.0 / 4000.0
+"""Share of a window that is no wider than a quarter of a pixel."""
 _SHORT = 0.25
 """Of the width over which passes become one bar: shorter gaps between them follow it together."""
 
@@ -54,21 +57,37 @@ def affordable(stage: StageRun, index: NDArray[np.int64], most: int) -> int:
     return max(int(np.searchsorted(whole, most, side="right")), min(len(index), 2))
 
 
-def quantum_of(stages: Sequence[StageRun], start: float, end: float, most: int) -> float:
-    """The least width over which passes become one bar so that all bars are few enough [s]; 0 where they are anyway."""
+class Coarseness(NamedTuple):
+    """What a picture leaves out so that its bars are few enough [s]."""
+
+    quantum: float = 0.0
+    """Width over which passes become one bar; 0 where each has its own."""
+    least: float = 0.0
+    """Shorter transfers between stages are not drawn."""
+
+
+def coarseness(stages: Sequence[StageRun], start: float, end: float, most: int) -> Coarseness:
+    """What has to be left out of the passes of some stages in a window of time: as little as can be."""
     parts = [(stage, within(stage, start, end)) for stage in stages]
     links = max(len(links_of(stage, key)) for stage in stages for key in stage.passes) if len(stages) == 1 else 0
-    quantum = 0.0
-    while sum(_bars_with(stage, index, quantum, links) for stage, index in parts) > most:
-        quantum = quantum * 1.5 or (end - start) / 4096.0
-    return quantum
+
+    def fits(quantum: float, least: float) -> bool:
+        return sum(_bars_with(stage, index, quantum, least, links) for stage, index in parts) <= most
+
+    for least in (0.0, (end - start) * _INVISIBLE):
+        if fits(0.0, least):
+            return Coarseness(0.0, least)
+    quantum = (end - start) / 4096.0
+    while not fits(quantum, 0.0):
+        quantum *= 1.5
+    return Coarseness(quantum)
 
 
-def _bars_with(stage: StageRun, index: NDArray[np.int64], quantum: float, links: int) -> int:
+def _bars_with(stage: StageRun, index: NDArray[np.int64], quantum: float, least: float, links: int) -> int:
     """How many bars some passes become, with what they receive, the gaps before them, and transfers beside each."""
     firsts = firsts_of(stage, index, quantum)
     gaps = np.count_nonzero(gaps_before(stage, index[firsts]) > SHORTEST)
-    received = np.count_nonzero(stage.received[index[firsts]] > 0.0)
+    received = np.count_nonzero(stage.received[index[firsts]] > least)
     each = 1 + links if len(firsts) == len(index) else 4
     return len(firsts) * each + int(gaps + received)
 

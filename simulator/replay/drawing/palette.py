@@ -61,7 +61,7 @@ _HATCHED: dict[BarKind, dict[str, Any]] = {
 }
 
 
-def marker(kind: BarKind, micro_batches: Sequence[int], *, parted: bool = False) -> dict[str, Any]:
+def marker(kind: BarKind, micro_batches: Sequence[int], borders: Sequence[float]) -> dict[str, Any]:
     """How bars of one kind look; passes take turns by micro-batch.
 
     Parameters
@@ -70,13 +70,13 @@ def marker(kind: BarKind, micro_batches: Sequence[int], *, parted: bool = False)
         Of the bars.
     micro_batches
         Of each, from 0.
-    parted
-        Whether there is a line between neighbours.
+    borders
+        Width of the line around each [pixels].
     """
     shades = _OF_MICRO_BATCH.get(kind)
     colour: Any = _PLAIN[kind] if shades is None else [shades[number % len(shades)] for number in micro_batches]
     pattern = {"pattern": _HATCHED[kind]} if kind in _HATCHED else {}
-    return {"color": colour, "line": {"width": 0.8 if parted else 0, "color": "rgba(255, 255, 255, 0.7)"}, **pattern}
+    return {"color": colour, "line": {"width": borders, "color": "rgba(255, 255, 255, 0.7)"}, **pattern}
 
 
 def line(number: int, of: int) -> dict[str, Any]:
