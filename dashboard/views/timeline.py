@@ -126,9 +126,8 @@ def _drawn(choices: Choices, timeline: Timeline, view: LookedAt, second: Timelin
     except InputError as error:
         complain(str(error))
         return
-    st.markdown(
-        "##### Stages over time" if len(timeline.stages) > 1 else "##### Lanes over time", help=explain("lanes")
-    )
+    title = "Stages over time" if len(view.stages or timeline.stages) > 1 else "Lanes over time"
+    st.markdown(f"##### {title}", help=explain("lanes"))
     name = exports.file_name(choices, "", kind="timeline")
     showing.figure(drawn, name=name, alt=f"{timelines.agreement(timeline)} {note}", key="timeline")
     st.caption(plain(f"{note} Point at a bar to read what it is and what it waits for; drag to look closer.".strip()))

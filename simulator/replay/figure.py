@@ -31,7 +31,7 @@ _BETWEEN, _ABOVE, _LEGEND = 58, 64, 110
 _WIDE = 0.014
 """Share of the window from which a bar has room for words."""
 _DEGREES = ("dp", "tp", "pp", "cp", "ep")
-_ENTRY = 100
+_ENTRY = 84
 """Pixels of a word in the legend: two stand side by side on a narrow screen."""
 _PARTED = 0.01
 """Share of the window from which a bar has a line around it."""
@@ -205,7 +205,7 @@ def _said(timeline: Timeline) -> str:
         f"{name} {getattr(plan, name)}" for name in ("dp", "tp", "pp", "cp", "ep") if (getattr(plan, name) or 1) > 1
     ]
     schedule = [f"{plan.schedule}"] if (plan.pp or 1) > 1 and plan.schedule else []
-    chunks = [f"{timeline.pipeline.chunks} chunks a stage"] if timeline.pipeline.chunks > 1 else []
+    chunks = [f"{timeline.pipeline.chunks} chunks each"] if timeline.pipeline.chunks > 1 else []
     return ", ".join([f"step of {units.duration(timeline.step_time)}", *degrees, *schedule, *chunks])
 
 

@@ -95,17 +95,22 @@ class Picture:
     """Passes that are drawn as wholes where tasks were asked for."""
     shortest: float = 0.0
     """Transfers between stages that are shorter are not drawn [s]."""
+    lanes: bool = False
+    """Whether each resource has a row."""
 
     @property
     def note(self) -> str:
         """What was left out of it, in words."""
+        notes = []
+        if self.lanes and self.detail == "passes":
+            notes.append("exchanges inside layers are only drawn with tasks")
         if self.most_merged > 1:
-            return f"up to {self.most_merged:,} neighbouring passes are one bar, with their waits behind it"
+            notes.append(f"up to {self.most_merged:,} neighbouring passes are one bar, with their waits behind it")
         if self.shortest > 0.0:
-            return f"transfers between stages below {units.duration(self.shortest)} are left out"
+            notes.append(f"transfers between stages below {units.duration(self.shortest)} are left out")
         if self.whole_passes:
-            return f"{units.plural(self.whole_passes, 'pass', 'passes')} are drawn without their tasks"
-        return ""
+            notes.append(f"{units.plural(self.whole_passes, 'pass', 'passes')} are drawn without their tasks")
+        return "; ".join(notes)
 
 
 def picture_of(
@@ -154,7 +159,7 @@ def picture_of(
         _add_idle(sheet, stage, index[firsts_of(stage, index, quantum)], start)
         _add_end(sheet, stage, timeline.step_time, end)
         whole += len(index) - number if fine == "tasks" else 0
-    return Picture(*sheet.done(), fine, merged, whole, least)
+    return Picture(*sheet.done(), fine, merged, whole, least, sheet.lanes)
 
 
 class _Sheet:
