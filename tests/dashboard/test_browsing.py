@@ -147,7 +147,7 @@ def test_every_stack_can_be_used(name: str) -> None:
     scenario = _used("stacks", name, _BUSY)
     assert scenario.stack.id == name
     assert (scenario.system.id == _BUSY["system"]) == scenario.stack.runs_on(
-        catalogue.load_system(_BUSY["system"]).device
+        catalogue.load_system(_BUSY.text("system")).device
     )
 
 
