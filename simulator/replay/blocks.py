@@ -193,7 +193,7 @@ def _before_attention(items: Sequence[_Item]) -> list[_Item]:
 
 
 def _around_experts(items: Sequence[_Item], exchanges: Sequence[_Item], *, back: bool) -> list[_Item]:
-    """Items with the gathers and scatters of tokens among ranks that split experts, between the trips there and back."""
+    """Items with gathers and scatters among ranks that split experts, between the trips there and back."""
     trips = [place for place, item in enumerate(items) if item.task.part == "expert_parallel"]
     trip = trips[0] if trips else (len(items) if back else -1)
     gathers, scatters = ([item for item in exchanges if item.ahead == ahead] for ahead in (True, False))

@@ -171,12 +171,13 @@ class Plan(Sheet):
         precision = self.precision or defaults.precision
         full = precision in ("fp32", "tf32")
         stored_full = full or self._sums_in_fp32(stack, precision)
+        optimizer = self.optimizer or defaults.optimizer
         filled = {
             "precision": precision,
             "sharding": self.sharding or ("hybrid" if self.sharding_group else defaults.sharding),
             "recompute": self.recompute or defaults.recompute,
             "attention": self.attention or stack.attention_of(family),
-            "optimizer": self.optimizer or defaults.optimizer,
+            "optimizer": optimizer,
             "sequence_parallel": _first(self.sequence_parallel, defaults.sequence_parallel),
             "parameters_in_fp32": _first(self.parameters_in_fp32, full or defaults.parameters_in_fp32),
             "gradients_in_fp32": _first(self.gradients_in_fp32, stored_full),
@@ -186,7 +187,7 @@ class Plan(Sheet):
             "placement": self.placement or ("tp", "cp", "dp", "pp"),
         }
         holds_fp32 = full or bool(filled["parameters_in_fp32"])
-        clips = OPTIMIZER_TRAITS[filled["optimizer"]].clips and not filled["optimizer_in_backward"]
+        clips = OPTIMIZER_TRAITS[optimizer].clips and not filled["optimizer_in_backward"]
         filled["clip_gradients"] = _first(self.clip_gradients, clips)
         filled["master_weights"] = _first(self.master_weights, defaults.master_weights and not holds_fp32)
         return self.model_copy(update=filled)
