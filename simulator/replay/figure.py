@@ -245,7 +245,7 @@ def _draw_kind(
         x=duration / unit,
         y=np.array(bars.rows),
         width=0.86,
-        marker=palette.marker(kind, bars.micro_batches, np.where(duration > _PARTED * window, 0.8, 0.0)),
+        marker=palette.marker(kind, bars.micro_batches, np.where(duration > _PARTED * window, 0.8, 0.0).tolist()),
         text=text if np.any(text != "") else None,
         textposition="inside",
         insidetextanchor="middle",
