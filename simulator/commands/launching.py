@@ -32,6 +32,7 @@ def launch(
 
     from hardware.writing import check_output, write_text
     from simulator.launch.frameworks import launchable, written
+    from simulator.terminal.launching import DOES_NOT_FIT, print_written
 
     if output is not None:
         check_output(Path(output))
@@ -46,9 +47,9 @@ def launch(
         print_json({**vars(made), "unsaid": list(made.unsaid), "output": output})
     elif output is None:
         typer.echo(made.text, nl=False)
+        if not made.fits:
+            typer.echo(f"capsim: {DOES_NOT_FIT}", err=True)
     else:
-        from simulator.terminal.launching import print_written
-
         print_written(made, output)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from hardware.catalogue import load_system
 from hardware.errors import unknown
@@ -28,10 +27,7 @@ WRITERS: dict[str, Callable[[Scenario], WrittenLaunch]] = {
     "maxtext": maxtext.write,
 }
 """By the name of the framework."""
-_ALWAYS: dict[str, dict[str, Any]] = {
-    "llama-factory": {"tp": 1, "pp": 1, "cp": 1},
-    "torchtitan": {"reduction_in_fp32": True},
-}
+_ALWAYS = {"llama-factory": {"tp": 1, "pp": 1, "cp": 1}}
 """Fields of a plan that have one value in a framework, where its stack has several."""
 
 

@@ -10,8 +10,7 @@ from typing import Any
 from hardware.errors import InputError
 from hardware.reading import read_text
 from simulator.launch import deepspeed, maxtext, nanotron, torchtitan
-from simulator.launch.documents import document_of
-from simulator.launch.kinds import kind_of
+from simulator.launch.documents import document_of, kind_of
 from simulator.launch.megatron import bridge_reading, nemo
 from simulator.launch.megatron import reading as megatron
 from simulator.launch.record import LaunchFile

@@ -12,6 +12,9 @@ from rich.text import Text
 from hardware.writing import yaml_text
 from simulator.launch.record import LaunchFile, WrittenLaunch
 
+DOES_NOT_FIT = "the plan does not fit in memory; capsim estimate says what would make it fit."
+"""The warning beside a launch file."""
+
 
 def print_read(launched: LaunchFile) -> None:
     """Print what a launch file says: read, assumed and ignored."""
@@ -27,7 +30,7 @@ def print_written(made: WrittenLaunch, output: str) -> None:
     _print(Text(f"{output}: written for {made.framework}; start it{where}:"))
     _print(Text(f"  {made.command}"), whole=True)
     if not made.fits:
-        _print(Text("The plan does not fit in memory; capsim estimate says what would make it fit.", style="bold"))
+        _print(Text(f"{DOES_NOT_FIT[0].upper()}{DOES_NOT_FIT[1:]}", style="bold"))
     if made.unsaid:
         _print(_block("Not said", made.unsaid, apart=True))
 

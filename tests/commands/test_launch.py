@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import simulator
+from hardware.errors import InputError
 from hardware.reading import read_mapping
 from simulator.launch.frameworks import WRITERS, written
 from simulator.launch.naming import stack_of
@@ -136,6 +137,9 @@ def test_work_that_a_file_does_not_say_is_refused_by_its_name(capsim: Capsim) ->
 def test_a_plan_that_does_not_fit_is_said_beside_its_command(capsim: Capsim) -> None:
     large = capsim("launch", "llama-3-8b", "--system", "rtx-3090", "--to", "axolotl", "-o", "large.yaml")
     assert "The plan does not fit in memory" in large.out
+    shown = capsim("launch", "llama-3-8b", "--system", "rtx-3090", "--to", "axolotl")
+    assert "does not fit in memory" in shown.err
+    assert shown.out.startswith("# Llama 3 8B on 1 x rtx-3090")
     small = capsim("launch", "llama-3-8b", "--system", "dgx-h100", "--to", "megatron-lm", "-o", "run.sh")
     assert small.status == 0
     assert "does not fit" not in small.out
@@ -152,7 +156,17 @@ _WINNERS = [
         64,
         ("megatron-lm", "megatron-bridge", "deepspeed", "accelerate", "axolotl", "nanotron", "maxtext"),
     ),
+    ("palm-62b", "dgx-h100", 256, ("deepspeed", "accelerate")),
 ]
+
+
+@pytest.mark.parametrize("framework", sorted(WRITERS.keys() - {"deepspeed", "accelerate"}))
+def test_a_framework_without_the_layers_of_palm_says_so(framework: str) -> None:
+    plan = {"tp": 1, "pp": 1, "cp": 1, "micro_batch": 1}
+    stack = stack_of(framework)
+    scenario = resolve("palm-62b", "dgx-h100", devices=8, stack=stack, plan=plan, workload={"global_batch": 8})
+    with pytest.raises(InputError, match=r" has no (parallel|name|model|configuration)"):
+        written(scenario, framework)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hardware.errors import InputError
+from simulator.launch.documents import kind_of_text
 from simulator.launch.frameworks import written
-from simulator.launch.kinds import kind_of_text
 from simulator.launch.naming import stack_of
 from simulator.launch.recognition import imported, launch_file
 from simulator.scenario.scenario import resolve

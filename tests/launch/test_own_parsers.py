@@ -1,54 +1,114 @@
-"""Files are accepted by the frameworks' own classes, where these are installed: the extra ``launch-check``."""
+"""Files of search winners are accepted by the frameworks' own classes, where these are: the extra ``launch-check``."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from simulator.launch import deepspeed
+import simulator
+from simulator.launch import deepspeed, torchtitan
 from simulator.launch.naming import stack_of
 from simulator.launch.trainers import accelerate
 from simulator.scenario.scenario import Scenario, resolve
 
-_RUNS = [("bert-large", "dgx-a100-640gb", 8), ("llama-3-8b", "dgx-h100", 64), ("mixtral-8x7b", "dgx-h100", 64)]
+_RUNS = [
+    ("bert-large", "dgx-a100-640gb", 8),
+    ("llama-3-8b", "dgx-h100", 64),
+    ("gpt3-175b", "superpod-a100", 1024),
+    ("mixtral-8x7b", "dgx-h100", 64),
+    ("palm-62b", "dgx-h100", 256),
+]
+_SHARDINGS = ["none", "zero1", "zero2", "zero3"]
 
 
-def _scenario(framework: str, run: tuple[str, str, int], **plan: Any) -> Scenario:
+@cache
+def _winner(framework: str, run: tuple[str, str, int], sharding: str | None = None) -> Scenario:
+    """The scenario of the best plan that a search finds for a framework's stack, of one way to share."""
     model, system, devices = run
-    return resolve(model, system, devices=devices, stack=stack_of(framework), plan=plan)
+    stack, work = stack_of(framework), {"sequence_length": 512 if model == "bert-large" else 2048}
+    plan: dict[str, Any] = {"sharding": sharding, "precision": "bf16", "optimizer": "adamw"}
+    plan |= {"virtual_stages": 1} if framework == "torchtitan" else {}  # it cuts chunks by counts of its own
+    outcome = simulator.search(model, system, devices=devices, stack=stack, plan=plan, workload=work, top=1)
+    best = outcome.best[0] if outcome.best else outcome.nearest
+    assert best is not None, "no plan that comes nearest"
+    return resolve(model, system, devices=devices, stack=stack, plan=best.plan, workload=work)
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("sharding", ["none", "zero1", "zero2", "zero3"])
+@pytest.mark.parametrize("sharding", _SHARDINGS)
 @pytest.mark.parametrize("run", _RUNS, ids=lambda run: run[0])
 def test_deepspeed_takes_its_configuration(
     run: tuple[str, str, int], sharding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = pytest.importorskip("deepspeed.runtime.config", exc_type=ImportError)
-    scenario = _scenario("deepspeed", run, sharding=sharding, pp=1)
+    scenario = _winner("deepspeed", run, sharding)
     document = json.loads(deepspeed.write(scenario).text)
     monkeypatch.setattr(config.dist, "get_world_size", lambda *_: scenario.plan.dp)
     monkeypatch.setattr(config.dist, "get_rank", lambda *_: 0)
     taken = config.DeepSpeedConfig(document)
     assert taken.train_batch_size == scenario.workload.global_batch
     assert taken.train_micro_batch_size_per_gpu == scenario.plan.micro_batch
-    assert taken.zero_config.stage == ("none", "zero1", "zero2", "zero3").index(sharding)
+    assert taken.zero_config.stage == _SHARDINGS.index(sharding)
     assert taken.optimizer_name == "adamw"
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("sharding", ["none", "zero1", "zero2", "zero3"])
-@pytest.mark.parametrize("run", _RUNS, ids=lambda run: run[0])
+@pytest.mark.parametrize(
+    ("run", "sharding"),
+    [  # GPT-3 without sharing has no plan at all: replicas that share nothing are not cut otherwise either
+        pytest.param(run, sharding, id=f"{run[0]}-{sharding}")
+        for run in _RUNS
+        for sharding in _SHARDINGS
+        if (run[0], sharding) != ("gpt3-175b", "none")
+    ],
+)
 def test_accelerate_takes_its_configuration(run: tuple[str, str, int], sharding: str, tmp_path: Path) -> None:
     arguments = pytest.importorskip("accelerate.commands.config.config_args", exc_type=ImportError)
-    scenario = _scenario("accelerate", run, sharding=sharding, tp=1)
+    scenario = _winner("accelerate", run, sharding)
     path = tmp_path / "accelerate.yaml"
     path.write_text(accelerate.write(scenario).text)
     taken = arguments.load_config_from_file(str(path))
     assert taken.num_processes == scenario.devices
+    assert taken.num_machines == scenario.devices // 8
     assert taken.mixed_precision == "bf16"
-    kinds = {"none": "MULTI_GPU", "zero1": "DEEPSPEED", "zero2": "FSDP", "zero3": "FSDP"}
-    assert taken.distributed_type.value == kinds[sharding]
+    fsdp = "DEEPSPEED" if scenario.plan.offload_optimizer and sharding == "zero2" else "FSDP"
+    assert taken.distributed_type.value == {"none": "MULTI_GPU", "zero1": "DEEPSPEED"}.get(sharding, fsdp)
+
+
+def _configuration_of_torchtitan(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module of its configuration, without the rest of the package, which needs kernels of a GPU."""
+    known = importlib.util.find_spec("torchtitan")
+    if known is None or known.submodule_search_locations is None:
+        pytest.skip("torchtitan is not installed")
+    package = ModuleType("torchtitan")
+    package.__path__ = list(known.submodule_search_locations)
+    monkeypatch.setitem(sys.modules, "torchtitan", package)
+    return pytest.importorskip("torchtitan.config.manager", exc_type=ImportError)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("sharding", ["zero2", "zero3"])
+@pytest.mark.parametrize("run", [_RUNS[1], ("llama-3-70b", "dgx-h100", 256), ("qwen3-30b-a3b", "dgx-h100", 64)])
+def test_torchtitan_takes_its_configuration(
+    run: tuple[str, str, int], sharding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = _configuration_of_torchtitan(monkeypatch)
+    scenario = _winner("torchtitan", run, sharding)
+    path = tmp_path / "torchtitan.toml"
+    path.write_text(torchtitan.write(scenario).text)
+    taken = manager.ConfigManager().parse_args(["--job.config_file", str(path)])
+    plan = scenario.plan
+    degrees = taken.parallelism
+    shards, replicas = degrees.data_parallel_shard_degree, degrees.data_parallel_replicate_degree
+    assert (degrees.tensor_parallel_degree, degrees.pipeline_parallel_degree) == (plan.tp, plan.pp)
+    assert shards * replicas * degrees.context_parallel_degree == (plan.dp or 1) * (plan.cp or 1)
+    assert taken.training.seq_len == 2048
+    assert taken.training.global_batch_size == scenario.workload.global_batch
+    assert degrees.fsdp_reshard_after_forward == ("never" if sharding == "zero2" else "default")

@@ -268,7 +268,7 @@ class Given:
     @cached_property
     def launched(self) -> LaunchFile | None:
         """What the launch file says that is named in the place of a model; none where it is no such file."""
-        from simulator.launch.kinds import may_be_launched
+        from simulator.launch.documents import may_be_launched
 
         of_model = self.others.get("of_model")
         if may_be_launched(self.model):
