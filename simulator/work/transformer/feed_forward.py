@@ -13,8 +13,8 @@ from simulator.pricing.requests import StreamKind
 from simulator.specs.choices import RecomputeModule
 from simulator.specs.parts import DenseFeedForward, Layers
 from simulator.work.operators import Holding, Operator, product, stream
-from simulator.work.transformer.adapters import tuned
-from simulator.work.transformer.linears import Linear, Matrix
+from simulator.work.transformer.adapted.adapters import tuned
+from simulator.work.transformer.adapted.linears import Linear, Matrix
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import (
     Scenarios,
@@ -108,6 +108,7 @@ def two_products(
     inside: Inside = tuple((name, 0.0) for name in modules)
     before = _before(part, scenarios, rows, used * width, kept, inside, input_bytes)
     after = _after(part, layers, scenarios, rows, used, batch * rows * width, inside)
+    after = replace(after, partial_parameters=batch * part.bias * layers.hidden_size)
     tensors = _weights(part, layers, scenarios, width, (used, batch), ranks)
     inward = product(
         "feed-forward input",
@@ -127,11 +128,7 @@ def two_products(
         n=layers.hidden_size,
         cast_before=(experts is None, False),
         **called,
-        kept=_owned(
-            replace(after, partial_parameters=batch * part.bias * layers.hidden_size, weights=tensors[1]),
-            out_of,
-            of_experts=experts is not None,
-        ),
+        kept=_owned(replace(after, weights=tensors[1]), out_of, of_experts=experts is not None),
     )
     # Adapters read 16 bits also where the products beside them are in 8.
     read = kept * (element / np.asarray(scenarios.plans.product_bytes)) if read is None else read

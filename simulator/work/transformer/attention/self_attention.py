@@ -12,11 +12,11 @@ from simulator.pricing.requests import StreamKind
 from simulator.specs.choices import RecomputeModule
 from simulator.specs.parts import DisentangledAttention, Layers, MultiHeadAttention, RelativeAttention
 from simulator.work.operators import Holding, Operator, exchange, product, ring, stream, untrained
-from simulator.work.transformer.adapters import tuned
+from simulator.work.transformer.adapted.adapters import tuned
+from simulator.work.transformer.adapted.linears import Linear, Matrix
 from simulator.work.transformer.attention.core import Heads, attention_core, heads_of, output_projection
 from simulator.work.transformer.attention.head_normalisation import head_normalisation
 from simulator.work.transformer.attention.position_products import position_products
-from simulator.work.transformer.linears import Linear, Matrix
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import (
     Scenarios,

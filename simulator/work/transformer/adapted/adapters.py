@@ -20,9 +20,9 @@ from simulator.formulas import activations, parameters, states
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import CollectiveKind, StreamKind
 from simulator.work.operators import Holding, Operator, product, stream, untrained
+from simulator.work.transformer.adapted.linears import Linear
+from simulator.work.transformer.adapted.magnitudes import magnitudes
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
-from simulator.work.transformer.linears import Linear
-from simulator.work.transformer.magnitudes import magnitudes
 from simulator.work.transformer.tokens import Scenarios
 from simulator.work.weights import linear_weights
 

@@ -17,7 +17,7 @@ from simulator.formulas import activations
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
 from simulator.work.operators import Holding, Operator, product, stream, untrained
-from simulator.work.transformer.linears import Linear
+from simulator.work.transformer.adapted.linears import Linear
 from simulator.work.transformer.tokens import Scenarios
 from simulator.work.weights import vectors
 
