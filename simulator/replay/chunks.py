@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -93,13 +93,20 @@ class Chunks:
             self._passes[key] = self._chain(self._blocks(holding, kind), kind, late)
         return self._passes[key]
 
-    def lateness(self, held: Iterable[ChunkHolding], kinds: Iterable[PassKind]) -> float:
-        """Time that a device waits for each second of launches, where a stage holds these chunks [1].
+    def lateness(
+        self, held: Sequence[ChunkHolding], together: Sequence[PassKind], kinds: Iterable[PassKind]
+    ) -> dict[tuple[ChunkHolding, PassKind], float]:
+        """Time that a device waits in each pass for each second of launches, where a stage holds these chunks [1].
 
-        As in `simulator.step.time`: the larger of the two times of a micro-batch, with a soft corner.
+        As in `simulator.step.time`: the larger of the two times of a micro-batch, with a soft corner. Passes share the
+        wait as each would wait alone, so that one whose pace the host sets takes as long as its launches. `together`
+        are the kinds that make a micro-batch's way through a chunk, `kinds` all that there are.
         """
-        device, host = self.alone(held, kinds)
-        return (_together(device, host) - device) / host if host > 0.0 else 0.0
+        device, host = self.alone(held, together)
+        waits = {(holding, kind): _wait(*self.alone([holding], [kind])) for holding in held for kind in kinds}
+        alone = sum(waits[holding, kind] for holding in held for kind in together)
+        shared = _wait(device, host) / max(alone, 1e-30)
+        return {each: shared * wait / max(self.passed(*each).host, 1e-30) for each, wait in waits.items()}
 
     def alone(self, held: Iterable[ChunkHolding], kinds: Iterable[PassKind]) -> tuple[float, float]:
         """Time of a device and of its host for one micro-batch, each without waiting for the other [s]."""
@@ -189,6 +196,11 @@ class Chunks:
 def _together(device: float, host: float) -> float:
     """Time of a device and the host that launches for it [s]."""
     return max(float(slower(device, host)), device)
+
+
+def _wait(device: float, host: float) -> float:
+    """Time that a device waits for the host that launches for it [s]."""
+    return _together(device, host) - device
 
 
 def _belongs(task: Task, kind: PassKind) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,20 +66,20 @@ def events_of(stage: StageRun, *, detail: Detail = "tasks", start: float = 0.0, 
     start, end
         Of the window [s].
     """
-    for span in stage.before.flat():
-        yield _of_step(stage, span)
+    yield from _once(stage, ((0.0, stage.before),), start, end)
     chosen = np.flatnonzero((stage.end > start) & (stage.start - stage.received < end))
     for index in chosen.tolist():
         yield from _idle(stage, index)
         yield from _of_pass(stage, index, detail)
-    for begin, piece in stage.after:
+    yield from _once(stage, stage.after, start, end)
+
+
+def _once(stage: StageRun, pieces: Iterable[tuple[float, Piece]], start: float, end: float) -> Iterator[Event]:
+    """What happens once a step, as far as it touches a window."""
+    for begin, piece in pieces:
         for span in piece.flat(begin):
-            yield _of_step(stage, span)
-
-
-def _of_step(stage: StageRun, span: Span) -> Event:
-    """What happens once a step."""
-    return _event(stage, span, None, None, "step")
+            if span.end > start and span.start < end:
+                yield _event(stage, span, None, None, "step")
 
 
 def _idle(stage: StageRun, index: int) -> Iterator[Event]:

@@ -211,8 +211,10 @@ def _before(chunks: Chunks, pipeline: Pipeline, held: Sequence[ChunkHolding], on
 def _passes(chunks: Chunks, pipeline: Pipeline, held: Sequence[ChunkHolding], once: OnceAStep) -> Passes:
     """Every pass of a rank's chunks, with what the device waits for its host."""
     kinds = {PassKind(kind) for order in pipeline.orders for kind in np.unique(order.kinds)}
-    late = chunks.lateness(held, _once_each(pipeline))
-    passes = {(chunk, kind): chunks.passed(each, kind, late) for chunk, each in enumerate(held) for kind in kinds}
+    late = chunks.lateness(held, _once_each(pipeline), kinds)
+    passes = {
+        (chunk, kind): chunks.passed(each, kind, late[each, kind]) for chunk, each in enumerate(held) for kind in kinds
+    }
     if once.occasions <= 1.0:
         return passes
     whole = (
