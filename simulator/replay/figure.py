@@ -33,6 +33,8 @@ _WIDE = 0.014
 _DEGREES = ("dp", "tp", "pp", "cp", "ep")
 _ENTRY = 84
 """Pixels of a word in the legend: two stand side by side on a narrow screen."""
+_EVEN = 1e-6
+"""Share of the window by which a bar may reach out of it."""
 _PARTED = 0.01
 """Share of the window from which a bar has a line around it."""
 _GIB = 2.0**30
@@ -95,14 +97,32 @@ def figure_of(
     until = max(each.step_time for each in shown) if end is None else end
     if not start < until:
         raise InputError(f"end={until:g}: the window starts at {start:g} s; give a later end", fields=("end",))
+    chosen_of = [_chosen(each, stages, alone=other is None) for each in shown]
+    pictures = _pictures(shown, chosen_of, start, until, detail, most)
     panels = []
-    for each in shown:
-        chosen = _chosen(each, stages, alone=other is None)
-        picture = picture_of(each, chosen, start=start, end=until, detail=detail, most=most)
+    for each, chosen, picture in zip(shown, chosen_of, pictures, strict=True):
         panels.append(_Panel(each, picture))
         if memory:
             panels.append(_Panel(each, lines=tuple(memory_lines(each, chosen, start=start, end=until))))
     return _drawn(panels, start, until)
+
+
+def _pictures(
+    shown: Sequence[Timeline],
+    chosen: Sequence[Sequence[StageRun]],
+    start: float,
+    end: float,
+    detail: Detail | None,
+    most: int,
+) -> list[Picture]:
+    """What is drawn of each timeline, all in the same detail."""
+
+    def drawn(fine: Detail | None) -> list[Picture]:
+        pairs = zip(shown, chosen, strict=True)
+        return [picture_of(each, stages, start=start, end=end, detail=fine, most=most) for each, stages in pairs]
+
+    pictures = drawn(detail)
+    return pictures if len({picture.detail for picture in pictures}) == 1 else drawn("passes")
 
 
 def _chosen(timeline: Timeline, stages: Sequence[int] | None, *, alone: bool) -> list[StageRun]:
@@ -138,7 +158,7 @@ def _drawn(panels: Sequence[_Panel], start: float, end: float) -> go.Figure:
     named: set[str] = set()
     for row, panel in enumerate(panels, start=1):
         if panel.picture is not None:
-            _draw_bars(figure, row, panel.picture, unit, end - start, named)
+            _draw_bars(figure, row, panel.picture, unit, (start, end), named)
         else:
             _draw_memory(figure, row, panel, unit, (start, end), named)
     _lay_out(figure, panels, inside)
@@ -209,7 +229,9 @@ def _said(timeline: Timeline) -> str:
     return ", ".join([f"step of {units.duration(timeline.step_time)}", *degrees, *schedule, *chunks])
 
 
-def _draw_bars(figure: go.Figure, row: int, picture: Picture, unit: float, window: float, named: set[str]) -> None:
+def _draw_bars(
+    figure: go.Figure, row: int, picture: Picture, unit: float, window: tuple[float, float], named: set[str]
+) -> None:
     """The rows of a timeline: one trace for each kind of bar."""
     for kind in palette.ORDER:
         if kind in picture.bars and picture.bars[kind].rows:
@@ -231,21 +253,22 @@ def _draw_bars(figure: go.Figure, row: int, picture: Picture, unit: float, windo
 
 
 def _draw_kind(
-    figure: go.Figure, row: int, kind: BarKind, bars: Bars, unit: float, window: float, *, shown: bool
+    figure: go.Figure, row: int, kind: BarKind, bars: Bars, unit: float, window: tuple[float, float], *, shown: bool
 ) -> None:
-    """Bars of one kind."""
-    duration = np.array(bars.duration)
-    text = np.where(duration > _WIDE * window, np.array(bars.text, dtype=object), "")
+    """Bars of one kind; those that reach out of the window have no words, which would be cut."""
+    start, duration, width = np.array(bars.start), np.array(bars.duration), window[1] - window[0]
+    whole = (start >= window[0] - _EVEN * width) & (start + duration <= window[1] + _EVEN * width)
+    text = np.where(whole & (duration > _WIDE * width), np.array(bars.text, dtype=object), "")
     figure.add_bar(
         name=palette.NAMES[kind],
         legendgroup=kind,
         showlegend=shown,
         orientation="h",
-        base=np.array(bars.start) / unit,
+        base=start / unit,
         x=duration / unit,
         y=np.array(bars.rows),
         width=0.86,
-        marker=palette.marker(kind, bars.micro_batches, np.where(duration > _PARTED * window, 0.8, 0.0).tolist()),
+        marker=palette.marker(kind, bars.micro_batches, np.where(duration > _PARTED * width, 0.8, 0.0).tolist()),
         text=text if np.any(text != "") else None,
         textposition="inside",
         insidetextanchor="middle",

@@ -278,6 +278,25 @@ def test_two_timelines_share_an_axis() -> None:
     assert figure.layout.xaxis.range[1] * unit == pytest.approx(max(one.step_time, other.step_time))
 
 
+def test_two_timelines_are_drawn_in_the_same_detail() -> None:
+    small, large = _timeline(stages=2, micro_batches=4), _timeline()
+    assert _picture(small).detail == "tasks"
+    assert _picture(large).detail == "passes"
+    figure = small.figure(other=large, memory=False)
+    assert figure.layout.yaxis.ticktext == ("stage 1", "stage 2")
+
+
+def test_bars_that_reach_out_of_the_window_have_no_words() -> None:
+    timeline = _timeline()
+    start = float(timeline.stages[0].start[1])
+    figure = timeline.figure(detail="passes", memory=False, start=start + 1e-3, end=start + 60e-3)
+    forward = next(trace for trace in figure.data if trace.name == "forward")
+    unit = _seconds(figure.layout.xaxis)
+    for base, length, text in zip(forward.base, forward.x, forward.text, strict=True):
+        inside = base * unit >= start + 1e-3 and (base + length) * unit <= start + 60e-3
+        assert bool(text) == inside
+
+
 @pytest.mark.parametrize(
     ("draw", "words"),
     [
