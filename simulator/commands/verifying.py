@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from hardware.errors import InputError
 from simulator.commands.shared.app import app
 from simulator.commands.shared.options import Given, Json, print_json, scenario_options
+
+if TYPE_CHECKING:
+    from simulator.scenario.scenario import Scenario
 
 _DIFFERS = 1
 """The status where a formula differs from what torch counts."""
@@ -34,6 +37,7 @@ def verify(options: Given, json: Json = False) -> None:
     file = options.file()
     with options.placed():
         scenario = complete(file)
+        _refuse_what_is_not_built(scenario)
     verification = _verification()
     verified = verification.verify(scenario)
     if json:
@@ -42,6 +46,24 @@ def verify(options: Given, json: Json = False) -> None:
         verification.show(verified, title=file.title)
     if not verified.equal:
         raise typer.Exit(_DIFFERS)
+
+
+def _refuse_what_is_not_built(scenario: Scenario) -> None:
+    """Refuse what the reference module has not: adapters and virtual tokens, other losses, updates in between."""
+    work, plan = scenario.workload, scenario.plan
+    lacking = {
+        "workload.train": f"train={work.train}" if work.is_tuned else None,
+        "workload.z_loss": f"z_loss={work.z_loss:g}" if work.z_loss else None,
+        "workload.label_smoothing": f"label_smoothing={work.label_smoothing:g}" if work.label_smoothing else None,
+        "plan.cross_entropy": f"cross_entropy={plan.cross_entropy}" if plan.cross_entropy else None,
+        "plan.optimizer_in_backward": "optimizer_in_backward" if plan.optimizer_in_backward else None,
+    }
+    for field, words in lacking.items():
+        if words is not None:
+            raise InputError(
+                f"{words}: verify counts the training of a whole model with torch's own loss and update; leave it out",
+                fields=[field],
+            )
 
 
 def _verification() -> Any:

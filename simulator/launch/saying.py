@@ -20,6 +20,7 @@ from simulator.launch.tables import OptionTable, frameworks_that_say, options_of
 from simulator.pricing.analytic import NEVER_FITTED
 from simulator.scenario.scenario import Scenario
 from simulator.specs.capabilities.checking import refuse_lacking
+from simulator.specs.choices import OPTIMIZER_TRAITS
 from simulator.specs.loading import load_stack
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
@@ -120,6 +121,7 @@ def written_launch(scenario: Scenario, file: FrameworkFile, stack: Stack | None 
     table = options_of(file.framework)
     _refuse_other_work(scenario.workload, table)
     _refuse_precision(scenario.plan, file.framework)
+    _refuse_other_steps(scenario.plan, table)
     refuse_lacking(scenario.plan, scenario.model, scenario.workload, stack or load_stack(stack_of(file.framework)))
     name = f"{scenario.model.id}-{file.ending}"
     command = file.command.format(name=name)
@@ -139,7 +141,24 @@ def _refuse_precision(plan: Plan, framework: str) -> None:
         )
 
 
-_WORK = ("train", "preference", "teacher", "document_lengths")
+def _refuse_other_steps(plan: Plan, table: OptionTable) -> None:
+    """Refuse choices of a step that no file says, where they are other than usual."""
+    usual = OPTIMIZER_TRAITS[plan.optimizer or "adamw"].clips and not plan.optimizer_in_backward
+    choices = {
+        "cross_entropy": plan.cross_entropy,
+        "optimizer_in_backward": "yes" if plan.optimizer_in_backward else None,
+        "clip_gradients": "no" if usual and plan.clip_gradients is False else None,
+    }
+    for name, words in choices.items():
+        if words is not None:
+            raise InputError(
+                f"{name}={words}: a file of {table.framework} does not say it, and would start another run than this; "
+                "write the file without it, or add it by hand",
+                fields=[f"plan.{name}"],
+            )
+
+
+_WORK = ("train", "dora", "preference", "teacher", "document_lengths", "label_smoothing", "z_loss")
 """Fields of a workload that make a run another one, and that few launch files say."""
 
 
@@ -148,7 +167,8 @@ def _refuse_other_work(work: Workload, table: OptionTable) -> None:
     for name in _WORK:
         value = getattr(work, name)
         words = ",".join(f"{each:g}" for each in value) if isinstance(value, tuple) else value
-        if value in (None, "full") or f"{name}={words}" in table.work:
+        words = "yes" if value is True else words
+        if not value or value == "full" or f"{name}={words}" in table.work:
             continue
         others = frameworks_that_say(f"{name}={words}")
         remedy = f"write it for {' or '.join(others)}" if others else "write the file without it"

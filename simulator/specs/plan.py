@@ -182,14 +182,13 @@ class Plan(Sheet):
             "parameters_in_fp32": _first(self.parameters_in_fp32, full or defaults.parameters_in_fp32),
             "gradients_in_fp32": _first(self.gradients_in_fp32, stored_full),
             "reduction_in_fp32": _first(self.reduction_in_fp32, self._reduces_in_fp32(stack, full=full)),
-            "optimizer_in_backward": _first(self.optimizer_in_backward, False),
-            "offload_optimizer": _first(self.offload_optimizer, False),
+            **{name: bool(getattr(self, name)) for name in ("optimizer_in_backward", "offload_optimizer")},
             "placement": self.placement or ("tp", "cp", "dp", "pp"),
         }
-        holds_fp32 = full or bool(filled["parameters_in_fp32"])
         clips = OPTIMIZER_TRAITS[optimizer].clips and not filled["optimizer_in_backward"]
         filled["clip_gradients"] = _first(self.clip_gradients, clips)
-        filled["master_weights"] = _first(self.master_weights, defaults.master_weights and not holds_fp32)
+        copies = defaults.master_weights and not (full or filled["parameters_in_fp32"])
+        filled["master_weights"] = _first(self.master_weights, copies)
         return self.model_copy(update=filled)
 
     def _sums_in_fp32(self, stack: Stack, precision: Precision) -> bool:

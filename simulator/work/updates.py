@@ -142,8 +142,8 @@ def largest_update(program: Program) -> UpdatesAtOnce | None:
     of_experts, ends = plans.sharing_experts(group), (program.embedding, program.head)
     layer: Num = 0.0
     for block in (*program.groups, *ends):
-        own = block.tally.trained_parameters / group + block.tally.trained_expert_parameters / of_experts
-        layer = np.maximum(layer, own)
+        shard = block.tally.trained_parameters / group + block.tally.trained_expert_parameters / of_experts
+        layer = np.maximum(layer, shard)
     tied, sharded = _tied_table(scenarios), np.asarray(plans.dp) * plans.cp > 1.0
     listed = [operator.kept for block in (*program.groups, program.head) for operator in block.operators]
     embedded = [operator.kept for operator in program.embedding.operators]

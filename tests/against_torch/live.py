@@ -37,7 +37,8 @@ class _Made(TorchDispatchMode):
     def most(self, among: set[int]) -> tuple[int, int]:
         """Bytes of those storages among some, where these are most: before the embedding runs backward, and then."""
         held = [sum(self.storages[key][1] for key in moment & among) for moment in self.moments]
-        return max(held[: self.at_end]), max(held[self.at_end :]) if self.at_end is not None else 0
+        at_end = len(held) if self.at_end is None else self.at_end
+        return max(held[:at_end]), max(held[at_end:], default=0)
 
 
 def _contributions(loss: Tensor, trained: Collection[Tensor]) -> Iterator[tuple[Any, int]]:
@@ -54,6 +55,11 @@ def _contributions(loss: Tensor, trained: Collection[Tensor]) -> Iterator[tuple[
             elif following not in seen:
                 seen.add(following)
                 waiting.append(following)
+
+
+def _noting(note: Callable[[Tensor | None], None], number: int) -> Callable[[Any, Any], None]:
+    """A hook of a node that tells of one of the gradients that it has made."""
+    return lambda made, _: note(made[number])
 
 
 def updated_in_backward(module: nn.Module, run: Callable[[], Tensor]) -> tuple[int, int]:
@@ -80,6 +86,7 @@ def updated_in_backward(module: nn.Module, run: Callable[[], Tensor]) -> tuple[i
     with _Made() as made:
         loss = run()
         for node, number in list(_contributions(loss, trained)):
-            node.register_hook(lambda made, _, number=number: note(made[number]))
+            node.register_hook(_noting(note, number))
         loss.backward()
-    return made.most(gradients)
+    most: tuple[int, int] = made.most(gradients)
+    return most

@@ -52,7 +52,7 @@ class ByPieces(torch.autograd.Function):
 
 def set_loss(module: Transformer, kind: str, z_loss: float = 0.0) -> int:
     """Give a reference module another loss; bytes of a gradient of weights that is made in the forward pass."""
-    head = module.head
+    head: Any = module.head
     if kind == "fused":
         head._loss = InPlace.apply
     if z_loss and kind == "unfused":
@@ -69,4 +69,5 @@ def set_loss(module: Transformer, kind: str, z_loss: float = 0.0) -> int:
         return ByPieces.apply(hidden.flatten(0, 1), head.words.weight, labels.t().flatten(), 4)
 
     head._every_word = by_pieces
-    return head.words.weight.nbytes if head.words.weight.requires_grad else 0
+    weight: Tensor = head.words.weight
+    return weight.nbytes if weight.requires_grad else 0

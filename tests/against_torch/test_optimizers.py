@@ -206,7 +206,7 @@ def test_gradients_that_are_freed_by_updates(model: Model, tuning: dict[str, Any
     module = adapted(model, setting, "attention") if tuning == _LORA else build(model, setting)
     batch = random_batch(model, setting, 4, predictions=predictions_of(model, setting))
     before, at_end = updated_in_backward(module, lambda: module.loss(batch))
-    plan = {"optimizer": "sgd-without-momentum", "optimizer_in_backward": True}
+    plan: dict[str, Any] = {"optimizer": "sgd-without-momentum", "optimizer_in_backward": True}
     program = program_of(scenarios_of(model, setting, tuning=tuning, **plan))
     assert before == on_stage(program, 0.0).gradients
     last = largest_update(program)

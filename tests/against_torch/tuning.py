@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -167,12 +166,12 @@ def prompted_batch(model: Model, setting: Setting, predictions: int) -> Batch:
     return replace(batch, tokens=batch.tokens[:, VIRTUAL:])
 
 
-def _with_prefix(attention: Attention, keys: Callable[[], Tensor]) -> None:
+def _with_prefix(attention: Attention, made: list[Tensor], number: int) -> None:
     """Give attention keys and values of virtual tokens, which every query sees."""
     mixed = attention.mixed
 
     def joined(query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
-        own, others = keys()
+        own, others = made[number]
         bias = None if scores.bias is None else functional.pad(scores.bias, (VIRTUAL, 0))
         return mixed(query, torch.cat((own, key)), torch.cat((others, value)), replace(scores, bias=bias))
 
@@ -194,7 +193,7 @@ def prefixed(model: Model, setting: Setting) -> Transformer:
 
     module.register_forward_pre_hook(make)
     for number, layer in enumerate(module.tower.layers):
-        _with_prefix(layer.attention, lambda number=number: made[number])
+        _with_prefix(layer.attention, made, number)
     module.embedding.words.register_forward_hook(lambda _, __, output: output.requires_grad_())
     return module
 

@@ -120,3 +120,19 @@ def test_help_loads_next_to_nothing() -> None:
     assert process.returncode == 0, process.stderr
     assert "status 0 where all that was counted is equal, 1 where something" in " ".join(process.stdout.split())
     assert "--sequence-parallel" in process.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--lora-rank", 8), "train=lora"),
+        (("--train", "prompt"), "train=prompt"),
+        (("--z-loss", 1e-4), "z_loss=0.0001"),
+        (("--label-smoothing", 0.1), "label_smoothing=0.1"),
+        (("--cross-entropy", "fused"), "cross_entropy=fused"),
+        (("--optimizer-in-backward", "--devices", 1, "--global-batch", 4), "optimizer_in_backward"),
+    ],
+)
+def test_what_the_reference_module_has_not_is_refused(capsim: Capsim, options: tuple[Any, ...], words: str) -> None:
+    outcome = capsim("verify", "bert-base", "--system", "dgx-a100-640gb", "--seq-len", 128, *options)
+    assert_one_sentence(outcome, words, "verify counts the training of a whole model")

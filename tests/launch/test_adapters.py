@@ -55,6 +55,51 @@ def _unsaid(scenario: Scenario) -> dict[str, Any]:
     return {name: getattr(scenario.plan, name) for name in names if getattr(scenario.plan, name) is not None}
 
 
+def _case(framework: str, plan: dict[str, Any], **work: Any) -> str:
+    """The text of a file of a small run."""
+    scenario = resolve(
+        "llama-3-8b",
+        "dgx-h100",
+        stack="huggingface",
+        plan={"micro_batch": 1, **plan},
+        workload={"sequence_length": 2048, "global_batch": 64, "steps": 100, **work},
+    )
+    return written(scenario, framework).text
+
+
+@pytest.mark.parametrize(("framework", "option"), [("axolotl", "peft_use_dora"), ("llama-factory", "use_dora")])
+def test_magnitudes_are_said(framework: str, option: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    for dora in (True, False):
+        path.write_text(_case(framework, {}, train="lora", dora=dora))
+        assert (f"{option}: true" in path.read_text()) is dora
+        launched = launch_file(path, 8)
+        assert launched is not None
+        assert bool(launched.document()["workload"].get("dora")) is dora
+
+
+@pytest.mark.parametrize(
+    ("plan", "work", "sentence"),
+    [
+        ({}, {"train": "prompt"}, "train=prompt: a file of"),
+        ({}, {"z_loss": 1e-4}, "z_loss=0.0001: a file of"),
+        ({"cross_entropy": "chunked"}, {}, "cross_entropy=chunked: a file of"),
+        ({"clip_gradients": False}, {}, "clip_gradients=no: a file of"),
+        (
+            {"optimizer_in_backward": True, "micro_batch": 8, "sharding": "zero3"},
+            {},
+            "optimizer_in_backward=yes: a file",
+        ),
+    ],
+)
+@pytest.mark.parametrize("framework", ["axolotl", "accelerate"])
+def test_what_no_file_says_is_refused(
+    framework: str, plan: dict[str, Any], work: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        _case(framework, plan, **work)
+
+
 _TINY: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-3-8b": ("LlamaConfig", {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}),
     "falcon-7b": ("FalconConfig", {"hidden_size": 32, "num_attention_heads": 4, "multi_query": True}),
@@ -234,7 +279,6 @@ def test_keys_become_fields(tmp_path: Path, kind: str, changes: tuple[str, str],
         ("axolotl", ("adapter: qlora", "adapter: llama-adapter"), "is not understood; capsim reads lora, qlora"),
         ("axolotl", ("lora_r: 32\n", ""), "lora_r is missing; add it"),
         ("axolotl", ("lora_target_linear: true", "seed: 1"), "has no modules; add lora_target_linear: true"),
-        ("axolotl", ("num_epochs: 4", "peft_use_dora: true"), "peft_use_dora=true: may change time or memory"),
         ("axolotl", ("num_epochs: 4", "lora_modules_to_save: [lm_head]"), "may change time or memory"),
         ("dpo", ("o_proj", "lm_head"), "names lm_head, which is no matrix of a layer"),
         ("dpo", ("lora_r: 16", "lora_r: 0"), "lora_r=0: must be a whole number of at least 1"),
@@ -246,7 +290,6 @@ def test_keys_become_fields(tmp_path: Path, kind: str, changes: tuple[str, str],
         ("factory", ("quantization_method: bnb", "quantization_method: hqq"), "capsim reads bnb, bitsandbytes"),
         ("factory", ("lora_target: all", "lora_target: q_proj,embed_tokens"), "names embed_tokens"),
         ("factory", ("lora_rank: 8", "additional_target: lm_head"), "trains modules beside adapters"),
-        ("factory", ("lora_rank: 8", "use_dora: true"), "use_dora=true: may change time or memory"),
         ("litgpt", ("lora_head: false", "lora_head: true"), "puts an adapter beside the head"),
         ("litgpt", ("devices: 1", "devices: 2"), "quantize='bnb.nf4': runs on one device in litgpt"),
         ("litgpt", ("quantize: bnb.nf4", "quantize: bnb.fp4"), "is not understood; capsim reads bnb.nf4, bnb.nf4-dq"),

@@ -136,7 +136,7 @@ def test_stages_of_a_pipeline_have_their_own_tensors() -> None:
 
 def test_gradients_that_an_optimizer_in_the_backward_pass_leaves() -> None:
     """Of eight ranks that share all, an eighth of one layer; its matrices are gathered and its gradients scattered."""
-    plan = {"sharding": "zero3", "micro_batch": 3, "optimizer_in_backward": True}
+    plan = {"sharding": "zero3", "micro_batch": 3, "gradients_in_fp32": False}
     layer = 4 * 48 * 48 + 2 * 48 * 80 + 4 * 48 + 80 + 48 + 4 * 48
     freed, whole = (_gpt("adamw", {**plan, "optimizer_in_backward": flag}) for flag in (True, False))
     assert plain(on_stage(freed, 0.0).gradients) == 2 * layer / 8

@@ -124,6 +124,7 @@ def _tuning(scenario: Scenario) -> dict[str, Any]:
         **options_of("axolotl").settings_for("workload", work, "lora_rank"),
         "lora_alpha": 2 * (work.lora_rank or 0),
         "lora_dropout": work.lora_dropout or 0.0,
+        **({"peft_use_dora": True} if work.dora else {}),
         **({"lora_target_linear": True} if modules is None else {"lora_target_modules": list(modules)}),
     }
 
@@ -216,6 +217,8 @@ def _read_tuning(settings: LaunchSettings, model: str | None, assumed: list[str]
     dropout = settings.real("lora_dropout")
     if dropout:
         work["lora_dropout"] = dropout
+    if settings.flag("peft_use_dora"):
+        work["dora"] = True
     if held["8bit"]:
         work["base_precision"] = "int8"
     if held["4bit"]:

@@ -127,6 +127,7 @@ def _tuning(scenario: Scenario) -> dict[str, Any]:
         **options_of("llama-factory").settings_for("workload", work, "lora_rank"),
         "lora_target": "all" if modules is None else ",".join(modules),
         "lora_dropout": work.lora_dropout or 0.0,
+        **({"use_dora": True} if work.dora else {}),
         **({"quantization_method": "bnb", **held} if held else {}),
     }
 
@@ -219,6 +220,7 @@ def _read_tuning(settings: LaunchSettings, model: str | None, assumed: list[str]
         **settings.fields("workload", "lora_rank"),
         "lora_targets": read_targets(settings, "lora_target", names, model, assumed),
         **({"lora_dropout": dropout} if dropout else {}),
+        **({"dora": True} if settings.flag("use_dora") else {}),
         **_read_format(settings, bits),
     }
 
