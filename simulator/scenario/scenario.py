@@ -20,7 +20,8 @@ from hardware.spec import Grid, Overhead, System
 from simulator.pricing.backend import Backend
 from simulator.pricing.constants import Constants, Shifts, find
 from simulator.pricing.measured import host_of
-from simulator.scenario.defaults import choose, default_stack, open_fields, with_precision
+from simulator.scenario.choosing import choose, open_fields, refuse_idle
+from simulator.scenario.defaults import default_stack, with_precision
 from simulator.scenario.notes import note, note_documents, note_work, with_score
 from simulator.scenario.offers import Chosen
 from simulator.scenario.prices import Prices, chosen_price
@@ -177,7 +178,7 @@ def resolve(
         the_model = with_score(assumed, stated_work, the_model)
         work = _work(stated_work, the_model, assumed)
         with about("stack"):
-            the_stack = _stack(stack, the_system, number, the_model, work, asked, assumed)
+            the_stack, asked = _stack(stack, the_system, number, the_model, work, asked, assumed)
         note_work(assumed, stated_work, work, the_stack)
         the_overhead, owned = _named(catalogue.overheads(), overhead, "overhead"), spec_of(Ownership, ownership)
         about_it = (the_model, work, the_system, the_stack, number)
@@ -245,10 +246,12 @@ def _plan(
     open_plan: bool,
 ) -> Plan:
     """The plan, complete and checked, or with its degrees open."""
+    refuse_idle(asked, devices)
     filled = asked.with_defaults(stack, model.family)
     if asked.precision is None:
         filled = with_precision(filled, system)
-    note(assumed, asked, filled, ("precision", "attention", "sharding", "optimizer"), f"as {stack.id} does")
+    habits = ("precision", "attention", *(("sharding",) if open_plan or not open_fields(asked) else ()), "optimizer")
+    note(assumed, asked, filled, habits, f"as {stack.id} does")
     constants.backend(stack, system, devices, filled.precision or "bf16")  # refuses what the system lacks
     if open_plan:
         refuse_lacking(asked, model, workload, stack, open_plan=True)
@@ -260,11 +263,16 @@ def _plan(
         filled, fits = choose(asked, filled, model, workload, system, stack, devices, constants, room=room)
         why = why if fits else f"no plan fits with a chance of {100 * wished:g} %; this one needs least memory"
     full = filled.with_degrees(devices, usual=stack.offers.schedules[0])
-    degrees = ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch", "recompute")
-    note(assumed, asked, full, degrees, why)
+    note(assumed, asked, full, _chosen_fields(full), why)
     check(full, model, workload, stack)
     refuse_lacking(full, model, workload, stack)
     return full
+
+
+def _chosen_fields(plan: Plan) -> tuple[str, ...]:
+    """Fields of a plan that are chosen where they are open; offloading only where it was."""
+    chosen = ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "sharding", "micro_batch", "recompute")
+    return (*chosen, "offload_optimizer") if plan.offload_optimizer else chosen
 
 
 def from_file(name: str | Path) -> Scenario:
@@ -342,19 +350,25 @@ def _stack(
     workload: Workload,
     plan: Plan,
     assumed: list[str],
-) -> Stack:
-    """The stack, checked against the system's platform; unless named the one that is usual and has what is asked."""
+) -> tuple[Stack, Plan]:
+    """The stack, checked against the system's platform; unless named the one that is usual and has what is asked.
+
+    With it what was asked of the plan, and the number format of the usual stack where it is another one.
+    """
     if stack is None:
         chosen = default_stack(system, devices, parameters_of(model, workload), plan, model, workload)
-        assumed.append(f"stack={chosen.id}, usual for a model of this size on this system")
-        return chosen
+        assumed.append(chosen.why)
+        if chosen.precision is None:
+            return chosen.stack, plan
+        assumed.append(f"precision={chosen.precision}: usual on this system, and {chosen.stack.id} can run in it")
+        return chosen.stack, plan.model_copy(update={"precision": chosen.precision})
     known, kind = load_stack(stack), system.device.kind
     if known.platform != kind:
         valid = [name for name in names("stacks") if load_stack(name).platform == kind]
         raise InputError(
             f"stack={known.id} runs on a {known.platform} and {system.device.id} is a {kind}; valid: {', '.join(valid)}"
         )
-    return known
+    return known, plan
 
 
 def parameters_of(model: Model, workload: Workload) -> float:
