@@ -9,8 +9,9 @@ from typing import Literal
 
 import numpy as np
 
+from simulator.plan_search.preference import Machinery, Preferred
 from simulator.plan_search.pricing import SearchSetting, Weighed, cut, number, step_times, weigh
-from simulator.plan_search.ranking import Best, Front
+from simulator.plan_search.ranking import Best, Front, Place
 from simulator.plan_search.space import Space
 from simulator.plan_search.table import Table
 
@@ -25,6 +26,9 @@ class Exploration:
     """What has been seen of a space."""
 
     best: Best
+    """Those of least value, whatever machinery they need."""
+    preferred: Preferred | None = None
+    """Where time is the value, the plans to recommend."""
     front: Front | None = None
     nearest: Best = field(default_factory=lambda: Best(1))
     """Of the plans that keep all rules the one that needs least memory; only while none fits."""
@@ -39,6 +43,11 @@ class Exploration:
     rejected: Counter[str] = field(default_factory=Counter)
     whole: bool = True
     """Whether all of the space was seen."""
+
+    @property
+    def listed(self) -> list[Place]:
+        """The plans to list, the one to recommend first."""
+        return self.best.places if self.preferred is None else self.preferred.places
 
 
 def explore(
@@ -73,7 +82,8 @@ def explore(
     progress
         Called after each grid with what was found, and how many plans were considered.
     """
-    exploration = Exploration(Best(top), Front() if front else None, rejected=space.rejected)
+    preferred = None if by_memory else Preferred(top, Machinery.of(setting))
+    exploration = Exploration(Best(top), preferred, Front() if front else None, rejected=space.rejected)
     try:
         for grid in space.grids():
             for piece in grid.pieces(_PLANS):
@@ -115,6 +125,8 @@ def _rank(
     exploration.feasible += fast
     if fast:
         exploration.best.offer(part.grid, part.memory if by_memory else time, kept, time, part.memory)
+        if exploration.preferred is not None:
+            exploration.preferred.offer(part.grid, kept, time, part.memory)
         if exploration.front is not None:
             exploration.front.offer(part.grid, kept, time, part.memory)
         if table is not None:

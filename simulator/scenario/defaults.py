@@ -17,6 +17,8 @@ from simulator.specs.workload import Workload
 
 _LARGE = 2e9
 """Parameters from which tensor and pipeline parallelism are usual."""
+USUAL = "usual for a model of this size on this system"
+"""Why a stack is chosen that has all that is asked."""
 _LARGE_STACKS = ("megatron-lm", "pytorch-fsdp", "deepspeed")
 _TUNING_STACKS = ("huggingface", "pytorch-fsdp", "megatron-bridge", "deepspeed")
 _SMALL_STACKS = ("pytorch-ddp", "pytorch-fsdp", "megatron-lm", "deepspeed")
@@ -58,7 +60,7 @@ def default_stack(
     """
     usual = [load_stack(name) for name in usual_stacks(system, devices, parameters, tuned=is_fine_tuned(workload))]
     first = usual[0]
-    why = f"stack={first.id}, usual for a model of this size on this system"
+    why = f"stack={first.id}, {USUAL}"
     for stack in usual:
         if is_offered(plan, model, workload, stack):
             if stack is first:
