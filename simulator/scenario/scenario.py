@@ -21,7 +21,7 @@ from simulator.pricing.backend import Backend
 from simulator.pricing.constants import Constants, Shifts, find
 from simulator.pricing.measured import host_of
 from simulator.scenario.choosing import choose, open_fields, refuse_idle
-from simulator.scenario.defaults import default_stack, with_precision
+from simulator.scenario.defaults import default_stack, is_fine_tuned, with_precision
 from simulator.scenario.notes import note, note_documents, note_work, with_score
 from simulator.scenario.offers import Chosen
 from simulator.scenario.prices import Prices, chosen_price
@@ -208,6 +208,7 @@ def _work(stated: Workload, model: Model, assumed: list[str]) -> Workload:
     """The workload with what the model's training says where nobody did, which is noted."""
     work = stated.resolve(model)
     origin = "customary, the model says nothing of its training" if model.training.customary else "as published"
+    origin = "as recipes of fine-tuning have it" if is_fine_tuned(work) else origin
     note(assumed, stated, work, ("sequence_length", "target_length", "global_batch"), origin)
     if not work.says_length:
         assumed.append(_UNKNOWN_LENGTH)
