@@ -225,6 +225,7 @@ def searched(
     """
     asked, start, first = _Wishes(**wishes), time.perf_counter(), None
     wanted = (*conditions.of_plan(plan), *conditions.parse(asked.where))
+    conditions.refuse_contradicting(wanted)
     if stack_given:
         refuse_lacking(wanted, scenario.stack)
     for one in chain((scenario,), () if stack_given else with_other_stacks(scenario, plan)):

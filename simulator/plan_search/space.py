@@ -21,7 +21,7 @@ from simulator.specs.capabilities.refusals import Mask
 from simulator.specs.choices import EVERY_RECOMPUTE, SHARDINGS, Axis, Schedule, Sharding
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
-from simulator.specs.plans import AXES, divisors, rules_of_replicas, rules_of_shape
+from simulator.specs.plans import AXES, divisors, rules_of_replicas, rules_of_shape, virtual_stages_of
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 
@@ -216,9 +216,8 @@ class Space:
         ]
 
     def _virtual(self, pp: int) -> list[int]:
-        """Virtual stages that divide the layers, where embedding and head may count as a layer each."""
-        layers = self.model.all_layers
-        return [v for v in range(2, layers // pp + 2) if layers % (pp * v) == 0 or (layers + 2) % (pp * v) == 0]
+        """Virtual stages that divide the layers."""
+        return virtual_stages_of(self.model.all_layers, pp)
 
     def passes(self, replicas: set[int], *, shares: bool) -> list[PassChoice]:
         """Micro-batches of some numbers of replicas, with and without shared tokens and recomputation."""

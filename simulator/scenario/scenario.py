@@ -319,6 +319,9 @@ def spec_of(kind: type[Spec], named: Named | Spec | None) -> Spec:
         return named
     if isinstance(named, Mapping):
         return build(kind, dict(named))
+    word = kind.__name__.lower()
+    if not isinstance(named, str | Path) or ("=" in str(named) and not Path(named).exists()):
+        raise InputError(f"{word}={shown(named)}: give a mapping of fields to values, or the name of a file of one")
     return build(kind, read_mapping(Path(named)), path=Path(named))
 
 
@@ -336,7 +339,9 @@ def _devices(devices: int | None, system: System, assumed: list[str]) -> int:
     if devices is None:
         assumed.append(f"devices={system.default_devices}, as {system.id} usually has")
         return system.default_devices
-    if isinstance(devices, bool) or not isinstance(devices, int) or not 1 <= devices <= system.most_devices:
+    if isinstance(devices, bool) or not isinstance(devices, int):
+        raise InputError(f"devices={shown(devices)}: give a whole number, such as 8", fields=["devices"])
+    if not 1 <= devices <= system.most_devices:
         raise InputError(
             f"devices={shown(devices)}: {system.id} has 1 to {system.most_devices} devices", fields=["devices"]
         )

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from hardware import units
+from hardware import catalogue, units
 from simulator.answers.costs import flat, mixed
 from simulator.plan_search.ranking import spread
 from simulator.renting.sweeping import Option, Refused, Swept
@@ -36,7 +36,7 @@ def show_sweep(swept: Swept) -> None:
     """Print the best plans of a sweep to the terminal."""
     console = Console(highlight=False, markup=False, emoji=False)
     page = _Page(None, swept.options, wide=console.width >= _WIDE)
-    parts: list[RenderableType] = _length(swept.options)
+    parts: list[RenderableType] = [*_length(swept.options), *_hosts(swept.options)]
     for model in dict.fromkeys(option.model for option in swept.options):
         of_model = [option for option in swept.options if option.model == model]
         parts.append(Text(f"{model}: {shared_words([option.estimate for option in of_model])}", style="dim"))
@@ -65,7 +65,12 @@ def render(outlook: Outlook, *, wide: bool = True) -> RenderableType:
     said = f"priced in {outlook.seconds:.1f} s; expected times and costs include failures and checkpoints{sure}"
     work = shared_words([option.estimate for option in outlook.options]) if outlook.options else ""
     lines = [Text(line, style="dim") for line in (work, said) if line]
-    parts: list[RenderableType] = [Text(head, style="bold"), *lines, *_length(outlook.options)]
+    parts: list[RenderableType] = [
+        Text(head, style="bold"),
+        *lines,
+        *_length(outlook.options),
+        *_hosts(outlook.options),
+    ]
     if not outlook.whole:
         parts.append(Text(_INTERRUPTED, style="bold yellow"))
     page = _Page(outlook, outlook.options, wide=wide)
@@ -84,6 +89,13 @@ def _length(options: Sequence[Option]) -> list[RenderableType]:
     """That times and costs are of a billion tokens, where nothing says how long a run is."""
     names = dict.fromkeys(option.model for option in options if option.estimate.run.of != "run")
     words = f"per 1B tokens of {', '.join(names)}: nothing says how long the run is, give --tokens or --steps"
+    return [Text(words, style="yellow")] if names else []
+
+
+def _hosts(options: Sequence[Option]) -> list[RenderableType]:
+    """That a device's name means one plain host of it, where systems were named so."""
+    names = [name for name in dict.fromkeys(option.system for option in options) if name in catalogue.names("devices")]
+    words = f"{', '.join(names)}: a device, which stands for one plain host of it; name a system for more devices"
     return [Text(words, style="yellow")] if names else []
 
 

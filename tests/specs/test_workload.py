@@ -136,8 +136,12 @@ def test_wrong_documents_get_one_sentence(fields: dict[str, object], words: list
 @pytest.mark.parametrize(
     ("model", "fields", "words"),
     [
-        ("gpt3-175b", {"document_deviation": 5}, "document_deviation=5: it needs their mean beside it"),
-        ("gpt3-175b", {"document_lengths": (3, 4), "document_deviation": 5}, "a list of lengths has its own"),
+        ("gpt3-175b", {"document_deviation": 5}, "document_deviation=5 needs the mean length of documents"),
+        (
+            "gpt3-175b",
+            {"document_lengths": (3, 4), "document_deviation": 5},
+            "goes with one mean length, not with a list",
+        ),
         ("t5-small", {"document_lengths": (3,)}, "t5-small, a model with an encoder and a decoder, cannot"),
         ("deberta-v3-base", {"document_lengths": (3, 4)}, "document_lengths=3,4: packed documents of deberta-v3-base"),
         ("gopher-280b", {"document_lengths": (3,)}, "a model with products of relative positions"),
