@@ -190,8 +190,8 @@ def _complaint(problem: ErrorDetails) -> str:
     if kind == "value_error":
         return str(context.get("error", problem["msg"]))
     if kind == "literal_error" and isinstance(value, str):
-        words = re.findall(r"'([^']*)'", str(context.get("expected", "")))
-        close = nearest(value, words, most=1)
+        expected = re.findall(r"'([^']*)'", str(context.get("expected", "")))
+        close = nearest(value, expected, most=1)
         return _TYPES[kind].format_map(context) + (f"; did you mean {close[0]!r}?" if close else "")
     if kind not in _RANGES:
         return _TYPES.get(kind, problem["msg"]).format_map(context)

@@ -56,7 +56,10 @@ class Machinery:
             (of_schedule, schedule),
             ([_ODD * offloads for offloads in grid.offloads], offload),
         )
-        return np.sum([np.array(numbers, dtype=np.intp)[places] for numbers, places in counted], axis=0)
+        together = np.zeros(len(flat), dtype=np.intp)
+        for numbers, places in counted:
+            together += np.array(numbers, dtype=np.intp)[places]
+        return together
 
     def _of_context(self, cp: int) -> int:
         """Context parallelism is usual of long sequences only."""

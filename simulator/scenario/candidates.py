@@ -64,7 +64,7 @@ def reaches(purpose: Purpose, *, published: bool) -> Iterator[Reach]:
     """From what the stack's users do at first to all that it has."""
     filled, stack = purpose.filled, purpose.stack
     asked = purpose.asked.offload_optimizer
-    offloads = (bool(asked),) if asked is not None else (False,)
+    offloads: tuple[bool, ...] = (bool(asked),)
     usual: tuple[Sharding, ...] = (filled.sharding or "none",)
     if published:
         yield Reach(usual, offloads=offloads)
@@ -128,7 +128,7 @@ def is_piped(asked: Plan) -> bool:
     return asked.schedule in RUNS_AHEAD or (asked.virtual_stages or 1) > 1
 
 
-def _virtual(asked: Plan, layers: int, pp: int) -> list[int | None]:
+def _virtual(asked: Plan, layers: int, pp: int) -> Sequence[int | None]:
     """Virtual stages: the few that an interleaved schedule has, where somebody asks for one and not for how many."""
     if asked.virtual_stages or asked.schedule != "interleaved":
         return [asked.virtual_stages]

@@ -207,7 +207,11 @@ def test_context_parallelism_of_long_sequences_is_one_kind_among_others() -> Non
 
 
 def test_what_the_device_holds_is_not_listed_once_more_with_offloaded_states() -> None:
-    scenario = {"workload": {"sequence_length": 128, "global_batch": 512}, "stack": "deepspeed", "top": 50}
+    scenario: dict[str, Any] = {
+        "workload": {"sequence_length": 128, "global_batch": 512},
+        "stack": "deepspeed",
+        "top": 50,
+    }
     listed = [one.plan for one in search("bert-large", "dgx-a100-640gb", **scenario).best]
     plain = [{**plan, "offload_optimizer": False} for plan in listed if plan["offload_optimizer"]]
     assert not any(plan in listed for plan in plain)
