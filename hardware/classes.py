@@ -14,7 +14,19 @@ from hardware.fields import Unit
 from hardware.quantity import Seconds
 from hardware.sheet import NO_FLAG, Count, Fraction, Name, NotNegative, Positive, Ratio, Seen, Sheet, Words
 
-Precision = Literal["fp32", "tf32", "fp16", "bf16", "fp8"]
+Precision = Literal["fp32", "tf32", "fp16", "bf16", "fp8", "mxfp8", "nvfp4"]
+_UNITS = {"mxfp8": "fp8", "nvfp4": "fp4"}
+
+
+def peak_field(precision: str) -> str:
+    """The peak rate of a data sheet that products in a format go by: formats with scales in blocks share units.
+
+    >>> peak_field("mxfp8"), peak_field("nvfp4"), peak_field("bf16")
+    ('fp8', 'fp4', 'bf16')
+    """
+    return _UNITS.get(precision, precision)
+
+
 MatrixUnit = Literal["tensor-core", "systolic-array", "vector"]
 
 

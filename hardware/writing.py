@@ -81,8 +81,11 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def yaml_text(document: Any) -> str:
-    """Write a document as YAML that `hardware.reading` reads back; what holds no further parts is in one line.
+    """Write a document as YAML that `hardware.reading` reads back; a part that holds no further parts is in one line.
 
+    >>> print(yaml_text({"tp": 8, "pp": 2}), end="")
+    tp: 8
+    pp: 2
     >>> print(yaml_text({"id": "1e5", "plan": {"tp": 8, "pp": 2}}), end="")
     id: '1e5'
     plan: {tp: 8, pp: 2}
@@ -111,7 +114,13 @@ def _dumper() -> Any:
     import yaml
 
     class Dumper(yaml.SafeDumper):
-        pass
+        def represent(self, data: Any) -> None:
+            """Write a document, the keys of which have a line each."""
+            node = self.represent_data(data)
+            if isinstance(node, yaml.MappingNode):
+                node.flow_style = False
+            self.serialize(node)
+            self.represented_objects, self.object_keeper, self.alias_key = {}, [], None
 
     Dumper.add_implicit_resolver(
         "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9._]+(?:[eE][-+]?[0-9]+)?\Z"), list("-+0123456789.")

@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "python -m me
         raise InputError(f"unknown command {command!r}; valid: run, show, merge, collectives")
     if command == "collectives":
         return _collectives(rest, program)
+    if any(word.split("=")[0] == "--trace" for word in rest):
+        return _trace(rest, program)
     return _run(rest, program)
 
 
@@ -64,6 +66,35 @@ def _run(words: list[str], program: str) -> int:
             return tuning.restart(words)
         summary = running.measure(prepared, path, started)
     return INTERRUPTED if summary.interrupted else 0
+
+
+def _trace(words: list[str], program: str) -> int:
+    """Trace a few steps on one device."""
+    from hardware.writing import check_output
+    from measure.device.naming import models_of
+
+    options = arguments.trace_parser(program).parse_args(words)
+    sizes = {"sequence_length": ("--seq-len", options.seq_len), "micro_batch": ("--micro-batch", options.micro_batch)}
+    numbers = {name: arguments.whole(*each, 1_000_000) for name, each in sizes.items()}
+    layers = None if options.layers is None else arguments.whole("--layers", options.layers, 10_000)
+    steps = arguments.whole("--steps", options.steps, 20)
+    path = Path(options.trace)
+    check_output(path)
+    models_of(options.model)
+    _need_torch()
+    if options.device == "cpu" and not tuning.is_tuned():
+        return tuning.restart(words)
+    from measure.runs import tracing
+
+    wishes = tracing.TraceWishes(
+        options.model, **numbers, layers=layers, precision=options.precision, attention=options.attention, steps=steps
+    )
+    with _ended_by_signal():
+        traced = tracing.prepare(options.device, wishes)
+        if traced.machine.kind == "cpu" and not tuning.is_tuned():
+            return tuning.restart(words)
+        sys.stdout.write(tracing.record(traced, path) + "\n")
+    return 0
 
 
 def _check(path: Path, models: str, *, reads: bool) -> None:

@@ -22,6 +22,7 @@ A run that ends, however it ends, goes on where it was when it is started again 
 
   python -m measure                          ten minutes on the first GPU, or on the CPU where there is none
   python -m measure --budget 1m --models bert-large -o mine.jsonl
+  python -m measure --trace step.json.gz     two steps of a model under torch's profiler; see --trace FILE --help
   python -m measure show mine.jsonl
   python -m measure merge mine.jsonl yours.jsonl -o both.jsonl
   torchrun --nproc-per-node 8 -m measure collectives -o links.jsonl
@@ -56,6 +57,29 @@ def run_parser(program: str) -> Parser:
     existing.add_argument("--resume", action="store_true", help="go on with a record that must be there")
     existing.add_argument("--plan-only", action="store_true", help="say what would be measured, and measure nothing")
     parser.add_argument("--tiny", action="store_true", help="smallest sizes, to try out that everything works")
+    return parser
+
+
+def trace_parser(program: str) -> Parser:
+    """Of a trace of a few steps on one device."""
+    parser = Parser(
+        prog=f"{program} --trace FILE",
+        description="Run training steps of a model on this machine's device under torch's profiler, and write their "
+        "trace: capsim timeline --measured FILE lays it beside what is predicted, and Perfetto opens it.",
+    )
+    parser.add_argument(
+        "--trace", required=True, metavar="FILE", help="where to: step.json, or compressed step.json.gz"
+    )
+    parser.add_argument("--model", default="bert-base", help="whose steps (default: bert-base)")
+    parser.add_argument("--seq-len", default="128", help="tokens of a sequence (default: 128)")
+    parser.add_argument("--micro-batch", default="1", help="sequences of a step (default: 1)")
+    parser.add_argument("--layers", help="layers of the model (default: all of them)")
+    parser.add_argument(
+        "--precision", help="fp32, tf32, fp16 or bf16 (default: bf16 where a GPU has it; on a CPU fp32)"
+    )
+    parser.add_argument("--attention", help="fused or unfused (default: fused where the device has it)")
+    parser.add_argument("--steps", default="2", help="steps to trace (default: 2)")
+    parser.add_argument("--device", help="cuda:N or cpu (default: the first GPU, or the CPU)")
     return parser
 
 
@@ -119,6 +143,17 @@ def seconds(option: str, text: str) -> float:
     if not _SHORTEST <= value <= _LONGEST:
         raise InputError(f"{option}={shown(text)}: must be 1 s to 7 days")
     return value
+
+
+def whole(option: str, text: str, most: int) -> int:
+    """Read a whole number from 1 on.
+
+    >>> whole("--seq-len", "128", 1_000_000)
+    128
+    """
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:12]) <= most:
+        raise InputError(f"{option}={shown(text)}: write a whole number from 1 to {most:,}")
+    return int(text)
 
 
 def size(option: str, text: str) -> int:

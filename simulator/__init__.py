@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from simulator.renting.scaling import Scaling, scale
     from simulator.renting.sweeping import Option, Refused, sweep
     from simulator.renting.wishes import Outlook
+    from simulator.replay.measured.comparison import StepComparison, compare_step
+    from simulator.replay.measured.steps import MeasuredStep, measured_step
+    from simulator.replay.timeline import Timeline, timeline
     from simulator.scenario.scenario import Scenario, from_file, resolve
     from simulator.specs.loading import load_model, load_stack
     from simulator.specs.model import Model
@@ -51,6 +54,7 @@ _HOMES = {
     "Improvement": "simulator.answers.improving",
     "InputError": "hardware.errors",
     "MeasuredProfile": "hardware.measured",
+    "MeasuredStep": "simulator.replay.measured.steps",
     "Model": "simulator.specs.model",
     "Option": "simulator.renting.sweeping",
     "Outlook": "simulator.renting.wishes",
@@ -63,7 +67,9 @@ _HOMES = {
     "Sensitivity": "simulator.variations.sensitivity",
     "Stack": "simulator.specs.stack",
     "Stage": "simulator.answers.stages",
+    "StepComparison": "simulator.replay.measured.comparison",
     "System": "hardware.spec",
+    "Timeline": "simulator.replay.timeline",
     "Validation": "simulator.evidence.validation",
     "Variation": "simulator.variations.whatif",
     "WhatIf": "simulator.variations.whatif",
@@ -72,6 +78,7 @@ _HOMES = {
     "answer": "simulator.answers.estimate",
     "calibrate": "simulator.profiling.calibrate",
     "compare_profile": "simulator.profiling.profiles",
+    "compare_step": "simulator.replay.measured.comparison",
     "estimate": "simulator.answers.estimate",
     "from_file": "simulator.scenario.scenario",
     "improvements": "simulator.answers.improving",
@@ -80,6 +87,7 @@ _HOMES = {
     "load_profile": "simulator.profiling.profiles",
     "load_stack": "simulator.specs.loading",
     "load_system": "hardware.catalogue",
+    "measured_step": "simulator.replay.measured.steps",
     "profile_constants": "simulator.profiling.profiles",
     "profile_hosts": "simulator.profiling.profiles",
     "profile_text": "simulator.profiling.profiles",
@@ -92,6 +100,7 @@ _HOMES = {
     "sensitivity": "simulator.variations.sensitivity",
     "stages": "simulator.answers.stages",
     "sweep": "simulator.renting.sweeping",
+    "timeline": "simulator.replay.timeline",
     "validate": "simulator.evidence.validation",
     "whatif": "simulator.variations.whatif",
 }
@@ -105,6 +114,7 @@ __all__ = [
     "Improvement",
     "InputError",
     "MeasuredProfile",
+    "MeasuredStep",
     "Model",
     "Option",
     "Outlook",
@@ -117,7 +127,9 @@ __all__ = [
     "Sensitivity",
     "Stack",
     "Stage",
+    "StepComparison",
     "System",
+    "Timeline",
     "Validation",
     "Variation",
     "WhatIf",
@@ -126,6 +138,7 @@ __all__ = [
     "answer",
     "calibrate",
     "compare_profile",
+    "compare_step",
     "estimate",
     "from_file",
     "improvements",
@@ -134,6 +147,7 @@ __all__ = [
     "load_profile",
     "load_stack",
     "load_system",
+    "measured_step",
     "profile_constants",
     "profile_hosts",
     "profile_text",
@@ -146,6 +160,7 @@ __all__ = [
     "sensitivity",
     "stages",
     "sweep",
+    "timeline",
     "validate",
     "whatif",
 ]

@@ -24,6 +24,7 @@ from simulator.commands import (
     renting,
     scaling,
     searching,
+    timeline,
     verifying,
     whatif,
 )
@@ -32,6 +33,7 @@ _INTERRUPTED = 130
 """The status that a shell expects of what Ctrl-C ended."""
 _COMMANDS = (
     estimating,
+    timeline,
     searching,
     launching,
     renting,

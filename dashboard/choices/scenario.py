@@ -31,6 +31,7 @@ from simulator.specs.choices import (
 from simulator.specs.loading import names
 from simulator.specs.model import Objective
 from simulator.specs.running import PriceKind
+from simulator.specs.software.naming import further_names
 
 GROUPS = ("plan", "workload", "ownership", "reliability")
 """Parts of a scenario that the API takes as mappings."""
@@ -58,7 +59,7 @@ def _what() -> tuple[Field, ...]:
         Field("model", "Model", "choice", tuple(names("models")), default="bert-large"),
         Field("system", "System", "choice", systems, default="dgx-a100-640gb"),
         Field("devices", "Devices", "whole"),
-        Field("stack", "Stack", "choice", tuple(names("stacks"))),
+        Field("stack", "Stack", "choice", (*names("stacks"), *sorted(further_names()))),
         Field("objective", "Objective", "choice", get_args(Objective)),
         Field("fits", "Chance of fitting", "text", example="80%"),
         Field(BEST, "Best plan of all", "flag", default=False),
@@ -85,6 +86,8 @@ def _workload() -> tuple[Field, ...]:
         Field("lora_rank", "LoRA rank", "whole", group=group),
         Field("lora_targets", "LoRA targets", "text", group=group, example="all-linear or q_proj,v_proj"),
         Field("lora_dropout", "LoRA dropout", "amount", group=group, example="0.05"),
+        Field("dora", "DoRA", "flag", group=group),
+        Field("virtual_tokens", "Virtual tokens", "whole", group=group, example="20"),
         Field("preference", "Preferences", "choice", get_args(Preference), group=group, example="none"),
         Field("reference", "Reference", "choice", get_args(Reference), group=group),
         Field("teacher", "Teacher", "choice", tuple(names("models")), group=group, example="none"),
@@ -117,6 +120,8 @@ def _plan() -> tuple[Field, ...]:
         Field("schedule", "Schedule", "choice", get_args(Schedule), group=group),
         Field("placement", "Placement", "choice", orders, group=group),
         Field("sequence_parallel", "Sequence parallel", "flag", group=group),
+        Field("clip_gradients", "Clip gradients", "flag", group=group),
+        Field("optimizer_in_backward", "Optimizer in backward", "flag", group=group),
         Field("offload_optimizer", "Offload optimizer", "flag", group=group),
     )
 
@@ -164,8 +169,9 @@ def offered(each: Field, choices: Choices, held: Iterable[str] = ()) -> Field:
 _OF_EXPERTS = ("expert_imbalance", "capacity_factor")
 """Fields that only mixtures of experts have."""
 _OF_FROZEN = {
-    "base_precision": ("lora", "head"),
-    **dict.fromkeys(("lora_rank", "lora_targets", "lora_dropout"), ("lora",)),
+    "base_precision": ("lora", "prompt", "prefix", "head"),
+    **dict.fromkeys(("lora_rank", "lora_targets", "lora_dropout", "dora"), ("lora",)),
+    "virtual_tokens": ("prompt", "prefix"),
 }
 """Fields that only runs with frozen weights have, and what these train."""
 _BESIDE: dict[str, tuple[str, str | None]] = {

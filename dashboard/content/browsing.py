@@ -190,7 +190,8 @@ def _at_hand(part: str, choices: Choices) -> str | None:
 def usable(part: str, name: str) -> bool:
     """Whether a scenario can use an entry."""
     if part == "stacks":
-        return any(known.device.kind == load_stack(name).platform for known in _systems())
+        stack = load_stack(name)
+        return any(stack.runs_on(known.device) for known in _systems())
     if part == "profiles":  # one of a device that the catalogue lacks has no system to run on
         return isinstance(catalogue.load_profile(name).device, str)
     return part in _USES
@@ -248,10 +249,10 @@ def _model(name: str, _: Choices) -> Values:
 
 def _stack(name: str, choices: Choices) -> Values:
     """Another stack, on the system at hand or on the first that it runs on."""
-    platform = load_stack(name).platform
-    fitting = (known for known in _systems() if known.device.kind == platform)
+    stack = load_stack(name)
+    fitting = (known for known in _systems() if stack.runs_on(known.device))
     at_hand = next((known for known in _systems() if known.id == choices["system"]), None)
-    moved = at_hand is not None and at_hand.device.kind != platform
+    moved = at_hand is not None and not stack.runs_on(at_hand.device)
     system = next((known.id for known in fitting), None) if moved else None
     return {**(_on(system) if system else _opened("plan")), "stack": name}
 

@@ -15,6 +15,7 @@ from dashboard.content import exports
 from dashboard.content.answers import Answer
 from dashboard.content.glossary import words
 from hardware import units
+from hardware.classes import peak_field
 from hardware.errors import InputError, nearest, shown
 from simulator import Estimate
 from simulator.answers import claims
@@ -235,7 +236,7 @@ def _traits(answer: Answer) -> dict[tuple[str, str], str]:
         ("place", "overhead"): scenario.overhead.name,
     }
     figures = {
-        f"peak {scenario.precision}": f"device.peak.{scenario.precision}",
+        f"peak {scenario.precision}": f"device.peak.{peak_field(scenario.precision)}",
         "memory": "device.memory.usable" if system.device.memory.usable else "device.memory.capacity",
         "memory bandwidth": "device.memory.bandwidth",
         "devices per node": "devices_per_node",

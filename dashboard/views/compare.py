@@ -16,6 +16,7 @@ from dashboard.content.comparing import ComparedRow
 from dashboard.content.glossary import explain
 from dashboard.controls import Said, Scope, scenario_controls
 from dashboard.figures import compare as figures
+from dashboard.launching import launch_box
 from dashboard.showing import complain, plain, working
 from hardware.errors import InputError
 from simulator.answers.costs import mixed
@@ -56,6 +57,7 @@ def page(choices: Choices) -> None:
     _begin(rows)
     _table(rows, at, answers)
     _buttons(rows, at, answers[at - 1])
+    _launch(answers[at - 1], at)
     for row in answers:
         if row.problem is not None:
             complain(f"{row.label}: {row.problem}")
@@ -201,6 +203,13 @@ def _buttons(rows: Sequence[Choices], at: int, row: ComparedRow) -> None:
         )
         whole = {field.name: row.choices[field.name] for field in fields()}
         st.button("Use in Plan", key="compare.plan", on_click=shell.send, args=("plan", whole))
+
+
+def _launch(row: ComparedRow, at: int) -> None:
+    """What starts the scenario that is edited."""
+    known = row.answer
+    if known is not None:
+        launch_box(lambda: known, what=row.label, key=f"launch.{at}")
 
 
 def _drawn(answers: Sequence[ComparedRow]) -> None:

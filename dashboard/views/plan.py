@@ -11,12 +11,13 @@ from dashboard import session, showing
 from dashboard.choices.scenario import field, fields, has_upload
 from dashboard.choices.state import Choices, Field, opening
 from dashboard.choices.uploaded import NOTE, title_of
-from dashboard.content import answers, exports, launching
+from dashboard.content import answers, exports
 from dashboard.content.answers import Answer
 from dashboard.content.glossary import explain
 from dashboard.controls import ask
 from dashboard.figures import plan as figures
 from dashboard.figures.basis import basis
+from dashboard.launching import launch_box
 from dashboard.showing import PER_TOKENS, plain
 from hardware import units
 from simulator import Estimate, Improvement
@@ -73,7 +74,7 @@ def page(choices: Choices) -> None:
     with right:
         _shown("Operators under the roofline", "roofline", drawn, choices, f"Most time goes to {estimate.limited_by}")
     _more(choices, answer)
-    _launch(answer)
+    launch_box(lambda: answer, what="this run")
     _share(choices, answer)
 
 
@@ -214,27 +215,6 @@ def _more(choices: Choices, answer: Answer) -> None:
             nearest = ", ".join(estimate.evidence["nearest"])
             st.markdown(plain(f"Basis of the interval: {runs} of {sources}; nearest: {nearest}."))
         st.caption("\n".join(f"- {plain(line)}" for line in estimate.sources))
-
-
-def _launch(answer: Answer) -> None:
-    """A file that starts the run, for the training software that is chosen."""
-    box = st.expander("Launch file: what starts this run", on_change="rerun", key="launch")
-    if not box.open:
-        return
-    with box:
-        usual = launching.usual(answer)
-        chosen = st.selectbox(
-            "Framework", launching.FRAMEWORKS, index=launching.FRAMEWORKS.index(usual), key="launch.to"
-        )
-        made = launching.launch_file(answer, chosen)
-        if isinstance(made, str):
-            st.info(plain(made))
-            return
-        st.code(made.text, language=launching.language(made), wrap_lines=True)
-        st.caption(plain(f"Start it with {made.command}"))
-        if made.unsaid:
-            st.markdown("**Not said by the file**\n" + "\n".join(f"- {plain(line)}" for line in made.unsaid))
-        st.download_button("Launch file", made.text, made.file_name, "text/plain", key="launch.file", on_click="ignore")
 
 
 def _share(choices: Choices, answer: Answer) -> None:

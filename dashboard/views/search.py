@@ -18,6 +18,7 @@ from dashboard.content.searching import FIELDS
 from dashboard.controls import Said, control, plan_given, scenario_controls
 from dashboard.figures import search as figures
 from dashboard.lasting import present
+from dashboard.launching import launch_box
 from dashboard.showing import PER_TOKENS, complain, plain
 from hardware import units
 from hardware.errors import InputError
@@ -70,6 +71,7 @@ def _shown(choices: Choices, result: Search) -> None:
     if result.best:
         showing.say_length([result.best[0].run])
         _best(result.best[0])
+        _launch(choices, result.best[0], "best")
         left, right = st.columns(2, gap="medium")
         with left:
             _against_memory(choices, result)
@@ -116,6 +118,13 @@ def _open(one: Estimate, key: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{plain(plan_words(one))}**", help=explain("plan_words"), width="content")
         st.button("Open in Plan", key=f"open.{key}", on_click=shell.send, args=("plan", searching.sent(one.plan)))
+
+
+def _launch(choices: Choices, one: Estimate, key: str) -> None:
+    """What starts a plan, by the stack that it was priced with."""
+    chosen = choices.change({**searching.sent(one.plan), "stack": one.stack})
+    what = "the best plan" if key == "best" else "this plan"
+    launch_box(lambda: answer(chosen), what=what, key=f"launch.{key}")
 
 
 def _against_memory(choices: Choices, result: Search) -> None:
@@ -188,6 +197,7 @@ def _table(choices: Choices, result: Search) -> None:
     rows = [number for number in chosen.selection.rows if number < len(listed)]
     if rows:
         _open(listed[rows[0]].estimate, "row")
+        _launch(choices, listed[rows[0]].estimate, "row")
     else:
         st.caption("Choose a row to open its plan.")
 

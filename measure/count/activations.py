@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,13 @@ class SavedActivations:
     """Distinct storages."""
 
 
+class _Packed:
+    """A tensor that a graph has kept, for as long as that graph is there."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
 def saved_activations(
     run: Callable[[], Tensor],
     module: nn.Module,
@@ -30,7 +38,8 @@ def saved_activations(
 ) -> SavedActivations:
     """Count the storages that a forward pass keeps for its backward pass.
 
-    Each storage counts once and whole, however many views of it are kept. These do not count, everywhere alike:
+    Each storage counts once and whole, however many views of it are kept, and as long as something needs it: what a
+    part of the graph kept that leads nowhere is gone by the end. These do not count, everywhere alike:
     parameters and buffers, which are there anyway; integers, which are the batch, or positions found from it; and
     single numbers, such as the total weight of a loss. A distributed tensor counts with its local part.
 
@@ -46,19 +55,20 @@ def saved_activations(
         Tells what a policy by operator has kept of the run beside what autograd has.
     """
     own = {_storage(tensor) for tensor in _held(module)}
-    kept: dict[int, Tensor] = {}
+    packed: WeakSet[_Packed] = WeakSet()
 
-    def pack(tensor: Tensor) -> Tensor:
+    def pack(tensor: Tensor) -> _Packed:
+        held = _Packed(tensor)
+        packed.add(held)
+        return held
+
+    with saved_tensors_hooks(pack, lambda held: held.tensor):
+        output = run()
+    kept: dict[int, Tensor] = {}
+    for tensor in (*(held.tensor for held in packed), *outputs()):
         local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
         if local.dtype not in _INDICES and local.numel() > 1 and _storage(local) not in own:
-            # Kept alive until the end, so that no later storage takes the number of one that was freed.
-            kept.setdefault(_storage(local), local)
-        return tensor
-
-    with saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = run()
-    for tensor in outputs():
-        pack(tensor)
+            kept[_storage(local)] = local
     for tensor in (copies or {}).values():
         kept.pop(_storage(tensor), None)
     size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())

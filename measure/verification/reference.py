@@ -25,7 +25,7 @@ _ELEMENTS = {
     "tf32": torch.float32,
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
-    "fp8": torch.bfloat16,
+    **dict.fromkeys(("fp8", "mxfp8", "nvfp4"), torch.bfloat16),
 }
 """What activations are held in; under fp8 tensors between products stay in 16 bits."""
 

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 from hardware import catalogue, units
 from hardware.catalogue import load_class
+from hardware.classes import peak_field
 from hardware.sheet import Sheet
 from simulator.answers import long_run
 from simulator.answers.improving import improvements
 from simulator.answers.smaller_work import smaller_work
+from simulator.pricing.analytic import NEVER_FITTED
 from simulator.scenario import price_notes
 from simulator.scenario.scenario import Scenario
 
@@ -44,15 +46,25 @@ def warnings_of(scenario: Scenario, total: float, capacity: float, host: float) 
         )
     if (plan.tp or 1) > system.devices_per_node and system.intra_node is not None:
         yield f"tp={plan.tp} crosses nodes of {system.devices_per_node} devices, over the slower network"
+    if scenario.stack.timed_as is not None and scenario.constants.shifts:
+        yield f"no run was fitted to {scenario.stack.id} by name: constants fitted to {scenario.stack.timed_as} stand for it"
     yield from price_notes.warnings(scenario.priced, system, scenario.devices, kind=scenario.price_kind)
-    recalled = [f"{sheet.id}: {name}" for sheet in (system.device, system) for name, _, seen in _seen(sheet) if seen]
+    if scenario.precision in NEVER_FITTED:
+        yield (
+            f"unverified: products in {scenario.precision} are taken to reach as much of their peak as in fp8; "
+            "no constant was fitted to them"
+        )
+    rate = f"peak.{peak_field(scenario.precision)}"
+    sheets = (system.device, system)
+    recalled = [f"{sheet.id}: {name}" for sheet in sheets for name, _, seen in _seen(sheet, rate) if seen]
     if recalled:
         yield f"unverified figures, check before relying on them: {'; '.join(recalled)}"
 
 
-def _seen(sheet: Sheet) -> Iterator[tuple[str, object, bool]]:
+def _seen(sheet: Sheet, rate: str) -> Iterator[tuple[str, object, bool]]:
     """The figures of a sheet that decide an estimate, and whether each is unverified (recalled, not read)."""
-    used = ("peak.bf16", "peak.fp16", "peak.fp32", "peak.tf32", "memory.", "intra_node.", "inter_node.", "cross_pod.")
+    rates = ("peak.bf16", "peak.fp16", "peak.fp32", "peak.tf32", rate)
+    used = (*rates, "memory.", "intra_node.", "inter_node.", "cross_pod.")
     for name, value, provenance in sheet.figures():
         if name.startswith(used):
             yield name, value, provenance is not None and provenance.seen == "recalled"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from hardware.errors import unknown
+from hardware.errors import InputError, unknown
 from hardware.measured import MeasuredProfile
 from hardware.price import Price
 from hardware.spec import System
 from simulator.answers.advice import sources_of, warnings_of
 from simulator.answers.basis import Basis, basis
+from simulator.answers.limits import by_kind, limits_of
 from simulator.answers.long_run import assumptions, long_run, matters, warnings
 from simulator.answers.run import TrainingRun, training_run
 from simulator.answers.utilisation import CONVENTIONS, Convention, model_flops
@@ -25,6 +26,7 @@ from simulator.evidence.errors import Scheme, shipped_errors
 from simulator.evidence.intervals import LEVEL, HeldOutErrors, Interval, traits_of
 from simulator.formulas import flops
 from simulator.pricing.constants import Constants, shipped
+from simulator.replay.timeline import Timeline, timeline
 from simulator.scenario.prices import Prices
 from simulator.scenario.scenario import Named, Scenario, resolve
 from simulator.specs.model import Model
@@ -39,23 +41,6 @@ from simulator.work.counts import counts_of
 
 _FAR = 0.9
 """Distance from the nearest run of the evidence beyond which the answer says so."""
-_KINDS: dict[str, tuple[str, ...]] = {
-    "matrix products": ("attention_projections", "attention", "feed_forward", "head"),
-    "recomputation": ("recompute",),
-    "memory bandwidth": ("normalisation", "elementwise", "embedding", "gradient_accumulation", "optimizer"),
-    "communication": (
-        "tensor_parallel",
-        "context_parallel",
-        "expert_parallel",
-        "parameter_gather",
-        "gradient_reduction",
-        "pipeline_transfer",
-    ),
-    "frozen model": ("reference_model", "teacher"),
-    "pipeline idle": ("pipeline_bubble",),
-    "host": ("host", "step_overhead", "offload"),
-}
-"""Kinds of work, and the parts of a step that belong to each."""
 
 
 @dataclass(frozen=True)
@@ -113,15 +98,25 @@ class Estimate:
     """What was chosen because nobody said."""
     warnings: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    scenario: Scenario | None = field(default=None, repr=False, compare=False)
+    """What was estimated."""
+
+    def timeline(self) -> Timeline:
+        """One step, replayed on every stage of its pipeline: see `simulator.timeline`.
+
+        Raises
+        ------
+        InputError
+            For an estimate that was made from plain values, without its scenario.
+        """
+        if self.scenario is None:
+            raise InputError("the estimate does not know its scenario; ask simulator.timeline for one instead")
+        return timeline(self.scenario)
 
     @property
     def breakdown_by_kind(self) -> dict[str, dict[str, float]]:
         """The parts of the step under the kinds of work that they belong to [s]."""
-        parts_by_kind = {
-            kind: {part: self.breakdown_s[part] for part in parts if part in self.breakdown_s}
-            for kind, parts in _KINDS.items()
-        }
-        return {kind: parts for kind, parts in parts_by_kind.items() if parts}
+        return by_kind(self.breakdown_s)
 
     @property
     def fits_as_wished(self) -> bool:
@@ -142,7 +137,7 @@ class Estimate:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers, strings, lists and dictionaries."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "scenario"}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()} | {
             "run": vars(self.run)
         }
@@ -271,12 +266,12 @@ def answer(scenario: Scenario, *, mfu: Convention = "exact") -> Estimate:
         for name, counted in model_flops(scenario, whole).items()
     }
     work, capacity = scenario.workload, scenario.system.device.memory_capacity
-    memory = {field.name: float(getattr(evaluated.memory, field.name)) for field in fields(evaluated.memory)}
+    memory = {part.name: float(getattr(evaluated.memory, part.name)) for part in fields(evaluated.memory)}
     host = float(np.asarray(host_bytes(evaluated.program)))
     total = float(evaluated.memory.total)
     low, high = chances_of(scenario.model, scenario.system, scenario.stack).interval(total)
     breakdown = {name: float(value) for name, value in evaluated.step.parts.items() if float(value) != 0.0}
-    limits = _limits(breakdown)
+    limits = limits_of(breakdown)
     whole_run = long_run(scenario, seconds, float(whole.trained_parameters))
     run = training_run(scenario, seconds, whole_run)
     told = tuple(assumptions(scenario)) if matters(run.time_s, run.expected_time_s) else ()
@@ -324,6 +319,7 @@ def answer(scenario: Scenario, *, mfu: Convention = "exact") -> Estimate:
             *warnings(scenario, whole_run),
         ),
         sources=tuple(sources_of(scenario)),
+        scenario=scenario,
     )
 
 
@@ -376,13 +372,6 @@ def _plain_interval(likely: Interval, scenario: Scenario) -> dict[str, Any]:
         "nearest": list(likely.nearest),
         "distance": round(likely.distance, 2),
     }
-
-
-def _limits(breakdown: dict[str, float]) -> dict[str, float]:
-    """Share of the step that each kind of work takes, largest first."""
-    whole = sum(breakdown.values())
-    shares = {kind: sum(breakdown.get(name, 0.0) for name in names) / whole for kind, names in _KINDS.items()}
-    return dict(sorted(((kind, share) for kind, share in shares.items() if share > 0), key=lambda item: -item[1]))
 
 
 def _plain(spec: BaseModel) -> dict[str, Any]:

@@ -13,14 +13,15 @@ from typing import Any, get_args
 import numpy as np
 
 from hardware.errors import InputError
-from simulator.pricing.analytic import precisions_of
+from simulator.pricing.analytic import NEVER_FITTED, precisions_of
 from simulator.scenario.scenario import Scenario
 from simulator.specs.capabilities.checking import offered_plans
 from simulator.specs.choices import RECOMPUTES, Schedule
 from simulator.specs.loading import load_stack, names
 from simulator.specs.plan import Plan, columns_of
-from simulator.specs.plans import constraints, divisors
+from simulator.specs.plans import divisors
 from simulator.specs.recomputation import COMPANIONS
+from simulator.specs.rules import constraints
 from simulator.specs.stack import Stack, Stacks
 from simulator.step.memory import host_bytes, peak_total
 from simulator.step.time import step_time
@@ -250,7 +251,7 @@ def _changes(scenario: Scenario) -> Iterator[Changes]:
         "recompute": RECOMPUTES,
         "sharding": ("none", "zero1", "zero2", "zero3"),
         "attention": (scenario.stack.attention_of(scenario.model.family),),
-        "precision": precisions_of(scenario.system.device),
+        "precision": [each for each in precisions_of(scenario.system.device) if each not in NEVER_FITTED],
         "offload_optimizer": (not plan.offload_optimizer,),
         "optimizer": (_LEAST_STATES,) if plan.optimizer == "adamw" else (),
         **{axis: _around(getattr(plan, axis), (1, 2)) for axis in ("tp", "pp", "cp", "ep") if axis in axes},
@@ -307,6 +308,6 @@ def _stacks(scenario: Scenario) -> Iterator[Stack]:
     plan, used = scenario.plan, {axis for axis in ("tp", "pp", "cp", "ep") if (getattr(scenario.plan, axis) or 1) > 1}
     for name in names("stacks"):
         stack = load_stack(name)
-        known = stack.platform == scenario.stack.platform and stack.id != scenario.stack.id
+        known = stack.runs_on(scenario.system.device) and stack.id != scenario.stack.id
         if known and used <= set(stack.axes) and plan.precision is not None:
             yield stack

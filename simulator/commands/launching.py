@@ -39,6 +39,7 @@ def launch(
     file = options.file()
     with options.placed():
         made = written(launchable(file, to), to)
+    made = made if output is None else made.named(output)
     if output is not None:
         write_text(Path(output), made.text)
     if json:

@@ -81,16 +81,30 @@ def reduced_volume(message_bytes: Num, fan_out: Num, *, inner_ranks: Num, passes
     return passes * (fan_out - 1.0) / fan_out * message_bytes / inner_ranks
 
 
-def exchanged_volume(message_bytes: Num, fan_out: Num, *, inner_ranks: Num, degree: Num, copies: Num = 1.0) -> Num:
-    """Bytes through one device's link at one level of an all-to-all: ``(k - 1) S / c (1 - (1 - r / n)^c)``.
+def exchanged_volume(
+    message_bytes: Num,
+    fan_out: Num,
+    *,
+    inner_ranks: Num,
+    degree: Num,
+    copies: Num = 1.0,
+    expert_groups: Num = 1.0,
+    groups_per_token: Num = 1.0,
+) -> Num:
+    """Bytes through one device's link at one level of an all-to-all: ``(k - 1) S / c q``, ``n / (k r)`` times.
 
-    Of the c copies of a token that go to ranks chosen at random, those to one unit travel once; with one copy that is
-    ``(k - 1) r / n S``.
+    One of k units at the level has r of the n ranks, and a token, of which the message holds c copies, goes to a unit
+    with the probability q. With one copy ``q = r / n``, and all goes straight to its rank. Several copies are sent once
+    to each unit and on from there to the units inside, so that what crosses a level inside came from everywhere. Where
+    they go to ranks chosen at random ``q = 1 - (1 - r / n)^c``; where the ranks hold G groups of experts of which a
+    token may use g ::
+
+        q = min(1 - (1 - r / n)^c, max(K, 1) g / G (1 - (1 - min(K, 1) / g)^c))    K = G r / n groups of a unit
 
     Parameters
     ----------
     message_bytes
-        Buffer of one device, sent in equal parts to every rank S [B].
+        Buffer of one device, with all copies S [B].
     fan_out
         Units joined at this level k [1].
     inner_ranks
@@ -99,24 +113,51 @@ def exchanged_volume(message_bytes: Num, fan_out: Num, *, inner_ranks: Num, degr
         Ranks in the group n [1].
     copies
         Copies of each token in the buffer that are sent once to all ranks of a unit c [1].
+    expert_groups
+        Groups of neighbouring experts G [1].
+    groups_per_token
+        Of these the ones whose experts a token may use g [1].
 
     Returns
     -------
     Num
         Bytes sent by one device over this level [B].
 
+    Notes
+    -----
+    Exact for units of at most one group, if copies fall on the chosen groups at random; a bound for larger ones.
+
     References
     ----------
-    DeepSeek-AI, DeepEP: tokens cross to a node once and are copied to its ranks there.
+    DeepSeek-AI, DeepEP: tokens cross to a node once and are copied to its ranks there. DeepSeek-AI, DeepSeek-V3,
+    arXiv 2412.19437, sections 2.1.2 and 3.2.2: a token goes to at most 4 of 8 nodes over InfiniBand, then over NVLink.
 
     Examples
     --------
     >>> [round(float(exchanged_volume(16e6, 2, inner_ranks=8, degree=16, copies=copies)), 1) for copies in (1, 8)]
     [8000000.0, 1992187.5]
+
+    DeepSeek-V3's 8 experts of a token lie on 3.6 of its 4 nodes, of which 3.15 are others.
+
+    >>> sent = exchanged_volume(8.0, 8, inner_ranks=8, degree=64, copies=8, expert_groups=8, groups_per_token=4)
+    >>> round(float(sent), 2)
+    3.15
     """
-    share = np.minimum(np.asarray(inner_ranks) / degree, _NEARLY_ALL)
-    reached = -np.expm1(copies * np.log1p(-share))
-    return np.asarray((fan_out - 1.0) * message_bytes / copies * reached)
+    ranks, groups = np.asarray(degree, dtype=np.float64), np.asarray(expert_groups, dtype=np.float64)
+    share = inner_ranks / ranks
+    reached = _reached(share, copies)
+    if np.any(groups > 1.0):
+        held = groups * share
+        of_group = groups_per_token / groups * _reached(np.minimum(held, 1.0) / groups_per_token, copies)
+        reached = np.where(groups > 1.0, np.minimum(reached, np.maximum(held, 1.0) * of_group), reached)
+    forwarded = np.where(np.asarray(copies) > 1.0, ranks / (np.asarray(fan_out) * inner_ranks), 1.0)
+    return np.asarray((fan_out - 1.0) * message_bytes / copies * reached * forwarded)
+
+
+def _reached(share: Num, copies: Num) -> Num:
+    """Probability that some of so many copies go to a place with a share of all places [1]."""
+    reached: Num = -np.expm1(copies * np.log1p(-np.minimum(share, _NEARLY_ALL)))
+    return reached
 
 
 def link_latency(fan_out: Num, passes: Num, *, latency: Num, latency_per_rank: Num) -> Num:

@@ -71,6 +71,7 @@ def gemm_time(
     k: Num,
     batch: Num = 1.0,
     element_bytes: Num,
+    input_bytes: Num | None = None,
     peak: Num,
     bandwidth: Num,
     processors: Num,
@@ -88,7 +89,7 @@ def gemm_time(
         waves   = max(1, ceil(ceil(m / tm) ceil(n / tn) batch z / processors))
         E       = (1 + 3 a / 256) / (1 + a (1 / tm + 1 / tn))
         compute = waves 2 tm tn (32 ceil(k / 32 z) + fill) / (peak / processors efficiency E)
-        memory  = (w batch (mk + kn + mn) + 8 z batch m n [z > 1]) / (bandwidth bandwidth_efficiency)
+        memory  = (batch (u (mk + kn) + w mn) + 8 z batch m n [z > 1]) / (bandwidth bandwidth_efficiency)
         time    = launch + min over tiles and splits (compute^3.3 + memory^3.3)^(1/3.3) / clock
 
     where the clock falls from 1 to `sustained` as a call grows from 2 ms to 20 ms.
@@ -104,7 +105,9 @@ def gemm_time(
     batch
         Number of such products in one call [1].
     element_bytes
-        Size of an element w [B].
+        Size of an element of the output w [B].
+    input_bytes
+        Size of an element of the factors u; as of the output unless given [B].
     peak
         Peak rate of the number format [FLOP/s].
     bandwidth
@@ -148,7 +151,7 @@ def gemm_time(
     147 us
     """
     rate = peak / processors * efficiency
-    traffic = gemm_traffic(m, n, k=k, batch=batch, element_bytes=element_bytes)
+    traffic = gemm_traffic(m, n, k=k, batch=batch, element_bytes=element_bytes, input_bytes=input_bytes)
     stream = bandwidth * bandwidth_efficiency
     best: Num = np.inf
     for rows, columns, splits in _TILES:
@@ -181,6 +184,7 @@ def systolic_gemm_time(
     k: Num,
     batch: Num = 1.0,
     element_bytes: Num,
+    input_bytes: Num | None = None,
     peak: Num,
     bandwidth: Num,
     efficiency: Num,
@@ -190,7 +194,7 @@ def systolic_gemm_time(
     """Time of a batch of matrix products on systolic arrays of 128 x 128, as in a TPU.
 
     ``launch + ((2 batch 8 ceil(m / 8) 128 ceil(n / 128) 128 ceil(k / 128) / (peak efficiency))^3.3 +
-    (w batch (mk + kn + mn) / (bandwidth bandwidth_efficiency))^3.3)^(1/3.3)``
+    (batch (u (mk + kn) + w mn) / (bandwidth bandwidth_efficiency))^3.3)^(1/3.3)``
 
     Parameters
     ----------
@@ -203,7 +207,9 @@ def systolic_gemm_time(
     batch
         Number of such products [1].
     element_bytes
-        Size of an element w [B].
+        Size of an element of the output w [B].
+    input_bytes
+        Size of an element of the factors u; as of the output unless given [B].
     peak
         Peak rate [FLOP/s].
     bandwidth
@@ -241,7 +247,8 @@ def systolic_gemm_time(
     padded_n = _SYSTOLIC * np.ceil(np.asarray(n) / _SYSTOLIC)
     padded_k = _SYSTOLIC * np.ceil(np.asarray(k) / _SYSTOLIC)
     compute = 2.0 * batch * padded_m * padded_n * padded_k / (peak * efficiency)
-    memory = gemm_traffic(m, n, k=k, batch=batch, element_bytes=element_bytes) / (bandwidth * bandwidth_efficiency)
+    traffic = gemm_traffic(m, n, k=k, batch=batch, element_bytes=element_bytes, input_bytes=input_bytes)
+    memory = traffic / (bandwidth * bandwidth_efficiency)
     return launch + _softly_longer(compute, memory)
 
 
@@ -252,6 +259,7 @@ def vector_gemm_time(
     k: Num,
     batch: Num = 1.0,
     element_bytes: Num,
+    input_bytes: Num | None = None,
     peak: Num,
     bandwidth: Num,
     efficiency: Num,
@@ -266,7 +274,7 @@ def vector_gemm_time(
     ::
 
         compute = 2 batch m n (k + fill) (1 + a (1 / m + 1 / n)) / (peak efficiency)
-        memory  = w batch (mk + kn + mn) / (bandwidth bandwidth_efficiency)
+        memory  = batch (u (mk + kn) + w mn) / (bandwidth bandwidth_efficiency)
         time    = launch + (compute^3.3 + memory^3.3)^(1/3.3) / clock
 
     where the clock falls from 1 to `sustained` as a call grows from 2 ms to 20 ms.
@@ -282,7 +290,9 @@ def vector_gemm_time(
     batch
         Number of such products in one call [1].
     element_bytes
-        Size of an element w [B].
+        Size of an element of the output w [B].
+    input_bytes
+        Size of an element of the factors u; as of the output unless given [B].
     peak
         Peak rate of all cores together [FLOP/s].
     bandwidth
@@ -325,5 +335,6 @@ def vector_gemm_time(
     """
     with_edges = m * n + small_tile * (m + n)
     compute = 2.0 * batch * (k + fill) * with_edges / (peak * efficiency)
-    memory = gemm_traffic(m, n, k=k, batch=batch, element_bytes=element_bytes) / (bandwidth * bandwidth_efficiency)
+    traffic = gemm_traffic(m, n, k=k, batch=batch, element_bytes=element_bytes, input_bytes=input_bytes)
+    memory = traffic / (bandwidth * bandwidth_efficiency)
     return launch + _sustain(_softly_longer(compute, memory), sustained)

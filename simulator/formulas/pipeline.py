@@ -213,6 +213,7 @@ def idle_share(
     v_shaped: Num = 0.0,
     forward_share: Num = 1.0 / 3.0,
     weight_gradient_share: Num = 1.0 / 3.0,
+    filled: Num = 1.0,
 ) -> Num:
     """Part of a pipeline's fill and drain in which the slowest stage is idle.
 
@@ -233,6 +234,9 @@ def idle_share(
         Share of the forward pass in forward and backward time f [1].
     weight_gradient_share
         Share of weight gradients in forward and backward time w [1].
+    filled
+        Gaps that there are weight gradients for, over all: ``min(m - 1, p - 1) / (p - 1)`` of m micro-batches and p
+        stages [1].
 
     Returns
     -------
@@ -259,7 +263,7 @@ def idle_share(
     """
     f, w = forward_share, weight_gradient_share
     i = 1 - f - w
-    straight = 1 - w - np.minimum(np.minimum(w, f), i)
+    straight = 1 - w - filled * np.minimum(np.minimum(w, f), i)
     bent = np.maximum(i, 2 * (i - w))
     separated = np.where(np.asarray(v_shaped) > 0, bent, straight)
     idle: Num = np.where(np.asarray(zero_bubble) > 0, separated, 1) / np.asarray(virtual_stages)

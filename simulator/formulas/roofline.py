@@ -7,10 +7,12 @@ import numpy as np
 from simulator.formulas.typing import Num
 
 
-def gemm_traffic(m: Num, n: Num, *, k: Num, batch: Num = 1.0, element_bytes: Num) -> Num:
+def gemm_traffic(
+    m: Num, n: Num, *, k: Num, batch: Num = 1.0, element_bytes: Num, input_bytes: Num | None = None
+) -> Num:
     """Bytes of a batch of matrix products that reads its factors once and writes its result once.
 
-    ``w batch (m k + k n + m n)``
+    ``batch (u (m k + k n) + w m n)``
 
     Parameters
     ----------
@@ -23,7 +25,9 @@ def gemm_traffic(m: Num, n: Num, *, k: Num, batch: Num = 1.0, element_bytes: Num
     batch
         Number of such products [1].
     element_bytes
-        Size of an element w [B].
+        Size of an element of the output w [B].
+    input_bytes
+        Size of an element of the factors u; as of the output unless given [B].
 
     Returns
     -------
@@ -46,7 +50,9 @@ def gemm_traffic(m: Num, n: Num, *, k: Num, batch: Num = 1.0, element_bytes: Num
     >>> print(f"{2 * 8192 * 8192 * 128 / bytes_moved:.1f}")
     124.1
     """
-    return element_bytes * batch * (m * k + k * n + m * n)
+    if input_bytes is None:
+        return element_bytes * batch * (m * k + k * n + m * n)
+    return batch * (input_bytes * (m * k + k * n) + element_bytes * m * n)
 
 
 def attention_traffic(

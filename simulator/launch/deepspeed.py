@@ -10,8 +10,9 @@ from hardware.errors import InputError
 from simulator.launch.documents import nested
 from simulator.launch.reading import DocumentReader, WhatIsSaid
 from simulator.launch.record import WrittenLaunch
-from simulator.launch.saying import FrameworkFile, LaunchNotes, micro_batches_of, nodes_of, written_launch
+from simulator.launch.saying import FrameworkFile, LaunchNotes, micro_batches_of, written_launch
 from simulator.launch.settings import LaunchSettings
+from simulator.launch.starting import of_deepspeed
 from simulator.launch.tables import options_of
 from simulator.scenario.scenario import Scenario
 from simulator.specs.plan import Plan
@@ -40,7 +41,7 @@ def write(scenario: Scenario) -> WrittenLaunch:
     InputError
         Where DeepSpeed cannot run the plan.
     """
-    command = f"deepspeed --num_gpus {nodes_of(scenario)[1]} train.py --deepspeed_config {{name}}"
+    command = f"deepspeed {of_deepspeed(scenario)} train.py --deepspeed_config {{name}}"
     file = FrameworkFile(
         "deepspeed", "ds_config.json", command, lambda notes: _text(scenario, notes), _unsaid(scenario)
     )

@@ -12,6 +12,7 @@ import yaml
 
 from hardware.errors import InputError
 from hardware.reading import parse_json, parse_yaml, read_text
+from simulator.launch.kinds import kind_of
 from simulator.launch.settings import LaunchSettings, flattened
 from simulator.launch.tables import OptionTable
 
@@ -26,13 +27,9 @@ def document_of(path: Path) -> dict[str, Any] | None:
     InputError
         With file and line, where it is not valid.
     """
-    text, ending = read_text(path), path.suffix.lower()
-    if ending == ".json":
-        document = parse_json(text, str(path))
-    elif ending == ".toml":
-        document = _toml(text, str(path))
-    else:
-        document = parse_yaml(text, str(path))
+    text, kind = read_text(path), kind_of(path)
+    parse = {"json": parse_json, "toml": _toml}.get(kind or "", parse_yaml)
+    document = parse(text, str(path))
     return document if isinstance(document, dict) else None
 
 
@@ -116,7 +113,7 @@ def _lines(path: Path) -> dict[tuple[str, ...], int]:
         text = read_text(path)
     except InputError:
         return {}
-    if path.suffix.lower() == ".toml":
+    if kind_of(path) == "toml":
         return _toml_lines(text)
     try:
         node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))

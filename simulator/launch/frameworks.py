@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from hardware.catalogue import load_system
 from hardware.errors import unknown
@@ -27,6 +28,11 @@ WRITERS: dict[str, Callable[[Scenario], WrittenLaunch]] = {
     "maxtext": maxtext.write,
 }
 """By the name of the framework."""
+_ALWAYS: dict[str, dict[str, Any]] = {
+    "llama-factory": {"tp": 1, "pp": 1, "cp": 1},
+    "torchtitan": {"reduction_in_fp32": True},
+}
+"""Fields of a plan that have one value in a framework, where its stack has several."""
 
 
 def written(scenario: Scenario, framework: str) -> WrittenLaunch:
@@ -45,6 +51,8 @@ def written(scenario: Scenario, framework: str) -> WrittenLaunch:
 def launchable(file: ScenarioFile, framework: str) -> Scenario:
     """A scenario completed for a framework: its stack is the framework's own unless the file names one.
 
+    Fields of the plan that have one value in the framework have that one unless the file says otherwise.
+
     Raises
     ------
     InputError
@@ -53,10 +61,11 @@ def launchable(file: ScenarioFile, framework: str) -> Scenario:
     if framework not in WRITERS:
         raise unknown("framework", framework, sorted(WRITERS))
     named = file if file.stack is not None else file.model_copy(update={"stack": _stack_for(file, framework)})
-    return complete(named)
+    fixed = {name: value for name, value in _ALWAYS.get(framework, {}).items() if getattr(named.plan, name) is None}
+    return complete(named.model_copy(update={"plan": named.plan.model_copy(update=fixed)}))
 
 
 def _stack_for(file: ScenarioFile, framework: str) -> str:
-    """The framework's stack; XLA's on TPUs, which MaxText runs on too."""
+    """The framework's stack; that for TPUs on these, which MaxText runs on too."""
     on_tpu = file.system is not None and load_system(file.system).device.kind == "tpu"
-    return "xla-tpu" if framework == "maxtext" and on_tpu else stack_of(framework)
+    return "maxtext-tpu" if framework == "maxtext" and on_tpu else stack_of(framework)

@@ -11,6 +11,7 @@ from simulator.launch.reading import DocumentReader, WhatIsSaid
 from simulator.launch.record import WrittenLaunch
 from simulator.launch.saying import FrameworkFile, in_yaml, lacks, micro_batches_of, steps_of, written_launch
 from simulator.launch.settings import LaunchSettings
+from simulator.launch.starting import environment
 from simulator.launch.tables import options_of
 from simulator.scenario.scenario import Scenario
 from simulator.specs.loading import load_model
@@ -41,7 +42,9 @@ def write(scenario: Scenario) -> WrittenLaunch:
     if scenario.plan.precision in ("fp16", "tf32") or scenario.plan.optimizer not in _OPTIMIZERS:
         what = f"precision={scenario.plan.precision} with optimizer={scenario.plan.optimizer}"
         raise lacks(table.framework, what, "choose bf16, fp8 or fp32, and adamw, sgd or muon")
-    command, text = "python3 -m maxtext.trainers.pre_train.train {name}", in_yaml(_settings, scenario)
+    several = environment(scenario, nodes="NNODES", first="JAX_COORDINATOR_IP", port="JAX_COORDINATOR_PORT")
+    before = "" if scenario.system.device.kind == "tpu" else several  # hosts of a slice know each other
+    command, text = f"{before}python3 -m maxtext.trainers.pre_train.train {{name}}", in_yaml(_settings, scenario)
     file = FrameworkFile("maxtext", "maxtext.yml", command, text, _unsaid(scenario))
     return written_launch(scenario, file, scenario.stack)
 
@@ -55,6 +58,7 @@ def _settings(scenario: Scenario) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "base_config": "base.yml",
         "run_name": f"capsim-{scenario.model.id}",
+        "hardware": "tpu" if scenario.system.device.kind == "tpu" else "gpu",
         "model_name": names_of("maxtext")[scenario.model.id][0],
         "per_device_batch_size": int(per_device) if per_device.is_integer() else per_device,
         "gradient_accumulation_steps": accumulation,

@@ -12,12 +12,12 @@ from simulator.launch.saying import (
     in_yaml,
     lacks,
     micro_batches_of,
-    nodes_of,
     steps_of,
     unsaid_form,
     written_launch,
 )
 from simulator.launch.settings import LaunchSettings
+from simulator.launch.starting import torchrun
 from simulator.launch.tables import options_of
 from simulator.scenario.scenario import Scenario
 from simulator.specs.model import Model
@@ -41,8 +41,7 @@ def write(scenario: Scenario) -> WrittenLaunch:
         Where nanotron cannot build the model or run the plan.
     """
     _refuse_model(scenario.model)
-    nodes, per_node = nodes_of(scenario)
-    command = f"torchrun --nnodes={nodes} --nproc_per_node={per_node} run_train.py --config-file {{name}}"
+    command = f"CUDA_DEVICE_MAX_CONNECTIONS=1 {torchrun(scenario, 'run_train.py --config-file {name}')}"
     text = in_yaml(_settings, scenario)
     return written_launch(scenario, FrameworkFile("nanotron", "nanotron.yaml", command, text, _unsaid(scenario)))
 

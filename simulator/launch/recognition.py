@@ -1,4 +1,4 @@
-"""Whose launch file a file is, by its ending and its keys."""
+"""Whose launch file a file is, by how it is written and its keys."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ from hardware.errors import InputError
 from hardware.reading import read_text
 from simulator.launch import deepspeed, maxtext, nanotron, torchtitan
 from simulator.launch.documents import document_of
+from simulator.launch.kinds import kind_of
 from simulator.launch.megatron import bridge_reading, nemo
 from simulator.launch.megatron import reading as megatron
 from simulator.launch.record import LaunchFile
 from simulator.launch.trainers import accelerate, axolotl, litgpt, llama_factory
 
-SCRIPTS = (".sh", ".bash", ".sbatch", ".slurm", ".args", ".txt")
-"""Endings of shell scripts and of lists of arguments."""
-_DATA = (".json", ".yaml", ".yml", ".toml")
-"""Endings of files of data."""
 Reader = Callable[[Mapping[str, Any], str, int | None], LaunchFile]
 _READERS: tuple[tuple[Callable[[Mapping[str, Any]], bool], Reader], ...] = (
     (nanotron.recognises, nanotron.read),
@@ -52,12 +49,12 @@ def launch_file(name: str | Path, devices: int | None = None) -> LaunchFile | No
         With file and line.
     """
     path = Path(name)
-    ending = path.suffix.lower()
-    if ending in SCRIPTS:
+    kind = kind_of(path)
+    if kind == "script":
         return megatron.read(read_text(path), str(path), devices)
-    document = document_of(path) if ending in _DATA and path.is_file() else None
+    document = document_of(path) if kind is not None and path.is_file() else None
     reader = None if document is None else next((read for is_one, read in _READERS if is_one(document)), None)
-    if reader is None and ending == ".toml":
+    if reader is None and kind == "toml":
         raise InputError(
             f"{path}: is no configuration of torchtitan, the only TOML that is read; it has [model] and [parallelism]"
         )
@@ -83,6 +80,7 @@ def imported(name: str | Path, *, model: str | None = None, devices: int | None 
     """
     launched = launch_file(name, devices)
     if launched is None:
+        read_text(Path(name))  # one that cannot be read is refused as such
         raise InputError(
             f"{name}: is no launch file that is known; capsim reads scripts of Megatron-LM, and files of Megatron "
             "Bridge, DeepSpeed, torchtitan, accelerate, axolotl, LLaMA-Factory, litgpt, MaxText, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hardware.errors import InputError
@@ -100,7 +100,20 @@ class WrittenLaunch:
     text: str
     command: str
     """What starts it."""
+    where: str = ""
+    """On which of several nodes the command is given, and what its variables stand for."""
     unsaid: tuple[str, ...] = ()
     """What the framework cannot say of the scenario."""
     fits: bool = True
     """Whether the run is expected to fit in memory."""
+
+    def named(self, path: str) -> WrittenLaunch:
+        """The same under another name, which its command and its comment say.
+
+        Parameters
+        ----------
+        path
+            Where it is written, as somebody names it.
+        """
+        name = self.file_name
+        return replace(self, text=self.text.replace(name, path), command=self.command.replace(name, path))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -15,7 +15,9 @@ from simulator.answers.estimate import Estimate, answer
 from simulator.launch.documents import nested
 from simulator.launch.naming import stack_of
 from simulator.launch.record import WrittenLaunch
-from simulator.launch.tables import options_of
+from simulator.launch.starting import where_to_start
+from simulator.launch.tables import OptionTable, frameworks_that_say, options_of
+from simulator.pricing.analytic import NEVER_FITTED
 from simulator.scenario.scenario import Scenario
 from simulator.specs.capabilities.checking import refuse_lacking
 from simulator.specs.loading import load_stack
@@ -33,14 +35,18 @@ class LaunchNotes:
 
     about: tuple[str, ...]
     unsaid: tuple[str, ...]
+    start: tuple[str, ...] = ()
+    """Where and how the run is started: a sentence, and the command."""
     fits: bool = True
     """Whether the run is expected to fit in memory."""
 
     def comment(self, mark: str = "#") -> str:
         """As lines of a comment, with its mark before each."""
         unsaid = ["Not said by this file, and assumed in the estimate:", *(f"- {text}" for text in self.unsaid)]
-        lines = [*self.about, *(unsaid if self.unsaid else [])]
-        return "".join(f"{mark} {part}\n" for line in lines for part in _wrapped(line))
+        sentence, command = self.start[:1], self.start[1:]
+        before = [part for line in (*self.about, *sentence) for part in _wrapped(line)]
+        after = [part for line in unsaid for part in _wrapped(line)] if self.unsaid else []
+        return "".join(f"{mark} {line}\n" for line in (*before, *(f"  {line}" for line in command), *after))
 
 
 def _wrapped(line: str) -> list[str]:
@@ -55,7 +61,7 @@ def notes_of(scenario: Scenario, framework: str, release: str, unsaid: Sequence[
         f"{run}, for {framework} {release}; written by capsim {_version()}.",
         f"capsim expects {_expected(estimate)}.",
     )
-    return LaunchNotes(about, tuple(unsaid), estimate.fits)
+    return LaunchNotes(about, tuple(unsaid), fits=estimate.fits)
 
 
 def _expected(estimate: Estimate) -> str:
@@ -109,43 +115,52 @@ def written_launch(scenario: Scenario, file: FrameworkFile, stack: Stack | None 
     Raises
     ------
     InputError
-        With what the stack is missing, or where the run is no training of a whole model on sequences of one text.
+        With what the stack is missing, or where the file cannot say what is trained, or on what.
     """
-    _refuse_other_work(scenario.workload)
-    refuse_lacking(scenario.plan, scenario.model, scenario.workload, stack or load_stack(stack_of(file.framework)))
     table = options_of(file.framework)
-    notes = notes_of(scenario, table.framework, table.release, list(file.unsaid))
+    _refuse_other_work(scenario.workload, table)
+    _refuse_precision(scenario.plan, file.framework)
+    refuse_lacking(scenario.plan, scenario.model, scenario.workload, stack or load_stack(stack_of(file.framework)))
     name = f"{scenario.model.id}-{file.ending}"
-    return WrittenLaunch(
-        table.framework, name, file.text(notes), file.command.format(name=name), notes.unsaid, notes.fits
-    )
+    command = file.command.format(name=name)
+    where = where_to_start(scenario, command)
+    notes = notes_of(scenario, table.framework, table.release, list(file.unsaid))
+    notes = replace(notes, start=(f"Start it{where and ' '}{where}:", command))
+    return WrittenLaunch(table.framework, name, file.text(notes), command, where, notes.unsaid, notes.fits)
+
+
+def _refuse_precision(plan: Plan, framework: str) -> None:
+    """Refuse formats with scales in blocks, which no launch file is written for."""
+    if plan.precision in NEVER_FITTED:
+        remedy = "choose fp8 or bf16, and change the file's precision afterwards"
+        raise InputError(
+            f"precision={plan.precision}: no launch file of {framework} is written for it; {remedy}",
+            fields=["plan.precision"],
+        )
 
 
 _WORK = ("train", "preference", "teacher", "document_lengths")
-"""Fields of a workload that make a run another one, and that no launch file is written for."""
+"""Fields of a workload that make a run another one, and that few launch files say."""
 
 
-def _refuse_other_work(work: Workload) -> None:
+def _refuse_other_work(work: Workload, table: OptionTable) -> None:
     """Refuse work that a file would leave out: started, it would be another run than the one that was priced."""
     for name in _WORK:
         value = getattr(work, name)
-        if value not in (None, "full"):
-            words = ",".join(f"{each:g}" for each in value) if isinstance(value, tuple) else value
-            raise InputError(
-                f"{name}={words}: no launch file says it yet, so that it would start another run than this; "
-                "write the file without it, and add it there by hand"
-            )
+        words = ",".join(f"{each:g}" for each in value) if isinstance(value, tuple) else value
+        if value in (None, "full") or f"{name}={words}" in table.work:
+            continue
+        others = frameworks_that_say(f"{name}={words}")
+        remedy = f"write it for {' or '.join(others)}" if others else "write the file without it"
+        raise InputError(
+            f"{name}={words}: a file of {table.framework} does not say it, and would start another run than this; "
+            f"{remedy}, or add it by hand"
+        )
 
 
 def in_yaml(settings: Callable[[Scenario], Mapping[str, Any]], scenario: Scenario) -> Callable[[LaunchNotes], str]:
     """Settings with dotted names as YAML below the comments, made when the plan is known to run."""
     return lambda notes: notes.comment() + yaml_text(nested(settings(scenario)))
-
-
-def nodes_of(scenario: Scenario) -> tuple[int, int]:
-    """Nodes of a run, and devices of each."""
-    per_node = min(scenario.devices, scenario.system.devices_per_node)
-    return -(-scenario.devices // per_node), per_node
 
 
 def micro_batches_of(scenario: Scenario) -> int:

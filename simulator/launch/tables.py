@@ -71,6 +71,8 @@ class OptionTable(Sheet):
     """Names that the framework has."""
     comment: Words | None = None
     """The option that holds comments, where the files have no other place for them."""
+    work: tuple[Words, ...] = ()
+    """Work beside the training of a whole model that files which are written can say, such as ``train=lora``."""
     fields: dict[str, FieldOption] = {}
     """Options that say one field each, by the field, such as ``plan.tp``."""
     places: dict[str, str] = {}
@@ -115,6 +117,15 @@ class OptionTable(Sheet):
 
 def _words(lines: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(word for line in lines for word in line.split())
+
+
+def frameworks_that_say(work: str) -> list[str]:
+    """Frameworks, by the names of their tables, whose files can say such work.
+
+    >>> frameworks_that_say("train=lora")
+    ['axolotl', 'llama-factory']
+    """
+    return [path.stem for path in sorted(_FOLDER.glob("*.yaml")) if work in options_of(path.stem).work]
 
 
 @cache

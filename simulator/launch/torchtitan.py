@@ -8,10 +8,12 @@ from typing import Any
 from simulator.launch.documents import toml_text
 from simulator.launch.reading import DocumentReader, WhatIsSaid
 from simulator.launch.record import WrittenLaunch
-from simulator.launch.saying import FrameworkFile, lacks, nodes_of, sharding_ranks, steps_of, written_launch
+from simulator.launch.saying import FrameworkFile, lacks, sharding_ranks, steps_of, written_launch
 from simulator.launch.settings import LaunchSettings
+from simulator.launch.starting import torchrun
 from simulator.launch.tables import options_of
 from simulator.scenario.scenario import Scenario
+from simulator.specs.loading import load_model
 from simulator.specs.plan import Plan
 
 MODELS = {
@@ -25,6 +27,10 @@ MODELS = {
 }
 """Models of the catalogue by name and flavour of torchtitan."""
 _TWO_CHUNKS = ("interleaved", "zero-bubble")
+_OF_CHUNK = "parallelism.pipeline_parallel_layers_per_stage"
+_OF_ENDS = 2
+"""Layers that embedding and head count for where chunks are cut: `pipeline_parallel_first_stage_less_layers` and
+`pipeline_parallel_last_stage_less_layers` of `Parallelism` in `torchtitan/config/job_config.py` of v0.2.2."""
 _USUAL_EVERY = 2
 """`selective_ac_option` of `ActivationCheckpoint` in `torchtitan/config/job_config.py` of v0.2.2."""
 _FLOAT8 = ("quantize.linear.float8", "float8")
@@ -51,8 +57,7 @@ def write(scenario: Scenario) -> WrittenLaunch:
         raise lacks(table.framework, f"precision={scenario.plan.precision}", "choose bf16, fp8 or fp32")
     if scenario.plan.sharding == "zero1":
         raise lacks(table.framework, "sharding=zero1", "choose zero3, zero2, hybrid or none")
-    nodes, per_node = nodes_of(scenario)
-    command = f"torchrun --nnodes {nodes} --nproc_per_node {per_node} -m torchtitan.train --job.config_file {{name}}"
+    command = torchrun(scenario, "-m torchtitan.train --job.config_file {name}")
     file = FrameworkFile(
         "torchtitan",
         "torchtitan.toml",
@@ -85,8 +90,9 @@ def _settings(scenario: Scenario) -> dict[str, Any]:
         "training.steps": steps_of(scenario),
         "training.dtype": "bfloat16" if _pure(plan) else "float32",
         **table.settings_for("plan", plan, "precision"),
+        "training.mixed_precision_reduce": "float32",
         "training.enable_cpu_offload": bool(plan.offload_optimizer),
-        **_parallelism(plan),
+        **_parallelism(plan, scenario.model.layers),
         **{f"activation_checkpoint.{key}": value for key, value in _recompute(plan).items()},
         "compile.enable": True,
     }
@@ -104,7 +110,7 @@ def _pure(plan: Plan) -> bool:
     return plan.precision == "bf16" and plan.master_weights is False and not plan.parameters_in_fp32
 
 
-def _parallelism(plan: Plan) -> dict[str, Any]:
+def _parallelism(plan: Plan, layers: int) -> dict[str, Any]:
     """Degrees of the axes; replicas are split in those that share parameters and those that hold the same."""
     shared, table = sharding_ranks(plan, "torchtitan"), options_of("torchtitan")
     settings: dict[str, Any] = {
@@ -117,7 +123,20 @@ def _parallelism(plan: Plan) -> dict[str, Any]:
     if (plan.pp or 1) > 1:
         settings |= table.settings_for("plan", plan, "schedule")
         settings["parallelism.pipeline_parallel_microbatch_size"] = plan.micro_batch or 1
+        settings |= _chunks(plan, layers)
     return settings
+
+
+def _chunks(plan: Plan, layers: int) -> dict[str, int]:
+    """Layers of a chunk, where a device has another number of chunks than torchtitan gives it."""
+    chunks, wanted = plan.virtual_stages or 1, (plan.pp or 1) * (plan.virtual_stages or 1)
+    if chunks == (2 if plan.schedule in _TWO_CHUNKS else 1):
+        return {}
+    of_chunk = -(-(layers + _OF_ENDS) // wanted)
+    if -(-(layers + _OF_ENDS) // of_chunk) != wanted:
+        remedy = f"it cuts {layers} layers, embedding and head into chunks of {of_chunk}; choose other virtual_stages"
+        raise lacks("torchtitan", f"virtual_stages={chunks} on pp={plan.pp} stages", remedy)
+    return {_OF_CHUNK: of_chunk}
 
 
 def _unsaid(scenario: Scenario) -> Iterator[str]:
@@ -128,7 +147,9 @@ def _unsaid(scenario: Scenario) -> Iterator[str]:
     if plan.recompute == "selective":
         yield "recompute=selective: torchtitan's keeps products and attention, and recomputes what lies between"
     if plan.gradients_in_fp32 is False and not _pure(plan):
-        yield "gradients_in_fp32=False: gradients are reduced in fp32"
+        yield "gradients_in_fp32=False: parameters in fp32 have gradients in fp32"
+    if plan.reduction_in_fp32 is False and plan.sharding != "none":
+        yield "reduction_in_fp32=False: gradients travel in fp32, the one word of mixed_precision_reduce"
     if plan.attention == "unfused":
         yield "attention=unfused: torchtitan calls torch's scaled_dot_product_attention"
     if plan.optimizer != "adamw":
@@ -144,13 +165,13 @@ def _unsaid(scenario: Scenario) -> Iterator[str]:
 
 def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) -> WhatIsSaid:
     model = _model(settings)
-    plan, shard = _read_degrees(settings)
+    plan, shard = _read_degrees(settings, model)
     inner = plan["tp"] * plan["pp"] * plan["cp"]
     replicate = settings.whole("parallelism.data_parallel_replicate_degree") or 1
     if shard is None and devices is not None and devices % (inner * replicate) == 0:
         shard = devices // (inner * replicate)
     plan |= _read_sharding(settings, replicate, shard, plan["cp"])
-    plan |= _read_precision(settings) | _read_recompute(settings, assumed)
+    plan |= _read_precision(settings, shared=plan["sharding"] != "none") | _read_recompute(settings, assumed)
     if shard is not None:
         plan["dp"] = replicate * shard
         devices = devices or plan["dp"] * inner
@@ -166,7 +187,7 @@ def _model(settings: LaunchSettings) -> str | None:
     return known.get((str(name), str(flavour)))
 
 
-def _read_degrees(settings: LaunchSettings) -> tuple[dict[str, Any], int | None]:
+def _read_degrees(settings: LaunchSettings, model: str | None) -> tuple[dict[str, Any], int | None]:
     """Degrees of the axes, and the replicas that share parameters where they are told."""
     plan = settings.fields("plan", "tp", "pp", "cp", "ep")
     expert = settings.fields("plan", "etp")
@@ -175,9 +196,25 @@ def _read_degrees(settings: LaunchSettings) -> tuple[dict[str, Any], int | None]
     plan["sequence_parallel"] = plan["tp"] > 1
     schedule = settings.fields("plan", "schedule")["schedule"]
     if plan["pp"] > 1:
-        plan |= {"schedule": schedule, "virtual_stages": 2 if schedule in _TWO_CHUNKS else 1}
+        plan |= {"schedule": schedule, "virtual_stages": _read_chunks(settings, plan["pp"], schedule, model)}
     shard = settings.whole("parallelism.data_parallel_shard_degree", least=-1)
     return plan, 1 if shard == 0 else None if shard in (None, -1) else shard
+
+
+def _read_chunks(settings: LaunchSettings, stages: int, schedule: str, model: str | None) -> int:
+    """Chunks of layers of a device."""
+    of_chunk = settings.whole(_OF_CHUNK)
+    if of_chunk is None:
+        return 2 if schedule in _TWO_CHUNKS else 1
+    if model is None:
+        raise settings.wrong(
+            _OF_CHUNK,
+            "leaves the chunks of a device open, since the model is none that capsim knows the layers of; leave it out",
+        )
+    chunks = -(-(load_model(model).layers + _OF_ENDS) // of_chunk)
+    if chunks % stages:
+        raise settings.wrong(_OF_CHUNK, f"makes {chunks} chunks of {model}, which {stages} stages do not share evenly")
+    return chunks // stages
 
 
 def _read_sharding(settings: LaunchSettings, replicate: int, shard: int | None, context: int) -> dict[str, Any]:
@@ -194,8 +231,8 @@ def _read_sharding(settings: LaunchSettings, replicate: int, shard: int | None, 
     return {"sharding": "zero2" if kept else "zero3"}
 
 
-def _read_precision(settings: LaunchSettings) -> dict[str, Any]:
-    """Number formats of products and states."""
+def _read_precision(settings: LaunchSettings, *, shared: bool) -> dict[str, Any]:
+    """Number formats of products, states and gradients, where parameters are shared or not."""
     states = settings.word("training.dtype", {"bfloat16": "bf16", "float32": "fp32"}) or "fp32"
     products = settings.fields("plan", "precision")["precision"]
     converters = settings.value("model.converters") or []
@@ -212,6 +249,9 @@ def _read_precision(settings: LaunchSettings) -> dict[str, Any]:
         plan |= {"master_weights": False, "gradients_in_fp32": False, "precision": "fp8" if converters else "bf16"}
     elif products == "bf16":
         plan["gradients_in_fp32"] = True
+    settings.word("training.mixed_precision_reduce", {"float32": True})
+    if products == "bf16" and shared:
+        plan["reduction_in_fp32"] = True  # of FSDP; replicas alone reduce gradients as they are stored
     return plan | settings.fields("plan", "offload_optimizer")
 
 

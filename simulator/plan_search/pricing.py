@@ -16,7 +16,8 @@ from simulator.specs.architectures import Models
 from simulator.specs.capabilities.offers import offered, terms_of
 from simulator.specs.choices import Sharding
 from simulator.specs.plan import Plan
-from simulator.specs.plans import Plans, constraints
+from simulator.specs.plans import Plans
+from simulator.specs.rules import constraints
 from simulator.specs.stack import Stack, Stacks
 from simulator.specs.workload import Workloads
 from simulator.step.memory import host_bytes, peak_total

@@ -21,7 +21,8 @@ from simulator.specs.capabilities.refusals import Mask
 from simulator.specs.choices import EVERY_RECOMPUTE, SHARDINGS, Axis, Schedule, Sharding
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
-from simulator.specs.plans import AXES, divisors, rules_of_replicas, rules_of_shape, virtual_stages_of
+from simulator.specs.plans import AXES, divisors, virtual_stages_of
+from simulator.specs.rules import rules_of_replicas, rules_of_shape
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from hardware.catalogue import load_class
-from hardware.classes import AttentionConstants, DeviceClass, Precision
+from hardware.classes import AttentionConstants, DeviceClass, Precision, peak_field
 from hardware.errors import InputError
 from hardware.spec import Device, System
 from simulator.formulas import kernels, matmul
@@ -30,7 +31,11 @@ JITTER = 0.02
 """Standard deviation of what a collective takes from node to node over its time, where no run was fitted to."""
 MOST_JITTER = 0.15
 """The most that runs may say of it: on eight nodes nccl-tests reach 0.98 of the line where tuned and 0.80 where not."""
-PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16", "fp8")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16", "fp8", "mxfp8", "nvfp4")
+NARROW: tuple[Precision, ...] = ("fp8", "mxfp8", "nvfp4")
+"""Those under which tensors between products stay in 16 bits."""
+NEVER_FITTED: tuple[Precision, ...] = ("mxfp8", "nvfp4")
+"""Those that no run told a constant of, so that they have those of fp8."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +74,12 @@ class Devices(Columns):
 def precisions_of(device: Device, constants: DeviceClass | None = None) -> tuple[Precision, ...]:
     """The precisions that a device has units and constants for."""
     known = (constants or load_class(device.device_class)).gemm
-    return tuple(name for name in PRECISIONS if getattr(device.peak, name) and name in known)
+    return tuple(name for name in PRECISIONS if getattr(device.peak, peak_field(name)) and name in known)
 
 
 def wide_format(precision: Precision) -> Precision:
-    """The format of products that stay in 16 bits where others are in 8."""
-    return "bf16" if precision == "fp8" else precision
+    """The format of products that stay in 16 bits where others are in 8 or in 4."""
+    return "bf16" if precision in NARROW else precision
 
 
 def device_columns(device: Device, precision: Precision, *, constants: DeviceClass | None = None) -> Devices:
@@ -96,7 +101,7 @@ def device_columns(device: Device, precision: Precision, *, constants: DeviceCla
     attended = wide_format(precision)  # products of attention stay in 16 bits
     fused = constants.attention.get(attended) or _unmeasured_attention(gemm.efficiency)
     return Devices(
-        peak=float(getattr(device.peak, precision)),
+        peak=float(getattr(device.peak, peak_field(precision))),
         bandwidth=device.memory.bandwidth,
         processors=float(device.processors),
         systolic=float(constants.matrix_unit == "systolic-array"),
@@ -192,10 +197,11 @@ class AnalyticBackend(Columns):
         d = self.wide if asked.wide else self.device
         efficiency = d.efficiency * d.sustained * (d.weight_gradient_efficiency if asked.weight_gradient else 1.0)
         systolic, vector = np.asarray(d.systolic) > 0, np.asarray(d.vector) > 0
-        shared: dict[str, Num] = {
+        shared: dict[str, Any] = {
             "k": asked.k,
             "batch": asked.batch,
             "element_bytes": asked.element_bytes,
+            "input_bytes": asked.input_bytes,
             "peak": d.peak,
             "bandwidth": d.bandwidth,
             "bandwidth_efficiency": d.bandwidth_efficiency,

@@ -23,7 +23,8 @@ from simulator.specs.columns import Columns
 from simulator.specs.stack import Stack, Stacks
 
 SHIPPED = Path(__file__).with_name("constants.yaml")
-_FORMATS = {"fp16": "16-bit", "bf16": "16-bit", "fp8": "8-bit"}
+_FORMATS = {"fp16": "16-bit", "bf16": "16-bit", "fp8": "8-bit", "mxfp8": "8-bit", "nvfp4": "8-bit"}
+"""Formats that share a constant; products in 4 bits have none of their own."""
 _MOST_BYTES = 50_000_000
 """Of a file of constants with the runs that they were fitted to."""
 _WIDEST = 5.0
@@ -169,7 +170,7 @@ class Constants:
     def of(self, stack: Stack, system: System, precision: str) -> Shifts:
         """The shifts of one scenario: those of every level together, 0 for what was never seen, or was measured."""
         names = names_of(stack, system, precision)
-        measured = _measured_kinds(self.profile, stack)
+        measured = measured_kinds(self.profile, stack)
         return Shifts(
             **{
                 kind: sum(
@@ -209,7 +210,7 @@ class Constants:
                     yield (kind, level, name), shift
 
 
-def _measured_kinds(profile: MeasuredProfile | None, stack: Stack) -> frozenset[str]:
+def measured_kinds(profile: MeasuredProfile | None, stack: Stack) -> frozenset[str]:
     """The kinds of constants that a profile has measured, so that nothing is shifted.
 
     Kernels that were timed alone say nothing of what they become in a training step: what published runs say of that

@@ -116,7 +116,13 @@ class _Span:
         level, rate = self.level, self.level.rate(self.fan_out, asked.degree, asked.stride)
         if asked.kind == "all_to_all":
             volume = collectives.exchanged_volume(
-                asked.paced_bytes, self.fan_out, inner_ranks=self.inner, degree=asked.degree, copies=asked.copies
+                asked.paced_bytes,
+                self.fan_out,
+                inner_ranks=self.inner,
+                degree=asked.degree,
+                copies=asked.copies,
+                expert_groups=asked.expert_groups,
+                groups_per_token=asked.groups_per_token,
             )
             return volume, np.maximum(volume / rate, level.crossing_time(asked.paced_bytes, asked.degree, asked.stride))
         volume = self._reduced(asked.paced_bytes, passes)

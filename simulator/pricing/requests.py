@@ -33,6 +33,7 @@ class StreamKind(Enum):
     ROUTING = "dispatch-and-combination-of-tokens"
     ADAPTER = "scaling-and-addition-of-adapters"
     DEQUANTISATION = "dequantisation"
+    QUANTISATION = "quantisation"
     EMBEDDING = "embedding"
     FINAL_NORMALISATION = "final-normalisation"
     HEAD_TRANSFORM = "activation-and-normalisation-of-the-head"
@@ -50,6 +51,8 @@ class MatrixProduct:
     k: Num
     batch: Num = 1.0
     element_bytes: Num
+    input_bytes: Num | None = None
+    """Of an element of A and of B; as of C unless given."""
     weight_gradient: bool = False
     """Whether C is the gradient of a weight."""
     of_weight: bool = True
@@ -81,7 +84,14 @@ class MatrixProduct:
     @property
     def moved_bytes(self) -> Num:
         """Both factors and the product [B]."""
-        return roofline.gemm_traffic(self.m, self.n, k=self.k, batch=self.batch, element_bytes=self.element_bytes)
+        return roofline.gemm_traffic(
+            self.m,
+            self.n,
+            k=self.k,
+            batch=self.batch,
+            element_bytes=self.element_bytes,
+            input_bytes=self.input_bytes,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +193,11 @@ class Collective:
     degree: Num
     stride: Num
     copies: Num = 1.0
-    """Copies of a token of which one travels to each node [1]."""
+    """Copies of a token of which one travels to each node, and on from there [1]."""
+    expert_groups: Num = 1.0
+    """Groups of neighbouring ranks of which each token goes to some only [1]."""
+    groups_per_token: Num = 1.0
+    """To how many of them [1]."""
     busiest: Num = 1.0
     """What the busiest rank sends or receives over the mean of all ranks [1]."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hardware.catalogue import id_of, load_class, load_device, names, plain_host
-from hardware.classes import AttentionConstants, DeviceClass, GemmConstants, Precision
+from hardware.classes import AttentionConstants, DeviceClass, GemmConstants, Precision, peak_field
 from hardware.errors import InputError
 from hardware.measured import CollectiveName, HeldOutScore, LinkConstants, MeasuredProfile, Shapes
 from hardware.sheet import Seen
@@ -288,7 +288,7 @@ def _products(draft: _Draft, rows: Products, device: Device, origin: Origin) -> 
     gradient = draft.constants.weight_gradient_efficiency
     for precision in PRECISIONS:
         mine = rows.where(rows.dtype == precision)
-        if precision not in gemm or not getattr(device.peak, precision):
+        if precision not in gemm or not getattr(device.peak, peak_field(precision)):
             continue
         if not len(mine):
             draft.borrowed[f"gemm.{precision}"] = f"no product was measured; as {device.device_class}"
@@ -334,7 +334,7 @@ def _attentions(draft: _Draft, rows: Attentions, device: Device, origin: Origin)
     for precision in PRECISIONS:
         mine = rows.where(rows.dtype == precision)
         start = known.get(precision) or next(iter(known.values()), None)
-        if start is None or not getattr(device.peak, precision) or not len(mine):
+        if start is None or not getattr(device.peak, peak_field(precision)) or not len(mine):
             continue
         mine = mine.where(mine.kernel == attentions.fastest_kernel(mine))
         learned = attentions.learn(mine, DataSheet.of(device, precision), start, source=origin.source, seen=origin.seen)

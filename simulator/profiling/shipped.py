@@ -1,4 +1,4 @@
-"""The measured profiles that come with capsim: `python -m simulator.commands.shipped` fits them anew.
+"""The measured profiles that come with capsim: `python -m simulator.commands.shared.shipped` fits them anew.
 
 `recipes.yaml` says of each which tables or records it is fitted to, and how these name the device.
 """

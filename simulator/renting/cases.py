@@ -9,7 +9,7 @@ from typing import Any
 from hardware import catalogue
 from hardware.amounts import read_number, split_values
 from hardware.errors import InputError, about, shown
-from hardware.reading import placed
+from hardware.reading import is_path, placed
 from hardware.spec import System
 from simulator.plan_search import conditions
 from simulator.pricing.constants import find
@@ -116,12 +116,18 @@ def _read(options: Mapping[str, Any]) -> dict[str, Any]:
                 read[name] = spec_of(kind, read[name])
     read |= {"fits": read_wished(read["fits"])} if "fits" in read else {}
     with about("stack"):
-        read |= {"stack": load_stack(read["stack"])} if "stack" in read else {}
+        read |= {"stack": _software(read["stack"])} if "stack" in read else {}
     with about("constants"):
         read |= {"constants": find(read["constants"])} if "constants" in read else {}
     with about("profile"):
         read |= {"profile": catalogue.load_profile(read["profile"])} if "profile" in read else {}
     return read
+
+
+def _software(named: Any) -> Any:
+    """A stack from its file, or the name of one, which may mean another on each kind of device."""
+    stack = load_stack(named)
+    return named if isinstance(named, str) and not is_path(named) else stack
 
 
 def _on(system: System, options: Mapping[str, Any]) -> dict[str, Any]:

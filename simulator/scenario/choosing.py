@@ -16,7 +16,7 @@ from simulator.specs.capabilities.checking import offered_plans, refuse_lacking
 from simulator.specs.choices import EVERY_RECOMPUTE, Sharding
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan, check, columns_of
-from simulator.specs.plans import constraints
+from simulator.specs.rules import constraints
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 from simulator.step.memory import host_bytes, peak_total

@@ -62,7 +62,7 @@ def default_stack(
     first = usual[0]
     why = f"stack={first.id}, {USUAL}"
     for stack in usual:
-        if is_offered(plan, model, workload, stack):
+        if stack.runs_on(system.device) and is_offered(plan, model, workload, stack):
             if stack is first:
                 break
             lacking = f"{first.id}, which is usual, has no {lacks(plan, model, workload, first)}"
@@ -84,15 +84,15 @@ def is_fine_tuned(workload: Workload) -> bool:
 
 
 def _others(usual: Sequence[Stack], system: System) -> list[Stack]:
-    """Stacks for the same kind of device that are none of the usual ones."""
+    """Stacks that anybody can have for the device and that are none of the usual ones."""
     stacks = (load_stack(name) for name in names("stacks"))
-    return [stack for stack in stacks if stack.platform == system.device.kind and stack not in usual]
+    return [stack for stack in stacks if stack.public and stack.runs_on(system.device) and stack not in usual]
 
 
-def _strangeness(stack: Stack, usual: Stack, precision: Precision | None) -> tuple[bool, bool, bool, str]:
-    """Order stacks by how far they are from the usual one: its number format first, then its family."""
+def _strangeness(stack: Stack, usual: Stack, precision: Precision | None) -> tuple[bool, bool, bool, bool, str]:
+    """Order stacks by how far they are from the usual one: by number format, own constants, then family."""
     formats = (stack.defaults.precision != precision, precision not in stack.offers.precisions)
-    return (*formats, stack.family != usual.family, stack.id)
+    return (*formats, stack.timed_as is not None, stack.family != usual.family, stack.id)
 
 
 def with_precision(plan: Plan, system: System) -> Plan:

@@ -6,8 +6,11 @@ from pydantic import BaseModel
 
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
+from simulator.specs.software.naming import software_named
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
+
+_BALANCED = {"loss": "under an auxiliary loss", "bias": "with a bias per expert"}
 
 
 def note(assumed: list[str], stated: BaseModel, full: BaseModel, fields: tuple[str, ...], why: str) -> None:
@@ -19,9 +22,29 @@ def note(assumed: list[str], stated: BaseModel, full: BaseModel, fields: tuple[s
         assumed.append(f"{said}: {why}")
 
 
-def note_work(assumed: list[str], stated: Workload, work: Workload, stack: Stack) -> None:
+def note_software(assumed: list[str], named: object, stack: Stack) -> None:
+    """Say which stack prices software that was named by another name, and which launch file starts it."""
+    software = software_named(named)
+    if software is None:
+        return
+    name, said = software
+    file = f"; capsim launch --to {said.launch} writes a file that starts it" if said.launch else ""
+    assumed.append(f"stack={stack.id}: what {name} is priced as, since {said.because}{file}")
+
+
+def with_sharding(assumed: list[str], asked: Plan, named: object) -> Plan:
+    """A plan with the sharding that the name of the software says, where the plan leaves it open."""
+    software = software_named(named)
+    if software is None or software[1].sharding is None or asked.sharding or asked.sharding_group:
+        return asked
+    assumed.append(f"sharding={software[1].sharding}: as {software[0]} says")
+    return asked.model_copy(update={"sharding": software[1].sharding})
+
+
+def note_work(assumed: list[str], stated: Workload, work: Workload, stack: Stack, model: Model) -> None:
     """Say which adapters are trained, and how uneven routing is, or that the stack fills experts to their capacity."""
     note(assumed, stated, work, ("lora_rank", "lora_targets"), "as adapters are usually trained")
+    note(assumed, stated, work, ("virtual_tokens",), "as examples of PEFT have it")
     note(assumed, stated, work, ("reference",), "as DPO trainers have it")
     if work.reference == "precomputed":
         assumed.append("reference=precomputed: the forward pass over all pairs before training is not in the time")
@@ -30,7 +53,7 @@ def note_work(assumed: list[str], stated: Workload, work: Workload, stack: Stack
     if work.capacity_factor is None and stack.capacity_factor > 0.0:
         assumed.append(f"capacity_factor={stack.capacity_factor:g}: as {stack.id} does")
     elif not work.capacity_factor:
-        note(assumed, stated, work, ("expert_imbalance",), "as measured under an auxiliary loss")
+        note(assumed, stated, work, ("expert_imbalance",), f"as measured {_BALANCED[model.router_balance]}")
 
 
 def with_score(assumed: list[str], work: Workload, model: Model) -> Model:
@@ -47,3 +70,9 @@ def note_documents(assumed: list[str], work: Workload, plan: Plan, stack: Stack)
         return
     why = f"the attention kernel of {stack.id}" if plan.attention == "fused" else "unfused attention"
     assumed.append(f"document_lengths shorten no attention: {why} computes whole sequences and masks other documents")
+
+
+def chosen_fields(plan: Plan) -> tuple[str, ...]:
+    """Fields of a plan that are chosen where they are open; offloading only where it was."""
+    chosen = ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "sharding", "micro_batch", "recompute")
+    return (*chosen, "offload_optimizer") if plan.offload_optimizer else chosen

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from hardware import catalogue
-from hardware.classes import Precision
+from hardware.classes import Precision, peak_field
 from hardware.errors import InputError, about, shown, unknown
 from hardware.measured import MeasuredProfile
 from hardware.price import Price
@@ -20,9 +20,18 @@ from hardware.spec import Grid, Overhead, System
 from simulator.pricing.backend import Backend
 from simulator.pricing.constants import Constants, Shifts, find
 from simulator.pricing.measured import host_of
+from simulator.scenario.checks import check_positions
 from simulator.scenario.choosing import choose, open_fields, refuse_idle
 from simulator.scenario.defaults import default_stack, is_fine_tuned, with_precision
-from simulator.scenario.notes import note, note_documents, note_work, with_score
+from simulator.scenario.notes import (
+    chosen_fields,
+    note,
+    note_documents,
+    note_software,
+    note_work,
+    with_score,
+    with_sharding,
+)
 from simulator.scenario.offers import Chosen
 from simulator.scenario.prices import Prices, chosen_price
 from simulator.specs.capabilities.checking import refuse_lacking
@@ -83,7 +92,7 @@ class Scenario:
     @property
     def peak(self) -> float:
         """Peak rate of one device in that format [FLOP/s]."""
-        return float(getattr(self.system.device.peak, self.precision))
+        return float(getattr(self.system.device.peak, peak_field(self.precision)))
 
     @property
     def host_capacity(self) -> float:
@@ -179,7 +188,8 @@ def resolve(
         work = _work(stated_work, the_model, assumed)
         with about("stack"):
             the_stack, asked = _stack(stack, the_system, number, the_model, work, asked, assumed)
-        note_work(assumed, stated_work, work, the_stack)
+        asked = asked if open_plan else with_sharding(assumed, asked, stack)
+        note_work(assumed, stated_work, work, the_stack, the_model)
         the_overhead, owned = _named(catalogue.overheads(), overhead, "overhead"), spec_of(Ownership, ownership)
         about_it = (the_model, work, the_system, the_stack, number)
         the_plan = _plan(asked, *about_it, fitted, wished, assumed, open_plan=open_plan)
@@ -212,25 +222,8 @@ def _work(stated: Workload, model: Model, assumed: list[str]) -> Workload:
     note(assumed, stated, work, ("sequence_length", "target_length", "global_batch"), origin)
     if not work.says_length:
         assumed.append(_UNKNOWN_LENGTH)
-    _check_positions(model, work)
+    check_positions(model, work)
     return work
-
-
-def _check_positions(model: Model, workload: Workload) -> None:
-    """Refuse sequences that have no row in a learned table of positions.
-
-    Raises
-    ------
-    InputError
-        With the remedy.
-    """
-    rows, longest = model.position_rows, max(workload.sequence_length or 0, workload.target_length or 0)
-    if model.positions == "learned" and 0 < rows < longest:
-        raise InputError(
-            f"sequence_length={longest} exceeds the {rows} rows of {model.id}'s position table; shorten it, or give "
-            f"the model more rows: {{base: {model.id}, position_rows: {longest}}}",
-            fields=["workload.sequence_length"],
-        )
 
 
 def _plan(
@@ -264,16 +257,10 @@ def _plan(
         filled, fits = choose(asked, filled, model, workload, system, stack, devices, constants, room=room)
         why = why if fits else f"no plan fits with a chance of {100 * wished:g} %; this one needs least memory"
     full = filled.with_degrees(devices, usual=stack.offers.schedules[0])
-    note(assumed, asked, full, _chosen_fields(full), why)
+    note(assumed, asked, full, chosen_fields(full), why)
     check(full, model, workload, stack)
     refuse_lacking(full, model, workload, stack)
     return full
-
-
-def _chosen_fields(plan: Plan) -> tuple[str, ...]:
-    """Fields of a plan that are chosen where they are open; offloading only where it was."""
-    chosen = ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "sharding", "micro_batch", "recompute")
-    return (*chosen, "offload_optimizer") if plan.offload_optimizer else chosen
 
 
 def from_file(name: str | Path) -> Scenario:
@@ -368,12 +355,19 @@ def _stack(
             return chosen.stack, plan
         assumed.append(f"precision={chosen.precision}: usual on this system, and {chosen.stack.id} can run in it")
         return chosen.stack, plan.model_copy(update={"precision": chosen.precision})
-    known, kind = load_stack(stack), system.device.kind
-    if known.platform != kind:
-        valid = [name for name in names("stacks") if load_stack(name).platform == kind]
+    device = system.device
+    known = load_stack(stack, platform=device.kind)
+    if known.platform != device.kind:
+        valid = [name for name in names("stacks") if load_stack(name).runs_on(device)]
         raise InputError(
-            f"stack={known.id} runs on a {known.platform} and {system.device.id} is a {kind}; valid: {', '.join(valid)}"
+            f"stack={known.id} runs on a {known.platform} and {device.id} is a {device.kind}; valid: {', '.join(valid)}"
         )
+    if not known.runs_on(device):
+        kin = f"; its kin there is {known.timed_as}" if known.timed_as else ""
+        raise InputError(
+            f"stack={known.id} is for devices of {known.vendor}, and {device.id} is of {device.vendor}{kin}"
+        )
+    note_software(assumed, stack, known)
     return known, plan
 
 

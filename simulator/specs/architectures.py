@@ -291,6 +291,8 @@ def _feed_forward(model: Model, *, has_experts: bool) -> DenseFeedForward:
         size=float(width),
         experts=float(model.experts),
         experts_per_token=float(model.experts_per_token),
+        expert_groups=float(model.expert_groups),
+        groups_per_token=float(model.groups_per_token),
         router_bias=float("router" in model.biases),
         shared_experts=float(model.shared_experts),
         shared_size=float(model.shared_expert_feed_forward_size or width),

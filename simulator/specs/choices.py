@@ -25,7 +25,7 @@ Optimizer = Literal[
     "sgd-without-momentum",
 ]
 Axis = Literal["tp", "cp", "dp", "pp"]
-Trained = Literal["full", "lora", "head"]
+Trained = Literal["full", "lora", "prompt", "prefix", "head"]
 BasePrecision = Literal["fp8", "int8", "nf4", "nf4-double"]
 Preference = Literal["dpo", "reward"]
 Reference = Literal["copy", "base", "precomputed"]
@@ -46,7 +46,9 @@ class OptimizerTraits:
     state_bytes: float
     """Of the states of a parameter, without scales and factors [B/parameter]."""
     gradient_sweeps: float
-    """How often a step reads the gradients: for their norm, for the update, for other statistics [1]."""
+    """How often a step reads the gradients: for the update, for other statistics [1]."""
+    clips: bool = True
+    """Whether gradients are usually clipped by their norm, for which they are read once more."""
     factored: bool = False
     """Whether second moments of matrices are sums of rows and of columns."""
     orthogonal: bool = False
@@ -60,17 +62,17 @@ class OptimizerTraits:
 
 
 OPTIMIZER_TRAITS: dict[Optimizer, OptimizerTraits] = {
-    "adamw": OptimizerTraits(state_bytes=8.0, gradient_sweeps=2.0),
-    "adam-bf16": OptimizerTraits(state_bytes=4.0, gradient_sweeps=2.0, splits_master=True),
-    "adam-fp8": OptimizerTraits(state_bytes=2.0, gradient_sweeps=2.0, unscaled_bytes=8.0, splits_master=True),
-    "adam-8bit": OptimizerTraits(state_bytes=2.0, gradient_sweeps=2.0, scale_block=256.0),
-    "adafactor": OptimizerTraits(state_bytes=0.0, gradient_sweeps=3.0, factored=True),
-    "adafactor-with-momentum": OptimizerTraits(state_bytes=4.0, gradient_sweeps=3.0, factored=True),
-    "lamb": OptimizerTraits(state_bytes=8.0, gradient_sweeps=3.0),
-    "lion": OptimizerTraits(state_bytes=4.0, gradient_sweeps=2.0),
-    "muon": OptimizerTraits(state_bytes=4.0, gradient_sweeps=2.0, orthogonal=True),
-    "sgd": OptimizerTraits(state_bytes=4.0, gradient_sweeps=1.0),
-    "sgd-without-momentum": OptimizerTraits(state_bytes=0.0, gradient_sweeps=1.0),
+    "adamw": OptimizerTraits(state_bytes=8.0, gradient_sweeps=1.0),
+    "adam-bf16": OptimizerTraits(state_bytes=4.0, gradient_sweeps=1.0, splits_master=True),
+    "adam-fp8": OptimizerTraits(state_bytes=2.0, gradient_sweeps=1.0, unscaled_bytes=8.0, splits_master=True),
+    "adam-8bit": OptimizerTraits(state_bytes=2.0, gradient_sweeps=1.0, scale_block=256.0),
+    "adafactor": OptimizerTraits(state_bytes=0.0, gradient_sweeps=2.0, factored=True),
+    "adafactor-with-momentum": OptimizerTraits(state_bytes=4.0, gradient_sweeps=2.0, factored=True),
+    "lamb": OptimizerTraits(state_bytes=8.0, gradient_sweeps=2.0),
+    "lion": OptimizerTraits(state_bytes=4.0, gradient_sweeps=1.0),
+    "muon": OptimizerTraits(state_bytes=4.0, gradient_sweeps=1.0, orthogonal=True),
+    "sgd": OptimizerTraits(state_bytes=4.0, gradient_sweeps=1.0, clips=False),
+    "sgd-without-momentum": OptimizerTraits(state_bytes=0.0, gradient_sweeps=1.0, clips=False),
 }
 """Moments in fp32 unless the name says another format, the second ones of Adafactor counted by shape. Moments in bf16
 and fp8 are those of Transformer Engine's FusedAdam, which updates bf16 ones in its kernel and makes fp32 copies of all

@@ -19,6 +19,7 @@ from simulator.specs.model import Model
 from simulator.specs.naming import model_named, suggestions
 from simulator.specs.plan import Plan
 from simulator.specs.running import Ownership, PriceKind, Reliability
+from simulator.specs.software.naming import no_stack, stack_meant
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 
@@ -109,14 +110,35 @@ def _is_folder(name: str | Path) -> bool:
         return False
 
 
-def load_stack(name: str | Path | Stack) -> Stack:
+def load_stack(name: str | Path | Stack, *, platform: str | None = None) -> Stack:
     """Load a software stack by name, from a file, or pass one through.
 
+    Parameters
+    ----------
+    name
+        A stack's name, or another that people type for it.
+    platform
+        The kind of device that it is for, where a name means one stack on GPUs and another on TPUs.
+
+    Raises
+    ------
+    InputError
+        With what the name may mean, or why nothing prices it.
+
+    Examples
+    --------
     >>> load_stack("megatron-lm").platform
     'gpu'
+    >>> load_stack("trl").id, load_stack("maxtext", platform="tpu").id
+    ('huggingface', 'maxtext-tpu')
     """
     if isinstance(name, Stack):
         return name
+    if isinstance(name, str) and name and not is_path(name):
+        meant = stack_meant(name, platform)
+        if meant is None:
+            raise no_stack(name)
+        name = meant
     path = locate(_ROOT, "stack", name)
     return _shipped_stack(path) if path.parent == _ROOT / "stacks" else build(Stack, _named(path), path=path)
 

@@ -183,6 +183,12 @@ class Model(Sheet):
     """Experts of a layer that has them; 1 means none."""
     experts_per_token: Experts = 1
     """Experts that a token is routed to."""
+    expert_groups: Annotated[Size, Unit("1")] = 1
+    """Groups of neighbouring experts, of which a token uses some only (DeepSeek-V3); 1 where all are one."""
+    groups_per_token: Annotated[Size, Unit("1")] = 1
+    """Groups whose experts a token may use."""
+    router_balance: Literal["loss", "bias"] = "loss"
+    """What evens out the load of experts: an auxiliary loss, or a bias of each without one (DeepSeek-V3)."""
     shared_experts: Annotated[Few, Unit("expert")] = 0
     """Experts that every token passes besides."""
     expert_feed_forward_size: Width | None = None
@@ -221,11 +227,25 @@ class Model(Sheet):
             raise ValueError(f"key_value_heads={self.kv_heads} does not divide attention_heads={self.attention_heads}")
         if self.experts_per_token > self.experts:
             raise ValueError(f"experts_per_token={self.experts_per_token} exceeds experts={self.experts}")
+        self._check_groups()
         if (self.kind == "encoder-decoder") != (self.decoder_layers is not None):
             raise ValueError("decoder_layers belongs to an encoder-decoder, and one needs it")
         if self.objective == "seq2seq" and self.kind != "encoder-decoder":
             raise ValueError(f"objective=seq2seq needs an encoder-decoder, not an {self.kind}")
         return self
+
+    def _check_groups(self) -> None:
+        """Refuse groups that do not divide the experts, or hold too few of them for a token."""
+        groups, used = self.expert_groups, self.groups_per_token
+        if self.experts % groups:
+            raise ValueError(f"expert_groups={groups} does not divide experts={self.experts}")
+        if used > groups:
+            raise ValueError(f"groups_per_token={used} exceeds expert_groups={groups}")
+        if self.experts_per_token > self.experts // groups * used:
+            raise ValueError(
+                f"groups_per_token={used} of expert_groups={groups} have fewer experts than experts_per_token="
+                f"{self.experts_per_token}"
+            )
 
     @model_validator(mode="after")
     def _consistent_layers(self) -> Self:

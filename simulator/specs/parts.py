@@ -142,6 +142,10 @@ class ExpertFeedForward(DenseFeedForward):
 
     experts: Num
     experts_per_token: Num
+    expert_groups: Num
+    """Groups of neighbouring experts [1]."""
+    groups_per_token: Num
+    """Of these the ones whose experts a token may use [1]."""
     router_bias: Num
     """1 where the router has a bias, else 0."""
     shared_experts: Num

@@ -27,13 +27,8 @@ from simulator.specs.choices import (
     Sharding,
 )
 from simulator.specs.model import Model
-from simulator.specs.plans import (
-    AXES,
-    Plans,
-    most_at_a_stage,
-    rules_of_replicas,
-    rules_of_shape,
-)
+from simulator.specs.plans import AXES, Plans
+from simulator.specs.rules import FIELDS, most_at_a_stage, rules_of_replicas, rules_of_shape
 from simulator.specs.stack import Stack
 from simulator.specs.validity import listed_divisors, valid_values
 from simulator.specs.workload import Workload
@@ -42,8 +37,8 @@ Degree = Annotated[int, Field(ge=1, le=1_000_000), NO_FLAG]
 Ranks = Annotated[Degree, Unit("rank")]
 Stages = Annotated[Degree, Unit("stage")]
 
-_DTYPE_BYTES = {"fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 2.0}
-"""Activations and 16-bit copies; under fp8 tensors between products stay in 16 bits."""
+_PRODUCT_BYTES = {"fp32": 4.0, "tf32": 4.0, "fp8": 1.0, "mxfp8": 33.0 / 32.0, "nvfp4": 9.0 / 16.0}
+"""What products take, with scales of a byte for 32 or 16 elements; what lies between them has at least 16 bits."""
 SHARDS: dict[str, tuple[float, float, float]] = {
     "none": (0.0, 0.0, 0.0),
     "zero1": (0.0, 0.0, 1.0),
@@ -115,6 +110,12 @@ class Plan(Sheet):
     """Whether the optimizer holds an fp32 copy of 16-bit parameters."""
     optimizer: Optimizer | None = None
     """Optimizer; its states go into memory, its passes into time."""
+    clip_gradients: bool | None = None
+    """Whether gradients are clipped by their norm before the update, for which they are read once more; so unless the
+    optimizer is SGD or runs in the backward pass."""
+    optimizer_in_backward: bool | None = None
+    """Whether the optimizer updates each parameter as its gradient comes and frees that, so that gradients of the whole
+    model never exist at once; no unless given."""
     offload_optimizer: bool | None = None
     """Whether optimizer states live in the host's memory."""
     placement: Annotated[tuple[Axis, ...] | None, Also(str, "words with hyphens, such as tp-cp-dp-pp")] = None
@@ -142,10 +143,18 @@ class Plan(Sheet):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        fault = recomputation.contradiction(*self.again)
+        fault = recomputation.contradiction(*self.again) or self._in_backward_beside()
         if fault is not None:
             raise ValueError(fault)
         return self
+
+    def _in_backward_beside(self) -> str | None:
+        """What an optimizer in the backward pass cannot go with, as torchtune 0.6.1 says for clipping."""
+        beside = {"clip_gradients": "needs all gradients at once", "offload_optimizer": "updates on the host"}
+        for name, why in beside.items():
+            if self.optimizer_in_backward and getattr(self, name):
+                return f"optimizer_in_backward and {name}, which {why}; leave one out"
+        return None
 
     @property
     def again(self) -> tuple[str | None, tuple[RecomputeModule, ...] | None, int | None, str | None]:
@@ -157,7 +166,7 @@ class Plan(Sheet):
         defaults = stack.defaults
         precision = self.precision or defaults.precision
         full = precision in ("fp32", "tf32")
-        stored_full = full or _sums_in_fp32(stack, precision)
+        stored_full = full or self._sums_in_fp32(stack, precision)
         filled = {
             "precision": precision,
             "sharding": self.sharding or ("hybrid" if self.sharding_group else defaults.sharding),
@@ -168,17 +177,26 @@ class Plan(Sheet):
             "parameters_in_fp32": _first(self.parameters_in_fp32, full or defaults.parameters_in_fp32),
             "gradients_in_fp32": _first(self.gradients_in_fp32, stored_full),
             "reduction_in_fp32": _first(self.reduction_in_fp32, self._reduces_in_fp32(stack, full=full)),
+            "optimizer_in_backward": _first(self.optimizer_in_backward, False),
             "offload_optimizer": _first(self.offload_optimizer, False),
             "placement": self.placement or ("tp", "cp", "dp", "pp"),
         }
         holds_fp32 = full or bool(filled["parameters_in_fp32"])
+        clips = OPTIMIZER_TRAITS[filled["optimizer"]].clips and not filled["optimizer_in_backward"]
+        filled["clip_gradients"] = _first(self.clip_gradients, clips)
         filled["master_weights"] = _first(self.master_weights, defaults.master_weights and not holds_fp32)
         return self.model_copy(update=filled)
+
+    def _sums_in_fp32(self, stack: Stack, precision: Precision) -> bool:
+        """Whether gradients are kept in fp32 where nobody says: as the stack does, or as parameters where none sum."""
+        if self.optimizer_in_backward:
+            return _first(self.parameters_in_fp32, stack.defaults.parameters_in_fp32)
+        return stack.defaults.gradients_in_fp32 and precision in stack.defaults.fp32_gradients_of
 
     def _reduces_in_fp32(self, stack: Stack, *, full: bool) -> bool:
         """Whether gradients travel in fp32 where the plan does not say: as the stack does, or as they are stored."""
         precision = self.precision or stack.defaults.precision
-        stored = _first(self.gradients_in_fp32, full or _sums_in_fp32(stack, precision))
+        stored = _first(self.gradients_in_fp32, full or self._sums_in_fp32(stack, precision))
         habit = stack.defaults.reduction_in_fp32
         return stored if habit is None or self.gradients_in_fp32 is not None or full else habit
 
@@ -251,12 +269,12 @@ class Plan(Sheet):
     def held(self) -> dict[str, float]:
         """Columns of what no search tries: attention, bytes of each kind of state, and how it is updated."""
         precision, optimizer = self.precision or "bf16", OPTIMIZER_TRAITS[self.optimizer or "adamw"]
-        element = _DTYPE_BYTES[precision]
+        taken = _PRODUCT_BYTES.get(precision, 2.0)
         return {
             "fused_attention": float(self.attention == "fused"),
-            "element_bytes": element,
-            "product_bytes": 1.0 if precision == "fp8" else element,
-            "wide_layers": float(self.layers_in_16_bits or 0) if precision == "fp8" else 0.0,
+            "element_bytes": (element := max(taken, 2.0)),
+            "product_bytes": taken,
+            "wide_layers": float(self.layers_in_16_bits or 0) if taken < element else 0.0,
             "parameter_bytes": 4.0 if self.parameters_in_fp32 else element,
             "gradient_bytes": 4.0 if self.gradients_in_fp32 else element,
             "reduced_bytes": 4.0 if _first(self.reduction_in_fp32, bool(self.gradients_in_fp32)) else element,
@@ -266,15 +284,11 @@ class Plan(Sheet):
             "orthogonal": float(optimizer.orthogonal),
             "scale_block": optimizer.scale_block,
             "unscaled_bytes": optimizer.unscaled_bytes,
-            "splits_master": float(optimizer.splits_master and precision in ("bf16", "fp8")),
-            "gradient_sweeps": optimizer.gradient_sweeps,
+            "splits_master": float(optimizer.splits_master and (precision == "bf16" or taken < 2.0)),
+            "gradient_sweeps": optimizer.gradient_sweeps + float(bool(self.clip_gradients)),
+            "in_backward": float(bool(self.optimizer_in_backward)),
             **{name: float(getattr(self, name) or 0) for name in ("first_stage_layers", "last_stage_layers")},
         }
-
-
-def _sums_in_fp32(stack: Stack, precision: Precision) -> bool:
-    """Whether a stack keeps gradients in fp32 under a precision where nobody says."""
-    return stack.defaults.gradients_in_fp32 and precision in stack.defaults.fp32_gradients_of
 
 
 def _first(value: bool | None, otherwise: bool) -> bool:
@@ -319,32 +333,6 @@ def _numbers(plan: Plan) -> dict[str, float]:
     }
 
 
-_FIELDS = {
-    **dict.fromkeys(("heads", "kv-heads"), ("plan.tp", "devices")),
-    "layers": ("plan.pp", "devices"),
-    **dict.fromkeys(("end-layers", "both-ends"), ("plan.first_stage_layers", "plan.last_stage_layers", "plan.pp")),
-    "chunks": ("plan.virtual_stages", "plan.pp"),
-    "virtual": ("plan.virtual_stages",),
-    "sequence": ("plan.cp", "workload.sequence_length"),
-    "sequence-parallel": ("plan.sequence_parallel", "plan.tp", "workload.sequence_length"),
-    "experts": ("plan.ep",),
-    "expert-tensor": ("plan.etp", "plan.tp"),
-    "adapters": ("plan.tp", "workload.lora_rank"),
-    "frozen-heads": ("plan.tp", "workload.teacher"),
-    "frozen-layers": ("plan.pp", "workload.teacher"),
-    "pairs": ("plan.micro_batch", "workload.preference"),
-    "expert-group": ("plan.ep", "plan.dp"),
-    "batch": ("plan.micro_batch", "plan.dp", "workload.global_batch"),
-    "interleaving": ("plan.virtual_stages", "plan.micro_batch", "workload.global_batch"),
-    "sharding-group": ("plan.sharding_group",),
-    "modules": ("plan.recompute_modules", "model"),
-    "operators": ("plan.recompute", "model"),
-    "adapted-again": ("plan.recompute", "workload.lora_rank"),
-    "recompute-layers": ("plan.recompute_layers", "plan.pp", "plan.virtual_stages"),
-}
-"""The fields that each rule is about, the one to blame first."""
-
-
 def check(plan: Plan, model: Model, workload: Workload, stack: Stack) -> None:
     """Refuse a plan that breaks a rule.
 
@@ -383,4 +371,4 @@ def check(plan: Plan, model: Model, workload: Workload, stack: Stack) -> None:
     for rule in chain(of_shape, rules_of_replicas(plans, workloads) if plan.dp is not None else ()):
         if not np.all(rule.kept) and not (rule.name == "pairs" and plan.micro_batch is None):
             sentence = rule.message.format(**written) + valid_values(rule.name, model, workload, stages=plan.pp or 1)
-            raise InputError(sentence, fields=_FIELDS[rule.name])
+            raise InputError(sentence, fields=FIELDS[rule.name])

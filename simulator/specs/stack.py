@@ -11,6 +11,7 @@ from hardware.classes import Precision
 from hardware.fields import Unit
 from hardware.quantity import Bytes, BytesOrNone, Seconds
 from hardware.sheet import NO_FLAG, Name, NotNegative, Ratio, Sheet, Words
+from hardware.spec import Device
 from simulator.formulas.typing import Num
 from simulator.specs.capabilities.sheet import PRECISIONS, Capabilities
 from simulator.specs.choices import AttentionKernel, Optimizer, Recompute, Sharding
@@ -65,6 +66,8 @@ class Overlap(Sheet):
     """Ring of context parallelism: share of the attention of a part that the next one may arrive behind."""
     experts: Share = 0.0
     """All-to-all of experts: share of its own time that may hide behind the compute of its layer."""
+    experts_slow: Share = 0.0
+    """Share of a device's compute that this all-to-all takes for itself while it is hidden: its kernels' processors."""
 
 
 class Stack(Sheet):
@@ -77,10 +80,14 @@ class Stack(Sheet):
     family: Name = "other"
     """Stacks of one family share code and habits; a fit lets them share what it learns."""
     timed_as: Name | None = None
-    """The stack whose fitted constants it shares, where the two differ in memory only or are releases of one
-    software."""
+    """The stack whose fitted constants it shares: another release of the same software, or the nearest kin of software
+    that no run was fitted for by name."""
+    public: bool = True
+    """Whether others can have it; what is not is used where somebody names it."""
     platform: Literal["gpu", "tpu", "cpu"]
     """Kind of device that it runs on."""
+    vendor: Words | None = None
+    """Maker of the devices that it is for, as their files write it; any unless given."""
     axes: tuple[Literal["dp", "tp", "pp", "cp", "ep"], ...]
     """Kinds of parallelism that it offers."""
     attention: AttentionKernel
@@ -111,6 +118,9 @@ class Stack(Sheet):
     """Whether gradients are reduced after every micro-batch instead of once a step."""
     sends_once: bool = False
     """Whether a token crosses to a node once, however many of its experts live there."""
+    narrow_dispatch: bool = False
+    """Whether tokens, and the gradients of what experts return, go to experts in 8 bits where products are in 8 bits;
+    what comes back is in 16."""
     expert_products: Literal["grouped", "streamed", "looped"] = "grouped"
     """How products of several experts are launched: in one kernel, one by one on four streams, or one by one."""
     expert_padding: Annotated[int, Field(ge=1, le=4096), NO_FLAG, Unit("token")] = 1
@@ -205,6 +215,10 @@ class Stack(Sheet):
     note: Words | None = None
     """Anything a reader should know of the stack."""
 
+    def runs_on(self, device: Device) -> bool:
+        """Whether it is for a device."""
+        return self.platform == device.kind and self.vendor in (None, device.vendor)
+
     def attention_of(self, family: str | None) -> AttentionKernel:
         """How it computes attention of a family of models, unless told."""
         return "unfused" if family in self.unfused_families else self.attention
@@ -212,11 +226,12 @@ class Stack(Sheet):
     def columns(self) -> Stacks:
         """The stack as numbers."""
         overlap = dict(self.overlap)
-        across = overlap.pop("tensor_across_nodes")
+        across, slowing = overlap.pop("tensor_across_nodes"), overlap.pop("experts_slow")
         derived = {
             "tensor_overlap_across": self.overlap.tensor if across is None else across,
             "one_tensor_overlap": float(across is None),
             "all_positions": float(self.head_positions == "all"),
+            "expert_slowing": slowing,
             "experts_at_once": _AT_ONCE[self.expert_products],
             **{f"{_OVERLAPS.get(name, name)}_overlap": share for name, share in overlap.items()},
         }
@@ -253,9 +268,11 @@ class Stacks(Columns):
     pipeline_overlap: Num
     context_overlap: Num
     expert_overlap: Num
+    expert_slowing: Num
     reduction_efficiency: Num
     reduces_each_micro_batch: Num
     sends_once: Num
+    narrow_dispatch: Num
     experts_at_once: Num
     expert_padding: Num
     narrow_expert_padding: Num

@@ -11,14 +11,14 @@ def valid_values(rule: str, model: Model, workload: Workload, *, stages: int) ->
     """Values that would keep a rule, where they can be listed."""
     if rule == "chunks":
         valid = ", ".join(map(str, virtual_stages_of(model.all_layers, stages)))
-        return f"; valid virtual_stages: {valid}" if valid else f"; pp={stages} has none but 1"
+        return f"; valid virtual_stages: {valid}" if valid else f"; of pp={stages} only virtual_stages=1 does"
     if rule == "pairs":
         return "; valid: even numbers"
     if rule == "experts" and model.experts == 1:
         return f": {model.id} has no experts to share"
     of = {
         "heads": model.attention_heads,
-        "sequence": workload.sequence_length,
+        "sequence": (workload.sequence_length or 0) + workload.lengthening,
         "experts": model.experts,
         "batch": workload.global_batch,
         "adapters": workload.lora_rank,

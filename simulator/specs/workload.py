@@ -31,7 +31,9 @@ and 1 x 8 samples a device in LLaMA-Factory (hiyouga/LLaMA-Factory examples/trai
 (huggingface/peft examples/sft/run_peft_deepspeed.sh at 1715e065)."""
 _UNDER_A_LOSS, _MEASURED = 1.52, 64.0
 """Tokens of the busiest expert over the mean, of a 3B mixture of 64 experts trained with an auxiliary loss: MaxVio 0.52
-(0.72 at 1B; 0.04 at both with a bias per expert instead of the loss), Wang et al., arXiv 2408.15664, table 2."""
+(0.72 at 1B), Wang et al., arXiv 2408.15664, table 2."""
+_UNDER_A_BIAS = 1.04
+"""The same with a bias per expert instead of the loss: MaxVio 0.04 at 1B and at 3B, table 2."""
 
 
 class Workload(Guidance, Packing, Tuning):
@@ -47,7 +49,7 @@ class Workload(Guidance, Packing, Tuning):
     """Masked positions of a sequence that the head predicts; the model's mask rate unless given."""
     expert_imbalance: Annotated[float, Field(ge=1, le=10_000), NO_FLAG, Unit("1")] | None = None
     """Tokens of the busiest expert over the mean of all, of mixtures of experts: 1 where routing is balanced; as
-    measured under an auxiliary loss unless given, which is 1.3 for 8 experts and 1.6 for 128."""
+    measured unless given: under an auxiliary loss 1.3 for 8 experts and 1.6 for 128, with a bias per expert 1.04."""
     capacity_factor: Annotated[float, Field(ge=0, le=10_000), NO_FLAG, Unit("1")] | None = None
     """Tokens that an expert takes, and is filled up to, over the mean (GShard, Switch); more are dropped. 0 drops none;
     as the stack does unless given."""
@@ -167,11 +169,12 @@ class Workload(Guidance, Packing, Tuning):
 
     def columns(self) -> Workloads:
         """The resolved workload as numbers."""
-        sequence = float(self.sequence_length or 0)
+        virtual = float(self.lengthening)
+        sequence = float(self.sequence_length or 0) + virtual
         return Workloads(
             sequence_length=sequence,
             target_length=float(self.target_length or 0),
-            effective_tokens=float(self.effective_tokens or sequence),
+            effective_tokens=float(self.effective_tokens or 0) + virtual if self.effective_tokens else sequence,
             predictions=float(self.predictions or 0),
             global_batch=float(self.global_batch or 0),
             expert_imbalance=float(self.expert_imbalance or 1.0),
@@ -184,8 +187,9 @@ class Workload(Guidance, Packing, Tuning):
 
 
 def _usual_imbalance(model: Model) -> float:
-    """Tokens of the busiest expert over the mean where routing is balanced by an auxiliary loss."""
-    usual = flops.imbalance_among(_UNDER_A_LOSS, float(model.experts), measured=_MEASURED)
+    """Tokens of the busiest expert over the mean where routing is balanced as the model's is."""
+    measured = _UNDER_A_BIAS if model.router_balance == "bias" else _UNDER_A_LOSS
+    usual = flops.imbalance_among(measured, float(model.experts), measured=_MEASURED)
     return min(round(float(usual), 2), _most(model))
 
 
@@ -199,6 +203,7 @@ class Workloads(Columns):
     """Workloads as numbers."""
 
     sequence_length: Num
+    """With the virtual tokens of a prompt [token]."""
     target_length: Num
     effective_tokens: Num
     predictions: Num

@@ -15,7 +15,7 @@ from simulator.work.operators import flagged
 from simulator.work.orthogonalisation import working_bytes
 from simulator.work.program import Program
 from simulator.work.transformer import Scenarios, autocasts
-from simulator.work.updates import StageShare, is_shaped, master_bytes, shaped_bytes
+from simulator.work.updates import StageShare, is_shaped, largest_update, master_bytes, shaped_bytes
 
 _BACKWARD_TENSORS = 2.0
 """Gradients of one operator that exist at once while a layer runs backward: of its output and of its input."""
@@ -72,10 +72,15 @@ def on_stage(program: Program, stage: Num) -> Memory:
         zero_bubble=plans.zero_bubble,
     )
     of_layers = kept_of_layers(program, layers_on(program, stage), share)
-    kept = waiting * (of_layers + is_first * ends[0].saved_bytes) + is_last * ends[1].saved_bytes
+    # A loss goes back at once, but where every forward pass comes before a backward pass.
+    heads = np.where(np.asarray(plans.all_at_once) > 0.0, plans.micro_batches, 1.0)
+    kept = waiting * (of_layers + is_first * ends[0].saved_bytes) + is_last * heads * ends[1].saved_bytes
     updated = trained.among(plans.optimizer_group)
     optimizer = _states(program, stage, updated)
     gradients = trained.among(plans.gradient_group) * (plans.gradient_bytes + _unsummed_bytes(scenarios))
+    at_once = largest_update(program)
+    if at_once is not None:
+        gradients = np.where(np.asarray(plans.in_backward) > 0.0, at_once.within * plans.gradient_bytes, gradients)
     later = _in_place_of_activations(scenarios, gradients, kept)
     parts = {
         "parameters": _parameter_bytes(scenarios, held, trained, quantised) + cast + _frozen_parameters(program, stage),
@@ -181,7 +186,8 @@ def _narrow_bytes(scenarios: Scenarios) -> Num:
     plans, models = scenarios.plans, scenarios.models
     narrow = np.asarray(plans.product_bytes) < plans.element_bytes
     share = 1.0 - np.minimum(plans.wide_layers / models.layer_count, 1.0)
-    held = np.where(narrow & (np.asarray(plans.parameter_group) <= 1.0), scenarios.stacks.narrow_weight_bytes, 0.0)
+    copies = scenarios.stacks.narrow_weight_bytes * plans.product_bytes
+    held = np.where(narrow & (np.asarray(plans.parameter_group) <= 1.0), copies, 0.0)
     return held * share
 
 
@@ -197,7 +203,8 @@ def _frees_gradients(scenarios: Scenarios) -> Num:
     frees = scenarios.stacks.frees_gradients
     if not np.any(np.asarray(frees) > 0.0):
         return 0.0
-    return np.where(np.asarray(scenarios.plans.micro_batches) <= 1.0, frees, 0.0)
+    once = np.asarray(scenarios.plans.micro_batches) <= 1.0
+    return np.where(once & (np.asarray(scenarios.plans.in_backward) < 1.0), frees, 0.0)
 
 
 def _in_place_of_activations(scenarios: Scenarios, gradients: Num, kept: Num) -> Num:
@@ -269,6 +276,7 @@ def _buffers(
     (is_first, is_last), largest = _is_end(plans, stage), program.largest_layer
     # A quantised weight is made one of 16 bits for each of its products, one at a time.
     gathered = _gathered(program, is_first, is_last, dense) + largest.widest_quantised * plans.element_bytes
+    gathered = gathered + largest.widest_passing
     logits = models.vocabulary_head * is_last * program.head.tally.widest_bytes
     again = kept_again(program, layers_on(program, stage))
     of_layer = again + _BACKWARD_TENSORS * largest.widest_bytes - logits
@@ -282,6 +290,12 @@ def _buffers(
     if np.any(np.asarray(stacks.early_optimizer_copies) > 0.0):
         always = always + stacks.early_optimizer_copies * each * updated
     step = stacks.optimizer_copies * each * updated + _updating(program, stage, updated) - (kept - later)
+    at_once = largest_update(program)
+    if at_once is not None:  # while the backward pass runs, of few parameters
+        alone = stacks.optimizer_copies * each * at_once.within + _updating(program, stage, at_once.within)
+        backward = backward + plans.in_backward * alone
+        last = np.maximum(at_once.at_end - at_once.within, 0.0) * plans.gradient_bytes + alone - kept
+        step = np.where(np.asarray(plans.in_backward) > 0.0, last, step)
     working: Num = np.maximum(np.maximum(backward, step), _frozen_buffers(program, is_first, is_last)) + always
     return working
 

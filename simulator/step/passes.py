@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from simulator.formulas.collectives import exposed
 from simulator.formulas.typing import Num
 from simulator.pricing.backend import Backend
-from simulator.pricing.requests import Collective
-from simulator.work.hiding import Hiding, Phase
+from simulator.pricing.requests import Collective, MatrixProduct
+from simulator.work.hiding import Hiding, OperatorPart, Phase
 from simulator.work.tasks import Resource, Task
 
 BACKWARD_LAUNCH = 0.55
@@ -28,6 +29,8 @@ class Pass:
     host: Num = 0.0
     """Time of the launches on the host."""
     parts: dict[str, Num] | None = None
+    of_weights: Num = 0.0
+    """Of the backward pass the products that make gradients of weights."""
 
     @property
     def device(self) -> Num:
@@ -54,26 +57,56 @@ def pass_of(tasks: Iterable[Task], backend: Backend, launch: Num, *, broken_down
     for task, seconds in timed:
         open_ = seconds if not in_line(task) else (1.0 - task.hiding.share) * seconds
         sums.add(task.phase, task.part, open_)
+        if isinstance(task.request, MatrixProduct) and task.request.weight_gradient:
+            sums.of_weights = sums.of_weights + open_
         sums.launched[task.phase] = sums.launched[task.phase] + task.kernels
 
-    def beside(hiding: Hiding, phase: Phase) -> Num:
+    for line, shown in exposures(timed):
+        sums.add(line.phase, line.part, shown)
+    return sums.total(launch)
+
+
+def exposures(timed: Sequence[tuple[Task, Num]]) -> Iterator[tuple[HiddenLine, Num]]:
+    """What may hide behind named work in a block, line by line, and the time of it that shows [s].
+
+    Parameters
+    ----------
+    timed
+        Tasks of one block, each with its time [s].
+    """
+
+    def beside(parts: frozenset[OperatorPart] | None, phase: Phase) -> Num:
         wanted = (
             seconds
             for task, seconds in timed
-            if task.phase is phase
-            and task.resource is Resource.DEVICE
-            and (hiding.parts is None or task.part in hiding.parts)
+            if task.phase is phase and task.resource is Resource.DEVICE and (parts is None or task.part in parts)
         )
         return sum(wanted, start=np.float64(0.0))
 
     passed: dict[Phase, Num] = {}
-    for line in lines_of(timed):
+
+    def beside_all(line: HiddenLine) -> Num:
         # What hides behind all compute also runs beside what shows of other lines, so that no work covers two at once.
         more: Num = 0.0 if line.hiding.parts is not None else passed.get(line.behind, 0.0)
-        shown = line.hiding.occasions * line.shown(beside(line.hiding, line.behind) + more)
+        return beside(line.hiding.parts, line.behind) + more
+
+    for line in lines_of(timed):
+        shown = _shown(line, [beside(parts, line.behind) for parts in line.hiding.halves], partial(beside_all, line))
         passed[line.phase] = passed.get(line.phase, 0.0) + shown
-        sums.add(line.phase, line.part, shown)
-    return sums.total(launch)
+        yield line, shown
+
+
+def _shown(line: HiddenLine, works: Sequence[Num], together: Callable[[], Num]) -> Num:
+    """What shows of a line: half by half where each has work of its own, else beside all of it [s]."""
+    own = [np.asarray(work) > 0.0 for work in works]
+    each = np.logical_and.reduce(np.broadcast_arrays(*own)) if own else np.False_
+    if np.all(each):
+        return sum((line.shown(work, 1.0 / len(works)) for work in works), start=np.float64(0.0))
+    whole = line.hiding.occasions * line.shown(together())
+    if not np.any(each):
+        return whole
+    apart = sum((line.shown(work, 1.0 / len(works)) for work in works), start=np.float64(0.0))
+    return np.where(each, apart, whole)
 
 
 class _Sums:
@@ -83,6 +116,7 @@ class _Sums:
         passes = (Phase.FORWARD, Phase.BACKWARD, Phase.RECOMPUTE)
         self.time: dict[Phase, Num] = dict.fromkeys(passes, 0.0)
         self.launched: dict[Phase, Num] = dict.fromkeys(passes, 0.0)
+        self.of_weights: Num = 0.0
         self.parts: dict[str, Num] | None = {} if broken_down else None
 
     def add(self, phase: Phase, part: str, seconds: Num) -> None:
@@ -97,7 +131,7 @@ class _Sums:
         again = self.launched[Phase.BACKWARD] + self.launched[Phase.RECOMPUTE]
         host = launch * (self.launched[Phase.FORWARD] + BACKWARD_LAUNCH * again)
         back = self.time[Phase.BACKWARD] + self.time[Phase.RECOMPUTE]
-        return Pass(self.time[Phase.FORWARD], back, host, self.parts)
+        return Pass(self.time[Phase.FORWARD], back, host, self.parts, self.of_weights)
 
 
 def timed_tasks(tasks: Iterable[Task], backend: Backend) -> Iterator[tuple[Task, Num]]:
@@ -138,7 +172,7 @@ def in_line(task: Task) -> bool:
 
 
 @dataclass(frozen=True)
-class _Line:
+class HiddenLine:
     """Tasks of one place and phase that wait for each other and share the work that they may hide behind."""
 
     phase: Phase
@@ -152,12 +186,15 @@ class _Line:
         """The pass whose compute covers it."""
         return self.hiding.behind or self.phase
 
-    def shown(self, passing: Num) -> Num:
-        """What work of so long a pass leaves of one occasion [s]."""
-        return exposed(self.taken / self.hiding.occasions, self.hiding.reach * passing)
+    def shown(self, passing: Num, share: Num = 1.0) -> Num:
+        """What work of so long a pass leaves of an occasion, or of a share of it, with what hiding slows it by [s]."""
+        taken = share * self.taken / self.hiding.occasions
+        left = exposed(taken, self.hiding.reach * passing)
+        slowing = self.hiding.slowing
+        return left if isinstance(slowing, float) and slowing == 0.0 else left + slowing * (taken - left)
 
 
-def lines_of(timed: Iterable[tuple[Task, Num]]) -> list[_Line]:
+def lines_of(timed: Iterable[tuple[Task, Num]]) -> list[HiddenLine]:
     """What may hide behind named work, line by line; lines behind all compute last."""
     lines: dict[tuple[Phase, str], list[tuple[Task, Num]]] = {}
     for task, seconds in timed:
@@ -167,5 +204,5 @@ def lines_of(timed: Iterable[tuple[Task, Num]]) -> list[_Line]:
     for (phase, _), line in lines.items():
         first = line[0][0]
         taken = sum((_scaled(seconds, task.hiding.share) for task, seconds in line), start=np.float64(0.0))
-        joined.append(_Line(phase, first.part, first.hiding, taken))
+        joined.append(HiddenLine(phase, first.part, first.hiding, taken))
     return sorted(joined, key=lambda line: line.hiding.parts is None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,8 +14,8 @@ from simulator.step.passes import Pass, in_line, lines_of, pass_of, timed_tasks
 from simulator.work.exchanges import LAYERS, beside_frozen, each_micro_batch
 from simulator.work.frozen import part_of
 from simulator.work.hiding import Phase
-from simulator.work.once import on_fullest, once_a_step
-from simulator.work.program import Block, Program
+from simulator.work.once import on_fullest, once_a_step, reductions_of_a_step
+from simulator.work.program import Program
 from simulator.work.tasks import PlaceKind, Resource, Task
 
 
@@ -49,10 +49,11 @@ def step_time(program: Program, backend: Backend, *, broken_down: bool = True) -
     of_stages = _stages(program, backend, broken_down=broken_down)
     middle, first, last = (stage.time for stage in of_stages.places)
     slowest = np.maximum(np.maximum(middle, first), last)
+    busiest = _busiest(of_stages, slowest, plans.all_at_once)
     piped_together = first + last + (plans.pp - 2.0) * of_stages.mean.time
-    together = np.where(np.asarray(plans.pp) > 1.0, np.maximum(piped_together, slowest), slowest)
-    share = pipeline.idle_share(plans.virtual_stages, zero_bubble=plans.zero_bubble)
-    piped = pipeline.step_time(slowest, together, micro_batches=plans.micro_batches, idle_share=share)
+    together = np.where(np.asarray(plans.pp) > 1.0, np.maximum(piped_together, busiest), busiest)
+    share = _idle_share(of_stages.layers, program, together - busiest)
+    piped = pipeline.step_time(busiest, together, micro_batches=plans.micro_batches, idle_share=share)
     once = _once(program, backend, of_stages)
     time = piped + sum(once.values(), start=np.float64(0.0))
     if not broken_down:
@@ -77,6 +78,12 @@ class _PipelineStage:
     def time(self) -> Num:
         """Time of computing and transfer together [s], one entry per plan."""
         return self.together + self.transfer
+
+    @property
+    def forward_time(self) -> Num:
+        """Of it the forward pass, with half of the transfers [s]."""
+        ahead = sum((number * part.forward for part, number in self.held), start=np.float64(0.0))
+        return self.together * (ahead / np.maximum(self.device, np.finfo(float).tiny)) + self.transfer / 2.0
 
     def waiting(self, waits: Num) -> Num:
         """The same where the device waits for links besides, while its host goes on [s]."""
@@ -103,9 +110,7 @@ def _stages(program: Program, backend: Backend, *, broken_down: bool) -> _Pipeli
     plans, models = program.scenarios.plans, program.scenarios.models
     beside = each_micro_batch(program)
     layers = _layers(program, [task for task in beside if task.place == LAYERS], backend, broken_down=broken_down)
-    first, last = (
-        _end(block, beside, program, backend, broken_down=broken_down) for block in (program.embedding, program.head)
-    )
+    first, last = _ends(program, beside, layers, backend, broken_down=broken_down)
     transfer = _transfers(beside, backend)
     frozen = _frozen(program, backend)
     transfer = transfer + frozen.transfer
@@ -132,6 +137,49 @@ def _stages(program: Program, backend: Backend, *, broken_down: bool) -> _Pipeli
     )
 
 
+def _idle_share(layers: Pass, program: Program, others: Num) -> Num:
+    """Part of fill and drain that a schedule leaves idle [1].
+
+    With zero bubbles by what the layers' passes take of a micro-batch on the other stages, which together take
+    `others`.
+    """
+    plans = program.scenarios.plans
+    if not np.any(np.asarray(plans.zero_bubble) > 0.0):
+        return pipeline.idle_share(plans.virtual_stages)
+    gaps = np.maximum(plans.pp - 1.0, 1.0)
+    whole = np.maximum(others / gaps, np.finfo(float).tiny)
+    alone = _together(layers.device, layers.host)
+
+    def adds(seconds: Num) -> Num:
+        # What a pass adds where the host may be the slower one: no more than leaving it out would spare.
+        return alone - _together(layers.device - seconds, layers.host)
+
+    # Gradients that are reduced after every micro-batch cannot wait for a gap.
+    once = np.asarray(reductions_of_a_step(program.scenarios)) <= 1.0
+    return pipeline.idle_share(
+        plans.virtual_stages,
+        zero_bubble=plans.zero_bubble,
+        forward_share=adds(layers.forward) / whole,
+        weight_gradient_share=adds(layers.of_weights) / whole,
+        filled=np.where(once, np.minimum(plans.micro_batches - 1.0, gaps) / gaps, 0.0),
+    )
+
+
+def _busiest(stages: _Pipeline, slowest: Num, all_at_once: Num) -> Num:
+    """Time of a micro-batch on the slowest stage [s].
+
+    Where every forward pass comes before a backward pass, all wait for the stage that is slowest in each of the two.
+    """
+    if not np.any(np.asarray(all_at_once) > 0.0):
+        return slowest
+    ahead: Num = 0.0
+    back: Num = 0.0
+    for stage in stages.places:
+        ahead = np.maximum(ahead, stage.forward_time)
+        back = np.maximum(back, stage.time - stage.forward_time)
+    return np.where(np.asarray(all_at_once) > 0.0, ahead + back, slowest)
+
+
 @dataclass(frozen=True)
 class _Frozen:
     """One micro-batch forward through a model beside the trained one, on stages with an even share of its layers."""
@@ -152,7 +200,7 @@ def _frozen(program: Program, backend: Backend) -> _Frozen:
         return _Frozen()
     beside = beside_frozen(frozen)
     blocks = [_layers(frozen, [task for task in beside if task.place == LAYERS], backend, broken_down=False)]
-    blocks += [_end(block, beside, frozen, backend, broken_down=False) for block in (frozen.embedding, frozen.head)]
+    blocks += _ends(frozen, beside, blocks[0], backend, broken_down=False)
     part = part_of(model)
     named = tuple(replace(block, parts={part: block.device}) for block in blocks)
     return _Frozen(named, _transfers(beside, backend))
@@ -194,42 +242,78 @@ def _parts(stages: _Pipeline, slowest: Num, micro_batches: Num) -> dict[str, Num
 def _layers(program: Program, beside: Iterable[Task], backend: Backend, *, broken_down: bool) -> Pass:
     """All layers of one stage of equal share, with what every micro-batch does to their parameters."""
     plans, stacks = program.scenarios.plans, program.scenarios.stacks
-    forward: Num = 0.0
-    backward: Num = 0.0
-    host: Num = 0.0
-    parts: dict[str, Num] = {}
-    for group in program.groups:
-        one = pass_of(group.tasks, backend, stacks.launch, broken_down=broken_down)
-        share = group.number / plans.pp
-        forward = forward + share * one.forward
-        backward = backward + share * one.backward
-        host = host + share * one.host
+    each = [pass_of(group.tasks, backend, stacks.launch, broken_down=broken_down) for group in program.groups]
+    shares = [group.number / plans.pp for group in program.groups]
+    own = pass_of((task for task in beside if not in_line(task)), backend, stacks.launch)
+    parts = dict(own.parts or {})
+    for one, share in zip(each, shares, strict=True):
         for name, value in (one.parts or {}).items():
             parts[name] = parts.get(name, 0.0) + share * value
-    own = pass_of((task for task in beside if not in_line(task)), backend, stacks.launch)
-    backward = backward + own.backward
-    return _with_covered(Pass(forward, backward, host, parts | (own.parts or {})), beside, backend)
+
+    def of(name: str) -> Num:
+        return sum((share * getattr(one, name) for one, share in zip(each, shares, strict=True)), start=np.float64(0.0))
+
+    # Sums of gradients follow the products that make them.
+    backward, of_weights = of("backward") + own.backward, of("of_weights") + own.backward
+    whole = Pass(of("forward"), backward, of("host"), parts, of_weights)
+    on_stage = program.scenarios.models.layer_count / plans.pp
+    works = [
+        (share / on_stage, _Beside(on_stage * one.forward, on_stage * one.backward + own.backward))
+        for one, share in zip(each, shares, strict=True)
+    ]
+    return _with_covered(whole, beside, backend, works)
 
 
-def _with_covered(one: Pass, beside: Iterable[Task], backend: Backend) -> Pass:
-    """A pass with the exposed time of the tasks that hide behind all of it."""
+@dataclass(frozen=True)
+class _Beside:
+    """Compute that covers what each pass gathers and scatters [s]."""
+
+    forward: Num
+    backward: Num
+
+    def of(self, phase: Phase) -> Num:
+        """That of one pass."""
+        return self.forward if phase is Phase.FORWARD else self.backward
+
+
+def _with_covered(one: Pass, beside: Iterable[Task], backend: Backend, works: Sequence[tuple[Num, _Beside]]) -> Pass:
+    """A pass with the exposed time of the tasks that hide behind some work: each kind of it covers a share of them."""
     covered = list(timed_tasks((task for task in beside if in_line(task)), backend))
     if not covered:
         return one
-    by_phase = {Phase.FORWARD: one.forward, Phase.BACKWARD: one.backward}
     added: dict[Phase, Num] = {Phase.FORWARD: 0.0, Phase.BACKWARD: 0.0}
     parts = dict(one.parts or {})
     for line in lines_of(covered):
-        time = line.hiding.occasions * line.shown(by_phase[line.behind])
+        shown = (share * line.shown(work.of(line.behind)) for share, work in works)
+        time = line.hiding.occasions * sum(shown, start=np.float64(0.0))
         added[line.phase] = added[line.phase] + time
         parts[line.part] = parts.get(line.part, 0.0) + time
-    return Pass(one.forward + added[Phase.FORWARD], one.backward + added[Phase.BACKWARD], one.host, parts)
+    return replace(
+        one, forward=one.forward + added[Phase.FORWARD], backward=one.backward + added[Phase.BACKWARD], parts=parts
+    )
 
 
-def _end(block: Block, beside: Iterable[Task], program: Program, backend: Backend, *, broken_down: bool) -> Pass:
-    """Embedding or head of a stage, with the gather and the scatter of its parameters where they are sharded."""
-    one = pass_of(block.tasks, backend, program.scenarios.stacks.launch, broken_down=broken_down)
-    return _with_covered(one, [task for task in beside if task.place == block.place], backend)
+def _ends(
+    program: Program, beside: Sequence[Task], layers: Pass, backend: Backend, *, broken_down: bool
+) -> tuple[Pass, Pass]:
+    """Embedding and head of a stage, with gathers and scatters of their parameters where these are sharded.
+
+    The embedding is gathered first, beside the micro-batch before where there is one, and its gradients are scattered
+    last; those of the head go beside the layer before it and behind it.
+    """
+    plans, launch = program.scenarios.plans, program.scenarios.stacks.launch
+    first, last = (
+        pass_of(block.tasks, backend, launch, broken_down=broken_down) for block in (program.embedding, program.head)
+    )
+    follows = np.where(np.asarray(plans.micro_batches) > 1.0, 1.0, 0.0)
+    on_stage = program.scenarios.models.layer_count / plans.pp
+    works = _Beside(follows * first.forward, 0.0), _Beside(layers.forward / on_stage, layers.backward / on_stage)
+    of_ends = ([task for task in beside if task.place == block.place] for block in (program.embedding, program.head))
+    embedding, head = (
+        _with_covered(one, tasks, backend, [(1.0, work)])
+        for one, tasks, work in zip((first, last), of_ends, works, strict=True)
+    )
+    return embedding, head
 
 
 def _transfers(beside: Iterable[Task], backend: Backend) -> Num:

@@ -12,6 +12,8 @@ from hardware.reading import is_document, is_path
 from hardware.sheet import Sheet
 from hardware.spec import Figure
 from simulator.specs import loading, naming
+from simulator.specs.software.naming import further_names_of, stack_meant
+from simulator.specs.stack import Stack
 from simulator.terminal import catalogue_rows as row
 from simulator.terminal.catalogue_rows import Row
 
@@ -21,6 +23,7 @@ _BROKEN = 8
 
 _REMARKS = {
     "devices": "Formats in dense TFLOP/s.",
+    "stacks": "What a stack does unless told comes first; an entry has the rest of what it offers, and what it refuses.",
     "prices": "Of one device; an entry has what an instance holds, its network, region and source.",
     "profiles": "Off: median error on measurements that were not fitted. Each entry names its source.",
 }
@@ -148,10 +151,10 @@ def rows(kind: str) -> list[Row]:
 
 
 def matching(kind: str, text: str) -> list[str]:
-    """Names of the entries of a part that a text may mean, best match first; models by their aliases too.
+    """Names of the entries of a part that a text may mean, best match first; models and stacks by further names too.
 
-    >>> matching("models", "llama 3.1 8b")
-    ['llama-3.1-8b']
+    >>> matching("models", "llama 3.1 8b"), matching("stacks", "axolotl")
+    (['llama-3.1-8b'], ['huggingface'])
 
     Raises
     ------
@@ -159,7 +162,11 @@ def matching(kind: str, text: str) -> list[str]:
         Where it means none.
     """
     names = _kind(kind).names()
-    matches = naming.best_first(text, names) if kind == "models" else _holding(text, names)
+    if kind == "models":
+        matches = naming.best_first(text, names)
+    else:
+        meant = stack_meant(text) if kind == "stacks" else None
+        matches = [meant] if meant else _holding(text, names)
     if not matches:
         raise InputError(f"search={shown(text)}: none of the {kind} is called so; capsim catalogue {kind} lists all")
     return matches
@@ -227,7 +234,7 @@ def _is_offers(kind: str, name: str | None) -> bool:
 
 def _load(kind: str, part: _Part, name: str) -> Any:
     """Load one entry by name, or from a file of one's own."""
-    if kind == "models":
+    if kind in ("models", "stacks"):
         return part.load(name)
     if name not in part.names() and not (kind in _FILES and is_path(name)):
         if kind == "profiles" and name in catalogue.names("classes"):
@@ -331,6 +338,8 @@ def _lines(entry: Any) -> Entry:
             told = "none" if value is None else _plain(values[name])
             numbers = tuple(cited.setdefault(key, len(cited) + 1) for key in provenance.source)
             lines.append(Line(name, told, provenance.seen, numbers, provenance.note or ""))
+    if isinstance(entry, Stack):
+        lines += [Line(f"also called {name}", said.because) for name, said in further_names_of(entry.id).items()]
     titles = catalogue.sources()
     return Entry(tuple(lines), tuple(titles.get(key, key) for key in cited))
 

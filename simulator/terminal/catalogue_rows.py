@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from hardware import units
@@ -12,6 +13,7 @@ from hardware.sheet import Sheet
 from hardware.spec import Device, Failures, Figure, Grid, Overhead, Site, System
 from simulator.scenario.scenario import parameters_of
 from simulator.specs.model import Model
+from simulator.specs.software.naming import further_names_of
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 
@@ -80,15 +82,20 @@ def of_model(model: Model) -> Row:
 
 
 def of_stack(stack: Stack) -> Row:
-    """A stack: what it splits by and what it does by default."""
+    """A stack: what it splits by, what replicas share and in which order stages work, and what else it is called."""
+    offers, usual = stack.offers, stack.defaults
     return {
         "stack": stack.id,
         "splits": " ".join(stack.axes),
-        "attention": stack.attention,
-        "precision": stack.defaults.precision,
-        "sharding": stack.defaults.sharding,
-        "recompute": stack.defaults.recompute,
+        "sharding": _first(usual.sharding, offers.shardings),
+        "schedules": ", ".join(offers.schedules) if "pp" in stack.axes else "-",
+        "other names": ", ".join(further_names_of(stack.id)) or "-",
     }
+
+
+def _first(usual: str, offered: Sequence[str]) -> str:
+    """What is offered, with what is usual first."""
+    return ", ".join((usual, *(other for other in offered if other != usual)))
 
 
 def of_price(price: Price) -> Row:

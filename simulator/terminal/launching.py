@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -22,8 +23,9 @@ def print_read(launched: LaunchFile) -> None:
 
 def print_written(made: WrittenLaunch, output: str) -> None:
     """Print how to start what was written, and what it does not say."""
-    command = made.command.replace(made.file_name, output)
-    _print(Text(f"{output}: written for {made.framework}; start it with {command}"))
+    where = f" {made.where}" if made.where else ""
+    _print(Text(f"{output}: written for {made.framework}; start it{where}:"))
+    _print(Text(f"  {made.command}"), whole=True)
     if not made.fits:
         _print(Text("The plan does not fit in memory; capsim estimate says what would make it fit.", style="bold"))
     if made.unsaid:
@@ -40,8 +42,15 @@ def _block(name: str, lines: Sequence[str], *, apart: bool = False) -> Renderabl
     return table
 
 
-def _print(part: RenderableType) -> None:
-    Console(highlight=False, markup=False, emoji=False).print(part)
+def _print(part: RenderableType, *, whole: bool = False) -> None:
+    """Print a part; a line that is to be copied is whole, however long."""
+    Console(highlight=False, markup=False, emoji=False).print(part, soft_wrap=whole)
+
+
+def _headline(model: Any, system: str | None) -> str:
+    """A model, and what it runs on where somebody says."""
+    name = model.get("id", "a model") if isinstance(model, Mapping) else str(model)
+    return name if system is None else f"{name} on {system}"
 
 
 def scenario_text(launched: LaunchFile, system: str | None, devices: int | None = None) -> str:
@@ -58,7 +67,7 @@ def scenario_text(launched: LaunchFile, system: str | None, devices: int | None 
     """
     document = launched.document(devices)
     ordered = {
-        "title": f"from {launched.path}, of {launched.framework}",
+        "title": f"{_headline(document['model'], system)}, from {launched.path} of {launched.framework}",
         "model": document["model"],
         **({"system": system} if system is not None else {}),
         **{name: value for name, value in document.items() if name != "model"},

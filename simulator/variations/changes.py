@@ -249,7 +249,9 @@ def _part(root: str, text: str, system: System) -> Any:
         if text not in get_args(PriceKind):
             raise unknown("kind of price", text, get_args(PriceKind))
         return text
-    return {"model": load_model, "system": catalogue.load_system, "stack": load_stack, "constants": find}[root](text)
+    if root == "stack":
+        return load_stack(text, platform=system.device.kind)
+    return {"model": load_model, "system": catalogue.load_system, "constants": find}[root](text)
 
 
 def _dearer(arguments: dict[str, Any], value: Value, base: Baseline) -> Edit:

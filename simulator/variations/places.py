@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hardware.amounts import is_number, read_number
+from hardware.classes import peak_field
 from hardware.errors import InputError, nearest, sentence, shown, unknown
 from hardware.reading import field_names
 from hardware.sheet import Sheet
@@ -149,7 +150,7 @@ def _at(sheet: Any, name: str) -> Any:
 def _meant(name: str, figures: Mapping[str, Any], precision: str) -> list[str]:
     """The figure that a path means, and those that move with it in proportion."""
     if name == "device.peak":
-        main = f"device.peak.{precision}"
+        main = f"device.peak.{peak_field(precision)}"
         rates = [each for each, rate in figures.items() if each.startswith("device.peak.") and rate is not None]
         return [main, *(each for each in rates if each != main)]
     name = _SHORT.get(name, name)

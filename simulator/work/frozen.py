@@ -17,6 +17,8 @@ from simulator.specs.training.tuning import MATRICES, Tunings
 from simulator.work.operators import Operator
 from simulator.work.transformer import Scenarios
 
+_TRAINED = ("base", "flows", "head", "rank", "drops", "magnitudes", "prompt", "prefix")
+
 
 def beside(scenarios: Scenarios, frozen: FrozenModel) -> Scenarios:
     """Scenarios of the frozen model, which is split as the plan splits the trained one, its layers evenly over stages.
@@ -40,14 +42,22 @@ def beside(scenarios: Scenarios, frozen: FrozenModel) -> Scenarios:
     `prepare_fsdp` as those of the trained model), and torchtune 0.6.1, recipes/knowledge_distillation_distributed.py.
     """
     tuning = _still(scenarios.workloads.tuning, frozen)
-    workloads = replace(scenarios.workloads, frozen=None, tuning=tuning)
+    alone = scenarios.workloads
+    virtual = alone.tuning.prompt
+    workloads = replace(
+        alone,
+        frozen=None,
+        tuning=tuning,
+        sequence_length=alone.sequence_length - virtual,
+        effective_tokens=alone.effective_tokens - virtual,
+    )
     plans = replace(scenarios.plans, first_stage_layers=0.0, last_stage_layers=0.0)
     return replace(scenarios, models=_evaluated(frozen.models), workloads=workloads, plans=plans)
 
 
 def _still(tuning: Tunings, frozen: FrozenModel) -> Tunings:
     """Nothing is trained; weights of its own are not held in a few bits."""
-    none: dict[str, float] = dict.fromkeys(("base", "flows", "head", "rank", "drops", *MATRICES), 0.0)
+    none: dict[str, float] = dict.fromkeys((*_TRAINED, *MATRICES), 0.0)
     own = np.asarray(frozen.held) > 0.0
     return replace(tuning, **none, weight_bytes=np.where(own, 0.0, tuning.weight_bytes))
 

@@ -52,10 +52,14 @@ class Hiding:
     """The pass whose compute covers it; its own phase unless given."""
     parts: frozenset[OperatorPart] | None = None
     """The parts of that pass which do; all compute unless given."""
+    halves: tuple[frozenset[OperatorPart], ...] = ()
+    """Those of these parts that cover an equal share of the task each, where a block has all of them."""
     reach: Num = 1.0
     """Share of that work that one occasion has beside it [1]."""
     occasions: Num = 1.0
     """Into how many equal occasions the line falls [1]."""
+    slowing: Num = 0.0
+    """Share of the device's compute that it takes for itself while it is hidden [1]."""
 
 
 OPEN = Hiding()

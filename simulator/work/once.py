@@ -15,7 +15,7 @@ from simulator.work.program import Program
 from simulator.work.tasks import OPEN, Hiding, Part, Phase, PlaceKind, Resource, Task, TaskPlace
 from simulator.work.transformer import Scenarios
 from simulator.work.transformer.exchanges import splits
-from simulator.work.updates import StageShare, master_bytes, shaped_traffic, trained_on
+from simulator.work.updates import StageShare, master_bytes, shaped_traffic, tensors_of, trained_on
 
 STEP = TaskPlace(PlaceKind.STEP)
 
@@ -158,7 +158,7 @@ def _reduced(scenarios: Scenarios, of: str, size: Num, copies: _Copies) -> list[
     apart = np.where((np.asarray(others) > 1.0) & (np.asarray(size) > 0.0), 1.0, 0.0)
     sharded = np.where((np.asarray(copies.sharers) > 1.0) & (np.asarray(plans.parameter_group) <= 1.0), apart, 0.0)
     by_all = np.where(np.asarray(copies.sharers) >= others, sharded, 0.0)
-    each = _reductions_of_a_step(scenarios)
+    each = reductions_of_a_step(scenarios)
     behind = Hiding(share=1.0, line="gradients", behind=Phase.BACKWARD, reach=stacks.gradient_overlap, occasions=each)
     ahead = Hiding(share=1.0, line="updates", behind=Phase.FORWARD, reach=stacks.parameter_overlap)
     gradients, updated = size / group * plans.reduced_bytes, size / group * plans.element_bytes
@@ -176,7 +176,7 @@ def _reduced(scenarios: Scenarios, of: str, size: Num, copies: _Copies) -> list[
     ]
 
 
-def _reductions_of_a_step(scenarios: Scenarios) -> Num:
+def reductions_of_a_step(scenarios: Scenarios) -> Num:
     """How often gradients are reduced in a step: once, or after every micro-batch.
 
     Replicas that share gradients hold no more than their own part, in a pipeline too: those of each micro-batch travel.
@@ -256,6 +256,9 @@ def _update(program: Program, held: Held) -> list[Task]:
     if shaped or np.any(np.asarray(plans.unscaled_bytes) > 0.0):
         moved = moved + shaped_traffic(scenarios, trained, updated)
     kernels = stacks.optimizer_kernels * scenarios.models.layer_count / plans.pp
+    if np.any(np.asarray(plans.in_backward) > 0.0):  # tensor by tensor
+        each = np.maximum(kernels, tensors_of(program, held.share))
+        kernels = np.where(np.asarray(plans.in_backward) > 0.0, each, kernels)
     offload = np.asarray(plans.offload)
     copied = moved + updated * (plans.gradient_bytes + plans.parameter_bytes)
 

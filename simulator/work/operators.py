@@ -80,6 +80,8 @@ class Holding:
     """What these take, with their scales."""
     weights: tuple[Weight, ...] = ()
     """The tensors that its parameters are."""
+    passing: Num = 0.0
+    """Bytes that it makes and frees again, as far as these are large beside all else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,6 +318,7 @@ def exchange(
     launches: tuple[Num, Num],
     hiding: Hiding = OPEN,
     copies: Num = 1.0,
+    groups: tuple[Num, Num] = (1.0, 1.0),
     busiest: Num = 1.0,
     unused: Num = 0.0,
     inside: tuple[tuple[RecomputeModule, Num], ...] = (),
@@ -337,13 +340,22 @@ def exchange(
         Kernels of the two passes [1].
     hiding
         What covers them.
+    groups
+        Groups of ranks, and to how many of them each token goes [1].
     unused
         Share of those of the forward pass whose output no backward pass needs [1].
     inside, inside_share
         Modules that they are in, and the share of those of the forward pass that is [1].
     """
     request = Collective(
-        kind=kind, message_bytes=message_bytes, degree=degree, stride=stride, copies=copies, busiest=busiest
+        kind=kind,
+        message_bytes=message_bytes,
+        degree=degree,
+        stride=stride,
+        copies=copies,
+        expert_groups=groups[0],
+        groups_per_token=groups[1],
+        busiest=busiest,
     )
     return Operator(
         name=name,

@@ -16,6 +16,7 @@ from simulator.formulas import activations
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import Collective, HostCopy, HostWork, MatrixProduct, Request, Send
 from simulator.specs.training.tuning import Tunings
+from simulator.work.casts import in_8_bits
 from simulator.work.frozen import beside, forward_alone
 from simulator.work.hiding import OperatorPart
 from simulator.work.operators import Call, Operator, flagged, frozen, without_backward
@@ -160,7 +161,8 @@ def program_of(scenarios: Scenarios) -> Program:
     flows, shares = tuning.flows, repeated_shares(plans, scenarios.models)
     groups = []
     for index, layers in enumerate(scenarios.models.layers):
-        operators = _tuned(layer(layers, scenarios), tuning)
+        wide = np.minimum(plans.wide_layers / scenarios.models.layer_count, 1.0)
+        operators = in_8_bits(_tuned(layer(layers, scenarios), tuning), scenarios, wide=wide)
         tokens = tokens_of_layers(layers, scenarios)
         checkpoint = activations.tensor(tokens.shared, layers.hidden_size, element_bytes=stream_bytes(scenarios))
         checkpoint = flagged(checkpoint, flows)
@@ -171,7 +173,7 @@ def program_of(scenarios: Scenarios) -> Program:
                 operators,
                 tally_of_layer(operators, plans, checkpoint=checkpoint, shares=shares),
                 tuple(flagged(number, flows) for number in repetitions(operators, plans, stacks, shares)),
-                np.minimum(plans.wide_layers / scenarios.models.layer_count, 1.0),
+                wide,
             )
         )
     return Program(
@@ -232,7 +234,7 @@ def _split(calls: Iterable[Call], wide: Num) -> Iterator[Call]:
     for call in calls:
         if some and isinstance(call.request, MatrixProduct) and not call.request.wide:
             yield replace(call, count=call.count * (1.0 - wide), kernels=call.kernels * (1.0 - wide))
-            request = replace(call.request, wide=True)
+            request = replace(call.request, wide=True, input_bytes=None)
             yield Call(request, call.count * wide, call.kernels * wide)
         else:
             yield call

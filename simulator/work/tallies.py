@@ -39,6 +39,8 @@ class Tally:
     quantised_expert_bytes: Num = 0.0
     widest_quantised: Num = 0.0
     """The most quantised parameters of one operator, of which 16-bit weights are made at once [parameter]."""
+    widest_passing: Num = 0.0
+    """The most that one operator makes and frees again, as far as these are counted [B]."""
     checkpoint_bytes: Num = 0.0
     """Inputs of layers, which those keep that are recomputed, where a plan counts these [B]."""
 
@@ -74,7 +76,7 @@ class Tally:
         )
 
 
-_WIDEST = ("widest_bytes", "widest_quantised")
+_WIDEST = ("widest_bytes", "widest_quantised", "widest_passing")
 """Fields of a tally that are of one operator, the largest."""
 
 
@@ -116,4 +118,5 @@ def _of_one(operator: Operator) -> Tally:
         **{f"quantised_expert_{name}" if of_experts else f"quantised_{name}": value for name, value in held.items()},
         widest_bytes=kept.widest,
         widest_quantised=kept.quantised_parameters,
+        widest_passing=kept.passing,
     )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import zip_longest
 
 import numpy as np
 
 from simulator.formulas import states
 from simulator.formulas.typing import Num
-from simulator.work.operators import Operator, flagged
+from simulator.work.operators import Holding, Operator, flagged
 from simulator.work.program import Program
 from simulator.work.transformer import Scenarios
 from simulator.work.weights import Weight, table
@@ -22,6 +23,8 @@ _SPLIT_BYTES = 2.0
 _UNFUSED_BYTES = 22.0
 """Beside a fused update: torch mixes momentum and gradient in fp32, casts that to bf16, reads it for its norm, divides
 by it, and reads what it has orthogonalised (torch 2.13, torch/optim/_muon.py) [B/parameter]."""
+_ADDED_TABLES = 3.0
+"""Gradients of a tied table that exist as those of head and embedding are added."""
 _PASSES_OF_COPIES = 5.0
 """Of fp32 copies of states: written, read and written by the update, read for the largest number and again for the cast
 (transformer_engine/pytorch/optimizers/fused_adam.py at d0067d0d, get_unscaled_state and set_scaled_state)."""
@@ -103,6 +106,77 @@ def trained_weights(program: Program, held: StageShare) -> Iterator[tuple[Weight
         yield from _weights_of(group.operators, number)
     yield from _weights_of(program.embedding.operators, held.first)
     yield from _weights_of(program.head.operators, held.last)
+
+
+def tensors_of(program: Program, share: StageShare) -> Num:
+    """Trained tensors of a device [1]."""
+    counted = (
+        number * many
+        for weight, number, _ in trained_weights(program, share)
+        for many, rows, _ in weight.tensors
+        if np.any(np.asarray(rows) > 0.0)
+    )
+    return sum(counted, start=np.float64(0.0))
+
+
+@dataclass(frozen=True)
+class UpdatesAtOnce:
+    """Parameters whose gradients exist at once where an optimizer runs in the backward pass [parameter]."""
+
+    within: Num
+    """While layers run backward."""
+    at_end: Num
+    """While the embedding does, when no activations are left."""
+
+
+def largest_update(program: Program) -> UpdatesAtOnce | None:
+    """Parameters whose gradients exist at once where the optimizer runs in the backward pass; none where none does.
+
+    Those of one tensor with its bias, of fully sharded ones those that are gathered together: of a layer or of an end.
+    The gradient that the head has of a tied table waits for that of the embedding, and torch adds both to a third.
+    """
+    scenarios, plans = program.scenarios, program.scenarios.plans
+    if not np.any(np.asarray(plans.in_backward) > 0.0):
+        return None
+    group = plans.parameter_group
+    of_experts, ends = plans.sharing_experts(group), (program.embedding, program.head)
+    layer: Num = 0.0
+    for block in (*program.groups, *ends):
+        own = block.tally.trained_parameters / group + block.tally.trained_expert_parameters / of_experts
+        layer = np.maximum(layer, own)
+    tied, sharded = _tied_table(scenarios), np.asarray(plans.dp) * plans.cp > 1.0
+    listed = [operator.kept for block in (*program.groups, program.head) for operator in block.operators]
+    own = [operator.kept for operator in program.embedding.operators]
+    tables = [_without(kept, tables=False) for kept in own]
+    within = tied + _largest_tensor([*listed, *(_without(kept, tables=True) for kept in own)])
+    at_end = np.where(tied > 0.0, _ADDED_TABLES * tied, _largest_tensor(tables))
+    return UpdatesAtOnce(np.where(sharded, layer, within), np.where(sharded, layer, at_end))
+
+
+def _tied_table(scenarios: Scenarios) -> Num:
+    """Trained elements of this rank's table of words, where the head has it too; else 0 [parameter]."""
+    models = scenarios.models
+    tied = np.asarray(models.tied_head) * models.vocabulary_head * scenarios.workloads.tuning.base
+    return tied * np.ceil(np.asarray(models.vocabulary_size) / scenarios.plans.tp) * models.embedding_size
+
+
+def _without(kept: Holding, *, tables: bool) -> Holding:
+    """The holding without its tables, or without all else."""
+    return replace(kept, weights=tuple(weight for weight in kept.weights if (weight.kind == "table") is not tables))
+
+
+def _largest_tensor(holdings: Iterable[Holding]) -> Num:
+    """Elements of the largest trained tensor, with the bias whose gradient comes with its own; experts are one."""
+    most: Num = 0.0
+    for kept in holdings:
+        of_experts = bool(np.any(np.asarray(kept.expert_parameters) > 0.0))
+        for weight, after in zip_longest(kept.weights, kept.weights[1:]):
+            has_bias = after is not None and after.kind == "vector" and after.blocks == weight.blocks
+            bias = np.where(np.asarray(after.number) > 0.0, 1.0, 0.0) if after is not None and has_bias else 0.0
+            for many, rows, columns in weight.tensors:
+                apart = many if of_experts else np.where(np.asarray(many) > 0.0, 1.0, 0.0)
+                most = np.maximum(most, flagged(apart * (np.asarray(rows) * columns + rows * bias), kept.trained))
+    return most
 
 
 def _weights_of(operators: Iterable[Operator], number: Num) -> Iterator[tuple[Weight, Num, bool]]:

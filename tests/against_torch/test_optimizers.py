@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -28,7 +30,21 @@ from simulator.step.memory import on_stage
 from simulator.work.messages import messages
 from simulator.work.once import on_fullest, once_a_step
 from simulator.work.program import program_of
-from tests.against_torch.cases import BERT_LARGE, EVERY, GPT, LLAMA, NEOX, T5, name_of, scenarios_of, setting_of
+from simulator.work.updates import largest_update
+from tests.against_torch.cases import (
+    BERT_LARGE,
+    EVERY,
+    GPT,
+    LLAMA,
+    NEOX,
+    T5,
+    name_of,
+    predictions_of,
+    scenarios_of,
+    setting_of,
+)
+from tests.against_torch.live import updated_in_backward
+from tests.against_torch.tuning import adapted
 
 _OTHER_SHAPES = ("gpt-oss", "umt5")
 """Biases of experts are one tensor in the module, and tables of every layer one in the formula: the factors differ."""
@@ -170,3 +186,29 @@ def _states(module: torch.nn.Module, steps: list[Optimizer]) -> tuple[int, int, 
     held = list(module.parameters())
     gradients = [parameter.grad for parameter in held if parameter.grad is not None]
     return local_bytes(held), local_bytes(gradients), sum(map(state_bytes, steps))
+
+
+_LORA = {"train": "lora", "lora_rank": 4, "lora_targets": "attention"}
+
+
+def _updates_alone(model: Model) -> bool:
+    of_many_uses = model.shared_layers or model.kind == "encoder-decoder"
+    return not of_many_uses and model.experts == 1 and not model.position_products
+
+
+@pytest.mark.parametrize(("tuning", "fused"), [({}, True), ({}, False), (_LORA, False)])
+@pytest.mark.parametrize("model", [each for each in EVERY if _updates_alone(each)], ids=name_of)
+def test_gradients_that_are_freed_by_updates(model: Model, tuning: dict[str, Any], *, fused: bool) -> None:
+    """At once those of one tensor with its bias, and of a table that the head has too: three where these are added."""
+    if tuning and (model.positions == "transformer-xl" or model.key_value_rank):
+        return  # adapters beside it are refused
+    setting = setting_of(model, device="cpu", fused_qkv=fused)
+    module = adapted(model, setting, "attention") if tuning == _LORA else build(model, setting)
+    batch = random_batch(model, setting, 4, predictions=predictions_of(model, setting))
+    before, at_end = updated_in_backward(module, lambda: module.loss(batch))
+    plan = {"optimizer": "sgd-without-momentum", "optimizer_in_backward": True}
+    program = program_of(scenarios_of(model, setting, tuning=tuning, **plan))
+    assert before == on_stage(program, 0.0).gradients
+    last = largest_update(program)
+    assert last is not None
+    assert at_end == (2 * np.asarray(last.at_end) if not tuning else 0)

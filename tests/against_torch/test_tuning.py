@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 
 from hardware.errors import InputError
 from measure.count.activations import saved_activations
 from measure.count.flops import flops
-from measure.models import Setting, Transformer, parameters_of, random_batch
+from measure.models import Batch, Setting, Transformer, parameters_of, random_batch
 from simulator.specs.choices import Recompute
 from simulator.specs.model import Model
 from simulator.work.counts import counts_of
@@ -31,7 +32,7 @@ from tests.against_torch.cases import (
     setting_of,
 )
 from tests.against_torch.cases import DENSE as ALL_DENSE
-from tests.against_torch.tuning import adapted, head_only, trained
+from tests.against_torch.tuning import VIRTUAL, adapted, head_only, prefixed, prompted, prompted_batch, trained
 
 RECOMPUTE: tuple[Recompute, ...] = ("none", "selective", "full")
 RELU = next(model for model in ALL_DENSE if model.id == "opt")
@@ -39,6 +40,7 @@ CLASSIFIER = next(model for model in ALL_DENSE if model.id == "classifier")
 SPAN = next(model for model in ALL_DENSE if model.id == "span")
 SHARED = next(model for model in ALL_DENSE if model.id == "albert")
 MODELS = (BERT, GPT, PALM, LLAMA, NEOX, T5, RELU, CLASSIFIER, SPAN, SHARED)
+_PROMPTED = ("qwen3", "gemma-2", "mixtral", "bloom", "modernbert", "gpt-oss")
 JOINT = {"joint_adapters": True}
 """The feed-forward layers of the reference modules have one matrix for both inputs of a gate."""
 
@@ -47,9 +49,9 @@ def of(model: Model, setting: Setting, tuning: dict[str, Any], stack: dict[str, 
     return program_of(scenarios_of(model, setting, stack=stack, tuning=tuning))
 
 
-def check(program: Program, module: Transformer, model: Model, setting: Setting) -> None:
+def check(program: Program, module: Transformer, model: Model, setting: Setting, batch: Batch | None = None) -> None:
     """Parameters, arithmetic and kept bytes are those of torch."""
-    batch = random_batch(model, setting, 4, predictions=predictions_of(model, setting))
+    batch = batch or random_batch(model, setting, 4, predictions=predictions_of(model, setting))
     counts = counts_of(program)
     assert counts.parameters == parameters_of([module])
     assert counts.trained_parameters == trained(module)
@@ -111,6 +113,61 @@ def test_quantised_weights(model: Model, precision: str, recompute: Recompute) -
     check(of(model, setting, tuning), adapted(model, setting, "attention", quantised=True), model, setting)
 
 
+@pytest.mark.parametrize("recompute", RECOMPUTE)
+@pytest.mark.parametrize("targets", ["attention", "q_proj,v_proj", "down_proj"])
+@pytest.mark.parametrize("model", [BERT, GPT, PALM, LLAMA, T5, RELU, CLASSIFIER, SHARED], ids=name_of)
+def test_magnitudes(model: Model, targets: str, recompute: Recompute) -> None:
+    setting = setting_of(model, recompute=recompute)
+    tuning = {"lora_rank": 4, "lora_targets": targets, "dora": True}
+    check(of(model, setting, tuning), adapted(model, setting, targets, dora=True), model, setting)
+
+
+@pytest.mark.parametrize("targets", ["feed-forward", "all-linear"])
+@pytest.mark.parametrize("model", [PALM, LLAMA], ids=name_of)
+def test_magnitudes_of_joint_adapters(model: Model, targets: str) -> None:
+    setting = setting_of(model, fused_qkv=True)
+    tuning = {"lora_rank": 4, "lora_targets": targets, "dora": True}
+    check(of(model, setting, tuning, JOINT), adapted(model, setting, targets, dora=True), model, setting)
+
+
+@pytest.mark.parametrize("recompute", ["none", "full"])
+@pytest.mark.parametrize("precision", [None, "nf4"])
+@pytest.mark.parametrize("dropout", [0.0, 0.05])
+@pytest.mark.parametrize("model", [BERT, LLAMA], ids=name_of)
+def test_magnitudes_of_quantised_weights_and_dropped_inputs(
+    model: Model, dropout: float, precision: str | None, recompute: Recompute
+) -> None:
+    """With dropout the frozen product runs twice, and 16-bit weights are kept where they are quantised."""
+    setting = setting_of(model, recompute=recompute)
+    tuning = {"lora_rank": 4, "lora_targets": "attention", "dora": True, "base_precision": precision}
+    module = adapted(model, setting, "attention", dropout=dropout, quantised=precision is not None, dora=True)
+    check(of(model, setting, {**tuning, "lora_dropout": dropout}), module, model, setting)
+
+
+@pytest.mark.parametrize("recompute", RECOMPUTE)
+@pytest.mark.parametrize("model", [*MODELS, *(each for each in EVERY if each.id in _PROMPTED)], ids=name_of)
+def test_prompts(model: Model, recompute: Recompute) -> None:
+    """Virtual tokens lengthen each sequence, of an encoder-decoder that of the encoder."""
+    if model.embedding_size is not None:
+        with pytest.raises(InputError, match="words of albert are narrower"):
+            of(model, setting_of(model), {"train": "prompt"})
+        return
+    whole = setting_of(model, recompute=recompute)
+    real = replace(whole, sequence_length=whole.sequence_length - VIRTUAL)
+    program = of(model, real, {"train": "prompt", "virtual_tokens": VIRTUAL})
+    batch = prompted_batch(model, whole, predictions_of(model, real))
+    check(program, prompted(model, whole), model, whole, batch)
+
+
+@pytest.mark.parametrize("fused_attention", [False, True])
+@pytest.mark.parametrize("recompute", ["none", "selective"])
+@pytest.mark.parametrize("model", [each for each in MODELS if each is not T5], ids=name_of)
+def test_prefixes(model: Model, recompute: Recompute, fused_attention: bool) -> None:
+    setting = setting_of(model, recompute=recompute, fused_attention=fused_attention)
+    program = of(model, setting, {"train": "prefix", "virtual_tokens": VIRTUAL})
+    check(program, prefixed(model, setting), model, setting)
+
+
 @pytest.mark.parametrize("recompute", ["none", "full"])
 def test_experts_are_frozen_beside_adapters(recompute: Recompute) -> None:
     setting = setting_of(MIXTRAL, recompute=recompute)
@@ -130,12 +187,12 @@ def test_the_head_alone(model: Model, recompute: Recompute) -> None:
     check(program_of(scenarios), head_only(model, setting), model, setting)
 
 
-def _transformers_llama() -> tuple[Any, Model]:
-    """A small Llama of transformers with PEFT's adapters on every linear layer, and our own."""
+def _transformers_llama(config: PeftConfig) -> Any:
+    """A small Llama of transformers, with what PEFT gives it."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     sizes = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 2}
-    config = LlamaConfig(
+    own = LlamaConfig(
         **sizes,
         intermediate_size=320,
         vocab_size=1000,
@@ -144,19 +201,32 @@ def _transformers_llama() -> tuple[Any, Model]:
         attn_implementation="eager",
         use_cache=False,
     )
-    module = LlamaForCausalLM(config).to(torch.bfloat16)
+    module = LlamaForCausalLM(own).to(torch.bfloat16)
     module.enable_input_require_grads()
-    return get_peft_model(module, LoraConfig(r=4, target_modules="all-linear"), autocast_adapter_dtype=False), LLAMA
+    return get_peft_model(module, config, autocast_adapter_dtype=False)
+
+
+_VIRTUAL: dict[str, Any] = {"task_type": "CAUSAL_LM", "num_virtual_tokens": VIRTUAL}
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT asks transformers by an older name
-def test_all_linear_is_what_peft_takes_for_it_in_a_model_of_transformers() -> None:
-    module, model = _transformers_llama()
-    program = of(model, setting_of(model), {"lora_rank": 4, "lora_targets": "all-linear"})
+@pytest.mark.parametrize(
+    ("config", "tuning"),
+    [
+        (LoraConfig(r=4, target_modules="all-linear"), {"lora_rank": 4, "lora_targets": "all-linear"}),
+        (LoraConfig(r=4, target_modules="all-linear", use_dora=True), {"lora_rank": 4, "dora": True}),
+        (PromptTuningConfig(**_VIRTUAL), {"train": "prompt", "virtual_tokens": VIRTUAL}),
+        (PrefixTuningConfig(**_VIRTUAL), {"train": "prefix", "virtual_tokens": VIRTUAL}),
+    ],
+    ids=["lora", "dora", "prompt", "prefix"],
+)
+def test_what_peft_makes_of_a_model_of_transformers(config: PeftConfig, tuning: dict[str, Any]) -> None:
+    module = _transformers_llama(config)
+    program = of(LLAMA, replace(setting_of(LLAMA), sequence_length=56), tuning)
     counts = counts_of(program)
     assert counts.parameters == parameters_of([module])
     assert counts.trained_parameters == trained(module)
-    tokens = torch.zeros(4, 64, dtype=torch.long)
+    tokens = torch.zeros(4, 56, dtype=torch.long)
     of_torch = flops(lambda: module(input_ids=tokens, labels=tokens).loss)
     assert program.model_flops == of_torch.total
 
@@ -173,6 +243,7 @@ def test_adapters_of_every_other_kind_of_layer(model: Model, targets: str) -> No
 
 
 @pytest.mark.parametrize("model", [model for model in EVERY if not _has_formulas(model)], ids=name_of)
-def test_adapters_without_formulas_are_refused(model: Model) -> None:
+@pytest.mark.parametrize("tuning", [{"lora_rank": 4}, {"train": "prompt"}, {"train": "prefix"}])
+def test_what_has_no_formulas_is_refused(model: Model, tuning: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=f"of {model.id} cannot be counted; train=full or head"):
-        of(model, setting_of(model), {"lora_rank": 4})
+        of(model, setting_of(model), tuning)

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
+from peft import (
+    LoraConfig,
+    PrefixEncoder,
+    PrefixTuningConfig,
+    PromptEmbedding,
+    PromptTuningConfig,
+    inject_adapter_in_model,
+)
+from peft.tuners.lora import dora as peft_dora
 from torch import Tensor, nn
+from torch.nn import functional
 
-from measure.models import Setting, Transformer, build
+from measure.models import Batch, Setting, Transformer, build, random_batch
+from measure.models.attention import Attention
+from measure.models.positions import Scores
 from simulator.specs.model import Model
 
+peft_dora.dequantize_module_weight = lambda module: _made_of_few_bits(module)  # of bitsandbytes' own classes alone
 TARGETS: dict[str, str] = {
     "attention": r".*(attention|to_encoder)\.(projections\.\d+|output)",
     "q_proj,v_proj": r".*(attention|to_encoder)\.projections\.[02]",
@@ -62,8 +76,21 @@ def _quantise(module: nn.Module) -> None:
             child.__class__ = FewBits
 
 
+def _made_of_few_bits(module: nn.Module) -> Tensor:
+    """The weight of a linear layer as PEFT reads it: of one in a few bits 16-bit weights are made."""
+    weight: Tensor = module.weight
+    return weight.clone() if isinstance(module, FewBits) else weight
+
+
 def adapted(
-    model: Model, setting: Setting, targets: str, *, rank: int = 4, dropout: float = 0.0, quantised: bool = False
+    model: Model,
+    setting: Setting,
+    targets: str,
+    *,
+    rank: int = 4,
+    dropout: float = 0.0,
+    quantised: bool = False,
+    dora: bool = False,
 ) -> Transformer:
     """A reference module whose layers PEFT has given adapters.
 
@@ -74,7 +101,8 @@ def adapted(
     for tower in (module.tower, module.decoder):
         if quantised and tower is not None:
             _quantise(tower.layers)
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=dropout, target_modules=TARGETS[targets])
+    of_adapters = {"lora_alpha": 2 * rank, "lora_dropout": dropout, "use_dora": dora}
+    config = LoraConfig(r=rank, target_modules=TARGETS[targets], **of_adapters)
     inject_adapter_in_model(config, module)
     for name, parameter in module.named_parameters():
         parameter.requires_grad = "lora_" in name or name.startswith(_CLASSES)
@@ -91,6 +119,83 @@ def head_only(model: Model, setting: Setting) -> Transformer:
     module = build(model, setting)
     for name, parameter in module.named_parameters():
         parameter.requires_grad = name.startswith("head.") and not name.startswith(("head.pooler", "head.back"))
+    return module
+
+
+VIRTUAL = 8
+"""Virtual tokens of a prompt or a prefix."""
+
+
+def _sizes(model: Model) -> dict[str, Any]:
+    """What configurations of prompts say of a model."""
+    return {
+        "task_type": "CAUSAL_LM",
+        "num_virtual_tokens": VIRTUAL,
+        "num_layers": model.layers,
+        "num_transformer_submodules": 1,
+    }
+
+
+def _alone(module: Transformer, encoder: nn.Module, setting: Setting) -> Tensor:
+    """Train what encodes virtual tokens, and heads of classes; their numbers."""
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad = name.startswith(_CLASSES)
+    module.virtual = encoder.to(device=setting.device, dtype=setting.dtype)
+    return torch.arange(VIRTUAL, device=setting.device)
+
+
+def prompted(model: Model, setting: Setting) -> Transformer:
+    """A reference module for sequences of a setting's length, the first tokens of which PEFT has made virtual ones."""
+    module = build(model, setting)
+    config = PromptTuningConfig(token_dim=model.hidden_size, num_attention_heads=model.attention_heads, **_sizes(model))
+    numbers = _alone(module, PromptEmbedding(config, module.embedding.words), setting)
+    real = setting.sequence_length - VIRTUAL
+
+    def prepended(_: nn.Module, __: Any, words: Tensor) -> Tensor:
+        if words.shape[0] != real:
+            return words.requires_grad_()  # of a decoder's targets
+        prompt = module.virtual(numbers.unsqueeze(0).expand(words.shape[1], -1))
+        return torch.cat((prompt.transpose(0, 1), words))
+
+    module.embedding.words.register_forward_hook(prepended)
+    return module
+
+
+def prompted_batch(model: Model, setting: Setting, predictions: int) -> Batch:
+    """A batch of real tokens whose labels and types are of all."""
+    batch = random_batch(model, setting, 4, predictions=predictions)
+    return replace(batch, tokens=batch.tokens[:, VIRTUAL:])
+
+
+def _with_prefix(attention: Attention, keys: Callable[[], Tensor]) -> None:
+    """Give attention keys and values of virtual tokens, which every query sees."""
+    mixed = attention.mixed
+
+    def joined(query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+        own, others = keys()
+        bias = None if scores.bias is None else functional.pad(scores.bias, (VIRTUAL, 0))
+        return mixed(query, torch.cat((own, key)), torch.cat((others, value)), replace(scores, bias=bias))
+
+    attention.mixed = joined  # type: ignore[method-assign]
+
+
+def prefixed(model: Model, setting: Setting) -> Transformer:
+    """A reference module whose layers have keys and values of PEFT's virtual tokens."""
+    module = build(model, setting)
+    width = model.kv_heads * model.width_of_head
+    config = PrefixTuningConfig(token_dim=width, num_attention_heads=model.kv_heads, **_sizes(model))
+    numbers = _alone(module, PrefixEncoder(config), setting)
+    made: list[Tensor] = []
+
+    def make(_: nn.Module, arguments: tuple[Batch]) -> None:
+        virtual = module.virtual(numbers.unsqueeze(0).expand(len(arguments[0].tokens), -1))
+        heads = virtual.view(*virtual.shape[:2], 2 * model.layers, model.kv_heads, model.width_of_head)
+        made[:] = heads.permute(2, 1, 0, 3, 4).split(2)
+
+    module.register_forward_pre_hook(make)
+    for number, layer in enumerate(module.tower.layers):
+        _with_prefix(layer.attention, lambda number=number: made[number])
+    module.embedding.words.register_forward_hook(lambda _, __, output: output.requires_grad_())
     return module
 
 

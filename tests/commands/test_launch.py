@@ -105,19 +105,32 @@ def test_mistakes_are_one_sentence(capsim: Capsim, arguments: tuple[str, ...], f
     assert not Path("pwned").exists()
 
 
-@pytest.mark.parametrize("to", WRITERS)
-@pytest.mark.parametrize(
-    "work", ["--lora-rank 16", "--preference dpo", "--document-lengths 700", "--teacher llama-3-8b"]
-)
+_WORK = ["--lora-rank 16", "--preference dpo --micro-batch 2", "--document-lengths 700", "--teacher llama-3-8b"]
+_SAID = {(to, work) for to in ("axolotl", "llama-factory") for work in _WORK[:2]}
+
+
+@pytest.mark.parametrize(("to", "work"), [(to, work) for to in WRITERS for work in _WORK if (to, work) not in _SAID])
 def test_no_file_starts_another_run_than_was_priced(capsim: Capsim, to: str, work: str) -> None:
     outcome = capsim("launch", "llama-3-8b", "--system", "dgx-h100", *work.split(), "--to", to, "-o", "run")
     assert outcome.status == 2
     assert not Path("run").exists()
 
 
-def test_work_that_no_file_says_is_refused_by_its_name(capsim: Capsim) -> None:
-    lora = capsim("launch", "llama-3-8b", "--system", "rtx-3090", "--lora-rank", "8", "--to", "axolotl")
-    assert_one_sentence(lora, "train=lora: no launch file says it yet", "add it there by hand")
+@pytest.mark.parametrize(("to", "work"), sorted(_SAID))
+def test_adapters_and_preferences_are_written_and_estimated_alike(capsim: Capsim, to: str, work: str) -> None:
+    run = ("llama-3-8b", "--system", "dgx-h100", "--devices", "8", "--sharding", "zero3", "--tp", "1", "--cp", "1")
+    outcome = capsim("launch", *run, *work.split(), "--to", to, "-o", "run.yaml")
+    assert outcome.status == 0, outcome.err
+    told = capsim("estimate", "run.yaml", "--system", "dgx-h100", "--devices", "8", "--json").json
+    straight = capsim("estimate", *run, *work.split(), "--stack", "huggingface", "--json").json
+    assert {name: told["workload"][name] for name in straight["workload"]} == straight["workload"]
+    assert told["trained_parameters"] == straight["trained_parameters"]
+    assert told["step_time_s"] == straight["step_time_s"]
+
+
+def test_work_that_a_file_does_not_say_is_refused_by_its_name(capsim: Capsim) -> None:
+    lora = capsim("launch", "llama-3-8b", "--system", "rtx-3090", "--lora-rank", "8", "--to", "accelerate")
+    assert_one_sentence(lora, "train=lora: a file of accelerate does not say it", "write it for axolotl")
 
 
 def test_a_plan_that_does_not_fit_is_said_beside_its_command(capsim: Capsim) -> None:

@@ -115,6 +115,22 @@ def test_a_scenario_goes_to_plan(open_page: OpenPage) -> None:
     assert (link["system"], link["micro_batch"]) == ("rtx-3090", "4")
 
 
+def test_the_scenario_that_is_edited_has_a_launch_file(open_page: OpenPage) -> None:
+    shared = {"model": "llama-3.2-1b", "system": "dgx-h100", "sequence_length": 2048, "global_batch": 256}
+    rows = [_changed(**shared, stack="megatron-lm"), _changed(**shared, stack="deepspeed", devices=16)]
+    page = open_page("compare", _link(rows, at=2))
+    page.session_state["launch.2"] = True
+    page.run()
+    assert not page.exception
+    assert page.selectbox(key="launch.2.to").value == "deepspeed"
+    assert '"train_batch_size": 256' in page.code[0].value
+    assert any("on the first of 2 nodes" in caption.value for caption in page.caption)
+    page.session_state["launch.1"] = True
+    page.selectbox(key="control.compare_row").set_value(1).run()
+    assert page.selectbox(key="launch.1.to").value == "megatron-lm"
+    assert "--global-batch-size 256" in page.code[0].value
+
+
 def test_twelve_are_the_most(open_page: OpenPage) -> None:
     page = open_page("compare", _link([_changed(system="rtx-3090", global_batch=8 * n) for n in range(1, 13)]))
     assert len(_shown(page)) == 12

@@ -30,6 +30,7 @@ _SAMPLES: dict[str, str] = {
     "recompute_modules": "core_attn,mlp", "recompute_layers": "4", "recompute_method": "uniform",
     "target_length": "128", "profile": "a100-sxm", "expert_imbalance": "2", "capacity_factor": "1.25",
     "train": "lora", "base_precision": "nf4", "lora_rank": "8", "lora_targets": "q_proj,v_proj", "lora_dropout": "0.1",
+    "dora": "yes", "virtual_tokens": "30", "clip_gradients": "no", "optimizer_in_backward": "yes",
     "preference": "dpo", "reference": "precomputed", "teacher": "gpt2-355m", "keeps_teacher_logits": "no",
     "document_lengths": "200,120,64", "document_deviation": "80",
 }  # fmt: skip
@@ -57,7 +58,9 @@ _NEEDED: dict[str, dict[str, str]] = {
     "document_lengths": {"system": "dgx-h100", "stack": "megatron-lm"},
     "document_deviation": {"document_lengths": "200", "system": "dgx-h100", "stack": "megatron-lm"},
     "base_precision": {"train": "lora", "stack": "huggingface"},
-    **{name: {"train": "lora"} for name in ("lora_rank", "lora_targets", "lora_dropout")},
+    **{name: {"train": "lora"} for name in ("lora_rank", "lora_targets", "lora_dropout", "dora")},
+    "virtual_tokens": {"train": "prompt", "model": "llama-3.2-1b"},
+    "optimizer_in_backward": {"devices": "1", "global_batch": "16", "stack": "pytorch-eager"},
     "preemption_rate": {"price_kind": "spot"},
     "capacity_wait": {"price_kind": "spot"},
     "virtual_stages": {"pp": "2"},

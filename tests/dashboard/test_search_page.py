@@ -208,6 +208,24 @@ def test_a_row_can_be_opened(open_page: OpenPage) -> None:
     assert plan_words(_sent(page)) == words[2]
 
 
+@pytest.mark.parametrize("key", ["best", "row"])
+def test_a_plan_has_a_launch_file(open_page: OpenPage, key: str) -> None:
+    page = open_page("search", {**_SMALL, "search_listed": "best", "search_where": "tp>=2"})
+    number = 0 if key == "best" else 2
+    page.session_state["search.table"] = {"selection": {"rows": [number], "columns": [], "cells": []}}
+    page.session_state[f"launch.{key}"] = True
+    page.run()
+    assert not page.exception
+    assert page.selectbox(key=f"launch.{key}.to").value == "megatron-lm"
+    text = page.code[0].value
+    plan = searching.find(from_query(link_of(page), (*fields(), *searching.FIELDS))[0]).best[number].plan
+    assert f"--tensor-model-parallel-size {plan['tp']}\n" in text
+    assert f"--micro-batch-size {plan['micro_batch']}\n" in text
+    assert any(plain(caption.value).startswith("Start it: bash bert-large") for caption in page.caption)
+    page.selectbox(key=f"launch.{key}.to").set_value("torchtitan").run()
+    assert any("no configuration of bert-large" in plain(info.value) for info in page.info)
+
+
 def test_words_filter_the_table(open_page: OpenPage) -> None:
     page = open_page("search", {**_SMALL, "search_words": "zero3"})
     assert all("zero3" in plan for plan in page.dataframe[0].value["plan"])

@@ -40,6 +40,28 @@ def test_what_an_all_to_all_sends() -> None:
     assert float(collectives.exchanged_volume(1600.0, 1.0, inner_ranks=16.0, degree=16.0)) == 0
 
 
+def test_copies_that_are_sent_once_go_on_inside() -> None:
+    """Of 16 ranks in two units each sends 100 tokens, twice each: what crosses to a unit is passed on inside it."""
+    inside = collectives.exchanged_volume(200.0, 8.0, inner_ranks=1.0, degree=16.0, copies=2.0)
+    # A token goes to 16 (1 - (15 / 16)^2) = 31 / 16 ranks; the one that passes it on is one of eight of a unit.
+    assert float(inside) == pytest.approx(100 * 31 / 16 * 7 / 8)
+    across = collectives.exchanged_volume(200.0, 2.0, inner_ranks=8.0, degree=16.0, copies=2.0)
+    assert float(across) == pytest.approx(100 * 0.75)
+
+
+@pytest.mark.parametrize(("groups", "used", "others"), [(8, 4, 0.5 * (1 - 0.75**8) * 7), (8, 8, (1 - 0.875**8) * 7)])
+def test_groups_limit_how_many_nodes_a_token_goes_to(groups: float, used: float, others: float) -> None:
+    """DeepSeek-V3: 64 ranks of 8 nodes hold 8 groups; of the 7 other nodes a token of 8 copies goes to some."""
+    limits = {"expert_groups": groups, "groups_per_token": used}
+    sent = collectives.exchanged_volume(8.0, 8.0, inner_ranks=8.0, degree=64.0, copies=8.0, **limits)
+    assert float(sent) == pytest.approx(others)
+    every = collectives.exchanged_volume(8.0, 8.0, inner_ranks=8.0, degree=64.0, copies=8.0)
+    assert float(sent) <= float(every) + 1e-12
+    drawn = np.random.default_rng(0)
+    nodes = [len(set(drawn.choice(drawn.permutation(int(groups))[: int(used)], 8))) for _ in range(20_000)]
+    assert float(sent) == pytest.approx(np.mean(nodes) * 7 / 8, rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("ranks", "passes", "steps"),
     [(1, 1, None), (2, 1, 1), (8, 1, 7), (64, 1, 63), (2, 2, 2), (4, 2, 6), (8, 2, 12), (64, 2, 24), (1024, 2, 40)],

@@ -15,9 +15,12 @@ from simulator.scenario.scenario import Scenario, resolve
 from simulator.specs.loading import load_model, load_stack
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
+from simulator.specs.training.guidance import PAIR
+from simulator.specs.training.tuning import MATRICES
 
 SYSTEMS = ("dgx-h100", "superpod-a100")
 _DEGREES = (1, 2, 4, 8)
+_TARGETS = ("all-linear", "attention", "feed-forward", "q_proj,v_proj", "qkv", "o_proj,down_proj", "linear_fc1")
 
 
 @cache
@@ -55,6 +58,30 @@ def _drawn(rng: random.Random, stack: str, model: Model, only: Mapping[str, Sequ
     return plan
 
 
+def tuned_work(rng: random.Random) -> dict[str, Any]:
+    """Adapters, a format of frozen weights, a preference and its reference, drawn at random; at least one of them."""
+    adapted, preference = rng.random() < 0.75, rng.choice((None, "dpo", "dpo", "reward"))
+    work: dict[str, Any] = {}
+    if adapted or preference is None:
+        work["lora_rank"] = rng.choice((4, 8, 16, 64))
+        work["lora_targets"] = rng.choice(_TARGETS)
+        work["lora_dropout"] = rng.choice((None, 0.05))
+        work["base_precision"] = rng.choice((None, None, "nf4", "nf4-double", "int8"))
+    if preference is not None:
+        work["preference"] = preference
+    if preference == "dpo":
+        work["reference"] = rng.choice((None, "copy", "precomputed"))
+    return {name: value for name, value in work.items() if value is not None}
+
+
+def compared_work(scenario: Scenario) -> dict[str, Any]:
+    """A workload's fields, with the matrices that have adapters in the place of the words for them."""
+    work, tunings = scenario.workload, scenario.workload.tunings()
+    gated = scenario.model.feed_forward == "gated"  # a plain layer has no gate, whether or not a word means it
+    wanted = [name for name in MATRICES if getattr(tunings, name) and (gated or name != "gate")]
+    return {**work.model_dump(exclude={"lora_targets"}), "matrices": wanted}
+
+
 def scenarios(
     stack: str,
     models: Sequence[str],
@@ -63,18 +90,25 @@ def scenarios(
     systems: Sequence[str] = SYSTEMS,
     only: Mapping[str, Sequence[Any]] | None = None,
     seed: int = 7,
+    tuned: bool = False,
 ) -> Iterator[Scenario]:
-    """Random scenarios that keep every rule, and that the stack can run; `only` limits the values of some fields."""
+    """Random scenarios that keep every rule, and that the stack can run; `only` limits the values of some fields.
+
+    Where `tuned`, they train adapters or on preferences.
+    """
     rng, made = random.Random(seed), 0
     while made < number:
         model = load_model(rng.choice(models))
         plan = _drawn(rng, stack, model, only or {})
         if plan["dp"] * plan["tp"] * plan["pp"] * plan["cp"] > 512:
             continue
-        work = {
+        extra = tuned_work(rng) if tuned else {}
+        plan["micro_batch"] *= PAIR if "preference" in extra else 1
+        work: dict[str, Any] = {
             "sequence_length": min(rng.choice((512, 1024, 2048)), model.position_rows or 10**6),
             "global_batch": plan["dp"] * plan["micro_batch"] * rng.choice((1, 2, 4, 8, 12)),
             "steps": rng.randint(1, 10**6),
+            **extra,
         }
         devices = plan["dp"] * plan["tp"] * plan["pp"] * plan["cp"]
         system = _system(rng.choice(systems))

@@ -13,12 +13,13 @@ import pytest
 from hardware.errors import InputError
 from simulator.launch import deepspeed, saying, torchtitan
 from simulator.launch.documents import document_of
+from simulator.launch.frameworks import launchable
 from simulator.launch.naming import stack_of
 from simulator.launch.recognition import imported, launch_file
 from simulator.launch.saying import LaunchNotes
 from simulator.launch.tables import options_of
 from simulator.scenario.scenario import Scenario, resolve
-from simulator.specs.loading import load_stack
+from simulator.specs.loading import load_stack, scenario_of
 from tests.launch.drawing import compared, read_back, scenarios
 
 _DENSE = ("llama-3-8b", "gpt3-175b", "mixtral-8x7b", "gpt2-124m")
@@ -89,6 +90,30 @@ def _other_name(scenario: Scenario) -> bool:
     """Whether a plan means what another one says: nothing shared by one replica."""
     plan = scenario.plan
     return plan.dp == 1 or (plan.sharding == "hybrid" and plan.sharding_group in (1, plan.dp))
+
+
+@pytest.mark.parametrize(
+    ("plan", "told", "lost"),
+    [
+        ({"sharding": "zero3"}, True, True),  # the stack's habit is bf16, torchtitan's fp32
+        ({"sharding": "zero3", "reduction_in_fp32": True}, True, False),
+        ({"sharding": "none"}, None, False),
+    ],
+)
+def test_what_torchtitan_cannot_say_of_reductions_is_listed(
+    tmp_path: Path, plan: dict[str, Any], told: bool | None, lost: bool
+) -> None:
+    scenario = resolve("llama-3-8b", "dgx-h100", devices=8, stack=stack_of("torchtitan"), plan=plan)
+    made = torchtitan.write(scenario)
+    assert 'mixed_precision_reduce = "float32"' in made.text
+    assert any(text.startswith("reduction_in_fp32=False: ") for text in made.unsaid) == lost
+    path = tmp_path / "run.toml"
+    path.write_text(made.text)
+    assert imported(path).plan.get("reduction_in_fp32") == told
+    launched = launchable(
+        scenario_of("llama-3-8b", system="dgx-h100", devices=8, plan={"sharding": "zero3"}, workload={}), "torchtitan"
+    )
+    assert launched.plan.reduction_in_fp32 is True, "what is priced is what runs"
 
 
 def test_every_key_is_one_of_torchtitan(tmp_path: Path) -> None:

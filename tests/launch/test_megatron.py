@@ -9,9 +9,12 @@ import pytest
 from hardware.errors import InputError
 from simulator.launch import saying
 from simulator.launch.megatron import reading, writing
+from simulator.launch.megatron.model_options import model_options
 from simulator.launch.shell.options import training_of
 from simulator.launch.tables import options_of
 from simulator.scenario.scenario import parameters_of, resolve
+from simulator.specs.loading import load_model
+from simulator.specs.plan import Plan
 from tests.launch.drawing import compared, read_back, scenarios
 
 _MODELS = ("gpt3-175b", "llama-3-8b", "mixtral-8x7b", "gpt2-124m", "qwen3-30b-a3b", "bert-large", "mistral-7b")
@@ -184,3 +187,33 @@ def test_what_options_cannot_say_of_a_model_is_listed() -> None:
     scenario = resolve("gemma-2-9b", "dgx-h100", devices=8, stack="megatron-lm", workload={"sequence_length": 4096})
     unsaid = writing.write(scenario).unsaid
     assert {"score_cap=50.0", "logit_cap=30.0"} <= set(unsaid)
+
+
+@pytest.mark.parametrize(("name", "tensor"), [("gpt2-124m", 8), ("gpt2-124m", 1), ("llama-3-8b", 8), ("bert-large", 4)])
+def test_the_table_of_words_is_the_models_in_every_release(name: str, tensor: int) -> None:
+    """As NullTokenizer and the padding of core_v0.17.1, which adds a word, and of core_v0.18.0 have it."""
+    model = load_model(name)
+    options = dict(option for option in model_options(model, Plan(tp=tensor), 128) if len(option) == 2)
+    words, rows = int(options["--vocab-size"]), int(options["--padded-vocab-size"])
+    assert rows % tensor == 0
+    assert model.vocabulary_size <= rows < model.vocabulary_size + tensor
+    for more in (0, 1):
+        end_of_document = words + more - 1
+        assert end_of_document < rows, "an index beyond the table"
+    assert words + 1 == model.vocabulary_size
+
+
+@pytest.mark.parametrize(
+    ("options", "rows"),
+    [
+        ("", 50432),  # the next multiple of 128 x 2 after 50257
+        ("--make-vocab-size-divisible-by 64", 50304),
+        ("--no-pad-vocab-size", 50257),
+        ("--padded-vocab-size 51200", 51200),
+    ],
+)
+def test_a_vocabulary_is_padded_as_megatron_pads_it(options: str, rows: int) -> None:
+    launched = reading.read(_SMALL + options, "run.args")
+    assert isinstance(launched.model, dict)
+    assert launched.model["vocabulary_size"] == rows
+    assert any(text.startswith(f"vocabulary_size={rows}: ") for text in launched.assumed) == (rows in (50432, 50304))

@@ -12,6 +12,7 @@ import pytest
 from hardware.errors import InputError
 from simulator.launch import maxtext, nanotron, saying
 from simulator.launch.documents import document_of, settings_from
+from simulator.launch.frameworks import written
 from simulator.launch.naming import model_named, names_of
 from simulator.launch.recognition import launch_file, with_model
 from simulator.launch.saying import LaunchNotes
@@ -72,7 +73,7 @@ _CASES: list[tuple[ModuleType, str, Sequence[str], str, Told]] = [
     ),
     (
         maxtext,
-        "jax-xla-gpu",
+        "maxtext-gpu",
         ("llama-3-8b", "gpt3-175b", "mixtral-8x7b"),
         ".yml",
         lambda scenario: {
@@ -97,6 +98,14 @@ _ONLY: dict[ModuleType, dict[str, Sequence[Any]]] = {
 @pytest.mark.parametrize(
     ("module", "stack", "models", "ending", "told"), _CASES, ids=lambda case: getattr(case, "__name__", None)
 )
+def test_formats_with_scales_in_blocks_are_written_by_nobody() -> None:
+    scenario = resolve("llama-3-8b", "gb200-nvl72", devices=8, stack="megatron-lm", plan={"precision": "nvfp4"})
+    with pytest.raises(
+        InputError, match="precision=nvfp4: no launch file of megatron-lm is written for it; choose fp8"
+    ):
+        written(scenario, "megatron-lm")
+
+
 def test_what_is_written_is_read_back(
     tmp_path: Path, module: ModuleType, stack: str, models: Sequence[str], ending: str, told: Told
 ) -> None:
@@ -130,7 +139,7 @@ def test_every_key_is_one_of_the_framework(framework: str, tmp_path: Path) -> No
     for name in ("llama-3-8b", "gpt3-175b", "mixtral-8x7b"):
         path = tmp_path / "run.yml"
         scenario = resolve(
-            name, "dgx-h100", devices=64, stack="jax-xla-gpu", plan={"sharding": "zero3", "ep": 1, "schedule": "gpipe"}
+            name, "dgx-h100", devices=64, stack="maxtext-gpu", plan={"sharding": "zero3", "ep": 1, "schedule": "gpipe"}
         )
         path.write_text(maxtext.write(scenario).text)
         keys = set(settings_from(document_of(path) or {}, str(path)).names())
@@ -324,12 +333,9 @@ def test_keys_become_fields(tmp_path: Path, kind: str, changes: tuple[str, str],
         ),
         ("accelerate", ("num_machines: 1", "fancy: 1"), "fancy=1: may change time or memory and is not understood"),
         ("accelerate", ("distributed_type: FSDP", "distributed_type: MEGATRON_LM"), "is not understood; capsim reads"),
-        ("axolotl", ("num_epochs: 1", "adapter: qlora"), "adapter='qlora': trains adapters"),
         ("axolotl", ("gradient_checkpointing: true", "gradient_checkpointing: offload"), "offloads activations"),
-        ("factory", ("finetuning_type: full", "finetuning_type: lora"), "trains a part of the model"),
-        ("factory", ("stage: sft", "stage: ppo"), "capsim reads pt and sft"),
+        ("factory", ("stage: sft", "stage: ppo"), "stage='ppo': is not understood; capsim reads pt, sft, dpo, rm"),
         ("factory", ("ds_z3_config.json", "mine.json"), "its name says no stage; put it beside the file"),
-        ("litgpt", ("resume: false", "lora_r: 8"), "lora_r=8: belongs to training of adapters"),
         ("litgpt", ("precision: bf16-true", "precision: nf4"), "precision='nf4': is not understood; capsim reads bf16"),
         (
             "litgpt",
@@ -367,7 +373,7 @@ def test_litgpt_pretrains_with_shards_inside_of_nodes(tmp_path: Path) -> None:
     path.write_text(_PRETRAINING)
     launched = launch_file(path)
     assert launched is not None
-    assert (launched.stack, launched.model, launched.devices) == ("pytorch-fsdp-compiled", "pythia-6.9b", 16)
+    assert (launched.stack, launched.model, launched.devices) == ("litgpt", "pythia-6.9b", 16)
     assert {name: launched.plan[name] for name in ("sharding", "sharding_group")} == {
         "sharding": "hybrid",
         "sharding_group": 8,

@@ -243,6 +243,7 @@ def test_attention_stays_in_16_bits_under_8() -> None:
         if field.name.startswith("attention"):
             assert getattr(narrow, field.name) == getattr(wide, field.name)
     assert (wide_format("fp8"), wide_format("bf16"), wide_format("fp32")) == ("bf16", "bf16", "fp32")
+    assert (wide_format("mxfp8"), wide_format("nvfp4")) == ("bf16", "bf16")
     backend = AnalyticBackend.of(load_system("dgx-h100"), 8, "fp8")
     assert (backend.device, backend.wide, backend.name) == (narrow, wide, "analytic")
     assert backend.wires == wiring(load_system("dgx-h100"), 8)
@@ -301,3 +302,15 @@ def test_products_are_priced_by_the_formulas_of_their_unit() -> None:
         sustained=1.0,
     )
     assert plain(seconds) == pytest.approx(plain(expected), rel=1e-12)
+
+
+def test_formats_with_scales_in_blocks_are_of_devices_with_4_bits() -> None:
+    """Products in them reach the share of their units' peak that those in fp8 do; attention stays in 16 bits."""
+    device = load_device("gb200")
+    assert precisions_of(device)[-2:] == ("mxfp8", "nvfp4")
+    eight, scaled, four = (device_columns(device, each) for each in ("fp8", "mxfp8", "nvfp4"))
+    assert scaled == eight
+    assert four == replace(eight, peak=float(device.peak.fp4 or 0))
+    assert four.peak == 2 * eight.peak
+    for old in ("h100-sxm5-80gb", "a100-sxm4-80gb", "mi300x"):
+        assert {"mxfp8", "nvfp4"}.isdisjoint(precisions_of(load_device(old)))

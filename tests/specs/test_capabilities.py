@@ -18,7 +18,7 @@ from simulator.specs.plan import Plan
 from simulator.specs.workload import Workload
 
 _NOT_READ = {
-    *("megascale", "mlperf-nvidia", "mlperf-nvidia-v0.7", "paddle", "composer-0.11"),
+    *("hai-llm", "megascale", "mlperf-nvidia", "mlperf-nvidia-v0.7", "paddle", "composer-0.11"),
     *("tensorflow-1", "tensorflow-1-2019", "tensorflow-2"),
     *("deepspeed-2022", "huggingface-2022", "pytorch-ddp-2022", "pytorch-eager-2022"),
 }
@@ -218,6 +218,77 @@ _REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any], str]]
     ("nvidia-bert", {"base": "bert-large"}, {"precision": "fp8"}, {}, "has no precision=fp8"),
     ("nvidia-bert", {"base": "bert-large"}, {"dp": 2, "sharding": "zero1"}, {"dp": 2}, "has no sharding=zero1"),
     ("languini", {"base": "gpt2-124m"}, {"optimizer": "lamb"}, {}, "has no optimizer=lamb"),
+    ("torchtitan", _GROUPED, {"dp": 2, "tp": 2, "sharding": "none"}, {"dp": 2, "sharding": "none"}, "no other axis"),
+    ("torchtitan", _GROUPED, {"tp": 3}, {"tp": 4}, "2 x tp=3 x cp=1 has to divide sequence_length=2048"),
+    ("torchtitan", _GROUPED, {"cp": 3}, {"cp": 4}, "2 x tp=1 x cp=3 has to divide sequence_length=2048"),
+    ("torchtitan", _GROUPED, {"tp": 2, "sequence_parallel": False}, {"tp": 2}, "tp=2 needs sequence_parallel"),
+    (
+        "torchtitan",
+        _GROUPED,
+        {"dp": 4, "cp": 4, "sharding": "hybrid", "sharding_group": 2},
+        {"dp": 4, "cp": 4, "sharding": "hybrid", "sharding_group": 8},
+        "sharding_group=2 has to be a multiple of cp=4",
+    ),
+    (
+        "torchtitan",
+        _EXPERTS,
+        {"dp": 8, "ep": 8, "etp": 1, "sharding": "hybrid", "sharding_group": 4},
+        {"dp": 8, "ep": 4, "etp": 1, "sharding": "hybrid", "sharding_group": 4},
+        "ep=8 x etp=1 has to divide sharding_group=4 x tp=1",
+    ),
+    (
+        "torchtitan",
+        _EXPERTS,
+        {"dp": 8, "tp": 4, "ep": 8, "etp": 2},
+        {"dp": 8, "tp": 4, "ep": 8, "etp": 4},
+        "etp=2 has to be 1 or tp=4",
+    ),
+    (
+        "torchtitan",
+        _GROUPED,
+        {"pp": 2, "schedule": "zero-bubble"},
+        {"pp": 2, "schedule": "zero-bubble", "virtual_stages": 2},
+        "two chunks of layers a device or more, not virtual_stages=1",
+    ),
+    ("torchtitan", _GROUPED, {"precision": "fp16"}, {"precision": "fp8"}, "has no precision=fp16"),
+    ("torchtitan", _GROUPED, {"optimizer": "muon"}, {"optimizer": "adamw"}, "has no optimizer=muon"),
+    ("torchtitan", _GROUPED, {"recompute": "selective"}, {"recompute": "operators"}, "has no recompute=selective"),
+    ("torchtune", _GROUPED, {"dp": 2, "sharding": "none"}, {"sharding": "none"}, "sharding=none needs one device"),
+    ("torchtune", _GROUPED, {"cp": 2, "precision": "fp8"}, {"cp": 2}, "context parallelism goes without fp8"),
+    ("torchtune", _GROUPED, {"precision": "fp16"}, {"precision": "bf16"}, "has no precision=fp16"),
+    ("torchtune", _GROUPED, {"pp": 2}, {"tp": 2}, "has no pp=2"),
+    (
+        "torchtune",
+        _GROUPED,
+        {"tp": 2, "offload_optimizer": True},
+        {"dp": 2, "tp": 2, "offload_optimizer": True},
+        "tensor parallelism with offloading needs data parallelism too",
+    ),
+    ("litgpt", _GROUPED, {"tp": 2}, {"dp": 2}, "has no tp=2"),
+    ("litgpt", _GROUPED, {"dp": 2, "sharding": "none"}, {"dp": 2}, "several devices always share parameters"),
+    ("litgpt", _GROUPED, {"offload_optimizer": True}, {}, "has no offload_optimizer"),
+    ("colossalai", _DENSE, {"pp": 2, "sharding": "zero2"}, {"pp": 2, "sharding": "zero1"}, "or pp=2 needs zero1"),
+    ("colossalai", _DENSE, {"cp": 2, "sharding": "zero3"}, {"cp": 2, "sharding": "zero2"}, "that of GeminiPlugin"),
+    (
+        "colossalai",
+        _DENSE,
+        {"pp": 2, "schedule": "zero-bubble"},
+        {"pp": 2, "schedule": "zero-bubble", "virtual_stages": 2},
+        "(zbv) has two chunks of layers a device, not virtual_stages=1",
+    ),
+    ("colossalai", _DENSE, {"precision": "fp32"}, {"precision": "fp32", "sharding": "none"}, "ZeRO is for 16-bit"),
+    ("primus", _DENSE, {"pp": 2, "schedule": "gpipe"}, {"pp": 2, "schedule": "zero-bubble"}, "has no schedule=gpipe"),
+    (
+        "primus",
+        _DENSE,
+        {"pp": 2, "schedule": "zero-bubble", "precision": "fp8"},
+        {"pp": 2, "precision": "fp8"},
+        "zero-bubble schedules do not go with fp8 yet",
+    ),
+    ("primus", _DENSE, {"cp": 3}, {"cp": 4}, "2 x cp (cp=3) has to divide sequence_length=2048"),
+    ("maxtext-gpu", _DENSE, {"optimizer": "adafactor"}, {"optimizer": "muon"}, "has no optimizer=adafactor"),
+    ("maxtext-tpu", _DENSE, {"optimizer": "lamb"}, {"optimizer": "sgd"}, "has no optimizer=lamb"),
+    ("maxtext-gpu", _DENSE, {"pp": 5}, {"pp": 4}, "stages, repeats and layers of a stage have to multiply"),
 ]
 """A stack, a model, a plan that its code refuses and one beside it that it takes, and what is said: the refusals read
 from the frameworks' code as far as they are about fields of a plan."""
@@ -294,6 +365,7 @@ def test_the_stack_is_the_likeliest_that_has_what_is_asked() -> None:
     assert stack(sharding="zero3") == "pytorch-fsdp"
     assert stack(tp=2) == "megatron-lm"
     assert stack(tp=2, optimizer="lamb", sharding="none") == "deepspeed"
+    assert not simulator.resolve("bert-large", "dgx-h100", stack="hai-llm").stack.public  # which nobody else has
     bubbles = {"pp": 8, "schedule": "zero-bubble"}
     large = simulator.resolve("gpt3-175b", "superpod-a100", devices=1024, plan=bubbles)
     assert large.stack.id == "megatron-deepspeed"

@@ -54,5 +54,6 @@ def test_parameters_are_those_of_the_library(name: str) -> None:
 def test_the_catalogue_says_the_same_as_the_file(name: str) -> None:
     model, entry = _read(name), load_model(name)
     assert entry.columns() == model.columns()
+    assert entry.router_balance == model.router_balance
     assert load_model(RELEASES[name]["hub"]).id == name
     assert RELEASES[name]["hub"] in (entry.source or "")

@@ -95,6 +95,7 @@ def test_routing_belongs_to_experts() -> None:
     assert Workload().resolve(dense).expert_imbalance is None
     assert Workload().resolve(mixtral).expert_imbalance == 1.3  # as under an auxiliary loss
     assert Workload().resolve(load_model("qwen3-30b-a3b")).expert_imbalance == 1.59
+    assert Workload().resolve(load_model("moonlight-16b-a3b")).expert_imbalance == 1.04  # a bias per expert
     assert Workload(expert_imbalance=1.0).resolve(mixtral).expert_imbalance == 1.0
     assert Workload().resolve(mixtral).columns().capacity_factor == -1.0  # the stack's
     assert Workload(capacity_factor=0.0).resolve(mixtral).columns().capacity_factor == 0.0

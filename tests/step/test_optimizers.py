@@ -132,3 +132,21 @@ def test_stages_of_a_pipeline_have_their_own_tensors() -> None:
     layer = 4 * (144 + 48 + 48 + 48 + 80 + 48 + 48 + 80 + 4 * 48 + 80 + 48 + 4 * 48)
     assert plain(on_stage(piped, 0.0).optimizer) == layer + 4 * (101 + 40 + 2 * 48)
     assert plain(on_stage(piped, 1.0).optimizer) == layer + 4 * (2 * 48 + 101 + 48)
+
+
+def test_gradients_that_an_optimizer_in_the_backward_pass_leaves() -> None:
+    """Of eight ranks that share all, an eighth of one layer; its matrices are gathered and its gradients scattered."""
+    plan = {"sharding": "zero3", "micro_batch": 3, "optimizer_in_backward": True}
+    layer = 4 * 48 * 48 + 2 * 48 * 80 + 4 * 48 + 80 + 48 + 4 * 48
+    freed, whole = (_gpt("adamw", {**plan, "optimizer_in_backward": flag}) for flag in (True, False))
+    assert plain(on_stage(freed, 0.0).gradients) == 2 * layer / 8
+    assert plain(on_stage(whole, 0.0).gradients) == 2 * _ALL / 8
+    assert plain(on_stage(freed, 0.0).optimizer) == plain(on_stage(whole, 0.0).optimizer)
+
+
+@pytest.mark.parametrize(("optimizer", "sweeps"), [("adamw", (1, 2)), ("lamb", (2, 3)), ("sgd", (1, 2))])
+def test_clipping_reads_gradients_once_more(optimizer: str, sweeps: tuple[int, int]) -> None:
+    programs = [_gpt(optimizer, {"clip_gradients": clip}) for clip in (False, True)]
+    assert tuple(plain(program.scenarios.plans.gradient_sweeps) for program in programs) == sweeps
+    usual = plain(_gpt(optimizer).scenarios.plans.gradient_sweeps)
+    assert usual == {"adamw": 2, "lamb": 3, "sgd": 1}[optimizer]  # SGD is told without clipping

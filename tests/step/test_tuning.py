@@ -43,6 +43,46 @@ def test_adapters_of_llama_3_8b_of_rank_16() -> None:
     assert counts.parameters == _ALL + _ADAPTERS
 
 
+def test_magnitudes_are_one_for_each_output() -> None:
+    outputs = 32 * (4096 + 2 * 1024 + 4096 + 2 * 14336 + 4096)
+    counts = counts_of(_program({**_QLORA, "dora": True}))
+    assert counts.trained_parameters == _ADAPTERS + outputs
+
+
+def test_magnitudes_take_time_and_room_for_whole_weights() -> None:
+    """The widest matrix three times in 16 bits, and a unit matrix as wide as what it reads."""
+    plain, scaled = (_program({**_QLORA, "dora": dora}, recompute="full") for dora in (False, True))
+    widest = 14336  # of what the matrix out of the feed-forward layer reads
+    wide = 2 * (3 * 14336 * 4096 + widest**2)
+    assert scaled.largest_layer.widest_passing == wide
+    assert plain.largest_layer.widest_passing == 0.0
+    assert on_stage(scaled, 0.0).buffers - on_stage(plain, 0.0).buffers >= wide
+    assert scaled.model_flops > plain.model_flops
+
+
+def test_virtual_tokens() -> None:
+    prompt = _program({"train": "prompt", "virtual_tokens": 20})
+    assert counts_of(prompt).trained_parameters == 20 * 4096
+    assert prompt.scenarios.workloads.sequence_length == 1044
+    longer = _program({"train": "prompt", "virtual_tokens": 1, "sequence_length": 1043})
+    assert prompt.model_flops == longer.model_flops
+    prefix = _program({"train": "prefix", "virtual_tokens": 20})
+    assert counts_of(prefix).trained_parameters == 20 * 32 * 2 * 1024
+    # Of each of 32 layers two products of scores forward, four backward and one again: 20 keys more.
+    more = 32 * 2 * 1024 * 20 * 4096
+    none = _program({"train": "prefix", "virtual_tokens": 10})
+    assert prefix.model_flops - none.model_flops == 6 * more / 2
+    assert on_stage(prefix, 0.0).gradients == 20 * 32 * 2 * 1024 * 4
+
+
+def test_a_reference_sees_no_virtual_tokens() -> None:
+    work = {"train": "prompt", "virtual_tokens": 20, "preference": "dpo", "global_batch": 64}
+    frozen = _program(work, micro_batch=2).frozen
+    assert frozen is not None
+    assert frozen.scenarios.workloads.sequence_length == 1024
+    assert counts_of(frozen).parameters == _ALL
+
+
 @pytest.mark.parametrize(
     ("precision", "bits"), [("nf4", 4.5), ("nf4-double", 4 + 8 * (1 + 4 / 256) / 64), ("fp8", 8.0), (None, 16.0)]
 )

@@ -147,6 +147,28 @@ def test_received_tokens_are_sorted_where_a_rank_has_several_experts() -> None:
     assert passes == {"alone": (4, 4), "several": (8, 6), "one each": (8, 4), "once": (4, 4)}  # all tokens at tp 1
 
 
+def test_tokens_may_go_to_experts_in_8_bits_and_come_back_in_16() -> None:
+    """With a scale of 4 bytes for 128 elements; in 16 bits both ways where products are in 16."""
+    fp8: Any = {"system": "dgx-h100", "narrow_dispatch": 1.0}
+    there, back = "all-to-all to experts", "all-to-all from experts"
+    layer = _layer(4, {"precision": "fp8"}, **fp8)
+    assert "all-to-all of experts" not in layer
+    sent = {name: plain(_asked(layer[name]).message_bytes) / _SENT for name in (there, back)}
+    assert sent == {there: pytest.approx((1 + 4 / 128) / 2), back: 1}
+    assert (counts(layer[there]), counts(layer[back])) == ((1, 1), (1, 1))
+    assert sum(launches(layer[name])[0] for name in (there, back)) == 1
+    wide = _layer(4, **fp8)
+    assert plain(_asked(wide["all-to-all of experts"]).message_bytes) == _SENT
+    assert counts(wide["all-to-all of experts"]) == (2, 2)
+
+
+def test_groups_of_experts_reach_the_exchange() -> None:
+    limits = {"expert_groups": 4, "groups_per_token": 2}
+    program = small("mixtral-8x7b", {"ep": 4}, sizes={"key_value_heads": 6, **limits}, sends_once=1.0)
+    asked = _asked(named(program.groups[0], "all-to-all of experts"))
+    assert (plain(asked.expert_groups), plain(asked.groups_per_token)) == (4, 2)
+
+
 def test_flops_are_those_of_the_mean() -> None:
     even = counts_of(_experts())
     for how in ({"expert_imbalance": 4.0}, {"capacity_factor": 2.0}):

@@ -156,10 +156,12 @@ _WORKLOAD: dict[str, Any] = {
     "global_batch": _count("--global-batch", "Sequences per optimizer step."),
     "tokens": _count("--tokens", "Tokens of the run, such as 780e9 or 780B.", read_count),
     "steps": _count("--steps", "Steps of the run, instead of tokens."),
-    "train": _text("--train", "What is trained: full, lora or head."),
+    "train": _text("--train", "What is trained: full, lora, prompt, prefix or head."),
     "lora_rank": _count("--lora-rank", "Rank of adapters."),
     "lora_targets": _text("--lora-targets", "all-linear, attention, or names such as q_proj,v_proj."),
     "lora_dropout": _count("--lora-dropout", "Dropout of adapters' inputs, such as 0.05.", read_real),
+    "dora": _flag("dora", "Adapters with magnitudes (DoRA)."),
+    "virtual_tokens": _count("--virtual-tokens", "Virtual tokens of a prompt or a prefix."),
     "preference": _text("--preference", "Pairs: dpo, or reward for a reward model."),
     "reference": _text("--reference", "Reference of dpo: copy, base or precomputed."),
     "teacher": _text("--teacher", "Distillation: the teacher's name or file."),
@@ -184,8 +186,10 @@ _PLAN: dict[str, Any] = {
     "recompute_layers": _count("--recompute-layers", "Of full: how many layers."),
     "recompute_method": _text("--recompute-method", "What they are: every, block or uniform."),
     "attention": _text("--attention", "fused or unfused; the stack's unless given."),
-    "precision": _text("--precision", "fp32, tf32, fp16, bf16 or fp8."),
+    "precision": _text("--precision", "fp32, tf32, fp16, bf16, fp8, mxfp8 or nvfp4."),
     "optimizer": _text("--optimizer", "adamw, adam-bf16, adam-8bit, adafactor, lamb, lion, muon, sgd and others."),
+    "clip_gradients": _flag("clip-gradients", "Gradients clipped by their norm."),
+    "optimizer_in_backward": _flag("optimizer-in-backward", "Updates while the backward pass runs."),
     "offload_optimizer": _flag("offload-optimizer", "Optimizer states on the host."),
     "placement": _text("--placement", "Axes from the innermost, such as tp-cp-dp-pp."),
 }
@@ -212,8 +216,6 @@ _RELIABILITY: dict[str, Any] = {
 }
 _GROUPS = {"plan": _PLAN, "workload": _WORKLOAD, "ownership": _OWNERSHIP, "reliability": _RELIABILITY}
 """Options that are fields of one part of a scenario, by that part."""
-_LAUNCHES = (".sh", ".bash", ".sbatch", ".slurm", ".args", ".txt", ".toml", ".json", ".yaml", ".yml")
-"""Endings of files that may be launch files."""
 _SCENARIO = {**_OTHERS, **_WORKLOAD, **_PLAN, **_MONEY, **_OWNERSHIP, **_RELIABILITY}
 Model = Annotated[str, typer.Argument(help="A model's name or file, a config.json, a scenario or a launch file.")]
 Stack = _OTHERS["stack"]
@@ -259,10 +261,10 @@ class Given:
     @cached_property
     def launched(self) -> LaunchFile | None:
         """What the launch file says that is named in the place of a model; none where it is no such file."""
-        from pathlib import Path
+        from simulator.launch.kinds import may_be_launched
 
         of_model = self.others.get("of_model")
-        if Path(self.model).suffix.lower() in _LAUNCHES:
+        if may_be_launched(self.model):
             from simulator.launch.recognition import launch_file, with_model
 
             launched = launch_file(self.model, self.others.get("devices"))

@@ -7,6 +7,7 @@ from typing import Any
 
 from simulator.launch.megatron.model_reading import group_of_states, layers_with_experts, refuse_groups
 from simulator.launch.megatron.recomputation import fields_of
+from simulator.launch.megatron.vocabulary import padded, rows_read
 from simulator.launch.reading import DocumentReader, WhatIsSaid
 from simulator.launch.settings import LaunchSettings
 
@@ -187,6 +188,7 @@ def _model(settings: LaunchSettings) -> dict[str, Any] | None:
     names = ("layers", "hidden_size", "attention_heads", "key_value_heads", "vocabulary_size", "tied_head")
     sizes = settings.fields("model", *names)
     form = settings.fields("model", "feed_forward", "activation", "normalisation", "positions")
+    sizes["vocabulary_size"] = _vocabulary(settings, sizes["vocabulary_size"])
     hidden, heads = sizes["hidden_size"], sizes["attention_heads"]
     width = settings.fields("model", "feed_forward_size").get("feed_forward_size", 4 * hidden)
     head = settings.fields("model", "head_size").get("head_size")
@@ -214,6 +216,14 @@ def _model(settings: LaunchSettings) -> dict[str, Any] | None:
         **_windows(settings),
         **_experts(settings, sizes["layers"], width),
     }
+
+
+def _vocabulary(settings: LaunchSettings, said: int) -> int:
+    """Rows of the table of words: the model's as they are, or the tokenizer's, which are padded (training/setup.py)."""
+    words, rows = settings.whole("tokenizer.vocab_size"), settings.whole("model.vocab_size")
+    ranks = settings.whole("model.tensor_model_parallel_size") or 1
+    multiple = settings.whole("model.make_vocab_size_divisible_by")
+    return rows_read(words, rows, ranks) or padded(said, ranks, multiple)
 
 
 def _windows(settings: LaunchSettings) -> dict[str, Any]:

@@ -7,9 +7,11 @@ from typing import Any
 
 from simulator.launch.megatron.model_options import LINEAR, refuse_model, unsaid_of_model, window_of
 from simulator.launch.megatron.recomputation import discards_outputs, options_of_plan
+from simulator.launch.megatron.vocabulary import written_rows, written_words
 from simulator.launch.megatron.writing import FULLY_SHARDED, chunk_of_micro_batches, unsaid_of_plan
 from simulator.launch.record import WrittenLaunch
-from simulator.launch.saying import FrameworkFile, in_yaml, lacks, nodes_of, steps_of, written_launch
+from simulator.launch.saying import FrameworkFile, in_yaml, lacks, steps_of, written_launch
+from simulator.launch.starting import torchrun
 from simulator.launch.tables import options_of
 from simulator.scenario.scenario import Scenario
 from simulator.specs.model import Model
@@ -33,8 +35,7 @@ def write(scenario: Scenario) -> WrittenLaunch:
     refuse_model(scenario.model, _FRAMEWORK)
     if scenario.model.kind != "decoder":
         raise lacks(_FRAMEWORK, f"recipe for a model of kind {scenario.model.kind}", "choose a decoder")
-    nodes, per_node = nodes_of(scenario)
-    command = f"torchrun --nnodes={nodes} --nproc_per_node={per_node} pretrain.py --config-file {{name}}"
+    command = torchrun(scenario, "pretrain.py --config-file {name}")
     text = in_yaml(_settings, scenario)
     file = FrameworkFile("megatron-bridge", "megatron-bridge.yaml", command, text, _unsaid(scenario))
     return written_launch(scenario, file)
@@ -45,6 +46,7 @@ def _settings(scenario: Scenario) -> dict[str, Any]:
     plan, work = scenario.plan, scenario.workload
     return {
         **_model(scenario.model, work.sequence_length or 0),
+        "model.vocab_size": written_rows(scenario.model, plan),
         **_degrees(plan, scenario.model.layers),
         **_recompute(plan),
         **_micro_batches(scenario),
@@ -57,7 +59,7 @@ def _settings(scenario: Scenario) -> dict[str, Any]:
         **_sharding(plan),
         **_precision(plan, scenario.model.layers),
         "tokenizer.tokenizer_type": "NullTokenizer",
-        "tokenizer.vocab_size": scenario.model.vocabulary_size,
+        "tokenizer.vocab_size": written_words(scenario.model),
     }
 
 
@@ -75,7 +77,7 @@ def _model(model: Model, sequence_length: int) -> dict[str, Any]:
         "model.num_query_groups": model.kv_heads,
         "model.kv_channels": model.width_of_head,
         "model.seq_length": sequence_length,
-        **_table("model", model, "vocabulary_size", "positions", "normalisation", "feed_forward", "activation"),
+        **_table("model", model, "positions", "normalisation", "feed_forward", "activation"),
         "model.add_bias_linear": linear == LINEAR,
         **({"model.add_qkv_bias": True} if "qkv" in linear and linear != LINEAR else {}),
         **({"model.qk_layernorm": True} if model.query_key_norm == "shared" else {}),

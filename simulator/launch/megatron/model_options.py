@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hardware.errors import InputError
+from simulator.launch.megatron.vocabulary import written_rows, written_words
 from simulator.launch.saying import lacks, unsaid_form
 from simulator.specs.model import Model
+from simulator.specs.plan import Plan
 
 Option = tuple[str, ...]
 _FRAMEWORK = "Megatron-LM"
@@ -55,8 +57,8 @@ def program_of_model(model: Model) -> str:
     return "pretrain_gpt.py" if model.kind == "decoder" else "examples/bert/pretrain_bert.py"
 
 
-def model_options(model: Model, sequence_length: int) -> Iterator[Option]:
-    """Options that give the sizes and the form of a model."""
+def model_options(model: Model, plan: Plan, sequence_length: int) -> Iterator[Option]:
+    """Options that give the sizes and the form of a model, whose table of words a plan divides."""
     yield ("--num-layers", str(model.layers))
     yield ("--hidden-size", str(model.hidden_size))
     yield ("--ffn-hidden-size", str(model.feed_forward_size))
@@ -74,7 +76,8 @@ def model_options(model: Model, sequence_length: int) -> Iterator[Option]:
     if model.experts > 1:
         yield from _experts(model)
     yield ("--tokenizer-type", "NullTokenizer")
-    yield ("--vocab-size", str(model.vocabulary_size))
+    yield ("--vocab-size", str(written_words(model)))
+    yield ("--padded-vocab-size", str(written_rows(model, plan)))
 
 
 def _form(model: Model) -> Iterator[Option]:

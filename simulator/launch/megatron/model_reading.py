@@ -6,6 +6,7 @@ import ast
 from typing import Any
 
 from hardware.errors import InputError
+from simulator.launch.megatron.vocabulary import padded, rows_read
 from simulator.launch.settings import LaunchSettings
 
 TOKENIZERS = {
@@ -14,7 +15,7 @@ TOKENIZERS = {
     "bertwordpiececase": 28996,
     "llama2tokenizer": 32000,
 }
-"""Rows of the tables of tokenizers that are a fixed list: OpenAI's GPT-2, Google's BERT and Meta's Llama 2."""
+"""Words of tokenizers that are a fixed list: OpenAI's GPT-2, Google's BERT and Meta's Llama 2."""
 _MOST_LAYERS = 10_000
 
 
@@ -135,24 +136,32 @@ def _biases(settings: LaunchSettings, normalisation: str, *, encoder: bool) -> l
 
 
 def _vocabulary(settings: LaunchSettings, assumed: list[str]) -> int:
-    """Rows of the vocabulary, as told or as the tokenizer has."""
-    said = settings.whole("--vocab-size") or settings.whole("--padded-vocab-size")
-    if said is not None:
-        return said
+    """Rows of the table of words, as told, or padded from the words that are told or that the tokenizer has."""
+    said, ranks = settings.whole("--vocab-size"), settings.whole("--tensor-model-parallel-size") or 1
+    rows = rows_read(said, settings.whole("--padded-vocab-size"), ranks)
+    if rows is not None:
+        return rows
+    words = said or _words_of_tokenizer(settings)
+    multiple = settings.whole("--make-vocab-size-divisible-by")
+    unpadded = settings.flag("--no-pad-vocab-size") or settings.flag("--disable-pad-vocab-size")
+    rows = words if unpadded else padded(words, ranks, multiple)
+    if rows != words:
+        assumed.append(f"vocabulary_size={rows}: Megatron-LM pads {words} words to as many rows")
+    elif said is None:
+        assumed.append(f"vocabulary_size={words}: that of the tokenizer")
+    return rows
+
+
+def _words_of_tokenizer(settings: LaunchSettings) -> int:
+    """Words of a tokenizer that is a fixed list."""
     entry = settings.value("--tokenizer-type")
-    kind = (
-        "".join(entry).lower()
-        if entry
-        else "gpt2bpetokenizer"
-        if "--merge-file" in settings
-        else "bertwordpiecelowercase"
-    )
+    merged = "gpt2bpetokenizer" if "--merge-file" in settings else "bertwordpiecelowercase"
+    kind = "".join(entry).lower() if entry else merged
     if kind not in TOKENIZERS or (entry is None and "--vocab-file" not in settings):
         raise InputError(
             f"{settings.place('--tokenizer-type')}: the size of the vocabulary is not known; add --vocab-size, such as "
             "--vocab-size 128256"
         )
-    assumed.append(f"vocabulary_size={TOKENIZERS[kind]}: that of the tokenizer")
     return TOKENIZERS[kind]
 
 

@@ -15,6 +15,7 @@ from simulator.launch.megatron.model_options import (
 from simulator.launch.megatron.recomputation import discards_outputs, options_of_plan
 from simulator.launch.record import WrittenLaunch
 from simulator.launch.saying import FrameworkFile, LaunchNotes, micro_batches_of, steps_of, written_launch
+from simulator.launch.starting import environment, nodes_of
 from simulator.launch.tables import options_of
 from simulator.scenario.scenario import Scenario
 from simulator.specs.plan import Plan
@@ -41,8 +42,9 @@ def write(scenario: Scenario) -> WrittenLaunch:
         Where Megatron-LM cannot run the plan or build the model.
     """
     refuse_model(scenario.model)
+    command = f"{environment(scenario)}bash {{name}}"
     unsaid = [*unsaid_of_model(scenario.model), *unsaid_of_plan(scenario, "--train-iters")]
-    file = FrameworkFile("megatron-lm", "megatron-lm.sh", "bash {name}", lambda notes: _text(scenario, notes), unsaid)
+    file = FrameworkFile("megatron-lm", "megatron-lm.sh", command, lambda notes: _text(scenario, notes), unsaid)
     return written_launch(scenario, file)
 
 
@@ -52,7 +54,7 @@ def _text(scenario: Scenario, notes: LaunchNotes) -> str:
         [
             "#!/bin/bash\n",
             notes.comment(),
-            "# On each node: NODE_RANK=0 MASTER_ADDR=first-node bash this-file; --data-path replaces --mock-data.\n",
+            "# --data-path replaces --mock-data.\n",
             "set -euo pipefail\n\n",
             _environment(scenario),
             *(_array(group) for group in _groups(scenario)),
@@ -63,15 +65,13 @@ def _text(scenario: Scenario, notes: LaunchNotes) -> str:
 
 def _environment(scenario: Scenario) -> str:
     """Variables of the environment, and of the nodes."""
-    plan, per_node = scenario.plan, min(scenario.devices, scenario.system.devices_per_node)
-    while scenario.devices % per_node:
-        per_node -= 1
+    plan, (nodes, per_node) = scenario.plan, nodes_of(scenario)
     lines = []
     if plan.sharding not in FULLY_SHARDED and ((plan.tp or 1) > 1 or (plan.cp or 1) > 1):
         lines.append("export CUDA_DEVICE_MAX_CONNECTIONS=1")
     if plan.precision == "tf32":
         lines.append("export TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1")
-    lines += [f"GPUS_PER_NODE={per_node}", f"NUM_NODES={scenario.devices // per_node}"]
+    lines += [f"GPUS_PER_NODE={per_node}", f"NUM_NODES={nodes}"]
     lines += ["NODE_RANK=${NODE_RANK:-0}", "MASTER_ADDR=${MASTER_ADDR:-localhost}", "MASTER_PORT=${MASTER_PORT:-29500}"]
     return "\n".join([*lines, "CHECKPOINT_PATH=${CHECKPOINT_PATH:-checkpoints}"]) + "\n\n"
 
@@ -92,7 +92,7 @@ def _groups(scenario: Scenario) -> Iterator[_OptionGroup]:
     launch: list[Option] = [("--nproc_per_node", "$GPUS_PER_NODE"), ("--nnodes", "$NUM_NODES")]
     launch += [("--node_rank", "$NODE_RANK"), ("--master_addr", "$MASTER_ADDR"), ("--master_port", "$MASTER_PORT")]
     yield _OptionGroup("DISTRIBUTED_ARGS", launch)
-    yield _OptionGroup("MODEL_ARGS", list(model_options(model, sequence)))
+    yield _OptionGroup("MODEL_ARGS", list(model_options(model, plan, sequence)))
     yield _OptionGroup("PARALLEL_ARGS", [*_degrees(plan, model.layers), *_sharding(plan)])
     yield _OptionGroup(
         "TRAINING_ARGS", [*_batch(scenario), *_precision(plan, model.layers), *_recompute(plan), *_optimizer(plan)]

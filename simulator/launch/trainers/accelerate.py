@@ -11,11 +11,11 @@ from simulator.launch.saying import (
     FrameworkFile,
     in_yaml,
     micro_batches_of,
-    nodes_of,
     sharding_ranks,
     written_launch,
 )
 from simulator.launch.settings import LaunchSettings
+from simulator.launch.starting import nodes_of, of_accelerate
 from simulator.launch.tables import options_of
 from simulator.launch.trainers.common import hybrid_of
 from simulator.scenario.scenario import Scenario
@@ -41,7 +41,8 @@ def write(scenario: Scenario) -> WrittenLaunch:
     InputError
         Where it cannot run the plan.
     """
-    command, text = "accelerate launch --config_file {name} train.py", in_yaml(_settings, scenario)
+    command = f"accelerate launch --config_file {{name}} {of_accelerate(scenario)}train.py"
+    text = in_yaml(_settings, scenario)
     return written_launch(scenario, FrameworkFile("accelerate", "accelerate.yaml", command, text, _unsaid(scenario)))
 
 
@@ -61,6 +62,7 @@ def _settings(scenario: Scenario) -> dict[str, Any]:
         "num_processes": devices,
         "machine_rank": 0,
         "rdzv_backend": "static",
+        "same_network": True,
         "main_training_function": "main",
     }
     if kind == "DEEPSPEED":
@@ -69,6 +71,7 @@ def _settings(scenario: Scenario) -> dict[str, Any]:
             "gradient_accumulation_steps": micro_batches_of(scenario),
             "offload_optimizer_device": "cpu" if plan.offload_optimizer else "none",
             "offload_param_device": "none",
+            **({"deepspeed_multinode_launcher": "standard"} if nodes_of(scenario)[0] > 1 else {}),
         }
     if kind == "FSDP":
         settings["fsdp_config"] = _fsdp(plan)

@@ -1,4 +1,4 @@
-"""Configurations of axolotl: YAML for training of a whole model from the Hugging Face hub."""
+"""Configurations of axolotl: YAML for training, adapting and aligning a model from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -18,19 +18,30 @@ from simulator.launch.saying import (
     written_launch,
 )
 from simulator.launch.settings import LaunchSettings
+from simulator.launch.starting import rendezvous
 from simulator.launch.tables import options_of
+from simulator.launch.trainers.adapters import read_targets, shares_adapters, written_targets
 from simulator.launch.trainers.common import (
     batch_of,
+    counted_in_samples,
     hybrid_of,
     model_of_hub,
     of_deepspeed,
     optimizer_of,
     precision_of,
     said_optimizer,
+    without_reference,
 )
 from simulator.scenario.scenario import Scenario
 from simulator.specs.plan import Plan
+from simulator.specs.workload import Workload
 
+_BASES: dict[str, dict[str, Any]] = {
+    "nf4-double": {"adapter": "qlora", "load_in_4bit": True},
+    "nf4": {"adapter": "qlora", "load_in_4bit": True, "bnb_config_kwargs.bnb_4bit_use_double_quant": False},
+    "int8": {"adapter": "lora", "load_in_8bit": True},
+}
+"""Settings of formats of the frozen weights (loaders/model.py: 4-bit ones are quantised twice unless told)."""
 _ZERO = {"zero1": "zero1.json", "zero2": "zero2.json", "zero3": "zero3_bf16.json"}
 
 
@@ -52,9 +63,22 @@ def write(scenario: Scenario) -> WrittenLaunch:
         raise lacks(table.framework, f"name for {model.id}", "choose a decoder of the Hugging Face hub")
     if _uses_deepspeed(scenario.plan) and (scenario.plan.tp or 1) > 1:
         raise lacks(table.framework, "tensor parallelism beside DeepSpeed", "choose sharding=zero3")
-    command = f"axolotl train {{name}} --launcher torchrun -- --nproc_per_node={scenario.system.devices_per_node}"
+    _refuse_quantised(scenario)
+    command = f"axolotl train {{name}} --launcher torchrun -- {rendezvous(scenario)}"
     text = in_yaml(_settings, scenario)
     return written_launch(scenario, FrameworkFile("axolotl", "axolotl.yaml", command, text, _unsaid(scenario)))
+
+
+def _refuse_quantised(scenario: Scenario) -> None:
+    """Refuse formats of frozen weights that axolotl has no setting for, or not beside FSDP."""
+    plan, work = scenario.plan, scenario.workload
+    held = work.base_precision
+    if held not in (None, *_BASES):
+        raise lacks("axolotl", f"setting for base_precision={held}", f"choose {', '.join(_BASES)}")
+    shares = plan.sharding not in (None, "none") and not _uses_deepspeed(plan)
+    if held is not None and work.preference == "dpo" and shares:
+        what = f"base_precision={held} with preference=dpo under FSDP ({plan.sharding})"
+        raise lacks("axolotl", what, "choose sharding=none or zero1")
 
 
 def _uses_deepspeed(plan: Plan) -> bool:
@@ -66,11 +90,13 @@ def _settings(scenario: Scenario) -> dict[str, Any]:
     table, plan, work = options_of("axolotl"), scenario.plan, scenario.workload
     return {
         "base_model": names_of("hub")[scenario.model.id][0],
-        "datasets": [{"path": "my-dataset", "type": "completion"}],
+        **_tuning(scenario),
+        **_preference(work),
+        "datasets": [{"path": "my-dataset", "type": _DATA.get(work.preference, "completion")}],
         "output_dir": "./outputs",
         **table.settings_for("workload", work, "sequence_length"),
-        "sample_packing": work.effective_tokens in (None, work.sequence_length),
-        **table.settings_for("plan", plan, "micro_batch"),
+        "sample_packing": work.effective_tokens in (None, work.sequence_length) and work.preference is None,
+        **table.settings_for("plan", counted_in_samples(scenario), "micro_batch"),
         "gradient_accumulation_steps": micro_batches_of(scenario),
         "max_steps": steps_of(scenario),
         **said_optimizer("optimizer", plan.optimizer),
@@ -81,6 +107,35 @@ def _settings(scenario: Scenario) -> dict[str, Any]:
         "gradient_checkpointing": plan.recompute == "full",
         **_sharding(plan),
     }
+
+
+_DATA = {"dpo": "chatml.intel", "reward": "bradley_terry.chat_template"}
+"""Types of data of a preference."""
+
+
+def _tuning(scenario: Scenario) -> dict[str, Any]:
+    """Adapters and the format of the weights beside them; nothing where the whole model is trained."""
+    work = scenario.workload
+    if work.train != "lora":
+        return {}
+    modules = written_targets(scenario.model, work, "axolotl")
+    return {
+        **_BASES.get(work.base_precision or "", {"adapter": "lora"}),
+        **options_of("axolotl").settings_for("workload", work, "lora_rank"),
+        "lora_alpha": 2 * (work.lora_rank or 0),
+        "lora_dropout": work.lora_dropout or 0.0,
+        **({"lora_target_linear": True} if modules is None else {"lora_target_modules": list(modules)}),
+    }
+
+
+def _preference(work: Workload) -> dict[str, Any]:
+    """What pairs of sequences train, and what they are compared with."""
+    if work.preference is None:
+        return {}
+    if work.preference == "reward":
+        return {"reward_model": True, "model_type": "AutoModelForSequenceClassification", "num_labels": 1}
+    held = {"rl_adapter_ref_model": True} if work.reference == "copy" and work.train == "lora" else {}
+    return {"rl": "dpo", **held, **({"precompute_ref_log_probs": True} if work.reference == "precomputed" else {})}
 
 
 def _precision(plan: Plan) -> dict[str, Any]:
@@ -121,31 +176,85 @@ def _unsaid(scenario: Scenario) -> Iterator[str]:
         yield "offloading of states alone: offload_params moves parameters and gradients too"
     if not scenario.workload.says_length:
         yield "how long the run is: max_steps 1000 stands for it"
-    yield "learning rate, its schedule and data: those in the file are placeholders"
+    if shares_adapters(scenario.model, scenario.workload):
+        yield "an adapter each of queries, keys and values: the model computes them by one matrix, which has one"
+    alpha = ", lora_alpha" if scenario.workload.train == "lora" else ""
+    yield f"learning rate, its schedule{alpha} and data: those in the file are placeholders"
 
 
 def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) -> WhatIsSaid:
-    _refuse_adapters(settings)
     plan: dict[str, Any] = {"pp": 1, **precision_of(settings), **_read_degrees(settings)}
     if settings.flag("tf32") and plan["precision"] == "fp32":
         plan["precision"] = "tf32"
     plan |= of_deepspeed(settings, devices) or _read_fsdp(settings, plan, devices)
     plan |= _read_others(settings)
+    model = model_of_hub(settings, "base_model")
     work = settings.fields("workload", "sequence_length")
     if not settings.flag("sample_packing"):
         assumed.append("sample_packing is off, and how far sequences are padded is not known: say --effective-tokens")
-    work |= settings.fields("workload", "steps")
-    work |= batch_of(settings, plan, devices, assumed)
-    return WhatIsSaid(plan, work, model_of_hub(settings, "base_model"), devices)
+    work |= settings.fields("workload", "steps") | _read_tuning(settings, model, assumed)
+    work |= _read_preference(settings, assumed, adapted="train" in work)
+    work |= batch_of(settings, plan, devices, assumed, pairs="preference" in work)
+    return WhatIsSaid(plan, work, model, devices)
 
 
-def _refuse_adapters(settings: LaunchSettings) -> None:
-    """Refuse training of adapters, and of quantised models."""
-    for key in ("adapter", "load_in_8bit", "load_in_4bit"):
-        if settings.value(key) not in (None, "", False):
-            raise settings.wrong(
-                key, "trains adapters of a frozen model, which capsim does not price; it reads full training"
-            )
+def _read_tuning(settings: LaunchSettings, model: str | None, assumed: list[str]) -> dict[str, Any]:
+    """Adapters, and the format of the weights beside them; empty where the whole model is trained."""
+    kind = settings.word("adapter", {"lora": "lora", "qlora": "qlora", "": None, "none": None})
+    held = {name: settings.flag(f"load_in_{name}") for name in ("4bit", "8bit")}
+    wanted = {None: (), "lora": ("8bit",), "qlora": ("4bit",)}[kind]
+    for name, on in held.items():
+        if on and name not in wanted:
+            remedy = {"4bit": "adapter: qlora", "8bit": "adapter: lora"}[name]
+            raise settings.wrong(f"load_in_{name}", f"goes with {remedy} alone; write that, or leave it out")
+    if kind == "qlora" and not held["4bit"]:
+        raise settings.wrong("adapter", "goes with load_in_4bit: true; add it, or write lora")
+    if kind is None:
+        return {}
+    work: dict[str, Any] = {"train": "lora", **settings.fields("workload", "lora_rank")}
+    work["lora_targets"] = _read_targets(settings, model, assumed)
+    dropout = settings.real("lora_dropout")
+    if dropout:
+        work["lora_dropout"] = dropout
+    if held["8bit"]:
+        work["base_precision"] = "int8"
+    if held["4bit"]:
+        settings.word("bnb_config_kwargs.bnb_4bit_quant_type", {"nf4": True})
+        twice = "bnb_config_kwargs.bnb_4bit_use_double_quant"
+        work["base_precision"] = "nf4-double" if twice not in settings or settings.flag(twice) else "nf4"
+    return work
+
+
+def _read_targets(settings: LaunchSettings, model: str | None, assumed: list[str]) -> tuple[str, ...]:
+    """Matrices with an adapter: all, or those of modules by name."""
+    listed, every = settings.value("lora_target_modules"), settings.flag("lora_target_linear")
+    names = [listed] if isinstance(listed, str) else list(listed or [])
+    if every:
+        return read_targets(settings, "lora_target_linear", ["all-linear"], model, assumed)
+    if not names:
+        raise settings.wrong("adapter", "has no modules; add lora_target_linear: true, or lora_target_modules")
+    return read_targets(settings, "lora_target_modules", list(map(str, names)), model, assumed)
+
+
+_LOSSES = {"dpo": True, "ipo": True, "orpo": False, "simpo": False}
+"""Whether a loss of pairs compares with a reference."""
+
+
+def _read_preference(settings: LaunchSettings, assumed: list[str], *, adapted: bool) -> dict[str, Any]:
+    """What pairs of sequences train; empty of a run on texts. The reference is the base of adapters (train.py)."""
+    if settings.flag("reward_model"):
+        labels = settings.whole("num_labels")
+        if labels not in (None, 1):
+            raise settings.wrong("num_labels", "is not one score a sequence, as capsim prices a reward model")
+        return {"preference": "reward"}
+    compares = settings.word("rl", _LOSSES)
+    ready, held = settings.flag("precompute_ref_log_probs"), settings.flag("rl_adapter_ref_model")
+    if compares is None:
+        return {}
+    if not compares:
+        return without_reference(settings, "rl", assumed)
+    reference = "precomputed" if ready else "base" if adapted and not held else "copy"
+    return {"preference": "dpo", "reference": reference}
 
 
 def _read_degrees(settings: LaunchSettings) -> dict[str, Any]:

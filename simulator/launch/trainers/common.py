@@ -11,9 +11,13 @@ from simulator.launch import deepspeed
 from simulator.launch.documents import document_of
 from simulator.launch.naming import model_named
 from simulator.launch.settings import LaunchSettings
+from simulator.scenario.scenario import Scenario
+from simulator.specs.plan import Plan
+from simulator.specs.training.guidance import PAIR
 
 OPTIMIZERS = {
     **{f"adamw_{kind}": "adamw" for kind in ("torch", "hf", "torch_fused", "apex_fused", "anyprecision", "torch_xla")},
+    "paged_adamw_32bit": "adamw",
     **dict.fromkeys(("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit", "adamw_torch_8bit"), "adam-8bit"),
     "sgd": "sgd",
     "adafactor": "adafactor",
@@ -162,10 +166,39 @@ def replicas_of(devices: int | None, plan: Mapping[str, Any]) -> int | None:
     return devices // inner if devices is not None and devices % inner == 0 else None
 
 
+def counted_in_samples(scenario: Scenario) -> Plan:
+    """The plan as trainers count it: a micro-batch of pairs of sequences where preferences are trained."""
+    plan = scenario.plan
+    pairs = scenario.workload.preference is not None
+    return plan.model_copy(update={"micro_batch": (plan.micro_batch or PAIR) // PAIR}) if pairs else plan
+
+
+def without_reference(settings: LaunchSettings, key: str, assumed: list[str]) -> dict[str, Any]:
+    """Pairs that a loss compares without a reference: as if its log-probabilities were there already."""
+    assumed.append(f"reference=precomputed: {settings.value(key)} compares a pair without one")
+    return {"preference": "dpo", "reference": "precomputed"}
+
+
 def batch_of(
-    settings: LaunchSettings, plan: Mapping[str, Any], devices: int | None, assumed: list[str]
+    settings: LaunchSettings, plan: dict[str, Any], devices: int | None, assumed: list[str], *, pairs: bool = False
 ) -> dict[str, Any]:
-    """The batch of a step, which micro-batch, accumulation and replicas make."""
+    """The batch of a step, which micro-batch, accumulation and replicas make.
+
+    Parameters
+    ----------
+    settings
+        The settings of the trainer.
+    plan
+        The degrees and the micro-batch, which becomes one of sequences.
+    devices
+        Devices of the run, where they are known.
+    assumed
+        Takes what is left open.
+    pairs
+        Whether the trainer counts pairs of sequences.
+    """
+    if pairs and "micro_batch" in plan:
+        plan["micro_batch"] *= PAIR
     replicas, steps = replicas_of(devices, plan), settings.whole("gradient_accumulation_steps") or 1
     if replicas is None or "micro_batch" not in plan:
         assumed.append("global_batch: it follows from the devices and the micro-batch; say it by --global-batch")

@@ -1,4 +1,4 @@
-"""Configurations of litgpt: YAML for pre-training and for fine-tuning of a whole model."""
+"""Configurations of litgpt: YAML for pre-training, and for fine-tuning of a whole model or of adapters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,18 @@ _PRECISIONS: dict[str, dict[str, Any]] = {
     "16-mixed": {"precision": "fp16"},
     "32-true": {"precision": "fp32"},
 }
-_ADAPTERS = ("lora_", "adapter", "quantize")
+_MATRICES = {
+    "lora_query": ("query",),
+    "lora_key": ("key",),
+    "lora_value": ("value",),
+    "lora_projection": ("output",),
+    "lora_mlp": ("gate", "up", "down"),
+}
+"""Matrices with an adapter, by their switches."""
+_USUAL = ("lora_query", "lora_value")
+"""Switches that are on unless told."""
+_FORMATS = {"bnb.nf4": "nf4", "bnb.nf4-dq": "nf4-double", "bnb.int8-training": "int8"}
+"""Formats of frozen weights."""
 
 
 def recognises(document: Mapping[str, Any]) -> bool:
@@ -37,7 +48,6 @@ def recognises(document: Mapping[str, Any]) -> bool:
 
 def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) -> WhatIsSaid:
     """Pre-training compiles and keeps activations; fine-tuning, of a checkpoint, computes those of a layer again."""
-    _refuse_adapters(settings)
     tuned = "checkpoint_dir" in settings
     per_node = _devices(settings, 1 if tuned else None)
     nodes = settings.whole("num_nodes") or 1
@@ -49,7 +59,11 @@ def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) 
     plan |= _precision(settings, assumed) | _optimizer(settings)
     plan |= {"micro_batch": 1 if tuned else 4, **settings.fields("plan")}
     model = _model(settings)
-    work = settings.fields("workload") | _batch(settings, plan, number, assumed, tuned=tuned)
+    work = (
+        settings.fields("workload")
+        | _read_tuning(settings, number)
+        | _batch(settings, plan, number, assumed, tuned=tuned)
+    )
     length, tokens = settings.whole("model_config.block_size"), settings.real("train.max_tokens")
     if isinstance(model, dict):
         work.setdefault("sequence_length", length or 4096)
@@ -60,14 +74,33 @@ def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) 
         assumed.append("sequences are padded, and how far is not known: say --effective-tokens")
     if "sequence_length" not in work:
         assumed.append("sequence_length: as long as the model's context; say it by --seq-len")
-    return WhatIsSaid(plan, work, model, number, "pytorch-fsdp" if tuned else "pytorch-fsdp-compiled")
+    return WhatIsSaid(plan, work, model, number, "pytorch-fsdp" if tuned else "litgpt")
 
 
-def _refuse_adapters(settings: LaunchSettings) -> None:
-    """Refuse training of adapters, and of quantised models."""
-    name = next((name for name in settings.names() if name.startswith(_ADAPTERS)), None)
-    if name is not None:
-        raise settings.wrong(name, "belongs to training of adapters, which is not read; capsim reads full training")
+def _read_tuning(settings: LaunchSettings, number: int | None) -> dict[str, Any]:
+    """Adapters and the format of the weights beside them; empty where the whole model is trained."""
+    held = settings.word("quantize", _FORMATS)
+    if not any(name.startswith("lora_") for name in settings.names()):
+        if held is not None:
+            raise settings.wrong(
+                "quantize", "holds a frozen model, and goes with adapters; add lora_r, or leave it out"
+            )
+        return {}
+    if settings.flag("lora_head"):
+        raise settings.wrong("lora_head", "puts an adapter beside the head, which capsim does not price")
+    if held is not None and number not in (None, 1):
+        raise settings.wrong("quantize", f"runs on one device in litgpt, not on {number}; leave it out")
+    on = [name for name in _MATRICES if (settings.flag(name) if name in settings else name in _USUAL)]
+    if not on:
+        raise settings.wrong("lora_query", "leaves no matrix with an adapter; switch one on")
+    dropout = settings.real("lora_dropout")
+    return {
+        "train": "lora",
+        "lora_rank": settings.whole("lora_r") or 8,
+        "lora_targets": tuple(matrix for name in on for matrix in _MATRICES[name]),
+        "lora_dropout": 0.05 if dropout is None else dropout,
+        **({} if held is None else {"base_precision": held}),
+    }
 
 
 def _devices(settings: LaunchSettings, usual: int | None) -> int | None:

@@ -5,11 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hardware.catalogue import load_class
-from hardware.classes import MatrixUnit, Precision
+from hardware.classes import MatrixUnit, Precision, peak_field
 from hardware.errors import InputError
 from hardware.spec import Device
 
-ELEMENT_BYTES: dict[Precision, float] = {"fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0}
+ELEMENT_BYTES: dict[Precision, float] = {
+    "fp32": 4.0,
+    "tf32": 4.0,
+    "fp16": 2.0,
+    "bf16": 2.0,
+    "fp8": 1.0,
+    "mxfp8": 33.0 / 32.0,
+    "nvfp4": 9.0 / 16.0,
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class DataSheet:
         InputError
             Where the device has no units for the number format.
         """
-        peak = getattr(device.peak, precision)
+        peak = getattr(device.peak, peak_field(precision))
         if not peak:
             raise InputError(f"precision={precision}: {device.id} has no peak rate for it; add it under peak")
         known = load_class(device.device_class)

@@ -132,7 +132,8 @@ def _others(plan: Plan, model: Model, workload: Workload, stack: Stack, *, open_
     """Other stacks for the same devices that can run the plan."""
     for name in names("stacks"):
         other = load_stack(name)
-        if other.platform == stack.platform and is_offered(plan, model, workload, other, open_plan=open_plan):
+        alike = other.public and other.platform == stack.platform and other.vendor in (None, stack.vendor)
+        if alike and is_offered(plan, model, workload, other, open_plan=open_plan):
             yield other.id
 
 

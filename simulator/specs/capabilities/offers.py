@@ -29,7 +29,7 @@ _LISTS = {
     "optimizer": "optimizers",
 }
 """Fields of a plan whose values a stack lists, and where."""
-_FLAGS = ("sequence_parallel", "offload_optimizer")
+_FLAGS = ("sequence_parallel", "offload_optimizer", "optimizer_in_backward")
 _SEVERAL = ("tp", "pp", "cp", "ep")
 """Axes that are split only where the stack offers them."""
 
@@ -57,7 +57,11 @@ def terms_of(plans: Plans, models: Models, workloads: Workloads, words: Mapping[
     words
         The fields of the plans that are words, as arrays that broadcast against the columns.
     """
-    flags = {"offload_optimizer": plans.offload, "gradients_in_fp32": np.asarray(plans.gradient_bytes) >= 4.0}
+    flags = {
+        "offload_optimizer": plans.offload,
+        "optimizer_in_backward": plans.in_backward,
+        "gradients_in_fp32": np.asarray(plans.gradient_bytes) >= 4.0,
+    }
     of_work = {
         "layers": models.layer_count,
         "attention_heads": models.heads,

@@ -61,6 +61,8 @@ class Capabilities(Sheet):
     """Whether optimizer states can live in the host's memory."""
     quantised_base: bool = True
     """Whether frozen weights can be held in a few bits, as bitsandbytes and torchao do."""
+    optimizer_in_backward: bool = True
+    """Whether the optimizer can update parameters as their gradients come, while the backward pass runs."""
     context: tuple[Literal["ring", "all-gather", "ulysses"], ...] = ("ring",)
     """How ranks that share a sequence see its keys: in a ring, all at once, or each for some heads (Ulysses)."""
     refuses: tuple[Refusal, ...] = ()

@@ -28,6 +28,15 @@ def _routed(config: Keys, *keys: str, default: int, chosen: int) -> Fields:
     return {"experts": experts, "experts_per_token": config.size("num_experts_per_tok", default=chosen)}
 
 
+def _groups(config: Keys, *, groups: int = 1, used: int = 1) -> Fields:
+    """Groups of experts of which a token uses some, and the bias of each expert that evens out their load."""
+    return {
+        "expert_groups": config.size("n_group", default=groups),
+        "groups_per_token": config.size("topk_group", default=used),
+        "router_balance": "bias",
+    }
+
+
 def _mixtral(config: Keys) -> Fields:
     routed = _routed(config, "num_local_experts", "num_experts", default=8, chosen=2)
     return {**gated(config, grouped=8, biases=()), **routed, "sliding_window": window(config)}
@@ -40,7 +49,8 @@ def _minimax_m2(config: Keys) -> Fields:
     if set(config.sizes("attn_type_list") or [1]) != {1}:
         raise config.wrong("attn_type_list", "only 1, attention to all keys, can be counted")
     routed = _routed(config, "num_local_experts", "num_experts", default=256, chosen=8)
-    return {**gated(config, grouped=8, head=128, biases=(), query_key_norm="joint"), **routed}
+    attention = gated(config, grouped=8, head=128, biases=(), query_key_norm="joint")
+    return {**attention, **routed, "router_balance": "bias"}
 
 
 def _sparse_layers(config: Keys) -> Fields:
@@ -110,6 +120,7 @@ def _glm4_moe(config: Keys) -> Fields:
     return {
         **gated(config, grouped=8, head=usual, share=0.5, biases=glm_biases(config, usual=False)),
         **_routed(config, "n_routed_experts", "num_local_experts", default=128, chosen=8),
+        **_groups(config),
         "query_key_norm": "shared" if config.flag("use_qk_norm", default=False) else "none",
         "expert_feed_forward_size": config.size("moe_intermediate_size", default=1408),
         "shared_experts": _shared(config, 1),
@@ -206,11 +217,15 @@ def _deepseek(config: Keys, *, experts: int, dense: int, chosen: int, width: int
 
 def _deepseek_v2(config: Keys) -> Fields:
     config.size("head_dim", default=64)
-    return _deepseek(config, experts=64, dense=0, chosen=2, width=1407, shared=2)
+    limited = config.choice("topk_method", "greedy", {"greedy": False, "group_limited_greedy": True})
+    groups = {**_groups(config), "router_balance": "loss"} if limited else {}
+    return {**_deepseek(config, experts=64, dense=0, chosen=2, width=1407, shared=2), **groups}
 
 
 def _deepseek_v3(config: Keys) -> Fields:
-    return _deepseek(config, experts=256, dense=3, chosen=8, width=2048, shared=1)
+    config.only("topk_method", "noaux_tc")
+    layers = _deepseek(config, experts=256, dense=3, chosen=8, width=2048, shared=1)
+    return {**layers, **_groups(config, groups=8, used=4)}
 
 
 def _family(details: Any, width: int, length: int, **changes: Any) -> Family:

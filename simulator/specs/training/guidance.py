@@ -66,7 +66,7 @@ class Guidance(Sheet):
     @property
     def _has_adapters(self) -> bool:
         """Whether adapters are trained, also of a workload whose `train` is still open."""
-        told = ("lora_rank", "lora_targets", "lora_dropout", "base_precision")
+        told = ("lora_rank", "lora_targets", "lora_dropout", "dora", "base_precision")
         train = getattr(self, "train", None)
         return train == "lora" or (train is None and any(getattr(self, name, None) is not None for name in told))
 

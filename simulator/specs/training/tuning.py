@@ -1,4 +1,4 @@
-"""What of a model a run trains: all of it, adapters beside its weights, or its head; and how the rest is held."""
+"""What of a model a run trains: all of it, adapters beside it, virtual tokens or its head; and how the rest is held."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from simulator.specs.choices import BasePrecision, Trained
 from simulator.specs.columns import Columns
 from simulator.specs.model import Model, Size
 
-_USUAL_RANK = 16
+_USUAL_RANK, _USUAL_TOKENS = 16, 20
 _FOUR_BITS = ("int4", "4bit", "4-bit", "fp4", "qlora")
 """What people write for weights in 4 bits."""
+_OF_ADAPTERS = ("lora_rank", "lora_targets", "lora_dropout", "dora")
+_VIRTUAL = ("prompt", "prefix")
 _QUERIES, _FEED_FORWARD = ("query", "key", "value"), ("gate", "up", "down")
 MATRICES = (*_QUERIES, "output", *_FEED_FORWARD)
 """Matrices of a layer that can have an adapter: those of attention, of a gate and into and out of the wide part."""
-_TARGETS: dict[str, tuple[str, ...]] = {
+TARGETS: dict[str, tuple[str, ...]] = {
     "all-linear": MATRICES,
     "attention": (*_QUERIES, "output"),
     "feed-forward": _FEED_FORWARD,
@@ -67,8 +69,9 @@ class Tuning(Sheet):
     """What of the model is trained, and how the rest is held."""
 
     train: Trained | None = None
-    """What is trained: the full model, adapters beside frozen weights (lora), or the head alone; full unless an adapter
-    is given."""
+    """What is trained: the full model, adapters beside frozen weights (lora), embeddings of virtual tokens before each
+    sequence (prompt), keys and values of virtual tokens in each layer (prefix), or the head alone; full unless an
+    adapter is given."""
     lora_rank: Annotated[int, Field(ge=1, le=1_000_000), NO_FLAG, Unit("1")] | None = None
     """Rank of the adapters; 16 unless given."""
     lora_targets: Annotated[tuple[str, ...] | None, Also(str, "names with commas, such as q_proj,v_proj")] = None
@@ -77,6 +80,11 @@ class Tuning(Sheet):
     lora_dropout: Annotated[float, Field(ge=0, lt=1), NO_FLAG, Unit("1")] | None = None
     """Probability of dropping an element of an adapter's input; none unless given. Each adapter then keeps an input of
     its own."""
+    dora: bool | None = None
+    """Whether adapters change the direction of weights alone, with a trained magnitude for each output (DoRA); no
+    unless given."""
+    virtual_tokens: Annotated[int, Field(ge=1, le=1_000_000), NO_FLAG, Unit("token")] | None = None
+    """Virtual tokens of a prompt or of a prefix; 20 unless given. Those of a prompt lengthen each sequence."""
     base_precision: BasePrecision | None = None
     """Format in which the linear layers of the frozen model are held: nf4, nf4 with scales quantised again
     (nf4-double), int8 or fp8; in 16 bits unless given. Each product first makes 16-bit weights of them, but of fp8
@@ -96,7 +104,7 @@ class Tuning(Sheet):
         if names is None or not isinstance(names, list | tuple):
             return names
         for name in names:
-            if str(name) not in _TARGETS:
+            if str(name) not in TARGETS:
                 raise ValueError(
                     f"unknown target {shown(name)}; valid: all-linear, attention, feed-forward, or modules such as "
                     "q_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
@@ -113,25 +121,20 @@ class Tuning(Sheet):
         InputError
             Where something is given that what is trained has no use for, or that the model cannot have.
         """
-        of_adapters = [
-            name for name in ("lora_rank", "lora_targets", "lora_dropout") if getattr(self, name) is not None
-        ]
+        of_adapters = [name for name in _OF_ADAPTERS if getattr(self, name) is not None]
         trained = self.train or ("lora" if of_adapters or self.base_precision else "full")
-        for name in of_adapters:
-            if trained != "lora":
-                raise InputError(
-                    f"{name}={self._written(name)} belongs to train=lora, not to train={trained}; leave one out",
-                    fields=[f"workload.{name}", "workload.train"],
-                )
+        self._check_belonging(trained)
         if self.base_precision is not None and trained == "full":
             raise InputError(
                 f"base_precision={self.base_precision} holds weights that no optimizer can update, and train=full "
-                "updates all; train=lora or head, or leave it out",
+                "updates all; train=lora, prompt, prefix or head, or leave it out",
                 fields=["workload.base_precision", "workload.train"],
             )
         if trained == "full":
             return {}
         self._check_frozen(model, trained)
+        if trained in _VIRTUAL:
+            return {"train": trained, "virtual_tokens": self.virtual_tokens or _USUAL_TOKENS}
         if trained == "head":
             return {"train": "head"}
         return {
@@ -139,7 +142,18 @@ class Tuning(Sheet):
             "lora_rank": self.lora_rank or min(_USUAL_RANK, _most_rank(model, self._matrices)),
             "lora_targets": self.lora_targets or ("all-linear",),
             "lora_dropout": self.lora_dropout or 0.0,
+            "dora": bool(self.dora),
         }
+
+    def _check_belonging(self, trained: Trained) -> None:
+        """Refuse what is said of adapters or of virtual tokens where none are trained."""
+        for name, trains in (*((each, ("lora",)) for each in _OF_ADAPTERS), ("virtual_tokens", _VIRTUAL)):
+            if getattr(self, name) is not None and trained not in trains:
+                raise InputError(
+                    f"{name}={self._written(name)} belongs to train={' or '.join(trains)}, not to train={trained}; "
+                    "leave one out",
+                    fields=[f"workload.{name}", "workload.train"],
+                )
 
     def _check_frozen(self, model: Model, trained: Trained) -> None:
         """Refuse adapters that are wider than what they stand beside, and heads and models that cannot be frozen."""
@@ -150,11 +164,20 @@ class Tuning(Sheet):
                 fields=["workload.train"],
             )
         relative = model.positions == "transformer-xl" or model.position_products
-        if trained == "lora" and (relative or model.key_value_rank):
+        if trained in ("lora", *_VIRTUAL) and (relative or model.key_value_rank):
             what = "latent attention" if model.key_value_rank else "products of relative positions"
+            kind = "adapters" if trained == "lora" else "virtual tokens"
             raise InputError(
-                f"train=lora: adapters beside {what} of {model.id} cannot be counted; train=full or head",
+                f"train={trained}: {kind} beside {what} of {model.id} cannot be counted; train=full or head",
                 fields=["workload.train"],
+            )
+        if trained in _VIRTUAL:
+            self._check_virtual(model, trained)
+        if self.dora and model.experts > 1 and self._matrices & set(_FEED_FORWARD):
+            raise InputError(
+                f"dora: magnitudes of the experts of {model.id} cannot be counted; lora_targets=attention, or leave "
+                "dora out",
+                fields=["workload.dora", "workload.lora_targets"],
             )
         most = _most_rank(model, self._matrices)
         if trained == "lora" and (self.lora_rank or 1) > most:
@@ -164,20 +187,39 @@ class Tuning(Sheet):
                 fields=["workload.lora_rank", "workload.lora_targets"],
             )
 
+    def _check_virtual(self, model: Model, trained: Trained) -> None:
+        """Refuse virtual tokens where models have no place for them, or packed documents no beginning."""
+        why = None
+        if getattr(self, "document_lengths", None) is not None:
+            why = "virtual tokens stand before one document a sequence; leave document_lengths out"
+        elif trained == "prompt" and model.embedding_size is not None:
+            why = f"the words of {model.id} are narrower than its layers, which no virtual token is; train=lora or head"
+        elif trained == "prefix" and model.decoder_layers is not None:
+            why = f"prefixes of both towers of {model.id} cannot be counted; train=prompt or lora"
+        if why is not None:
+            raise InputError(f"train={trained}: {why}", fields=["workload.train", "workload.document_lengths"])
+
     def _written(self, name: str) -> str:
         """A field as somebody would write it."""
         value = getattr(self, name)
+        if isinstance(value, bool):
+            return "yes" if value else "no"
         return ",".join(value) if isinstance(value, tuple) else shown(value)
 
     @property
     def is_tuned(self) -> bool:
         """Whether most of the model is frozen, of a resolved workload."""
-        return self.train in ("lora", "head")
+        return self.train not in (None, "full")
+
+    @property
+    def lengthening(self) -> int:
+        """Virtual tokens before each sequence, of a resolved workload [token]."""
+        return (self.virtual_tokens or 0) if self.train == "prompt" else 0
 
     @property
     def _matrices(self) -> frozenset[str]:
         """Matrices that have an adapter."""
-        return frozenset(matrix for name in self.lora_targets or ("all-linear",) for matrix in _TARGETS[name])
+        return frozenset(matrix for name in self.lora_targets or ("all-linear",) for matrix in TARGETS[name])
 
     def tunings(self) -> Tunings:
         """What is trained, as numbers, of a resolved workload."""
@@ -186,9 +228,12 @@ class Tuning(Sheet):
         return Tunings(
             base=float(trained == "full"),
             flows=float(trained != "head"),
-            head=float(trained != "lora"),
+            head=float(trained in ("full", "head")),
             rank=float(self.lora_rank or 0) if trained == "lora" else 0.0,
             drops=float(bool(self.lora_dropout)),
+            magnitudes=float(bool(self.dora)),
+            prompt=float(self.lengthening),
+            prefix=float(self.virtual_tokens or 0) if trained == "prefix" else 0.0,
             **{name: float(name in matrices) for name in MATRICES},
             weight_bytes=held.weight_bytes,
             scale_bytes=held.scale_bytes,
@@ -223,6 +268,12 @@ class Tunings(Columns):
     """Of the adapters; 0 without any [1]."""
     drops: Num
     """Whether adapters drop elements of their input."""
+    magnitudes: Num
+    """Whether adapters have trained magnitudes beside (DoRA)."""
+    prompt: Num
+    """Virtual tokens before each sequence, among its length [token]."""
+    prefix: Num
+    """Virtual tokens of which each layer has keys and values [token]."""
     query: Num
     """Whether the projection of queries has an adapter, and so on."""
     key: Num

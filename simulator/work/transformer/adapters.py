@@ -11,7 +11,7 @@ the columns, with what is of the rank's width gathered or added up in between.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
@@ -19,65 +19,16 @@ import numpy as np
 from simulator.formulas import activations, parameters, states
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import CollectiveKind, StreamKind
-from simulator.work.hiding import OperatorPart
 from simulator.work.operators import Holding, Operator, product, stream, untrained
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
+from simulator.work.transformer.linears import Linear
+from simulator.work.transformer.magnitudes import magnitudes
 from simulator.work.transformer.tokens import Scenarios
 from simulator.work.weights import linear_weights
 
 _ADDED, _SCALED, _DROPPED = 3.0, 2.0, 2.5
 """Times that a tensor of 16 bits crosses memory where another is added to it, where it is scaled, where it is dropped:
 two are read and one is written, one and one, and the mask of a byte an element."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Matrix:
-    """A matrix of weights."""
-
-    width: Num
-    """Of what it makes, on this rank, or where ranks add that up, in full [1]."""
-    adapted: Num
-    """1 where an adapter stands beside it, else 0 [1]."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Linear:
-    """Matrices that read one input."""
-
-    part: OperatorPart
-    rows: Num
-    """Of the input [token]."""
-    width: Num
-    """Of the input, on this rank [1]."""
-    matrices: tuple[Matrix, ...]
-    saved: Num
-    """The input, where an adapter keeps it [B]."""
-    otherwise: Num = 0.0
-    """What is kept of it whether or not an adapter reads it [B]."""
-    ranks: Num
-    """Tensor-parallel ranks that hold parts of it [1]."""
-    adds_up: bool = False
-    """Whether these hold parts of the input and add up what they make."""
-    used: Num = 1.0
-    """1 or 0 [1]."""
-    experts: Num = 0.0
-    """Experts of this rank that have such matrices each; 0 of a dense layer [1]."""
-    calls: Num = 1.0
-    """Products one after the other for all experts [1]."""
-    launches: Num = 1.0
-    """Launches of one kind of them [1]."""
-    useful: Num = 1.0
-    """As in `simulator.pricing.requests.MatrixProduct`."""
-
-    @property
-    def batch(self) -> Num:
-        """Matrices of each kind [1]."""
-        return np.maximum(self.experts, 1.0)
-
-    @property
-    def adapted(self) -> Num:
-        """Whether any of them has an adapter: 1 or 0."""
-        return self.used * reduce(np.maximum, [np.asarray(matrix.adapted) for matrix in self.matrices])
 
 
 def tuned(operator: Operator, linear: Linear, scenarios: Scenarios) -> list[Operator]:
@@ -134,7 +85,7 @@ def _adapters(name: str, linear: Linear, scenarios: Scenarios) -> list[Operator]
     operators += [
         _outward(name, linear, scenarios, width, count) for width, count in kinds if np.any(np.asarray(count) > 0.0)
     ]
-    operators.append(_joined(name, linear, scenarios, modules))
+    operators += [*magnitudes(name, linear, scenarios, kinds, modules), _joined(name, linear, scenarios, modules)]
     if splits(scenarios):
         operators += _exchanges(linear, scenarios, linear.rows * linear.batch * rank, modules)
     return operators

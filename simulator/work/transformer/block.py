@@ -83,6 +83,7 @@ def _exchanges(layers: Layers, scenarios: Scenarios, tokens: Tokens) -> list[Ope
                 unused=share,
                 inside=inside,
                 inside_share=one,
+                apart=not shares,
             )
             for kind, forward, backward, share in numbers
         ),

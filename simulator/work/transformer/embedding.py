@@ -25,7 +25,7 @@ def embedding(scenarios: Scenarios) -> list[Operator]:
     """Operators of the embedding, on the first stage of a pipeline."""
     models, workloads = scenarios.models, scenarios.workloads
     tokens = tokens_of(scenarios, workloads.sequence_length + workloads.target_length)
-    operators: list[Operator] = [_tables(scenarios, tokens), _map(scenarios, tokens)]
+    operators: list[Operator] = [_tables(scenarios, tokens), *_virtual(scenarios), _map(scenarios, tokens)]
     if splits(scenarios):
         operators += _exchanges(scenarios, workloads.sequence_length, "of the embedding", 1.0)
         if np.any(np.asarray(models.encoder_decoder) > 0.0):
@@ -66,6 +66,37 @@ def _tables(scenarios: Scenarios, tokens: Tokens) -> Operator:
             saved=models.embedding_norm * norm + models.dropout * mask + _kept_positions(scenarios),
         ),
     )
+
+
+def _virtual(scenarios: Scenarios) -> list[Operator]:
+    """Trained embeddings of virtual tokens: as wide as words, or as keys and values of all layers together.
+
+    References
+    ----------
+    `PromptEmbedding` and `PrefixEncoder` without projection of PEFT 0.21.2 (peft/tuners/prompt_tuning/model.py,
+    peft/tuners/prefix_tuning/model.py).
+    """
+    tuning, plans, models = scenarios.workloads.tuning, scenarios.plans, scenarios.models
+    if not np.any((np.asarray(tuning.prompt) > 0.0) | (np.asarray(tuning.prefix) > 0.0)):
+        return []
+    of_layers: Num = 0.0
+    for group in models.layers:
+        heads = group.attention.key_value_heads
+        of_layers = of_layers + group.count * heads * (group.attention.head_size + group.attention.value_head_size)
+    rows = tuning.prompt + tuning.prefix
+    width = np.where(np.asarray(tuning.prefix) > 0.0, of_layers, models.hidden_size)
+    read = plans.micro_batch * rows * width * plans.element_bytes
+    used = np.where(np.asarray(rows) > 0.0, 1.0, 0.0)
+    return [
+        stream(
+            "virtual tokens",
+            "embedding",
+            StreamKind.EMBEDDING,
+            moved=(4.0 * read, 3.0 * read),
+            launches=(2.0 * used, 2.0 * used),
+            kept=Holding(parameters=rows * width, weights=(table(rows, width, used),), added=True),
+        )
+    ]
 
 
 def _tensors(scenarios: Scenarios) -> tuple[Weight, ...]:

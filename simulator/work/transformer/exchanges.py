@@ -13,6 +13,8 @@ from simulator.work.transformer.tokens import Scenarios
 
 _PRODUCTS = frozenset[OperatorPart]({"attention_projections", "feed_forward", "head"})
 """What tensor-parallel exchanges can be cut up with and hide behind: the products around them."""
+_HALVES = frozenset[OperatorPart]({"attention_projections"}), frozenset[OperatorPart]({"feed_forward", "head"})
+"""Those of the two halves of a layer, each of which has exchanges of its own."""
 
 
 def splits(scenarios: Scenarios) -> bool:
@@ -38,11 +40,13 @@ def tensor_exchange(
     degree: Num | None = None,
     inside: tuple[tuple[RecomputeModule, Num], ...] = (),
     inside_share: Num = 1.0,
+    apart: bool = True,
 ) -> Operator:
     """So many collectives of tensor-parallel ranks forward and backward, hidden as far as the stack hides them.
 
     `unused` is the share of those of the forward pass whose output no backward pass needs; `degree` are the ranks where
-    they are not those of the dense layers; `inside` are modules that hold a share of them.
+    they are not those of the dense layers; `inside` are modules that hold a share of them. `apart` says whether each
+    half of a layer has its own.
     """
     return exchange(
         f"{kind.replace('_', '-')} {where}",
@@ -58,6 +62,7 @@ def tensor_exchange(
             across=scenarios.stacks.tensor_overlap_across,
             line="tensor",
             parts=_PRODUCTS,
+            halves=_HALVES if apart else (),
         ),
         unused=unused,
         inside=inside,

@@ -26,6 +26,8 @@ _PERMUTED = 4.0
 """Times that a token crosses memory where it is copied for its experts, and where what they return is added up."""
 _COPIED = 4.0
 """Times that it does so where it is copied on its way there and on its way back."""
+_SCALE_BYTES = 4.0 / 128.0
+"""Of the fp32 scale that 128 elements of a token in 8 bits share, of one [B] (DeepSeek-V3, section 3.3.2)."""
 
 
 @operators_of.register
@@ -193,7 +195,6 @@ def _dispatch(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num, rout
     pads = np.where(np.asarray(routed.aligned) > 1.0, _COPIED, 0.0)
     moved = permuted * (_PERMUTED * np.where(spread & once, routed.load, routed.filled) + (sorts + pads) * routed.load)
     kernels = 4.0 + (sorts + pads) / 2.0
-    trips = np.where(spread, 2.0, 0.0)
     return [
         stream(
             "dispatch and combination of tokens",
@@ -203,18 +204,35 @@ def _dispatch(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num, rout
             launches=(kernels, kernels),
             kept=Holding(saved=permuted * routed.filled, repeated_in=(("moe", 0.0),)),
         ),
-        exchange(
-            "all-to-all of experts",
+        *_exchanges(part, scenarios, permuted, routed),
+    ]
+
+
+def _exchanges(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num, routed: _Routed) -> list[Operator]:
+    """All-to-alls there and back in each pass, apart where what goes there is narrower than what comes back."""
+    plans, stacks = scenarios.plans, scenarios.stacks
+    spread, once = np.where(np.asarray(plans.ep) > 1.0, 1.0, 0.0), np.asarray(stacks.sends_once) > 0.0
+
+    def trips(name: str, message: Num, count: Num) -> Operator:
+        return exchange(
+            name,
             "expert_parallel",
             "all_to_all",
-            permuted * routed.filled,
+            message * routed.filled,
             degree=plans.ep,
             stride=plans.expert_stride,
-            counts=(trips, trips),
-            launches=(1.0, 1.0),
-            hiding=Hiding(share=stacks.expert_overlap, line="experts"),
+            counts=(count * spread, count * spread),
+            launches=(count / 2.0, count / 2.0),
+            hiding=Hiding(share=stacks.expert_overlap, line="experts", slowing=stacks.expert_slowing),
             copies=np.where(once, part.experts_per_token, 1.0),
+            groups=(part.expert_groups, part.groups_per_token),
             inside=(("moe", 0.0),),
             busiest=routed.load / routed.filled,
-        ),
-    ]
+        )
+
+    narrow = (np.asarray(plans.product_bytes) < plans.element_bytes) & (np.asarray(stacks.narrow_dispatch) > 0.0)
+    if not np.any(narrow):
+        return [trips("all-to-all of experts", permuted, 2.0)]
+    sent = np.where(narrow, plans.product_bytes + _SCALE_BYTES, plans.element_bytes) / plans.element_bytes
+    there = trips("all-to-all to experts", permuted * sent, 1.0)
+    return [there, trips("all-to-all from experts", permuted, 1.0)]

@@ -13,7 +13,8 @@ from simulator.pricing.requests import StreamKind
 from simulator.specs.choices import RecomputeModule
 from simulator.specs.parts import DenseFeedForward, Layers
 from simulator.work.operators import Holding, Operator, product, stream
-from simulator.work.transformer.adapters import Linear, Matrix, tuned
+from simulator.work.transformer.adapters import tuned
+from simulator.work.transformer.linears import Linear, Matrix
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import (
     Scenarios,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +56,20 @@ def test_conditions_narrow_it_and_stand_in_the_link(visit: Visit) -> None:
     settle(page)
     expect(page.locator(_VALUE).first).to_have_text(best)
     expect(page.get_by_label("Conditions", exact=True)).to_have_value("tp=2,recompute=full")
+
+
+def test_the_best_plan_has_a_launch_file_to_download(visit: Visit) -> None:
+    page: Any = visit(f"/search?{_SMALL}")
+    page.get_by_text("Launch file: what starts the best plan").click()
+    settle(page)
+    best = _search().best[0]
+    expect(page.get_by_text(f"--micro-batch-size {best.plan['micro_batch']}", exact=False).first).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Launch file").click()
+    assert download.value.suggested_filename == "bert-large-megatron-lm.sh"
+    text = Path(download.value.path()).read_text()
+    assert f"--tensor-model-parallel-size {best.plan['tp']}\n" in text
+    assert page.complaints == []
 
 
 def test_a_wrong_condition_is_a_sentence_beside_its_control(visit: Visit) -> None:

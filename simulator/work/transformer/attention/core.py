@@ -13,8 +13,9 @@ from simulator.specs.choices import RecomputeModule
 from simulator.specs.parts import AttentionPart, LatentAttention, Layers
 from simulator.specs.plans import Plans
 from simulator.work.operators import Holding, Operator, fused_attention, product, stream
-from simulator.work.transformer.adapters import Linear, Matrix, tuned
+from simulator.work.transformer.adapters import tuned
 from simulator.work.transformer.attention.documents import seen_of_documents
+from simulator.work.transformer.linears import Linear, Matrix
 from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, mask_bytes, plain, stream_bytes
 from simulator.work.weights import linear_weights
 

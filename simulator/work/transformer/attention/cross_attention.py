@@ -6,9 +6,10 @@ from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.specs.parts import CrossAttention, Layers
 from simulator.work.operators import Holding, Operator, product
-from simulator.work.transformer.adapters import Linear, Matrix, tuned
+from simulator.work.transformer.adapters import tuned
 from simulator.work.transformer.attention.core import Heads, attention_core, heads_of, output_projection
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
+from simulator.work.transformer.linears import Linear, Matrix
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, linear_input, plain, tokens_of
 from simulator.work.weights import linear_weights

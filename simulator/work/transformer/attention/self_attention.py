@@ -12,10 +12,11 @@ from simulator.pricing.requests import StreamKind
 from simulator.specs.choices import RecomputeModule
 from simulator.specs.parts import DisentangledAttention, Layers, MultiHeadAttention, RelativeAttention
 from simulator.work.operators import Holding, Operator, product, ring, stream, untrained
-from simulator.work.transformer.adapters import Linear, Matrix, tuned
+from simulator.work.transformer.adapters import tuned
 from simulator.work.transformer.attention.core import Heads, attention_core, heads_of, output_projection
 from simulator.work.transformer.attention.head_normalisation import head_normalisation
 from simulator.work.transformer.attention.position_products import position_products
+from simulator.work.transformer.linears import Linear, Matrix
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import (
     Scenarios,
@@ -79,11 +80,12 @@ def _attention(
     products: Num = 1.0,
 ) -> list[Operator]:
     """Projections, what stands between them and the core, the core with its ring, and the output."""
+    prefix = scenarios.workloads.tuning.prefix
     core = attention_core(
         part,
         scenarios,
         tokens,
-        tokens.keys,
+        tokens.keys + prefix,
         causal=part.causal,
         window=part.window,
         products=products,
@@ -93,6 +95,7 @@ def _attention(
     return [
         *_projections(part, layers, scenarios, tokens, heads_of(part, scenarios.plans)),
         *between,
+        *_prefix(part, scenarios, prefix),
         *core,
         *context_ring(part, scenarios, tokens),
         *output_projection("attention output", part, layers, scenarios, tokens, unused),
@@ -190,6 +193,18 @@ def _read(layers: Layers, scenarios: Scenarios, tokens: Tokens, heads: Heads) ->
         saved=own * size,
         ranks=scenarios.plans.tp,
     )
+
+
+def _prefix(part: MultiHeadAttention, scenarios: Scenarios, prefix: Num) -> list[Operator]:
+    """Keys and values of virtual tokens, joined with those of a sequence: all of both are copied."""
+    if not np.any(np.asarray(prefix) > 0.0):
+        return []
+    plans, heads = scenarios.plans, heads_of(part, scenarios.plans)
+    keys = (scenarios.workloads.sequence_length + prefix) * plans.micro_batch
+    copied = 2.0 * keys * (heads.key_width + heads.value_width) * plans.element_bytes
+    used = np.where(np.asarray(prefix) > 0.0, 2.0, 0.0)
+    moved, launches = (copied * used / 2.0, copied * used / 2.0), (used, used)
+    return [stream("prefix", "attention", StreamKind.HEAD_LAYOUT, moved=moved, launches=launches)]
 
 
 def _sinks(part: MultiHeadAttention, heads: Heads) -> list[Operator]:

@@ -1,0 +1,1 @@
+"""One step, replayed: what every pipeline stage does when, on which resource, and what it holds meanwhile."""
