@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -17,8 +18,10 @@ from simulator.work.once import on_stage, once_a_step
 from simulator.work.program import Program
 from simulator.work.tasks import Phase, Resource, Task
 
-_BUCKETS = 24
-"""Parts into which a pass's gradients are cut on their way, at most."""
+_MOST_BUCKETS = 64
+_BUCKET_BYTES = 25e6
+"""Of gradients that go together: `bucket_cap_mb` of torch's DistributedDataParallel (torch/nn/parallel/distributed.py,
+2.13)."""
 
 Timed = tuple[Task, float]
 
@@ -132,7 +135,8 @@ def buckets(once: OnceAStep, windows: Sequence[GradientWindow]) -> list[Span]:
     """
     spans: list[Span] = []
     free = 0.0
-    number = max(_BUCKETS // len(windows), 1)
+    whole = sum(size_of(task.request, float(np.asarray(task.count)) / once.occasions)[0] for task, _ in once.gradients)
+    number = min(max(math.ceil(whole / _BUCKET_BYTES / len(windows)), 1), _MOST_BUCKETS)
     share = 1.0 / len(windows) / number
     for window in windows:
         beside = window.beside(once.reach)

@@ -232,6 +232,7 @@ class Stack(Sheet):
             "one_tensor_overlap": float(across is None),
             "all_positions": float(self.head_positions == "all"),
             "expert_slowing": slowing,
+            "deals_heads": float(self.offers.context[:1] == ("ulysses",)),
             "experts_at_once": _AT_ONCE[self.expert_products],
             **{f"{_OVERLAPS.get(name, name)}_overlap": share for name, share in overlap.items()},
         }
@@ -267,6 +268,8 @@ class Stacks(Columns):
     """1 where what hides inside of a node hides between nodes too."""
     pipeline_overlap: Num
     context_overlap: Num
+    deals_heads: Num
+    """1 where ranks that share a sequence attend for some heads each (Ulysses), 0 where keys go around them."""
     expert_overlap: Num
     expert_slowing: Num
     reduction_efficiency: Num

@@ -114,6 +114,8 @@ def _stages(program: Program, backend: Backend, *, broken_down: bool) -> _Pipeli
     transfer = _transfers(beside, backend)
     frozen = _frozen(program, backend)
     transfer = transfer + frozen.transfer
+    # The first stage receives no activations for its first chunk, the last no gradients for its last.
+    at_end = transfer * (1.0 - 0.5 / np.asarray(plans.virtual_stages))
     even = models.layer_count / plans.pp
     at_first, fullest, at_last = (
         pipeline.stage_layers(
@@ -130,8 +132,8 @@ def _stages(program: Program, backend: Backend, *, broken_down: bool) -> _Pipeli
         layers,
         (
             _joined(((layers, np.where(several, fullest, 0.0)), *frozen.on(inside, 0.0, 0.0)), transfer),
-            _joined(((layers, at_first), (first, 1.0), (last, alone), *frozen.on(1.0, 1.0, alone)), transfer),
-            _joined(((layers, at_last), (first, alone), (last, 1.0), *frozen.on(1.0, alone, 1.0)), transfer),
+            _joined(((layers, at_first), (first, 1.0), (last, alone), *frozen.on(1.0, 1.0, alone)), at_end),
+            _joined(((layers, at_last), (first, alone), (last, 1.0), *frozen.on(1.0, alone, 1.0)), at_end),
         ),
         _joined(((layers, np.where(several, mean, 0.0)), *frozen.on(inside, 0.0, 0.0)), transfer),
     )
@@ -147,8 +149,8 @@ def _idle_share(layers: Pass, program: Program, others: Num) -> Num:
     if not np.any(np.asarray(plans.zero_bubble) > 0.0):
         return pipeline.idle_share(plans.virtual_stages)
     gaps = np.maximum(plans.pp - 1.0, 1.0)
-    whole = np.maximum(others / gaps, np.finfo(float).tiny)
     alone = _together(layers.device, layers.host)
+    whole = np.where(np.asarray(others) > 0.0, others / gaps, np.maximum(alone, np.finfo(float).tiny))
 
     def adds(seconds: Num) -> Num:
         # What a pass adds where the host may be the slower one: no more than leaving it out would spare.
@@ -317,10 +319,7 @@ def _ends(
 
 
 def _transfers(beside: Iterable[Task], backend: Backend) -> Num:
-    """Exposed time of what a stage sends and receives for one micro-batch.
-
-    A stage waits for what it receives as for what it sends, so that an end counts like a stage between two others.
-    """
+    """Exposed time of what a stage between two others receives for one micro-batch, as much as it sends."""
     borders = (PlaceKind.STAGE, PlaceKind.NEXT, PlaceKind.PREVIOUS)
     sent = timed_tasks((task for task in beside if task.place.kind in borders), backend)
     return sum((seconds for _, seconds in sent), start=np.float64(0.0))

@@ -16,7 +16,6 @@ from simulator.formulas import activations
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import Collective, HostCopy, HostWork, MatrixProduct, Request, Send
 from simulator.specs.training.tuning import Tunings
-from simulator.work.casts import in_8_bits
 from simulator.work.frozen import beside, forward_alone
 from simulator.work.hiding import OperatorPart
 from simulator.work.operators import Call, Operator, flagged, frozen, without_backward
@@ -24,6 +23,7 @@ from simulator.work.recomputation import repeated_shares, repetitions, tally_of_
 from simulator.work.tallies import Tally, tally
 from simulator.work.tasks import Phase, PlaceKind, Resource, Task, TaskPlace
 from simulator.work.transformer import Scenarios, embedding, head, layer, stream_bytes, tokens_of_layers
+from simulator.work.transformer.casts import in_8_bits
 
 EMBEDDING, HEAD = TaskPlace(PlaceKind.EMBEDDING), TaskPlace(PlaceKind.HEAD)
 

@@ -98,14 +98,6 @@ _ONLY: dict[ModuleType, dict[str, Sequence[Any]]] = {
 @pytest.mark.parametrize(
     ("module", "stack", "models", "ending", "told"), _CASES, ids=lambda case: getattr(case, "__name__", None)
 )
-def test_formats_with_scales_in_blocks_are_written_by_nobody() -> None:
-    scenario = resolve("llama-3-8b", "gb200-nvl72", devices=8, stack="megatron-lm", plan={"precision": "nvfp4"})
-    with pytest.raises(
-        InputError, match="precision=nvfp4: no launch file of megatron-lm is written for it; choose fp8"
-    ):
-        written(scenario, "megatron-lm")
-
-
 def test_what_is_written_is_read_back(
     tmp_path: Path, module: ModuleType, stack: str, models: Sequence[str], ending: str, told: Told
 ) -> None:
@@ -413,3 +405,9 @@ def test_sizes_of_litgpt_are_those_of_the_catalogue(tmp_path: Path, name: str, s
     scenario = resolve(name, "dgx-h100", devices=16, workload={"sequence_length": 2048, "steps": 10})
     again = read_back(launched, scenario, stack=scenario.stack.id, plan={})
     assert again.model.columns() == scenario.model.columns()
+
+
+def test_formats_with_scales_in_blocks_are_written_by_nobody() -> None:
+    scenario = resolve("llama-3-8b", "gb200-nvl72", devices=8, stack="megatron-lm", plan={"precision": "nvfp4"})
+    with pytest.raises(InputError, match="precision=nvfp4: no launch file of megatron-lm is written for it"):
+        written(scenario, "megatron-lm")

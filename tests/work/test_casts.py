@@ -18,7 +18,7 @@ _NAME = "casts to 8 bits"
 _READ, _RETURNED = 48 + 48 + 48 + 80, 3 * 48 + 48 + 80 + 48
 """Widths that the four products of a layer read and return: into and out of attention and feed-forward layer."""
 _WEIGHTS = 48 * 3 * 48 + 48 * 48 + 2 * 48 * 80
-_KEPT_APART = {"narrow_weight_bytes": 2.0}
+_KEPT_APART: dict[str, Any] = {"narrow_weight_bytes": 2.0}
 
 
 def _layer(plan: dict[str, Any] | None = None, **how: Any) -> Block:

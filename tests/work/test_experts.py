@@ -60,7 +60,7 @@ def test_the_busiest_rank_paces_products_messages_and_memory() -> None:
         assert saved(uneven[name]) == pytest.approx(load * saved(even[name]))
     assert moved(uneven["activation function"])[0] == pytest.approx(load * moved(even["activation function"])[0])
     tokens = "dispatch and combination of tokens"
-    assert moved(uneven[tokens])[0] == pytest.approx(load * 4 * _SENT)
+    assert moved(uneven[tokens])[0] == pytest.approx(load * 4 * 2 * _SENT)  # both ranks have what each was sent
     assert saved(uneven[tokens]) == saved(even[tokens]) == _SENT
 
 
@@ -87,7 +87,7 @@ def test_a_capacity_decides_whatever_the_routing(of: str) -> None:
     assert plain(_asked(layer["feed-forward input"]).flops) == plain(_asked(even["feed-forward input"]).flops)
     across = _asked(layer["all-to-all of experts"])
     assert (plain(across.message_bytes), plain(across.busiest)) == (1.25 * _SENT, 1.0)
-    assert moved(layer["dispatch and combination of tokens"])[0] == 5 * _SENT
+    assert moved(layer["dispatch and combination of tokens"])[0] == 2 * 5 * _SENT
     # Both tensor-parallel ranks gather what was sent to each, and keep it in full.
     assert saved(layer["feed-forward input"]) == 2 * 1.25 * _SENT
     unlimited = _layer(workload={"expert_imbalance": 3.0, "capacity_factor": 0.0}, capacity_factor=1.25)
@@ -128,12 +128,13 @@ def test_tokens_of_each_expert_are_filled_up() -> None:
     assert plain(_asked(wide["feed-forward input"]).flops) == pytest.approx(2 * 2 * 60 * 80 * 48)
     copied = _layer(4, {"precision": "fp8"}, narrow_expert_padding=1.0, system="dgx-h100")
     tokens = "dispatch and combination of tokens"
-    assert moved(narrow[tokens])[0] - moved(copied[tokens])[0] == 4 * _SENT
+    assert moved(narrow[tokens])[0] - moved(copied[tokens])[0] == 2 * 4 * _SENT
     assert launches(narrow[tokens])[0] - launches(copied[tokens])[0] == 2
 
 
 def test_received_tokens_are_sorted_where_a_rank_has_several_experts() -> None:
-    """There and back; a stack that sends a token once copies it where it arrives instead of where it comes from."""
+    """There and back, by both ranks of an expert what each was sent; a stack that sends a token once copies it where it
+    arrives instead of where it comes from."""
     tokens = "dispatch and combination of tokens"
     passes = {
         name: (moved(layer[tokens])[0] / _SENT, launches(layer[tokens])[0])
@@ -144,7 +145,7 @@ def test_received_tokens_are_sorted_where_a_rank_has_several_experts() -> None:
             "once": _layer(4, sends_once=1.0),
         }.items()
     }
-    assert passes == {"alone": (4, 4), "several": (8, 6), "one each": (8, 4), "once": (4, 4)}  # all tokens at tp 1
+    assert passes == {"alone": (4, 4), "several": (12, 6), "one each": (8, 4), "once": (8, 4)}  # all tokens at tp 1
 
 
 def test_tokens_may_go_to_experts_in_8_bits_and_come_back_in_16() -> None:
@@ -167,6 +168,35 @@ def test_groups_of_experts_reach_the_exchange() -> None:
     program = small("mixtral-8x7b", {"ep": 4}, sizes={"key_value_heads": 6, **limits}, sends_once=1.0)
     asked = _asked(named(program.groups[0], "all-to-all of experts"))
     assert (plain(asked.expert_groups), plain(asked.groups_per_token)) == (4, 2)
+
+
+@pytest.mark.parametrize("ep", [1, 4])
+def test_ranks_of_an_expert_gather_what_each_of_them_was_sent(ep: int) -> None:
+    """Permute, all-to-all, gather; and scatter, all-to-all back. Nothing is gathered again, nor for dense layers."""
+    layer = _layer(ep, {}, {"expert_imbalance": 1.0}, regathers_inputs=1.0)
+    across = _asked(layer["all-to-all of experts"])
+    for name in ("all-gather of experts", "reduce-scatter of experts"):
+        asked = _asked(layer[name])
+        assert (plain(asked.degree), counts(layer[name])) == (2, (1, 1))
+        assert plain(asked.message_bytes) == 2 * plain(across.message_bytes)
+        # As many rows as the experts of a rank multiply together.
+        rows = sizes(layer["feed-forward input"])
+        assert plain(asked.message_bytes) == rows[0] * rows[3] * 48 * 2
+    assert counts(layer["all-gather of a layer"]) == (1, 2)  # of attention, whose input is gathered again
+    assert counts(layer["reduce-scatter of a layer"]) == (1, 1)
+
+
+def test_shared_experts_gather_tokens_as_dense_layers_do() -> None:
+    program = small("mixtral-8x7b", {"ep": 4}, sizes={"key_value_heads": 6, "shared_experts": 1}, regathers_inputs=1.0)
+    layer = {each.name: named(program.groups[0], each.name) for each in program.groups[0].operators}
+    assert counts(layer["all-gather of a layer"]) == (2, 4)
+    assert counts(layer["all-gather of experts"]) == (1, 1)
+
+
+def test_whole_experts_exchange_with_no_tensor_parallel_rank() -> None:
+    layer = _layer(4, {"etp": 1})
+    assert "all-gather of experts" not in layer
+    assert counts(layer["reduce-scatter of a layer"]) == (1, 1)
 
 
 def test_flops_are_those_of_the_mean() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from simulator.pricing.requests import FusedAttention, Stream, StreamKind
+from simulator.specs.loading import load_stack
 from simulator.work.program import Block
 from tests.work.asking import plain
 from tests.work.small import (
@@ -282,6 +283,25 @@ def test_a_ring_passes_keys_and_values_of_the_own_tokens() -> None:
     assert saved(named(layer, "layout of heads")) == 3 * 15 * 48 * 2  # those of others are sent again
 
 
+def test_ulysses_deals_heads_out_and_takes_them_back() -> None:
+    """Queries, keys, values and output of 15 tokens in both passes; less with 2 heads of keys and values."""
+    plan = {"tp": 1, "cp": 4, "dp": 2, "sequence_parallel": False}
+    layer = small("llama-2-7b", plan, deals_heads=1.0).groups[0]
+    across = named(layer, "all-to-all of heads")
+    assert group(across) == (15 * 48 * 2, 4, 1)
+    assert (counts(across), launches(across)) == ((4, 4), (4, 4))
+    assert {each.part for each in layer.operators if each.hiding.line == "ring"} == set()
+    grouped = small("llama-2-7b", plan, sizes={"key_value_heads": 2}, deals_heads=1.0).groups[0]
+    assert group(named(grouped, "all-to-all of heads"))[0] == 15 * (2 * 48 + 2 * 16) * 2 / 4
+    ring = {each.name for each in small("llama-2-7b", plan).groups[0].operators}
+    assert "all-to-all of heads" not in ring
+
+
+def test_ulysses_is_what_a_stack_says_first() -> None:
+    told = {name: load_stack(name).columns().deals_heads for name in ("deepspeed", "megatron-lm", "jax-xla-gpu")}
+    assert told == {"deepspeed": 1.0, "megatron-lm": 0.0, "jax-xla-gpu": 0.0}
+
+
 def test_experts_take_the_tokens_that_were_sent_to_them() -> None:
     """8 experts, 2 for each token, on 4 ranks: 2 experts with 60 rows each, and one that every token meets."""
     program = small(
@@ -293,7 +313,7 @@ def test_experts_take_the_tokens_that_were_sent_to_them() -> None:
     assert owned(router) == (8 * 48, 8 * 48)
     assert saved(router) == SHARED + 30 * (8 * 4 + 2 * 2)
     dispatch = named(layer, "dispatch and combination of tokens")
-    assert (moved(dispatch), launches(dispatch), saved(dispatch)) == ((4 * sent, 4 * sent), (4, 4), sent)
+    assert (moved(dispatch), launches(dispatch), saved(dispatch)) == ((8 * sent, 8 * sent), (4, 4), sent)
     across = named(layer, "all-to-all of experts")
     assert group(across) == (sent, 4, 2)
     assert (counts(across), launches(across)) == ((2, 2), (1, 1))

@@ -64,7 +64,8 @@ class Capabilities(Sheet):
     optimizer_in_backward: bool = True
     """Whether the optimizer can update parameters as their gradients come, while the backward pass runs."""
     context: tuple[Literal["ring", "all-gather", "ulysses"], ...] = ("ring",)
-    """How ranks that share a sequence see its keys: in a ring, all at once, or each for some heads (Ulysses)."""
+    """How ranks that share a sequence see its keys: in a ring, all at once, or each for some heads (Ulysses). The
+    first is priced, all at once like a ring."""
     refuses: tuple[Refusal, ...] = ()
     """Combinations that are refused."""
     source: Words | None = None

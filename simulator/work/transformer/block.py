@@ -13,6 +13,7 @@ from simulator.specs.choices import RecomputeModule
 from simulator.specs.parts import BlockForm, ExpertFeedForward, Layers
 from simulator.work.operators import Holding, Operator, stream
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
+from simulator.work.transformer.experts import routed
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens, last_output_unused, mask_bytes
 
@@ -87,27 +88,43 @@ def _exchanges(layers: Layers, scenarios: Scenarios, tokens: Tokens) -> list[Ope
             )
             for kind, forward, backward, share in numbers
         ),
-        *_exchanges_of_experts(message, apart, scenarios),
+        *_exchanges_of_experts(layers, scenarios, tokens, message, apart),
     ]
 
 
 def _of_experts(layers: Layers, scenarios: Scenarios) -> Num:
-    """1 where the feed-forward layer is of experts alone that fewer ranks split than the dense layers, else 0."""
+    """1 where the feed-forward layer is of experts alone that exchange tokens in another way than dense layers, else 0.
+
+    Those that fewer ranks split, and those whose ranks share tokens, which are gathered after they are dealt out.
+    """
     experts, plans = layers.feed_forward, scenarios.plans
     if not isinstance(experts, ExpertFeedForward) or layers.block.shares_input:
         return 0.0
-    alone = (np.asarray(plans.etp) < plans.tp) & (np.asarray(experts.shared_experts) == 0.0)
-    return np.where(alone, 1.0, 0.0)
+    other = (np.asarray(plans.etp) < plans.tp) | (np.asarray(plans.tokens_shared) > 1.0)
+    return np.where(other & (np.asarray(experts.shared_experts) == 0.0), 1.0, 0.0)
 
 
-def _exchanges_of_experts(message: Num, apart: Num, scenarios: Scenarios) -> list[Operator]:
-    """Gathers and scatters of tokens among the ranks that split an expert, where they are others than `tp`."""
-    plans = scenarios.plans
-    split = apart * np.where(np.asarray(plans.etp) > 1.0, 1.0, 0.0)
+def _exchanges_of_experts(
+    layers: Layers, scenarios: Scenarios, tokens: Tokens, message: Num, apart: Num
+) -> list[Operator]:
+    """Gathers and scatters of tokens among the ranks that split an expert.
+
+    Ranks that share tokens deal their own out, and gather afterwards what each of them was sent: as many copies as a
+    token has experts. What they return is scattered before it goes back. Nothing is gathered again in the backward
+    pass, for which experts keep what they read (Megatron core, `MoEAlltoAllTokenDispatcher`: permute, all-to-all,
+    all-gather over tensor-parallel ranks, sort; and back).
+    """
+    plans, experts = scenarios.plans, layers.feed_forward
+    if not isinstance(experts, ExpertFeedForward):
+        return []
+    several = np.where(np.asarray(plans.etp) > 1.0, 1.0, 0.0)
+    shares = np.where(np.asarray(plans.tokens_shared) > 1.0, several, 0.0)
+    split = np.where(shares > 0.0, 0.0 if layers.block.shares_input else 1.0, several * apart)
     if not np.any(split > 0.0):
         return []
-    held = message * plans.etp / plans.tp
-    again = split * (1.0 + scenarios.stacks.regathers_inputs)
+    received = experts.experts_per_token * routed(experts, scenarios, tokens).load
+    held = message * (plans.etp / np.asarray(plans.tp)) * np.where(shares > 0.0, received, 1.0)
+    again = split * (1.0 + np.where(shares > 0.0, 0.0, scenarios.stacks.regathers_inputs))
     whole: Any = {"degree": plans.etp, "inside": (("moe", 0.0),)}
     return [
         tensor_exchange("all_gather", "of experts", held, scenarios, counts=(split, again), **whole),

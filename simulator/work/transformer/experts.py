@@ -42,20 +42,20 @@ def expert_feed_forward(
     communication to it).
     """
     plans = scenarios.plans
-    routed = _routed(part, scenarios, tokens)
+    sent = routed(part, scenarios, tokens)
     permuted = tokens.shared * part.experts_per_token * layers.hidden_size * plans.element_bytes
     read = tokens.all * (plans.etp / np.asarray(plans.tp)) * part.experts_per_token
-    inputs = read * layers.hidden_size * plans.product_bytes * routed.load
+    inputs = read * layers.hidden_size * plans.product_bytes * sent.load
     operators = [
         _router(part, layers, scenarios, tokens),
-        *_dispatch(part, scenarios, permuted, routed),
+        *_dispatch(part, scenarios, permuted, sent),
         *two_products(
             part,
             layers,
             scenarios,
-            rows=routed.rows,
+            rows=sent.rows,
             kept=inputs,
-            experts=_products(scenarios, routed),
+            experts=_products(scenarios, sent),
             modules=("moe",),
         ),
     ]
@@ -81,7 +81,7 @@ def expert_feed_forward(
 
 
 @dataclass(frozen=True)
-class _Routed:
+class Routed:
     """Where the tokens of an expert-parallel group go."""
 
     local: Num
@@ -98,7 +98,7 @@ class _Routed:
     """Multiple that the tokens of an expert are filled up to [token]."""
 
 
-def _routed(part: ExpertFeedForward, scenarios: Scenarios, tokens: Tokens) -> _Routed:
+def routed(part: ExpertFeedForward, scenarios: Scenarios, tokens: Tokens) -> Routed:
     """Rows of the experts: as many as their capacity where they have one, else those of the busiest rank."""
     plans, stacks, work = scenarios.plans, scenarios.stacks, scenarios.workloads
     local = part.experts / plans.ep
@@ -111,16 +111,16 @@ def _routed(part: ExpertFeedForward, scenarios: Scenarios, tokens: Tokens) -> _R
     narrow = np.asarray(plans.product_bytes) < plans.element_bytes
     aligned = np.where(narrow, stacks.narrow_expert_padding, stacks.expert_padding)
     rows = flops.padded_rows(mean * load, aligned)
-    return _Routed(local, rows, np.minimum(mean / rows, 1.0), filled, load, aligned)
+    return Routed(local, rows, np.minimum(mean / rows, 1.0), filled, load, aligned)
 
 
-def _products(scenarios: Scenarios, routed: _Routed) -> ExpertProducts:
+def _products(scenarios: Scenarios, sent: Routed) -> ExpertProducts:
     """How the stack launches the products of the experts."""
     at_once = np.asarray(scenarios.stacks.experts_at_once)
-    calls = np.ceil(routed.local / np.minimum(at_once, routed.local))
-    launches = np.where(at_once < IN_ONE_KERNEL, routed.local, 1.0)
-    modules = np.where(at_once <= 1.0, routed.local, 1.0)
-    return ExpertProducts(experts=routed.local, calls=calls, launches=launches, modules=modules, useful=routed.useful)
+    calls = np.ceil(sent.local / np.minimum(at_once, sent.local))
+    launches = np.where(at_once < IN_ONE_KERNEL, sent.local, 1.0)
+    modules = np.where(at_once <= 1.0, sent.local, 1.0)
+    return ExpertProducts(experts=sent.local, calls=calls, launches=launches, modules=modules, useful=sent.useful)
 
 
 def _shared_gate(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
@@ -182,7 +182,7 @@ def _router(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, token
     return untrained(operator, scenarios.workloads.tuning.base, saved=chosen)
 
 
-def _dispatch(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num, routed: _Routed) -> list[Operator]:
+def _dispatch(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num, sent: Routed) -> list[Operator]:
     """Tokens on their way to the experts and back.
 
     Tokens are copied for their experts where they come from, and those received sorted by expert where a rank has
@@ -191,9 +191,11 @@ def _dispatch(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num, rout
     """
     plans, stacks = scenarios.plans, scenarios.stacks
     spread, once = np.asarray(plans.ep) > 1.0, np.asarray(stacks.sends_once) > 0.0
-    sorts = np.where(spread & ~once & (np.asarray(routed.local) > 1.0), _COPIED, 0.0)
-    pads = np.where(np.asarray(routed.aligned) > 1.0, _COPIED, 0.0)
-    moved = permuted * (_PERMUTED * np.where(spread & once, routed.load, routed.filled) + (sorts + pads) * routed.load)
+    sorts = np.where(spread & ~once & (np.asarray(sent.local) > 1.0), _COPIED, 0.0)
+    pads = np.where(np.asarray(sent.aligned) > 1.0, _COPIED, 0.0)
+    # Ranks that share tokens and split experts have what each of them was sent by the time that they sort it.
+    gathered = np.where(np.asarray(plans.tokens_shared) > 1.0, plans.etp, 1.0) * sent.load
+    moved = permuted * (_PERMUTED * np.where(spread & once, gathered, sent.filled) + (sorts + pads) * gathered)
     kernels = 4.0 + (sorts + pads) / 2.0
     return [
         stream(
@@ -202,13 +204,13 @@ def _dispatch(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num, rout
             StreamKind.ROUTING,
             moved=(moved, moved),
             launches=(kernels, kernels),
-            kept=Holding(saved=permuted * routed.filled, repeated_in=(("moe", 0.0),)),
+            kept=Holding(saved=permuted * sent.filled, repeated_in=(("moe", 0.0),)),
         ),
-        *_exchanges(part, scenarios, permuted, routed),
+        *_exchanges(part, scenarios, permuted, sent),
     ]
 
 
-def _exchanges(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num, routed: _Routed) -> list[Operator]:
+def _exchanges(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num, sent: Routed) -> list[Operator]:
     """All-to-alls there and back in each pass, apart where what goes there is narrower than what comes back."""
     plans, stacks = scenarios.plans, scenarios.stacks
     spread, once = np.where(np.asarray(plans.ep) > 1.0, 1.0, 0.0), np.asarray(stacks.sends_once) > 0.0
@@ -218,7 +220,7 @@ def _exchanges(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num, rou
             name,
             "expert_parallel",
             "all_to_all",
-            message * routed.filled,
+            message * sent.filled,
             degree=plans.ep,
             stride=plans.expert_stride,
             counts=(count * spread, count * spread),
@@ -227,12 +229,12 @@ def _exchanges(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num, rou
             copies=np.where(once, part.experts_per_token, 1.0),
             groups=(part.expert_groups, part.groups_per_token),
             inside=(("moe", 0.0),),
-            busiest=routed.load / routed.filled,
+            busiest=sent.load / sent.filled,
         )
 
     narrow = (np.asarray(plans.product_bytes) < plans.element_bytes) & (np.asarray(stacks.narrow_dispatch) > 0.0)
     if not np.any(narrow):
         return [trips("all-to-all of experts", permuted, 2.0)]
-    sent = np.where(narrow, plans.product_bytes + _SCALE_BYTES, plans.element_bytes) / plans.element_bytes
-    there = trips("all-to-all to experts", permuted * sent, 1.0)
+    width = np.where(narrow, plans.product_bytes + _SCALE_BYTES, plans.element_bytes) / plans.element_bytes
+    there = trips("all-to-all to experts", permuted * width, 1.0)
     return [there, trips("all-to-all from experts", permuted, 1.0)]

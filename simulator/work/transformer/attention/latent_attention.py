@@ -19,7 +19,7 @@ from simulator.specs.parts import LatentAttention, Layers
 from simulator.work.operators import Holding, Operator, product, stream
 from simulator.work.transformer.attention.core import attention_core, heads_of, output_projection, up_projected
 from simulator.work.transformer.attention.head_normalisation import head_normalisation
-from simulator.work.transformer.attention.self_attention import context_ring, kept_inputs, rotary_positions
+from simulator.work.transformer.attention.self_attention import context_exchanges, kept_inputs, rotary_positions
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import (
     Scenarios,
@@ -47,7 +47,7 @@ def latent_attention(part: LatentAttention, layers: Layers, scenarios: Scenarios
         *attention_core(
             part, scenarios, tokens, tokens.keys, causal=part.causal, window=part.window, rotary=part.rotary
         ),
-        *context_ring(part, scenarios, tokens),
+        *context_exchanges(part, scenarios, tokens),
         *output_projection(
             "attention output",
             part,

@@ -11,7 +11,7 @@ from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
 from simulator.specs.choices import RecomputeModule
 from simulator.specs.parts import DisentangledAttention, Layers, MultiHeadAttention, RelativeAttention
-from simulator.work.operators import Holding, Operator, product, ring, stream, untrained
+from simulator.work.operators import Holding, Operator, exchange, product, ring, stream, untrained
 from simulator.work.transformer.adapters import tuned
 from simulator.work.transformer.attention.core import Heads, attention_core, heads_of, output_projection
 from simulator.work.transformer.attention.head_normalisation import head_normalisation
@@ -29,6 +29,8 @@ from simulator.work.transformer.tokens import (
 )
 from simulator.work.weights import Weight, linear_weights, vectors
 
+_DEALT = 4.0
+"""Tensors that Ulysses deals out in a pass: queries, keys, values and output, or their gradients."""
 _ROTARY_PASSES = 2.0, 6.0
 """Times that queries and keys cross the memory bus for rotary positions: fused, and in addition where eager."""
 
@@ -97,7 +99,7 @@ def _attention(
         *between,
         *_prefix(part, scenarios, prefix),
         *core,
-        *context_ring(part, scenarios, tokens),
+        *context_exchanges(part, scenarios, tokens),
         *output_projection("attention output", part, layers, scenarios, tokens, unused),
     ]
 
@@ -245,18 +247,41 @@ def kept_inputs(layers: Layers, scenarios: Scenarios, apart: Num) -> Num:
     return np.where(np.asarray(cast) < 1.0, np.minimum(layers.norms.count - 1.0, 1.0), each)
 
 
-def context_ring(part: MultiHeadAttention, scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
-    """Keys and values on their way around the context-parallel ranks."""
-    plans = scenarios.plans
-    heads = heads_of(part, plans)
+def context_exchanges(part: MultiHeadAttention, scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
+    """What ranks that share a sequence send each other: keys and values around them, or tokens of some heads to each.
+
+    Ulysses deals queries, keys, values and the output out in one all-to-all each, in both passes: of a rank's tokens it
+    sends all heads but its own, and gets its heads of all tokens (Jacobs et al., DeepSpeed Ulysses, arXiv 2309.14509,
+    section 3.2).
+    """
+    plans, heads = scenarios.plans, heads_of(part, scenarios.plans)
     if not np.any(np.asarray(plans.cp) > 1.0):
         return []
-    return [
-        ring(
+    deals = np.asarray(scenarios.stacks.deals_heads)
+    turned = tokens.all * (heads.key_width + heads.value_width) * plans.element_bytes
+    operators = []
+    if np.any(deals < 1.0):
+        around = ring(
             "ring of keys and values",
-            tokens.all * (heads.key_width + heads.value_width) * plans.element_bytes,
-            degree=plans.cp,
+            turned * (1.0 - deals),
+            degree=np.where(deals > 0.0, 1.0, plans.cp),
             stride=plans.cp_stride,
             reach=scenarios.stacks.context_overlap,
         )
-    ]
+        operators.append(around)
+    if np.any(deals > 0.0):
+        dealt = turned + tokens.all * (heads.query_width + heads.context_width) * plans.element_bytes
+        times = _DEALT * deals * np.where(np.asarray(plans.cp) > 1.0, 1.0, 0.0)
+        each = exchange(
+            "all-to-all of heads",
+            "context_parallel",
+            "all_to_all",
+            dealt / _DEALT,
+            degree=plans.cp,
+            stride=plans.cp_stride,
+            counts=(times, times),
+            launches=(times, times),
+            inside=(("core_attn", 0.0),),
+        )
+        operators.append(each)
+    return operators

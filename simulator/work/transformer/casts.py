@@ -21,7 +21,7 @@ import numpy as np
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import MatrixProduct, StreamKind
 from simulator.work.operators import Call, Holding, Operator, stream
-from simulator.work.transformer import Scenarios
+from simulator.work.transformer.tokens import Scenarios
 
 
 def in_8_bits(operators: Iterable[Operator], scenarios: Scenarios, *, wide: Num) -> tuple[Operator, ...]:
@@ -64,7 +64,9 @@ def _reading(operator: Operator, product_bytes: Num) -> Operator:
     """The product with both factors in the plan's format."""
 
     def reading(call: Call) -> Call:
-        return replace(call, request=replace(call.request, input_bytes=product_bytes))
+        request = call.request
+        assert isinstance(request, MatrixProduct)
+        return replace(call, request=replace(request, input_bytes=product_bytes))
 
     ahead, back = (tuple(map(reading, calls)) for calls in (operator.forward, operator.backward))
     return replace(operator, forward=ahead, backward=back)
