@@ -130,8 +130,10 @@ def is_piped(asked: Plan) -> bool:
 
 def _virtual(asked: Plan, layers: int, pp: int) -> Sequence[int | None]:
     """Virtual stages: the few that an interleaved schedule has, where somebody asks for one and not for how many."""
-    if asked.virtual_stages or asked.schedule != "interleaved":
+    if asked.virtual_stages or asked.schedule not in RUNS_AHEAD:
         return [asked.virtual_stages]
+    if asked.schedule == "zero-bubble":  # V-shaped schedules have two chunks a device, others one
+        return [1, 2] if layers % (2 * pp) == 0 else [1]
     return [each for each in range(2, layers // pp + 1) if layers % (pp * each) == 0][:3]
 
 
