@@ -39,6 +39,7 @@ _SECTIONS: dict[str, tuple[str, _Rows]] = {
             ("sequence_parallel", "offload_optimizer"),
             ("clip_gradients", "optimizer_in_backward"),
             ("attention", "optimizer"),
+            ("cross_entropy",),
             ("placement",),
             ("profile",),
         ),

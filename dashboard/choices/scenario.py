@@ -19,6 +19,7 @@ from simulator.pricing.measured import suits
 from simulator.specs.choices import (
     AttentionKernel,
     BasePrecision,
+    CrossEntropy,
     Optimizer,
     Preference,
     Recompute,
@@ -106,6 +107,7 @@ def _plan() -> tuple[Field, ...]:
         Field("recompute_layers", "Recomputed layers", "whole", group=group),
         Field("recompute_method", "Which layers", "choice", get_args(RecomputeMethod), group=group),
         Field("attention", "Attention", "choice", get_args(AttentionKernel), group=group),
+        Field("cross_entropy", "Cross-entropy", "choice", get_args(CrossEntropy), group=group),
         Field("dp", "Data (dp)", "whole", group=group),
         Field("tp", "Tensor (tp)", "whole", group=group),
         Field("pp", "Pipeline (pp)", "whole", group=group),

@@ -24,6 +24,7 @@ class View:
 _PLANNED = (
     View("plan", "Plan", ":material/speed:", "How long, how much, does it fit, what limits it?"),
     View("compare", "Compare", ":material/compare_arrows:", "Which of several is better, and where do they differ?"),
+    View("timeline", "Timeline", ":material/view_timeline:", "What happens when in a step, and what waits for what?"),
     View("search", "Search", ":material/search:", "Which plan is best, out of all of them?"),
     View("rent", "Rent", ":material/shopping_cart:", "What to rent, to finish by a date or within a budget?"),
     View("scale", "Scale", ":material/trending_up:", "What do more devices bring, and when is it too many?"),

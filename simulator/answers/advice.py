@@ -47,7 +47,7 @@ def warnings_of(scenario: Scenario, total: float, capacity: float, host: float) 
     if (plan.tp or 1) > system.devices_per_node and system.intra_node is not None:
         yield f"tp={plan.tp} crosses nodes of {system.devices_per_node} devices, over the slower network"
     if scenario.stack.timed_as is not None and scenario.constants.shifts:
-        yield f"no run was fitted to {scenario.stack.id} by name: constants fitted to {scenario.stack.timed_as} stand for it"
+        yield f"{scenario.stack.id} has no fitted constants of its own, and shares those of {scenario.stack.timed_as}"
     yield from price_notes.warnings(scenario.priced, system, scenario.devices, kind=scenario.price_kind)
     if scenario.precision in NEVER_FITTED:
         yield (

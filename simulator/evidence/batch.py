@@ -125,3 +125,13 @@ def _shifted(group: _Group, shifts: Shifts) -> tuple[Scenarios, AnalyticBackend]
 def shifts_of(cases: Sequence[MappedRun], constants: Constants) -> Shifts:
     """The shifts of every case, as arrays."""
     return Shifts.stack([constants.of(case.stack, case.system, case.plan.precision or "bf16") for case in cases])
+
+
+def own_shifts_of(cases: Sequence[MappedRun], constants: Sequence[Constants]) -> Shifts:
+    """The shifts of every case by its own constants."""
+    return Shifts.stack(
+        [
+            own.of(case.stack, case.system, case.plan.precision or "bf16")
+            for case, own in zip(cases, constants, strict=True)
+        ]
+    )

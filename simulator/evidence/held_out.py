@@ -96,7 +96,8 @@ def cross_validate(fit: ConstantsFit, cases: Sequence[MappedRun], used: Mask) ->
         by_source=dict(zip(names, constants[: len(names)], strict=True)),
         by_fold=tuple(constants[len(names) :]),
         errors={
-            scheme: _errors(seen, -errors[scheme][used], group[used].astype(str)) for scheme, group in groups.items()
+            scheme: errors_of_cases(seen, -errors[scheme][used], group[used].astype(str))
+            for scheme, group in groups.items()
         },
     )
 
@@ -115,7 +116,7 @@ def _solve(used: Mask) -> Values:
     return _FITS[0].solve(used)
 
 
-def _errors(cases: Sequence[MappedRun], logarithms: Values, groups: Any) -> HeldOutErrors:
+def errors_of_cases(cases: Sequence[MappedRun], logarithms: Values, groups: Any) -> HeldOutErrors:
     """Scores of runs, and the factor with which the intervals around each cover it often enough."""
     listed = [traits_of(case) for case in cases]
     errors = HeldOutErrors(

@@ -14,7 +14,7 @@ from simulator.corpus import runs
 from simulator.corpus.mapping import MappedRun
 from simulator.corpus.runs import Run
 from simulator.evidence import held_out, memory, scores
-from simulator.evidence.batch import RunBatch, Values, mapped
+from simulator.evidence.batch import RunBatch, Values, mapped, own_shifts_of
 from simulator.evidence.intervals import traits_of
 from simulator.evidence.memory import MemoryScore
 from simulator.evidence.memory_errors import Calibration, calibration, told_by
@@ -158,9 +158,9 @@ def _outcomes(cases: Sequence[MappedRun], constants: Constants, tell: Progress) 
     limits: dict[held_out.Scheme, tuple[Values, Values]] = {}
     for scheme in evidence.errors:
         own = [evidence.constants_of(case.run, scheme) or constants for case in cases]
-        predicted[scheme] = batch.price(_shifts(cases, own)).time
+        predicted[scheme] = batch.price(own_shifts_of(cases, own)).time
         limits[scheme] = _limits(cases, evidence, scheme, tell)
-    before = batch.price(_shifts(cases, [UNFITTED] * len(cases))).time
+    before = batch.price(own_shifts_of(cases, [UNFITTED] * len(cases))).time
     new, known = predicted["new source"], predicted["known stack"]
     return [
         Outcome(
@@ -181,16 +181,6 @@ def _outcomes(cases: Sequence[MappedRun], constants: Constants, tell: Progress) 
         )
         for row, case in enumerate(cases)
     ]
-
-
-def _shifts(cases: Sequence[MappedRun], constants: Sequence[Constants]) -> Shifts:
-    """The shifts of every case by its own constants."""
-    return Shifts.stack(
-        [
-            own.of(case.stack, case.system, case.plan.precision or "bf16")
-            for case, own in zip(cases, constants, strict=True)
-        ]
-    )
 
 
 def _limits(

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from simulator.formulas.collectives import exposed
 from simulator.formulas.typing import Num
 from simulator.pricing.backend import Backend
@@ -20,6 +22,7 @@ from simulator.replay.spans import Piece, Span, chained, span_of
 from simulator.step.passes import BACKWARD_LAUNCH, exposures, in_line, timed_tasks
 from simulator.work.program import Block
 from simulator.work.tasks import Phase, Resource, Task
+from simulator.work.transformer.exchanges import FEED_FORWARD
 
 Gradients = Literal["all", "inputs", "weights"]
 """Which gradients a backward pass makes: where a schedule separates them, those of inputs and those of weights."""
@@ -138,8 +141,8 @@ def _sequence(items: Sequence[_Item], *, back: bool) -> list[_Item]:
     around: tuple[list[_Item], list[_Item]] = ([], [])
     for place, item in enumerate(items):
         if item.task.part == "tensor_parallel":
-            for number in (0, 1):
-                around[number].extend(_of_half(item, first=number == int(back)))
+            for number, share in enumerate(_shares_of_halves(item, back=back)):
+                around[number].append(_part_of(item, share))
         elif item.task.part == "expert_parallel":
             # Tokens leave for the experts where the program says so, and come back at the end.
             leaves, returns = _trips(item, items)
@@ -151,10 +154,12 @@ def _sequence(items: Sequence[_Item], *, back: bool) -> list[_Item]:
         else:
             halves[int(place >= split)].append(item)
     hiding = _hidden_by(halves, around)
-    whole = [
-        _surrounded(_before_attention(_reversed(half) if back else half), ends)
-        for half, ends in zip(halves, hiding, strict=True)
-    ]
+    whole = []
+    for half, ends in zip(halves, hiding, strict=True):
+        of_experts = [item for item in ends if item.task.hiding.parts == FEED_FORWARD]
+        inside = _before_attention(_reversed(half) if back else half)
+        inside = _around_experts(inside, of_experts, back=back)
+        whole.append(_surrounded(inside, [item for item in ends if item not in of_experts]))
     ordered = [item for half in (reversed(whole) if back else whole) for item in half]
     return [item for item in ordered if item.share > 0.0]
 
@@ -187,6 +192,16 @@ def _before_attention(items: Sequence[_Item]) -> list[_Item]:
     return [*others[:place], *rings, *others[place:]]
 
 
+def _around_experts(items: Sequence[_Item], exchanges: Sequence[_Item], *, back: bool) -> list[_Item]:
+    """Items with gathers and scatters among ranks that split experts, between the trips there and back."""
+    trips = [place for place, item in enumerate(items) if item.task.part == "expert_parallel"]
+    trip = trips[0] if trips else (len(items) if back else -1)
+    gathers, scatters = ([item for item in exchanges if item.ahead == ahead] for ahead in (True, False))
+    if back:
+        return [*gathers, *items[:trip], *scatters, *items[trip:]]
+    return [*items[: trip + 1], *gathers, *items[trip + 1 :], *scatters]
+
+
 def _trips(item: _Item, items: Sequence[_Item]) -> tuple[_Item, _Item]:
     """What an exchange of experts has of the way there and of the way back: all of one, or half of each."""
     of_experts = [each for each in items if each.task.part == "expert_parallel"]
@@ -210,11 +225,16 @@ def _part_of(item: _Item, share: float) -> _Item:
     return replace(item, shown=item.shown * share, hidden=item.hidden * share, share=item.share * share)
 
 
-def _of_half(item: _Item, *, first: bool) -> list[_Item]:
-    """What the half that runs first, or the other, has of an exchange: half of it, or of one alone its own end."""
-    if float(item.task.count) >= 2.0:
-        return [_part_of(item, 0.5)]
-    return [item] if item.ahead == first else []
+def _shares_of_halves(item: _Item, *, back: bool) -> tuple[float, float]:
+    """What each half of a layer has of an exchange; one around all of it stands at the end that it belongs to."""
+    hiding = item.task.hiding
+    if hiding.halves:
+        attention, feed_forward = (float(np.asarray(share)) for _, share in hiding.halves)
+        return attention, feed_forward
+    if hiding.parts == FEED_FORWARD:
+        return 0.0, 1.0
+    at_first = item.ahead != back
+    return float(at_first), float(not at_first)
 
 
 def _surrounded(compute: Sequence[_Item], exchanges: Sequence[_Item]) -> list[_Item]:

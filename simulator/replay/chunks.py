@@ -18,7 +18,7 @@ from simulator.step.time import slower
 from simulator.work.exchanges import beside_frozen, each_micro_batch
 from simulator.work.frozen import part_of
 from simulator.work.program import Block, Program
-from simulator.work.tasks import Phase, PlaceKind, Resource, Task
+from simulator.work.tasks import Part, Phase, PlaceKind, Resource, Task
 
 _GRADIENTS: dict[PassKind, Gradients] = {
     PassKind.FORWARD: "all",
@@ -171,7 +171,8 @@ class Chunks:
         for task, seconds in self._beside[id(program)]:
             if task.place.kind is not place or task.phase is not phase or not _belongs(task, kind):
                 continue
-            tasks.append((task, float(seconds) / per))
+            own = task if program is self.program else replace(task, part=_frozen_part(self.program))
+            tasks.append((own, float(seconds) / per))
         return Shards(tuple(tasks))
 
     def _chain(self, blocks: list[Placed], kind: PassKind, late: float) -> ChunkPass:
@@ -198,10 +199,12 @@ def _belongs(task: Task, kind: PassKind) -> bool:
     return of_weights if kind is PassKind.WEIGHT_GRADIENTS else True
 
 
-def _frozen_part(program: Program) -> str:
+def _frozen_part(program: Program) -> Part:
     """The part of the step that the model beside the trained one is."""
     model = program.scenarios.workloads.frozen
-    return "" if model is None else part_of(model)
+    if model is None:
+        raise ValueError("no model runs beside the trained one")
+    return part_of(model)
 
 
 def _renamed(piece: Piece, part: str) -> Piece:

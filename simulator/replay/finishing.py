@@ -12,7 +12,7 @@ import numpy as np
 from simulator.formulas.collectives import exposed
 from simulator.pricing.backend import Backend
 from simulator.replay.blocks import Lanes
-from simulator.replay.spans import Piece, Span, span_of
+from simulator.replay.spans import Piece, Span, size_of, span_of
 from simulator.step.passes import timed_tasks
 from simulator.work.once import on_stage, once_a_step
 from simulator.work.program import Program

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 
@@ -83,6 +84,39 @@ class Timeline:
     def difference(self) -> float:
         """How much longer the replay takes than the closed formula says [1]."""
         return self.step_time / self.closed_form - 1.0
+
+    def figure(
+        self,
+        *,
+        stages: Sequence[int] | None = None,
+        start: float = 0.0,
+        end: float | None = None,
+        detail: Literal["passes", "tasks"] | None = None,
+        memory: bool = True,
+        other: Timeline | None = None,
+    ) -> Any:
+        """The step as a figure of plotly: see `simulator.replay.figure.figure_of`.
+
+        Parameters
+        ----------
+        stages
+            Stages to draw, from 0; all unless given.
+        start, end
+            Of the window that is drawn [s]; the whole step unless given.
+        detail
+            Whole passes, or the tasks in them; unless given tasks, where they are few enough.
+        memory
+            Whether to draw what the stages hold.
+        other
+            Another timeline, which is drawn below on the same axis.
+
+        Returns
+        -------
+        plotly.graph_objects.Figure
+        """
+        from simulator.replay.figure import figure_of
+
+        return figure_of(self, stages=stages, start=start, end=end, detail=detail, memory=memory, other=other)
 
 
 def timeline(scenario: Scenario) -> Timeline:

@@ -183,12 +183,11 @@ def resolve(
         with about("system"):
             the_system = _system(system, fitted)
         number = _devices(devices, the_system, assumed)
-        stated_work, asked = spec_of(Workload, workload), spec_of(Plan, plan)
+        stated_work, asked = spec_of(Workload, workload), _asked(plan, stack, assumed, open_plan=open_plan)
         the_model = with_score(assumed, stated_work, the_model)
         work = _work(stated_work, the_model, assumed)
         with about("stack"):
             the_stack, asked = _stack(stack, the_system, number, the_model, work, asked, assumed)
-        asked = asked if open_plan else with_sharding(assumed, asked, stack)
         note_work(assumed, stated_work, work, the_stack, the_model)
         the_overhead, owned = _named(catalogue.overheads(), overhead, "overhead"), spec_of(Ownership, ownership)
         about_it = (the_model, work, the_system, the_stack, number)
@@ -212,6 +211,12 @@ def resolve(
             assumed=tuple(assumed),
             reliability=spec_of(Reliability, reliability),
         )
+
+
+def _asked(plan: Named | Plan | None, stack: object, assumed: list[str], *, open_plan: bool) -> Plan:
+    """What is said of the plan, by itself or by the name of the software; a search tries what that says and more."""
+    asked = spec_of(Plan, plan)
+    return asked if open_plan else with_sharding(assumed, asked, stack)
 
 
 def _work(stated: Workload, model: Model, assumed: list[str]) -> Workload:

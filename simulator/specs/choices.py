@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 AttentionKernel = Literal["unfused", "fused"]
+CrossEntropy = Literal["unfused", "fused", "chunked"]
 Sharding = Literal["none", "zero1", "zero2", "zero3", "hybrid"]
 Schedule = Literal["1f1b", "gpipe", "interleaved", "zero-bubble"]
 Recompute = Literal["none", "selective", "operators", "full"]

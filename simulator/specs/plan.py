@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
@@ -19,6 +19,7 @@ from simulator.specs.choices import (
     OPTIMIZER_TRAITS,
     AttentionKernel,
     Axis,
+    CrossEntropy,
     Optimizer,
     Recompute,
     RecomputeMethod,
@@ -95,6 +96,10 @@ class Plan(Sheet):
     attention: AttentionKernel | None = None
     """Whether attention writes its scores to memory, or is one kernel (FlashAttention); as the stack does unless
     given."""
+    cross_entropy: CrossEntropy | None = None
+    """Whether the loss is single operations on logits in fp32 (unfused), one kernel that leaves their gradient in their
+    place (fused), or made of hidden states piece by piece, so that all logits never exist (chunked); as the stack does
+    unless given."""
     precision: Precision | None = None
     """Number format of matrix products."""
     layers_in_16_bits: Annotated[int, Field(ge=0, le=1_000_000), NO_FLAG, Unit("layer")] | None = None
@@ -167,12 +172,13 @@ class Plan(Sheet):
         precision = self.precision or defaults.precision
         full = precision in ("fp32", "tf32")
         stored_full = full or self._sums_in_fp32(stack, precision)
+        optimizer = self.optimizer or defaults.optimizer
         filled = {
             "precision": precision,
             "sharding": self.sharding or ("hybrid" if self.sharding_group else defaults.sharding),
             "recompute": self.recompute or defaults.recompute,
             "attention": self.attention or stack.attention_of(family),
-            "optimizer": self.optimizer or defaults.optimizer,
+            "optimizer": optimizer,
             "sequence_parallel": _first(self.sequence_parallel, defaults.sequence_parallel),
             "parameters_in_fp32": _first(self.parameters_in_fp32, full or defaults.parameters_in_fp32),
             "gradients_in_fp32": _first(self.gradients_in_fp32, stored_full),
@@ -182,7 +188,7 @@ class Plan(Sheet):
             "placement": self.placement or ("tp", "cp", "dp", "pp"),
         }
         holds_fp32 = full or bool(filled["parameters_in_fp32"])
-        clips = OPTIMIZER_TRAITS[filled["optimizer"]].clips and not filled["optimizer_in_backward"]
+        clips = OPTIMIZER_TRAITS[optimizer].clips and not filled["optimizer_in_backward"]
         filled["clip_gradients"] = _first(self.clip_gradients, clips)
         filled["master_weights"] = _first(self.master_weights, defaults.master_weights and not holds_fp32)
         return self.model_copy(update=filled)
@@ -272,6 +278,7 @@ class Plan(Sheet):
         taken = _PRODUCT_BYTES.get(precision, 2.0)
         return {
             "fused_attention": float(self.attention == "fused"),
+            **{f"{kind}_loss": float(self.cross_entropy == kind) for kind in get_args(CrossEntropy)},
             "element_bytes": (element := max(taken, 2.0)),
             "product_bytes": taken,
             "wide_layers": float(self.layers_in_16_bits or 0) if taken < element else 0.0,

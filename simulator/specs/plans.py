@@ -43,6 +43,10 @@ class Plans(Columns):
     recomputation: Recomputation
     """What is recomputed beside these."""
     fused_attention: Num
+    unfused_loss: Num
+    """1 where the cross-entropy is single operations, whatever the stack does, else 0; and so on."""
+    fused_loss: Num
+    chunked_loss: Num
     zero_bubble: Num
     all_at_once: Num
     element_bytes: Num

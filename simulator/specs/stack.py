@@ -178,6 +178,9 @@ class Stack(Sheet):
     """Whether gradients in 16 bits stay until a backward pass ends, beside the fp32 sums that they are added to."""
     narrow_weight_bytes: Annotated[NotNegative, Unit("B")] = 2.0
     """Bytes of the copies in 8 bits that it keeps of a weight under fp8: one as it is and one transposed [B]."""
+    fuses_casts: bool = False
+    """Whether normalisations and activation functions, and the gradient of the latter, return 8 bits where a product
+    reads them so."""
     balances_head: bool = False
     """Whether stages of a pipeline are cut by arithmetic, the head's with it, instead of into equal numbers of
     layers."""
@@ -301,6 +304,7 @@ class Stacks(Columns):
     shares_checkpoints: Num
     keeps_16_bit_gradients: Num
     narrow_weight_bytes: Num
+    fuses_casts: Num
     balances_head: Num
     keeps_logits: Num
     logit_copies: Num

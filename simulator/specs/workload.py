@@ -50,6 +50,11 @@ class Workload(Guidance, Packing, Tuning):
     expert_imbalance: Annotated[float, Field(ge=1, le=10_000), NO_FLAG, Unit("1")] | None = None
     """Tokens of the busiest expert over the mean of all, of mixtures of experts: 1 where routing is balanced; as
     measured unless given: under an auxiliary loss 1.3 for 8 experts and 1.6 for 128, with a bias per expert 1.04."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1), NO_FLAG, Unit("1")] | None = None
+    """Probability that a label gives to all classes alike; it costs a byte for each word that is predicted."""
+    z_loss: Annotated[float, Field(ge=0, le=1), NO_FLAG, Unit("1")] | None = None
+    """Weight of the squared logarithm of the softmax's sum in the loss; none unless given. Where the loss is single
+    operations, the logits that it is of stay besides."""
     capacity_factor: Annotated[float, Field(ge=0, le=10_000), NO_FLAG, Unit("1")] | None = None
     """Tokens that an expert takes, and is filled up to, over the mean (GShard, Switch); more are dropped. 0 drops none;
     as the stack does unless given."""
@@ -123,6 +128,7 @@ class Workload(Guidance, Packing, Tuning):
                 f"predictions={self.predictions} belongs to objective=mlm; {model.id} has objective={model.objective}",
                 fields=["workload.predictions"],
             )
+        self._check_loss(model)
         self._check_routing(model)
         self.check_documents(model)
         for name in ("effective_tokens", "predictions"):
@@ -130,6 +136,15 @@ class Workload(Guidance, Packing, Tuning):
                 raise InputError(
                     f"{name}={getattr(self, name):.15g} exceeds sequence_length={sequence}", fields=[f"workload.{name}"]
                 )
+
+    def _check_loss(self, model: Model) -> None:
+        """Refuse a z-loss of models without words to predict."""
+        if self.z_loss and model.objective not in ("causal", "mlm", "seq2seq"):
+            raise InputError(
+                f"z_loss={self.z_loss:.15g} belongs to the prediction of words; {model.id} has "
+                f"objective={model.objective}",
+                fields=["workload.z_loss"],
+            )
 
     def _check_routing(self, model: Model) -> None:
         """Refuse what is said of experts that the model does not have, or cannot be of those that it has."""
@@ -178,6 +193,8 @@ class Workload(Guidance, Packing, Tuning):
             predictions=float(self.predictions or 0),
             global_batch=float(self.global_batch or 0),
             expert_imbalance=float(self.expert_imbalance or 1.0),
+            z_loss=float(bool(self.z_loss)),
+            label_smoothing=float(bool(self.label_smoothing)),
             capacity_factor=float(-1.0 if self.capacity_factor is None else self.capacity_factor),
             tuning=self.tunings(),
             documents=self.documents(sequence),
@@ -212,6 +229,10 @@ class Workloads(Columns):
     """Tokens of the busiest expert over the mean of all [1]."""
     capacity_factor: Num
     """-1 where it is the stack's."""
+    z_loss: Num
+    """Whether the loss has one: 1 or 0."""
+    label_smoothing: Num
+    """Whether labels are smoothed: 1 or 0."""
     tuning: Tunings
     documents: tuple[Document, ...] = ()
     """Those that a sequence is packed of, by length; none where it is one."""

@@ -15,6 +15,7 @@ from simulator.work.operators import flagged
 from simulator.work.orthogonalisation import working_bytes
 from simulator.work.program import Program
 from simulator.work.transformer import Scenarios, autocasts
+from simulator.work.transformer.loss import loss_of
 from simulator.work.updates import StageShare, is_shaped, largest_update, master_bytes, shaped_bytes
 
 _BACKWARD_TENSORS = 2.0
@@ -280,7 +281,7 @@ def _buffers(
     logits = models.vocabulary_head * is_last * program.head.tally.widest_bytes
     again = kept_again(program, layers_on(program, stage))
     of_layer = again + _BACKWARD_TENSORS * largest.widest_bytes - logits
-    backward = gathered + np.maximum(stacks.logit_copies * logits, of_layer)
+    backward = gathered + np.maximum(loss_of(scenarios).copies * logits, of_layer)
     if np.any(np.asarray(stacks.frees_gradients) > 0.0):
         backward = backward - _frees_gradients(scenarios) * (gradients - later)
     # Adam's denominator and the like: optimizers without two moments in fp32 make no such copies.

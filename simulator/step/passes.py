@@ -91,22 +91,23 @@ def exposures(timed: Sequence[tuple[Task, Num]]) -> Iterator[tuple[HiddenLine, N
         return beside(line.hiding.parts, line.behind) + more
 
     for line in lines_of(timed):
-        shown = _shown(line, [beside(parts, line.behind) for parts in line.hiding.halves], partial(beside_all, line))
+        shown = _shown(
+            line,
+            [(beside(parts, line.behind), share) for parts, share in line.hiding.halves],
+            partial(beside_all, line),
+        )
         passed[line.phase] = passed.get(line.phase, 0.0) + shown
         yield line, shown
 
 
-def _shown(line: HiddenLine, works: Sequence[Num], together: Callable[[], Num]) -> Num:
-    """What shows of a line: half by half where each has work of its own, else beside all of it [s]."""
-    own = [np.asarray(work) > 0.0 for work in works]
+def _shown(line: HiddenLine, works: Sequence[tuple[Num, Num]], together: Callable[[], Num]) -> Num:
+    """What shows of a line: its share beside each work, where there is all of it, else beside everything [s]."""
+    own = [(np.asarray(work) > 0.0) | (np.asarray(share) <= 0.0) for work, share in works]
     each = np.logical_and.reduce(np.broadcast_arrays(*own)) if own else np.False_
-    if np.all(each):
-        return sum((line.shown(work, 1.0 / len(works)) for work in works), start=np.float64(0.0))
-    whole = line.hiding.occasions * line.shown(together())
     if not np.any(each):
-        return whole
-    apart = sum((line.shown(work, 1.0 / len(works)) for work in works), start=np.float64(0.0))
-    return np.where(each, apart, whole)
+        return line.hiding.occasions * line.shown(together())
+    apart = sum((line.shown(work, share) for work, share in works), start=np.float64(0.0))
+    return apart if np.all(each) else np.where(each, apart, line.hiding.occasions * line.shown(together()))
 
 
 class _Sums:

@@ -23,7 +23,7 @@ _BROKEN = 8
 
 _REMARKS = {
     "devices": "Formats in dense TFLOP/s.",
-    "stacks": "What a stack does unless told comes first; an entry has the rest of what it offers, and what it refuses.",
+    "stacks": "What a stack does unless told comes first; an entry has all that it offers and refuses.",
     "prices": "Of one device; an entry has what an instance holds, its network, region and source.",
     "profiles": "Off: median error on measurements that were not fitted. Each entry names its source.",
 }

@@ -52,8 +52,8 @@ class Hiding:
     """The pass whose compute covers it; its own phase unless given."""
     parts: frozenset[OperatorPart] | None = None
     """The parts of that pass which do; all compute unless given."""
-    halves: tuple[frozenset[OperatorPart], ...] = ()
-    """Those of these parts that cover an equal share of the task each, where a block has all of them."""
+    halves: tuple[tuple[frozenset[OperatorPart], Num], ...] = ()
+    """Those of these parts that cover a share of the task each, with this share, where a block has all of them."""
     reach: Num = 1.0
     """Share of that work that one occasion has beside it [1]."""
     occasions: Num = 1.0

@@ -98,6 +98,9 @@ class Operator:
     """Rate of the stack's kernels over the device class's."""
     hiding: Hiding = OPEN
     """What covers it."""
+    cast_before: tuple[bool, bool] = (False, False)
+    """Whether a normalisation or an activation function makes its input, and one the gradient of its output: kernels
+    that can cast to 8 bits on the way."""
 
     @property
     def cast_parameters(self) -> Num:
@@ -125,6 +128,7 @@ def product(
     efficiency: Num = 1.0,
     launches: tuple[Num, Num] = (1.0, 1.0),
     kept: Holding = Holding(),
+    cast_before: tuple[bool, bool] = (False, False),
 ) -> Operator:
     """Products C[m, n] = A[m, k] B[k, n], `count` calls of `batch` each.
 
@@ -155,6 +159,8 @@ def product(
         Of the forward and of the backward pass [1].
     kept
         What it keeps and owns.
+    cast_before
+        As in `Operator`.
     """
     alignment = 1.0 if padded or not of_weight else matmul.alignment_share(n, k)
 
@@ -178,7 +184,13 @@ def product(
     of_weights = Call(one(k, n, m, weight_gradient=of_weight), count, back)
     forward = (Call(one(m, n, k), count, ahead),)
     return Operator(
-        name=name, part=part, forward=forward, backward=(*of_input, of_weights), kept=kept, efficiency=efficiency
+        name=name,
+        part=part,
+        forward=forward,
+        backward=(*of_input, of_weights),
+        kept=kept,
+        efficiency=efficiency,
+        cast_before=cast_before,
     )
 
 

@@ -146,9 +146,9 @@ def largest_update(program: Program) -> UpdatesAtOnce | None:
         layer = np.maximum(layer, own)
     tied, sharded = _tied_table(scenarios), np.asarray(plans.dp) * plans.cp > 1.0
     listed = [operator.kept for block in (*program.groups, program.head) for operator in block.operators]
-    own = [operator.kept for operator in program.embedding.operators]
-    tables = [_without(kept, tables=False) for kept in own]
-    within = tied + _largest_tensor([*listed, *(_without(kept, tables=True) for kept in own)])
+    embedded = [operator.kept for operator in program.embedding.operators]
+    tables = [_without(kept, tables=False) for kept in embedded]
+    within = tied + _largest_tensor([*listed, *(_without(kept, tables=True) for kept in embedded)])
     at_end = np.where(tied > 0.0, _ADDED_TABLES * tied, _largest_tensor(tables))
     return UpdatesAtOnce(np.where(sharded, layer, within), np.where(sharded, layer, at_end))
 

@@ -37,9 +37,9 @@ BERT = ("estimate", "bert-large", "--system", "dgx-a100-640gb")
 @pytest.mark.parametrize(
     ("options", "fragments"),
     [
-        ("--stack megatron", ["unknown stack 'megatron'; did you mean megatron-lm"]),
-        ("--stack qqq", ["unknown stack 'qqq'; known: composer"]),
-        ("--stack xla-tpu", ["stack=xla-tpu runs on a tpu and a100-sxm4-80gb is a gpu; valid: composer"]),
+        ("--stack megatrom", ["unknown stack 'megatrom'; did you mean megatron"]),
+        ("--stack qqq", ["unknown stack 'qqq'; capsim catalogue stacks lists all"]),
+        ("--stack xla-tpu", ["stack=xla-tpu runs on a tpu and a100-sxm4-80gb is a gpu; valid: colossalai, composer"]),
         ("--objective mml", ["objective='mml': valid: 'causal', 'mlm'", "; did you mean 'mlm'?"]),
         ("--objective seq2seq", ["objective=seq2seq needs an encoder-decoder, not an encoder"]),
         ("--sharding zero4", ["sharding='zero4': valid: 'none', 'zero1'"]),
@@ -317,7 +317,7 @@ def _assert_file(outcome: Outcome, path: Path, place: str, *fragments: str) -> N
         ("title: two lines of it", "price: []", ":1: ", "price=[]: must be a number or text"),
         ("title: two lines of it", "grid: mars", ":1: ", "unknown grid 'mars'"),
         ("title: two lines of it", "overhead: awz", ":1: ", "unknown overhead 'awz'; did you mean aws"),
-        ("title: two lines of it", "stack: megatron", ":1: ", "unknown stack 'megatron'; did you mean megatron-lm"),
+        ("title: two lines of it", "stack: megatrom", ":1: ", "unknown stack 'megatrom'; did you mean megatron"),
         ("title: two lines of it", "stack: pathways", ":1: ", "stack=pathways runs on a tpu"),
         ("title: two lines of it", "devices: 0", ":1: ", "devices=0: dgx-a100-640gb has 1 to 16384 devices"),
         ("title: two lines of it", "devices: 1.5", ":1: ", "devices=1.5: must be a whole number"),

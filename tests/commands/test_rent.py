@@ -239,7 +239,7 @@ def test_a_sweep_as_json_and_in_a_file(capsim: Capsim, tmp_path: Path) -> None:
         ("--where tp<<8", ["where='tp<<8'"]),
         ("--tp 0", ["tp=0: must be at least 1"]),
         ("--stack xla-tpu --systems dgx-2", ["stack=xla-tpu runs on a tpu"]),
-        ("--stack megatron", ["unknown stack 'megatron'; did you mean megatron-lm"]),
+        ("--stack megatrom", ["unknown stack 'megatrom'; did you mean megatron"]),
         ("--grid mars", ["unknown grid 'mars'"]),
         ("--tokens many", ["--tokens='many': write a number"]),
         ("--cluster nonsense", ["cluster='nonsense': "]),

@@ -280,7 +280,7 @@ def test_a_prime_number_of_devices(capsim: Capsim) -> None:
         (["--where", "shrading=none"], ["did you mean sharding"]),
         (["--where", "sharding>none"], ["sharding has no order"]),
         (["--where", "placement=dp"], ["name tp, cp, dp and pp once each"]),
-        (["--stack", "megatron"], ["unknown stack 'megatron'; did you mean megatron-lm"]),
+        (["--stack", "megatrom"], ["unknown stack 'megatrom'; did you mean megatron"]),
         (["--stack", "xla-tpu"], ["stack=xla-tpu runs on a tpu and v100-sxm2-16gb is a gpu"]),
         (["--devices", "0"], ["devices=0: dgx-1-v100 has 1 to 4096 devices"]),
         (["--tp", "3"], ["tp=3 does not divide devices=8; valid: 1, 2, 4, 8"]),

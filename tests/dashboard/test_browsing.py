@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import simulator
-from dashboard.choices.scenario import arguments, fields
+from dashboard.choices.scenario import arguments, field, fields
 from dashboard.choices.state import Choices, opening
 from dashboard.content import browsing
 from dashboard.content.browsing import PARTS, RECALLED
@@ -146,7 +146,9 @@ def test_a_stack_without_any_device_is_not_used() -> None:
 def test_every_stack_can_be_used(name: str) -> None:
     scenario = _used("stacks", name, _BUSY)
     assert scenario.stack.id == name
-    assert (scenario.system.id == _BUSY["system"]) == (scenario.stack.platform == "gpu")
+    assert (scenario.system.id == _BUSY["system"]) == scenario.stack.runs_on(
+        catalogue.load_system(_BUSY.text("system")).device
+    )
 
 
 @pytest.mark.parametrize("name", browsing.names("prices"))
@@ -182,3 +184,10 @@ def test_what_is_exported_is_the_entry() -> None:
     )  # fmt: skip
     assert "memory.bandwidth 936 GB/s" in program.stdout
     assert str(browse.rows("devices")[0]) in program.stdout
+
+
+def test_software_is_chosen_by_the_names_that_people_type() -> None:
+    assert {"torchtitan", "axolotl", "fsdp2", "maxtext"} <= set(field("stack").options)
+    scenario = simulator.resolve(**arguments(_OPENING.change({"stack": "axolotl"})))
+    assert scenario.stack.id == "huggingface"
+    assert any("what axolotl is priced as" in line for line in scenario.assumed)

@@ -15,6 +15,7 @@ from dashboard.choices.scenario import fields
 from dashboard.content.glossary import explain, terms
 from dashboard.figures import theme
 from dashboard.views import views
+from simulator.replay.drawing import palette
 
 _SOURCES = "\n".join(path.read_text() for path in (Path(__file__).parents[2] / "dashboard").rglob("*.py"))
 _ANSWER = simulator.estimate("bert-large", "dgx-a100-640gb")
@@ -54,6 +55,25 @@ def test_colours_differ_for_every_sight(palette: dict[str, str], sight: str) -> 
     seen = {name: _lab(_SIGHTS[sight] @ _light(colour)) for name, colour in palette.items()}
     for (one, first), (other, second) in combinations(seen.items(), 2):
         assert np.linalg.norm(first - second) > _LEAST_DIFFERENCE, f"{one} and {other} look alike with {sight}"
+
+
+@pytest.mark.parametrize("sight", _SIGHTS)
+@pytest.mark.parametrize("number", range(len(palette.FORWARD)))
+def test_bars_of_a_timeline_differ_for_every_sight(number: int, sight: str) -> None:
+    own = (palette.FORWARD[number], palette.WEIGHTS[number], palette.BACKWARD[number])
+    others = (palette.EXPOSED, palette.HOST, palette.ONCE)
+    pairs = [*combinations(own, 2), *((one, other) for one in own for other in others)]
+    following = (number + 1) % len(palette.FORWARD)
+    pairs += [(shades[number], shades[following]) for shades in (palette.FORWARD, palette.WEIGHTS, palette.BACKWARD)]
+    for one, other in pairs:
+        seen = [_lab(_SIGHTS[sight] @ _light(colour)) for colour in (one, other)]
+        assert np.linalg.norm(seen[0] - seen[1]) > _LEAST_DIFFERENCE, f"{one} and {other} look alike with {sight}"
+
+
+def test_a_timeline_has_the_colours_of_other_pages() -> None:
+    assert theme.OF_KIND["communication"] == palette.EXPOSED
+    assert theme.OF_KIND["pipeline idle"] == palette.IDLE
+    assert theme.OF_KIND["host"] == palette.HOST
 
 
 def _contrast(one: str, other: str) -> float:

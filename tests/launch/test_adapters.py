@@ -50,8 +50,8 @@ def test_what_is_written_is_read_back(module: ModuleType, tmp_path: Path, monkey
 
 def _unsaid(scenario: Scenario) -> dict[str, Any]:
     """Fields of the plan that the files leave to what they name."""
-    names = ("offload_optimizer", "gradients_in_fp32", "reduction_in_fp32")
-    names += ("sharding_group",) if scenario.plan.sharding == "zero1" else ()
+    group = ("sharding_group",) if scenario.plan.sharding == "zero1" else ()
+    names = ("offload_optimizer", "gradients_in_fp32", "reduction_in_fp32", *group)
     return {name: getattr(scenario.plan, name) for name in names if getattr(scenario.plan, name) is not None}
 
 

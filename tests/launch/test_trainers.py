@@ -78,6 +78,7 @@ _CASES: list[tuple[ModuleType, str, Sequence[str], str, Told]] = [
         ".yml",
         lambda scenario: {
             "gradients_in_fp32": scenario.plan.gradients_in_fp32,
+            "reduction_in_fp32": scenario.plan.reduction_in_fp32,
             "placement": scenario.plan.placement,
             **_group_of_states(scenario),
         },

@@ -499,7 +499,7 @@ def test_plain_values() -> None:
         ({"systems": [5]}, "unknown system '5'"),
         ({"where": "tp<<8"}, "where='tp<<8'"),
         ({"where": "size<8"}, "unknown field of a plan in where 'size'"),
-        ({"stack": "megatron"}, "unknown stack 'megatron'; did you mean megatron-lm"),
+        ({"stack": "megatrom"}, "unknown stack 'megatrom'; did you mean megatron"),
         ({"stack": "xla-tpu", "systems": "dgx-2"}, "stack=xla-tpu runs on a tpu and v100-sxm3-32gb is a gpu"),
         ({"plan": {"tp": 0}}, "tp=0: must be at least 1"),
         ({"constants": "none.yaml"}, "none.yaml: cannot be read"),

@@ -250,6 +250,13 @@ _REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any], str]]
         {"pp": 2, "schedule": "zero-bubble", "virtual_stages": 2},
         "two chunks of layers a device or more, not virtual_stages=1",
     ),
+    (
+        "torchtitan",
+        _GROUPED,
+        {"pp": 2, "optimizer_in_backward": True},
+        {"dp": 2, "optimizer_in_backward": True},
+        "go with neither expert nor pipeline parallelism: ep=1 and pp=2 have to be 1",
+    ),
     ("torchtitan", _GROUPED, {"precision": "fp16"}, {"precision": "fp8"}, "has no precision=fp16"),
     ("torchtitan", _GROUPED, {"optimizer": "muon"}, {"optimizer": "adamw"}, "has no optimizer=muon"),
     ("torchtitan", _GROUPED, {"recompute": "selective"}, {"recompute": "operators"}, "has no recompute=selective"),
@@ -277,6 +284,13 @@ _REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any], str]]
         "(zbv) has two chunks of layers a device, not virtual_stages=1",
     ),
     ("colossalai", _DENSE, {"precision": "fp32"}, {"precision": "fp32", "sharding": "none"}, "ZeRO is for 16-bit"),
+    (
+        "colossalai",
+        _DENSE,
+        {"dp": 2, "sharding": "zero3", "optimizer": "lamb"},
+        {"dp": 2, "sharding": "zero2", "optimizer": "lamb"},
+        "which updates by Adam only, not by optimizer=lamb",
+    ),
     ("primus", _DENSE, {"pp": 2, "schedule": "gpipe"}, {"pp": 2, "schedule": "zero-bubble"}, "has no schedule=gpipe"),
     (
         "primus",

@@ -24,7 +24,7 @@ _TODAY: dict[str, dict[str, Any]] = {
         "schedules": {"1f1b", "gpipe", "interleaved", "zero-bubble"},
         "recompute": {"none", "operators", "full"},
         "recompute_methods": {"every"},
-        "precisions": {"bf16", "fp32", "fp8"},
+        "precisions": {"bf16", "fp32", "fp8", "mxfp8"},
         "optimizers": {"adamw"},
         "defaults": ("zero3", "operators", True, True),  # sharding, recompute, fp32 parameters, fp32 reduction
         "timed_as": "pytorch-fsdp-compiled",
@@ -68,7 +68,7 @@ _TODAY: dict[str, dict[str, Any]] = {
         "schedules": {"1f1b", "interleaved", "zero-bubble"},
         "recompute": {"none", "selective", "full"},
         "recompute_methods": {"block", "uniform"},
-        "precisions": {"fp32", "tf32", "fp16", "bf16", "fp8"},
+        "precisions": {"fp32", "tf32", "fp16", "bf16", "fp8", "mxfp8"},
         "optimizers": {"adamw", "adam-bf16", "adam-fp8", "lion", "muon", "sgd", "sgd-without-momentum"},
         "defaults": ("zero1", "none", False, None),
         "timed_as": "megatron-lm",
@@ -138,14 +138,14 @@ def test_software_without_runs_of_its_name_has_the_constants_of_its_kin(name: st
 
 
 def test_an_answer_says_whose_constants_it_has() -> None:
-    said = "no run was fitted to torchtitan by name: constants fitted to pytorch-fsdp-compiled stand for it"
+    said = "torchtitan has no fitted constants of its own, and shares those of pytorch-fsdp-compiled"
     case: dict[str, Any] = {"devices": 8, "workload": {"sequence_length": 2048, "global_batch": 64}}
     assert said in simulator.estimate("llama-3-8b", "dgx-h100", stack="torchtitan", **case).warnings
     assert (
         said not in simulator.estimate("llama-3-8b", "dgx-h100", stack="torchtitan", constants="none", **case).warnings
     )
     own = simulator.estimate("llama-3-8b", "dgx-h100", stack="pytorch-fsdp-compiled", **case)
-    assert not any("no run was fitted to" in warning for warning in own.warnings)
+    assert not any("fitted constants of its own" in warning for warning in own.warnings)
 
 
 @pytest.mark.parametrize(("typed", "stack"), _ON_GPUS.items())

@@ -381,7 +381,7 @@ def test_values(text: str, factor: float | None) -> None:
         ("model.layers=" + "9" * 190, "must be at most 10,000,000"),
         ("model.layers=" + "9" * 900, "a value has at most 200 characters"),
         ("model.key_value_heads=2x", "model.key_value_heads is not set; give the values themselves"),
-        ("stack=megatron", "unknown stack 'megatron'; did you mean megatron-lm"),
+        ("stack=megatrom", "unknown stack 'megatrom'; did you mean megatron"),
         ("stack.overlap.gradients=2", "stack.overlap.gradients=2: must be at most 1"),
         ("plan.recompute=half", "plan.recompute='half': valid: 'none', 'selective', 'operators' or 'full'"),
         ("plan.recompute=2x", "plan.recompute is none; give the values themselves"),

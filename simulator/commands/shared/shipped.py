@@ -1,4 +1,4 @@
-"""Fit the measured profiles that come with capsim anew: ``python -m simulator.commands.shared.shipped [PROFILE ...]``."""
+"""Fit the measured profiles that come with capsim anew: ``python -m simulator.commands.shared.shipped [NAME ...]``."""
 
 from __future__ import annotations
 

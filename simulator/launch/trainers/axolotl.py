@@ -92,7 +92,7 @@ def _settings(scenario: Scenario) -> dict[str, Any]:
         "base_model": names_of("hub")[scenario.model.id][0],
         **_tuning(scenario),
         **_preference(work),
-        "datasets": [{"path": "my-dataset", "type": _DATA.get(work.preference, "completion")}],
+        "datasets": [{"path": "my-dataset", "type": _DATA.get(work.preference or "", "completion")}],
         "output_dir": "./outputs",
         **table.settings_for("workload", work, "sequence_length"),
         "sample_packing": work.effective_tokens in (None, work.sequence_length) and work.preference is None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,8 @@ class StepComparison:
     exchanges: tuple[Exchange, ...]
     """Collectives that were predicted, by kind and size."""
     notes: tuple[str, ...]
+    clock: float
+    """Of the measured step by the clock, which is longer than its own time where other programs ran beside it [s]."""
 
     @property
     def ratio(self) -> float:
@@ -79,6 +81,7 @@ class StepComparison:
             "stage": self.stage,
             "predicted_s": self.step_time,
             "measured_s": step.duration,
+            "measured_by_the_clock_s": self.clock,
             "ratio": self.ratio,
             "kinds": [_kind_to_dict(row, self.step_time, step.duration) for row in self.rows],
             "exchanges": {
@@ -136,7 +139,8 @@ def compare_step(
     InputError
         Where the file is no trace of torch's profiler.
     """
-    step = measured if isinstance(measured, MeasuredStep) else measured_step(measured)
+    by_clock = measured if isinstance(measured, MeasuredStep) else measured_step(measured)
+    step, disturbed = _undisturbed(by_clock)
     run = slowest_stage(timeline) if stage is None else timeline.stages[stage]
     predicted = kinds_of(timeline, run)
     rows = (
@@ -151,7 +155,8 @@ def compare_step(
         step,
         tuple(sorted(rows, key=lambda row: -abs(row.difference))),
         exchanges_of_stage(run),
-        (*step.notes, *_unlike(timeline.scenario, step), *_disturbed(step)),
+        (*step.notes, *_unlike(timeline.scenario, step), *disturbed),
+        by_clock.duration,
     )
 
 
@@ -210,14 +215,22 @@ def _unlike(scenario: Scenario, step: MeasuredStep) -> Iterator[str]:
         yield f"the trace was recorded with {', '.join(other)}, which is not what is predicted"
 
 
-def _disturbed(step: MeasuredStep) -> Iterator[str]:
-    """Whether other programs ran beside a step on the host."""
+def _undisturbed(step: MeasuredStep) -> tuple[MeasuredStep, tuple[str, ...]]:
+    """A step of a CPU in the time of its processor, where other programs ran beside it, and what to say of that.
+
+    Predictions for a CPU rest on times of its processor too. What others took is taken from all kinds alike.
+    """
     taken = step.recorded.get("processor_s")
     if not isinstance(taken, list) or step.place >= len(taken) or not isinstance(taken[step.place], int | float):
-        return
+        return step, ()
     processor = float(taken[step.place])
-    if 0.0 < processor * _BUSY_HOST < step.duration:
-        yield (
-            f"the step took {units.duration(step.duration)} by the clock and {units.duration(processor)} of its "
-            "processor: other programs ran beside it"
-        )
+    if not 0.0 < processor * _BUSY_HOST < step.duration:
+        return step, ()
+    share = processor / step.duration
+    kinds = {name: KindTime(kind.seconds * share, kind.busy * share) for name, kind in step.kinds.items()}
+    unnamed = tuple((name, seconds * share) for name, seconds in step.unnamed)
+    said = (
+        f"the step took {units.duration(step.duration)} by the clock and {units.duration(processor)} of its processor, "
+        "since other programs ran beside it; what they took is taken from all kinds alike"
+    )
+    return replace(step, duration=processor, kinds=kinds, unnamed=unnamed), (said,)

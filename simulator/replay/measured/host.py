@@ -24,7 +24,7 @@ class Activity(NamedTuple):
     name: str
 
 
-class _Open(NamedTuple):
+class _OpenOperator(NamedTuple):
     """An operator that has not ended."""
 
     end: float
@@ -46,24 +46,24 @@ class HostThread:
     def __init__(self, events: Iterable[TraceEvent], names: KindNames) -> None:
         self.activities: list[Activity] = []
         self._fits: list[Fit] = []
-        opened: list[_Open] = []
+        opened: list[_OpenOperator] = []
         self._until = -np.inf
         for event in sorted(events, key=lambda event: (event.start, -event.end)):
             self._close(opened, event.start)
             if opened:
                 self._fill(opened[-1], event.start)
             self._until = max(self._until, event.start)
-            opened.append(_Open(event.end, event.name, _fit(event, opened[-1].fit if opened else None, names)))
+            opened.append(_OpenOperator(event.end, event.name, _fit(event, opened[-1].fit if opened else None, names)))
         self._close(opened, np.inf)
         self._starts: Times = np.array([each.start for each in self.activities])
 
-    def _close(self, opened: list[_Open], time: float) -> None:
+    def _close(self, opened: list[_OpenOperator], time: float) -> None:
         """End what is over by a time."""
         while opened and opened[-1].end <= time:
             self._fill(opened[-1], opened[-1].end)
             opened.pop()
 
-    def _fill(self, innermost: _Open, until: float) -> None:
+    def _fill(self, innermost: _OpenOperator, until: float) -> None:
         """Time up to a moment that is an operator's own."""
         if until > self._until and innermost.fit is not None:
             self.activities.append(Activity(self._until, until, innermost.fit.kind, innermost.name))

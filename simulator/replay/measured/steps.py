@@ -21,7 +21,7 @@ _MOST_OTHERS = 8
 """Names that are told of what no rule names."""
 
 
-class Window(NamedTuple):
+class StepWindow(NamedTuple):
     """A step on the clock of its trace [s]."""
 
     name: str
@@ -133,17 +133,17 @@ def _notes(device: DeviceWork | None) -> list[str]:
     return notes
 
 
-def _marked(host: Sequence[TraceEvent], known: KindNames) -> list[Window]:
+def _marked(host: Sequence[TraceEvent], known: KindNames) -> list[StepWindow]:
     """Steps as the profiler marked them on the host."""
     marks = [
-        Window(event.name, event.start, event.end)
+        StepWindow(event.name, event.start, event.end)
         for event in host
         if event.category == "user_annotation" and known.step.fullmatch(event.name) and event.end > event.start
     ]
     return sorted(marks, key=lambda each: each.start)
 
 
-def _on_device(marked: Sequence[Window], device: DeviceWork, known: KindNames) -> list[Window]:
+def _on_device(marked: Sequence[StepWindow], device: DeviceWork, known: KindNames) -> list[StepWindow]:
     """Steps as the device ran them: from the first kernel that a step launched to the first of the next one."""
     if not marked or all(moment is None for moment in device.launched):
         return list(marked)
@@ -152,29 +152,29 @@ def _on_device(marked: Sequence[Window], device: DeviceWork, known: KindNames) -
         np.array(each) for each in zip(*((each.start, each.end) for each in device.activities), strict=True)
     )
     launched = np.array([np.nan if moment is None else moment for moment in device.launched])
-    windows: list[Window] = []
+    windows: list[StepWindow] = []
     for mark in marked:
         own = (launched >= mark.start) & (launched < mark.end)
         first = own & computes if np.any(own & computes) else own
         if np.any(own):
-            windows.append(Window(mark.name, float(np.min(starts[first])), float(np.max(ends[own]))))
+            windows.append(StepWindow(mark.name, float(np.min(starts[first])), float(np.max(ends[own]))))
     following = [each.start for each in windows[1:]] + [windows[-1].end] if windows else []
     whole = [each._replace(end=end) for each, end in zip(windows, following, strict=True)]
     return [each for each in whole if each.duration > 0.0]
 
 
-def _whole(trace: ProfilerTrace, activities: Sequence[Activity]) -> Window:
+def _whole(trace: ProfilerTrace, activities: Sequence[Activity]) -> StepWindow:
     """All that a trace has, as one step."""
     if not activities:
         raise InputError(
             f"{trace.name}: has neither operators nor kernels that take time; "
             "record it with torch.profiler, with ProfilerActivity.CPU or ProfilerActivity.CUDA"
         )
-    return Window("the whole trace", min(each.start for each in activities), max(each.end for each in activities))
+    return StepWindow("the whole trace", min(each.start for each in activities), max(each.end for each in activities))
 
 
 def _attributed(
-    activities: Sequence[Activity], window: Window, known: KindNames
+    activities: Sequence[Activity], window: StepWindow, known: KindNames
 ) -> tuple[dict[str, float], dict[str, float], tuple[tuple[str, float], ...]]:
     """Time of a step by kind, of all calls by kind, and what no rule names [s].
 
@@ -206,7 +206,7 @@ def _attributed(
 
 
 def _exchanged(
-    host: Sequence[TraceEvent], device: DeviceWork | None, window: Window, known: KindNames
+    host: Sequence[TraceEvent], device: DeviceWork | None, window: StepWindow, known: KindNames
 ) -> list[tuple[TraceEvent, str]]:
     """Collectives of a step, each with its kind: by the moment in which they begin."""
     if device is None:

@@ -97,16 +97,17 @@ def _of_stack(kind: TimeKind, scenario: Scenario) -> Iterator[Touched]:
     """Constants of the stack; those that were timed on the device stand in its profile."""
     stack, profile = scenario.stack, scenario.constants.profile
     timed = None if profile is None else profile.stacks.get(stack.id)
+    place = "" if profile is None else f"{profile.id}, {stack.id}"
     for name in kind.touches.get("stack", ()):
         if timed is not None and name in ("launch", "step_overhead"):
-            yield Touched("profile", f"{profile.id}, {stack.id}", name, float(getattr(timed, name)))
+            yield Touched("profile", place, name, float(getattr(timed, name)))
         else:
             yield Touched("stack", stack.id, name, float(_field(stack, name)))
     for stream in kind.streams:
         if timed is not None and stream.value in timed.streams:
             rate = timed.streams[stream.value]
-            yield Touched("profile", f"{profile.id}, {stack.id}", f"streams.{stream.value}.forward", rate.forward)
-            yield Touched("profile", f"{profile.id}, {stack.id}", f"streams.{stream.value}.backward", rate.backward)
+            yield Touched("profile", place, f"streams.{stream.value}.forward", rate.forward)
+            yield Touched("profile", place, f"streams.{stream.value}.backward", rate.backward)
 
 
 def _fitted(kind: TimeKind, scenario: Scenario) -> Iterator[Touched]:

@@ -58,9 +58,11 @@ class _Names(Sheet):
     """All names."""
 
     names: dict[str, SoftwareName]
+    """Further names of stacks."""
     several: dict[str, tuple[Name, ...]]
     """Words that mean several stacks, the likeliest first."""
     unpriced: dict[str, _Unpriced]
+    """Software that no stack prices, by kind."""
 
 
 @cache

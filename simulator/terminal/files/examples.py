@@ -77,6 +77,7 @@ _ELSEWHERE: Document = {
         "recompute_modules": ["core_attn", "mlp"],
         "recompute_layers": 4,
         "recompute_method": "block",
+        "cross_entropy": "chunked",
     },
     "workload": {
         "target_length": 114,
@@ -84,6 +85,8 @@ _ELSEWHERE: Document = {
         "document_deviation": 500,
         "tokens": 131000000000,
         "expert_imbalance": 1.5,
+        "label_smoothing": 0.1,
+        "z_loss": 0.0001,
         "capacity_factor": 1.25,
         "train": "lora",
         "lora_rank": 16,

@@ -84,7 +84,7 @@ def _exchanges(layers: Layers, scenarios: Scenarios, tokens: Tokens) -> list[Ope
                 unused=share,
                 inside=inside,
                 inside_share=one,
-                apart=not shares,
+                half="one" if shares else "both",
             )
             for kind, forward, backward, share in numbers
         ),
@@ -125,7 +125,7 @@ def _exchanges_of_experts(
     received = experts.experts_per_token * routed(experts, scenarios, tokens).load
     held = message * (plans.etp / np.asarray(plans.tp)) * np.where(shares > 0.0, received, 1.0)
     again = split * (1.0 + np.where(shares > 0.0, 0.0, scenarios.stacks.regathers_inputs))
-    whole: Any = {"degree": plans.etp, "inside": (("moe", 0.0),)}
+    whole: Any = {"degree": plans.etp, "inside": (("moe", 0.0),), "half": "feed-forward"}
     return [
         tensor_exchange("all_gather", "of experts", held, scenarios, counts=(split, again), **whole),
         tensor_exchange("reduce_scatter", "of experts", held, scenarios, counts=(split, split), **whole),

@@ -5,8 +5,12 @@ of the backward pass: read in 16 bits, written in 8 as it is, and once more tran
 needs it, since tensor cores take 8-bit factors in one order only. Weights that are trained are cast once a step where
 copies of them are kept in 8 bits, and after each gather where ranks share them. In 4 bits it is the same.
 
+Kernels that make what a product reads can cast it on the way (a stack's `fuses_casts`).
+
 References
 ----------
+NVIDIA Transformer Engine 2.x, `pytorch/module/layernorm_mlp.py` and `layernorm_linear.py`: normalisations, activation
+functions and the gradients of these return quantised tensors.
 NVIDIA Transformer Engine 2.x, `transformer_engine/common/cast` and `Float8Quantizer.set_usage`: row-wise and
 column-wise copies. DeepSeek-AI, DeepSeek-V3, arXiv 2412.19437, sections 3.3.1 and 3.3.3.
 """
@@ -85,10 +89,11 @@ def _casts(products: list[Operator], scenarios: Scenarios, narrow: Num) -> Opera
         each = request.batch * np.asarray(call.count)
         of_weights, reached = _backward_of(operator, call)
         copies = 1.0 + of_weights
-        forward = forward + each * request.m * request.k * _moved(scenarios, copies)
-        backward = backward + reached * each * request.m * request.n * _moved(scenarios, copies)
-        kernels = kernels + np.minimum(call.count, 1.0)
-        kernels_back = kernels_back + reached * np.minimum(call.count, 1.0)
+        ahead, back = (scenarios.stacks.fuses_casts * float(made) for made in operator.cast_before)
+        forward = forward + each * request.m * request.k * _moved(scenarios, copies, ahead)
+        backward = backward + reached * each * request.m * request.n * _moved(scenarios, copies, back)
+        kernels = kernels + np.minimum(call.count, 1.0) * (1.0 - ahead)
+        kernels_back = kernels_back + reached * np.minimum(call.count, 1.0) * (1.0 - back)
         weights = weights + of_weights * each * request.k * request.n
     once, again = _of_weights(scenarios, weights)
     first = products[0].kept
@@ -106,9 +111,13 @@ def _casts(products: list[Operator], scenarios: Scenarios, narrow: Num) -> Opera
     )
 
 
-def _moved(scenarios: Scenarios, copies: Num) -> Num:
-    """Bytes of the cast of one element into so many copies [B]."""
-    return scenarios.plans.element_bytes + copies * scenarios.plans.product_bytes
+def _moved(scenarios: Scenarios, copies: Num, fused: Num = 0.0) -> Num:
+    """Bytes of the cast of one element into so many copies [B].
+
+    A kernel that makes the element and casts it on the way writes the copies in place of 16 bits, and reads nothing.
+    """
+    element, narrow = scenarios.plans.element_bytes, copies * scenarios.plans.product_bytes
+    return (1.0 - fused) * (element + narrow) + fused * np.maximum(narrow - element, 0.0)
 
 
 def _backward_of(operator: Operator, ahead: Call) -> tuple[Num, Num]:

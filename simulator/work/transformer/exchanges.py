@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from simulator.formulas.typing import Num
@@ -13,7 +15,8 @@ from simulator.work.transformer.tokens import Scenarios
 
 _PRODUCTS = frozenset[OperatorPart]({"attention_projections", "feed_forward", "head"})
 """What tensor-parallel exchanges can be cut up with and hide behind: the products around them."""
-_HALVES = frozenset[OperatorPart]({"attention_projections"}), frozenset[OperatorPart]({"feed_forward", "head"})
+_ATTENTION = frozenset[OperatorPart]({"attention_projections"})
+FEED_FORWARD = frozenset[OperatorPart]({"feed_forward"})
 """Those of the two halves of a layer, each of which has exchanges of its own."""
 
 
@@ -40,14 +43,16 @@ def tensor_exchange(
     degree: Num | None = None,
     inside: tuple[tuple[RecomputeModule, Num], ...] = (),
     inside_share: Num = 1.0,
-    apart: bool = True,
+    half: Literal["both", "feed-forward", "one"] = "one",
 ) -> Operator:
     """So many collectives of tensor-parallel ranks forward and backward, hidden as far as the stack hides them.
 
     `unused` is the share of those of the forward pass whose output no backward pass needs; `degree` are the ranks where
-    they are not those of the dense layers; `inside` are modules that hold a share of them. `apart` says whether each
-    half of a layer has its own.
+    they are not those of the dense layers; `inside` are modules that hold a share of them. `half` says
+    where they stand: around both halves of a layer, of which the second has that share, around the second, or around
+    all at once.
     """
+    apart = (_ATTENTION, 1.0 - inside_share), (FEED_FORWARD, inside_share)
     return exchange(
         f"{kind.replace('_', '-')} {where}",
         "tensor_parallel",
@@ -60,9 +65,9 @@ def tensor_exchange(
         hiding=Hiding(
             share=scenarios.stacks.tensor_overlap,
             across=scenarios.stacks.tensor_overlap_across,
-            line="tensor",
-            parts=_PRODUCTS,
-            halves=_HALVES if apart else (),
+            line="tokens of experts" if half == "feed-forward" else "tensor",
+            parts=FEED_FORWARD if half == "feed-forward" else _PRODUCTS,
+            halves=apart if half == "both" else (),
         ),
         unused=unused,
         inside=inside,

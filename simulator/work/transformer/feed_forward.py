@@ -115,6 +115,7 @@ def two_products(
         m=rows,
         k=layers.hidden_size,
         n=inputs * width,
+        cast_before=(experts is None, experts is None),
         **called,
         kept=_owned(replace(before, weights=tensors[0]), into, of_experts=experts is not None),
     )
@@ -124,6 +125,7 @@ def two_products(
         m=rows,
         k=width,
         n=layers.hidden_size,
+        cast_before=(experts is None, False),
         **called,
         kept=_owned(
             replace(after, partial_parameters=batch * part.bias * layers.hidden_size, weights=tensors[1]),

@@ -10,6 +10,7 @@ from simulator.pricing.requests import StreamKind
 from simulator.specs.training.tuning import Tunings
 from simulator.work.operators import Holding, Operator, flagged, product, stream, untrained, without_backward
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
+from simulator.work.transformer.loss import loss_of
 from simulator.work.transformer.tokens import (
     Scenarios,
     Tokens,
@@ -163,14 +164,15 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
 
 def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Operator]:
     """Logits over the vocabulary, and their cross-entropy in float32."""
-    models, plans, stacks = scenarios.models, scenarios.plans, scenarios.stacks
-    passes, tuning = stacks.loss_passes, scenarios.workloads.tuning
+    models, plans, workloads = scenarios.models, scenarios.plans, scenarios.workloads
+    habits, tuning = loss_of(scenarios), workloads.tuning
     element, used = plans.element_bytes, models.vocabulary_head
     words = np.ceil(np.asarray(models.vocabulary_size) / plans.tp)
     own = np.where(np.asarray(models.tied_head) > 0, 0.0, 1.0)
-    logits, kernels = used * rows * words, used * (1.0 + 0.4 * passes)
+    logits, kernels = used * rows * words, used * (1.0 + 0.4 * habits.passes)
     kept = np.where(_reads_shares(scenarios) > 0, linear_input(tokens, scenarios), rows)
-    loss = stacks.keeps_logits * used * activations.cross_entropy(rows, words)
+    loss = used * habits.saved_bytes(rows, words, element)
+    terms = used * habits.of_terms(rows, words, z_loss=workloads.z_loss, smoothed=workloads.label_smoothing)
     product_of_words = product(
         "vocabulary head",
         "head",
@@ -191,16 +193,17 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Op
         ),
     )
     return [
-        untrained(product_of_words, tuning.head),
+        # Made in pieces, the gradient of its input is kept in the place of that.
+        untrained(product_of_words, tuning.head, saved=plans.chunked_loss * product_of_words.kept.saved),
         *_soft_cap(scenarios, logits),
         stream(
             "cross-entropy",
             "head",
             StreamKind.CROSS_ENTROPY,
-            moved=(logits * (element + 2.0 * passes + 4.0), logits * (4.0 + element + 2.0 * passes)),
+            moved=habits.moved(logits, element),
             launches=(kernels, kernels),
             reduces=True,
-            kept=Holding(saved=loss, widest=loss),
+            kept=Holding(saved=loss + terms, widest=loss),
         ),
     ]
 
@@ -217,7 +220,7 @@ def _distillation(scenarios: Scenarios, rows: Num) -> list[Operator]:
         return []
     words = np.ceil(np.asarray(scenarios.models.vocabulary_size) / scenarios.plans.tp)
     each = frozen.teaches * scenarios.models.vocabulary_head * rows * words
-    keeps = np.where(np.asarray(frozen.keeps_logits) < 0.0, stacks.keeps_logits, frozen.keeps_logits)
+    keeps = np.where(np.asarray(frozen.keeps_logits) < 0.0, loss_of(scenarios).keeps, frozen.keeps_logits)
     kernels = frozen.teaches * (1.0 + stacks.eager)
     width = activations.STATISTIC_BYTES
     return [
@@ -253,7 +256,7 @@ def _soft_cap(scenarios: Scenarios, logits: Num) -> list[Operator]:
             StreamKind.ACTIVATION,
             moved=(2.0 * size + 4.0 * size * stacks.eager, 3.0 * size + 4.0 * size * stacks.eager),
             launches=(used * (1.0 + 2.0 * stacks.eager), used * (1.0 + 2.0 * stacks.eager)),
-            kept=Holding(saved=stacks.keeps_logits * size),
+            kept=Holding(saved=loss_of(scenarios).keeps * size),
         )
     ]
 

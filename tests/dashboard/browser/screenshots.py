@@ -12,7 +12,12 @@ from dashboard.views import views
 from tests.dashboard.browser.driving import ROOT, browsing, installed_browser, opened, running_dashboard, settle, window
 
 FOLDER = ROOT / "docs" / "images"
-PATHS: dict[str, str] = {"plan": "/"}
+_INTERLEAVED = "devices=1024&tp=8&pp=8&schedule=interleaved&virtual_stages=3&micro_batch=1"
+PATHS: dict[str, str] = {
+    "plan": "/",
+    "timeline": f"/timeline?model=gpt3-175b&system=superpod-a100&{_INTERLEAVED}"
+    "&timeline_zoom=micro-batches&timeline_micro_batches=1-2",
+}
 """What is opened of a page, where its name alone does not show it best."""
 WIDTHS = {1280: 900, 390: 844}
 """Widths of windows, and their heights, which grow with the page."""

@@ -101,7 +101,6 @@ def measured(tmp_path: Path) -> MeasuredStep:
             "model": "bert-large",
             "sequence_length": 512,
             "micro_batch": "?",
-            "processor_s": [0.7],
         },
     )
     return measured_step(path)
@@ -129,7 +128,24 @@ def test_what_a_trace_says_of_itself_is_held_against_the_scenario(measured: Meas
     assert any("recorded with" in note and "micro_batch=?" in note for note in notes)
     assert any("sequence_length=512" in note for note in notes) == (length != 512)
     assert not any("model=" in note for note in notes)
-    assert any("1.00 s by the clock and 700 ms of its processor" in note for note in notes)
+
+
+def test_what_other_programs_took_is_left_out(measured: MeasuredStep) -> None:
+    """Of a second by the clock 800 ms were the step's: every kind has four fifths of its time, and keeps its share."""
+    step = timeline(scenario("replicas"))
+    alone, disturbed = (
+        compare_step(step, replace(measured, recorded={"processor_s": [seconds]})) for seconds in (0.99, 0.8)
+    )
+    assert (alone.measured.duration, alone.clock) == pytest.approx((1.0, 1.0))
+    assert (disturbed.measured.duration, disturbed.clock) == pytest.approx((0.8, 1.0))
+    before, after = ({row.kind.name: row.measured for row in each.rows} for each in (alone, disturbed))
+    assert after["matrix_products"].seconds == pytest.approx(0.48)
+    assert sum(kind.seconds for kind in after.values()) == pytest.approx(0.8)
+    assert after["all_reduce"].busy / before["all_reduce"].busy == pytest.approx(0.8)
+    assert any("1.00 s by the clock and 800 ms of its processor" in note for note in disturbed.notes)
+    assert not any("by the clock" in note for note in alone.notes)
+    for nonsense in ([], ["?"], "?", [0.0]):
+        assert compare_step(step, replace(measured, recorded={"processor_s": nonsense})).clock == pytest.approx(1.0)
 
 
 def test_as_plain_values(measured: MeasuredStep) -> None:

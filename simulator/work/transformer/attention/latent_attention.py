@@ -144,6 +144,7 @@ def _latent(
             count=used,
             element_bytes=element,
             launches=(used, used),
+            cast_before=(True, False),
             kept=Holding(
                 saved=used * kept,
                 parameters=owned,
@@ -178,6 +179,7 @@ def _out_of_latent(name: str, scenarios: Scenarios, tokens: Tokens, used: Num, r
         count=used,
         element_bytes=element,
         launches=(used, used),
+        cast_before=(True, False),
         kept=Holding(
             saved=used * kept,
             parameters=used * parameters.linear(rank, out),

@@ -125,6 +125,7 @@ def _projections(
         k=width,
         n=heads.query_width + np.where(fused, both, 0.0),
         element_bytes=element,
+        cast_before=(True, False),
         kept=Holding(saved=kept, parameters=weights, weights=tensors, matrices=first, discards=discards),
     )
     others = product(
@@ -136,6 +137,7 @@ def _projections(
         count=apart,
         element_bytes=element,
         launches=(apart, apart),
+        cast_before=(True, False),
         kept=Holding(matrices=rest),
     )
     return [
