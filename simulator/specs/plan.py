@@ -29,9 +29,15 @@ from simulator.specs.choices import (
 )
 from simulator.specs.model import Model
 from simulator.specs.plans import AXES, Plans
-from simulator.specs.rules import FIELDS, most_at_a_stage, rules_of_replicas, rules_of_shape
+from simulator.specs.rules import (
+    FIELDS,
+    listed_divisors,
+    most_at_a_stage,
+    rules_of_replicas,
+    rules_of_shape,
+    valid_values,
+)
 from simulator.specs.stack import Stack
-from simulator.specs.validity import listed_divisors, valid_values
 from simulator.specs.workload import Workload
 
 Degree = Annotated[int, Field(ge=1, le=1_000_000), NO_FLAG]

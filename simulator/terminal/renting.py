@@ -16,8 +16,7 @@ from simulator.answers.costs import flat, mixed
 from simulator.plan_search.ranking import spread
 from simulator.renting.sweeping import Option, Refused, Swept
 from simulator.renting.wishes import Outlook, Relaxed
-from simulator.terminal.heads import shared_fields, shared_words, software_words
-from simulator.terminal.search import FRONT, plan_words, reason_words
+from simulator.terminal.search import FRONT, plan_words, reason_words, shared_fields, shared_words, software_words
 
 _WIDE = 130
 """Columns from which a line has room for a plan."""

@@ -14,8 +14,7 @@ from hardware import units
 from simulator.answers.estimate import Estimate
 from simulator.renting.scaling import Scaling
 from simulator.renting.sweeping import Refused
-from simulator.terminal.heads import shared_fields, shared_words, software_words
-from simulator.terminal.search import plan_words, reason_words
+from simulator.terminal.search import plan_words, reason_words, shared_fields, shared_words, software_words
 
 _FIELDS = ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "schedule", "micro_batch", "sharding", "recompute")
 _WIDE = 110
