@@ -77,6 +77,8 @@ class Preferred:
         self._number = number
         self._machinery = machinery
         self._fastest = Best(number)
+        self._offloading = Best(1)
+        """The fastest of grids that also have plans which offload what the device could hold."""
         self._close: dict[int, list[Place]] = {}
         """The fastest of each count of machinery, of plans about as fast as the fastest."""
 
@@ -95,14 +97,22 @@ class Preferred:
             listed.setdefault(one.looks, one)
         return list(listed.values())[: self._number]
 
+    @property
+    def quickest(self) -> Place | None:
+        """The plan of the shortest step, whatever machinery it needs."""
+        first = [*self._fastest.places[:1], *self._offloading.places]
+        return min(first, key=lambda one: one.key, default=None)
+
     def offer(self, grid: PlanGrid, kept: Mask, time: Values, memory: Values) -> None:
         """Take what is good enough of a grid; arrays broadcast to its shape."""
-        kept = without_twins(grid, kept)
-        self._fastest.offer(grid, time, kept, time, memory)
+        alone = without_twins(grid, kept)
+        ranked = np.where(alone, time, np.inf)
+        self._fastest.take(grid, ranked, time, memory)
+        if alone is not kept:
+            self._offloading.offer(grid, time, kept, time, memory)
         if not self._fastest.places:
             return
         bound = CLOSE * self._fastest.places[0].time
-        ranked = np.where(kept, time, np.inf)
         if ranked.min() > bound:
             return
         chosen = np.flatnonzero(np.broadcast_to(ranked <= bound, grid.shape).reshape(-1))

@@ -68,8 +68,11 @@ class Best:
 
     def offer(self, grid: PlanGrid, values: Values, fits: Mask, time: Values, memory: Values) -> None:
         """Take what is good enough of a grid; arrays broadcast to its shape."""
+        self.take(grid, np.where(fits, values, np.inf), time, memory)
+
+    def take(self, grid: PlanGrid, ranked: Values, time: Values, memory: Values) -> None:
+        """The same of values that are infinite where plans do not count."""
         most = self.worst * (1.0 + 2.0 * _TIE)
-        ranked = np.where(fits, values, np.inf)
         if ranked.min() > most or not np.isfinite(ranked.min()):
             return
         flat = np.broadcast_to(ranked, grid.shape).reshape(-1)
@@ -79,7 +82,7 @@ class Best:
             if taken < flat.size:
                 bound = min(most, float(np.partition(flat, taken - 1)[taken - 1]) * (1.0 + 2.0 * _TIE))
             chosen = np.flatnonzero((flat <= bound) & np.isfinite(flat))
-            newcomers = simplest_of(grid, chosen, values, time, memory, self.number)
+            newcomers = simplest_of(grid, chosen, ranked, time, memory, self.number)
             if len(newcomers) >= self.number or bound >= most or taken >= flat.size:
                 break
             taken *= _ALIKE

@@ -16,6 +16,7 @@ from simulator.plan_search import conditions
 from simulator.plan_search.exploration import Exploration, Objective, Progress, explore
 from simulator.plan_search.impossible import lacking, refuse_impossible, refuse_lacking
 from simulator.plan_search.limits import Limits
+from simulator.plan_search.preference import Preferred
 from simulator.plan_search.pricing import SearchSetting
 from simulator.plan_search.ranking import Place, spread
 from simulator.plan_search.space import Space
@@ -317,9 +318,9 @@ def _told(
         places = exploration.front.places if "memory" in both else exploration.front.places[:1]
         front = tuple(estimate_at(place, scenario) for place in spread(places, _MOST))
     near = [] if exploration.feasible else (exploration.quickest if exploration.priced else exploration.nearest).places
-    places, work = exploration.listed, scenario.workload
-    raw = exploration.best.places[:1] if exploration.preferred is not None else []
-    quickest = [place for place in raw if places and place.looks != places[0].looks]
+    places, work = exploration.best.places, scenario.workload
+    raw = exploration.best.quickest if isinstance(exploration.best, Preferred) else None
+    quickest = None if raw is None or raw.looks == places[0].looks else raw
     return Search(
         model=scenario.model.id,
         system=scenario.system.id,
@@ -339,7 +340,7 @@ def _told(
         fits=scenario.fits,
         room_bytes=limits.memory(scenario),
         fastest=table.fastest(lambda place: _listed_plan(place, scenario)) if table is not None else None,
-        quickest=estimate_at(quickest[0], scenario) if quickest else None,
+        quickest=estimate_at(quickest, scenario) if quickest is not None else None,
         workload={name: getattr(work, name) for name in _OF_WORK if getattr(work, name) is not None},
         precision=scenario.precision,
         optimizer=scenario.plan.optimizer or "adamw",

@@ -70,6 +70,8 @@ class Space:
     @cached_property
     def alone(self) -> Sharding | None:
         """What a single replica is said to share where states are offloaded: of software that offloads shared ones."""
+        if not any("offload_optimizer" in refusal.names for refusal in self.stack.offers.refuses):
+            return None
         plans = (Plan(sharding=name, offload_optimizer=True) for name in SHARDINGS if name != "hybrid")
         can = [plan.sharding for plan in plans if is_offered(plan, self.model, self.workload, self.stack)]
         return can[0] if can and can[0] != "none" else None

@@ -264,13 +264,13 @@ def best_of(case: RentCase) -> Option | Refused:
         seen = explore(space, setting_of(scenario))
         if not seen.whole:
             raise KeyboardInterrupt
-        if seen.listed:
+        if seen.best.places:
             break
         reason = reason or _why_nothing(seen)
     else:
         reason = reason or "stack"
         return Refused(first.model.id, first.system.id, case.devices, f"{_NOTHING}{reason}", reason)
-    complete = replace(scenario, plan=_plan_at(seen.listed[0], scenario, wanted))
+    complete = replace(scenario, plan=_plan_at(seen.best.places[0], scenario, wanted))
     factors = factors_of(complete, SHARES)
     known = None if factors is None else tuple(np.maximum.accumulate(factors).tolist())
     return Option(scenario.model.id, scenario.system.id, case.devices, answer(complete), known)

@@ -13,6 +13,7 @@ import pytest
 
 from hardware.errors import InputError
 from simulator.plan_search.exploration import explore
+from simulator.plan_search.preference import Preferred
 from simulator.plan_search.searching import setting_of
 from simulator.scenario.scenario import Scenario
 from simulator.specs.capabilities.checking import is_offered
@@ -123,7 +124,9 @@ def test_counts_and_the_best_are_those_of_brute_force(name: str) -> None:
     _, number, fitting, quickest = _brute(name)
     exploration = explore(space(small(name)), setting_of(small(name)))
     assert (exploration.candidates, exploration.feasible) == (number, fitting)
-    assert exploration.best.places[0].time == pytest.approx(quickest, rel=1e-12)
+    assert isinstance(exploration.best, Preferred)
+    assert exploration.best.quickest is not None
+    assert exploration.best.quickest.time == pytest.approx(quickest, rel=1e-12)
     assert exploration.whole
     assert exploration.rejected["memory"] == number - fitting
 

@@ -57,10 +57,9 @@ def test_the_rule_that_leaves_least_is_named() -> None:
     assert "no plan is left: dp x micro-batch does not divide the batch in" in _shown(outcome)
 
 
-def test_conditions_that_contradict_each_other_leave_nothing() -> None:
-    outcome = search("bert-large", "dgx-1-v100", workload=_WORK, where="tp=2,tp=4")
-    assert (outcome.best, outcome.candidates, outcome.rejected) == ((), 0, {})
-    assert "no plan is left by the conditions" in _shown(outcome)
+def test_conditions_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(InputError, match=r"where: no plan keeps tp=2 and tp=4; write alternatives as tp=2\|4"):
+        search("bert-large", "dgx-1-v100", workload=_WORK, where="tp=2,tp=4")
 
 
 def test_a_prime_number_of_devices_leaves_few_plans() -> None:

@@ -101,17 +101,17 @@ def _keys(places: list[Place], name: str) -> list[Key]:
 def test_the_best_are_the_first_of_all_sorted(name: str, by_memory: bool) -> None:
     wanted = list(map(key_of, (_sorted_by_memory if by_memory else _sorted_by_time)(name)))
     for top in (1, 30):
-        assert _keys(_explored(name, top, by_memory=by_memory).listed, name) == wanted[:top]
+        assert _keys(_explored(name, top, by_memory=by_memory).best.places, name) == wanted[:top]
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_all_of_them_where_more_are_asked_for_than_there_are(name: str) -> None:
-    assert _keys(_explored(name, _MANY).listed, name) == list(map(key_of, _sorted_by_time(name)))
+    assert _keys(_explored(name, _MANY).best.places, name) == list(map(key_of, _sorted_by_time(name)))
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_no_two_listed_plans_are_alike(name: str) -> None:
-    places = _explored(name, 300).listed
+    places = _explored(name, 300).best.places
     assert len({place.looks for place in places}) == len(places)
     for one, other in pairwise(sorted(places, key=lambda place: place.looks)):
         assert other.time > one.time * (1.0 + 1e-12) or other.memory > one.memory * (1.0 + 1e-12)
@@ -126,9 +126,9 @@ def test_of_plans_as_fast_the_simplest_comes_first() -> None:
 
 
 def test_the_best_does_not_depend_on_how_many_are_listed() -> None:
-    most = _keys(_explored("bert", 200).listed, "bert")
+    most = _keys(_explored("bert", 200).best.places, "bert")
     for top in (1, 2, 5, 20):
-        assert _keys(_explored("bert", top).listed, "bert") == most[:top]
+        assert _keys(_explored("bert", top).best.places, "bert") == most[:top]
 
 
 def _unbeaten(time: Values, memory: Values) -> set[tuple[float, float]]:
