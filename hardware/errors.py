@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -188,6 +189,10 @@ def _complaint(problem: ErrorDetails) -> str:
     kind, context, value = problem["type"], problem.get("ctx", {}), problem.get("input")
     if kind == "value_error":
         return str(context.get("error", problem["msg"]))
+    if kind == "literal_error" and isinstance(value, str):
+        expected = re.findall(r"'([^']*)'", str(context.get("expected", "")))
+        close = nearest(value, expected, most=1)
+        return _TYPES[kind].format_map(context) + (f"; did you mean {close[0]!r}?" if close else "")
     if kind not in _RANGES:
         return _TYPES.get(kind, problem["msg"]).format_map(context)
     if isinstance(value, float) and not math.isfinite(value):

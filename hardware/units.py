@@ -121,12 +121,19 @@ def mass(kilograms: float) -> str:
 
 
 def chance(share: float) -> str:
-    """Write a probability; none is certain.
+    """Write a probability; none is certain, and none is rounded up to a round figure that it does not reach.
 
     >>> chance(0.834), chance(0.0), chance(0.999)
     ('83 %', '<1 %', '>99 %')
+    >>> chance(0.796), chance(0.7999), chance(0.804)
+    ('79.6 %', '79.9 %', '80 %')
     """
-    return "<1 %" if share < 0.005 else ">99 %" if share > 0.995 else f"{100 * share:.0f} %"
+    if not 0.005 <= share <= 0.995:
+        return "<1 %" if share < 0.005 else ">99 %"
+    whole = round(100 * share)
+    if whole % 5 == 0 and 100 * share < whole - 1e-6:  # people ask for 80, 90 or 95 %
+        return f"{int(1000 * share) / 10:.1f} %"
+    return f"{whole} %"
 
 
 def percent(share: float) -> str:

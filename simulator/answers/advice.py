@@ -11,6 +11,7 @@ from hardware.classes import peak_field
 from hardware.sheet import Sheet
 from simulator.answers import long_run
 from simulator.answers.improving import improvements
+from simulator.answers.smaller_work import smaller_work
 from simulator.pricing.analytic import NEVER_FITTED
 from simulator.scenario import price_notes
 from simulator.scenario.scenario import Scenario
@@ -73,6 +74,11 @@ def _remedy(scenario: Scenario) -> str:
     """The fastest change, or pair of changes, that would make the plan fit."""
     fitting_changes = [each for each in improvements(scenario, top=_LISTED) if "stack" not in each.changes]
     devices = units.plural(scenario.devices, "device")
+    lighter = None if fitting_changes and fitting_changes[0].fits else smaller_work(scenario)
+    if lighter is not None:
+        words = " and ".join(f"{name}={value}" for name, value in lighter.changes.items())
+        size, chance = units.size(lighter.memory_bytes), units.chance(lighter.fits_probability)
+        return f"no change of the plan alone helps; {words} would make it fit ({size}, chance {chance})"
     if not fitting_changes:
         return f"no change of the plan on {devices} helps; use more devices or devices with more memory"
     best = fitting_changes[0]

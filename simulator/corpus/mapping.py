@@ -20,7 +20,8 @@ from simulator.corpus.runs import RefusedError, Run
 from simulator.corpus.tuning import tuning_of
 from simulator.corpus.words import first_rule, plain
 from simulator.pricing.analytic import AnalyticBackend
-from simulator.scenario.defaults import choose, with_precision
+from simulator.scenario.choosing import choose
+from simulator.scenario.defaults import with_precision
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan, check
 from simulator.specs.stack import Stack
@@ -226,7 +227,7 @@ def _complete(
         plan = plan.model_copy(update={"dp": devices // inner})
     if plan.dp is None or plan.micro_batch is None:
         plan = plan.model_copy(update={"cp": plan.cp or 1})  # whoever shares sequences says so
-        filled = choose(plan, plan, model, workload, system, stack, devices, lacking_too=True).plan
+        filled = choose(plan, plan, model, workload, system, stack, devices, published=True).plan
         notes.assume("plan: the fastest that fits")
         plan = filled
     return _with_spread_experts(plan.with_degrees(devices), notes)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
 from hardware.amounts import read_number
@@ -113,6 +115,43 @@ def _value(name: str, text: str, whole: str) -> Any:
     if read is None or not abs(read) < 1e15:
         raise InputError(f"where={shown(whole)}: {name} is compared with a number")
     return float(read)
+
+
+def refuse_contradicting(wanted: Iterable[Condition]) -> None:
+    """Refuse conditions on one field that no value keeps together.
+
+    Raises
+    ------
+    InputError
+        With those of the first such field, and how alternatives are written.
+
+    Examples
+    --------
+    >>> refuse_contradicting(parse("tp=8,tp=4"))
+    Traceback (most recent call last):
+    hardware.errors.InputError: where: no plan keeps tp=8 and tp=4; write alternatives as tp=8|4
+    """
+    by_field: dict[str, list[Condition]] = {}
+    for one in wanted:
+        by_field.setdefault(one.field, []).append(one)
+    for name, conditions in by_field.items():
+        if name == _CHANCE or any(all(one.keeps(value) for one in conditions) for value in _possible(name, conditions)):
+            continue
+        told = list(dict.fromkeys(map(str, conditions)))
+        equals = [value for one in conditions if one.compare in ("=", "==") for value in one.values]
+        either = f"; write alternatives as {name}={'|'.join(map(written, equals))}" if len(equals) > 1 else ""
+        raise InputError(f"where: no plan keeps {' and '.join(told)}{either}", fields=["where"])
+
+
+def _possible(name: str, conditions: Sequence[Condition]) -> list[Any]:
+    """Values of a field among which is one that all conditions allow, where any value does."""
+    if name in _NAMES:
+        return [True, False] if "yes" in _NAMES[name] else list(_NAMES[name])
+    if name == "placement":
+        return list(permutations(("tp", "cp", "dp", "pp")))
+    least = 0 if name == "sharding_group" else 1
+    near = {math.floor(value) + step for one in conditions for value in one.values for step in (-1, 0, 1)}
+    return sorted(value for value in near | {least} if value >= least)
 
 
 def written(value: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from simulator.plan_search.preference import Machinery, Preferred
 from simulator.plan_search.pricing import SearchSetting, Weighed, cut, number, step_times, weigh
 from simulator.plan_search.ranking import Best, Front
 from simulator.plan_search.space import Space
@@ -24,7 +25,8 @@ _PLANS = 2_000_000
 class Exploration:
     """What has been seen of a space."""
 
-    best: Best
+    best: Best | Preferred
+    """The plans to list: those of least memory, or by time those to recommend."""
     front: Front | None = None
     nearest: Best = field(default_factory=lambda: Best(1))
     """Of the plans that keep all rules the one that needs least memory; only while none fits."""
@@ -73,7 +75,8 @@ def explore(
     progress
         Called after each grid with what was found, and how many plans were considered.
     """
-    exploration = Exploration(Best(top), Front() if front else None, rejected=space.rejected)
+    best = Best(top) if by_memory else Preferred(top, Machinery.of(setting))
+    exploration = Exploration(best, Front() if front else None, rejected=space.rejected)
     try:
         for grid in space.grids():
             for piece in grid.pieces(_PLANS):
@@ -84,7 +87,7 @@ def explore(
                     table.note(piece, weighed.kept)
                 if fitting:
                     exploration.priced += fitting
-                    _rank(exploration, cut(weighed, setting), setting, slowest, table, by_memory=by_memory)
+                    _rank(exploration, cut(weighed, setting), setting, slowest, table)
                 elif not exploration.priced:
                     exploration.nearest.offer(piece, weighed.memory, weighed.kept, np.zeros(1), weighed.memory)
                 if progress is not None:
@@ -101,8 +104,6 @@ def _rank(
     setting: SearchSetting,
     slowest: float,
     table: Table | None,
-    *,
-    by_memory: bool,
 ) -> None:
     """Take the best of plans that fit."""
     time = np.asarray(step_times(part, setting))
@@ -114,7 +115,10 @@ def _rank(
             exploration.quickest.offer(part.grid, time, part.fits, time, part.memory)
     exploration.feasible += fast
     if fast:
-        exploration.best.offer(part.grid, part.memory if by_memory else time, kept, time, part.memory)
+        if isinstance(exploration.best, Preferred):
+            exploration.best.offer(part.grid, kept, time, part.memory)
+        else:
+            exploration.best.offer(part.grid, part.memory, kept, time, part.memory)
         if exploration.front is not None:
             exploration.front.offer(part.grid, kept, time, part.memory)
         if table is not None:

@@ -14,6 +14,7 @@ from simulator.plan_search.grid import PlanGrid
 from simulator.pricing.backend import Backend
 from simulator.specs.architectures import Models
 from simulator.specs.capabilities.offers import offered, terms_of
+from simulator.specs.choices import Sharding
 from simulator.specs.plan import Plan
 from simulator.specs.plans import Plans
 from simulator.specs.rules import constraints
@@ -46,6 +47,8 @@ class SearchSetting:
     batch: int
     stack: Stack
     """What states which plans it can run."""
+    alone: Sharding | None = None
+    """What a single replica that offloads is said to share, as `Space.alone` has it."""
 
     def scenarios(self, grid: PlanGrid) -> Scenarios:
         """The plans of a grid as scenarios."""
@@ -92,7 +95,7 @@ def weigh(grid: PlanGrid, setting: SearchSetting, rejected: Counter[str]) -> Wei
 def _kept(scenarios: Scenarios, setting: SearchSetting, grid: PlanGrid, rejected: Counter[str]) -> Mask:
     """Which plans keep all rules, those of divisibility and those of the stack."""
     plans = scenarios.plans
-    alive = _differs(plans, grid, setting.base.sharding_group)
+    alive = _differs(plans, grid, setting)
     rules = [
         (rule.name, rule.kept)
         for rule in constraints(plans, setting.models, setting.workloads, setting.stacks)
@@ -106,16 +109,19 @@ def _kept(scenarios: Scenarios, setting: SearchSetting, grid: PlanGrid, rejected
     return alive
 
 
-def _differs(plans: Plans, grid: PlanGrid, asked: int | None) -> Mask:
+def _differs(plans: Plans, grid: PlanGrid, setting: SearchSetting) -> Mask:
     """Whether sharding is not another one in disguise: of a single replica none, of a group of all of them ZeRO-3.
 
-    A group that all plans are to have stays.
+    A group that all plans are to have stays, and what a single replica has to say for its states to be offloaded.
     """
+    asked = setting.base.sharding_group
     shares = np.array([name != "none" for name, _ in grid.shardings]).reshape(1, 1, -1, 1, 1, 1)
     group = np.array([group for _, group in grid.shardings], dtype=np.float64).reshape(1, 1, -1, 1, 1, 1)
     replicas = np.asarray(plans.replicas)
     differs = (group < replicas) | ((group == replicas) & (group == (asked or 0)))
-    return np.asarray((~shares | (replicas > 1.0)) & differs)
+    alone = np.array([name == setting.alone for name, _ in grid.shardings]).reshape(1, 1, -1, 1, 1, 1)
+    several = (replicas > 1.0) | (alone & (np.asarray(plans.offload) > 0.0) if alone.any() else False)
+    return np.asarray((~shares | several) & differs)
 
 
 def number(mask: Mask, grid: PlanGrid) -> int:

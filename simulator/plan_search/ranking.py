@@ -68,8 +68,11 @@ class Best:
 
     def offer(self, grid: PlanGrid, values: Values, fits: Mask, time: Values, memory: Values) -> None:
         """Take what is good enough of a grid; arrays broadcast to its shape."""
+        self.take(grid, np.where(fits, values, np.inf), time, memory)
+
+    def take(self, grid: PlanGrid, ranked: Values, time: Values, memory: Values) -> None:
+        """The same of values that are infinite where plans do not count."""
         most = self.worst * (1.0 + 2.0 * _TIE)
-        ranked = np.where(fits, values, np.inf)
         if ranked.min() > most or not np.isfinite(ranked.min()):
             return
         flat = np.broadcast_to(ranked, grid.shape).reshape(-1)
@@ -79,27 +82,43 @@ class Best:
             if taken < flat.size:
                 bound = min(most, float(np.partition(flat, taken - 1)[taken - 1]) * (1.0 + 2.0 * _TIE))
             chosen = np.flatnonzero((flat <= bound) & np.isfinite(flat))
-            newcomers = self._distinct(grid, chosen, flat, time, memory)
+            newcomers = simplest_of(grid, chosen, ranked, time, memory, self.number)
             if len(newcomers) >= self.number or bound >= most or taken >= flat.size:
                 break
             taken *= _ALIKE
-        known = {one.looks: one for one in sorted([*self.places, *newcomers], key=_last)}
-        self.places = sorted(known.values(), key=lambda one: one.key)[: self.number]
+        self.places = joined(self.places, newcomers)[: self.number]
 
-    def _distinct(
-        self, grid: PlanGrid, chosen: NDArray[np.intp], flat: Values, time: Values, memory: Values
-    ) -> list[Place]:
-        """The simplest plan of each value and memory, as many as are wanted."""
-        place = np.unravel_index(chosen, grid.shape)
-        times, sizes = (np.broadcast_to(each, grid.shape)[place] for each in (time, memory))
-        value, when, size = (_rounded(each) for each in (flat[chosen], times, sizes))
-        keys = np.column_stack([value, when, grid.complexity(chosen)])
-        alike = np.lexsort((*keys.T[::-1], size, when))
-        first = np.ones(len(alike), dtype=bool)
-        first[1:] = (np.diff(when[alike]) != 0) | (np.diff(size[alike]) != 0)
-        simplest = alike[first]
-        best = simplest[np.lexsort(keys[simplest].T[::-1])][: self.number]
-        return [Place(grid, int(chosen[i]), tuple(keys[i].tolist()), float(times[i]), float(sizes[i])) for i in best]
+
+def joined(one: Sequence[Place], other: Sequence[Place]) -> list[Place]:
+    """Plans in order; of those alike in time and memory only the simplest."""
+    known = {each.looks: each for each in sorted([*one, *other], key=_last)}
+    return sorted(known.values(), key=lambda each: each.key)
+
+
+def simplest_of(
+    grid: PlanGrid, chosen: NDArray[np.intp], values: Values, time: Values, memory: Values, number: int
+) -> list[Place]:
+    """Of some plans of a grid the simplest of each time and memory, those of least value first.
+
+    Parameters
+    ----------
+    grid, chosen
+        The plans, as indices of the flattened grid.
+    values, time, memory
+        What they are ranked by, and what each takes; they broadcast to the grid's shape.
+    number
+        How many at most.
+    """
+    place = np.unravel_index(chosen, grid.shape)
+    ranked, times, sizes = (np.broadcast_to(each, grid.shape)[place] for each in (values, time, memory))
+    value, when, size = (_rounded(each) for each in (ranked, times, sizes))
+    keys = np.column_stack([value, when, grid.complexity(chosen)])
+    alike = np.lexsort((*keys.T[::-1], size, when))
+    first = np.ones(len(alike), dtype=bool)
+    first[1:] = (np.diff(when[alike]) != 0) | (np.diff(size[alike]) != 0)
+    simplest = alike[first]
+    best = simplest[np.lexsort(keys[simplest].T[::-1])][:number]
+    return [Place(grid, int(chosen[i]), tuple(keys[i].tolist()), float(times[i]), float(sizes[i])) for i in best]
 
 
 def _last(one: Place) -> tuple[float, ...]:

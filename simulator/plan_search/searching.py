@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -15,10 +16,12 @@ from simulator.plan_search import conditions
 from simulator.plan_search.exploration import Exploration, Objective, Progress, explore
 from simulator.plan_search.impossible import lacking, refuse_impossible, refuse_lacking
 from simulator.plan_search.limits import Limits
+from simulator.plan_search.preference import Preferred
 from simulator.plan_search.pricing import SearchSetting
 from simulator.plan_search.ranking import Place, spread
 from simulator.plan_search.space import Space
 from simulator.plan_search.table import Fastest, Table, read_by
+from simulator.scenario.defaults import USUAL
 from simulator.scenario.scenario import Named, Scenario, resolve, spec_of
 from simulator.scenario.stacks import with_other_stacks
 from simulator.specs.model import Model
@@ -29,6 +32,7 @@ from simulator.step.chances import WISHED
 _MOST = 1000
 """Plans that a search lists at most."""
 _PARETO = ("time", "cost", "energy", "memory")
+_OF_WORK = ("global_batch", "sequence_length", "target_length")
 PLAN_FIELDS = (
     "dp",
     "tp",
@@ -71,7 +75,8 @@ class Search:
     those that are slower than deadline or budget allow."""
     seconds: float
     best: tuple[Estimate, ...]
-    """The best first; ties are broken by the simplicity of the plan."""
+    """The best first. By time, cost or energy plans within 2 % of the fastest count as equally fast, and the one
+    that needs least machinery comes first."""
     pareto: tuple[Estimate, ...] | None
     """Where asked for, plans that no other beats in both respects, the fastest first."""
     nearest: Estimate | None
@@ -85,16 +90,25 @@ class Search:
     """Predicted memory of a device up to which they do, with the headroom left free."""
     fastest: Fastest | None = None
     """Where asked for, the fastest plan for each pair of values of two fields."""
+    quickest: Estimate | None = None
+    """Where it is not the first of the best: the plan of the shortest step, whatever machinery it needs."""
+    workload: Mapping[str, Any] = field(default_factory=dict)
+    """Sequences of a step, and their lengths."""
+    precision: str = "bf16"
+    optimizer: str = "adamw"
+    why_stack: str | None = None
+    """Why it is this stack, where nobody named one and it is not the usual one."""
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers, strings, lists and dictionaries."""
-        apart = ("best", "pareto", "nearest", "limits", "fastest")
+        apart = ("best", "pareto", "nearest", "limits", "fastest", "quickest")
         plain = {name: value for name, value in vars(self).items() if name not in apart}
         return {
             **plain,
             **vars(self.limits),
             "best": [listed(one) for one in self.best],
             **({"pareto": [listed(one) for one in self.pareto]} if self.pareto is not None else {}),
+            **({"quickest": listed(self.quickest)} if self.quickest is not None else {}),
             **({"nearest": listed(self.nearest)} if self.nearest is not None else {}),
             **({"fastest": self.fastest.to_dict()} if self.fastest is not None else {}),
         }
@@ -212,6 +226,7 @@ def searched(
     """
     asked, start, first = _Wishes(**wishes), time.perf_counter(), None
     wanted = (*conditions.of_plan(plan), *conditions.parse(asked.where))
+    conditions.refuse_contradicting(wanted)
     if stack_given:
         refuse_lacking(wanted, scenario.stack)
     for one in chain((scenario,), () if stack_given else with_other_stacks(scenario, plan)):
@@ -278,6 +293,7 @@ def setting_of(scenario: Scenario) -> SearchSetting:
         scenario.plan,
         scenario.workload.global_batch or 1,
         scenario.stack,
+        space_of(scenario, ()).alone,
     )
 
 
@@ -302,7 +318,9 @@ def _told(
         places = exploration.front.places if "memory" in both else exploration.front.places[:1]
         front = tuple(estimate_at(place, scenario) for place in spread(places, _MOST))
     near = [] if exploration.feasible else (exploration.quickest if exploration.priced else exploration.nearest).places
-    best = tuple(estimate_at(place, scenario) for place in exploration.best.places)
+    places, work = exploration.best.places, scenario.workload
+    raw = exploration.best.quickest if isinstance(exploration.best, Preferred) else None
+    quickest = None if raw is None or raw.looks == places[0].looks else raw
     return Search(
         model=scenario.model.id,
         system=scenario.system.id,
@@ -314,7 +332,7 @@ def _told(
         priced=exploration.priced,
         rejected=rejected,
         seconds=0.0,
-        best=best,
+        best=tuple(estimate_at(place, scenario) for place in places),
         pareto=front,
         nearest=estimate_at(near[0], scenario) if near else None,
         whole=exploration.whole,
@@ -322,6 +340,11 @@ def _told(
         fits=scenario.fits,
         room_bytes=limits.memory(scenario),
         fastest=table.fastest(lambda place: _listed_plan(place, scenario)) if table is not None else None,
+        quickest=estimate_at(quickest, scenario) if quickest is not None else None,
+        workload={name: getattr(work, name) for name in _OF_WORK if getattr(work, name) is not None},
+        precision=scenario.precision,
+        optimizer=scenario.plan.optimizer or "adamw",
+        why_stack=next((line for line in scenario.assumed if line.startswith("stack=") and USUAL not in line), None),
     )
 
 

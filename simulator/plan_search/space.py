@@ -6,6 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import permutations, product
 from typing import Any, TypeVar
 
@@ -14,12 +15,13 @@ import numpy as np
 from hardware.spec import System
 from simulator.plan_search.conditions import Condition
 from simulator.plan_search.grid import Degrees, PassChoice, PlanGrid
+from simulator.specs.capabilities.checking import is_offered
 from simulator.specs.capabilities.offers import offers_of, terms_of
 from simulator.specs.capabilities.refusals import Mask
-from simulator.specs.choices import EVERY_RECOMPUTE, RECOMPUTES, Axis, Schedule, Sharding
+from simulator.specs.choices import EVERY_RECOMPUTE, SHARDINGS, Axis, Schedule, Sharding
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
-from simulator.specs.plans import AXES, divisors
+from simulator.specs.plans import AXES, divisors, virtual_stages_of
 from simulator.specs.rules import rules_of_replicas, rules_of_shape
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
@@ -64,6 +66,15 @@ class Space:
     plans for each split are priced soonest in one grid with gaps."""
     rejected: Counter[str] = field(default_factory=Counter)
     """Plans that cannot be, by the first rule that they break; it grows while grids are made."""
+
+    @cached_property
+    def alone(self) -> Sharding | None:
+        """What a single replica is said to share where states are offloaded: of software that offloads shared ones."""
+        if not any("offload_optimizer" in refusal.names for refusal in self.stack.offers.refuses):
+            return None
+        plans = (Plan(sharding=name, offload_optimizer=True) for name in SHARDINGS if name != "hybrid")
+        can = [plan.sharding for plan in plans if is_offered(plan, self.model, self.workload, self.stack)]
+        return can[0] if can and can[0] != "none" else None
 
     @property
     def batch(self) -> int:
@@ -166,6 +177,8 @@ class Space:
     def shardings(self, replicas: int) -> list[tuple[Sharding, int]]:
         """What replicas share, and in groups of how many; 0 for all of them."""
         every: list[tuple[Sharding, int]] = [("none", 0)]
+        if replicas == 1 and self.alone is not None:
+            every.append((self.alone, 0))
         if replicas > 1:
             asked = [int(v) for c in self.conditions if c.field == "sharding_group" for v in c.values if v > 0]
             nodes = _NODES[:1] if self.usual else _NODES
@@ -206,9 +219,8 @@ class Space:
         ]
 
     def _virtual(self, pp: int) -> list[int]:
-        """Virtual stages that divide the layers, where embedding and head may count as a layer each."""
-        layers = self.model.all_layers
-        return [v for v in range(2, layers // pp + 2) if layers % (pp * v) == 0 or (layers + 2) % (pp * v) == 0]
+        """Virtual stages that divide the layers."""
+        return virtual_stages_of(self.model.all_layers, pp)
 
     def passes(self, replicas: set[int], *, shares: bool) -> list[PassChoice]:
         """Micro-batches of some numbers of replicas, with and without shared tokens and recomputation."""
@@ -222,8 +234,7 @@ class Space:
         offers = self.stack.offers
         shares = shares and offers.sequence_parallel
         sharing = [False, True] if shares else [False]
-        tried = {*RECOMPUTES, *(value for one in self.conditions if one.compare in ("=", "==") for value in one.values)}
-        repeats = [each for each in EVERY_RECOMPUTE if each in offers.recompute and each in tried]
+        repeats = [each for each in EVERY_RECOMPUTE if each in offers.recompute]
         if self._only_usual("sequence_parallel"):
             sharing = [shares]
         if self._only_usual("recompute") and self.base.attention == "fused" and repeats != ["selective"]:

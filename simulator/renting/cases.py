@@ -65,11 +65,12 @@ def cases_of(
         Where something of it cannot be read.
     """
     check_most(max_devices)
-    conditions.parse(where)
+    asked = conditions.parse(where)
     with about("model"):
         the_models = [load_model(model) for model in models]
     read = _read({"plan": plan, **options})
     the_plan = read.pop("plan", Plan())
+    conditions.refuse_contradicting((*conditions.of_plan(the_plan), *asked))
     the_systems = systems_of(systems)
     with about("prices"):
         check_prices(read.get("prices"), the_systems)

@@ -1,42 +1,24 @@
-"""What is meant where the user leaves it open: stack, degrees, micro-batch, recomputation."""
+"""What is meant where the user leaves it open: the stack, and its number format."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from itertools import chain, product
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
-from hardware.errors import InputError
+from hardware.classes import Precision
 from hardware.spec import System
 from simulator.pricing.analytic import precisions_of
-from simulator.pricing.constants import UNFITTED, Constants
-from simulator.specs.capabilities.checking import is_offered, offered_plans, refuse_lacking
-from simulator.specs.choices import EVERY_RECOMPUTE, RECOMPUTES, Recompute
+from simulator.specs.capabilities.checking import is_offered, lacks
 from simulator.specs.loading import load_stack, names
 from simulator.specs.model import Model
-from simulator.specs.plan import Plan, check, columns_of
-from simulator.specs.plans import divisors
-from simulator.specs.rules import constraints
+from simulator.specs.plan import Plan
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
-from simulator.step.evaluation import evaluate
-from simulator.step.memory import host_bytes
-from simulator.work.transformer import Scenarios
 
 _LARGE = 2e9
 """Parameters from which tensor and pipeline parallelism are usual."""
-_MOST_TENSOR_RANKS = 16
-_MOST_STAGES = 64
-_MOST_SEQUENCES = 256
-_FEWEST_TOKENS = 4096
-"""Of a sequence on a rank of context parallelism: shorter parts are left to people who ask for them."""
-_CLOSE = 1.02
-"""Plans this near to the fastest count as equal, and the simplest of them is taken."""
-
-
+USUAL = "usual for a model of this size on this system"
+"""Why a stack is chosen that has all that is asked."""
 _LARGE_STACKS = ("megatron-lm", "pytorch-fsdp", "deepspeed")
 _TUNING_STACKS = ("huggingface", "pytorch-fsdp", "megatron-bridge", "deepspeed")
 _SMALL_STACKS = ("pytorch-ddp", "pytorch-fsdp", "megatron-lm", "deepspeed")
@@ -60,24 +42,57 @@ def usual_stacks(system: System, devices: int, parameters: float, *, tuned: bool
     return _SMALL_STACKS if devices > 1 else ("pytorch-eager", *_SMALL_STACKS)
 
 
+class DefaultStack(NamedTuple):
+    """The software of a scenario for which nobody chose one."""
+
+    stack: Stack
+    why: str
+    precision: Precision | None = None
+    """The number format to run it in, where its own habit is another than that of the usual software."""
+
+
 def default_stack(
     system: System, devices: int, parameters: float, plan: Plan, model: Model, workload: Workload
-) -> Stack:
+) -> DefaultStack:
     """The likeliest stack that has what is given of the plan, of the usual ones or else of all; or the usual one.
 
-    Of those that are not usual, stacks with constants of their own come before those that share another's.
+    Where it is none of the usual ones, those of their number format come first, and such as can run in it.
     """
-    usual = usual_stacks(system, devices, parameters, tuned=workload.is_tuned or workload.preference is not None)
-    known = chain(map(load_stack, usual), _others_than(usual))
-    able = (stack for stack in known if stack.runs_on(system.device) and is_offered(plan, model, workload, stack))
-    return next(able, load_stack(usual[0]))
+    usual = [load_stack(name) for name in usual_stacks(system, devices, parameters, tuned=is_fine_tuned(workload))]
+    first = usual[0]
+    why = f"stack={first.id}, {USUAL}"
+    for stack in usual:
+        if stack.runs_on(system.device) and is_offered(plan, model, workload, stack):
+            if stack is first:
+                break
+            lacking = f"{first.id}, which is usual, has no {lacks(plan, model, workload, first)}"
+            return DefaultStack(stack, f"stack={stack.id}: {lacking}")
+    else:
+        format_of_usual = with_precision(plan.with_defaults(first), system).precision
+        for stack in sorted(_others(usual, system), key=lambda other: _strangeness(other, first, format_of_usual)):
+            if is_offered(plan, model, workload, stack):
+                lacking = f"{', '.join(each.id for each in usual)}, which are usual, lack "
+                lacking += lacks(plan, model, workload, first) or lacks(plan, model, workload, usual[-1])
+                kept = format_of_usual if format_of_usual in stack.offers.precisions else None
+                return DefaultStack(stack, f"stack={stack.id}: {lacking}", kept if plan.precision is None else None)
+    return DefaultStack(first, why)
 
 
-def _others_than(usual: Sequence[str]) -> Iterator[Stack]:
-    """All stacks but some, those with constants of their own first."""
-    stacks = (load_stack(name) for name in names("stacks") if name not in usual)
-    others = [stack for stack in stacks if stack.public]
-    yield from sorted(others, key=lambda stack: stack.timed_as is not None)
+def is_fine_tuned(workload: Workload) -> bool:
+    """Whether a run changes a trained model a little, as adapters and preferences do."""
+    return workload.is_tuned or workload.preference is not None
+
+
+def _others(usual: Sequence[Stack], system: System) -> list[Stack]:
+    """Stacks that anybody can have for the device and that are none of the usual ones."""
+    stacks = (load_stack(name) for name in names("stacks"))
+    return [stack for stack in stacks if stack.public and stack.runs_on(system.device) and stack not in usual]
+
+
+def _strangeness(stack: Stack, usual: Stack, precision: Precision | None) -> tuple[bool, bool, bool, bool, str]:
+    """Order stacks by how far they are from the usual one: by number format, own constants, then family."""
+    formats = (stack.defaults.precision != precision, precision not in stack.offers.precisions)
+    return (*formats, stack.timed_as is not None, stack.family != usual.family, stack.id)
 
 
 def with_precision(plan: Plan, system: System) -> Plan:
@@ -87,165 +102,3 @@ def with_precision(plan: Plan, system: System) -> Plan:
         return plan
     other = next((name for name in ("bf16", "fp16", "tf32", "fp32") if name in valid), None)
     return plan.model_copy(update={"precision": other})
-
-
-def open_fields(plan: Plan) -> list[str]:
-    """Fields that decide the split and that the plan leaves open."""
-    return [name for name in ("dp", "tp", "pp", "micro_batch", "recompute") if getattr(plan, name) is None]
-
-
-class ChosenPlan(NamedTuple):
-    """A plan that was completed."""
-
-    plan: Plan
-    fits: bool
-    """Whether it fits in memory as surely as was asked, as far as is known."""
-
-
-def choose(
-    asked: Plan,
-    filled: Plan,
-    model: Model,
-    workload: Workload,
-    system: System,
-    stack: Stack,
-    devices: int,
-    constants: Constants = UNFITTED,
-    *,
-    room: float | None = None,
-    lacking_too: bool = False,
-) -> ChosenPlan:
-    """Complete a plan: the simplest among the fastest that fit in memory, keeping all that is given.
-
-    Where none fits it is the one that needs least memory.
-
-    Parameters
-    ----------
-    given
-        The user's plan.
-    filled
-        The same with the stack's defaults, degrees and micro-batch still open.
-    model, workload, system, stack, devices
-        What it is for.
-    constants
-        With which plans are priced.
-    room
-        Predicted memory of a device up to which a plan counts as one that fits; all that it has unless given [B].
-    lacking_too
-        Whether, where the stack can run none of them, plans that it lacks may be taken: of a published run, which
-        another release or a fork of it may have run.
-
-    Raises
-    ------
-    InputError
-        Where no split of the devices keeps the rules of divisibility.
-    """
-    candidates = list(_candidates(asked, filled, model, workload, system, stack, devices))
-    if not candidates:
-        raise _no_plan(asked, filled, model, workload, stack, devices)
-    plans = columns_of(candidates, workload)
-    precision = filled.precision or "bf16"
-    stacks = constants.stacks(stack, system, precision)
-    scenarios = Scenarios(model.columns(), workload.columns(), plans, stacks)
-    kept = np.ones(len(candidates), dtype=bool)
-    for rule in constraints(plans, scenarios.models, scenarios.workloads, scenarios.stacks):
-        kept &= rule.kept
-    can = kept & offered_plans(candidates, [stack] * len(candidates), model, workload)
-    kept = kept if lacking_too and not can.any() else can
-    if not kept.any():
-        raise _no_plan(asked, filled, model, workload, stack, devices)
-    candidates = [plan for plan, keep in zip(candidates, kept, strict=True) if keep]
-    scenarios = Scenarios(scenarios.models, scenarios.workloads, plans.take(np.flatnonzero(kept)), scenarios.stacks)
-    evaluated = evaluate(scenarios, constants.backend(stack, system, devices, precision))
-    time = np.broadcast_to(evaluated.step.time, len(candidates))
-    total = np.broadcast_to(evaluated.memory.total, len(candidates))
-    fits = total <= (system.device.memory_capacity if room is None else room)
-    if system.host.memory is not None:
-        room = float(system.host.memory) / min(devices, system.devices_per_node)
-        fits &= np.broadcast_to(host_bytes(evaluated.program), len(candidates)) <= room
-    if not fits.any():
-        return ChosenPlan(candidates[int(np.argmin(total))], fits=False)
-    close = fits & (time <= _CLOSE * time[fits].min())
-    simplest = min((plan for plan, near in zip(candidates, close, strict=True) if near), key=_complexity)
-    return ChosenPlan(simplest, fits=True)
-
-
-def _complexity(plan: Plan) -> tuple[int, int, int, int, int]:
-    """Order plans by how much machinery they need."""
-    return (
-        plan.pp or 1,
-        plan.cp or 1,
-        plan.tp or 1,
-        EVERY_RECOMPUTE.index(plan.recompute or "none"),
-        -(plan.micro_batch or 1),
-    )
-
-
-def _candidates(
-    plan: Plan, filled: Plan, model: Model, workload: Workload, system: System, stack: Stack, devices: int
-) -> Iterator[Plan]:
-    """Splits of the devices that keep what is given."""
-    most = _MOST_TENSOR_RANKS if system.device.kind == "tpu" else min(system.devices_per_node, _MOST_TENSOR_RANKS)
-    tensor = [tp for tp in _some_divisors(devices, most) if model.attention_heads % tp == 0]
-    tensors = [plan.tp] if plan.tp else tensor if "tp" in stack.axes else [1]
-    stages = [plan.pp] if plan.pp else _some_divisors(devices, min(_MOST_STAGES, model.all_layers))
-    stages = stages if plan.pp or "pp" in stack.axes else [1]
-    repeats = [filled.recompute] if plan.recompute else _recomputes(filled.recompute or "none")
-    batch = workload.global_batch or 1
-    contexts = [plan.cp] if plan.cp or "cp" not in stack.axes else _contexts(workload, devices)
-    for tp, pp, cp, recompute in product(tensors, stages, [each or 1 for each in contexts], repeats):
-        if devices % (tp * pp * cp):
-            continue
-        dp = plan.dp or devices // (tp * pp * cp)
-        if dp * tp * pp * cp != devices or batch % dp:
-            continue
-        ep = plan.ep or (math.gcd(model.experts, dp) if "ep" in stack.axes else 1)
-        for micro in [plan.micro_batch] if plan.micro_batch else _some_divisors(batch // dp, _MOST_SEQUENCES):
-            yield filled.model_copy(
-                update={"dp": dp, "tp": tp, "pp": pp, "cp": cp, "ep": ep, "recompute": recompute, "micro_batch": micro}
-            ).with_degrees(devices, usual=stack.offers.schedules[0])
-
-
-def _recomputes(usual: Recompute) -> list[Recompute]:
-    """What recomputation is tried where nobody says: what is usual, and what computes more again.
-
-    >>> _recomputes("none"), _recomputes("operators")
-    (['none', 'selective', 'full'], ['operators', 'full'])
-    """
-    more = EVERY_RECOMPUTE[EVERY_RECOMPUTE.index(usual) :]
-    return [word for word in more if word == usual or word in RECOMPUTES]
-
-
-def _contexts(workload: Workload, devices: int) -> list[int]:
-    """Context-parallel ranks that leave each a long part of a sequence; one of short sequences."""
-    length = min(workload.sequence_length or 1, workload.target_length or math.inf)
-    return [cp for cp in _some_divisors(devices, max(int(length) // _FEWEST_TOKENS, 1)) if length % cp == 0]
-
-
-def _some_divisors(number: int, most: int) -> list[int]:
-    """Divisors of a number up to another; some of them where there are many."""
-    small = [divisor for divisor in divisors(number) if divisor <= most]
-    return small if len(small) <= 12 else sorted({small[round(i * (len(small) - 1) / 11)] for i in range(12)})
-
-
-def _no_plan(plan: Plan, filled: Plan, model: Model, workload: Workload, stack: Stack, devices: int) -> InputError:
-    """Say why no split keeps the rules: one that the given degrees break by themselves, or else the batch's.
-
-    Raises
-    ------
-    InputError
-        Of the rule that is broken.
-    """
-    check(filled, model, workload, stack)
-    full = filled.with_degrees(devices, usual=stack.offers.schedules[0])
-    if (workload.global_batch or 1) % ((full.dp or 1) * (full.micro_batch or 1)) == 0:
-        check(full, model, workload, stack)
-        refuse_lacking(full, model, workload, stack)
-    fields = [name for name in ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch") if getattr(plan, name)]
-    fixed = ", ".join(f"{name}={getattr(plan, name)}" for name in fields)
-    why = f"no plan for {model.id} on {devices} devices{f' with {fixed}' if fixed else ''}"
-    return InputError(
-        f"{why}: data-parallel ranks x micro-batch must divide global_batch={workload.global_batch}; "
-        "change the batch or the devices",
-        fields=[*(f"plan.{name}" for name in fields), "workload.global_batch", "devices"],
-    )

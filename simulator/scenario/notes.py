@@ -70,3 +70,9 @@ def note_documents(assumed: list[str], work: Workload, plan: Plan, stack: Stack)
         return
     why = f"the attention kernel of {stack.id}" if plan.attention == "fused" else "unfused attention"
     assumed.append(f"document_lengths shorten no attention: {why} computes whole sequences and masks other documents")
+
+
+def chosen_fields(plan: Plan) -> tuple[str, ...]:
+    """Fields of a plan that are chosen where they are open; offloading only where it was."""
+    chosen = ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "sharding", "micro_batch", "recompute")
+    return (*chosen, "offload_optimizer") if plan.offload_optimizer else chosen

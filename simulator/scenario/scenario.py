@@ -20,8 +20,18 @@ from hardware.spec import Grid, Overhead, System
 from simulator.pricing.backend import Backend
 from simulator.pricing.constants import Constants, Shifts, find
 from simulator.pricing.measured import host_of
-from simulator.scenario.defaults import choose, default_stack, open_fields, with_precision
-from simulator.scenario.notes import note, note_documents, note_software, note_work, with_score, with_sharding
+from simulator.scenario.checks import check_positions
+from simulator.scenario.choosing import choose, open_fields, refuse_idle
+from simulator.scenario.defaults import default_stack, is_fine_tuned, with_precision
+from simulator.scenario.notes import (
+    chosen_fields,
+    note,
+    note_documents,
+    note_software,
+    note_work,
+    with_score,
+    with_sharding,
+)
 from simulator.scenario.offers import Chosen
 from simulator.scenario.prices import Prices, chosen_price
 from simulator.specs.capabilities.checking import refuse_lacking
@@ -177,7 +187,7 @@ def resolve(
         the_model = with_score(assumed, stated_work, the_model)
         work = _work(stated_work, the_model, assumed)
         with about("stack"):
-            the_stack = _stack(stack, the_system, number, the_model, work, asked, assumed)
+            the_stack, asked = _stack(stack, the_system, number, the_model, work, asked, assumed)
         note_work(assumed, stated_work, work, the_stack, the_model)
         the_overhead, owned = _named(catalogue.overheads(), overhead, "overhead"), spec_of(Ownership, ownership)
         about_it = (the_model, work, the_system, the_stack, number)
@@ -213,30 +223,12 @@ def _work(stated: Workload, model: Model, assumed: list[str]) -> Workload:
     """The workload with what the model's training says where nobody did, which is noted."""
     work = stated.resolve(model)
     origin = "customary, the model says nothing of its training" if model.training.customary else "as published"
+    origin = "as recipes of fine-tuning have it" if is_fine_tuned(work) else origin
     note(assumed, stated, work, ("sequence_length", "target_length", "global_batch"), origin)
     if not work.says_length:
         assumed.append(_UNKNOWN_LENGTH)
-    _check_positions(model, work)
+    check_positions(model, work)
     return work
-
-
-def _check_positions(model: Model, workload: Workload) -> None:
-    """Refuse sequences that have no row in a learned table of positions.
-
-    Raises
-    ------
-    InputError
-        With the remedy.
-    """
-    virtual = workload.virtual_tokens or 0
-    rows, longest = model.position_rows, max((workload.sequence_length or 0) + virtual, workload.target_length or 0)
-    if model.positions == "learned" and 0 < rows < longest:
-        beside = f" with virtual_tokens={virtual}" if virtual else ""
-        raise InputError(
-            f"sequence_length={longest - virtual}{beside} exceeds the {rows} rows of {model.id}'s position "
-            f"table; shorten it, or give the model more rows: {{base: {model.id}, position_rows: {longest}}}",
-            fields=["workload.sequence_length"],
-        )
 
 
 def _plan(
@@ -253,10 +245,12 @@ def _plan(
     open_plan: bool,
 ) -> Plan:
     """The plan, complete and checked, or with its degrees open."""
+    refuse_idle(asked, devices)
     filled = asked.with_defaults(stack, model.family)
     if asked.precision is None:
         filled = with_precision(filled, system)
-    note(assumed, asked, filled, ("precision", "attention", "sharding", "optimizer"), f"as {stack.id} does")
+    habits = ("precision", "attention", *(("sharding",) if open_plan or not open_fields(asked) else ()), "optimizer")
+    note(assumed, asked, filled, habits, f"as {stack.id} does")
     constants.backend(stack, system, devices, filled.precision or "bf16")  # refuses what the system lacks
     if open_plan:
         refuse_lacking(asked, model, workload, stack, open_plan=True)
@@ -268,8 +262,7 @@ def _plan(
         filled, fits = choose(asked, filled, model, workload, system, stack, devices, constants, room=room)
         why = why if fits else f"no plan fits with a chance of {100 * wished:g} %; this one needs least memory"
     full = filled.with_degrees(devices, usual=stack.offers.schedules[0])
-    degrees = ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch", "recompute")
-    note(assumed, asked, full, degrees, why)
+    note(assumed, asked, full, chosen_fields(full), why)
     check(full, model, workload, stack)
     refuse_lacking(full, model, workload, stack)
     return full
@@ -318,6 +311,9 @@ def spec_of(kind: type[Spec], named: Named | Spec | None) -> Spec:
         return named
     if isinstance(named, Mapping):
         return build(kind, dict(named))
+    word = kind.__name__.lower()
+    if not isinstance(named, str | Path) or ("=" in str(named) and not Path(named).exists()):
+        raise InputError(f"{word}={shown(named)}: give a mapping of fields to values, or the name of a file of one")
     return build(kind, read_mapping(Path(named)), path=Path(named))
 
 
@@ -335,7 +331,9 @@ def _devices(devices: int | None, system: System, assumed: list[str]) -> int:
     if devices is None:
         assumed.append(f"devices={system.default_devices}, as {system.id} usually has")
         return system.default_devices
-    if isinstance(devices, bool) or not isinstance(devices, int) or not 1 <= devices <= system.most_devices:
+    if isinstance(devices, bool) or not isinstance(devices, int):
+        raise InputError(f"devices={shown(devices)}: give a whole number, such as 8", fields=["devices"])
+    if not 1 <= devices <= system.most_devices:
         raise InputError(
             f"devices={shown(devices)}: {system.id} has 1 to {system.most_devices} devices", fields=["devices"]
         )
@@ -350,12 +348,18 @@ def _stack(
     workload: Workload,
     plan: Plan,
     assumed: list[str],
-) -> Stack:
-    """The stack, checked against the system's platform; unless named the one that is usual and has what is asked."""
+) -> tuple[Stack, Plan]:
+    """The stack, checked against the system's platform; unless named the one that is usual and has what is asked.
+
+    With it what was asked of the plan, and the number format of the usual stack where it is another one.
+    """
     if stack is None:
         chosen = default_stack(system, devices, parameters_of(model, workload), plan, model, workload)
-        assumed.append(f"stack={chosen.id}, usual for a model of this size on this system")
-        return chosen
+        assumed.append(chosen.why)
+        if chosen.precision is None:
+            return chosen.stack, plan
+        assumed.append(f"precision={chosen.precision}: usual on this system, and {chosen.stack.id} can run in it")
+        return chosen.stack, plan.model_copy(update={"precision": chosen.precision})
     device = system.device
     known = load_stack(stack, platform=device.kind)
     if known.platform != device.kind:
@@ -369,7 +373,7 @@ def _stack(
             f"stack={known.id} is for devices of {known.vendor}, and {device.id} is of {device.vendor}{kin}"
         )
     note_software(assumed, stack, known)
-    return known
+    return known, plan
 
 
 def parameters_of(model: Model, workload: Workload) -> float:

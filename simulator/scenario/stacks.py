@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from simulator.scenario.defaults import usual_stacks, with_precision
+from simulator.scenario.defaults import is_fine_tuned, usual_stacks, with_precision
 from simulator.scenario.scenario import Scenario, parameters_of
 from simulator.specs.capabilities.checking import is_offered
 from simulator.specs.loading import load_stack
@@ -24,7 +24,7 @@ def with_other_stacks(scenario: Scenario, plan: Plan) -> Iterator[Scenario]:
     """
     model, workload, system = scenario.model, scenario.workload, scenario.system
     size = parameters_of(model, workload)
-    for name in usual_stacks(system, scenario.devices, size, tuned=workload.is_tuned):
+    for name in usual_stacks(system, scenario.devices, size, tuned=is_fine_tuned(workload)):
         stack = load_stack(name)
         if stack.id == scenario.stack.id or not is_offered(plan, model, workload, stack):
             continue

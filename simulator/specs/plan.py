@@ -28,8 +28,15 @@ from simulator.specs.choices import (
     Sharding,
 )
 from simulator.specs.model import Model
-from simulator.specs.plans import AXES, Plans, divisors
-from simulator.specs.rules import FIELDS, most_at_a_stage, rules_of_replicas, rules_of_shape
+from simulator.specs.plans import AXES, Plans
+from simulator.specs.rules import (
+    FIELDS,
+    listed_divisors,
+    most_at_a_stage,
+    rules_of_replicas,
+    rules_of_shape,
+    valid_values,
+)
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 
@@ -225,7 +232,7 @@ class Plan(Sheet):
         if self.dp is None and devices % inner:
             raise InputError(
                 f"tp={tp} x pp={pp} x cp={cp} = {inner} does not divide devices={devices}; "
-                f"valid products: {_listed_divisors(devices)}",
+                f"valid products: {listed_divisors(devices)}",
                 fields=degrees,
             )
         dp = self.dp or devices // inner
@@ -247,7 +254,8 @@ class Plan(Sheet):
         """Refuse hybrid sharding without its group, and a group where nothing is shared by a part of the ranks."""
         if self.sharding == "hybrid" and self.sharding_group is None:
             raise InputError(
-                "sharding=hybrid needs sharding_group, the ranks that share parameters", fields=["plan.sharding"]
+                "sharding=hybrid needs sharding_group, the ranks that share parameters, such as sharding_group=8",
+                fields=["plan.sharding"],
             )
         if self.sharding_group is not None and self.sharding not in (None, "zero1", "hybrid"):
             raise InputError(
@@ -298,12 +306,6 @@ class Plan(Sheet):
 def _first(value: bool | None, otherwise: bool) -> bool:
     """The value, where one is given."""
     return otherwise if value is None else value
-
-
-def _listed_divisors(number: int) -> str:
-    """Name the divisors of a number, a few where there are many."""
-    valid = divisors(number)
-    return ", ".join(map(str, valid)) if len(valid) <= 24 else ", ".join(map(str, valid[:20])) + ", ..."
 
 
 def columns_of(plans: Sequence[Plan], workload: Workload) -> Plans:
@@ -380,21 +382,5 @@ def check(plan: Plan, model: Model, workload: Workload, stack: Stack) -> None:
     of_shape = rules_of_shape(plans, models, workloads, stack.columns())
     for rule in chain(of_shape, rules_of_replicas(plans, workloads) if plan.dp is not None else ()):
         if not np.all(rule.kept) and not (rule.name == "pairs" and plan.micro_batch is None):
-            sentence = rule.message.format(**written) + _valid(rule.name, model, workload)
+            sentence = rule.message.format(**written) + valid_values(rule.name, model, workload, stages=plan.pp or 1)
             raise InputError(sentence, fields=FIELDS[rule.name])
-
-
-def _valid(rule: str, model: Model, workload: Workload) -> str:
-    """Values that would keep a rule, where they can be listed."""
-    if rule == "pairs":
-        return "; valid: even numbers"
-    if rule == "experts" and model.experts == 1:
-        return f": {model.id} has no experts to share"
-    of = {
-        "heads": model.attention_heads,
-        "sequence": (workload.sequence_length or 0) + workload.lengthening,
-        "experts": model.experts,
-        "batch": workload.global_batch,
-        "adapters": workload.lora_rank,
-    }.get(rule)
-    return f"; valid{' products' if rule == 'batch' else ''}: {_listed_divisors(of)}" if of else ""

@@ -213,3 +213,15 @@ def divisors(number: int) -> list[int]:
     """
     small = [divisor for divisor in range(1, math.isqrt(number) + 1) if number % divisor == 0]
     return small + [number // divisor for divisor in reversed(small) if divisor * divisor != number]
+
+
+def virtual_stages_of(layers: int, stages: int) -> list[int]:
+    """Virtual stages of a pipeline that divide the layers, where embedding and head may count as a layer each.
+
+    Examples
+    --------
+    >>> virtual_stages_of(32, 4), virtual_stages_of(30, 4)
+    ([2, 4, 8], [2, 4, 8])
+    """
+    few = range(2, layers // stages + 2)
+    return [each for each in few if layers % (stages * each) == 0 or (layers + 2) % (stages * each) == 0]

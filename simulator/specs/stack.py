@@ -28,6 +28,9 @@ class Defaults(Sheet):
     sharding: Sharding = "none"
     """What replicas share: nothing, optimizer states (zero1), gradients too (zero2), parameters too (zero3), or all of
     it inside groups (hybrid)."""
+    when_large: tuple[Sharding, ...] = ()
+    """What replicas share instead of it where a model is too large for that, which users of the stack try before they
+    split layers over ranks."""
     recompute: Recompute = "none"
     """What the backward pass computes again instead of keeping: nothing, attention (selective), or layers (full)."""
     sequence_parallel: bool = False

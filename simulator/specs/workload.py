@@ -24,6 +24,11 @@ TOKENS_PRICED = 1e9
 Amount = Annotated[float, Field(ge=1, le=1e18, allow_inf_nan=False), NO_FLAG, Unit("token")]
 
 
+_TUNED_LENGTH, _TUNED_SAMPLES = 2048, 64
+"""Tokens of a sequence and samples of a step of fine-tuning, of 8 devices that accumulate 8 samples each: 2,048 tokens
+and 1 x 8 samples a device in LLaMA-Factory (hiyouga/LLaMA-Factory examples/train_lora/qwen3_lora_sft.yaml at 77e7f47d),
+4,096 and 2 x 4 in axolotl (axolotl-ai-cloud/axolotl examples/llama-3/lora-8b.yml at 107c67ae), 2,048 in PEFT
+(huggingface/peft examples/sft/run_peft_deepspeed.sh at 1715e065)."""
 _UNDER_A_LOSS, _MEASURED = 1.52, 64.0
 """Tokens of the busiest expert over the mean, of a 3B mixture of 64 experts trained with an auxiliary loss: MaxVio 0.52
 (0.72 at 1B), Wang et al., arXiv 2408.15664, table 2."""
@@ -79,13 +84,15 @@ class Workload(Guidance, Packing, Tuning):
             Where something is given that the model has no use for.
         """
         asked, training = self, model.training
-        sequence = asked.sequence_length or training.sequence_length
+        tuned = asked.tuned(model)
+        longest, batch = asked._usual(model, fine_tuned=bool(tuned) or asked.preference is not None)
+        sequence = asked.sequence_length or longest
         self._check(model, sequence)
         filled: dict[str, Any] = {
             "sequence_length": sequence,
-            "global_batch": asked.global_batch or training.global_batch,
+            "global_batch": asked.global_batch or batch,
             "effective_tokens": asked.effective_tokens or sequence,
-            **asked.tuned(model),
+            **tuned,
         }
         if model.decoder_layers is not None:
             filled["target_length"] = asked.target_length or training.target_length or sequence
@@ -100,6 +107,14 @@ class Workload(Guidance, Packing, Tuning):
         resolved = asked.model_copy(update=filled | guided)
         resolved._frozen = frozen
         return resolved
+
+    def _usual(self, model: Model, *, fine_tuned: bool) -> tuple[int, int]:
+        """Length and number of sequences of a step where nobody says: of recipes, or of the published training."""
+        training = model.training
+        if not fine_tuned:
+            return training.sequence_length, training.global_batch
+        pair = PAIR if self.preference is not None else 1
+        return min(_TUNED_LENGTH, training.sequence_length), _TUNED_SAMPLES * pair
 
     def _check(self, model: Model, sequence: int) -> None:
         """Refuse lengths that do not belong to the model or exceed its sequences."""

@@ -11,12 +11,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from hardware import units
+from hardware import catalogue, units
 from simulator.answers.costs import flat, mixed
 from simulator.plan_search.ranking import spread
 from simulator.renting.sweeping import Option, Refused, Swept
 from simulator.renting.wishes import Outlook, Relaxed
-from simulator.terminal.search import FRONT, plan_words, reason_words
+from simulator.terminal.search import FRONT, plan_words, reason_words, shared_fields, shared_words, software_words
 
 _WIDE = 130
 """Columns from which a line has room for a plan."""
@@ -34,10 +34,12 @@ def show(outlook: Outlook) -> None:
 def show_sweep(swept: Swept) -> None:
     """Print the best plans of a sweep to the terminal."""
     console = Console(highlight=False, markup=False, emoji=False)
-    page = _Page(None, wide=console.width >= _WIDE)
-    parts: list[RenderableType] = _length(swept.options)
+    page = _Page(None, swept.options, wide=console.width >= _WIDE)
+    parts: list[RenderableType] = [*_length(swept.options), *_hosts(swept.options)]
     for model in dict.fromkeys(option.model for option in swept.options):
-        page.add_table(model, [("", option) for option in swept.options if option.model == model])
+        of_model = [option for option in swept.options if option.model == model]
+        parts.append(Text(f"{model}: {shared_words([option.estimate for option in of_model])}", style="dim"))
+        page.add_table(model, [("", option) for option in of_model])
     if not swept.whole:
         parts.append(Text(_INTERRUPTED, style="bold yellow"))
     console.print(Group(*parts, *page.parts, *_prices(swept.options), *_left_out(swept.refused), ""))
@@ -60,10 +62,17 @@ def render(outlook: Outlook, *, wide: bool = True) -> RenderableType:
     )
     sure = f"; limits count as kept from a chance of {100 * outlook.confidence:g} %" if limits else ""
     said = f"priced in {outlook.seconds:.1f} s; expected times and costs include failures and checkpoints{sure}"
-    parts: list[RenderableType] = [Text(head, style="bold"), Text(said, style="dim"), *_length(outlook.options)]
+    work = shared_words([option.estimate for option in outlook.options]) if outlook.options else ""
+    lines = [Text(line, style="dim") for line in (work, said) if line]
+    parts: list[RenderableType] = [
+        Text(head, style="bold"),
+        *lines,
+        *_length(outlook.options),
+        *_hosts(outlook.options),
+    ]
     if not outlook.whole:
         parts.append(Text(_INTERRUPTED, style="bold yellow"))
-    page = _Page(outlook, wide)
+    page = _Page(outlook, outlook.options, wide=wide)
     if outlook.deadline_s is not None:
         page.add_answer("Cheapest in time", outlook.cheapest, outlook.later)
     if outlook.budget_usd is not None:
@@ -82,6 +91,13 @@ def _length(options: Sequence[Option]) -> list[RenderableType]:
     return [Text(words, style="yellow")] if names else []
 
 
+def _hosts(options: Sequence[Option]) -> list[RenderableType]:
+    """That a device's name means one plain host of it, where systems were named so."""
+    names = [name for name in dict.fromkeys(option.system for option in options) if name in catalogue.names("devices")]
+    words = f"{', '.join(names)}: a device, which stands for one plain host of it; name a system for more devices"
+    return [Text(words, style="yellow")] if names else []
+
+
 def _limits(outlook: Outlook | Relaxed) -> list[tuple[str, float | None]]:
     """The limits by their names."""
     return [("deadline", outlook.deadline_s), ("budget", outlook.budget_usd)]
@@ -90,11 +106,15 @@ def _limits(outlook: Outlook | Relaxed) -> list[tuple[str, float | None]]:
 class _Page:
     """Tables one below the other, and where they have no room for plans a list of them at the end."""
 
-    def __init__(self, outlook: Outlook | None, wide: bool) -> None:
+    def __init__(self, outlook: Outlook | None, options: Sequence[Option], *, wide: bool) -> None:
         self._outlook = outlook
         self._wide = wide
         self._tables: list[RenderableType] = []
         self._plans: dict[tuple[str, str, str], str] = {}
+        self._shared = {
+            model: shared_fields([option.estimate for option in options if option.model == model])
+            for model in dict.fromkeys(option.model for option in options)
+        }
 
     @property
     def parts(self) -> list[RenderableType]:
@@ -152,7 +172,7 @@ class _Page:
         """One option."""
         chances = self._outlook.chances(option).values() if self._outlook is not None else ()
         answer = option.estimate
-        words = plan_words(answer)
+        words = self._plan_words(option)
         self._plans[option.model, option.system, f"{option.devices:,}"] = words
         chance = _chance(answer.fits_probability)
         more = [_or(option.co2_kg, units.mass, "?"), units.percent(answer.mfu), chance] if self._wide else []
@@ -165,6 +185,11 @@ class _Page:
             *map(_chance, chances),
             *([words] if self._wide else []),
         ]
+
+    def _plan_words(self, option: Option) -> str:
+        """The plan of an option, with number format, optimizer and software where others have other ones."""
+        apart = software_words(option.estimate, without=self._shared[option.model])
+        return f"{plan_words(option.estimate)}{', ' if apart else ''}{apart}"
 
     def _listed(self) -> Table:
         """The plans of all options that were shown."""

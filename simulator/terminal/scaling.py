@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from hardware import units
+from simulator.answers.estimate import Estimate
 from simulator.renting.scaling import Scaling
 from simulator.renting.sweeping import Refused
-from simulator.terminal.search import plan_words, reason_words
+from simulator.terminal.search import plan_words, reason_words, shared_fields, shared_words, software_words
 
 _FIELDS = ("dp", "tp", "pp", "cp", "ep", "virtual_stages", "schedule", "micro_batch", "sharding", "recompute")
 _WIDE = 110
@@ -38,6 +39,8 @@ def render(scaling: Scaling, *, wide: bool = True) -> RenderableType:
     """
     batch = "the same batch" if scaling.kind == "strong" else "a batch that grows with the devices"
     parts: list[RenderableType] = [Text(f"{scaling.model} on {scaling.system}, {batch}", style="bold")]
+    answers = [point.estimate for point in scaling.points]
+    parts += [Text(shared_words(answers), style="dim")] if answers else []
     parts.append(Text(halved_words(scaling), style="dim"))
     if not scaling.whole:
         parts.append(Text("interrupted: only what was found so far", style="bold yellow"))
@@ -85,9 +88,15 @@ def _table(scaling: Scaling, *, wide: bool) -> Table:
             units.percent(point.efficiency),
             units.percent(answer.mfu),
             f"{answer.limited_by} {100 * answer.limits[answer.limited_by]:.0f} %",
-            *((plan_words(answer),) if wide else ()),
+            *((_plan_words(point.estimate, scaling),) if wide else ()),
         )
     return table
+
+
+def _plan_words(answer: Estimate, scaling: Scaling) -> str:
+    """A plan, with number format, optimizer and software where other points have other ones."""
+    apart = software_words(answer, without=shared_fields([point.estimate for point in scaling.points]))
+    return f"{plan_words(answer)}{', ' if apart else ''}{apart}"
 
 
 def _plans(scaling: Scaling) -> Table:
@@ -97,7 +106,7 @@ def _plans(scaling: Scaling) -> Table:
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
     for point in scaling.points:
-        table.add_row(f"{point.devices:,}", plan_words(point.estimate))
+        table.add_row(f"{point.devices:,}", _plan_words(point.estimate, scaling))
     return table
 
 

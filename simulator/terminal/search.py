@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -16,11 +17,21 @@ from simulator.answers.estimate import Estimate
 from simulator.plan_search.ranking import spread
 from simulator.plan_search.searching import Search, listed
 from simulator.plan_search.table import Fastest
+from simulator.scenario.choosing import CLOSE
 from simulator.specs.recomputation import in_words as recomputed
 from simulator.terminal.estimate import of_run
 
 FRONT = 20
 """Plans of a front that a terminal shows; files and JSON have all of them."""
+
+_WIDE = 120
+"""Columns where nobody says how many there are."""
+_ROOM = 24
+"""Columns that a plan needs beside its figures."""
+_SHARED = ("precision", "optimizer", "stack")
+"""What all answers of a table may share."""
+_LAYOUT = Console(width=10_000)
+"""Measures tables."""
 
 _REASONS = {
     "heads": "tp does not divide the attention heads",
@@ -39,6 +50,8 @@ _REASONS = {
     "batch": "dp x micro-batch does not divide the batch",
     "interleaving": "fewer micro-batches than stages",
     "sharding-group": "the group does not divide the replicas",
+    "adapted-again": "adapters beside recomputed operators",
+    "operators": "recomputation by operator of parallel blocks",
     "stack": "the software cannot run it",
     "conditions": "the conditions leave nothing",
     "memory": "too much memory",
@@ -49,35 +62,68 @@ _REASONS = {
 
 def show(result: Search) -> None:
     """Print a search to the terminal."""
-    Console(highlight=False, markup=False, emoji=False).print(render(result))
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.print(render(result, width=console.width))
 
 
-def render(result: Search) -> RenderableType:
-    """Lay a search out: the best plans, then what was left out, or what would come nearest where nothing fits."""
-    head = f"{result.model} on {result.system}, {units.plural(result.devices, 'device')}"
-    counted = (
-        f"{units.plural(result.candidates, 'plan')}, {result.priced:,} of them fit "
-        f"and are priced, in {result.seconds:.1f} s; stack {result.stack}"
-    )
-    sure = f"a plan counts as one that fits where it does with a chance of {100 * result.fits:g} %"
-    parts: list[RenderableType] = [Text(head, style="bold"), Text(counted, style="dim"), Text(sure, style="dim")]
+def render(result: Search, *, width: int = _WIDE) -> RenderableType:
+    """Lay a search out: the best plans, then what was left out, or what would come nearest where nothing fits.
+
+    Parameters
+    ----------
+    result
+        What a search found.
+    width
+        Columns that there are; where they leave no room for plans beside figures these are listed below them.
+    """
+    parts: list[RenderableType] = [*_head(result)]
     if result.best:
-        parts.append(Text(f"costs at {rate_words(result.best[0].run.price)}", style="dim"))
-    if not result.whole:
-        parts.append(Text("interrupted: the best found so far", style="bold yellow"))
-    if result.best:
-        parts.append(Padding(_table(f"Best by {result.objective}", result.best), (1, 0, 0, 0)))
+        parts += _table(f"Best by {result.objective}", result.best, width)
+        parts += _quickest(result)
     elif result.whole:
         parts.append(Padding(_nothing(result), (1, 0, 0, 0)))
     if result.pareto:
         few = spread(result.pareto, FRONT)
         title = "Not beaten in both respects" + (f" ({FRONT} of {len(result.pareto)})" if few != result.pareto else "")
-        parts.append(Padding(_table(title, few), (1, 0, 0, 0)))
+        parts += _table(title, few, width)
     if result.fastest is not None and result.fastest.cells:
         parts.append(Padding(_fastest(result.fastest), (1, 0, 0, 0)))
     if result.rejected:
         parts.append(Padding(_rejected(result), (1, 0, 0, 0)))
     return Group(*parts, "")
+
+
+def _head(result: Search) -> list[Text]:
+    """What was searched, with what every plan has."""
+    lines = [f"{result.model} on {result.system}, {units.plural(result.devices, 'device')}"]
+    lines.append(f"{batch_words(result.workload)}, {result.precision}, {result.optimizer}, stack {result.stack}")
+    if result.why_stack is not None:
+        lines.append(result.why_stack)
+    counted = f"{units.plural(result.candidates, 'plan')}, {result.priced:,} of them fit and are priced"
+    lines.append(f"{counted}, in {result.seconds:.1f} s")
+    lines.append(f"a plan counts as one that fits where it does with a chance of {100 * result.fits:g} %")
+    if result.best:
+        lines.append(f"costs at {rate_words(result.best[0].run.price)}")
+    texts = [Text(line, style="dim" if place else "bold") for place, line in enumerate(lines)]
+    return texts if result.whole else [*texts, Text("interrupted: the best found so far", style="bold yellow")]
+
+
+def _quickest(result: Search) -> list[Text]:
+    """The plan of the shortest step, where another one comes first."""
+    words = quickest_words(result)
+    return [] if words is None else [Text(words, style="dim")]
+
+
+def quickest_words(result: Search) -> str | None:
+    """The plan of the shortest step in words, where a plainer one that is about as fast comes first."""
+    if result.quickest is None:
+        return None
+    less = 1.0 - result.quickest.step_time_s / result.best[0].step_time_s
+    return (
+        f"shortest step: {units.duration(result.quickest.step_time_s)}, {100 * less:.1f} % less, with "
+        f"{plan_words(result.quickest)}; steps within {100 * (CLOSE - 1):.0f} % of the shortest count as equal, and "
+        "the plainest plan comes first"
+    )
 
 
 def _nothing(result: Search) -> Text:
@@ -99,13 +145,14 @@ def nearest_words(result: Search, nearest: Estimate) -> str:
 
 
 def why_nothing(result: Search) -> str:
-    """Which rule killed most plans."""
+    """Which rules left no plan, that of most plans first."""
     if not result.rejected:
         return "no plan is left by the conditions"
     if result.priced:
         return f"no plan is left: {result.priced:,} fit, and all of them are {reason_words('limits')}"
-    name, number = max(result.rejected.items(), key=lambda item: item[1])
-    return f"no plan is left: {reason_words(name)} in {units.plural(number, 'plan')}, more than for any other reason"
+    ordered = sorted(result.rejected.items(), key=lambda item: -item[1])
+    reasons = [f"{reason_words(name)} in {units.plural(number, 'plan')}" for name, number in ordered]
+    return f"no plan is left: {', '.join(reasons)}"
 
 
 def reason_words(rule: str) -> str:
@@ -139,16 +186,29 @@ def in_words(plan: Mapping[str, Any]) -> str:
     return " ".join(words) + (f" {'-'.join(used)}" if used != usual else "")
 
 
-def _table(title: str, estimates: Sequence[Estimate]) -> Table:
-    """Plans with their answers."""
+def _table(title: str, estimates: Sequence[Estimate], width: int) -> list[RenderableType]:
+    """Plans with their answers; where these leave no room for the plans they are numbered, and listed below."""
+    numbered = _figures(title, estimates, numbered=True)
+    if Measurement.get(_LAYOUT, _LAYOUT.options, numbered).maximum + _ROOM <= width:
+        return [Padding(_figures(title, estimates, numbered=False), (1, 0, 0, 0))]
+    plans = Table.grid(padding=(0, 1))
+    for number, one in enumerate(estimates, start=1):
+        plans.add_row(Text(f"{number}", justify="right"), plan_words(one))
+    return [Padding(numbered, (1, 0, 0, 0)), Padding(plans, (1, 0, 0, 0))]
+
+
+def _figures(title: str, estimates: Sequence[Estimate], *, numbered: bool) -> Table:
+    """Answers one below the other, with a number each or with the plans."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
-    of = "per 1B tokens" if any(one.run.of != "run" for one in estimates) else "run"
-    for name in ("step", "90 % interval", "MFU", "memory", "fits", of, "cost"):
+    of = "per 1B\ntokens" if any(one.run.of != "run" for one in estimates) else "run"
+    for name in (*(("",) if numbered else ()), "step", "90 % interval", "MFU", "memory", "fits", of, "cost"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("plan", overflow="fold", min_width=20)
-    for one in estimates:
+    if not numbered:
+        table.add_column("plan", overflow="fold")
+    for number, one in enumerate(estimates, start=1):
         low, high = one.step_time_low_s, one.step_time_high_s
         table.add_row(
+            *((str(number),) if numbered else ()),
             Text(units.duration(one.step_time_s), style="cyan"),
             units.span(low, high) if low is not None and high is not None else "",
             units.percent(one.mfu),
@@ -156,7 +216,7 @@ def _table(title: str, estimates: Sequence[Estimate]) -> Table:
             units.chance(one.fits_probability),
             units.duration(one.run.time_s),
             units.money(one.run.cost_usd) if one.run.cost_usd is not None else "",
-            plan_words(one),
+            *(() if numbered else (plan_words(one),)),
         )
     return table
 
@@ -202,3 +262,52 @@ def rows(result: Search) -> list[dict[str, Any]]:
 def _nearest(result: Search) -> tuple[Estimate, ...]:
     """The plan that comes nearest, where none fits."""
     return (result.nearest,) if result.nearest is not None else ()
+
+
+def batch_words(workload: Mapping[str, Any]) -> str:
+    """The batch of a resolved workload in words.
+
+    >>> batch_words({"global_batch": 2048, "sequence_length": 8192})
+    'batch 2,048 x 8,192 tokens'
+    >>> batch_words({"global_batch": 8, "sequence_length": 512, "target_length": 128})
+    'batch 8 x 512 + 128 tokens'
+    """
+    target = f" + {workload['target_length']:,}" if workload.get("target_length") else ""
+    return f"batch {workload['global_batch']:,} x {workload['sequence_length']:,}{target} tokens"
+
+
+def lengths_words(answers: Sequence[Estimate]) -> str:
+    """The batch of all answers, or where it grows with the devices the length of their sequences."""
+    words = dict.fromkeys(batch_words(answer.workload) for answer in answers)
+    if len(words) == 1:
+        return next(iter(words))
+    return ", ".join(dict.fromkeys(f"sequences of {answer.workload['sequence_length']:,} tokens" for answer in answers))
+
+
+def software_words(answer: Estimate, *, without: Sequence[str] = ()) -> str:
+    """Number format, optimizer and stack of an answer in words, as far as they are not said elsewhere."""
+    values = _values(answer)
+    return ", ".join(values[name] for name in _SHARED if name not in without)
+
+
+def shared_fields(answers: Sequence[Estimate]) -> tuple[str, ...]:
+    """Of number format, optimizer and stack those that all answers have alike."""
+    every = [_values(answer) for answer in answers]
+    return tuple(name for name in _SHARED if len({each[name] for each in every}) == 1)
+
+
+def shared_words(answers: Sequence[Estimate]) -> str:
+    """Batch, number format, optimizer and stack of all answers, as far as they are alike."""
+    shared = shared_fields(answers)
+    apart = [name for name in _SHARED if name not in shared]
+    alike = software_words(answers[0], without=apart) if shared else ""
+    return ", ".join(filter(None, (lengths_words(answers), alike)))
+
+
+def _values(answer: Estimate) -> dict[str, str]:
+    """What answers may share, in words."""
+    return {
+        "precision": str(answer.plan["precision"]),
+        "optimizer": str(answer.plan["optimizer"]),
+        "stack": f"stack {answer.stack}",
+    }

@@ -87,6 +87,9 @@ def unknown_place(path: str, sheets: Mapping[str, Sheet]) -> WrongValueError:
         close = nearest(path, known)
         hint = f"did you mean {' or '.join(close)}?" if close else f"others can, such as {', '.join(known[:4])}"
         return WrongValueError(f"{path} cannot be varied: it changes no answer by itself; {hint}")
+    inside = [each for each in known if each.endswith(f".{path}")]
+    if inside:
+        return WrongValueError(f"unknown place {shown(path)}; did you mean {' or '.join(inside[:3])}?")
     return WrongValueError(str(unknown("place", path, known)))
 
 

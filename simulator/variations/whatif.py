@@ -179,9 +179,10 @@ def priced(base: Baseline, before: Estimate, changes: Changes, *, replan: bool, 
         estimate = before if same else answer(scenario)
     except InputError as error:
         return Variation(edits, None, None, problem=str(error))
-    notes = [_note(base, scenario)] if adapt and not replan else []
+    notes: list[str | None] = [_note(base, scenario)] if adapt and not replan else []
     if scenario.stack.id != base.scenario.stack.id and "stack" not in changes and not replan:
         notes.append(f"with {scenario.stack.id}, since {base.scenario.stack.id} lacks it")
+    notes.append(_other_price(base, scenario, changes))
     note = "; ".join(filter(None, notes)) or None
     lacking = next((warning for warning in estimate.warnings if warning.startswith("does not fit")), None)
     return Variation(edits, estimate, token_time(estimate) / token_time(before), problem=lacking, note=note)
@@ -203,6 +204,15 @@ def _note(base: Baseline, scenario: Scenario) -> str | None:
         [f"micro-batch {now.micro_batch} instead of {was.micro_batch}"] if now.micro_batch != was.micro_batch else []
     )
     return ", ".join(changed) or None
+
+
+def _other_price(base: Baseline, scenario: Scenario, changes: Changes) -> str | None:
+    """By which other offer it is priced, where nobody varies what decides that by name."""
+    now, was = scenario.price, base.scenario.price
+    if now is None or was is None or now.rate == was.rate or not {"price", "price_kind", "system"}.isdisjoint(changes):
+        return None
+    rates = f"{now.rate * 3600:.2f} USD/h instead of {was.rate * 3600:.2f}"
+    return f"priced by {now.offer} of {now.provider}, {rates}: the cheapest offer for {scenario.devices:,} devices"
 
 
 def token_time(estimate: Estimate) -> float:

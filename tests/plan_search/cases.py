@@ -22,7 +22,7 @@ from tests.stacks import unrestricted
 
 Values = NDArray[np.float64]
 Key = tuple[Any, ...]
-_RECOMPUTE = ("none", "selective", "full")
+_RECOMPUTE = ("none", "selective", "operators", "full")
 _SHARDINGS = ("none", "zero1", "zero2", "zero3", "hybrid")
 _SCHEDULES = ("1f1b", "gpipe", "interleaved", "zero-bubble")
 _ORDERS = list(permutations(("tp", "cp", "dp", "pp")))
@@ -121,6 +121,11 @@ def _parts(scenario: Scenario, looked_at: Space, setting: Any) -> Iterator[Listi
 def search_of(model: str, system: str, devices: int) -> simulator.Search:
     """The best plans of a search, and the fastest for each sharding and recomputation."""
     return simulator.search(model, system, devices=devices, top=_LISTED, by="sharding,recompute")
+
+
+def shortest(search: simulator.Search) -> simulator.Estimate:
+    """The plan of the shortest step that a search saw, whatever machinery it needs."""
+    return search.best[0] if search.quickest is None else search.quickest
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
-from itertools import permutations, product
+from itertools import chain, permutations, product
 from typing import Any, get_args
 
 import numpy as np
@@ -13,10 +13,11 @@ import pytest
 
 from hardware.errors import InputError
 from simulator.plan_search.exploration import explore
+from simulator.plan_search.preference import Preferred
 from simulator.plan_search.searching import setting_of
 from simulator.scenario.scenario import Scenario
 from simulator.specs.capabilities.checking import is_offered
-from simulator.specs.choices import RECOMPUTES, Axis, Schedule, Sharding
+from simulator.specs.choices import EVERY_RECOMPUTE, Axis, Schedule, Sharding
 from simulator.specs.loading import load_stack
 from simulator.specs.plan import Plan, check
 from simulator.specs.plans import Plans
@@ -80,7 +81,7 @@ def _written_down(scenario: Scenario) -> Iterator[Plan]:
             if not _is_allowed(plan, scenario):
                 continue
             orders = {tuple(a for a in order if (degrees[a] or 1) > 1): order for order in _ORDERS}
-            for order, offload, recompute in product(orders.values(), (False, True), RECOMPUTES):
+            for order, offload, recompute in product(orders.values(), (False, True), EVERY_RECOMPUTE):
                 more = {"placement": order, "offload_optimizer": offload, "recompute": recompute}
                 yield plan.model_copy(update=more)
 
@@ -123,7 +124,9 @@ def test_counts_and_the_best_are_those_of_brute_force(name: str) -> None:
     _, number, fitting, quickest = _brute(name)
     exploration = explore(space(small(name)), setting_of(small(name)))
     assert (exploration.candidates, exploration.feasible) == (number, fitting)
-    assert exploration.best.places[0].time == pytest.approx(quickest, rel=1e-12)
+    assert isinstance(exploration.best, Preferred)
+    assert exploration.best.quickest is not None
+    assert exploration.best.quickest.time == pytest.approx(quickest, rel=1e-12)
     assert exploration.whole
     assert exploration.rejected["memory"] == number - fitting
 
@@ -151,6 +154,15 @@ def test_only_what_a_stack_can_run_is_tried() -> None:
     assert not any(plan.offload_optimizer for plan in plans)
 
 
+def _shared_alone(plans: list[Plan], scenario: Scenario) -> Iterator[Plan]:
+    """Plans of single replicas, said to share states where the software offloads only such."""
+    refused = Plan(sharding="none", offload_optimizer=True)
+    if not is_offered(refused, scenario.model, scenario.workload, scenario.stack):
+        for plan in plans:
+            if (plan.dp or 1) * (plan.cp or 1) == 1 and plan.offload_optimizer:
+                yield plan.model_copy(update={"sharding": "zero1"})
+
+
 @pytest.mark.parametrize("stack", ["megatron-lm", "megatron-lm-2022", "deepspeed", "nanotron", "jax-xla-gpu"])
 @pytest.mark.parametrize("name", ["bert", "experts"])
 def test_what_is_tried_is_all_that_the_stack_can_run(name: str, stack: str) -> None:
@@ -159,7 +171,7 @@ def test_what_is_tried_is_all_that_the_stack_can_run(name: str, stack: str) -> N
     listed = {key_of(plan) for plan in every(scenario, space(scenario)).plans}
     one_by_one = {
         key_of(plan)
-        for plan in everything(name).plans
+        for plan in chain(everything(name).plans, _shared_alone(everything(name).plans, scenario))
         if is_offered(plan, scenario.model, scenario.workload, scenario.stack, open_plan=False)
     }
     assert listed

@@ -175,3 +175,25 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 def test_the_examples_of_the_documentation() -> None:
     assert doctest.testmod(conditions).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("where", "sentence"),
+    [
+        ("tp=8,tp=4", "where: no plan keeps tp=8 and tp=4; write alternatives as tp=8|4"),
+        ("tp>4,tp<=4", "where: no plan keeps tp>4 and tp<=4"),
+        ("sharding=none,sharding!=none", "where: no plan keeps sharding=none and sharding!=none"),
+        ("sequence_parallel=yes,sequence_parallel=no", "where: no plan keeps sequence_parallel=yes and"),
+    ],
+)
+def test_conditions_that_contradict_each_other_are_refused(where: str, sentence: str) -> None:
+    with pytest.raises(InputError) as refused:
+        conditions.refuse_contradicting(conditions.parse(where))
+    assert str(refused.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    "where", ["tp=8|4,tp<8", "tp>1,tp<8,tp!=4", "micro_batch>=3", "sharding!=none,sharding=zero1|zero3"]
+)
+def test_conditions_that_some_value_keeps_are_not(where: str) -> None:
+    conditions.refuse_contradicting(conditions.parse(where))

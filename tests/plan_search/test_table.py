@@ -11,9 +11,9 @@ from hardware.errors import InputError
 from simulator.plan_search.exploration import explore
 from simulator.plan_search.searching import searched, setting_of
 from simulator.plan_search.table import AXES_OF_TABLES, Fastest, Table, read_by
-from simulator.specs.choices import RECOMPUTES, SHARDINGS
+from simulator.specs.choices import EVERY_RECOMPUTE, SHARDINGS
 from simulator.specs.plan import Plan
-from tests.plan_search.cases import SMALL, everything, small, space
+from tests.plan_search.cases import SMALL, everything, shortest, small, space
 
 
 def _fastest(name: str, by: str, **wishes: Any) -> Fastest:
@@ -52,7 +52,7 @@ def test_experts_and_micro_batches() -> None:
 def test_the_plan_of_a_cell_is_the_one_that_a_search_for_it_finds() -> None:
     for cell in _fastest("bert", "tp,recompute").cells:
         tp, recompute = cell.values
-        best = searched(small("bert"), Plan(), False, where=f"tp={tp},recompute={recompute}", top=1).best[0]
+        best = shortest(searched(small("bert"), Plan(), False, where=f"tp={tp},recompute={recompute}", top=1))
         assert cell.plan is not None
         assert cell.plan == {name: value for name, value in best.plan.items() if name in cell.plan}
         assert cell.step_time_s == pytest.approx(best.step_time_s, rel=1e-12)
@@ -67,7 +67,7 @@ def test_small_pieces_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_values_are_in_order() -> None:
     table = _fastest("bert", "recompute,sharding")
-    assert table.values == (RECOMPUTES, tuple(name for name in SHARDINGS if name in table.values[1]))
+    assert table.values == (EVERY_RECOMPUTE, tuple(name for name in SHARDINGS if name in table.values[1]))
     numbers = _fastest("bert", "tp,micro_batch").values
     assert all(list(each) == sorted(each) for each in numbers)
     places = [tuple(each.index(value) for each, value in zip(numbers, cell.values, strict=True))

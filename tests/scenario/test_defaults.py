@@ -79,7 +79,9 @@ def test_sequences_that_fit_only_where_they_are_shared_are() -> None:
     chosen = simulator.estimate("llama-3-8b", "dgx-h100", **asked)
     assert chosen.fits
     assert chosen.plan["cp"] > 1
-    assert not simulator.estimate("llama-3-8b", "dgx-h100", **asked, plan={"cp": 1}).fits
+    whole = simulator.estimate("llama-3-8b", "dgx-h100", **asked, plan={"cp": 1})
+    assert whole.plan["tp"] > 8  # tensor parallelism across nodes, which nobody wants
+    assert whole.step_time_s > 2.0 * chosen.step_time_s
 
 
 @pytest.mark.parametrize("length", [2048, 4096, 8191])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hardware.errors import InputError
@@ -135,8 +137,12 @@ def test_wrong_documents_get_one_sentence(fields: dict[str, object], words: list
 @pytest.mark.parametrize(
     ("model", "fields", "words"),
     [
-        ("gpt3-175b", {"document_deviation": 5}, "document_deviation=5: it needs their mean beside it"),
-        ("gpt3-175b", {"document_lengths": (3, 4), "document_deviation": 5}, "a list of lengths has its own"),
+        ("gpt3-175b", {"document_deviation": 5}, "document_deviation=5 needs the mean length of documents"),
+        (
+            "gpt3-175b",
+            {"document_lengths": (3, 4), "document_deviation": 5},
+            "goes with one mean length, not with a list",
+        ),
         ("t5-small", {"document_lengths": (3,)}, "t5-small, a model with an encoder and a decoder, cannot"),
         ("deberta-v3-base", {"document_lengths": (3, 4)}, "document_lengths=3,4: packed documents of deberta-v3-base"),
         ("gopher-280b", {"document_lengths": (3,)}, "a model with products of relative positions"),
@@ -192,3 +198,21 @@ def test_runs_on_preferences_and_teachers_are_not_as_long_as_pretraining() -> No
 def test_preferences_and_teachers_that_cannot_be(model: str, fields: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words):
         Workload.model_validate(fields).resolve(load_model(model))
+
+
+# Fine-tuning
+
+
+@pytest.mark.parametrize(
+    ("model", "work", "length", "batch"),
+    [
+        ("llama-3.1-8b", {"lora_rank": 16}, 2048, 64),
+        ("llama-3.1-8b", {"preference": "dpo"}, 2048, 128),  # two sequences a pair
+        ("bert-large", {"lora_rank": 8}, 512, 64),  # no longer than it was trained for
+        ("llama-3.1-8b", {"lora_rank": 16, "sequence_length": 8192, "global_batch": 16}, 8192, 16),
+        ("llama-3.1-8b", {}, 8192, 2048),
+    ],
+)
+def test_fine_tuning_has_the_batch_of_recipes(model: str, work: dict[str, Any], length: int, batch: int) -> None:
+    resolved = Workload(**work).resolve(load_model(model))
+    assert (resolved.sequence_length, resolved.global_batch) == (length, batch)

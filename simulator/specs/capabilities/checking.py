@@ -58,6 +58,13 @@ def refuse_lacking(plan: Plan, model: Model, workload: Workload, stack: Stack, *
     raise InputError(sentence, fields=[*(f"plan.{name}" for name in fields), *of_work, "stack"])
 
 
+def lacks(plan: Plan, model: Model, workload: Workload, stack: Stack) -> str:
+    """What a stack lacks of what is known of a plan, in words such as ``schedule=zero-bubble``; nothing if nothing."""
+    broken = _broken(plan, model, workload, stack, open_plan=True)
+    written = _written(plan, model, workload)
+    return ", ".join(str(offer.lacking or offer.sentence).format(**written) for offer in broken)
+
+
 def is_offered(plan: Plan, model: Model, workload: Workload, stack: Stack, *, open_plan: bool = True) -> bool:
     """Whether a stack can run what is known of a plan."""
     return not any(True for _ in _broken(plan, model, workload, stack, open_plan=open_plan))

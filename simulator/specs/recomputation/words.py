@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hardware.errors import shown, unknown
+from hardware.errors import nearest, shown
 from simulator.specs.choices import MODULES
 
 COMPANIONS = ("recompute_modules", "recompute_layers", "recompute_method")
@@ -25,7 +25,9 @@ def read_modules(value: object) -> object:
         return names
     for name in names:
         if str(name) not in MODULES:
-            raise ValueError(f"{unknown('module', str(name), MODULES)}; valid: {', '.join(MODULES)}")
+            close = nearest(str(name), MODULES)
+            hint = f"did you mean {' or '.join(close)}? " if close else ""
+            raise ValueError(f"unknown module {shown(name)}; {hint}valid: {', '.join(MODULES)}")
     if not names or len(set(names)) < len(names):
         raise ValueError(f"{shown(','.join(map(str, names)))} must name modules once each, such as core_attn,mlp")
     return tuple(names)

@@ -71,10 +71,10 @@ class Packing(Sheet):
         """
         lengths, deviation = self.document_lengths, self.document_deviation
         if deviation is not None and (lengths is None or len(lengths) > 1):
-            what = "a list of lengths has its own" if lengths else "it needs their mean beside it"
+            what = "goes with one mean length, not with a list" if lengths else "needs the mean length of documents"
             raise InputError(
-                f"document_deviation={deviation:.15g}: {what}; write document_lengths: 700 with document_deviation: "
-                f"{deviation:.15g}, or the list alone",
+                f"document_deviation={deviation:.15g} {what}; give the mean beside it, such as document_lengths=700, "
+                "or a list of lengths without it",
                 fields=["workload.document_deviation", "workload.document_lengths"],
             )
         relative = model.positions == "transformer-xl" or model.position_products

@@ -16,6 +16,8 @@ from simulator.specs.columns import Columns
 from simulator.specs.model import Model, Size
 
 _USUAL_RANK, _USUAL_TOKENS = 16, 20
+_FOUR_BITS = ("int4", "4bit", "4-bit", "fp4", "qlora")
+"""What people write for weights in 4 bits."""
 _OF_ADAPTERS = ("lora_rank", "lora_targets", "lora_dropout", "dora")
 _VIRTUAL = ("prompt", "prefix")
 _QUERIES, _FEED_FORWARD = ("query", "key", "value"), ("gate", "up", "down")
@@ -87,6 +89,13 @@ class Tuning(Sheet):
     """Format in which the linear layers of the frozen model are held: nf4, nf4 with scales quantised again
     (nf4-double), int8 or fp8; in 16 bits unless given. Each product first makes 16-bit weights of them, but of fp8
     where it takes fp8."""
+
+    @field_validator("base_precision", mode="before")
+    @classmethod
+    def _of_four_bits(cls, value: object) -> object:
+        if isinstance(value, str) and value.lower() in _FOUR_BITS:
+            raise ValueError(f"{shown(value)}: weights in 4 bits are nf4 here, or nf4-double with quantised scales")
+        return value
 
     @field_validator("lora_targets", mode="before")
     @classmethod
