@@ -310,9 +310,9 @@ def test_what_is_not_understood_is_refused(tmp_path: Path, kind: str, changes: t
     [
         ("axolotl", "special_tokens: {pad_token: <|end_of_text|>}", "special_tokens.pad_token=<|end_of_text|>"),
         ("axolotl", "model_config: {output_router_logits: true}", "model_config.output_router_logits=True"),
-        ("axolotl", "peft_use_dora: false", "peft_use_dora=False"),
+        ("axolotl", "relora: false", "relora=False"),
         ("factory", "use_dft_loss: true", "use_dft_loss=True"),
-        ("factory", "use_dora: false", "use_dora=False"),
+        ("factory", "use_galore: false", "use_galore=False"),
         ("factory", "pissa_init: true", "pissa_init=True"),
         ("litgpt", "logger_name: csv", "logger_name=csv"),
     ],
