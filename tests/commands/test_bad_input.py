@@ -149,7 +149,7 @@ BERT = ("estimate", "bert-large", "--system", "dgx-a100-640gb")
         ),
         ("--optimizer-in-backward --devices 1 --micro-batch 4 --global-batch 64", ["gradients of 16 micro-batches"]),
         (
-            "--optimizer-in-backward --sharding zero2 --global-batch 64 --stack pytorch-fsdp",
+            "--optimizer-in-backward --sharding zero2 --global-batch 64 --micro-batch 8 --stack pytorch-fsdp",
             ["and 8 replicas", "sharding=zero3"],
         ),
         ("--optimizer-in-backward --stack megatron-lm", ["stack=megatron-lm has no optimizer_in_backward"]),
