@@ -11,7 +11,7 @@ from hardware.spec import System
 from simulator.specs.choices import EVERY_RECOMPUTE, Recompute, Sharding
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
-from simulator.specs.plans import divisors
+from simulator.specs.plans import divisors, virtual_stages_of
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 
@@ -132,9 +132,8 @@ def _virtual(asked: Plan, layers: int, pp: int) -> Sequence[int | None]:
     """Virtual stages: the few that an interleaved schedule has, where somebody asks for one and not for how many."""
     if asked.virtual_stages or asked.schedule not in RUNS_AHEAD:
         return [asked.virtual_stages]
-    if asked.schedule == "zero-bubble":  # V-shaped schedules have two chunks a device, others one
-        return [1, 2] if layers % (2 * pp) == 0 else [1]
-    return [each for each in range(2, layers // pp + 1) if layers % (pp * each) == 0][:3]
+    few = virtual_stages_of(layers, pp)[:3]
+    return few if asked.schedule == "interleaved" else [1, *few]  # zero-bubble ones have one chunk a device or more
 
 
 def _tensors(purpose: Purpose, reach: Reach) -> list[int]:

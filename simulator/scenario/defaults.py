@@ -8,10 +8,12 @@ from typing import NamedTuple
 from hardware.classes import Precision
 from hardware.spec import System
 from simulator.pricing.analytic import precisions_of
+from simulator.scenario.candidates import RUNS_AHEAD
 from simulator.specs.capabilities.checking import is_offered, lacks
 from simulator.specs.loading import load_stack, names
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
+from simulator.specs.plans import virtual_stages_of
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 
@@ -62,7 +64,7 @@ def default_stack(
     first = usual[0]
     why = f"stack={first.id}, {USUAL}"
     for stack in usual:
-        if stack.runs_on(system.device) and is_offered(plan, model, workload, stack):
+        if stack.runs_on(system.device) and _can_run(plan, model, workload, stack):
             if stack is first:
                 break
             lacking = f"{first.id}, which is usual, has no {lacks(plan, model, workload, first)}"
@@ -70,12 +72,20 @@ def default_stack(
     else:
         format_of_usual = with_precision(plan.with_defaults(first), system).precision
         for stack in sorted(_others(usual, system), key=lambda other: _strangeness(other, first, format_of_usual)):
-            if is_offered(plan, model, workload, stack):
+            if _can_run(plan, model, workload, stack):
                 lacking = f"{', '.join(each.id for each in usual)}, which are usual, lack "
                 lacking += lacks(plan, model, workload, first) or lacks(plan, model, workload, usual[-1])
                 kept = format_of_usual if format_of_usual in stack.offers.precisions else None
                 return DefaultStack(stack, f"stack={stack.id}: {lacking}", kept if plan.precision is None else None)
     return DefaultStack(first, why)
+
+
+def _can_run(plan: Plan, model: Model, workload: Workload, stack: Stack) -> bool:
+    """Whether a stack has what is known of a plan, with some number of chunks where nobody says how many."""
+    if plan.pp is None or plan.schedule not in RUNS_AHEAD or plan.virtual_stages:
+        return is_offered(plan, model, workload, stack)
+    chunks = (1, *virtual_stages_of(model.all_layers, plan.pp))
+    return any(is_offered(plan.model_copy(update={"virtual_stages": v}), model, workload, stack) for v in chunks)
 
 
 def is_fine_tuned(workload: Workload) -> bool:

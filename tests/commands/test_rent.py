@@ -39,7 +39,7 @@ def _lines(outcome: Outcome) -> list[str]:
 
 def _table(lines: list[str], title: str) -> list[str]:
     """Rows below a title and the names of the columns."""
-    start = next(number for number, line in enumerate(lines) if line.startswith(title)) + 2
+    start = next(number for number, line in enumerate(lines) if line.startswith(title) and ": batch" not in line) + 2
     return lines[start : lines.index("", start)]
 
 
@@ -173,6 +173,7 @@ def test_a_sweep(capsim: Capsim) -> None:
     lines = _lines(capsim(*SWEEP, "--devices", "4,2"))
     for model in ("bert-large", "bert-base"):
         assert len(_table(lines, model)) == 4
+        assert any(line.startswith(f"{model}: batch 512 x 128 tokens, ") for line in lines)
     assert len(_table([*lines, ""], "Plans")) >= 7
 
 

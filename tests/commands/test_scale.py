@@ -29,7 +29,8 @@ def test_the_table(capsim: Capsim, monkeypatch: pytest.MonkeyPatch, width: int) 
     assert (outcome.status, outcome.err) == (0, "")
     lines = [line.rstrip() for line in outcome.out.splitlines()]
     assert lines[0] == "bert-large on dgx-a100-640gb, the same batch"
-    assert lines[1].startswith("each device does most on 1, and less than half of that beyond some ")
+    assert lines[1].startswith("batch 64 x 128 tokens, bf16, adamw")
+    assert lines[2].startswith("each device does most on 1, and less than half of that beyond some ")
     assert max(map(len, lines)) <= width
     assert sum(line.lstrip().startswith("128 ") for line in lines) == (2 if width == 80 else 1)
     assert any("100.0 %" in line for line in lines)
@@ -38,7 +39,7 @@ def test_the_table(capsim: Capsim, monkeypatch: pytest.MonkeyPatch, width: int) 
 def test_a_growing_batch_is_shown(capsim: Capsim) -> None:
     lines = capsim(*BERT, "--weak", "--max-devices", 16).out.splitlines()
     assert lines[0].startswith("bert-large on dgx-a100-640gb, a batch that grows with the devices")
-    assert "batch" in lines[3]
+    assert "batch" in lines[4]
     assert any(line.split()[:2] == ["16", "128"] for line in lines)
 
 

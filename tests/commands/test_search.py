@@ -47,11 +47,13 @@ def _plans(answer: dict[str, Any], name: str = "best") -> list[dict[str, Any]]:
 def test_the_table(capsim: Capsim) -> None:
     text = _text(capsim(*BERT, "--top", 3))
     assert text.startswith("bert-large on dgx-1-v100, 8 devices\n")
-    assert re.search(r"^[\d,]+ plans, [\d,]+ of them fit and are priced, in \d+\.\d s; stack megatron-lm$", text, re.M)
+    assert "\nbatch 8 x 512 tokens, fp16, adamw, stack megatron-lm\n" in text
+    assert re.search(r"^[\d,]+ plans, [\d,]+ of them fit and are priced, in \d+\.\d s$", text, re.M)
     assert "Best by time" in text
-    assert re.search(r"step +90 % interval +MFU +memory +fits +run +cost +plan", text)
-    assert len(re.findall(r"^[\d.]+ m?s +[\d.]+ (m?s )?to [\d.]+ m?s ", text, re.M)) == 3
+    assert re.search(r"step +90 % interval +MFU +memory +fits +run +cost", text)
+    assert len(re.findall(r"^\d [\d.]+ m?s +[\d.]+ (m?s )?to [\d.]+ m?s ", text, re.M)) == 3
     assert "Left out" in text
+    assert re.search(r"^1 dp=.* mb=\d+", text, re.M)  # below the figures, for which 80 columns are just enough
     assert "fewer micro-batches than stages" in text
     assert "\x1b" not in text
 

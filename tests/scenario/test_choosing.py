@@ -137,3 +137,12 @@ def test_a_schedule_of_pipelines_needs_one(schedule: str) -> None:
 def test_arguments_of_the_wrong_kind_get_one_sentence(arguments: dict[str, Any], sentence: str) -> None:
     with pytest.raises(simulator.InputError, match=sentence):
         simulator.estimate("bert-large", "dgx-a100-640gb", **arguments)
+
+
+def test_software_whose_chunks_do_not_divide_the_layers_is_passed_over() -> None:
+    """Colossal-AI's and torchtitan's zero-bubble schedules have several chunks a device; 16 stages of 40 layers one."""
+    plan = {"pp": 16, "schedule": "zero-bubble"}
+    answer = simulator.estimate("gpt3-13b", "superpod-a100", devices=64, plan=plan)
+    assert answer.stack == "megatron-deepspeed"
+    assert answer.plan["precision"] == "bf16"  # that stack itself takes fp16
+    assert "precision=bf16: usual on this system, and megatron-deepspeed can run in it" in answer.assumed
