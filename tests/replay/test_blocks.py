@@ -103,7 +103,7 @@ def test_what_is_recomputed_runs_first_and_forward() -> None:
 def test_what_hides_runs_beside_the_work_before_it(share: float, shown: float) -> None:
     """Sums of two seconds behind each half, of which a share runs beside a hundred seconds of products."""
     products = frozenset[Any]({"attention_projections", "feed_forward"})
-    halves = tuple(frozenset[Any]({part}) for part in sorted(products))
+    halves = tuple((frozenset[Any]({part}), 0.5) for part in sorted(products))
     hiding = Hiding(share=share, line="tensor", parts=products, halves=halves)
     piece = forward_of(
         compute(100.0, "attention_projections"),
