@@ -90,7 +90,9 @@ class Chunks:
         """
         key = holding, kind, late
         if key not in self._passes:
-            self._passes[key] = self._chain(self._blocks(holding, kind), kind, late)
+            # What is gathered while the device waits for its host takes nothing off the time that the host sets.
+            least = self.passed(holding, kind).piece.duration if late > 0.0 else 0.0
+            self._passes[key] = self._chain(self._blocks(holding, kind), kind, late, least)
         return self._passes[key]
 
     def lateness(
@@ -102,11 +104,13 @@ class Chunks:
         wait as each would wait alone, so that one whose pace the host sets takes as long as its launches. `together`
         are the kinds that make a micro-batch's way through a chunk, `kinds` all that there are.
         """
-        device, host = self.alone(held, together)
         waits = {(holding, kind): _wait(*self.alone([holding], [kind])) for holding in held for kind in kinds}
-        alone = sum(waits[holding, kind] for holding in held for kind in together)
-        shared = _wait(device, host) / max(alone, 1e-30)
-        return {each: shared * wait / max(self.passed(*each).host, 1e-30) for each, wait in waits.items()}
+        apart = sum(waits[holding, kind] for holding in held for kind in together)
+        whole = _wait(*self.alone(held, together))
+        return {
+            each: whole * (wait / apart) / self.passed(*each).host if wait > 0.0 and apart > 0.0 else 0.0
+            for each, wait in waits.items()
+        }
 
     def alone(self, held: Iterable[ChunkHolding], kinds: Iterable[PassKind]) -> tuple[float, float]:
         """Time of a device and of its host for one micro-batch, each without waiting for the other [s]."""
@@ -182,15 +186,18 @@ class Chunks:
             tasks.append((own, float(seconds) / per))
         return Shards(tuple(tasks))
 
-    def _chain(self, blocks: list[Placed], kind: PassKind, late: float) -> ChunkPass:
-        """Blocks in a row: each waits for its parameters, which are fetched while the one before it computes."""
+    def _chain(self, blocks: list[Placed], kind: PassKind, late: float, least: float) -> ChunkPass:
+        """Blocks in a row: each waits for its parameters, which are fetched while the one before it computes.
+
+        With what the device waits for its host the pass takes `least` and that, however little it waits for links.
+        """
         phase = Phase.FORWARD if kind is PassKind.FORWARD else Phase.BACKWARD
         row = BlockRow(self.overlap, phase, follows=phase is Phase.BACKWARD or self.micro_batches > 1.0)
         for place, block in enumerate(blocks):
             following = blocks[place + 1] if place + 1 < len(blocks) else None
             row.add(block, following, late)
         host = sum(block.laid.host for block in blocks)
-        return ChunkPass(row.piece(), host, late * host)
+        return ChunkPass(row.piece(least + late * host), host, late * host)
 
 
 def _together(device: float, host: float) -> float:
@@ -200,7 +207,7 @@ def _together(device: float, host: float) -> float:
 
 def _wait(device: float, host: float) -> float:
     """Time that a device waits for the host that launches for it [s]."""
-    return _together(device, host) - device
+    return _together(device, host) - device if host > 0.0 else 0.0
 
 
 def _belongs(task: Task, kind: PassKind) -> bool:

@@ -82,8 +82,7 @@ class BlockRow:
             if task.resource is Resource.DEVICE and seconds > 0.0:
                 self.spans.append(span_of(task, self.now, seconds, block.place))
                 self.now += seconds
-        launches = Span(Resource.HOST, "launches of the host", "host", self.phase, 0.0, 0.0, block.place)
-        self._wait(late * block.laid.host, launches)
+        self._wait_for_host(late * block.laid.host, block.place)
 
     def _carry(self, block: Placed, kind: str, early: float) -> float:
         """Put a gather or a scatter on the links from some time on; when it will have come [s]."""
@@ -93,18 +92,23 @@ class BlockRow:
             self.free = start + seconds
         return max(self.free, early)
 
+    def _wait_for_host(self, seconds: float, place: str) -> None:
+        """The device waits for launches."""
+        self._wait(seconds, Span(Resource.HOST, "launches of the host", "host", self.phase, 0.0, 0.0, place))
+
     def _wait(self, seconds: float, span: Span) -> None:
         """The device waits for a span."""
         if seconds > 0.0:
             self.spans.append(replace(span.waited_for(self.now, seconds), phase=self.phase))
             self.now += seconds
 
-    def piece(self) -> Piece:
-        """The whole pass, once the last scatter is through."""
+    def piece(self, until: float = 0.0) -> Piece:
+        """The whole pass, once the last scatter is through, and the host, which takes `until` some time [s]."""
         self._scatter(self.now)
         if self.free > self.now:
             last = next(span for span in reversed(self.spans) if span.resource is Resource.DATA_LINKS)
             self._wait(self.free - self.now, last)
+        self._wait_for_host(until - self.now, self.inner[-1][1] if self.inner else "")
         return Piece(self.now, tuple(self.spans), tuple(self.inner))
 
 

@@ -75,6 +75,31 @@ def test_passes_that_the_host_paces_take_as_long_as_their_launches(kinds: tuple[
         assert chunks.passed(MIDDLE, kind, late[MIDDLE, kind]).piece.duration == pytest.approx(host, rel=0.02)
 
 
+@pytest.mark.parametrize("slower", [1.0, 4.0])
+def test_gathers_that_run_while_the_device_waits_make_room_for_no_more(slower: float) -> None:
+    """Under ZeRO-3 a device that waits for its host waits less for parameters: both together still take their time."""
+    scenario = simulator.resolve(
+        "gpt2-1.5b",
+        "superpod-a100",
+        devices=16,
+        stack=unrestricted("pytorch-fsdp"),
+        plan={"micro_batch": 1, "sharding": "zero3"},
+        workload={"sequence_length": 512, "global_batch": 32},
+    )
+    chunks = Chunks(program_of(scenario.columns()), scenario.backend())
+    chunks.launch *= slower
+    device, host = chunks.alone([MIDDLE], KINDS)
+    late = chunks.lateness([MIDDLE], KINDS, KINDS)
+    passes = [chunks.passed(MIDDLE, kind, late[MIDDLE, kind]) for kind in KINDS]
+    assert sum(each.piece.duration for each in passes) == pytest.approx((device**4 + host**4) ** 0.25, rel=1e-8)
+    gathers = Resource.DEVICE, "parameter_gather"
+    waited, alone = (
+        sum(each.piece.busy(waits=True).get(gathers, 0.0) for each in each_kind)
+        for each_kind in (passes, [chunks.passed(MIDDLE, kind) for kind in KINDS])
+    )
+    assert waited < alone
+
+
 def test_launches_alone_make_no_one_wait_behind_a_busy_device() -> None:
     chunks = chunks_of("llama-3-8b", "rtx-3090", "pytorch-eager-2022", 8192)
     device, host = chunks.alone([MIDDLE], KINDS)

@@ -22,6 +22,7 @@ def row_of(
     host: float = 0.0,
     late: float = 0.0,
     follows: bool = True,
+    until: float = 0.0,
 ) -> Piece:
     """Blocks of so many seconds each, with as long a gather, a scatter and a sum of gradients of every one."""
     phase = Phase.BACKWARD
@@ -34,7 +35,7 @@ def row_of(
     row = BlockRow(overlap, phase, follows=follows)
     for place, block in enumerate(blocks):
         row.add(block, blocks[place + 1] if place + 1 < len(blocks) else None, late)
-    return row.piece()
+    return row.piece(until)
 
 
 def near(times: list[tuple[float, float]]) -> object:
@@ -129,6 +130,19 @@ def test_sums_of_gradients_and_launches_follow_their_block() -> None:
     assert times_of(piece) == [(0.0, 10.0), (10.0, 12.0), (13.5, 23.5), (23.5, 25.5)]
     assert times_of(piece, waits=True) == [(12.0, 13.5), (25.5, 27.0)]
     assert piece.duration == 27.0
+
+
+def test_a_pass_takes_the_time_that_its_host_sets() -> None:
+    """Gathers of three seconds show whole without overlap; where they come while the device waits for launches, the
+    pass takes its 16 s all the same.
+    """
+    alone = row_of(2.0, 2.0, overlap=0.0, gather=3.0, host=4.0)
+    assert alone.duration == 10.0
+    piece = row_of(2.0, 2.0, overlap=0.0, gather=3.0, host=4.0, late=0.75, until=16.0)
+    assert times_of(piece, LINKS) == [(0.0, 3.0), (5.0, 8.0)]
+    shown = float(exposed(3.0, 3.0))
+    assert times_of(piece) == near([(3.0, 5.0), (8.0 + shown, 10.0 + shown)])
+    assert times_of(piece, waits=True)[-1][1] == piece.duration == 16.0
 
 
 def test_a_part_of_a_layer_shares_in_all() -> None:
