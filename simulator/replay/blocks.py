@@ -233,6 +233,8 @@ def _shares_of_halves(item: _Item, *, back: bool) -> tuple[float, float]:
         return attention, feed_forward
     if hiding.parts == FEED_FORWARD:
         return 0.0, 1.0
+    if float(np.asarray(item.task.count)) >= 2.0:
+        return 0.5, 0.5
     at_first = item.ahead != back
     return float(at_first), float(not at_first)
 

@@ -318,6 +318,11 @@ def _draw_memory(
     )
     named.add("capacity")
     _say_peak(figure, row, panel, unit, window)
+    _scale_memory(figure, row, panel, capacity)
+
+
+def _scale_memory(figure: go.Figure, row: int, panel: _Panel, capacity: float) -> None:
+    """Room for what stages hold, for what a device has, and for words above."""
     top = max(capacity, *(float(line.total.max()) for line in panel.lines)) / _GIB
     figure.update_yaxes(
         range=[0.0, 1.18 * top],

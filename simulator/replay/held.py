@@ -76,7 +76,7 @@ def held_over_time(timeline: Timeline, stage: StageRun, program: Program | None 
     memory = on_stage(whole, float(stage.index))
     parts = {field.name: float(np.asarray(getattr(memory, field.name))) for field in fields(Memory)}
     units = _units(whole, stage)
-    times, kept, back, at = _points(stage, units, float(np.asarray(whole.head.tally.saved_bytes)))
+    times, kept, back, at = _points(stage, units)
     ends = np.array([0.0, times[0], times[-1], timeline.step_time])
     times = np.concatenate([ends[:2], times, ends[2:]])
     kept = np.concatenate([[0.0, 0.0], kept, [0.0, 0.0]])
@@ -107,15 +107,12 @@ def _units(program: Program, stage: StageRun) -> list[float]:
 
 
 def _points(
-    stage: StageRun, units: list[float], of_head: float
+    stage: StageRun, units: list[float]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Times, kept bytes, whether working memory is there, and the pass, at the start and at the end of each pass."""
     kinds, unit = stage.order.kinds, np.array(units)[stage.order.chunks]
-    # The logits go with the loss's own gradient; what weight gradients need stays until they are made.
-    early = np.array([of_head if held.last else 0.0 for held in stage.held])[stage.order.chunks]
     change = np.where(kinds == PassKind.FORWARD, unit, -unit)
-    change = np.where(kinds == PassKind.INPUT_GRADIENTS, -early, change)
-    change = np.where(kinds == PassKind.WEIGHT_GRADIENTS, early - unit, change)
+    change = np.where(kinds == PassKind.INPUT_GRADIENTS, 0.0, change)
     after = np.cumsum(change)
     before = after - change
     begin = stage.start + stage.received

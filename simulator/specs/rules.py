@@ -107,17 +107,8 @@ def rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: S
         (np.asarray(plans.sequence_parallel) * (1.0 - stacks.pads_shards) == 0) | (sequence / cp % tp == 0),
         "sequence parallelism: tp={tp} does not divide the {part} tokens of a rank's sequence",
     )
-    yield Constraint(
-        "adapters", np.asarray(workloads.tuning.rank) % tp == 0, "tp={tp} does not divide lora_rank={lora_rank}"
-    )
     yield from _rules_of_tuning(plans, workloads)
-    many_uses = np.maximum(np.asarray(models.shared_layers), models.encoder_decoder)
-    yield Constraint(
-        "in-backward-once",
-        (np.asarray(plans.in_backward) == 0.0) | (many_uses == 0.0),
-        "optimizer_in_backward: gradients of layers that share parameters, and of words that two towers read, wait for "
-        "each other; leave it out",
-    )
+    yield _one_use(plans, models)
     if workloads.frozen is not None:
         yield from _rules_of_frozen(tp, pp, workloads.frozen.models)
     yield Constraint("expert-tensor", tp % np.asarray(plans.etp) == 0, "etp={etp} does not divide tp={tp}")
@@ -132,6 +123,8 @@ def _rules_of_tuning(plans: Plans, workloads: Workloads) -> Iterator[Constraint]
     checkpointing (peft/peft_model.py).
     """
     tuning, whole = workloads.tuning, np.asarray(plans.tp) == 1.0
+    divides = np.asarray(tuning.rank) % np.asarray(plans.tp) == 0
+    yield Constraint("adapters", divides, "tp={tp} does not divide lora_rank={lora_rank}")
     plain, kept = np.asarray(tuning.magnitudes) == 0.0, np.asarray(tuning.prefix) == 0.0
     yield Constraint("magnitudes", plain | whole, "dora with tp={tp}: magnitudes are not split; valid: 1")
     alone = whole & (np.asarray(plans.cp) == 1.0) & (np.asarray(plans.pp) == 1.0)
@@ -143,6 +136,17 @@ def _rules_of_tuning(plans: Plans, workloads: Workloads) -> Iterator[Constraint]
         "prefix-again",
         kept | (again == 0.0),
         "train=prefix: PEFT refuses prefixes beside recomputed layers; choose recompute=none or selective",
+    )
+
+
+def _one_use(plans: Plans, models: Models) -> Constraint:
+    """What an optimizer in the backward pass needs of a model: gradients that no second use of parameters adds to."""
+    many = np.maximum(np.asarray(models.shared_layers), models.encoder_decoder) > 0.0
+    return Constraint(
+        "in-backward-once",
+        (np.asarray(plans.in_backward) == 0.0) | ~many,
+        "optimizer_in_backward: gradients of layers that share parameters, and of words that two towers read, wait for "
+        "each other; leave it out",
     )
 
 

@@ -45,7 +45,7 @@ BERT = ("estimate", "bert-large", "--system", "dgx-a100-640gb")
         ("--sharding zero4", ["sharding='zero4': valid: 'none', 'zero1'"]),
         ("--schedule 1f2b", ["schedule='1f2b': valid: '1f1b', 'gpipe'"]),
         ("--recompute half", ["recompute='half': valid: 'none', 'selective', 'operators' or 'full'"]),
-        ("--precision bf61", ["precision='bf61': valid: 'fp32', 'tf32', 'fp16', 'bf16' or 'fp8'"]),
+        ("--precision bf61", ["precision='bf61': valid: 'fp32', 'tf32', 'fp16', 'bf16', 'fp8', 'mxfp8' or 'nvfp4'"]),
         ("--optimizer adam", ["optimizer='adam': valid: 'adamw', 'adam-bf16'"]),
         ("--placement tp-dp", ["placement: 'tp-dp' must name tp, cp, dp and pp once each"]),
         ("--placement tp-tp-dp-pp", ["'tp-tp-dp-pp' must name"]),
@@ -149,7 +149,7 @@ BERT = ("estimate", "bert-large", "--system", "dgx-a100-640gb")
         ),
         ("--optimizer-in-backward --devices 1 --micro-batch 4 --global-batch 64", ["gradients of 16 micro-batches"]),
         (
-            "--optimizer-in-backward --sharding zero2 --global-batch 64 --stack pytorch-fsdp",
+            "--optimizer-in-backward --sharding zero2 --global-batch 64 --micro-batch 8 --stack pytorch-fsdp",
             ["and 8 replicas", "sharding=zero3"],
         ),
         ("--optimizer-in-backward --stack megatron-lm", ["stack=megatron-lm has no optimizer_in_backward"]),

@@ -306,6 +306,26 @@ def test_what_is_not_understood_is_refused(tmp_path: Path, kind: str, changes: t
 
 
 @pytest.mark.parametrize(
+    ("kind", "lines", "ignored"),
+    [
+        ("axolotl", "special_tokens: {pad_token: <|end_of_text|>}", "special_tokens.pad_token=<|end_of_text|>"),
+        ("axolotl", "model_config: {output_router_logits: true}", "model_config.output_router_logits=True"),
+        ("axolotl", "relora: false", "relora=False"),
+        ("factory", "use_dft_loss: true", "use_dft_loss=True"),
+        ("factory", "use_galore: false", "use_galore=False"),
+        ("factory", "pissa_init: true", "pissa_init=True"),
+        ("litgpt", "logger_name: csv", "logger_name=csv"),
+    ],
+)
+def test_what_changes_neither_time_nor_memory_is_ignored(tmp_path: Path, kind: str, lines: str, ignored: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(f"{_FILES[kind]}{lines}\n")
+    launched = launch_file(path, 1)
+    assert launched is not None
+    assert any(line.startswith(ignored) for line in launched.ignored)
+
+
+@pytest.mark.parametrize(
     ("framework", "work", "message"),
     [
         ("axolotl", {"base_precision": "fp8"}, "axolotl has no setting for base_precision=fp8; choose nf4-double"),

@@ -12,7 +12,7 @@ import pytest
 import simulator
 from simulator.pricing.backend import Backend
 from simulator.pricing.requests import Collective
-from simulator.replay.blocks import BACKWARD_LAUNCH, Lanes, lay
+from simulator.replay.blocks import BACKWARD_LAUNCH, Gradients, Lanes, lay
 from simulator.replay.spans import Piece
 from simulator.step.passes import pass_of, timed_tasks
 from simulator.work.hiding import Hiding
@@ -99,11 +99,14 @@ def test_what_is_recomputed_runs_first_and_forward() -> None:
     ]
 
 
+EVERY_GRADIENT: tuple[Gradients, ...] = ("all", "inputs", "weights")
+
+
 @pytest.mark.parametrize(("share", "shown"), [(1.0, 0.0), (0.5, 1.0), (0.25, 1.5)])
 def test_what_hides_runs_beside_the_work_before_it(share: float, shown: float) -> None:
     """Sums of two seconds behind each half, of which a share runs beside a hundred seconds of products."""
     products = frozenset[Any]({"attention_projections", "feed_forward"})
-    halves = tuple(frozenset[Any]({part}) for part in sorted(products))
+    halves = tuple((frozenset[Any]({part}), 0.5) for part in sorted(products))
     hiding = Hiding(share=share, line="tensor", parts=products, halves=halves)
     piece = forward_of(
         compute(100.0, "attention_projections"),
@@ -248,8 +251,8 @@ def test_gradients_apart_are_those_of_the_whole_pass(name: str) -> None:
     """Compute adds up to that of the whole backward pass, and so do exchanges, which hide beside that of both."""
     for block, backend, launch in blocks_of(name):
         whole, inputs, weights = (
-            lay(block, BACK if gradients != "weights" else BACK[1:], backend, launch, gradients)  # type: ignore[arg-type]
-            for gradients in ("all", "inputs", "weights")
+            lay(block, BACK if gradients != "weights" else BACK[1:], backend, launch, gradients)
+            for gradients in EVERY_GRADIENT
         )
         busy = whole.piece.busy()
         for key in busy:
@@ -274,8 +277,8 @@ def test_sizes_are_those_of_all_calls() -> None:
             if isinstance(task.request, Collective)
         )
         flops = sum(
-            float(task.count) * float(task.request.flops)
+            float(task.count) * float(getattr(task.request, "flops", 0.0))
             for task in ahead
-            if task.resource is Resource.DEVICE and not isinstance(task.request, Collective)
+            if task.resource is Resource.DEVICE
         )
         assert sizes == pytest.approx({"B": sent, "FLOP": flops}, rel=1e-12)

@@ -23,7 +23,7 @@ _KEPT_APART: dict[str, Any] = {"narrow_weight_bytes": 2.0}
 
 def _layer(plan: dict[str, Any] | None = None, **how: Any) -> Block:
     split = {"precision": "fp8", "tp": 1, "dp": 8, "sequence_parallel": False, **(plan or {})}
-    return small("gpt2-355m", split, **{"system": "dgx-h100", **how}).groups[0]
+    return small("gpt2-355m", split, **{"system": "dgx-h100", "fuses_casts": 0.0, **how}).groups[0]
 
 
 def _cast(block: Block) -> tuple[float, float]:

@@ -164,15 +164,12 @@ def _head_transform(scenarios: Scenarios, rows: Num) -> list[Operator]:
 
 def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Operator]:
     """Logits over the vocabulary, and their cross-entropy in float32."""
-    models, plans, workloads = scenarios.models, scenarios.plans, scenarios.workloads
-    habits, tuning = loss_of(scenarios), workloads.tuning
+    models, plans, tuning = scenarios.models, scenarios.plans, scenarios.workloads.tuning
     element, used = plans.element_bytes, models.vocabulary_head
     words = np.ceil(np.asarray(models.vocabulary_size) / plans.tp)
     own = np.where(np.asarray(models.tied_head) > 0, 0.0, 1.0)
-    logits, kernels = used * rows * words, used * (1.0 + 0.4 * habits.passes)
+    logits = used * rows * words
     kept = np.where(_reads_shares(scenarios) > 0, linear_input(tokens, scenarios), rows)
-    loss = used * habits.saved_bytes(rows, words, element)
-    terms = used * habits.of_terms(rows, words, z_loss=workloads.z_loss, smoothed=workloads.label_smoothing)
     product_of_words = product(
         "vocabulary head",
         "head",
@@ -196,16 +193,24 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Op
         # Made in pieces, the gradient of its input is kept in the place of that.
         untrained(product_of_words, tuning.head, saved=plans.chunked_loss * product_of_words.kept.saved),
         *_soft_cap(scenarios, logits),
-        stream(
-            "cross-entropy",
-            "head",
-            StreamKind.CROSS_ENTROPY,
-            moved=habits.moved(logits, element),
-            launches=(kernels, kernels),
-            reduces=True,
-            kept=Holding(saved=loss + terms, widest=loss),
-        ),
+        _cross_entropy(scenarios, used, rows, words),
     ]
+
+
+def _cross_entropy(scenarios: Scenarios, used: Num, rows: Num, words: Num) -> Operator:
+    """The loss of so many rows of logits, where there are any (`used` is 1)."""
+    habits, workloads, element = loss_of(scenarios), scenarios.workloads, scenarios.plans.element_bytes
+    loss, kernels = used * habits.saved_bytes(rows, words, element), used * (1.0 + 0.4 * habits.passes)
+    terms = used * habits.of_terms(rows, words, z_loss=workloads.z_loss, smoothed=workloads.label_smoothing)
+    return stream(
+        "cross-entropy",
+        "head",
+        StreamKind.CROSS_ENTROPY,
+        moved=habits.moved(used * rows * words, element),
+        launches=(kernels, kernels),
+        reduces=True,
+        kept=Holding(saved=loss + terms, widest=loss),
+    )
 
 
 def _distillation(scenarios: Scenarios, rows: Num) -> list[Operator]:
