@@ -153,11 +153,13 @@ def _experts(purpose: Purpose, reach: Reach, dp: int, cp: int, tp: int) -> Seque
 
 
 def _repeats(purpose: Purpose, reach: Reach) -> Sequence[Recompute | None]:
-    """What may be recomputed, of what the stack has; of every split only the most."""
+    """What may be recomputed: as much as is usual, or more of what the stack has; of every split only the most."""
+    usual = purpose.filled.recompute
     if purpose.asked.recompute:
-        return [purpose.filled.recompute]
-    offered = [each for each in EVERY_RECOMPUTE if each in purpose.stack.offers.recompute]
-    return offered[-1:] if reach.every else offered
+        return [usual]
+    more = EVERY_RECOMPUTE[EVERY_RECOMPUTE.index(usual or "none") :]
+    tried = [each for each in more if each == usual or each in purpose.stack.offers.recompute]
+    return tried[-1:] if reach.every else tried
 
 
 def _sharing(purpose: Purpose, reach: Reach) -> Sequence[bool]:

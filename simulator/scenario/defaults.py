@@ -58,7 +58,8 @@ def default_stack(
 ) -> DefaultStack:
     """The likeliest stack that has what is given of the plan, of the usual ones or else of all; or the usual one.
 
-    Where it is none of the usual ones, those of their number format come first, and such as can run in it.
+    Where it is none of the usual ones, those that run in their number format come first, and of these such as have
+    constants of their own.
     """
     usual = [load_stack(name) for name in usual_stacks(system, devices, parameters, tuned=is_fine_tuned(workload))]
     first = usual[0]
@@ -100,9 +101,9 @@ def _others(usual: Sequence[Stack], system: System) -> list[Stack]:
 
 
 def _strangeness(stack: Stack, usual: Stack, precision: Precision | None) -> tuple[bool, bool, bool, bool, str]:
-    """Order stacks by how far they are from the usual one: by number format, own constants, then family."""
-    formats = (stack.defaults.precision != precision, precision not in stack.offers.precisions)
-    return (*formats, stack.timed_as is not None, stack.family != usual.family, stack.id)
+    """Order stacks by how far they are from the usual one: by number format, own constants, habit, then family."""
+    formats = (precision not in stack.offers.precisions, stack.defaults.precision != precision)
+    return (formats[0], stack.timed_as is not None, formats[1], stack.family != usual.family, stack.id)
 
 
 def with_precision(plan: Plan, system: System) -> Plan:

@@ -139,10 +139,16 @@ def test_arguments_of_the_wrong_kind_get_one_sentence(arguments: dict[str, Any],
         simulator.estimate("bert-large", "dgx-a100-640gb", **arguments)
 
 
-def test_software_whose_chunks_do_not_divide_the_layers_is_passed_over() -> None:
-    """Colossal-AI's and torchtitan's zero-bubble schedules have several chunks a device; 16 stages of 40 layers one."""
+def test_other_software_runs_in_the_usual_format_where_it_can() -> None:
     plan = {"pp": 16, "schedule": "zero-bubble"}
     answer = simulator.estimate("gpt3-13b", "superpod-a100", devices=64, plan=plan)
-    assert answer.stack == "megatron-deepspeed"
-    assert answer.plan["precision"] == "bf16"  # that stack itself takes fp16
+    assert (answer.stack, load_stack(answer.stack).defaults.precision) == ("megatron-deepspeed", "fp16")
+    assert answer.plan["precision"] == "bf16"
     assert "precision=bf16: usual on this system, and megatron-deepspeed can run in it" in answer.assumed
+
+
+def test_software_whose_chunks_do_not_divide_the_layers_is_passed_over() -> None:
+    """Colossal-AI has two chunks a device, which are 16 of 40 layers; torchtitan any number from two, such as five."""
+    plan = {"pp": 8, "tp": 2, "schedule": "zero-bubble", "sequence_parallel": True}  # which Megatron-DeepSpeed refuses
+    answer = simulator.estimate("gpt3-13b", "superpod-a100", devices=64, plan=plan)
+    assert (answer.stack, answer.plan["virtual_stages"]) == ("torchtitan", 5)
