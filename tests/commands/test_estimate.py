@@ -130,6 +130,11 @@ _EFFECTS: dict[str, tuple[str, str]] = {
     "--no-keeps-teacher-logits": ("--teacher bert-base", "--no-keeps-teacher-logits"),
     "--document-lengths": ("--stack megatron-lm", "--document-lengths 200,120,64"),
     "--document-deviation": ("--stack megatron-lm --document-lengths 200", "--document-deviation 80"),
+    "--dora": ("--lora-rank 16 --no-dora", "--dora"),
+    "--no-dora": ("--lora-rank 16 --dora", "--no-dora"),
+    "--virtual-tokens": ("--train prompt --seq-len 128 --virtual-tokens 8", "--virtual-tokens 32"),
+    "--label-smoothing": ("", "--label-smoothing 0.1"),
+    "--z-loss": ("", "--z-loss 0.0001"),
     "--base-precision": ("--lora-rank 16", "--base-precision nf4"),
     "--expert-imbalance": ("--model mixtral-8x7b --stack megatron-lm --ep 4", "--expert-imbalance 3"),
     "--capacity-factor": ("--model mixtral-8x7b --stack megatron-lm --ep 4", "--capacity-factor 2"),
@@ -166,6 +171,25 @@ _EFFECTS: dict[str, tuple[str, str]] = {
     "--attention": ("", "--attention unfused"),
     "--precision": ("", "--precision fp32"),
     "--optimizer": ("", "--optimizer lamb"),
+    "--cross-entropy": ("--cross-entropy unfused", "--cross-entropy chunked"),
+    "--parameters-in-fp32": ("--no-parameters-in-fp32", "--parameters-in-fp32"),
+    "--no-parameters-in-fp32": ("--parameters-in-fp32", "--no-parameters-in-fp32"),
+    "--gradients-in-fp32": ("--no-gradients-in-fp32", "--gradients-in-fp32"),
+    "--no-gradients-in-fp32": ("--gradients-in-fp32", "--no-gradients-in-fp32"),
+    "--reduction-in-fp32": ("--no-reduction-in-fp32", "--reduction-in-fp32"),
+    "--no-reduction-in-fp32": ("--reduction-in-fp32", "--no-reduction-in-fp32"),
+    "--master-weights": ("--no-master-weights", "--master-weights"),
+    "--no-master-weights": ("--master-weights", "--no-master-weights"),
+    "--clip-gradients": ("--no-clip-gradients", "--clip-gradients"),
+    "--no-clip-gradients": ("--clip-gradients", "--no-clip-gradients"),
+    "--optimizer-in-backward": (
+        "--devices 1 --stack torchtune --global-batch 4 --micro-batch 4 --no-optimizer-in-backward",
+        "--optimizer-in-backward",
+    ),
+    "--no-optimizer-in-backward": (
+        "--devices 1 --stack torchtune --global-batch 4 --micro-batch 4 --optimizer-in-backward",
+        "--no-optimizer-in-backward",
+    ),
     "--offload-optimizer": ("", "--offload-optimizer"),
     "--no-offload-optimizer": ("--offload-optimizer", "--no-offload-optimizer"),
     "--placement": ("--devices 16 --stack jax-xla-gpu --tp 4 --pp 2", "--placement pp-dp-cp-tp"),
@@ -209,7 +233,7 @@ def test_every_option_changes_the_answer(capsim: Capsim, option: str) -> None:
 
 
 def test_every_option_of_the_help_is_tried_above(capsim: Capsim) -> None:
-    listed = set(re.findall(r"(?<![\w-])--[a-z-]+", capsim("estimate", "--help").out.split("Options:")[1]))
+    listed = set(re.findall(r"(?<![\w-])--[a-z0-9-]+", capsim("estimate", "--help").out.split("Options:")[1]))
     assert listed - {"--help", "--json", "--explain", "--sources", "--check", "--mfu", "--model"} == set(_EFFECTS)
 
 
