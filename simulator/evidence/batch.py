@@ -124,7 +124,7 @@ def _shifted(group: _Group, shifts: Shifts) -> tuple[Scenarios, AnalyticBackend]
 
 def shifts_of(cases: Sequence[MappedRun], constants: Constants) -> Shifts:
     """The shifts of every case, as arrays."""
-    return Shifts.stack([constants.of(case.stack, case.system, case.plan.precision or "bf16") for case in cases])
+    return own_shifts_of(cases, [constants] * len(cases))
 
 
 def own_shifts_of(cases: Sequence[MappedRun], constants: Sequence[Constants]) -> Shifts:

@@ -14,7 +14,7 @@ from simulator.corpus import runs
 from simulator.corpus.mapping import MappedRun
 from simulator.corpus.runs import Run
 from simulator.evidence import held_out, memory, scores
-from simulator.evidence.batch import RunBatch, Values, mapped, own_shifts_of
+from simulator.evidence.batch import RunBatch, Values, mapped, own_shifts_of, shifts_of
 from simulator.evidence.intervals import traits_of
 from simulator.evidence.memory import MemoryScore
 from simulator.evidence.memory_errors import Calibration, calibration, told_by
@@ -160,7 +160,7 @@ def _outcomes(cases: Sequence[MappedRun], constants: Constants, tell: Progress) 
         own = [evidence.constants_of(case.run, scheme) or constants for case in cases]
         predicted[scheme] = batch.price(own_shifts_of(cases, own)).time
         limits[scheme] = _limits(cases, evidence, scheme, tell)
-    before = batch.price(own_shifts_of(cases, [UNFITTED] * len(cases))).time
+    before = batch.price(shifts_of(cases, UNFITTED)).time
     new, known = predicted["new source"], predicted["known stack"]
     return [
         Outcome(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from simulator.pricing.backend import Backend
 from simulator.replay.blocks import Gradients, LaidBlock, lay
 from simulator.replay.orders import PassKind
 from simulator.replay.rows import BlockRow, Placed, Shards, is_of
-from simulator.replay.spans import Piece
+from simulator.replay.spans import Piece, Span
 from simulator.step.passes import timed_tasks
 from simulator.step.time import slower
 from simulator.work.exchanges import beside_frozen, each_micro_batch
@@ -51,6 +52,11 @@ class ChunkPass:
     late: float = 0.0
     """Time that the device waits for it [s]."""
 
+    @cached_property
+    def links(self) -> tuple[Span, ...]:
+        """What links between replicas carry in it, which outlasts single layers."""
+        return tuple(span for span in self.piece.flat() if span.resource is Resource.DATA_LINKS)
+
 
 @dataclass
 class Chunks:
@@ -66,8 +72,6 @@ class Chunks:
         self.launch = float(np.asarray(stacks.launch))
         self.overlap = float(np.asarray(stacks.parameter_overlap))
         self.micro_batches = float(np.asarray(plans.micro_batches))
-        self.layers = float(np.asarray(self.program.scenarios.models.layer_count))
-        self.on_stage = self.layers / float(np.asarray(plans.pp))
         self._beside = {id(program): list(timed_tasks(tasks, self.backend)) for program, tasks in self._programs()}
 
     def _programs(self) -> Iterator[tuple[Program, Iterable[Task]]]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from simulator.replay.orders import PassKind
+from simulator.replay.orders import PASS_NAMES, PassKind
 from simulator.replay.spans import Piece, Span
 from simulator.replay.timeline import StageRun
 from simulator.work.tasks import Phase, Resource
@@ -16,13 +16,6 @@ from simulator.work.tasks import Phase, Resource
 Detail = Literal["passes", "tasks"]
 """How fine: whole passes of micro-batches, or every task in them."""
 Kind = Literal["compute", "communication", "host", "wait", "idle"]
-_NAMES = {
-    PassKind.FORWARD: "forward",
-    PassKind.BACKWARD: "backward",
-    PassKind.INPUT_GRADIENTS: "input gradients",
-    PassKind.WEIGHT_GRADIENTS: "weight gradients",
-}
-_PHASES = {PassKind.FORWARD: "forward"}
 
 
 @dataclass(frozen=True)
@@ -84,9 +77,9 @@ def _once(stage: StageRun, pieces: Iterable[tuple[float, Piece]], start: float, 
 
 def _idle(stage: StageRun, index: int) -> Iterator[Event]:
     """The gap before a pass."""
-    since = float(stage.end[index - 1]) if index else stage.before.duration
-    gap = float(stage.start[index]) - since
+    gap = float(stage.gaps[index])
     if gap > 1e-12:
+        since = float(stage.start[index]) - gap
         source = int(stage.waits_for[index])
         forward = stage.order.kinds[index] == PassKind.FORWARD
         what = "activations" if forward else "gradients"
@@ -115,25 +108,19 @@ def _of_pass(stage: StageRun, index: int, detail: Detail) -> Iterator[Event]:
             stage.index,
             Resource.DEVICE,
             "compute",
-            f"{_NAMES[kind]} {micro_batch + 1}",
+            f"{PASS_NAMES[kind]} {micro_batch + 1}",
             "",
-            _NAMES[kind],
+            PASS_NAMES[kind],
             begin,
             whole.duration,
             micro_batch,
             chunk,
         )
-        yield from _links_of(stage, whole, begin, micro_batch, chunk)
+        for span in stage.passes[chunk, kind].links:
+            yield _event(stage, span.at(begin), micro_batch, chunk, span.phase.value)
         return
     for span in whole.flat(begin):
         yield _event(stage, span, micro_batch, chunk, span.phase.value)
-
-
-def _links_of(stage: StageRun, whole: Piece, begin: float, micro_batch: int, chunk: int) -> Iterator[Event]:
-    """Links between replicas in a pass, which outlast single layers."""
-    for span in whole.flat(begin):
-        if span.resource is Resource.DATA_LINKS:
-            yield _event(stage, span, micro_batch, chunk, span.phase.value)
 
 
 def _event(stage: StageRun, span: Span, micro_batch: int | None, chunk: int | None, phase: str) -> Event:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.replay.orders import PassKind
+from simulator.replay.orders import PassKind, pass_in_words
 from simulator.replay.timeline import StageRun, Timeline
 from simulator.step.kept import kept_of_layers
 from simulator.step.memory import Memory, layers_on, on_stage
@@ -124,15 +124,9 @@ def _points(
 
 def _task(stage: StageRun, index: int) -> str:
     """What a pass is, in words."""
-    names = {
-        PassKind.FORWARD: "forward pass",
-        PassKind.BACKWARD: "backward pass",
-        PassKind.INPUT_GRADIENTS: "input gradients",
-        PassKind.WEIGHT_GRADIENTS: "weight gradients",
-    }
-    kind = names[PassKind(stage.order.kinds[index])]
+    name = pass_in_words(PassKind(stage.order.kinds[index]))
     chunk = f" of chunk {int(stage.order.chunks[index]) + 1}" if len(stage.held) > 1 else ""
-    return f"{kind}{chunk} of micro-batch {int(stage.order.micro_batches[index]) + 1}"
+    return f"{name}{chunk} of micro-batch {int(stage.order.micro_batches[index]) + 1}"
 
 
 def _tensors(program: Program, stage: StageRun, parts: dict[str, float], kept: float) -> tuple[tuple[str, float], ...]:

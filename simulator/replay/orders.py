@@ -31,6 +31,20 @@ class PassKind(IntEnum):
     """Of the backward pass what nobody waits for."""
 
 
+PASS_NAMES = {
+    PassKind.FORWARD: "forward",
+    PassKind.BACKWARD: "backward",
+    PassKind.INPUT_GRADIENTS: "input gradients",
+    PassKind.WEIGHT_GRADIENTS: "weight gradients",
+}
+"""What people call them."""
+
+
+def pass_in_words(kind: PassKind) -> str:
+    """What a pass is, in words: a forward pass, but weight gradients."""
+    return PASS_NAMES[kind] + (" pass" if kind in (PassKind.FORWARD, PassKind.BACKWARD) else "")
+
+
 @dataclass(frozen=True)
 class Order:
     """The passes of one rank, one entry each, in the order in which it runs them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from simulator.pricing.requests import Collective, HostCopy, HostWork, Request, Send
 from simulator.work.tasks import Phase, Resource, Task
@@ -59,6 +60,11 @@ class Piece:
             yield span.at(start, place)
         for offset, where, piece in self.inner:
             yield from piece.flat(start + offset, where or place)
+
+    @cached_property
+    def number(self) -> int:
+        """How many spans it has."""
+        return len(self.spans) + sum(piece.number for _, _, piece in self.inner)
 
     def times(self, factor: float) -> Piece:
         """A share of it: everything shorter and smaller by a factor [1]."""

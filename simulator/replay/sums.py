@@ -74,8 +74,7 @@ def activities(stage: StageRun) -> Iterator[tuple[Span, float]]:
 
 def idle_of(timeline: Timeline, stage: StageRun) -> float:
     """Gaps between passes of a stage, and from its end to that of the step [s]."""
-    since = np.concatenate([[stage.before.duration], stage.end[:-1]])
-    return float(np.sum(stage.start - since)) + timeline.step_time - stage.finish
+    return float(np.sum(stage.gaps)) + timeline.step_time - stage.finish
 
 
 def slowest_stage(timeline: Timeline) -> StageRun:

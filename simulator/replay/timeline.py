@@ -59,6 +59,12 @@ class StageRun:
     after: tuple[tuple[float, Piece], ...]
     """Once the last pass is over: when each starts, and what it is."""
 
+    @cached_property
+    def gaps(self) -> Times:
+        """Idle time before each pass [s]."""
+        gaps: Times = self.start - np.concatenate([[self.before.duration], self.end[:-1]])
+        return gaps
+
     @property
     def finish(self) -> float:
         """When it is done [s]."""
@@ -217,14 +223,10 @@ def _passes(chunks: Chunks, pipeline: Pipeline, held: Sequence[ChunkHolding], on
     }
     if once.occasions <= 1.0:
         return passes
-    whole = (
-        once
-        if len(held) == 1
-        else replace(once, gradients=tuple((task, seconds / len(held)) for task, seconds in once.gradients))
-    )
+    of_chunk = replace(once, gradients=tuple((task, seconds / len(held)) for task, seconds in once.gradients))
     for (chunk, kind), each in passes.items():
         if kind in (PassKind.BACKWARD, PassKind.WEIGHT_GRADIENTS):
-            passes[chunk, kind] = _reducing(each, whole)
+            passes[chunk, kind] = _reducing(each, of_chunk)
     return passes
 
 
@@ -300,6 +302,6 @@ def _reduced(order: Order, times: PassTimes, rank: int, once: OnceAStep, passes:
         for index in last
     ]
     spans = buckets(once, windows)
-    waited = max(held_up(once, windows, spans), spans[-1].end - over)
+    waited = held_up(once, windows, spans)
     early = [span.at(-over) for span in spans]
     return over, Piece(waited, (*early, waiting(once.gradients[0][0], 0.0, waited)))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hardware.errors import InputError
+from hardware.writing import write_bytes
 from simulator.replay.events import Detail, Event, events_of
 from simulator.replay.held import HeldOverTime, held_over_time
 from simulator.replay.orders import PassKind
@@ -52,11 +52,15 @@ def trace_of(
     """
     chosen = [timeline.stages[index] for index in stages] if stages is not None else list(timeline.stages)
     program = program_of(timeline.scenario.columns())
-    fine = _fine(chosen, most) if detail is None else {stage.index: np.inf * (detail == "tasks") for stage in chosen}
+    fine = (
+        _fine(chosen, most)
+        if detail is None
+        else dict.fromkeys((stage.index for stage in chosen), np.inf if detail == "tasks" else 0.0)
+    )
     events: list[dict[str, Any]] = []
     for stage in chosen:
         events += _names(timeline, stage)
-        events += _slices(stage, float(np.nan_to_num(fine[stage.index], nan=0.0, posinf=np.inf)))
+        events += _slices(stage, fine[stage.index])
         events += _memory(held_over_time(timeline, stage, program))
     events += _flows(timeline, {stage.index for stage in chosen})
     scenario = timeline.scenario
@@ -83,10 +87,7 @@ def write_trace(trace: dict[str, Any], path: Path) -> None:
         Where the file cannot be written.
     """
     text = json.dumps(trace, separators=(",", ":")).encode()
-    try:
-        path.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}; give a file in a folder that can be written") from None
+    write_bytes(path, gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
 
 
 def _fine(stages: Sequence[StageRun], most: int) -> dict[int, float]:
@@ -94,17 +95,13 @@ def _fine(stages: Sequence[StageRun], most: int) -> dict[int, float]:
     share = most / max(len(stages), 1)
     until = {}
     for stage in stages:
-        sizes = {key: sum(1 for _ in each.piece.flat()) for key, each in stage.passes.items()}
-        order = stage.order
-        each = np.array(
-            [
-                sizes[chunk, PassKind(kind)]
-                for chunk, kind in zip(order.chunks.tolist(), order.kinds.tolist(), strict=True)
-            ]
-        )
-        within = np.flatnonzero(np.cumsum(each) <= share)
+        table = np.zeros((len(stage.held), len(PassKind)))
+        for (chunk, kind), each in stage.passes.items():
+            table[chunk, kind] = each.piece.number
+        sizes = table[stage.order.chunks, stage.order.kinds]
+        within = np.flatnonzero(np.cumsum(sizes) <= share)
         until[stage.index] = float(stage.end[within[-1]]) if len(within) else 0.0
-        if len(within) == len(each):
+        if len(within) == len(sizes):
             until[stage.index] = np.inf
     return until
 

@@ -18,8 +18,6 @@ from simulator.replay.drawing.merging import (
     affordable,
     coarseness,
     firsts_of,
-    gaps_before,
-    links_of,
     tasks_in,
     within,
 )
@@ -258,7 +256,7 @@ def _add_passes(sheet: _Sheet, stage: StageRun, index: NDArray[np.int64], quantu
     firsts = firsts_of(stage, index, quantum)
     lasts = np.append(firsts[1:], len(index))[: len(firsts)] - 1
     contents = {key: words.content(stage, *key) for key in stage.passes}
-    links = {key: links_of(stage, key) if sheet.lanes else [] for key in stage.passes}
+    links = {key: each.links if sheet.lanes else () for key, each in stage.passes.items()}
     row, order = sheet.row(stage.index, Resource.DEVICE), stage.order
     for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
         place = int(index[first])
@@ -285,14 +283,14 @@ def _add_several(
     stage: StageRun,
     index: NDArray[np.int64],
     begin: float,
-    links: dict[tuple[int, PassKind], list[Span]],
+    links: dict[tuple[int, PassKind], tuple[Span, ...]],
 ) -> None:
     """Passes as one bar; what the device waits for between them follows together, as does what links carry."""
     row, order = sheet.row(stage.index, Resource.DEVICE), stage.order
     kinds = {_OF_PASS[PassKind(kind)] for kind in np.unique(order.kinds[index])}
     kind: BarKind = kinds.pop() if len(kinds) == 1 else "several passes"
     received = float(np.sum(stage.received[index[1:]]))
-    idle = float(np.sum(gaps_before(stage, index[1:])))
+    idle = float(np.sum(stage.gaps[index[1:]]))
     busy = float(stage.end[index[-1]]) - begin - received - idle
     hover = words.of_several(stage, index, begin, busy)
     sheet.bars(kind).add(row, begin, busy, hover, micro_batch=int(order.micro_batches[index[0]]))
@@ -328,7 +326,7 @@ def _add_received(sheet: _Sheet, stage: StageRun, place: int) -> None:
 def _add_idle(sheet: _Sheet, stage: StageRun, index: NDArray[np.int64], start: float) -> None:
     """Gaps before passes, with what the device waits for."""
     row, order = sheet.row(stage.index, Resource.DEVICE), stage.order
-    gaps = gaps_before(stage, index)
+    gaps = stage.gaps[index]
     drawn = (gaps > SHORTEST) & (stage.start[index] > start)
     for place, gap in zip(index[drawn].tolist(), gaps[drawn].tolist(), strict=True):
         what = "activations" if order.kinds[place] == PassKind.FORWARD else "gradients"

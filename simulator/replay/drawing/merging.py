@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.replay.orders import PassKind
-from simulator.replay.spans import Piece, Span
 from simulator.replay.timeline import StageRun
-from simulator.work.tasks import Resource
 
 SHORTEST = 1e-9
 """Nothing shorter is drawn [s]."""
@@ -31,13 +29,8 @@ def _sizes(stage: StageRun) -> NDArray[np.int64]:
     """Spans of each pass of a stage, by chunk and kind."""
     table = np.zeros((len(stage.held), len(PassKind)), dtype=np.int64)
     for (chunk, kind), each in stage.passes.items():
-        table[chunk, kind] = _spans_in(each.piece)
+        table[chunk, kind] = each.piece.number
     return table
-
-
-def _spans_in(piece: Piece) -> int:
-    """How many spans a piece has."""
-    return len(piece.spans) + sum(_spans_in(each) for _, _, each in piece.inner)
 
 
 def tasks_in(stage: StageRun, start: float, end: float) -> int:
@@ -69,7 +62,7 @@ class Coarseness(NamedTuple):
 def coarseness(stages: Sequence[StageRun], start: float, end: float, most: int) -> Coarseness:
     """What has to be left out of the passes of some stages in a window of time: as little as can be."""
     parts = [(stage, within(stage, start, end)) for stage in stages]
-    links = max(len(links_of(stage, key)) for stage in stages for key in stage.passes) if len(stages) == 1 else 0
+    links = max(len(each.links) for stage in stages for each in stage.passes.values()) if len(stages) == 1 else 0
 
     def fits(quantum: float, least: float) -> bool:
         return sum(_bars_with(stage, index, quantum, least, links) for stage, index in parts) <= most
@@ -86,17 +79,10 @@ def coarseness(stages: Sequence[StageRun], start: float, end: float, most: int) 
 def _bars_with(stage: StageRun, index: NDArray[np.int64], quantum: float, least: float, links: int) -> int:
     """How many bars some passes become, with what they receive, the gaps before them, and transfers beside each."""
     firsts = firsts_of(stage, index, quantum)
-    gaps = np.count_nonzero(gaps_before(stage, index[firsts]) > SHORTEST)
+    gaps = np.count_nonzero(stage.gaps[index[firsts]] > SHORTEST)
     received = np.count_nonzero(stage.received[index[firsts]] > least)
     each = 1 + links if len(firsts) == len(index) else 4
     return len(firsts) * each + int(gaps + received)
-
-
-def gaps_before(stage: StageRun, index: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Idle time before each of some passes [s]."""
-    since = np.concatenate([[stage.before.duration], stage.end[:-1]])
-    gaps: NDArray[np.float64] = (stage.start - since)[index]
-    return gaps
 
 
 def firsts_of(stage: StageRun, index: NDArray[np.int64], quantum: float) -> NDArray[np.int64]:
@@ -107,8 +93,3 @@ def firsts_of(stage: StageRun, index: NDArray[np.int64], quantum: float) -> NDAr
     bucket = np.floor(begin / quantum)
     apart = begin[1:] - stage.end[index[:-1]] > quantum * _SHORT
     return np.concatenate([[0], 1 + np.flatnonzero((bucket[1:] != bucket[:-1]) | apart)])
-
-
-def links_of(stage: StageRun, key: tuple[int, PassKind]) -> list[Span]:
-    """What links between replicas carry in a pass; it outlasts single layers."""
-    return [span for span in stage.passes[key].piece.flat() if span.resource is Resource.DATA_LINKS]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from simulator.replay.drawing.bars import BarKind
 
@@ -16,18 +16,7 @@ CARRIED, ONCE, SEVERAL = "#F7B79A", "#6B6B6B", "#B8C1C4"
 _LINES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#8C8C8C")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
-ORDER: tuple[BarKind, ...] = (
-    "forward",
-    "backward",
-    "weight gradients",
-    "several passes",
-    "recompute",
-    "once a step",
-    "communication",
-    "exposed communication",
-    "host",
-    "idle",
-)
+ORDER: tuple[BarKind, ...] = get_args(BarKind)
 """In the legend."""
 NAMES: dict[BarKind, str] = {
     "forward": "forward",

@@ -6,16 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware import units
-from simulator.replay.orders import PassKind
+from simulator.replay.orders import PassKind, pass_in_words
 from simulator.replay.spans import Piece, Span
 from simulator.replay.timeline import StageRun
 
-_WORDS = {
-    PassKind.FORWARD: "forward pass",
-    PassKind.BACKWARD: "backward pass",
-    PassKind.INPUT_GRADIENTS: "input gradients",
-    PassKind.WEIGHT_GRADIENTS: "weight gradients",
-}
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 _VISIBLE = 0.0005
 """Share of a pass below which a wait is not named."""
@@ -54,7 +48,7 @@ def of_pass(stage: StageRun, key: tuple[int, PassKind], micro_batch: int, begin:
     """A pass in words, but for what it consists of."""
     where = f", chunk {key[0] + 1}" if len(stage.held) > 1 else ""
     seconds = stage.passes[key].piece.duration
-    return told(stage, f"{_WORDS[key[1]]} of micro-batch {micro_batch + 1}", begin, seconds, where=where)
+    return told(stage, f"{pass_in_words(key[1])} of micro-batch {micro_batch + 1}", begin, seconds, where=where)
 
 
 def content(stage: StageRun, chunk: int, kind: PassKind) -> str:
@@ -72,7 +66,7 @@ def of_several(stage: StageRun, index: NDArray[np.int64], begin: float, seconds:
     """Passes that are one bar in words."""
     kinds, micro_batches = stage.order.kinds[index], stage.order.micro_batches[index]
     counts = [(kind, int(np.count_nonzero(kinds == int(kind)))) for kind in PassKind]
-    passes = ", ".join(f"{number} x {_WORDS[kind]}" for kind, number in counts if number)
+    passes = ", ".join(f"{number} x {pass_in_words(kind)}" for kind, number in counts if number)
     numbers = f"micro-batches {int(micro_batches.min()) + 1} to {int(micro_batches.max()) + 1}"
     return told(stage, f"{len(index):,} passes of {numbers}", begin, seconds, passes)
 
