@@ -37,6 +37,8 @@ _SECTIONS: dict[str, tuple[str, _Rows]] = {
             ("virtual_stages", "schedule"),
             ("sharding", "sharding_group"),
             ("sequence_parallel", "offload_optimizer"),
+            ("parameters_in_fp32", "gradients_in_fp32"),
+            ("reduction_in_fp32", "master_weights"),
             ("clip_gradients", "optimizer_in_backward"),
             ("attention", "optimizer"),
             ("cross_entropy",),
@@ -52,6 +54,7 @@ _SECTIONS: dict[str, tuple[str, _Rows]] = {
             ("document_lengths", "document_deviation"),
             ("target_length", "objective"),
             ("expert_imbalance", "capacity_factor"),
+            ("label_smoothing", "z_loss"),
         ),
     ),
     "tuning": (

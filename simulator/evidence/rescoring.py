@@ -37,18 +37,15 @@ def rescored(known: HeldOut, cases: Sequence[MappedRun]) -> HeldOut:
     measured = np.array([case.run.measured.step_time_s for case in chosen], dtype=np.float64)
     errors = {}
     for scheme in SCHEMES:
-        groups = [_group(known, case, scheme) for case in chosen]
+        groups = [_group(case, scheme) for case in chosen]
         own = [_constants(known, group, scheme) for group in groups]
         predicted = batch.times(own_shifts_of(chosen, own))
         errors[scheme] = held_out.errors_of_cases(chosen, np.log(measured / predicted), np.array(groups))
     return replace(known, errors=errors)
 
 
-def _group(known: HeldOut, case: MappedRun, scheme: Scheme) -> str:
-    """What was left out for a run."""
-    group = known.group_of(case.run, scheme)
-    if group is not None:
-        return group
+def _group(case: MappedRun, scheme: Scheme) -> str:
+    """What was left out for a run, or would have been."""
     return case.run.collection if scheme == "new source" else str(held_out.fold_of(case.run))
 
 

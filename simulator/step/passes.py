@@ -31,6 +31,8 @@ class Pass:
     parts: dict[str, Num] | None = None
     of_weights: Num = 0.0
     """Of the backward pass the products that make gradients of weights."""
+    host_backward: Num = 0.0
+    """Of the launches those of the backward pass."""
 
     @property
     def device(self) -> Num:
@@ -130,9 +132,10 @@ class _Sums:
     def total(self, launch: Num) -> Pass:
         """Times of all phases [s]; the host starts what is recomputed as it starts the backward pass."""
         again = self.launched[Phase.BACKWARD] + self.launched[Phase.RECOMPUTE]
-        host = launch * (self.launched[Phase.FORWARD] + BACKWARD_LAUNCH * again)
+        behind = launch * BACKWARD_LAUNCH * again
+        host = launch * self.launched[Phase.FORWARD] + behind
         back = self.time[Phase.BACKWARD] + self.time[Phase.RECOMPUTE]
-        return Pass(self.time[Phase.FORWARD], back, host, self.parts, self.of_weights)
+        return Pass(self.time[Phase.FORWARD], back, host, self.parts, self.of_weights, behind)
 
 
 def timed_tasks(tasks: Iterable[Task], backend: Backend) -> Iterator[tuple[Task, Num]]:
@@ -187,10 +190,13 @@ class HiddenLine:
         """The pass whose compute covers it."""
         return self.hiding.behind or self.phase
 
-    def shown(self, passing: Num, share: Num = 1.0) -> Num:
-        """What work of so long a pass leaves of an occasion, or of a share of it, with what hiding slows it by [s]."""
+    def shown(self, passing: Num, share: Num = 1.0, idle: Num = 0.0) -> Num:
+        """What work of so long a pass leaves of an occasion, or of a share of it, with what hiding slows it by [s].
+
+        Whatever it hides behind, it also goes on while the device is idle.
+        """
         taken = share * self.taken / self.hiding.occasions
-        left = exposed(taken, self.hiding.reach * passing)
+        left = exposed(taken, self.hiding.reach * passing + idle)
         slowing = self.hiding.slowing
         return left if isinstance(slowing, float) and slowing == 0.0 else left + slowing * (taken - left)
 

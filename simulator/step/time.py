@@ -49,7 +49,7 @@ def step_time(program: Program, backend: Backend, *, broken_down: bool = True) -
     of_stages = _stages(program, backend, broken_down=broken_down)
     middle, first, last = (stage.time for stage in of_stages.places)
     slowest = np.maximum(np.maximum(middle, first), last)
-    busiest = _busiest(of_stages, slowest, plans.all_at_once)
+    busiest = _busiest(of_stages, slowest, plans.all_at_once * (np.asarray(plans.pp) > 1.0))
     piped_together = first + last + (plans.pp - 2.0) * of_stages.mean.time
     together = np.where(np.asarray(plans.pp) > 1.0, np.maximum(piped_together, busiest), busiest)
     share = _idle_share(of_stages.layers, program, together - busiest)
@@ -82,8 +82,27 @@ class _PipelineStage:
     @property
     def forward_time(self) -> Num:
         """Of it the forward pass, with half of the transfers [s]."""
-        ahead = sum((number * part.forward for part, number in self.held), start=np.float64(0.0))
-        return self.together * (ahead / np.maximum(self.device, np.finfo(float).tiny)) + self.transfer / 2.0
+        return (
+            self.together * (self._summed("forward") / np.maximum(self.device, np.finfo(float).tiny))
+            + self.transfer / 2.0
+        )
+
+    @property
+    def idle_backward(self) -> Num:
+        """Time that the device waits for its host in the backward pass [s].
+
+        Both passes share the wait of the whole as each would wait alone.
+        """
+        device = self._summed("backward")
+        host = self._summed("host_backward")
+        ahead = _together(self.device - device, self.host - host) - (self.device - device)
+        back = _together(device, host) - device
+        whole = np.maximum(ahead + back, np.finfo(float).tiny)
+        return (self.together - self.device) * (back / whole)
+
+    def _summed(self, name: str) -> Num:
+        """One of the times of all that the stage holds [s]."""
+        return sum((number * getattr(part, name) for part, number in self.held), start=np.float64(0.0))
 
     def waiting(self, waits: Num) -> Num:
         """The same where the device waits for links besides, while its host goes on [s]."""
@@ -98,6 +117,16 @@ class _Pipeline:
     places: tuple[_PipelineStage, _PipelineStage, _PipelineStage]
     mean: _PipelineStage
     """One inside that has as many layers as they have in the mean."""
+
+    @property
+    def idle_backward(self) -> Num:
+        """Time that the device of the slowest stage waits for its host in the backward pass [s]."""
+        middle, *ends = self.places
+        time, idle = middle.time, middle.idle_backward
+        for stage in ends:
+            idle = np.where(stage.time >= time, stage.idle_backward, idle)
+            time = np.maximum(stage.time, time)
+        return idle
 
     def slowest(self, waits: Num) -> Num:
         """Time of the slowest stage where devices wait for links besides [s]."""
@@ -257,7 +286,7 @@ def _layers(program: Program, beside: Iterable[Task], backend: Backend, *, broke
 
     # Sums of gradients follow the products that make them.
     backward, of_weights = of("backward") + own.backward, of("of_weights") + own.backward
-    whole = Pass(of("forward"), backward, of("host"), parts, of_weights)
+    whole = Pass(of("forward"), backward, of("host"), parts, of_weights, of("host_backward"))
     on_stage = program.scenarios.models.layer_count / plans.pp
     works = [
         (share / on_stage, _Beside(on_stage * one.forward, on_stage * one.backward + own.backward))
@@ -328,11 +357,16 @@ def _transfers(beside: Iterable[Task], backend: Backend) -> Num:
 def _once(program: Program, backend: Backend, stages: _Pipeline) -> dict[str, Num]:
     """What happens once a step on the stage that holds most, part by part.
 
-    What is not hidden holds up the device, not its host: where a micro-batch takes as long as its launches, the device
-    has time to wait for links.
+    What is not hidden ahead of the forward pass holds up the device, not its host: where a micro-batch takes as long as
+    its launches, the device has time to wait for links. Behind the backward pass no launches are left to wait for;
+    there links go on while the device waits for those of the backward pass.
     """
     launch = program.scenarios.stacks.launch
-    by_phase = {Phase.FORWARD: stages.layers.forward, Phase.BACKWARD: stages.layers.backward}
+    layers, plans = stages.layers, program.scenarios.plans
+    # With zero bubbles gradients come when those of inputs are long made.
+    apart = (np.asarray(plans.zero_bubble) > 0.0) & (np.asarray(plans.pp) > 1.0)
+    making = np.where(apart, layers.of_weights / np.maximum(layers.backward, np.finfo(float).tiny), 1.0)
+    by_phase = {Phase.FORWARD: layers.forward, Phase.BACKWARD: making * layers.backward}
     parts: dict[str, Num] = {"gradient_reduction": 0.0}
     timed = list(timed_tasks(once_a_step(program, on_fullest(program)), backend))
     for task, seconds in timed:
@@ -342,6 +376,10 @@ def _once(program: Program, backend: Backend, stages: _Pipeline) -> dict[str, Nu
     waits: Num = 0.0
     before = stages.slowest(0.0)
     for line in lines_of(timed):
+        if line.behind is Phase.BACKWARD:
+            shown = line.shown(by_phase[Phase.BACKWARD], idle=making * stages.idle_backward)
+            parts[line.part] = parts.get(line.part, 0.0) + line.hiding.occasions * shown
+            continue
         waits = waits + line.shown(by_phase[line.behind])
         held_up = stages.slowest(waits)
         parts[line.part] = parts.get(line.part, 0.0) + line.hiding.occasions * (held_up - before)

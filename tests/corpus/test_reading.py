@@ -193,7 +193,7 @@ def test_no_run_of_lora_is_priced_as_a_full_one() -> None:
     assert len(tuned) > 130
     outcomes = [_trained(run) for run in tuned]
     assert outcomes.count("lora") > 115
-    assert {word.split(" ")[0] for word in set(outcomes) - {"lora"}} == {"unknown", "precision"}  # devices, nvfp4
+    assert {word.split(" ")[0] for word in set(outcomes) - {"lora"}} == {"unknown"}  # devices
 
 
 def _trained(run: Run) -> str:

@@ -70,14 +70,14 @@ def test_optimizer_states_of_experts_exist_once(ep: int) -> None:
         "dgx-h100",
         devices=128,
         stack=unrestricted("megatron-lm"),
-        plan={"sharding": "zero1", "ep": ep, "tp": 1, "pp": 1, "micro_batch": 1},
+        plan={"sharding": "zero1", "ep": ep, "tp": 1, "pp": 1, "micro_batch": 1, "offload_optimizer": False},
         workload={"global_batch": 1024},
     )
     assert answer.memory_bytes["optimizer"] * 128 == pytest.approx(_STATES * answer.parameters, rel=1e-9)
 
 
 def test_141_billion_parameters_do_not_fit_eight_devices() -> None:
-    plan = {"ep": 8, "sharding": "zero3", "micro_batch": 1, "tp": 1, "pp": 1}
+    plan = {"ep": 8, "sharding": "zero3", "micro_batch": 1, "tp": 1, "pp": 1, "offload_optimizer": False}
     answer = simulator.estimate("mixtral-8x22b", "dgx-h100", devices=8, stack=unrestricted("megatron-lm"), plan=plan)
     assert not answer.fits
     held = answer.memory_bytes["parameters"] + answer.memory_bytes["gradients"] + answer.memory_bytes["optimizer"]

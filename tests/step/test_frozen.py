@@ -22,7 +22,8 @@ _WORK = {"sequence_length": 2048, "global_batch": 64}
 
 
 def _scenario(work: dict[str, Any], model: str = "llama-3.1-8b", stack: str = "pytorch-fsdp", **plan: Any) -> Scenario:
-    split = {"micro_batch": 2, "recompute": "none", "precision": "bf16", "tp": 1, "pp": 1, "sharding": "none", **plan}
+    split = {"micro_batch": 2, "recompute": "none", "precision": "bf16", "tp": 1, "pp": 1, "sharding": "none"}
+    split |= {"cp": 1, "offload_optimizer": False, **plan}
     return simulator.resolve(
         model, "dgx-h100", devices=8, stack=unrestricted(stack), plan=split, workload={**_WORK, **work}
     )

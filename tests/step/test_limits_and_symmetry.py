@@ -187,12 +187,17 @@ def test_what_one_rank_shares_with_itself_is_not_shared(scenario: Scenario) -> N
 @_MANY
 @given(scenarios())
 def test_schedules_order_the_same_work(scenario: Scenario) -> None:
-    """GPipe takes as long as 1F1B and zero bubbles no longer; neither holds less, and one micro-batch is all alike."""
+    """GPipe takes as long as 1F1B, or longer where stages differ, and zero bubbles no longer; neither holds less.
+
+    On one stage, or with one micro-batch, all are alike.
+    """
     assume(scenario.plan.virtual_stages == 1)
     first, gpipe, zero = (
         _evaluated(_changed(scenario, schedule=schedule)) for schedule in ("1f1b", "gpipe", "zero-bubble")
     )
-    assert plain(first.step.time) == plain(gpipe.step.time) >= plain(zero.step.time)
+    assert plain(gpipe.step.time) * (1 + 1e-12) >= plain(first.step.time) >= plain(zero.step.time) * (1 - 1e-12)
+    if plain(first.program.scenarios.plans.pp) == 1.0:
+        assert plain(first.step.time) == plain(gpipe.step.time) == plain(zero.step.time)
     for other in (gpipe, zero):
         assert plain(first.memory.total) <= plain(other.memory.total) * (1 + 1e-12)
     if plain(first.program.scenarios.plans.micro_batches) == 1.0:

@@ -248,16 +248,16 @@ def test_two_stages_have_nothing_between() -> None:
     assert plain(step.time) == 2 * 10 + 8
 
 
-def _host(program: Program) -> float:
-    """Launches of a micro-batch, those of the backward pass at their lower price."""
-    ahead, back = 0.0, 0.0
+def _host(program: Program, *, ahead: float = 1.0) -> float:
+    """Launches of a micro-batch, those of the backward pass at their lower price, and `ahead` of the others."""
+    forward, back = 0.0, 0.0
     for block in program.blocks:
         for task in block.tasks:
             if task.phase is Phase.FORWARD:
-                ahead += plain(block.number * task.kernels)
+                forward += plain(block.number * task.kernels)
             else:
                 back += plain(block.number * task.kernels)
-    return ahead + BACKWARD_LAUNCH * back
+    return ahead * forward + BACKWARD_LAUNCH * back
 
 
 def test_a_host_that_cannot_launch_as_fast() -> None:
@@ -272,9 +272,10 @@ def test_a_host_that_cannot_launch_as_fast() -> None:
 
 
 def test_waiting_for_the_host_leaves_time_for_links() -> None:
-    """Launches that take twice as long as what they launch: a reduction shows by what it holds the device up.
+    """Launches that take four times as long as what they launch: a reduction shows by what it holds the device up.
 
-    The device has 16 s of layers, of which the 8 backward cover gradients; the host takes 32 s.
+    The device has 16 s of layers, of which the 8 backward cover gradients, as does what it waits in them for its host,
+    which takes 64 s of the whole; both passes share the wait as each would wait alone.
     """
     reductions = Told(
         lambda request: (
@@ -283,9 +284,11 @@ def test_waiting_for_the_host_leaves_time_for_links() -> None:
         )
     )
     program = _program({"dp": 8}, gradient_overlap=1.0)
-    slow = step_time(_program({"dp": 8}, gradient_overlap=1.0, launch=32.0 / _host(program)), reductions)
-    waits = plain(exposed(20.0, 8.0))
-    shown = plain(slower(16.0 + waits, 32.0)) - plain(slower(16.0, 32.0))
+    slow = step_time(_program({"dp": 8}, gradient_overlap=1.0, launch=64.0 / _host(program)), reductions)
+    waits, whole = plain(exposed(20.0, 8.0)), plain(slower(16.0, 64.0)) - 16.0
+    of_host = 64.0 * _host(program, ahead=0.0) / _host(program)
+    ahead, back = plain(slower(8.0, 64.0 - of_host)) - 8.0, plain(slower(8.0, of_host)) - 8.0
+    shown = plain(exposed(20.0, 8.0 + whole * back / (ahead + back)))
     assert plain(slow.parts["gradient_reduction"]) == pytest.approx(shown)
     assert shown < waits / 2
     assert plain(step_time(program, reductions).parts["gradient_reduction"]) == pytest.approx(waits)
