@@ -49,7 +49,7 @@ def step_time(program: Program, backend: Backend, *, broken_down: bool = True) -
     of_stages = _stages(program, backend, broken_down=broken_down)
     middle, first, last = (stage.time for stage in of_stages.places)
     slowest = np.maximum(np.maximum(middle, first), last)
-    busiest = _busiest(of_stages, slowest, plans.all_at_once * (np.asarray(plans.pp) > 1.0))
+    busiest = _busiest(of_stages, slowest, np.where(np.asarray(plans.pp) > 1.0, plans.all_at_once, 0.0))
     piped_together = first + last + (plans.pp - 2.0) * of_stages.mean.time
     together = np.where(np.asarray(plans.pp) > 1.0, np.maximum(piped_together, busiest), busiest)
     share = _idle_share(of_stages.layers, program, together - busiest)
