@@ -23,8 +23,10 @@ def check_output(path: Path) -> None:
     Raises
     ------
     InputError
-        Where the folder does not exist or may not be written, or the name is that of a folder.
+        Where the folder does not exist or may not be written, or the name is that of a folder or stands for the output.
     """
+    if str(path) == "-":
+        raise InputError("-: is no file; name one, such as out.json")
     try:
         is_folder, has_folder = path.is_dir(), path.parent.is_dir()
     except OSError as error:  # a folder that may not be entered
@@ -62,7 +64,9 @@ def write_bytes(path: Path, content: bytes) -> None:
         else:
             _replace(path.resolve(), content)  # a link stays a link
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); name a file in a folder that can be written"
+        ) from None
 
 
 def _replace(path: Path, content: bytes) -> None:

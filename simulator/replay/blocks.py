@@ -240,9 +240,17 @@ def _shares_of_halves(item: _Item, *, back: bool) -> tuple[float, float]:
 
 
 def _surrounded(compute: Sequence[_Item], exchanges: Sequence[_Item]) -> list[_Item]:
-    """Gathers, what reads them, and what carries on their results."""
+    """Gathers, what reads them, and what carries on their results.
+
+    Normalisation, dropout and residual at either end work on each rank's own part of the sequence (Korthikanti et al.,
+    2022, arXiv:2205.05198, figure 5): they stand outside of the exchanges.
+    """
+    own = [item.task.name in _HALVED for item in compute]
+    first = next((place for place, each in enumerate(own) if not each), 0)
+    last = len(own) - next((place for place, each in enumerate(reversed(own)) if not each), 0)
     before = [item for item in exchanges if item.ahead]
-    return [*before, *compute, *(item for item in exchanges if not item.ahead)]
+    behind = [item for item in exchanges if not item.ahead]
+    return [*compute[:first], *before, *compute[first:last], *behind, *compute[last:]]
 
 
 class Lanes:

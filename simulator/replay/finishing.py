@@ -131,12 +131,12 @@ def buckets(once: OnceAStep, windows: Sequence[GradientWindow]) -> list[Span]:
     once
         Of the stage.
     windows
-        One of each chunk, in the order in which they come.
+        One of each chunk, in the order in which they come; spans count from the same time.
     """
     spans: list[Span] = []
-    free = 0.0
+    free = -math.inf
     whole = sum(size_of(task.request, float(np.asarray(task.count)) / once.occasions)[0] for task, _ in once.gradients)
-    number = min(max(math.ceil(whole / _BUCKET_BYTES / len(windows)), 1), _MOST_BUCKETS)
+    number = math.ceil(min(max(whole / _BUCKET_BYTES, 1.0), _MOST_BUCKETS) / len(windows))
     share = 1.0 / len(windows) / number
     for window in windows:
         beside = window.beside(once.reach)

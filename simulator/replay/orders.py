@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -250,6 +251,12 @@ class Pipeline:
     orders: tuple[Order, ...]
     v_shaped: bool
     chunks: int
+
+    @cached_property
+    def kinds(self) -> tuple[PassKind, ...]:
+        """Kinds of pass that any rank runs."""
+        of_all = np.bincount(np.concatenate([order.kinds for order in self.orders]), minlength=len(PassKind))
+        return tuple(kind for kind in PassKind if of_all[kind])
 
     def virtual_stage(self, rank: int, chunk: int) -> int:
         """Index of a chunk among those of all ranks, in the order of the forward pass."""

@@ -9,6 +9,9 @@ from simulator.replay.blocks import LaidBlock
 from simulator.replay.spans import Piece, Span, span_of
 from simulator.work.tasks import Phase, Resource, Task
 
+_LEAST = 1e-12
+"""Shortest wait [s]."""
+
 
 @dataclass(frozen=True)
 class Shards:
@@ -97,8 +100,8 @@ class BlockRow:
         self._wait(seconds, Span(Resource.HOST, "launches of the host", "host", self.phase, 0.0, 0.0, place))
 
     def _wait(self, seconds: float, span: Span) -> None:
-        """The device waits for a span."""
-        if seconds > 0.0:
+        """The device waits for a span, unless what is left is an error of rounding."""
+        if seconds > _LEAST:
             self.spans.append(replace(span.waited_for(self.now, seconds), phase=self.phase))
             self.now += seconds
 

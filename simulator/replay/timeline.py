@@ -154,7 +154,7 @@ def _replayed(scenario: Scenario, program: Program, backend: Backend) -> tuple[P
     micro_batches = int(float(np.asarray(program.scenarios.plans.micro_batches)))
     pipeline = pipeline_of(_schedule(plan), stages=stages, micro_batches=micro_batches, chunks=virtual)
     chunks = Chunks(program, backend)
-    once = [once_on_stage(program, backend, first=rank == 0, last=rank == stages - 1) for rank in range(stages)]
+    once = _once_a_step(program, backend, stages)
     held = [_held(program, pipeline, rank) for rank in range(stages)]
     laid = [_passes(chunks, pipeline, each, of_step) for each, of_step in zip(held, once, strict=True)]
     durations = [_durations(order, passes) for order, passes in zip(pipeline.orders, laid, strict=True)]
@@ -177,6 +177,13 @@ def _replayed(scenario: Scenario, program: Program, backend: Backend) -> tuple[P
         for rank in range(stages)
     )
     return pipeline, tuple(runs)
+
+
+def _once_a_step(program: Program, backend: Backend, stages: int) -> list[OnceAStep]:
+    """What each stage does once a step; those between the ends of the pipeline are alike."""
+    at_ends = [(rank == 0, rank == stages - 1) for rank in range(stages)]
+    priced = {each: once_on_stage(program, backend, first=each[0], last=each[1]) for each in set(at_ends)}
+    return [priced[each] for each in at_ends]
 
 
 def _schedule(plan: Plan) -> str:
@@ -203,7 +210,7 @@ def _held(program: Program, pipeline: Pipeline, rank: int) -> tuple[ChunkHolding
 
 def _once_each(pipeline: Pipeline) -> list[PassKind]:
     """Kinds of pass that together are a micro-batch's way through a chunk."""
-    split = any(np.any(order.kinds == PassKind.INPUT_GRADIENTS) for order in pipeline.orders)
+    split = PassKind.INPUT_GRADIENTS in pipeline.kinds
     back = [PassKind.INPUT_GRADIENTS, PassKind.WEIGHT_GRADIENTS] if split else [PassKind.BACKWARD]
     return [PassKind.FORWARD, *back]
 
@@ -216,7 +223,7 @@ def _before(chunks: Chunks, pipeline: Pipeline, held: Sequence[ChunkHolding], on
 
 def _passes(chunks: Chunks, pipeline: Pipeline, held: Sequence[ChunkHolding], once: OnceAStep) -> Passes:
     """Every pass of a rank's chunks, with what the device waits for its host."""
-    kinds = {PassKind(kind) for order in pipeline.orders for kind in np.unique(order.kinds)}
+    kinds = pipeline.kinds
     late = chunks.lateness(held, _once_each(pipeline), kinds)
     passes = {
         (chunk, kind): chunks.passed(each, kind, late[each, kind]) for chunk, each in enumerate(held) for kind in kinds
@@ -295,13 +302,12 @@ def _reduced(order: Order, times: PassTimes, rank: int, once: OnceAStep, passes:
     last = sorted(int(np.flatnonzero(makes & (order.chunks == chunk))[-1]) for chunk in np.unique(order.chunks))
     windows = [
         GradientWindow(
-            float(times.start[rank][index]),
-            float(times.end[rank][index]),
+            float(times.start[rank][index]) - over,
+            float(times.end[rank][index]) - over,
             passes[int(order.chunks[index]), PassKind(order.kinds[index])].late,
         )
         for index in last
     ]
     spans = buckets(once, windows)
     waited = held_up(once, windows, spans)
-    early = [span.at(-over) for span in spans]
-    return over, Piece(waited, (*early, waiting(once.gradients[0][0], 0.0, waited)))
+    return over, Piece(waited, (*spans, waiting(once.gradients[0][0], 0.0, waited)))

@@ -122,6 +122,7 @@ def test_a_file_that_exists_stays_unless_it_may_be_replaced(capsim: Capsim) -> N
         (("system", "mine", "--like", "dgx-h10"), ["unknown entry of system 'dgx-h10'", "dgx-h100"]),
         (("system", "mine", "-o", "none/mine.yaml"), ["none/mine.yaml: cannot be written", "folder that exists"]),
         (("system", "mine", "-o", "."), ["is a directory"]),
+        (("system", "mine", "-o", "-"), ["-: is no file; name one"]),
         (("system",), ["name"]),
     ],
 )

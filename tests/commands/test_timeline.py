@@ -117,6 +117,7 @@ def test_all_tasks_are_more(capsim: Capsim, tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written(capsim: Capsim, tmp_path: Path) -> None:
     assert_one_sentence(capsim("timeline", *PIPELINE, "-o", tmp_path / "no" / "t.json"), "no/t.json", "folder")
     assert_one_sentence(capsim("timeline", *PIPELINE, "-o", tmp_path), "it is a directory")
+    assert_one_sentence(capsim("timeline", *PIPELINE, "-o", "-"), "-: is no file; name one")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -53,7 +53,7 @@ def forward_of(*tasks: Task) -> Piece:
 
 
 def test_exchanges_stand_around_the_halves_of_a_layer() -> None:
-    """Gathers of a second ahead of either half, scatters of half a second behind, a normalisation in each."""
+    """Gathers of a second ahead of the products of either half, behind its normalisation; scatters of half a second."""
     piece = forward_of(
         compute(1.0, "normalisation"),
         compute(2.0, "attention_projections"),
@@ -62,13 +62,13 @@ def test_exchanges_stand_around_the_halves_of_a_layer() -> None:
         exchange(1.0, "all_gather", count=2.0),
         exchange(0.5, "reduce_scatter", count=2.0),
     )
-    assert times_of(piece) == [(1.0, 1.5), (1.5, 3.5), (3.5, 6.5), (8.0, 8.5), (8.5, 12.5)]
-    assert times_of(piece, LINKS) == times_of(piece, waits=True) == [(0.0, 1.0), (6.5, 7.0), (7.0, 8.0), (12.5, 13.0)]
+    assert times_of(piece) == [(0.0, 0.5), (1.5, 3.5), (3.5, 6.5), (7.0, 7.5), (8.5, 12.5)]
+    assert times_of(piece, LINKS) == times_of(piece, waits=True) == [(0.5, 1.5), (6.5, 7.0), (7.5, 8.5), (12.5, 13.0)]
     assert piece.duration == 13.0
 
 
 def test_the_backward_pass_runs_from_the_end() -> None:
-    """The feed-forward half first, and each half from its last operator to its first."""
+    """The feed-forward half first, and each half from its last operator to its first, normalisations at the very end."""
     tasks = [
         compute(2.0, "normalisation", phase=Phase.BACKWARD),
         compute(4.0, "attention_projections", phase=Phase.BACKWARD),
@@ -78,8 +78,8 @@ def test_the_backward_pass_runs_from_the_end() -> None:
         exchange(0.5, "reduce_scatter", phase=Phase.BACKWARD, count=2.0),
     ]
     piece = lay(block_of(*tasks), BACK, Seconds(), 0.0, "all").piece
-    assert times_of(piece) == [(1.0, 9.0), (9.0, 10.0), (11.5, 17.5), (17.5, 21.5), (21.5, 22.5)]
-    assert times_of(piece, waits=True) == [(0.0, 1.0), (10.0, 10.5), (10.5, 11.5), (22.5, 23.0)]
+    assert times_of(piece) == [(1.0, 9.0), (9.5, 10.5), (11.5, 17.5), (17.5, 21.5), (22.0, 23.0)]
+    assert times_of(piece, waits=True) == [(0.0, 1.0), (9.0, 9.5), (10.5, 11.5), (21.5, 22.0)]
 
 
 def test_what_is_recomputed_runs_first_and_forward() -> None:

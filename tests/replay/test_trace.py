@@ -229,6 +229,6 @@ def test_files(steps: dict[str, Timeline], tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written(steps: dict[str, Timeline], tmp_path: Path) -> None:
     trace = trace_of(steps["fully sharded"], detail="passes", most=0)
-    with pytest.raises(InputError, match=r"there/trace.json: .*give a file in a folder that can be written") as error:
+    with pytest.raises(InputError, match=r"there/trace.json: .*name a file in a folder that can be written") as error:
         write_trace(trace, tmp_path / "there" / "trace.json")
     assert "\n" not in str(error.value)
