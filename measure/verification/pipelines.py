@@ -19,9 +19,13 @@ _NAMES: dict[str, ScheduleName] = {
     "1f1b": "1F1B",
     "gpipe": "GPipe",
     "interleaved": "Interleaved1F1B",
+    "looped-bfs": "LoopedBFS",
     "zero-bubble": "InterleavedZeroBubble",
+    "zero-bubble-v": "ZBVZeroBubble",
+    "dualpipe-v": "DualPipeV",
 }
 """A plan's schedules as torch names them."""
+_V_SHAPED = ("ZBVZeroBubble", "DualPipeV")
 _MOST_ACTIONS = 400_000
 """Passes of all ranks that are replayed at most."""
 _TIMES = (1, 2, 1)
@@ -33,31 +37,29 @@ def exact(numerator: int, denominator: int = 1) -> Any:
     return Fraction(numerator, denominator)
 
 
-def idle_time(
-    stages: int, virtual: int, times: tuple[int, int, int], *, zero_bubble: int = 0, v_shaped: int = 0
-) -> Fraction:
+def idle_time(schedule: ScheduleName, stages: int, virtual: int, times: tuple[int, int, int]) -> Fraction:
     """Time that a stage waits in one step, from the formulas, in exact fractions.
 
     Parameters
     ----------
+    schedule
+        As torch names it; those in the shape of a V have twice as many micro-batches as stages, or more.
     stages
         Pipeline stages.
     virtual
         Chunks of layers of one device.
     times
         Of one micro-batch through one chunk: forward, backward, and of the backward pass the gradient of the weights.
-    zero_bubble, v_shaped
-        As for `simulator.formulas.pipeline.idle_share`.
     """
     forward, backward, weight = times
     whole = forward + backward
-    share = pipeline.idle_share(
-        exact(virtual),
-        zero_bubble=zero_bubble,
-        v_shaped=v_shaped,
-        forward_share=exact(forward, whole),
-        weight_gradient_share=exact(weight, whole),
-    )
+    shares = {"forward_share": exact(forward, whole), "weight_gradient_share": exact(weight, whole)}
+    if schedule in _V_SHAPED:
+        paired = int(schedule == "DualPipeV")
+        share = pipeline.v_shaped_idle_share(exact(stages), exact(2 * stages), paired=paired, **shares)
+    else:
+        separates = int(schedule == "InterleavedZeroBubble")
+        share = pipeline.idle_share(exact(virtual), zero_bubble=separates, **shares)
     work = exact(virtual * whole)
     time: Any = pipeline.step_time(work, stages * work, micro_batches=0, idle_share=share)
     return Fraction(time)
@@ -87,8 +89,7 @@ def pipelines(reference: Reference) -> Iterator[Row]:
     if shape.stages == 1:
         return
     replayed = attempt(lambda: _replayed(shape))
-    bubble_free = int(shape.name == "InterleavedZeroBubble")
-    idle = idle_time(shape.stages, shape.virtual, _TIMES, zero_bubble=bubble_free)
+    idle = idle_time(shape.name, shape.stages, shape.virtual, _TIMES)
     forward = Fraction(1, shape.virtual)  # as long as the forward pass of a whole stage
     name = f"idle passes, {shape.name}"
     yield row(
@@ -100,8 +101,9 @@ def pipelines(reference: Reference) -> Iterator[Row]:
             float(stage),
             micro_batches=float(shape.micro_batches),
             virtual_stages=float(shape.virtual),
-            all_at_once=float(shape.name == "GPipe"),
-            zero_bubble=float(bubble_free),
+            all_at_once=float(shape.name in ("GPipe", "LoopedBFS")),
+            zero_bubble=float(shape.name in ("InterleavedZeroBubble", "ZBVZeroBubble")),
+            paired=float(shape.name == "DualPipeV"),
         )
         name = f"in flight, stage {stage + 1} of {shape.stages}"
         yield row(group, name, "micro-batch", number(held), replayed, partial(_held, stage), shape.note)

@@ -71,11 +71,14 @@ def end_layers(layers: Num, stages: Num) -> Num:
     return np.where(np.asarray(stages) > 1.0, ends, layers)
 
 
-def stage_layers(layers: Num, stages: Num, *, stage: Num, first: Num = 0.0, last: Num = 0.0) -> Num:
+def stage_layers(
+    layers: Num, stages: Num, *, stage: Num, first: Num = 0.0, last: Num = 0.0, v_shaped: Num = 0.0
+) -> Num:
     """Layers of a stage; over all stages they are the model's.
 
     The ends have what is given, or `end_layers`; where one of them is given, the other has an even share of what is
-    left. The stages inside share the rest, the first of them with one layer more where it does not divide.
+    left. The stages inside share the rest, the first of them with one layer more where it does not divide. In the shape
+    of a V the first stage has both ends: ``2 ceil(L / 2p)`` layers each, and of the first what the others leave.
 
     Parameters
     ----------
@@ -89,6 +92,8 @@ def stage_layers(layers: Num, stages: Num, *, stage: Num, first: Num = 0.0, last
         Layers of the first stage; 0 where they are not given [1].
     last
         Layers of the last stage; 0 where they are not given [1].
+    v_shaped
+        1 where a device has one chunk of layers from each end, else 0 [1].
 
     Returns
     -------
@@ -109,6 +114,8 @@ def stage_layers(layers: Num, stages: Num, *, stage: Num, first: Num = 0.0, last
     (96.0, [2.0, 3.0], [2.0, 2.0])
     >>> [float(stage_layers(96, 4, stage=i, first=12)) for i in range(4)]
     [12.0, 28.0, 28.0, 28.0]
+    >>> [float(stage_layers(30, 4, stage=i, v_shaped=1)) for i in range(4)]
+    [6.0, 8.0, 8.0, 8.0]
     """
     even, number = end_layers(layers, stages), np.asarray(stages)
     has_first, has_last = np.asarray(first) > 0.0, np.asarray(last) > 0.0
@@ -120,7 +127,12 @@ def stage_layers(layers: Num, stages: Num, *, stage: Num, first: Num = 0.0, last
     fewer = np.floor(left / others)
     inside = fewer + np.where(np.asarray(stage) <= left - others * fewer, 1.0, 0.0)
     is_first, is_last = np.asarray(stage) <= 0.0, np.asarray(stage) >= number - 1.0
-    return np.where(number <= 1.0, layers, np.where(is_first, at_first, np.where(is_last, at_last, inside)))
+    straight = np.where(is_first, at_first, np.where(is_last, at_last, inside))
+    if np.any(np.asarray(v_shaped) > 0.0):
+        two = 2.0 * np.ceil(np.asarray(layers) / (2.0 * number))
+        bent = np.where(is_first, layers - (number - 1.0) * two, two)
+        straight = np.where(np.asarray(v_shaped) > 0.0, bent, straight)
+    return np.where(number <= 1.0, layers, straight)
 
 
 def balanced_layers(layers: Num, stages: Num, *, stage: Num, head_layers: Num) -> Num:
@@ -210,26 +222,23 @@ def idle_share(
     virtual_stages: Num,
     *,
     zero_bubble: Num = 0.0,
-    v_shaped: Num = 0.0,
     forward_share: Num = 1.0 / 3.0,
     weight_gradient_share: Num = 1.0 / 3.0,
-    filled: Num = 1.0,
+    filled: Num = 1,
 ) -> Num:
     """Part of a pipeline's fill and drain in which the slowest stage is idle.
 
     ``1 / v`` for GPipe and 1F1B (v = 1) and interleaved schedules. Where weight gradients, a share w of the work, are
     computed in the gaps: ``(f + i - min(w, f, i)) / v``, which is ``(1 - 2 w) / v`` where forward f and input
-    gradients i take no less than they do (ZB-H1 and its interleaved form); and ``max(i, 2 (i - w)) / v`` where the
-    chunks lie in the shape of a V (ZB-V).
+    gradients i take no less than they do (ZB-H1 and its interleaved form). Chunks in the shape of a V:
+    `v_shaped_idle_share`.
 
     Parameters
     ----------
     virtual_stages
-        Chunks of layers of one device v; 2 in the shape of a V [1].
+        Chunks of layers of one device v [1].
     zero_bubble
         1 where the schedule separates weight gradients, else 0 [1].
-    v_shaped
-        1 where a device that separates them also holds one chunk from each end, else 0 [1].
     forward_share
         Share of the forward pass in forward and backward time f [1].
     weight_gradient_share
@@ -246,28 +255,187 @@ def idle_share(
     Notes
     -----
     Exact against a replay of torch's schedules: interleaved ones with zero bubbles or without for micro-batches that
-    are a multiple of the stages; in the shape of a V for twice as many micro-batches as stages or more, and input
-    gradients that take no less time than the forward pass.
+    are a multiple of the stages.
 
     References
     ----------
     Narayanan et al., SC'21, arXiv 2104.04473, section 2.2; Qi et al., Zero Bubble Pipeline Parallelism,
-    arXiv 2401.10241, table 2 and section 6: 1F1B idles (p - 1)(F + B + W), ZB-H1 (p - 1)(F + B - W).
+    arXiv 2401.10241, table 2: 1F1B idles (p - 1)(F + B + W), ZB-H1 (p - 1)(F + B - W).
 
     Examples
     --------
     >>> float(idle_share(4)), round(float(idle_share(1, zero_bubble=1)), 3)
     (0.25, 0.333)
-    >>> round(float(idle_share(2, zero_bubble=1, v_shaped=1)), 3)
-    0.167
     """
     f, w = forward_share, weight_gradient_share
     i = 1 - f - w
-    straight = 1 - w - filled * np.minimum(np.minimum(w, f), i)
-    bent = np.maximum(i, 2 * (i - w))
-    separated = np.where(np.asarray(v_shaped) > 0, bent, straight)
+    separated = 1 - w - filled * np.minimum(np.minimum(w, f), i)
     idle: Num = np.where(np.asarray(zero_bubble) > 0, separated, 1) / np.asarray(virtual_stages)
     return idle
+
+
+def v_shaped_idle_share(
+    stages: Num,
+    micro_batches: Num,
+    *,
+    paired: Num = 0.0,
+    forward_share: Num = 1.0 / 3.0,
+    weight_gradient_share: Num = 1.0 / 3.0,
+) -> Num:
+    """Part of fill and drain in which a stage is idle that has one chunk of layers from each end of the model.
+
+    Half of, with f the share of the forward pass, i that of input gradients and w that of weight gradients:
+    ``max(i, 2 (i - w))`` for ZB-V with enough micro-batches, and ``i + max(f, i) + 2 f max(p - m, 0) / (p - 1)
+    - 2 w max(m - p, 0) / (p - 1)`` where that is more, with few of them; ``f + max(i - w, 0) + max(i - f - f / (p - 1),
+    0)`` for DualPipeV, which runs a forward and a backward pass as a pair.
+
+    Parameters
+    ----------
+    stages
+        Pipeline stages p, two or more [1].
+    micro_batches
+        Micro-batches of one step m [1].
+    paired
+        1 for DualPipeV, else 0 [1].
+    forward_share
+        Share of the forward pass in forward and backward time f [1].
+    weight_gradient_share
+        Share of weight gradients in forward and backward time w [1].
+
+    Returns
+    -------
+    Num
+        Idle part [1].
+
+    Notes
+    -----
+    Exact against a replay of torch's schedules with twice as many micro-batches as stages or more; between as many and
+    twice as many within a twentieth of the fill. Where the forward pass takes longer than input gradients, ZB-V idles
+    ``(f - i)(2 - 1 / (p - 1))`` besides. The passes of a pair run one after the other, as torch runs them.
+
+    References
+    ----------
+    Qi et al., Zero Bubble Pipeline Parallelism, arXiv 2401.10241, section 6; DeepSeek-AI, arXiv 2412.19437,
+    section 3.2.1. The closed forms are this project's own, read off the replays.
+
+    Examples
+    --------
+    >>> round(float(v_shaped_idle_share(4, 8)), 3), round(float(v_shaped_idle_share(4, 8, paired=1)), 3)
+    (0.167, 0.167)
+    >>> round(float(v_shaped_idle_share(4, 4)), 3)
+    0.333
+    """
+    f, w, p, m = forward_share, weight_gradient_share, np.asarray(stages), np.asarray(micro_batches)
+    i = 1 - f - w
+    gaps = np.maximum(p - 1, 1)
+    enough = np.maximum(i, 2 * (i - w)) + np.maximum(f - i, 0) * (2 * gaps - 1) / gaps
+    few = i + np.maximum(f, i) + 2 * (f * np.maximum(p - m, 0) - w * np.maximum(m - p, 0)) / gaps
+    pairs = f + np.maximum(i - w, 0) + np.maximum(i - f - f / gaps, 0)
+    idle: Num = np.where(np.asarray(paired) > 0, pairs, np.maximum(enough, few)) / 2
+    return idle
+
+
+def ends_in_turn(stages: Num, virtual_stages: Num, *, first: Num, last: Num) -> Num:
+    """Time that an interleaved pipeline takes longer where both of its ends are slower than the stages between them.
+
+    ``(p - 1 / v) min(e_first, e_last)``: the first group of micro-batches goes through the chunk with the embedding and
+    then through the one with the head, and each is waited for in turn.
+
+    Parameters
+    ----------
+    stages
+        Pipeline stages p [1].
+    virtual_stages
+        Chunks of layers of one device v, two or more [1].
+    first
+        What one micro-batch takes longer on the first stage than on one inside e_first [s].
+    last
+        The same of the last stage e_last [s].
+
+    Returns
+    -------
+    Num
+        Time; none where one of them is not slower [s].
+
+    Notes
+    -----
+    Exact against a replay of torch's Interleaved1F1B with ends of equal time; within a tenth with a slower last one.
+    With zero bubbles and two chunks it is up to a half too much.
+
+    References
+    ----------
+    Narayanan et al., SC'21, arXiv 2104.04473, section 2.2, for the schedule; the closed form is this project's own.
+
+    Examples
+    --------
+    >>> float(ends_in_turn(4, 2, first=1.5, last=3.0)), float(ends_in_turn(4, 2, first=-1.0, last=3.0))
+    (5.25, 0.0)
+    """
+    return (np.asarray(stages) - 1.0 / np.asarray(virtual_stages)) * np.maximum(np.minimum(first, last), 0.0)
+
+
+def v_shaped_step_time(
+    first: Num,
+    other: Num,
+    *,
+    stages: Num,
+    micro_batches: Num,
+    paired: Num = 0.0,
+    forward_share: Num = 1.0 / 3.0,
+    weight_gradient_share: Num = 1.0 / 3.0,
+) -> Num:
+    """Time of all micro-batches through a pipeline in the shape of a V, whose first stage has embedding and head.
+
+    The longer of two bounds: the stages with layers alone, ``(m + (p - 1) s) t`` with s of `v_shaped_idle_share`; and a
+    slower first stage, which other stages keep waiting less: ``m t_1 + (p - 2) f t / 2`` for ZB-V, ``m t_1 + (p - 1)
+    max(i - f, 0) t / 2`` for DualPipeV.
+
+    Parameters
+    ----------
+    first
+        Forward and backward time of one micro-batch on the first stage t_1 [s].
+    other
+        The same of any other stage t [s].
+    stages
+        Pipeline stages p, two or more [1].
+    micro_batches
+        Micro-batches of one step m [1].
+    paired
+        1 for DualPipeV, else 0 [1].
+    forward_share
+        Share of the forward pass in forward and backward time f [1].
+    weight_gradient_share
+        Share of weight gradients in forward and backward time w [1].
+
+    Returns
+    -------
+    Num
+        Time [s].
+
+    Notes
+    -----
+    Against replays of torch's schedules with a first stage that takes up to twice as long it is at most 1 % too short.
+    The bounds are this project's own.
+
+    References
+    ----------
+    Qi et al., arXiv 2401.10241, section 6; DeepSeek-AI, arXiv 2412.19437, section 3.2.1.
+
+    Examples
+    --------
+    >>> float(v_shaped_step_time(6.0, 6.0, stages=4, micro_batches=8)), 8 * 6 + 3
+    (51.0, 51)
+    >>> float(v_shaped_step_time(7.0, 6.0, stages=4, micro_batches=8, paired=1)), 8 * 7
+    (56.0, 56)
+    """
+    f, w, p = forward_share, weight_gradient_share, np.asarray(stages)
+    share = v_shaped_idle_share(
+        p, micro_batches, paired=paired, forward_share=f, weight_gradient_share=weight_gradient_share
+    )
+    alike = (micro_batches + (p - 1.0) * share) * other
+    waits = np.where(np.asarray(paired) > 0.0, (p - 1.0) * np.maximum(1.0 - 2.0 * f - w, 0.0), (p - 2.0) * f) / 2.0
+    slower = micro_batches * first + waits * other
+    return np.where(np.asarray(first) > other, np.maximum(alike, slower), alike)
 
 
 def interleaved_group(stages: Num, micro_batches: Num) -> Num:
@@ -316,13 +484,14 @@ def in_flight(
     virtual_stages: Num = 1.0,
     all_at_once: Num = 0.0,
     zero_bubble: Num = 0.0,
+    paired: Num = 0.0,
 ) -> Num:
     """Micro-batches whose activations a stage holds at its peak, in units of the stage's whole layers.
 
     ``min(m, p - i)`` for 1F1B; ``m`` for GPipe; ``min(m v, 2 (p - i - 1) + (v - 1) N + 1) / v`` for interleaved
     schedules, whose units are chunks of ``1 / v`` of the stage and which take N micro-batches at a time, as many as
     stages where these divide the micro-batches (`interleaved_group`); ``min(m, p)`` on every stage where weight
-    gradients wait for a gap, since what they need is held so long.
+    gradients wait for a gap, since what they need is held so long; ``p + 1/2`` for DualPipeV.
 
     Parameters
     ----------
@@ -338,6 +507,8 @@ def in_flight(
         1 for GPipe, which runs every forward before a backward, else 0 [1].
     zero_bubble
         1 where the schedule separates weight gradients, else 0 [1].
+    paired
+        1 for DualPipeV, which needs ``m >= 2 p``, else 0 [1].
 
     Returns
     -------
@@ -352,7 +523,8 @@ def in_flight(
     References
     ----------
     Korthikanti et al., arXiv 2205.05198, section 4.2.3 and appendix B: the first stage holds
-    ``p + (p - 1) / v`` micro-batches of ``L / p`` layers. Qi et al., arXiv 2401.10241, section 2.2, for zero bubbles.
+    ``p + (p - 1) / v`` micro-batches of ``L / p`` layers. Qi et al., arXiv 2401.10241, section 2.2, for zero bubbles;
+    DeepSeek-AI, arXiv 2412.19437, table 2: DualPipe holds ``2 p + 1`` chunks.
 
     Examples
     --------
@@ -365,4 +537,5 @@ def in_flight(
     chunks = np.minimum(m * v, 2.0 * (p - i - 1.0) + (v - 1.0) * group + 1.0) / v
     waiting = np.where(np.asarray(v) > 1.0, chunks, one)
     waiting = np.where(np.asarray(zero_bubble) > 0.0, np.minimum(m, p), waiting)
+    waiting = np.where(np.asarray(paired) > 0.0, p + 0.5, waiting)
     return np.where(np.asarray(all_at_once) > 0.0, m, waiting)

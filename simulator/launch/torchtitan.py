@@ -13,6 +13,7 @@ from simulator.launch.settings import LaunchSettings
 from simulator.launch.starting import torchrun
 from simulator.launch.tables import options_of
 from simulator.scenario.scenario import Scenario
+from simulator.specs.choices import LOOPED, V_SHAPED
 from simulator.specs.loading import load_model
 from simulator.specs.plan import Plan
 
@@ -26,7 +27,7 @@ MODELS = {
     "qwen3-235b-a22b": ("qwen3", "235B-A22B"),
 }
 """Models of the catalogue by name and flavour of torchtitan."""
-_TWO_CHUNKS = ("interleaved", "zero-bubble")
+_TWO_CHUNKS = (*LOOPED, *V_SHAPED)
 _OF_CHUNK = "parallelism.pipeline_parallel_layers_per_stage"
 _OF_ENDS = 2
 """Layers that embedding and head count for where chunks are cut: `pipeline_parallel_first_stage_less_layers` and

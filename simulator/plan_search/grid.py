@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.formulas.typing import Num
-from simulator.specs.choices import EVERY_RECOMPUTE, SCHEDULES, SHARDINGS, Axis, Recompute, Schedule, Sharding
+from simulator.specs.choices import (
+    EVERY_RECOMPUTE,
+    SCHEDULES,
+    SHARDINGS,
+    Axis,
+    Recompute,
+    Schedule,
+    Sharding,
+    traits_of,
+)
 from simulator.specs.plan import SHARDS, Plan
 from simulator.specs.plans import AXES, Plans
 from simulator.specs.recomputation import Recomputation
@@ -91,11 +100,15 @@ class PlanGrid:
             recompute_attention=_along(5, [selects and one.recompute == "selective" for one in self.passes]),
             recompute_layer=_along(5, [one.recompute == "full" for one in self.passes]),
             recomputation=self._recomputation(base),
-            zero_bubble=_along(3, [name == "zero-bubble" for name, _ in self.schedules]),
-            all_at_once=_along(3, [name == "gpipe" for name, _ in self.schedules]),
+            **self._traits(),
             offload=_along(4, self.offloads),
             **base.held(),
         )
+
+    def _traits(self) -> dict[str, Num]:
+        """What the columns say of schedules."""
+        each = [traits_of(name) for name, _ in self.schedules]
+        return {trait: _along(3, [traits[trait] for traits in each]) for trait in each[0]} if each else {}
 
     def _recomputation(self, base: Plan) -> Recomputation:
         """What is recomputed beside attention or layers: modules and layers of all plans, operators of some."""

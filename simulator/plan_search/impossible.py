@@ -9,6 +9,7 @@ from typing import Any
 from hardware.errors import InputError
 from simulator.plan_search.conditions import Condition, written
 from simulator.scenario.scenario import Scenario
+from simulator.specs.choices import LOOPED, V_SHAPED
 from simulator.specs.plan import Plan, check
 from simulator.specs.plans import AXES, divisors
 from simulator.specs.stack import Stack
@@ -91,7 +92,7 @@ def refuse_lacking(wanted: Sequence[Condition], stack: Stack) -> None:
 def _values(field: str, stack: Stack) -> tuple[Any, ...] | None:
     """The values of a field that a stack can run; nothing where they are not limited."""
     offers = stack.offers
-    several = not {"interleaved", "zero-bubble"}.isdisjoint(offers.schedules)
+    several = not {*LOOPED, *V_SHAPED}.isdisjoint(offers.schedules)
     lists: dict[str, tuple[Any, ...] | None] = {
         **{axis: None if axis in stack.axes else (1,) for axis in ("tp", "pp", "cp", "ep")},
         "sharding": offers.shardings,

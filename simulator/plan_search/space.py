@@ -18,7 +18,7 @@ from simulator.plan_search.grid import Degrees, PassChoice, PlanGrid
 from simulator.specs.capabilities.checking import is_offered
 from simulator.specs.capabilities.offers import offers_of, terms_of
 from simulator.specs.capabilities.refusals import Mask
-from simulator.specs.choices import EVERY_RECOMPUTE, SHARDINGS, Axis, Schedule, Sharding
+from simulator.specs.choices import EVERY_RECOMPUTE, LOOPED, SHARDINGS, V_SHAPED, Axis, Schedule, Sharding
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.plans import AXES, divisors, virtual_stages_of
@@ -204,7 +204,8 @@ class Space:
         if max(stages) > 1:
             every += [("gpipe", 1), ("zero-bubble", 1)]
             for virtual in sorted({virtual for pp in stages if pp > 1 for virtual in self._virtual(pp)}):
-                every += [("interleaved", virtual), ("zero-bubble", virtual)]
+                every += [(name, virtual) for name in LOOPED]
+                every += [(name, virtual) for name in V_SHAPED if virtual == 2]
         offered = self.stack.offers.schedules
         if self._only_usual("schedule"):
             every = [each for each in every if each[0] in ("1f1b", "interleaved", offered[0])]

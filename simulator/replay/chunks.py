@@ -14,8 +14,7 @@ from simulator.replay.blocks import Gradients, LaidBlock, lay
 from simulator.replay.orders import PassKind
 from simulator.replay.rows import BlockRow, Placed, Shards, is_of
 from simulator.replay.spans import Piece, Span
-from simulator.step.passes import timed_tasks
-from simulator.step.time import slower
+from simulator.step.passes import slower, timed_tasks
 from simulator.work.exchanges import beside_frozen, each_micro_batch
 from simulator.work.frozen import part_of
 from simulator.work.program import Block, Program
@@ -196,7 +195,9 @@ class Chunks:
         With what the device waits for its host the pass takes `least` and that, however little it waits for links.
         """
         phase = Phase.FORWARD if kind is PassKind.FORWARD else Phase.BACKWARD
-        row = BlockRow(self.overlap, phase, follows=phase is Phase.BACKWARD or self.micro_batches > 1.0)
+        several = self.micro_batches > 1.0
+        follows = phase is Phase.BACKWARD or several
+        row = BlockRow(self.overlap, phase, follows=follows, goes_on=several)
         for place, block in enumerate(blocks):
             following = blocks[place + 1] if place + 1 < len(blocks) else None
             row.add(block, following, late)

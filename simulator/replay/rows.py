@@ -39,10 +39,13 @@ class Placed:
 
 
 class BlockRow:
-    """Blocks as they are added one by one, and the links between replicas beside them."""
+    """Blocks as they are added one by one, and the links between replicas beside them.
 
-    def __init__(self, overlap: float, phase: Phase, *, follows: bool) -> None:
-        self.overlap, self.phase, self.follows = overlap, phase, follows
+    `follows` says whether another pass is ahead of this one, `goes_on` whether one comes behind it.
+    """
+
+    def __init__(self, overlap: float, phase: Phase, *, follows: bool, goes_on: bool) -> None:
+        self.overlap, self.phase, self.follows, self.goes_on = overlap, phase, follows, goes_on
         self.now, self.free = 0.0, 0.0
         self.spans: list[Span] = []
         self.inner: list[tuple[float, str, Piece]] = []
@@ -108,9 +111,11 @@ class BlockRow:
     def piece(self, until: float = 0.0) -> Piece:
         """The whole pass, once the last scatter is through, and the host, which takes `until` some time [s]."""
         self._scatter(self.now)
-        if self.free > self.now:
+        # The last gradients go beside the first layer of the next pass, where there is one.
+        beside = self.overlap * self.inner[-1][2].duration if self.goes_on and self.inner else 0.0
+        if self.free > self.now + beside:
             last = next(span for span in reversed(self.spans) if span.resource is Resource.DATA_LINKS)
-            self._wait(self.free - self.now, last)
+            self._wait(self.free - self.now - beside, last)
         self._wait_for_host(until - self.now, self.inner[-1][1] if self.inner else "")
         return Piece(self.now, tuple(self.spans), tuple(self.inner))
 

@@ -154,7 +154,7 @@ def _replayed(scenario: Scenario, program: Program, backend: Backend) -> tuple[P
     micro_batches = int(float(np.asarray(program.scenarios.plans.micro_batches)))
     pipeline = pipeline_of(_schedule(plan), stages=stages, micro_batches=micro_batches, chunks=virtual)
     chunks = Chunks(program, backend)
-    once = _once_a_step(program, backend, stages)
+    once = _once_a_step(program, backend, pipeline)
     held = [_held(program, pipeline, rank) for rank in range(stages)]
     laid = [_passes(chunks, pipeline, each, of_step) for each, of_step in zip(held, once, strict=True)]
     durations = [_durations(order, passes) for order, passes in zip(pipeline.orders, laid, strict=True)]
@@ -179,9 +179,10 @@ def _replayed(scenario: Scenario, program: Program, backend: Backend) -> tuple[P
     return pipeline, tuple(runs)
 
 
-def _once_a_step(program: Program, backend: Backend, stages: int) -> list[OnceAStep]:
+def _once_a_step(program: Program, backend: Backend, pipeline: Pipeline) -> list[OnceAStep]:
     """What each stage does once a step; those between the ends of the pipeline are alike."""
-    at_ends = [(rank == 0, rank == stages - 1) for rank in range(stages)]
+    stages = len(pipeline.orders)
+    at_ends = [(rank == 0, rank == (0 if pipeline.v_shaped else stages - 1)) for rank in range(stages)]
     priced = {each: once_on_stage(program, backend, first=each[0], last=each[1]) for each in set(at_ends)}
     return [priced[each] for each in at_ends]
 
@@ -195,9 +196,7 @@ def _schedule(plan: Plan) -> str:
 def _held(program: Program, pipeline: Pipeline, rank: int) -> tuple[ChunkHolding, ...]:
     """What each chunk of a rank holds."""
     plans, models, stages = program.scenarios.plans, program.scenarios.models, len(pipeline.orders)
-    layers = formulas.stage_layers(
-        models.layer_count, plans.pp, stage=float(rank), first=plans.first_stage_layers, last=plans.last_stage_layers
-    )
+    layers = formulas.stage_layers(models.layer_count, plans.pp, stage=float(rank), **plans.ends)
     frozen = program.frozen
     beside = float(np.asarray(frozen.scenarios.models.layer_count)) / stages if frozen is not None else 0.0
     number = pipeline.chunks

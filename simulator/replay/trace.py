@@ -26,6 +26,8 @@ from simulator.work.tasks import Resource
 MOST_EVENTS = 60_000
 """Tasks that a trace holds unless more are asked for; beyond it most micro-batches are written as whole passes."""
 _THREADS = {resource: number for number, resource in enumerate(Resource)}
+_OF_GRADIENTS = len(_THREADS)
+"""Thread of what data links reduce: the last gradients of a pass may go beside the first gathers of the next."""
 _MICRO = 1e6
 
 
@@ -113,8 +115,9 @@ def _names(timeline: Timeline, stage: StageRun) -> Iterator[dict[str, Any]]:
     name = f"stage {stage.index + 1} of {len(timeline.stages)}: {layers:g} layers, {alike} devices alike"
     yield _meta("process_name", stage.index, {"name": name})
     yield _meta("process_sort_index", stage.index, {"sort_index": stage.index})
-    for resource, thread in _THREADS.items():
-        yield _meta("thread_name", stage.index, {"name": resource.value}, thread)
+    named = {resource.value: thread for resource, thread in _THREADS.items()}
+    for thread_name, thread in {**named, f"{Resource.DATA_LINKS.value}, gradients": _OF_GRADIENTS}.items():
+        yield _meta("thread_name", stage.index, {"name": thread_name}, thread)
         yield _meta("thread_sort_index", stage.index, {"sort_index": thread}, thread)
 
 
@@ -133,6 +136,12 @@ def _slices(stage: StageRun, fine: float) -> Iterator[dict[str, Any]]:
         if event.micro_batch is not None and event.end <= fine and event.part != "pipeline_transfer":
             yield _slice(event)
             yield from _rate(event)
+
+
+def _thread(event: Event) -> int:
+    """Number of the thread that an activity is of, from 0."""
+    reduces = event.resource is Resource.DATA_LINKS and event.name.startswith("gradients")
+    return _OF_GRADIENTS if reduces else _THREADS[event.resource]
 
 
 def _slice(event: Event) -> dict[str, Any]:
@@ -154,7 +163,7 @@ def _slice(event: Event) -> dict[str, Any]:
         "name": event.name,
         "cat": event.kind,
         "pid": event.stage + 1,
-        "tid": _THREADS[event.resource] + 1,
+        "tid": _thread(event) + 1,
         "ts": event.start * _MICRO,
         "dur": event.duration * _MICRO,
         "args": arguments,

@@ -8,7 +8,7 @@ from itertools import product
 from typing import NamedTuple
 
 from hardware.spec import System
-from simulator.specs.choices import EVERY_RECOMPUTE, Recompute, Sharding
+from simulator.specs.choices import EVERY_RECOMPUTE, LOOPED, V_SHAPED, Recompute, Sharding
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.plans import divisors, virtual_stages_of
@@ -21,7 +21,7 @@ _MOST_SEQUENCES = 256
 FEWEST_TOKENS = 4096
 """Of a sequence on a rank of context parallelism: shorter parts are left to people who ask for them, and to models that
 fit in no other way [token]."""
-RUNS_AHEAD: tuple[str | None, ...] = ("interleaved", "zero-bubble")
+RUNS_AHEAD: tuple[str | None, ...] = (*LOOPED, *V_SHAPED)
 """Schedules that are none of a single stage."""
 
 
@@ -132,8 +132,10 @@ def _virtual(asked: Plan, layers: int, pp: int) -> Sequence[int | None]:
     """Virtual stages: the few that an interleaved schedule has, where somebody asks for one and not for how many."""
     if asked.virtual_stages or asked.schedule not in RUNS_AHEAD:
         return [asked.virtual_stages]
+    if asked.schedule in V_SHAPED:
+        return [2]
     few = virtual_stages_of(layers, pp)[:3]
-    return few if asked.schedule == "interleaved" else [1, *few]  # zero-bubble ones have one chunk a device or more
+    return [1, *few] if asked.schedule == "zero-bubble" else few  # which has one chunk a device or more
 
 
 def _tensors(purpose: Purpose, reach: Reach) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 AttentionKernel = Literal["unfused", "fused"]
 CrossEntropy = Literal["unfused", "fused", "chunked"]
 Sharding = Literal["none", "zero1", "zero2", "zero3", "hybrid"]
-Schedule = Literal["1f1b", "gpipe", "interleaved", "zero-bubble"]
+Schedule = Literal["1f1b", "gpipe", "interleaved", "looped-bfs", "zero-bubble", "zero-bubble-v", "dualpipe-v"]
 Recompute = Literal["none", "selective", "operators", "full"]
 RecomputeModule = Literal["core_attn", "moe_act", "layernorm", "mla_up_proj", "mlp", "moe", "shared_experts"]
 RecomputeMethod = Literal["every", "block", "uniform"]
@@ -32,6 +32,12 @@ Preference = Literal["dpo", "reward"]
 Reference = Literal["copy", "base", "precomputed"]
 SHARDINGS: tuple[Sharding, ...] = get_args(Sharding)
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+USUAL_SCHEDULES: tuple[Schedule, ...] = ("1f1b", "gpipe", "interleaved", "zero-bubble")
+"""Those of software that does not say which it has."""
+V_SHAPED: tuple[Schedule, ...] = ("zero-bubble-v", "dualpipe-v")
+"""Those that give each device two chunks of layers, one from each end of the model."""
+LOOPED: tuple[Schedule, ...] = ("interleaved", "looped-bfs", "zero-bubble")
+"""Those that may give a device several chunks of layers in turn."""
 RECOMPUTES: tuple[Recompute, ...] = ("none", "selective", "full")
 """Those that are tried where nobody says."""
 EVERY_RECOMPUTE: tuple[Recompute, ...] = get_args(Recompute)
@@ -80,3 +86,17 @@ and fp8 are those of Transformer Engine's FusedAdam, which updates bf16 ones in 
 fp8 ones (transformer_engine/pytorch/optimizers/fused_adam.py at d0067d0d); blocks of 256 those of bitsandbytes
 (bitsandbytes/optim/optimizer.py at 95f9af30). Muon keeps a momentum of every parameter, and of those that AdamW updates
 a second moment."""
+
+
+def traits_of(schedule: Schedule | None) -> dict[str, bool]:
+    """What columns of plans say of a schedule.
+
+    >>> [name for name, has in traits_of("zero-bubble-v").items() if has]
+    ['zero_bubble', 'v_shaped']
+    """
+    return {
+        "zero_bubble": schedule in ("zero-bubble", "zero-bubble-v"),
+        "v_shaped": schedule in V_SHAPED,
+        "paired": schedule == "dualpipe-v",
+        "all_at_once": schedule in ("gpipe", "looped-bfs"),
+    }

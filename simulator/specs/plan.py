@@ -17,6 +17,7 @@ from simulator.formulas.typing import Num
 from simulator.specs import recomputation
 from simulator.specs.choices import (
     OPTIMIZER_TRAITS,
+    V_SHAPED,
     AttentionKernel,
     Axis,
     CrossEntropy,
@@ -26,6 +27,7 @@ from simulator.specs.choices import (
     RecomputeModule,
     Schedule,
     Sharding,
+    traits_of,
 )
 from simulator.specs.model import Model
 from simulator.specs.plans import AXES, Plans
@@ -242,7 +244,7 @@ class Plan(Sheet):
                 f"change a degree or leave dp open",
                 fields=degrees,
             )
-        virtual = self.virtual_stages or 1
+        virtual = self.virtual_stages or (2 if self.schedule in V_SHAPED and pp > 1 else 1)
         schedule = self.schedule or ("interleaved" if virtual > 1 else usual if pp > 1 else "1f1b")
         filled = {"dp": dp, "tp": tp, "pp": pp, "cp": cp, "ep": ep, "virtual_stages": virtual, "schedule": schedule}
         self._check_group()
@@ -338,8 +340,7 @@ def _numbers(plan: Plan) -> dict[str, float]:
         "recompute_attention": float(plan.recompute == "selective" and not plan.recompute_modules),
         "recompute_layer": float(plan.recompute == "full"),
         **recomputation.numbers_of(*plan.again),
-        "zero_bubble": float(plan.schedule == "zero-bubble"),
-        "all_at_once": float(plan.schedule == "gpipe"),
+        **{name: float(flag) for name, flag in traits_of(plan.schedule).items()},
         "offload": float(bool(plan.offload_optimizer)),
         **plan.held(),
     }

@@ -48,6 +48,10 @@ class Plans(Columns):
     fused_loss: Num
     chunked_loss: Num
     zero_bubble: Num
+    v_shaped: Num
+    """1 where each stage has two chunks of layers, one from each end of the model, else 0."""
+    paired: Num
+    """1 where forward and backward passes run as pairs, as DualPipeV has them, else 0."""
     all_at_once: Num
     element_bytes: Num
     product_bytes: Num
@@ -86,6 +90,16 @@ class Plans(Columns):
     def replicas(self) -> Num:
         """Ranks that hold the same part of the model and reduce its gradients together."""
         return self.dp * self.cp
+
+    @property
+    def ends(self) -> dict[str, Num]:
+        """What decides the layers of a pipeline's ends, as `simulator.formulas.pipeline.stage_layers` names it."""
+        return {"first": self.first_stage_layers, "last": self.last_stage_layers, "v_shaped": self.v_shaped}
+
+    @property
+    def ends_together(self) -> Num:
+        """1 where embedding and head are on one stage: the only one, or the first of a pipeline in the shape of a V."""
+        return np.where(np.asarray(self.pp) > 1.0, self.v_shaped, 1.0)
 
     @property
     def keeps_inputs(self) -> Num:

@@ -24,6 +24,9 @@ FIELDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("end-layers", "both-ends"), ("plan.first_stage_layers", "plan.last_stage_layers", "plan.pp")),
     "chunks": ("plan.virtual_stages", "plan.pp"),
     "virtual": ("plan.virtual_stages",),
+    "bent-chunks": ("plan.virtual_stages", "plan.schedule"),
+    "bent-ends": ("plan.first_stage_layers", "plan.last_stage_layers", "plan.schedule"),
+    "pairing": ("plan.schedule", "plan.micro_batch", "workload.global_batch"),
     "sequence": ("plan.cp", "workload.sequence_length"),
     "sequence-parallel": ("plan.sequence_parallel", "plan.tp", "workload.sequence_length"),
     "experts": ("plan.ep",),
@@ -100,6 +103,7 @@ def rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: S
         (plans.virtual_stages == 1.0) | (pp > 1),
         "virtual_stages={virtual_stages} needs a pipeline (pp > 1)",
     )
+    yield from _rules_of_bends(plans)
     sequence = np.asarray(workloads.sequence_length)
     yield Constraint("sequence", sequence % cp == 0, "cp={cp} does not divide sequence_length={sequence}")
     yield Constraint(
@@ -114,6 +118,23 @@ def rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: S
     yield Constraint("expert-tensor", tp % np.asarray(plans.etp) == 0, "etp={etp} does not divide tp={tp}")
     yield from _rules_of_recomputation(plans, models, np.asarray(workloads.tuning.rank) > 0.0)
     yield Constraint("experts", np.asarray(models.experts) % plans.ep == 0, "ep={ep} does not divide {experts} experts")
+
+
+def _rules_of_bends(plans: Plans) -> Iterator[Constraint]:
+    """What schedules in the shape of a V need: torch takes two chunks a device (pipelining/schedules.py, 2.13)."""
+    bent = np.asarray(plans.v_shaped) > 0.0
+    yield Constraint(
+        "bent-chunks",
+        ~bent | (plans.virtual_stages == 2.0),
+        "a schedule in the shape of a V has two chunks of layers a device, not virtual_stages={virtual_stages}",
+    )
+    ends = np.asarray(plans.first_stage_layers) + np.asarray(plans.last_stage_layers)
+    yield Constraint(
+        "bent-ends",
+        ~bent | (ends == 0.0),
+        "a schedule in the shape of a V has both ends of the model on the first device; leave first_stage_layers and "
+        "last_stage_layers out",
+    )
 
 
 def _rules_of_tuning(plans: Plans, workloads: Workloads) -> Iterator[Constraint]:
@@ -216,9 +237,8 @@ def _rules_of_recomputation(plans: Plans, models: Models, adapted: NDArray[np.bo
 
 def most_at_a_stage(plans: Plans, models: Models) -> Num:
     """Layers of the fullest stage; of virtual ones of each [layer]."""
-    ends = {"first": plans.first_stage_layers, "last": plans.last_stage_layers}
     stages = (0.0, 1.0, plans.pp - np.float64(1.0))
-    held = (pipeline.stage_layers(models.layer_count, plans.pp, stage=stage, **ends) for stage in stages)
+    held = (pipeline.stage_layers(models.layer_count, plans.pp, stage=stage, **plans.ends) for stage in stages)
     return np.ceil(reduce(np.maximum, held) / plans.virtual_stages)
 
 
@@ -244,6 +264,11 @@ def rules_of_replicas(plans: Plans, workloads: Workloads) -> Iterator[Constraint
         "interleaving",
         (plans.virtual_stages == 1.0) | (np.asarray(plans.micro_batches) >= plans.pp),
         "an interleaved schedule needs at least as many micro-batches ({micro_batches}) as pp={pp}",
+    )
+    yield Constraint(
+        "pairing",
+        (np.asarray(plans.paired) == 0.0) | (np.asarray(plans.micro_batches) >= 2.0 * np.asarray(plans.pp)),
+        "DualPipeV needs two micro-batches for each of pp={pp} stages, and there are {micro_batches}",
     )
     yield from _rules_of_updates(plans)
     yield Constraint(

@@ -71,10 +71,13 @@ def on_stage(program: Program, stage: Num) -> Memory:
         virtual_stages=plans.virtual_stages,
         all_at_once=plans.all_at_once,
         zero_bubble=plans.zero_bubble,
+        paired=plans.paired,
     )
     of_layers = kept_of_layers(program, layers_on(program, stage), share)
-    # A loss goes back at once, but where every forward pass comes before a backward pass.
-    heads = np.where(np.asarray(plans.all_at_once) > 0.0, plans.micro_batches, 1.0)
+    # A loss goes back at once, but where every forward pass comes before a backward pass, and where weight gradients of
+    # the head wait like those of layers; in the shape of a V they are made at once.
+    heads = np.where(np.asarray(plans.zero_bubble) > plans.v_shaped, np.minimum(plans.micro_batches, plans.pp), 1.0)
+    heads = np.where(np.asarray(plans.all_at_once) > 0.0, plans.micro_batches, heads)
     kept = waiting * (of_layers + is_first * ends[0].saved_bytes) + is_last * heads * ends[1].saved_bytes
     updated = trained.among(plans.optimizer_group)
     optimizer = _states(program, stage, updated)
@@ -152,9 +155,10 @@ def _parameter_bytes(scenarios: Scenarios, held: _Held, trained: _Held, quantise
 
 
 def _is_end(plans: Plans, stage: Num) -> tuple[Num, Num]:
-    """Whether a stage is the first, and whether it is the last: 1 or 0."""
+    """Whether a stage has the embedding, and whether it has the head: 1 or 0."""
     first = np.where(np.asarray(stage) <= 0.0, 1.0, 0.0)
-    return first, np.where(np.asarray(stage) >= np.asarray(plans.pp) - 1.0, 1.0, 0.0)
+    last = np.where(np.asarray(stage) >= np.asarray(plans.pp) - 1.0, 1.0, 0.0)
+    return first, np.where(np.asarray(plans.ends_together) > 0.0, first, last)
 
 
 def _layer_shares(program: Program, stage: Num) -> tuple[Num, Num]:
@@ -168,9 +172,7 @@ def layers_on(program: Program, stage: Num) -> Num:
     """Layers of one stage: as many as the others but for the ends, or by arithmetic with the head's."""
     scenarios = program.scenarios
     plans, models = scenarios.plans, scenarios.models
-    even = pipeline.stage_layers(
-        models.layer_count, plans.pp, stage=stage, first=plans.first_stage_layers, last=plans.last_stage_layers
-    )
+    even = pipeline.stage_layers(models.layer_count, plans.pp, stage=stage, **plans.ends)
     head = models.vocabulary_head * _table(scenarios) / program.largest_layer.parameters
     balanced = pipeline.balanced_layers(models.layer_count, plans.pp, stage=stage, head_layers=head)
     return np.where(np.asarray(scenarios.stacks.balances_head) > 0.0, balanced, even)

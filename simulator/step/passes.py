@@ -213,3 +213,15 @@ def lines_of(timed: Iterable[tuple[Task, Num]]) -> list[HiddenLine]:
         taken = sum((_scaled(seconds, task.hiding.share) for task, seconds in line), start=np.float64(0.0))
         joined.append(HiddenLine(phase, first.part, first.hiding, taken))
     return sorted(joined, key=lambda line: line.hiding.parts is None)
+
+
+def together(device: Num, host: Num) -> Num:
+    """Time of a device and the host that launches for it [s]."""
+    joined: Num = np.maximum(slower(device, host), device)
+    return joined
+
+
+def slower(device: Num, host: Num) -> Num:
+    """The larger of two times with a soft corner: their norm of order 4 [s]."""
+    norm: Num = np.sqrt(np.sqrt(np.square(np.square(device)) + np.square(np.square(host))))
+    return norm

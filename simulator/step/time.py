@@ -10,11 +10,13 @@ import numpy as np
 from simulator.formulas import pipeline
 from simulator.formulas.typing import Num
 from simulator.pricing.backend import Backend
-from simulator.step.passes import Pass, in_line, lines_of, pass_of, timed_tasks
+from simulator.specs.plans import Plans
+from simulator.step.filling import Filling
+from simulator.step.passes import Pass, in_line, lines_of, pass_of, timed_tasks, together
 from simulator.work.exchanges import LAYERS, beside_frozen, each_micro_batch
 from simulator.work.frozen import part_of
 from simulator.work.hiding import Phase
-from simulator.work.once import on_fullest, once_a_step, reductions_of_a_step
+from simulator.work.once import on_fullest, once_a_step
 from simulator.work.program import Program
 from simulator.work.tasks import PlaceKind, Resource, Task
 
@@ -49,11 +51,11 @@ def step_time(program: Program, backend: Backend, *, broken_down: bool = True) -
     of_stages = _stages(program, backend, broken_down=broken_down)
     middle, first, last = (stage.time for stage in of_stages.places)
     slowest = np.maximum(np.maximum(middle, first), last)
-    busiest = _busiest(of_stages, slowest, np.where(np.asarray(plans.pp) > 1.0, plans.all_at_once, 0.0))
+    busiest = _busiest(of_stages, slowest, plans)
     piped_together = first + last + (plans.pp - 2.0) * of_stages.mean.time
-    together = np.where(np.asarray(plans.pp) > 1.0, np.maximum(piped_together, busiest), busiest)
-    share = _idle_share(of_stages.layers, program, together - busiest)
-    piped = pipeline.step_time(busiest, together, micro_batches=plans.micro_batches, idle_share=share)
+    of_all = np.where(np.asarray(plans.pp) > 1.0, np.maximum(piped_together, busiest), busiest)
+    filling = Filling.of(program, of_stages.layers, of_all - busiest)
+    piped = filling.step_time(busiest, of_all, (middle, first, last))
     once = _once(program, backend, of_stages)
     time = piped + sum(once.values(), start=np.float64(0.0))
     if not broken_down:
@@ -95,8 +97,8 @@ class _PipelineStage:
         """
         device = self._summed("backward")
         host = self._summed("host_backward")
-        ahead = _together(self.device - device, self.host - host) - (self.device - device)
-        back = _together(device, host) - device
+        ahead = together(self.device - device, self.host - host) - (self.device - device)
+        back = together(device, host) - device
         whole = np.maximum(ahead + back, np.finfo(float).tiny)
         return (self.together - self.device) * (back / whole)
 
@@ -106,7 +108,7 @@ class _PipelineStage:
 
     def waiting(self, waits: Num) -> Num:
         """The same where the device waits for links besides, while its host goes on [s]."""
-        return _together(self.device + waits, self.host) + self.transfer
+        return together(self.device + waits, self.host) + self.transfer
 
 
 @dataclass(frozen=True)
@@ -143,72 +145,51 @@ def _stages(program: Program, backend: Backend, *, broken_down: bool) -> _Pipeli
     transfer = _transfers(beside, backend)
     frozen = _frozen(program, backend)
     transfer = transfer + frozen.transfer
-    # The first stage receives no activations for its first chunk, the last no gradients for its last.
-    at_end = transfer * (1.0 - 0.5 / np.asarray(plans.virtual_stages))
+    # The first stage receives no activations for its first chunk, the last no gradients for its last; in the shape of
+    # a V the first has both ends, and the last turns what it has made around.
+    at_end = transfer * (1.0 - (0.5 + 0.5 * np.asarray(plans.v_shaped)) / np.asarray(plans.virtual_stages))
     even = models.layer_count / plans.pp
     at_first, fullest, at_last = (
-        pipeline.stage_layers(
-            models.layer_count, plans.pp, stage=stage, first=plans.first_stage_layers, last=plans.last_stage_layers
-        )
-        / even
+        pipeline.stage_layers(models.layer_count, plans.pp, stage=stage, **plans.ends) / even
         for stage in (0.0, 1.0, plans.pp - 1.0)
     )
     several = np.asarray(plans.pp) > 2.0
     inside = np.where(several, 1.0, 0.0)
     mean = (plans.pp - at_first - at_last) / np.maximum(plans.pp - 2.0, 1.0)
     alone = np.where(np.asarray(plans.pp) > 1.0, 0.0, 1.0)
+    both, apart = plans.ends_together, 1.0 - plans.ends_together * (1.0 - alone)
     return _Pipeline(
         layers,
         (
             _joined(((layers, np.where(several, fullest, 0.0)), *frozen.on(inside, 0.0, 0.0)), transfer),
-            _joined(((layers, at_first), (first, 1.0), (last, alone), *frozen.on(1.0, 1.0, alone)), at_end),
-            _joined(((layers, at_last), (first, alone), (last, 1.0), *frozen.on(1.0, alone, 1.0)), at_end),
+            _joined(((layers, at_first), (first, 1.0), (last, both), *frozen.on(1.0, 1.0, both)), at_end),
+            _joined(((layers, at_last), (first, alone), (last, apart), *frozen.on(1.0, alone, apart)), at_end),
         ),
         _joined(((layers, np.where(several, mean, 0.0)), *frozen.on(inside, 0.0, 0.0)), transfer),
     )
 
 
-def _idle_share(layers: Pass, program: Program, others: Num) -> Num:
-    """Part of fill and drain that a schedule leaves idle [1].
-
-    With zero bubbles by what the layers' passes take of a micro-batch on the other stages, which together take
-    `others`.
-    """
-    plans = program.scenarios.plans
-    if not np.any(np.asarray(plans.zero_bubble) > 0.0):
-        return pipeline.idle_share(plans.virtual_stages)
-    gaps = np.maximum(plans.pp - 1.0, 1.0)
-    alone = _together(layers.device, layers.host)
-    whole = np.where(np.asarray(others) > 0.0, others / gaps, np.maximum(alone, np.finfo(float).tiny))
-
-    def adds(seconds: Num) -> Num:
-        # What a pass adds where the host may be the slower one: no more than leaving it out would spare.
-        return alone - _together(layers.device - seconds, layers.host)
-
-    # Gradients that are reduced after every micro-batch cannot wait for a gap.
-    once = np.asarray(reductions_of_a_step(program.scenarios)) <= 1.0
-    return pipeline.idle_share(
-        plans.virtual_stages,
-        zero_bubble=plans.zero_bubble,
-        forward_share=adds(layers.forward) / whole,
-        weight_gradient_share=adds(layers.of_weights) / whole,
-        filled=np.where(once, np.minimum(plans.micro_batches - 1.0, gaps) / gaps, 0.0),
-    )
-
-
-def _busiest(stages: _Pipeline, slowest: Num, all_at_once: Num) -> Num:
+def _busiest(stages: _Pipeline, slowest: Num, plans: Plans) -> Num:
     """Time of a micro-batch on the slowest stage [s].
 
-    Where every forward pass comes before a backward pass, all wait for the stage that is slowest in each of the two.
+    Where every forward pass comes before a backward pass, all wait for the stage that is slowest in each of the two;
+    with several chunks of layers, for the one that is slowest in each chunk: both ends of the model.
     """
-    if not np.any(np.asarray(all_at_once) > 0.0):
+    all_at_once = (np.asarray(plans.all_at_once) > 0.0) & (np.asarray(plans.pp) > 1.0)
+    if not np.any(all_at_once):
         return slowest
-    ahead: Num = 0.0
-    back: Num = 0.0
-    for stage in stages.places:
-        ahead = np.maximum(ahead, stage.forward_time)
-        back = np.maximum(back, stage.time - stage.forward_time)
-    return np.where(np.asarray(all_at_once) > 0.0, ahead + back, slowest)
+    forward = [stage.forward_time for stage in stages.places]
+    backward = [stage.time - ahead for stage, ahead in zip(stages.places, forward, strict=True)]
+    ahead, back = _of_chunks(forward, plans), _of_chunks(backward, plans)
+    return np.where(all_at_once, ahead + back, slowest)
+
+
+def _of_chunks(times: Sequence[Num], plans: Plans) -> Num:
+    """The longest time of stages inside, the first and the last, or what their chunks wait for in turn [s]."""
+    middle, first, last = times
+    longest = np.maximum(np.maximum(middle, first), last)
+    least = np.where(np.asarray(plans.pp) > 2.0, middle, np.minimum(first, last))
+    return np.where(np.asarray(plans.virtual_stages) > 1.0, np.maximum(longest, first + last - least), longest)
 
 
 @dataclass(frozen=True)
@@ -241,19 +222,7 @@ def _joined(held: tuple[tuple[Pass, Num], ...], transfer: Num) -> _PipelineStage
     """Time of one micro-batch on a stage with its share of layers and perhaps the ends."""
     device = sum((number * part.device for part, number in held), start=np.float64(0.0))
     host = sum((number * part.host for part, number in held), start=np.float64(0.0))
-    return _PipelineStage(held, _together(device, host), device, host, transfer)
-
-
-def _together(device: Num, host: Num) -> Num:
-    """Time of a device and the host that launches for it [s]."""
-    joined: Num = np.maximum(slower(device, host), device)
-    return joined
-
-
-def slower(device: Num, host: Num) -> Num:
-    """The larger of two times with a soft corner: their norm of order 4 [s]."""
-    norm: Num = np.sqrt(np.sqrt(np.square(np.square(device)) + np.square(np.square(host))))
-    return norm
+    return _PipelineStage(held, together(device, host), device, host, transfer)
 
 
 def _parts(stages: _Pipeline, slowest: Num, micro_batches: Num) -> dict[str, Num]:
@@ -364,7 +333,7 @@ def _once(program: Program, backend: Backend, stages: _Pipeline) -> dict[str, Nu
     launch = program.scenarios.stacks.launch
     layers, plans = stages.layers, program.scenarios.plans
     # With zero bubbles gradients come when those of inputs are long made.
-    apart = (np.asarray(plans.zero_bubble) > 0.0) & (np.asarray(plans.pp) > 1.0)
+    apart = (np.maximum(plans.zero_bubble, plans.paired) > 0.0) & (np.asarray(plans.pp) > 1.0)
     making = np.where(apart, layers.of_weights / np.maximum(layers.backward, np.finfo(float).tiny), 1.0)
     by_phase = {Phase.FORWARD: layers.forward, Phase.BACKWARD: making * layers.backward}
     parts: dict[str, Num] = {"gradient_reduction": 0.0}

@@ -171,7 +171,7 @@ def in_words(plan: Mapping[str, Any]) -> str:
     words = [f"{short}={plan[name]}" for name, short in names.items() if plan.get(name, 1) > 1] or ["dp=1"]
     words += [f"etp={plan['etp']}"] if plan.get("etp") is not None else []
     words.append(f"mb={plan['micro_batch']}")
-    if plan["schedule"] in ("gpipe", "zero-bubble"):
+    if plan["schedule"] not in ("1f1b", "interleaved"):
         words.append(plan["schedule"])
     if plan["sharding"] != "none":
         words.append(plan["sharding"] + (f"/{plan['sharding_group']}" if plan.get("sharding_group") else ""))

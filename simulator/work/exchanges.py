@@ -126,8 +126,7 @@ def _of_ends(program: Program) -> list[Task]:
 def _end_parameters(program: Program, kind: Literal["parameters", "trained_parameters"]) -> tuple[Num, Num]:
     """Parameters that go with the embedding and with the head; those of a tied head at once with it."""
     models, of_head = program.scenarios.models, getattr(program.head.tally, kind)
-    alone = np.where(np.asarray(program.scenarios.plans.pp) > 1.0, 0.0, 1.0)
-    together = models.tied_head * models.vocabulary_head * alone
+    together = models.tied_head * models.vocabulary_head * program.scenarios.plans.ends_together
     return getattr(program.embedding.tally, kind) + together * of_head, (1.0 - together) * of_head
 
 

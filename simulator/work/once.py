@@ -51,11 +51,12 @@ def on_stage(program: Program, *, first: Num, last: Num) -> Held:
 
 def on_fullest(program: Program) -> Held:
     """What the stage holds that holds most: both ends, or in a pipeline the one that adds more."""
-    pp, layers = program.scenarios.plans.pp, program.layers
+    plans, layers = program.scenarios.plans, program.layers
+    pp, together = plans.pp, plans.ends_together
     one, other = program.embedding.tally, program.head.tally
 
     def more(first: Num, last: Num) -> Num:
-        return np.where(np.asarray(pp) > 1.0, np.maximum(first, last), first + last)
+        return np.where(np.asarray(together) > 0.0, first + last, np.maximum(first, last))
 
     return Held(
         dense=layers.trained_parameters / pp + more(one.trained_parameters, other.trained_parameters),
@@ -68,9 +69,10 @@ def on_fullest(program: Program) -> Held:
 
 def _fullest_share(program: Program) -> StageShare:
     """Layers, and both ends, or in a pipeline the one that has more parameters."""
-    pp = np.asarray(program.scenarios.plans.pp)
+    plans = program.scenarios.plans
+    together = np.asarray(plans.ends_together) > 0.0
     first = np.asarray(program.embedding.tally.trained_parameters) >= program.head.tally.trained_parameters
-    return StageShare(1.0 / pp, *(np.where((pp <= 1.0) | has, 1.0, 0.0) for has in (first, ~first)))
+    return StageShare(1.0 / np.asarray(plans.pp), *(np.where(together | has, 1.0, 0.0) for has in (first, ~first)))
 
 
 def once_a_step(program: Program, held: Held) -> tuple[Task, ...]:
@@ -224,14 +226,14 @@ def _copied_projections(scenarios: Scenarios) -> tuple[Num, Num]:
 
 
 def _tied_embedding(scenarios: Scenarios, is_end: Num) -> list[Task]:
-    """Sum of the gradients of an embedding that the first and the last stage of a pipeline share."""
+    """Sum of the gradients of an embedding that two stages share, the first and the last of a pipeline."""
     plans, models = scenarios.plans, scenarios.models
     if not np.any(np.asarray(plans.pp) > 1.0):
         return []
     table = np.ceil(np.asarray(models.vocabulary_size) / plans.tp) * models.embedding_size
     apart = plans.pp_stride * np.maximum(plans.pp - 1.0, 1.0)
     tied = flagged(models.tied_head * models.vocabulary_head, scenarios.workloads.tuning.base)
-    shared = is_end * np.where(np.asarray(plans.pp) > 1.0, tied, 0.0)
+    shared = is_end * np.where(np.asarray(plans.ends_together) > 0.0, 0.0, tied)
     size = table * plans.reduced_bytes
     name = "gradients of the tied embedding"
     return [_collective(name, "all_reduce", size, 2.0, apart, shared, Resource.PIPELINE_LINKS)]

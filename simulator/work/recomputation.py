@@ -74,10 +74,9 @@ def repeated_shares(plans: Plans, models: Models) -> tuple[Num, Num] | None:
     if not plans.recomputation.counts_layers:
         return None
     count, stages = models.layer_count, np.asarray(plans.pp)
-    ends = {"first": plans.first_stage_layers, "last": plans.last_stage_layers}
 
     def on(stage: Num) -> Num:
-        return pipeline.stage_layers(count, stages, stage=stage, **ends)
+        return pipeline.stage_layers(count, stages, stage=stage, **plans.ends)
 
     first, last, inside = on(0.0), on(stages - 1.0), np.maximum(stages - 2.0, 0.0)
     left = np.where(inside > 0.0, count - first - last, 0.0)

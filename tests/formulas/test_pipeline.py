@@ -85,17 +85,36 @@ def test_a_step_is_its_micro_batches_and_what_fills_and_drains() -> None:
         (4, {}, 1 / 4),
         (1, {"zero_bubble": 1.0}, 1 / 3),  # (F + B - W) / (F + B + W)
         (2, {"zero_bubble": 1.0}, 1 / 6),
-        (2, {"zero_bubble": 1.0, "v_shaped": 1.0}, 1 / 6),
         (1, {"zero_bubble": 1.0, "forward_share": 0.3, "weight_gradient_share": 0.2}, 1 - 2 * 0.2),
         (1, {"zero_bubble": 1.0, "forward_share": 0.1, "weight_gradient_share": 0.2}, 1 - 0.2 - 0.1),
         (1, {"zero_bubble": 1.0, "forward_share": 0.5, "weight_gradient_share": 0.4}, 1 - 0.4 - 0.1),
-        (1, {"zero_bubble": 1.0, "v_shaped": 1.0, "forward_share": 0.3, "weight_gradient_share": 0.1}, 2 * 0.5),
-        (1, {"zero_bubble": 1.0, "v_shaped": 1.0, "forward_share": 0.3, "weight_gradient_share": 0.3}, 0.4),
-        (2, {"v_shaped": 1.0, "forward_share": 0.1}, 1 / 2),
+        (2, {"forward_share": 0.1}, 1 / 2),
     ],
 )
 def test_idle_shares_of_schedules(virtual: float, how: dict[str, float], share: float) -> None:
     assert float(pipeline.idle_share(virtual, **how)) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("forward", "weights", "paired", "micro_batches", "share"),
+    [
+        (1 / 3, 1 / 3, 0.0, 16.0, 1 / 6),
+        (0.3, 0.1, 0.0, 16.0, (0.6 - 0.1) * 2 / 2),
+        (0.3, 0.3, 0.0, 16.0, 0.4 / 2),
+        (0.4, 0.3, 0.0, 16.0, (0.3 + 0.1 * (2 - 1 / 7)) / 2),  # input gradients that are the shortest
+        (1 / 3, 1 / 3, 0.0, 1.0, 4 / 3 / 2),  # one micro-batch: down and up, forward and backward
+        (1 / 3, 1 / 3, 0.0, 8.0, 2 / 3 / 2),
+        (1 / 3, 1 / 3, 1.0, 16.0, 1 / 6),
+        (0.3, 0.1, 1.0, 16.0, (0.3 + 0.5 + 0.3 - 0.3 / 7) / 2),
+    ],
+)
+def test_idle_shares_in_the_shape_of_a_v(
+    forward: float, weights: float, paired: float, micro_batches: float, share: float
+) -> None:
+    idle = pipeline.v_shaped_idle_share(
+        8.0, micro_batches, paired=paired, forward_share=forward, weight_gradient_share=weights
+    )
+    assert float(idle) == pytest.approx(share)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hardware.errors import InputError
 from hardware.spec import System
 from simulator.launch.record import LaunchFile
 from simulator.scenario.scenario import Scenario, resolve
+from simulator.specs.choices import V_SHAPED
 from simulator.specs.loading import load_model, load_stack
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
@@ -51,6 +52,8 @@ def _drawn(rng: random.Random, stack: str, model: Model, only: Mapping[str, Sequ
     }
     if plan["schedule"] == "interleaved" and chunks == 1:
         plan["schedule"] = "1f1b"
+    if plan["schedule"] in (*V_SHAPED, "looped-bfs"):
+        plan["virtual_stages"] = 2
     plan |= {name: rng.choice(words) for name, words in only.items()}
     replicas = plan["dp"] * plan["cp"]
     if plan["sharding"] == "hybrid" or (plan["sharding"] == "zero1" and rng.random() < 0.2):

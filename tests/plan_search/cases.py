@@ -24,7 +24,7 @@ Values = NDArray[np.float64]
 Key = tuple[Any, ...]
 _RECOMPUTE = ("none", "selective", "operators", "full")
 _SHARDINGS = ("none", "zero1", "zero2", "zero3", "hybrid")
-_SCHEDULES = ("1f1b", "gpipe", "interleaved", "zero-bubble")
+_SCHEDULES = ("1f1b", "gpipe", "interleaved", "looped-bfs", "zero-bubble", "zero-bubble-v", "dualpipe-v")
 _ORDERS = list(permutations(("tp", "cp", "dp", "pp")))
 _SMALL: dict[str, tuple[dict[str, Any], str, int, dict[str, Any]]] = {
     "bert": (

@@ -58,11 +58,15 @@ def _schedules(degrees: dict[str, Any]) -> Iterator[Schedule]:
     """Schedules that a number of stages and of virtual stages allows."""
     for name in get_args(Schedule):
         several, virtual = degrees["pp"] > 1, degrees["virtual_stages"] > 1
+        two = degrees["virtual_stages"] == 2
         allowed = {
             "1f1b": not virtual,
             "gpipe": several and not virtual,
             "interleaved": virtual,
+            "looped-bfs": virtual,
             "zero-bubble": several,
+            "zero-bubble-v": two,
+            "dualpipe-v": two,
         }
         if allowed[name]:
             yield name

@@ -41,8 +41,8 @@ from simulator.profiling.records.record import (
 from simulator.profiling.records.scenarios import attention_of, scenarios_of, written
 from simulator.specs.loading import load_model, load_stack
 from simulator.specs.model import Model
-from simulator.step.passes import BACKWARD_LAUNCH, pass_of
-from simulator.step.time import slower, step_time
+from simulator.step.passes import BACKWARD_LAUNCH, pass_of, slower
+from simulator.step.time import step_time
 from simulator.work.program import program_of
 from simulator.work.tasks import Phase
 from simulator.work.transformer import Scenarios

@@ -11,7 +11,9 @@ import pytest
 import simulator
 from hardware.errors import InputError
 from simulator.replay.timeline import timeline
+from simulator.specs.loading import load_model
 from tests.frozen.answers import _drawn
+from tests.stacks import unrestricted
 
 _SCENARIOS = 300
 _MEDIAN, _MOST = 0.02, 0.05
@@ -60,6 +62,23 @@ def differences() -> list[Difference]:
 def _listed(differences: list[Difference]) -> str:
     """The worst ones, a line each."""
     return "\n".join(f"{one.share:+.2%} {one.words}" for one in differences[:12])
+
+
+@pytest.mark.parametrize("micro_batches", [8, 12, 32])
+@pytest.mark.parametrize("recompute", ["none", "full"])
+@pytest.mark.parametrize("schedule", ["looped-bfs", "zero-bubble-v", "dualpipe-v"])
+@pytest.mark.parametrize(("model", "layers"), [("llama-3-8b", 32), ("gpt3-6.7b", 30), ("mixtral-8x7b", 16)])
+def test_chunks_that_torch_alone_has(
+    model: str, layers: int, schedule: str, recompute: str, micro_batches: int
+) -> None:
+    """The same for schedules that only torch's pipelines have, which are not among those drawn."""
+    plan = {"tp": 2, "pp": 4, "micro_batch": 1, "schedule": schedule, "virtual_stages": 2, "recompute": recompute}
+    small = load_model(model).model_copy(update={"layers": layers})
+    work = {"global_batch": 2 * micro_batches}
+    step = timeline(
+        simulator.resolve(small, "dgx-h100", devices=16, stack=unrestricted("torchtitan"), plan=plan, workload=work)
+    )
+    assert abs(step.difference) < _MOST
 
 
 def test_half_of_all_differ_by_less_than_two_hundredths(differences: list[Difference]) -> None:

@@ -68,7 +68,7 @@ def test_exchanges_stand_around_the_halves_of_a_layer() -> None:
 
 
 def test_the_backward_pass_runs_from_the_end() -> None:
-    """The feed-forward half first, and each half from its last operator to its first, normalisations at the very end."""
+    """The feed-forward half first, and each half from its last operator to its first."""
     tasks = [
         compute(2.0, "normalisation", phase=Phase.BACKWARD),
         compute(4.0, "attention_projections", phase=Phase.BACKWARD),

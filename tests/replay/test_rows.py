@@ -22,6 +22,7 @@ def row_of(
     host: float = 0.0,
     late: float = 0.0,
     follows: bool = True,
+    goes_on: bool = False,
     until: float = 0.0,
 ) -> Piece:
     """Blocks of so many seconds each, with as long a gather, a scatter and a sum of gradients of every one."""
@@ -32,7 +33,7 @@ def row_of(
         (compute(sums, "gradient_accumulation", phase=phase), sums),
     ]
     blocks = [Placed(f"layer {number}", laid(each, host), Shards(tuple(tasks))) for number, each in enumerate(seconds)]
-    row = BlockRow(overlap, phase, follows=follows)
+    row = BlockRow(overlap, phase, follows=follows, goes_on=goes_on)
     for place, block in enumerate(blocks):
         row.add(block, blocks[place + 1] if place + 1 < len(blocks) else None, late)
     return row.piece(until)
@@ -101,6 +102,16 @@ def test_the_last_scatter_shows_at_the_end() -> None:
     assert times_of(piece) == [(0.0, 100.0), (100.0, 200.0), (200.0, 300.0)]
     assert times_of(piece, LINKS) == [(100.0, 101.0), (200.0, 201.0), (300.0, 301.0)]
     assert times_of(piece, waits=True) == [(300.0, 301.0)]
+
+
+def test_the_last_scatter_goes_beside_the_next_pass() -> None:
+    """As far as its first block has room: 100 s of a scatter of 130."""
+    piece = row_of(100.0, 100.0, overlap=1.0, scatter=1.0, goes_on=True)
+    assert times_of(piece, LINKS) == [(100.0, 101.0), (200.0, 201.0)]
+    assert piece.duration == 200.0
+    piece = row_of(100.0, overlap=1.0, scatter=130.0, goes_on=True)
+    assert times_of(piece, LINKS) == [(100.0, 230.0)]
+    assert times_of(piece, waits=True) == [(100.0, 130.0)]
 
 
 def test_scatters_with_half_an_overlap() -> None:

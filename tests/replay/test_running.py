@@ -70,18 +70,40 @@ def test_zero_bubbles(chunks: int, share: tuple[int, int, int]) -> None:
 
 
 @pytest.mark.parametrize("share", [share for share in SHARES if share[0] <= share[1] >= share[2]], ids=str)
-def test_zero_bubbles_in_the_shape_of_a_v(share: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("schedule", ["zero-bubble-v", "dualpipe-v"])
+def test_schedules_in_the_shape_of_a_v(schedule: str, share: tuple[int, int, int]) -> None:
     forward, _, weights = share
     whole = float(sum(share))
-    idle = formulas.idle_share(
-        2, zero_bubble=1.0, v_shaped=1.0, forward_share=forward / whole, weight_gradient_share=weights / whole
-    )
     for stages, micro_batches in SHAPES:
         if stages > 1 and micro_batches >= 2 * stages:
-            pipeline = pipeline_of("zero-bubble-v", stages=stages, micro_batches=micro_batches)
+            idle = formulas.v_shaped_idle_share(
+                stages,
+                micro_batches,
+                paired=float(schedule == "dualpipe-v"),
+                forward_share=forward / whole,
+                weight_gradient_share=weights / whole,
+            )
+            pipeline = pipeline_of(schedule, stages=stages, micro_batches=micro_batches)
             expected = formulas.step_time(whole, stages * whole, micro_batches=micro_batches, idle_share=idle)
             times = replay(pipeline, timed(pipeline, *share), Transfer())
             assert times.finish == pytest.approx(float(expected), rel=1e-12)
+
+
+@pytest.mark.parametrize("extra", [(0.5, 0.5), (1.0, 1.0), (0.3, 1.0), (0.0, 1.0)])
+@pytest.mark.parametrize("chunks", [2, 4])
+def test_slow_ends_are_waited_for_in_turn(chunks: int, extra: tuple[float, float]) -> None:
+    """The first chunk of the first rank and the last one of the last rank take longer, by so much of a chunk."""
+    for stages, micro_batches in ((4, 4), (4, 12), (8, 16)):
+        pipeline = pipeline_of("interleaved", stages=stages, micro_batches=micro_batches, chunks=chunks)
+        durations = timed(pipeline, chunks, chunks, chunks)
+        for rank, chunk, more in ((0, 0, extra[0]), (stages - 1, chunks - 1, extra[1])):
+            durations[rank] = durations[rank] * np.where(pipeline.orders[rank].chunks == chunk, 1.0 + more, 1.0)
+        inside, first, last = (3.0 * (chunks + more) for more in (0.0, *extra))
+        whole = (stages - 2) * inside + first + last
+        expected = formulas.step_time(max(first, last), whole, micro_batches=micro_batches, idle_share=1.0 / chunks)
+        turns = formulas.ends_in_turn(stages, chunks, first=first - inside, last=last - inside)
+        finish = replay(pipeline, durations, Transfer()).finish
+        assert finish == pytest.approx(float(expected + turns), abs=0.12 * stages * 3.0 * extra[0] + 1e-9)
 
 
 @pytest.mark.parametrize(

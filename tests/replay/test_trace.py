@@ -116,7 +116,9 @@ def test_processes_and_threads_have_names(steps: dict[str, Timeline], name: str)
         (event["pid"], event["tid"]): event["args"]["name"] for event in by_phase["M"] if event["name"] == "thread_name"
     }
     assert set(threads(by_phase["X"])) <= set(lanes)
-    assert sorted({lane for (pid, _), lane in lanes.items() if pid == 1}) == sorted(each.value for each in Resource)
+    assert sorted({lane for (pid, _), lane in lanes.items() if pid == 1}) == sorted(
+        [*(each.value for each in Resource), "data links, gradients"]
+    )
 
 
 @pytest.mark.parametrize("name", ["1f1b", "zero bubble", "interleaved"])

@@ -280,8 +280,8 @@ _REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any], str]]
         "colossalai",
         _DENSE,
         {"pp": 2, "schedule": "zero-bubble"},
-        {"pp": 2, "schedule": "zero-bubble", "virtual_stages": 2},
-        "(zbv) has two chunks of layers a device, not virtual_stages=1",
+        {"pp": 2, "schedule": "zero-bubble-v"},
+        "has no schedule=zero-bubble",
     ),
     ("colossalai", _DENSE, {"precision": "fp32"}, {"precision": "fp32", "sharding": "none"}, "ZeRO is for 16-bit"),
     (

@@ -21,7 +21,7 @@ _TODAY: dict[str, dict[str, Any]] = {
     "torchtitan": {  # v0.2.2: config/job_config.py, distributed/parallel_dims.py, models/llama3/infra/parallelize.py
         "axes": ("dp", "tp", "pp", "cp", "ep"),
         "shardings": {"none", "zero2", "zero3", "hybrid"},
-        "schedules": {"1f1b", "gpipe", "interleaved", "zero-bubble"},
+        "schedules": {"1f1b", "gpipe", "interleaved", "looped-bfs", "zero-bubble", "zero-bubble-v", "dualpipe-v"},
         "recompute": {"none", "operators", "full"},
         "recompute_methods": {"every"},
         "precisions": {"bf16", "fp32", "fp8", "mxfp8"},
@@ -54,7 +54,7 @@ _TODAY: dict[str, dict[str, Any]] = {
     "colossalai": {  # 4f9953be: booster/plugin/hybrid_parallel_plugin.py, gemini_plugin.py
         "axes": ("dp", "tp", "pp", "cp", "ep"),
         "shardings": {"none", "zero1", "zero2", "zero3", "hybrid"},
-        "schedules": {"1f1b", "interleaved", "zero-bubble"},
+        "schedules": {"1f1b", "interleaved", "zero-bubble-v"},
         "recompute": {"none", "full"},
         "recompute_methods": {"block"},
         "precisions": {"fp32", "tf32", "fp16", "bf16", "fp8"},
@@ -65,7 +65,7 @@ _TODAY: dict[str, dict[str, Any]] = {
     "primus": {  # fd1eeabb: primus/configs/modules/megatron
         "axes": ("dp", "tp", "pp", "cp", "ep"),
         "shardings": {"none", "zero1", "zero2", "zero3", "hybrid"},
-        "schedules": {"1f1b", "interleaved", "zero-bubble"},
+        "schedules": {"1f1b", "interleaved", "zero-bubble", "zero-bubble-v"},
         "recompute": {"none", "selective", "full"},
         "recompute_methods": {"block", "uniform"},
         "precisions": {"fp32", "tf32", "fp16", "bf16", "fp8", "mxfp8"},

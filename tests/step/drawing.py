@@ -14,7 +14,7 @@ from hardware.errors import InputError
 from hardware.spec import System
 from simulator.pricing.analytic import precisions_of
 from simulator.scenario.scenario import Scenario
-from simulator.specs.choices import RECOMPUTES, SCHEDULES, SHARDINGS
+from simulator.specs.choices import RECOMPUTES, SCHEDULES, SHARDINGS, V_SHAPED
 from simulator.specs.loading import load_model, load_stack, names
 from simulator.specs.model import Model
 from simulator.specs.plans import divisors
@@ -111,6 +111,8 @@ def _schedules(draw: st.DrawFn, model: Model, stages: int) -> dict[str, Any]:
     if schedule == "interleaved":
         chunks = [chunk for chunk in (2, 3, 4) if model.all_layers % (stages * chunk) == 0]
         return {"virtual_stages": draw(st.sampled_from(chunks))} if chunks else {}
+    if schedule in (*V_SHAPED, "looped-bfs"):
+        return {"schedule": schedule, "virtual_stages": 2} if model.all_layers % (2 * stages) == 0 else {}
     if draw(st.booleans()):
         return {"schedule": schedule}
     ends = [name for name in ("first_stage_layers", "last_stage_layers") if draw(st.booleans())]
@@ -130,4 +132,5 @@ def _fits(axis: str, degree: int, model: Model, length: int) -> bool:
 def _micro_batches(draw: st.DrawFn, plan: dict[str, Any]) -> int:
     """How many of them there are; an interleaved schedule needs a multiple of the stages."""
     several: int = draw(st.sampled_from([1, 1, 2, 4, 8, 16]))
-    return int(plan["pp"]) * min(several, 4) if "virtual_stages" in plan else several
+    least = 2 if plan.get("schedule") == "dualpipe-v" else 1
+    return int(plan["pp"]) * max(min(several, 4), least) if "virtual_stages" in plan else several

@@ -23,8 +23,8 @@ from simulator.pricing.requests import (
     StreamKind,
 )
 from simulator.step.evaluation import evaluate
-from simulator.step.passes import BACKWARD_LAUNCH, pass_of
-from simulator.step.time import Step, slower, step_time
+from simulator.step.passes import BACKWARD_LAUNCH, pass_of, slower
+from simulator.step.time import Step, step_time
 from simulator.work.hiding import Hiding, OperatorPart, Phase
 from simulator.work.program import Program, program_of
 from simulator.work.tasks import PlaceKind, Resource, Task, TaskPlace

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 import simulator
+from hardware.errors import InputError
 from tests.stacks import unrestricted
 
 _PLAN = {"tp": 1, "pp": 1, "micro_batch": 2, "recompute": "none"}
@@ -58,6 +60,39 @@ def test_a_bubble_is_that_of_its_schedule() -> None:
     two = _answer({"pp": 4, "dp": 4, "micro_batch": 2, "virtual_stages": 2}).breakdown_s["pipeline_bubble"]
     assert 0.0 < two < one
     assert "pipeline_bubble" not in _answer().breakdown_s
+
+
+@pytest.mark.parametrize("schedule", ["zero-bubble-v", "dualpipe-v"])
+def test_a_v_idles_less_than_one_forward_one_backward(schedule: str) -> None:
+    """And has its two chunks of layers without being told."""
+    straight = _answer({"pp": 4, "dp": 4, "micro_batch": 2})
+    bent = _answer({"pp": 4, "dp": 4, "micro_batch": 2, "schedule": schedule})
+    assert bent.plan["virtual_stages"] == 2
+    assert bent.breakdown_s["pipeline_bubble"] < 0.6 * straight.breakdown_s["pipeline_bubble"]
+    assert bent.breakdown_s["feed_forward"] == pytest.approx(straight.breakdown_s["feed_forward"])
+
+
+@pytest.mark.parametrize(
+    ("plan", "batch", "message"),
+    [
+        (
+            {"schedule": "zero-bubble-v", "virtual_stages": 3},
+            256,
+            "two chunks of layers a device, not virt",
+        ),
+        (
+            {"schedule": "dualpipe-v", "first_stage_layers": 2},
+            256,
+            "leave first_stage_layers and",
+        ),
+        ({"schedule": "dualpipe-v"}, 32, "needs two micro-batches for each of pp=4 stages, and there are 4"),
+        ({"schedule": "zero-bubble-v", "pp": 1, "dp": 16}, 256, "needs a pipeline, and pp=1 has a single stage"),
+        ({"schedule": "looped-bfs", "virtual_stages": 5}, 256, "does not divide 24 layers"),
+    ],
+)
+def test_schedules_that_cannot_be(plan: dict[str, Any], batch: int, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        _answer({"pp": 4, "dp": 4, "micro_batch": 2, **plan}, workload={**_WORK, "global_batch": batch})
 
 
 def test_communication_appears_with_its_parallelism() -> None:

@@ -283,6 +283,16 @@ def test_ends_share_the_gradient_of_a_tied_embedding(pp: int) -> None:
     assert _told(_once(_gpt({})), "gradients of the tied embedding") == []
 
 
+def test_a_v_has_both_ends_on_one_stage() -> None:
+    """Nobody shares the gradient of a tied embedding, and the first stage holds it and the head."""
+    plan = {"pp": 2, "dp": 2, "micro_batch": 1, "schedule": "zero-bubble-v", "virtual_stages": 2}
+    program = _gpt(plan, sizes={"layers": 4})
+    assert _told(_once(program), "gradients of the tied embedding") == []
+    straight = _gpt({"pp": 2, "dp": 2}, sizes={"layers": 4})
+    both = plain(on_fullest(program).dense) - plain(on_fullest(straight).dense)
+    assert both == plain(program.head.tally.trained_parameters) > 0
+
+
 def test_what_a_stage_holds() -> None:
     program = _gpt({**_ALONE, "pp": 2, "dp": 4})
     for first, last in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)):

@@ -311,6 +311,20 @@ def test_all_devices_send_what_is_received() -> None:
     assert dict(+sent) == expected
 
 
+@pytest.mark.parametrize("schedule", ["zero-bubble-v", "dualpipe-v"])
+def test_a_v_sends_down_and_up(schedule: str) -> None:
+    """Down and up between neighbours; where it turns, at the last stage, and at both of its ends nothing is sent."""
+    plan = {"tp": 1, "pp": 4, "dp": 2, "micro_batch": 1, "sequence_parallel": False, "schedule": schedule}
+    program = _gpt(plan | {"virtual_stages": 2}, sizes={"layers": 8})
+    for stage in range(4):
+        sent = Counter[str]()
+        for each in messages(program, float(stage)):
+            if each.part == "pipeline_transfer":
+                sent[each.name] += int(plain(each.count))
+        neighbours = 1 if stage in (0, 3) else 2
+        assert sent == {f"{what} between stages": 12 * neighbours for what in ("activations", "gradients")}
+
+
 def test_messages_are_those_of_all_layers_and_micro_batches() -> None:
     """Whole tensors: 2 sums forward and 2 backward in each of 2 layers, for each of 2 micro-batches."""
     program = _gpt({"sequence_parallel": False})

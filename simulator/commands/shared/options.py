@@ -182,7 +182,7 @@ _PLAN: dict[str, Any] = {
     "sequence_parallel": _flag("sequence-parallel", "Shard normalisations over tokens."),
     "sharding": _text("--sharding", "none, zero1, zero2, zero3 or hybrid."),
     "sharding_group": _count("--sharding-group", "Ranks that share, under hybrid or zero1."),
-    "schedule": _text("--schedule", "1f1b, gpipe, interleaved or zero-bubble."),
+    "schedule": _text("--schedule", "1f1b, gpipe, interleaved, zero-bubble and so on: see capsim schema plan."),
     "recompute": _text("--recompute", "none, selective, operators or full."),
     "recompute_modules": _text("--recompute-modules", "Of selective: core_attn, mlp and the like."),
     "recompute_layers": _count("--recompute-layers", "Of full: how many layers."),

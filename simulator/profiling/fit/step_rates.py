@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from simulator.pricing.requests import StreamKind
 from simulator.profiling.fit.anatomy import Anatomy, PassWork
 from simulator.profiling.records.reading import StepTime
-from simulator.step.passes import BACKWARD_LAUNCH
-from simulator.step.time import slower
+from simulator.step.passes import BACKWARD_LAUNCH, slower
 
 Values = NDArray[np.float64]
 PARTS = ("forward", "backward", "optimizer")

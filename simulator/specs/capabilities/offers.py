@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from simulator.formulas.typing import Num
 from simulator.specs.capabilities.refusals import OF_PLANS, WORDS, Mask, Terms
 from simulator.specs.capabilities.sheet import Capabilities
-from simulator.specs.choices import METHODS, MODULES
+from simulator.specs.choices import LOOPED, METHODS, MODULES, V_SHAPED
 from simulator.specs.model import Models
 from simulator.specs.plan import Plan
 from simulator.specs.plans import Plans
@@ -111,7 +111,7 @@ def _of_lists(offers: Capabilities, terms: Terms) -> Iterator[Offer]:
             if name == "schedule":
                 kept = kept | ((terms["pp"] <= 1.0) & (terms[name] == "1f1b"))  # of one stage, which has no schedule
             yield Offer(frozenset({name}), kept, lacking=f"{name}={{{name}}}")
-    if {"interleaved", "zero-bubble"}.isdisjoint(offers.schedules):
+    if {*LOOPED, *V_SHAPED}.isdisjoint(offers.schedules):
         kept = terms["virtual_stages"] <= 1.0
         yield Offer(frozenset({"virtual_stages"}), kept, lacking="virtual_stages={virtual_stages}")
 

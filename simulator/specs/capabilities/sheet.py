@@ -17,8 +17,8 @@ from simulator.specs.choices import (
     METHODS,
     MODULES,
     OPTIMIZERS,
-    SCHEDULES,
     SHARDINGS,
+    USUAL_SCHEDULES,
     Axis,
     Optimizer,
     Recompute,
@@ -39,8 +39,9 @@ class Capabilities(Sheet):
     """The release, or the commit, that it is of."""
     shardings: tuple[Sharding, ...] = SHARDINGS
     """What replicas can share."""
-    schedules: Annotated[tuple[Schedule, ...], Field(min_length=1)] = SCHEDULES
-    """Orders of the micro-batches in a pipeline; the first is that of a pipeline for which nobody chooses one."""
+    schedules: Annotated[tuple[Schedule, ...], Field(min_length=1)] = USUAL_SCHEDULES
+    """Orders of the micro-batches in a pipeline, by default 1f1b, gpipe, interleaved and zero-bubble; the first is that
+    of a pipeline for which nobody chooses one."""
     placements: Annotated[tuple[Order, ...], Field(min_length=1)] | None = None
     """Orders of the axes, from the innermost, such as tp-cp-dp-pp; any unless given."""
     recompute: tuple[Recompute, ...] = EVERY_RECOMPUTE

@@ -104,6 +104,8 @@ _BEYOND = 1e5
 """Upper limits from here on only keep slips of the pen out."""
 KINDS = {kind.word: kind for kind in _KINDS}
 """Every kind, by the word that asks for it."""
+_WIDEST = 24
+"""Letters of a default that is told in full."""
 
 
 def kind_of(word: str) -> FileKind:
@@ -219,7 +221,8 @@ def default_of(part: dict[str, Any]) -> str:
         return "-"
     if isinstance(default, list):
         every = part.get("items", {}).get("enum", [])
-        return "all" if set(default) == set(every) else ", ".join(map(str, default))
+        words = ", ".join(map(str, default))
+        return "all" if set(default) == set(every) else words if len(words) <= _WIDEST else f"{len(default)} of these"
     return f"{default:.15g}" if isinstance(default, float) else str(default)
 
 
