@@ -23,6 +23,8 @@ class LaunchSetting:
     """A parsed value, or the words of an option."""
     place: str
     """File and line, or file."""
+    usual: bool = False
+    """Whether the file leaves it out, and it holds all the same."""
 
 
 class LaunchSettings:
@@ -152,7 +154,11 @@ class LaunchSettings:
 
     def read(self) -> tuple[str, ...]:
         """What was asked for and is set, with places."""
-        return tuple(_told(self._entries[name]) for name in self._asked)
+        return tuple(_told(self._entries[name]) for name in self._asked if not self._entries[name].usual)
+
+    def usual(self) -> tuple[str, ...]:
+        """What was asked for and holds without being set."""
+        return tuple(_told(self._entries[name]) for name in self._asked if self._entries[name].usual)
 
     def finish(self) -> tuple[str, ...]:
         """What else is set: ignored where a pattern of the framework's table names it.
@@ -163,7 +169,7 @@ class LaunchSettings:
             Where something is set that is neither read nor ignored.
         """
         assert self._table is not None, "only settings of a framework are finished"
-        left = [entry for name, entry in self._entries.items() if name not in self._asked]
+        left = [entry for name, entry in self._entries.items() if name not in self._asked and not entry.usual]
         for entry in left:
             patterns = self._table.unread + (self._table.off if entry.value is False else ())
             if not any(fnmatchcase(entry.name, pattern) for pattern in patterns):

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 import simulator
-from simulator.launch import deepspeed, torchtitan
+from simulator.launch import deepspeed
 from simulator.launch.naming import stack_of
+from simulator.launch.torchtitan import writing as torchtitan
 from simulator.launch.trainers import accelerate
 from simulator.scenario.scenario import Scenario, resolve
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hardware.errors import InputError
@@ -88,6 +88,44 @@ def _has(words: Sequence[ShellWord], marks: Sequence[str]) -> bool:
     return any(word.text.split("=")[0] in marks for word in words)
 
 
+def devices_of(launcher: Sequence[ShellWord], batch: Mapping[str, str], path: str) -> int | None:
+    """Devices of the run, as torchrun's options or the batch system's lines say; none where they do not.
+
+    Parameters
+    ----------
+    launcher
+        Words before the program.
+    batch
+        What ``#SBATCH`` lines say.
+    path
+        The file, for places.
+
+    Raises
+    ------
+    InputError
+        Where the number of nodes is none.
+    """
+    options = settings_of([word for word in launcher if not word.why or word.text.startswith("--")], path)
+    per_node = options.whole("--nproc_per_node", "--nproc-per-node")
+    nodes = options.value("--nnodes")
+    if per_node is None:
+        per_node = _digits(batch.get("ntasks-per-node") or batch.get("gpus-per-node"))
+        count = _digits(batch.get("nodes") or batch.get("N")) if per_node is not None else None
+        return None if per_node is None else per_node * (count or 1)
+    if nodes is None or nodes == []:
+        return per_node
+    number = _digits(str(nodes[0]))
+    if number is None:
+        raise InputError(f"{options.place('--nnodes')}: --nnodes={nodes[0]}: must be a whole number")
+    return per_node * number
+
+
+def _digits(text: str | None) -> int | None:
+    """The number at the end of a text such as 8 or h100:8."""
+    last = (text or "").rpartition(":")[2]
+    return int(last) if last.isdigit() and 0 < int(last) < 10**7 else None
+
+
 def settings_of(words: Sequence[ShellWord], path: str, table: OptionTable | None = None) -> LaunchSettings:
     """Options by name, each with the words behind it.
 
@@ -99,6 +137,24 @@ def settings_of(words: Sequence[ShellWord], path: str, table: OptionTable | None
         The file, for places.
     table
         The options of the program.
+
+    Raises
+    ------
+    InputError
+        Where what stands there is known only when the script runs.
+    """
+    return LaunchSettings(options_by_name(words, path), path, table)
+
+
+def options_by_name(words: Sequence[ShellWord], path: str) -> dict[str, LaunchSetting]:
+    """Options with their dashes, each with the words behind it.
+
+    Parameters
+    ----------
+    words
+        Options and their values.
+    path
+        The file, for places.
 
     Raises
     ------
@@ -120,4 +176,4 @@ def settings_of(words: Sequence[ShellWord], path: str, table: OptionTable | None
             entries[name] = LaunchSetting(name, [value] if value else [], place)  # the last of several holds
         elif name:
             entries[name].value.append(text)
-    return LaunchSettings(entries, path, table)
+    return entries
