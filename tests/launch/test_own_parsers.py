@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import sys
@@ -16,6 +17,7 @@ import simulator
 from simulator.launch import deepspeed
 from simulator.launch.naming import stack_of
 from simulator.launch.torchtitan import writing as torchtitan
+from simulator.launch.torchtitan.stages import cut
 from simulator.launch.trainers import accelerate
 from simulator.scenario.scenario import Scenario, resolve
 
@@ -35,7 +37,6 @@ def _winner(framework: str, run: tuple[str, str, int], sharding: str | None = No
     model, system, devices = run
     stack, work = stack_of(framework), {"sequence_length": 512 if model == "bert-large" else 2048}
     plan: dict[str, Any] = {"sharding": sharding, "precision": "bf16", "optimizer": "adamw"}
-    plan |= {"virtual_stages": 1} if framework == "torchtitan" else {}  # it cuts chunks by counts of its own
     outcome = simulator.search(model, system, devices=devices, stack=stack, plan=plan, workload=work, top=1)
     best = outcome.best[0] if outcome.best else outcome.nearest
     assert best is not None, "no plan that comes nearest"
@@ -113,3 +114,30 @@ def test_torchtitan_takes_its_configuration(
     assert taken.training.seq_len == 2048
     assert taken.training.global_batch_size == scenario.workload.global_batch
     assert degrees.fsdp_reshard_after_forward == ("never" if sharding == "zero2" else "default")
+
+
+_CUTS = [(32, 4, 1, 1), (32, 4, 0, 0), (96, 40, 1, 0), (48, 12, 0, 0), (94, 32, 1, 1), (126, 16, 1, 1), (32, 3, 2, 5)]
+
+
+@pytest.mark.parametrize(("layers", "stages", "first", "last"), [*_CUTS, (32, 64, 1, 1), (32, 8, 9, 1), (3, 1, 1, 1)])
+def test_torchtitan_cuts_stages_as_its_files_are_written(layers: int, stages: int, first: int, last: int) -> None:
+    own = _stages_of_torchtitan()
+    try:
+        parts = own(stages, layers, first, last)
+    except ValueError:
+        assert cut(layers, stages, first, last) is None
+        return
+    assert cut(layers, stages, first, last) == tuple(sum(name.startswith("layers.") for name in part) for part in parts)
+
+
+def _stages_of_torchtitan() -> Any:
+    """Its function that cuts layers, taken out of a module whose other parts need kernels of a GPU."""
+    known = importlib.util.find_spec("torchtitan")
+    if known is None or known.submodule_search_locations is None:
+        pytest.skip("torchtitan is not installed")
+    source = Path(known.submodule_search_locations[0], "distributed", "pipeline_parallel.py").read_text()
+    name = "generate_llm_fqn_per_model_part"
+    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and name in node.name]
+    scope: dict[str, Any] = {}
+    exec(compile(ast.Module(functions, []), "pipeline_parallel.py", "exec"), scope)
+    return next(scope[each] for each in scope if name in each)
