@@ -146,6 +146,12 @@ class LaunchSettings:
         value = shown(_single(entry.value)) if entry.value != [] else "set"
         return InputError(f"{entry.place}: {name}={value}: {sentence}")
 
+    def _is_off(self, name: str) -> bool:
+        """Whether a setting belongs to a section that says ``enabled: false``."""
+        parts = name.split(".")
+        sections = (".".join((*parts[:count], "enabled")) for count in range(1, len(parts)))
+        return any(section in self._entries and self._entries[section].value is False for section in sections)
+
     def _is_set(self, names: Sequence[str]) -> bool:
         return any(name in self._entries for name in names)
 
@@ -161,7 +167,7 @@ class LaunchSettings:
         return tuple(_told(self._entries[name]) for name in self._asked if self._entries[name].usual)
 
     def finish(self) -> tuple[str, ...]:
-        """What else is set: ignored where a pattern of the framework's table names it.
+        """What else is set: ignored where a pattern of the framework's table names it, or its section is off.
 
         Raises
         ------
@@ -172,7 +178,7 @@ class LaunchSettings:
         left = [entry for name, entry in self._entries.items() if name not in self._asked and not entry.usual]
         for entry in left:
             patterns = self._table.unread + (self._table.off if entry.value is False else ())
-            if not any(fnmatchcase(entry.name, pattern) for pattern in patterns):
+            if not self._is_off(entry.name) and not any(fnmatchcase(entry.name, pattern) for pattern in patterns):
                 raise _not_understood(entry, self._table.known)
         return tuple(_told(entry) for entry in left)
 
