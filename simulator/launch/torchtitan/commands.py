@@ -19,8 +19,8 @@ from simulator.launch.reading import WhatIsSaid, launch_file_of
 from simulator.launch.record import LaunchFile
 from simulator.launch.settings import LaunchSetting, LaunchSettings
 from simulator.launch.shell.expansion import ShellWord
-from simulator.launch.shell.options import devices_of, options_by_name
-from simulator.launch.shell.script import Script, ShellCommand, script_of
+from simulator.launch.shell.options import devices_of, options_by_name, script_or_options
+from simulator.launch.shell.script import Script, ShellCommand
 from simulator.launch.tables import options_of
 from simulator.launch.torchtitan.reading import meaning_of
 
@@ -36,9 +36,8 @@ _SHARED = "parallelism.enable_sequence_parallel"
 def recognises(text: str) -> bool:
     """Whether a script, or a list of options, is for torchtitan."""
     plain = re.sub(r"(?m)^\s*#.*$", "", text)
-    return bool(re.search(r"torchtitan[./]train\b|run_train\.sh\b", plain)) or (
-        "--module" in plain and "--config" in plain and "--num-layers" not in plain
-    )
+    marks = r"torchtitan[./]train\b|run_train\.sh\b|--(?:parallelism|training)\.[a-z]"
+    return bool(re.search(marks, plain)) or ("--module" in plain and "--config" in plain)
 
 
 def read(text: str, path: str, devices: int | None = None) -> LaunchFile:
@@ -58,7 +57,7 @@ def read(text: str, path: str, devices: int | None = None) -> LaunchFile:
     InputError
         With file and line.
     """
-    script = script_of(text, path)
+    script = script_or_options(text, path)
     launcher, program, words = _command(script, path)
     said = dict(_settings(words, path))
     by_runner = program is not None and _RUNNER.fullmatch(program.text) is not None
@@ -90,7 +89,8 @@ def _split(command: ShellCommand) -> tuple[tuple[ShellWord, ...], ShellWord | No
     words = command.words
     at = next((index for index, word in enumerate(words) if _PROGRAM.fullmatch(word.text)), None)
     if at is not None:
-        return words[:at], words[at], words[at + 1 :]
+        before = words[: at - 1] if at and words[at - 1].text == "-m" else words[:at]
+        return before, words[at], words[at + 1 :]
     return ((), None, words) if words and words[0].text.startswith("--") else None
 
 
