@@ -152,10 +152,9 @@ def _refuse_many(node: yaml.Node | None, place: str, sizes: dict[int, int], insi
     here = f"{place}:{node.start_mark.line + 1}"
     if id(node) in inside:
         raise InputError(f"{here}: the YAML anchor holds itself; write the value out")
-    children = {
-        yaml.MappingNode: lambda: [part for pair in node.value for part in pair],
-        yaml.SequenceNode: lambda: node.value,
-    }.get(type(node), list)()
+    children: list[yaml.Node] = []
+    if isinstance(node, yaml.CollectionNode):
+        children = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
     size = 1 + sum(_refuse_many(child, place, sizes, inside | {id(node)}) for child in children)
     if size > MOST_REPEATED:
         raise InputError(f"{here}: holds more than {MOST_REPEATED:,} values with its YAML aliases; write fewer")

@@ -6,51 +6,29 @@ import ast
 import importlib.util
 import json
 import sys
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-import simulator
 from simulator.launch import deepspeed
-from simulator.launch.naming import stack_of
 from simulator.launch.torchtitan import writing as torchtitan
 from simulator.launch.torchtitan.stages import cut
 from simulator.launch.trainers import accelerate
-from simulator.scenario.scenario import Scenario, resolve
+from tests.launch.winners import RUNS, winner
 
-_RUNS = [
-    ("bert-large", "dgx-a100-640gb", 8),
-    ("llama-3-8b", "dgx-h100", 64),
-    ("gpt3-175b", "superpod-a100", 1024),
-    ("mixtral-8x7b", "dgx-h100", 64),
-    ("palm-62b", "dgx-h100", 256),
-]
 _SHARDINGS = ["none", "zero1", "zero2", "zero3"]
-
-
-@cache
-def _winner(framework: str, run: tuple[str, str, int], sharding: str | None = None) -> Scenario:
-    """The scenario of the best plan that a search finds for a framework's stack, of one way to share."""
-    model, system, devices = run
-    stack, work = stack_of(framework), {"sequence_length": 512 if model == "bert-large" else 2048}
-    plan: dict[str, Any] = {"sharding": sharding, "precision": "bf16", "optimizer": "adamw"}
-    outcome = simulator.search(model, system, devices=devices, stack=stack, plan=plan, workload=work, top=1)
-    best = outcome.best[0] if outcome.best else outcome.nearest
-    assert best is not None, "no plan that comes nearest"
-    return resolve(model, system, devices=devices, stack=stack, plan=best.plan, workload=work)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("sharding", _SHARDINGS)
-@pytest.mark.parametrize("run", _RUNS, ids=lambda run: run[0])
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run[0])
 def test_deepspeed_takes_its_configuration(
     run: tuple[str, str, int], sharding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = pytest.importorskip("deepspeed.runtime.config", exc_type=ImportError)
-    scenario = _winner("deepspeed", run, sharding)
+    scenario = winner("deepspeed", run, sharding)
     document = json.loads(deepspeed.write(scenario).text)
     monkeypatch.setattr(config.dist, "get_world_size", lambda *_: scenario.plan.dp)
     monkeypatch.setattr(config.dist, "get_rank", lambda *_: 0)
@@ -66,14 +44,14 @@ def test_deepspeed_takes_its_configuration(
     ("run", "sharding"),
     [  # GPT-3 without sharing has no plan at all: replicas that share nothing are not cut otherwise either
         pytest.param(run, sharding, id=f"{run[0]}-{sharding}")
-        for run in _RUNS
+        for run in RUNS
         for sharding in _SHARDINGS
         if (run[0], sharding) != ("gpt3-175b", "none")
     ],
 )
 def test_accelerate_takes_its_configuration(run: tuple[str, str, int], sharding: str, tmp_path: Path) -> None:
     arguments = pytest.importorskip("accelerate.commands.config.config_args", exc_type=ImportError)
-    scenario = _winner("accelerate", run, sharding)
+    scenario = winner("accelerate", run, sharding)
     path = tmp_path / "accelerate.yaml"
     path.write_text(accelerate.write(scenario).text)
     taken = arguments.load_config_from_file(str(path))
@@ -97,12 +75,12 @@ def _configuration_of_torchtitan(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("sharding", ["zero2", "zero3"])
-@pytest.mark.parametrize("run", [_RUNS[1], ("llama-3-70b", "dgx-h100", 256), ("qwen3-30b-a3b", "dgx-h100", 64)])
+@pytest.mark.parametrize("run", [RUNS[1], ("llama-3-70b", "dgx-h100", 256), ("qwen3-30b-a3b", "dgx-h100", 64)])
 def test_torchtitan_takes_its_configuration(
     run: tuple[str, str, int], sharding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager = _configuration_of_torchtitan(monkeypatch)
-    scenario = _winner("torchtitan", run, sharding)
+    scenario = winner("torchtitan", run, sharding)
     path = tmp_path / "torchtitan.toml"
     path.write_text(torchtitan.write(scenario).text)
     taken = manager.ConfigManager().parse_args(["--job.config_file", str(path)])

@@ -28,7 +28,7 @@ def interpolated(document: Mapping[str, Any]) -> dict[str, Any]:
     >>> interpolated({"a": {"b": 2, "c": "${.b}", "d": "${multiply:4, ${a.b}}", "e": "${oc.env:HOME}"}})
     {'a': {'b': 2, 'c': 2, 'd': 8, 'e': '${oc.env:HOME}'}}
     """
-    return _resolved(document, document, ())
+    return {key: _resolved(part, document, (key,)) for key, part in document.items()}
 
 
 def _resolved(value: Any, top: Mapping[str, Any], path: tuple[str, ...]) -> Any:
