@@ -20,6 +20,8 @@ MOST_BYTES = 1_000_000
 """The largest document that is read; the largest of the catalogue has a few kilobytes."""
 MOST_LEVELS = 30
 """The deepest nesting that is read; the deepest of the catalogue has four levels."""
+MOST_REPEATED = 20_000
+"""The most values of a document with YAML aliases, each counted as often as it stands for something."""
 
 _FILE_LIKE = re.compile(r"[/\\]|\.ya?ml\Z|\.json\Z")
 _DOCUMENTS = (".yaml", ".yml", ".json")
@@ -66,6 +68,23 @@ for _tag, _pattern, _first in _CORE_SCHEMA:
     _CoreLoader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), list(_first))
 
 
+class _RepeatingLoader(_CoreLoader):
+    """The same, with mappings that are merged into others by the key ``<<``."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        own = [(key, value) for key, value in node.value if key.value != "<<"]
+        merged = [value for key, value in node.value if key.value == "<<"]
+        parts = [
+            part for value in merged for part in (value.value if isinstance(value, yaml.SequenceNode) else [value])
+        ]
+        mapping = super().construct_mapping(yaml.MappingNode(node.tag, own, node.start_mark, node.end_mark), deep=deep)
+        for part in parts:
+            if not isinstance(part, yaml.MappingNode):
+                raise yaml.constructor.ConstructorError(None, None, "<< must name a mapping", part.start_mark)
+            mapping = {**self.construct_mapping(part, deep=True), **mapping}
+        return mapping
+
+
 def read_text(path: Path, *, most_bytes: int = MOST_BYTES) -> str:
     """Read a text file of bounded size.
 
@@ -93,8 +112,18 @@ def read_text(path: Path, *, most_bytes: int = MOST_BYTES) -> str:
         raise InputError(f"{path}: is not UTF-8 text (byte {error.start})") from None
 
 
-def parse_yaml(text: str, place: str) -> Any:
+def parse_yaml(text: str, place: str, *, repeats: bool = False) -> Any:
     """Parse YAML text; anchors, aliases and tags are refused: a few lines of aliases expand to gigabytes.
+
+    Parameters
+    ----------
+    text
+        What the file holds.
+    place
+        Its name.
+    repeats
+        Whether anchors, aliases and merged mappings (``<<``) are read all the same, as files of others have them, up
+        to `MOST_REPEATED` values.
 
     Raises
     ------
@@ -102,8 +131,10 @@ def parse_yaml(text: str, place: str) -> Any:
         With file and line.
     """
     try:
-        _refuse_machinery(text, place)
-        return _shallow(yaml.load(text, Loader=_CoreLoader), place)
+        _refuse_machinery(text, place, repeats=repeats)
+        if repeats:
+            _refuse_many(yaml.compose(text, Loader=_CoreLoader), place, {}, set())
+        return _shallow(yaml.load(text, Loader=_RepeatingLoader if repeats else _CoreLoader), place)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark if error.problem_mark is not None else error.context_mark
         line = f":{getattr(mark, 'line', 0) + 1}"
@@ -114,14 +145,31 @@ def parse_yaml(text: str, place: str) -> Any:
         raise InputError(f"{place}: not valid YAML: {str(error).splitlines()[0]}") from None
 
 
-def _refuse_machinery(text: str, place: str) -> None:
+def _refuse_many(node: yaml.Node | None, place: str, sizes: dict[int, int], inside: set[int]) -> int:
+    """Refuse aliases that make a document too large, or a part of itself; returns the values of a node."""
+    if id(node) in sizes or node is None:
+        return sizes.get(id(node), 0)
+    here = f"{place}:{node.start_mark.line + 1}"
+    if id(node) in inside:
+        raise InputError(f"{here}: the YAML anchor holds itself; write the value out")
+    children: list[yaml.Node] = []
+    if isinstance(node, yaml.CollectionNode):
+        children = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+    size = 1 + sum(_refuse_many(child, place, sizes, inside | {id(node)}) for child in children)
+    if size > MOST_REPEATED:
+        raise InputError(f"{here}: holds more than {MOST_REPEATED:,} values with its YAML aliases; write fewer")
+    sizes[id(node)] = size
+    return size
+
+
+def _refuse_machinery(text: str, place: str, *, repeats: bool) -> None:
     """Refuse what makes YAML more than data, and nesting that would overflow the stack of the parser."""
     if not (any(mark in text for mark in "&*!") or sum(map(text.count, "[{")) > 200 or _INDENTED.search(text)):
         return
     level = 0
     for event in yaml.parse(text, Loader=_CoreLoader):
         place_here = f"{place}:{getattr(event.start_mark, 'line', 0) + 1}"
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+        if not repeats and (isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None)):
             raise InputError(f"{place_here}: YAML anchors and aliases are not accepted; write the value out")
         if tag := getattr(event, "tag", None):
             raise InputError(f"{place_here}: the YAML tag {tag!r} is not accepted; write a plain value")
@@ -190,7 +238,7 @@ def _line(path: Path, location: Location, *, whole: bool = False) -> int | None:
     """Find the line of a place inside a YAML file: as far as the place exists, or the `whole` of it or none."""
     try:
         text = read_text(path)
-        _refuse_machinery(text, str(path))
+        _refuse_machinery(text, str(path), repeats=False)
         node = yaml.compose(text, Loader=_CoreLoader)
     except (yaml.YAMLError, InputError):
         return None

@@ -6,6 +6,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,7 +80,7 @@ def document_of(path: Path) -> dict[str, Any] | None:
         With file and line, where it is not valid.
     """
     text, kind = read_text(path), kind_of(path)
-    parse = {"json": parse_json, "toml": _toml}.get(kind or "", parse_yaml)
+    parse = {"json": parse_json, "toml": _toml}.get(kind or "", partial(parse_yaml, repeats=True))
     document = parse(text, str(path))
     return document if isinstance(document, dict) else None
 
@@ -178,7 +179,11 @@ def _lines(path: Path) -> dict[tuple[str, ...], int]:
 def _walk(node: Any, under: tuple[str, ...], note: Callable[[tuple[str, ...], int], None]) -> None:
     """Visit all keys of a YAML or JSON document."""
     if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
+        for key, value in sorted(node.value, key=lambda pair: bool(pair[0].value != "<<")):
+            if key.value == "<<":
+                for part in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    _walk(part, under, note)
+                continue
             keys = (*under, str(key.value))
             note(keys, key.start_mark.line + 1)
             _walk(value, keys, note)

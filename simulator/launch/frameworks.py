@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from hardware.catalogue import load_system
 from hardware.errors import unknown
-from simulator.launch import deepspeed, maxtext, nanotron, torchtitan
+from simulator.launch import deepspeed, maxtext, nanotron
 from simulator.launch.megatron import bridge_writing
 from simulator.launch.megatron import writing as megatron
 from simulator.launch.naming import stack_of
 from simulator.launch.record import WrittenLaunch
+from simulator.launch.torchtitan import writing as torchtitan
 from simulator.launch.trainers import accelerate, axolotl, llama_factory
 from simulator.scenario.scenario import Scenario, complete
 from simulator.specs.loading import ScenarioFile

@@ -19,6 +19,8 @@ from simulator.specs.plan import Plan
 
 _OPTIMIZERS = ("adamw", "sgd", "muon")
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+_STACK = "maxtext"
+"""A name that means the stack for the devices of the system, GPUs or TPUs."""
 _AXES = {"tp": ("tensor", "tensor_sequence"), "pp": ("pipeline",), "cp": ("context",), "ep": ("expert",)}
 
 
@@ -140,7 +142,7 @@ def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) 
     workload = _read_batch(settings, plan, number, assumed)
     if isinstance(model, dict):
         model["training"] = {name: workload[name] for name in ("sequence_length", "global_batch")}
-    return WhatIsSaid(plan, workload, model, number)
+    return WhatIsSaid(plan, workload, model, number, _STACK)
 
 
 def _degree(settings: LaunchSettings, axis: str) -> int | None:

@@ -13,6 +13,7 @@ _STACKS = {
     "megatron-bridge": ("megatron-bridge", "nemo"),
     "deepspeed": ("deepspeed",),
     "torchtitan": ("torchtitan",),
+    "torchtitan-0.3": ("torchtitan",),
     "accelerate": ("huggingface",),
     "axolotl": ("axolotl", "huggingface"),
     "llama-factory": ("llama-factory", "huggingface"),

@@ -9,11 +9,13 @@ from typing import Any
 
 from hardware.errors import InputError
 from hardware.reading import read_text
-from simulator.launch import deepspeed, maxtext, nanotron, torchtitan
+from simulator.launch import deepspeed, maxtext, nanotron
 from simulator.launch.documents import document_of, kind_of
 from simulator.launch.megatron import bridge_reading, nemo
 from simulator.launch.megatron import reading as megatron
 from simulator.launch.record import LaunchFile
+from simulator.launch.torchtitan import commands
+from simulator.launch.torchtitan import reading as torchtitan
 from simulator.launch.trainers import accelerate, axolotl, litgpt, llama_factory
 
 Reader = Callable[[Mapping[str, Any], str, int | None], LaunchFile]
@@ -50,7 +52,9 @@ def launch_file(name: str | Path, devices: int | None = None) -> LaunchFile | No
     path = Path(name)
     kind = kind_of(path)
     if kind == "script":
-        return megatron.read(read_text(path), str(path), devices)
+        text = read_text(path)
+        reads = commands.read if commands.recognises(text) else megatron.read
+        return reads(text, str(path), devices)
     document = document_of(path) if kind is not None and path.is_file() else None
     reader = None if document is None else next((read for is_one, read in _READERS if is_one(document)), None)
     if reader is None and kind == "toml":

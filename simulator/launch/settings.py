@@ -23,6 +23,8 @@ class LaunchSetting:
     """A parsed value, or the words of an option."""
     place: str
     """File and line, or file."""
+    usual: bool = False
+    """Whether the file leaves it out, and it holds all the same."""
 
 
 class LaunchSettings:
@@ -144,6 +146,12 @@ class LaunchSettings:
         value = shown(_single(entry.value)) if entry.value != [] else "set"
         return InputError(f"{entry.place}: {name}={value}: {sentence}")
 
+    def _is_off(self, name: str) -> bool:
+        """Whether a setting belongs to a section that says ``enabled: false``."""
+        parts = name.split(".")
+        sections = (".".join((*parts[:count], "enabled")) for count in range(1, len(parts)))
+        return any(section in self._entries and self._entries[section].value is False for section in sections)
+
     def _is_set(self, names: Sequence[str]) -> bool:
         return any(name in self._entries for name in names)
 
@@ -152,10 +160,14 @@ class LaunchSettings:
 
     def read(self) -> tuple[str, ...]:
         """What was asked for and is set, with places."""
-        return tuple(_told(self._entries[name]) for name in self._asked)
+        return tuple(_told(self._entries[name]) for name in self._asked if not self._entries[name].usual)
+
+    def usual(self) -> tuple[str, ...]:
+        """What was asked for and holds without being set."""
+        return tuple(_told(self._entries[name]) for name in self._asked if self._entries[name].usual)
 
     def finish(self) -> tuple[str, ...]:
-        """What else is set: ignored where a pattern of the framework's table names it.
+        """What else is set: ignored where a pattern of the framework's table names it, or its section is off.
 
         Raises
         ------
@@ -163,10 +175,10 @@ class LaunchSettings:
             Where something is set that is neither read nor ignored.
         """
         assert self._table is not None, "only settings of a framework are finished"
-        left = [entry for name, entry in self._entries.items() if name not in self._asked]
+        left = [entry for name, entry in self._entries.items() if name not in self._asked and not entry.usual]
         for entry in left:
             patterns = self._table.unread + (self._table.off if entry.value is False else ())
-            if not any(fnmatchcase(entry.name, pattern) for pattern in patterns):
+            if not self._is_off(entry.name) and not any(fnmatchcase(entry.name, pattern) for pattern in patterns):
                 raise _not_understood(entry, self._table.known)
         return tuple(_told(entry) for entry in left)
 

@@ -167,6 +167,48 @@ def test_aliases_do_not_explode(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "document"),
+    [
+        ("a: &x 1\nb: *x\n", {"a": 1, "b": 1}),
+        ("a: &x {p: 1, q: [2]}\nb:\n  <<: *x\n  p: 3\n", {"a": {"p": 1, "q": [2]}, "b": {"p": 3, "q": [2]}}),
+        (
+            "a: &x {p: 1}\nb: &y {p: 2, r: 0}\nc: {<<: [*x, *y]}\n",
+            {"a": {"p": 1}, "b": {"p": 2, "r": 0}, "c": {"p": 1, "r": 0}},
+        ),
+    ],
+)
+def test_aliases_in_files_of_others_are_read(text: str, document: dict[str, Any]) -> None:
+    assert parse_yaml(text, "run.yaml", repeats=True) == document
+
+
+@pytest.mark.parametrize(
+    ("text", "fragment"),
+    [
+        ("a: &a [*a]\n", "run.yaml:1: the YAML anchor holds itself"),
+        ("a: &a {b: {c: *a}}\n", "run.yaml:1: the YAML anchor holds itself"),
+        ("a: 1\nb: {<<: 3}\n", "run.yaml:2: not valid YAML: << must name a mapping"),
+        ("a: {<<: &x {b: 1}, b: 1, b: 2}\n", "key 'b' is given twice"),
+        ("a: *unknown\n", "run.yaml:1: not valid YAML: found undefined alias"),
+        ("a: !!python/name:os.system x\n", "the YAML tag"),
+    ],
+)
+def test_aliases_that_are_wrong_are_refused(text: str, fragment: str) -> None:
+    with pytest.raises(InputError) as refused:
+        parse_yaml(text, "run.yaml", repeats=True)
+    assert fragment in str(refused.value)
+
+
+def test_aliases_in_files_of_others_do_not_explode() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+    with pytest.raises(InputError, match="holds more than 20,000 values with its YAML aliases"):
+        parse_yaml("\n".join(lines), "run.yaml", repeats=True)
+    chain = ["a0: &a0 [x]", *(f"a{i}: &a{i} [*a{i - 1}]" for i in range(1, 60))]
+    with pytest.raises(InputError, match="is nested too deeply"):
+        parse_yaml("\n".join(chain), "run.yaml", repeats=True)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "a: " + "[" * 200_000,

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from hardware.errors import InputError
-from simulator.launch import deepspeed, saying, torchtitan
+from simulator.launch import deepspeed, saying
 from simulator.launch.documents import document_of
 from simulator.launch.naming import stack_of
 from simulator.launch.recognition import imported, launch_file
 from simulator.launch.saying import LaunchNotes
 from simulator.launch.tables import options_of
+from simulator.launch.torchtitan import writing as torchtitan
+from simulator.launch.torchtitan.words import MODELS
 from simulator.scenario.scenario import Scenario, resolve
 from simulator.specs.loading import load_stack
 from tests.launch.drawing import compared, read_back, scenarios
@@ -68,7 +70,7 @@ _TORCHTITAN = {
 def test_torchtitan_reads_back_what_it_writes(tmp_path: Path) -> None:
     stack = stack_of("torchtitan")
     made = 0
-    for scenario in scenarios(stack, tuple(torchtitan.MODELS)[:5], 760, only=_TORCHTITAN):
+    for scenario in scenarios(stack, tuple(MODELS)[:5], 760, only=_TORCHTITAN):
         plan = scenario.plan
         if (
             plan.precision in ("fp16", "tf32")

@@ -2,53 +2,33 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import sys
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-import simulator
-from simulator.launch import deepspeed, torchtitan
-from simulator.launch.naming import stack_of
+from simulator.launch import deepspeed
+from simulator.launch.torchtitan import writing as torchtitan
+from simulator.launch.torchtitan.stages import cut
 from simulator.launch.trainers import accelerate
-from simulator.scenario.scenario import Scenario, resolve
+from tests.launch.winners import RUNS, winner
 
-_RUNS = [
-    ("bert-large", "dgx-a100-640gb", 8),
-    ("llama-3-8b", "dgx-h100", 64),
-    ("gpt3-175b", "superpod-a100", 1024),
-    ("mixtral-8x7b", "dgx-h100", 64),
-    ("palm-62b", "dgx-h100", 256),
-]
 _SHARDINGS = ["none", "zero1", "zero2", "zero3"]
-
-
-@cache
-def _winner(framework: str, run: tuple[str, str, int], sharding: str | None = None) -> Scenario:
-    """The scenario of the best plan that a search finds for a framework's stack, of one way to share."""
-    model, system, devices = run
-    stack, work = stack_of(framework), {"sequence_length": 512 if model == "bert-large" else 2048}
-    plan: dict[str, Any] = {"sharding": sharding, "precision": "bf16", "optimizer": "adamw"}
-    plan |= {"virtual_stages": 1} if framework == "torchtitan" else {}  # it cuts chunks by counts of its own
-    outcome = simulator.search(model, system, devices=devices, stack=stack, plan=plan, workload=work, top=1)
-    best = outcome.best[0] if outcome.best else outcome.nearest
-    assert best is not None, "no plan that comes nearest"
-    return resolve(model, system, devices=devices, stack=stack, plan=best.plan, workload=work)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("sharding", _SHARDINGS)
-@pytest.mark.parametrize("run", _RUNS, ids=lambda run: run[0])
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run[0])
 def test_deepspeed_takes_its_configuration(
     run: tuple[str, str, int], sharding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = pytest.importorskip("deepspeed.runtime.config", exc_type=ImportError)
-    scenario = _winner("deepspeed", run, sharding)
+    scenario = winner("deepspeed", run, sharding)
     document = json.loads(deepspeed.write(scenario).text)
     monkeypatch.setattr(config.dist, "get_world_size", lambda *_: scenario.plan.dp)
     monkeypatch.setattr(config.dist, "get_rank", lambda *_: 0)
@@ -64,14 +44,14 @@ def test_deepspeed_takes_its_configuration(
     ("run", "sharding"),
     [  # GPT-3 without sharing has no plan at all: replicas that share nothing are not cut otherwise either
         pytest.param(run, sharding, id=f"{run[0]}-{sharding}")
-        for run in _RUNS
+        for run in RUNS
         for sharding in _SHARDINGS
         if (run[0], sharding) != ("gpt3-175b", "none")
     ],
 )
 def test_accelerate_takes_its_configuration(run: tuple[str, str, int], sharding: str, tmp_path: Path) -> None:
     arguments = pytest.importorskip("accelerate.commands.config.config_args", exc_type=ImportError)
-    scenario = _winner("accelerate", run, sharding)
+    scenario = winner("accelerate", run, sharding)
     path = tmp_path / "accelerate.yaml"
     path.write_text(accelerate.write(scenario).text)
     taken = arguments.load_config_from_file(str(path))
@@ -95,12 +75,12 @@ def _configuration_of_torchtitan(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("sharding", ["zero2", "zero3"])
-@pytest.mark.parametrize("run", [_RUNS[1], ("llama-3-70b", "dgx-h100", 256), ("qwen3-30b-a3b", "dgx-h100", 64)])
+@pytest.mark.parametrize("run", [RUNS[1], ("llama-3-70b", "dgx-h100", 256), ("qwen3-30b-a3b", "dgx-h100", 64)])
 def test_torchtitan_takes_its_configuration(
     run: tuple[str, str, int], sharding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager = _configuration_of_torchtitan(monkeypatch)
-    scenario = _winner("torchtitan", run, sharding)
+    scenario = winner("torchtitan", run, sharding)
     path = tmp_path / "torchtitan.toml"
     path.write_text(torchtitan.write(scenario).text)
     taken = manager.ConfigManager().parse_args(["--job.config_file", str(path)])
@@ -112,3 +92,30 @@ def test_torchtitan_takes_its_configuration(
     assert taken.training.seq_len == 2048
     assert taken.training.global_batch_size == scenario.workload.global_batch
     assert degrees.fsdp_reshard_after_forward == ("never" if sharding == "zero2" else "default")
+
+
+_CUTS = [(32, 4, 1, 1), (32, 4, 0, 0), (96, 40, 1, 0), (48, 12, 0, 0), (94, 32, 1, 1), (126, 16, 1, 1), (32, 3, 2, 5)]
+
+
+@pytest.mark.parametrize(("layers", "stages", "first", "last"), [*_CUTS, (32, 64, 1, 1), (32, 8, 9, 1), (3, 1, 1, 1)])
+def test_torchtitan_cuts_stages_as_its_files_are_written(layers: int, stages: int, first: int, last: int) -> None:
+    own = _stages_of_torchtitan()
+    try:
+        parts = own(stages, layers, first, last)
+    except ValueError:
+        assert cut(layers, stages, first, last) is None
+        return
+    assert cut(layers, stages, first, last) == tuple(sum(name.startswith("layers.") for name in part) for part in parts)
+
+
+def _stages_of_torchtitan() -> Any:
+    """Its function that cuts layers, taken out of a module whose other parts need kernels of a GPU."""
+    known = importlib.util.find_spec("torchtitan")
+    if known is None or known.submodule_search_locations is None:
+        pytest.skip("torchtitan is not installed")
+    source = Path(known.submodule_search_locations[0], "distributed", "pipeline_parallel.py").read_text()
+    name = "generate_llm_fqn_per_model_part"
+    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and name in node.name]
+    scope: dict[str, Any] = {}
+    exec(compile(ast.Module(functions, []), "pipeline_parallel.py", "exec"), scope)
+    return next(scope[each] for each in scope if name in each)

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from hardware.errors import InputError
-from simulator.launch import torchtitan
 from simulator.launch.megatron import bridge_reading, bridge_writing, reading, writing
+from simulator.launch.torchtitan import reading as torchtitan_reading
+from simulator.launch.torchtitan import writing as torchtitan
 from simulator.scenario.scenario import Scenario, resolve
 
 _NAMES = ("recompute", "recompute_modules", "recompute_layers", "recompute_method")
@@ -63,7 +64,7 @@ def test_modules_that_discard_do_without_delayed_scaling() -> None:
 def test_torchtitan_reads_back_what_it_writes(plan: dict[str, Any], option: str) -> None:
     text = torchtitan.write(_scenario("pytorch-fsdp-compiled", plan)).text
     assert option in text
-    assert _said(torchtitan.read(tomllib.loads(text), "run.toml", 16).plan) == plan
+    assert _said(torchtitan_reading.read(tomllib.loads(text), "run.toml", 16).plan) == plan
 
 
 @pytest.mark.parametrize(
@@ -77,11 +78,11 @@ def test_torchtitan_reads_back_what_it_writes(plan: dict[str, Any], option: str)
 )
 def test_what_torchtitan_does_unless_told(section: dict[str, str], plan: dict[str, Any]) -> None:
     document = tomllib.loads(torchtitan.write(_scenario("pytorch-fsdp-compiled", {"recompute": "none"})).text)
-    launched = torchtitan.read({**document, "activation_checkpoint": section}, "run.toml", 16)
+    launched = torchtitan_reading.read({**document, "activation_checkpoint": section}, "run.toml", 16)
     assert _said(launched.plan) == plan
 
 
 def test_an_unknown_option_of_torchtitan_is_refused() -> None:
     document = tomllib.loads(torchtitan.write(_scenario("pytorch-fsdp-compiled", {"recompute": "none"})).text)
     with pytest.raises(InputError, match="is neither op nor every how many layers"):
-        torchtitan.read({**document, "activation_checkpoint": {"selective_ac_option": "most"}}, "run.toml", 16)
+        torchtitan_reading.read({**document, "activation_checkpoint": {"selective_ac_option": "most"}}, "run.toml", 16)

@@ -115,6 +115,20 @@ _REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any], str]]
         {"dp": 2, "optimizer": "adafactor", "sharding": "zero1"},
         "cannot update parameters that fully_shard has cut",
     ),
+    (
+        "torchtitan",
+        _GROUPED,
+        {"pp": 4, "micro_batch": 32},
+        {"pp": 4, "micro_batch": 16},
+        "its 1F1B needs at least as many micro-batches (2) as pp=4 stages",
+    ),
+    (
+        "torchtitan",
+        _GROUPED,
+        {"pp": 3, "virtual_stages": 2, "schedule": "interleaved", "micro_batch": 4},
+        {"pp": 8, "virtual_stages": 2, "schedule": "interleaved", "micro_batch": 4},
+        "in equal rounds of pp=3 micro-batches or some more, which 16 are not",
+    ),
     ("deepspeed", _DENSE, {"optimizer": "adam-fp8"}, {"optimizer": "muon"}, "has no optimizer=adam-fp8"),
     ("megatron-lm", _DENSE, {"dp": 2, "cp": 2, "placement": "dp-tp-cp-pp"}, {"dp": 2, "cp": 2}, "has no placement"),
     (

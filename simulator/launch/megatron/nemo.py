@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from simulator.launch.megatron.interpolation import interpolated
 from simulator.launch.megatron.model_reading import TOKENIZERS
 from simulator.launch.megatron.recomputation import fields_of
+from simulator.launch.megatron.vocabulary import padded
 from simulator.launch.reading import DocumentReader, WhatIsSaid
+from simulator.launch.record import LaunchFile
 from simulator.launch.settings import LaunchSettings
 
 _ADAM = ("fused_adam", "megatron_fused_adam", "adam", "adamw")
@@ -28,6 +31,7 @@ def recognises(document: Mapping[str, Any]) -> bool:
 
 def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) -> WhatIsSaid:
     """The trainer's devices and nodes are those of the run unless somebody says others."""
+    _refuse_others(settings)
     nodes, per_node = settings.whole("trainer.num_nodes") or 1, settings.whole("trainer.devices", least=-1)
     number = devices or (None if per_node is None or per_node < 1 else per_node * nodes)
     plan = settings.fields("plan", "tp", "pp", "cp", "ep", "virtual_stages", "micro_batch")
@@ -39,7 +43,7 @@ def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) 
     if "global_batch" not in work and replicas is not None:
         work["global_batch"] = plan["micro_batch"] * replicas
         assumed.append(f"global_batch={work['global_batch']}: one micro-batch of each replica")
-    model = _model(settings, work, assumed)
+    model = _model(settings, work, plan["tp"], assumed)
     if number is None:
         assumed.append("devices: as many as the system usually has; the file does not say")
     return WhatIsSaid(plan, work, model, number)
@@ -81,7 +85,18 @@ def _optimizer(settings: LaunchSettings) -> dict[str, Any]:
     return {"optimizer": "adamw", "sharding": settings.word("model.optim.name", words) or "none"}
 
 
-def _model(settings: LaunchSettings, work: Mapping[str, Any], assumed: list[str]) -> dict[str, Any] | None:
+def _refuse_others(settings: LaunchSettings) -> None:
+    """Refuse settings that stand in other files; those of overlapping tensor parallelism are a habit of the stack."""
+    listed = settings.value("defaults")
+    names = [word if isinstance(word, str) else next(iter(word), "") for word in listed] if listed else []
+    others = [name for name in names if name != "_self_" and not name.startswith("optional tp_overlap")]
+    if others:
+        raise settings.wrong(
+            "defaults", f"takes settings from {others[0]}, which is not read; write them into the file"
+        )
+
+
+def _model(settings: LaunchSettings, work: Mapping[str, Any], ranks: int, assumed: list[str]) -> dict[str, Any] | None:
     """The sizes and the form of a model; none where the rows of its tokenizer are not known."""
     names = (
         "layers",
@@ -95,15 +110,19 @@ def _model(settings: LaunchSettings, work: Mapping[str, Any], assumed: list[str]
     sizes = settings.fields("model", *names, "tied_head")
     width = settings.fields("model", "feed_forward_size").get("feed_forward_size", 4 * sizes["hidden_size"])
     form = _form(settings, sizes)
-    rows = settings.value("model.max_position_embeddings")
+    table = settings.value("model.max_position_embeddings")
     if sizes["positions"] == "learned":
-        form["position_rows"] = rows if isinstance(rows, int) else work["sequence_length"]
+        form["position_rows"] = table if isinstance(table, int) else work["sequence_length"]
+    multiple = settings.whole("model.make_vocab_size_divisible_by")
     vocabulary = settings.whole("model.override_vocab_size") or TOKENIZERS.get(_tokenizer(settings))
     if vocabulary is None:
         assumed.append(
             "vocabulary_size: the tokenizer's, which is not known; add model.override_vocab_size to the file"
         )
         return None
+    rows = padded(vocabulary, ranks, multiple)
+    if rows != vocabulary:
+        assumed.append(f"vocabulary_size={rows}: NeMo pads {vocabulary} words to as many rows")
     return {
         "id": "nemo-model",
         "name": "model of a configuration of NeMo",
@@ -112,7 +131,7 @@ def _model(settings: LaunchSettings, work: Mapping[str, Any], assumed: list[str]
         "objective": "causal",
         **sizes,
         "feed_forward_size": width,
-        "vocabulary_size": vocabulary,
+        "vocabulary_size": rows,
         **form,
         "training": {name: work.get(name, 1) for name in ("sequence_length", "global_batch")},
     }
@@ -143,5 +162,24 @@ def _tokenizer(settings: LaunchSettings) -> str:
     return str(settings.value("model.tokenizer.type") or "").lower()
 
 
-read = DocumentReader("nemo", _meaning)
-"""What a configuration of NeMo says."""
+_READER = DocumentReader("nemo", _meaning)
+
+
+def read(document: Mapping[str, Any], path: str, devices: int | None = None) -> LaunchFile:
+    """What a configuration of NeMo says.
+
+    Parameters
+    ----------
+    document
+        What the file holds.
+    path
+        The file.
+    devices
+        Devices of the run, where somebody says.
+
+    Raises
+    ------
+    InputError
+        With file and line.
+    """
+    return _READER(interpolated(document), path, devices)

@@ -11,7 +11,7 @@ from simulator.launch.megatron.writing import MOMENTS
 from simulator.launch.reading import WhatIsSaid, launch_file_of
 from simulator.launch.record import LaunchFile
 from simulator.launch.settings import LaunchSettings
-from simulator.launch.shell.options import StartedTraining, settings_of, training_of
+from simulator.launch.shell.options import StartedTraining, devices_of, settings_of, training_of
 from simulator.launch.tables import options_of
 
 MARKS = ("--num-layers", "--tensor-model-parallel-size", "--micro-batch-size", "--num-attention-heads")
@@ -40,7 +40,7 @@ def read(text: str, path: str, devices: int | None = None) -> LaunchFile:
     settings = settings_of(started.options, path, options_of("megatron-lm"))
     assumed = list(started.script.assumed)
     model = model_of(settings, started.program, assumed)
-    number = devices or devices_of(started, path)
+    number = devices or devices_of(started.launcher, started.script.batch, path)
     plan = _plan(settings, model["layers"], started)
     workload = _workload(settings, plan, number, assumed)
     model["training"]["global_batch"] = workload["global_batch"]
@@ -48,30 +48,6 @@ def read(text: str, path: str, devices: int | None = None) -> LaunchFile:
         assumed.append("devices: as many as the system usually has; the file does not say")
     said = WhatIsSaid(plan, workload, model, number)
     return launch_file_of("megatron-lm", settings, said, assumed, set_only=True)
-
-
-def devices_of(started: StartedTraining, path: str) -> int | None:
-    """Devices of the run, as torchrun's options or the batch system's lines say; none where they do not."""
-    launcher = settings_of([word for word in started.launcher if not word.why or word.text.startswith("--")], path)
-    per_node = launcher.whole("--nproc_per_node", "--nproc-per-node")
-    nodes = launcher.value("--nnodes")
-    batch = started.script.batch
-    if per_node is None:
-        per_node = _digits(batch.get("ntasks-per-node") or batch.get("gpus-per-node"))
-        count = _digits(batch.get("nodes") or batch.get("N")) if per_node is not None else None
-        return None if per_node is None else per_node * (count or 1)
-    if nodes is None or nodes == []:
-        return per_node
-    number = _digits(str(nodes[0]))
-    if number is None:
-        raise InputError(f"{launcher.place('--nnodes')}: --nnodes={nodes[0]}: must be a whole number")
-    return per_node * number
-
-
-def _digits(text: str | None) -> int | None:
-    """The number at the end of a text such as 8 or h100:8."""
-    last = (text or "").rpartition(":")[2]
-    return int(last) if last.isdigit() and 0 < int(last) < 10**7 else None
 
 
 def _plan(settings: LaunchSettings, layers: int, started: StartedTraining) -> dict[str, Any]:

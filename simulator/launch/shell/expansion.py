@@ -20,6 +20,8 @@ _OPERATORS = {
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
 }
+_ONE_WORD = ("pwd", "dirname", "basename", "realpath", "readlink", "date", "hostname", "whoami", "mktemp")
+"""Programs that print one word, which is a name or a time and no option."""
 _MOST_DIGITS = 30
 UNKNOWN = "\0"
 """Stands for a part of a word that is known only when the script runs."""
@@ -82,8 +84,8 @@ class _Expansion:
         self.current = None
 
     def _unknown(self, why: str) -> None:
-        """A part that is known only when the script runs."""
-        self.why = why
+        """A part that is known only when the script runs; of several reasons a command that is not run counts most."""
+        self.why = self.why if is_not_run(self.why) else why
         self._add(UNKNOWN, splits=False)
 
     def _add(self, text: str, *, splits: bool) -> None:
@@ -115,8 +117,9 @@ class _Expansion:
                 self._walk(text[at + 1 : end], quoted=True)
                 at = end + 1
             elif char == "`":
-                self._unknown("the command substitution in backquotes is not run")
-                at = text.index("`", at + 1) + 1 if "`" in text[at + 1 :] else len(text)
+                end = text.index("`", at + 1) if "`" in text[at + 1 :] else len(text)
+                self._unknown(_not_run("the command substitution in backquotes", text[at + 1 : end]))
+                at = end + 1
             elif char == "$":
                 at = self._dollar(text, at, quoted=quoted)
             else:
@@ -131,7 +134,7 @@ class _Expansion:
             return end + 1 if text[end : end + 1] == ")" else end
         if text.startswith("$(", at):
             end = _closing(text, at + 2, ")")
-            self._unknown(f"the command substitution {text[at : end + 1]} is not run")
+            self._unknown(_not_run(f"the command substitution {text[at : end + 1]}", text[at + 2 : end]))
             return end + 1
         if text.startswith("${", at):
             end = _closing(text, at + 2, "}")
@@ -175,7 +178,7 @@ class _Expansion:
         for index, element in enumerate(elements):
             if index:
                 self._close()
-            self.line, self.why = element.line, element.why
+            self.line, self.why = element.line, self.why if is_not_run(self.why) else element.why
             self._add(element.text, splits=not quoted)
 
     def _arithmetic(self, inside: str) -> None:
@@ -187,6 +190,19 @@ class _Expansion:
             self._unknown(f"$(({inside})) is not read")
         else:
             self._add(str(result), splits=False)
+
+
+def is_not_run(why: str) -> bool:
+    """Whether a part is not known because of a command whose output may be anything."""
+    return "command substitution" in why
+
+
+def _not_run(what: str, command: str) -> str:
+    """Why the output of a command is not known; of some it is one word that is no option."""
+    program = re.match(r"\s*([\w.-]+)", command)
+    if program is not None and program[1] in _ONE_WORD and not set(command) & set("|;&\n"):
+        return f"the output of {program[1]} has no value in the file"
+    return f"{what} is not run"
 
 
 def calculated(text: str) -> int | None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simulator.launch.shell.expansion import UNKNOWN, Hidden, ShellWord, expanded
+from simulator.launch.shell.expansion import UNKNOWN, Hidden, ShellWord, expanded, is_not_run
 from simulator.launch.shell.words import RawCommand, RawWord, commands_of
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?=)(.*)", re.DOTALL)
@@ -182,10 +182,17 @@ class _Walk:
             before = old if isinstance(old, tuple) else (ShellWord(old, word.line),) if isinstance(old, str) else ()
             return (*before, *new) if match[2] == "+=" else new
         fields = expanded(RawWord(f'"{match[3]}"' if _bare(match[3]) else match[3], word.line), self.values)
-        if any(field.why for field in fields):
-            return Hidden(next(field.why for field in fields if field.why))
-        text = " ".join(field.text for field in fields)
-        return f"{old}{text}" if match[2] == "+=" and isinstance(old, str) else text
+        text, adds = " ".join(field.text for field in fields), match[2] == "+="
+        whys = sorted({field.why for field in fields if field.why}, key=is_not_run)
+        why = whys[-1] if whys else ""
+        if adds and isinstance(old, Hidden):
+            return old
+        if adds and isinstance(old, tuple) and len(old) == 1 and UNKNOWN in old[0].text:
+            return (ShellWord(old[0].text + text, word.line, old[0].why),)
+        whole = f"{old}{text}" if adds and isinstance(old, str) else text
+        if not why:
+            return whole
+        return (ShellWord(whole, word.line, why),) if " has no value in the file" in why else Hidden(why)
 
 
 def _bare(text: str) -> bool:

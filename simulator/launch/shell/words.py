@@ -10,6 +10,8 @@ from hardware.errors import InputError
 
 _ARRAY = re.compile(r"[A-Za-z_]\w*\+?=\Z")
 _ENDS = ("\n", ";", "&&", "||", "|", "&")
+_SHELLS = ("bash", "sh", "zsh", "sbatch", "srun", "ssh", "python", "python3")
+"""Programs that run what a here-document holds."""
 _CLOSERS = {"(": ")", "{": "}"}
 
 
@@ -39,6 +41,8 @@ class _Reader:
         self.path = path
         self.at = 0
         self.line = 1
+        self.documents: list[tuple[str, int]] = []
+        """Ends of here-documents that start behind this line, and where they are named."""
 
     def peek(self, length: int = 1) -> str:
         return self.text[self.at : self.at + length]
@@ -112,6 +116,17 @@ class _Reader:
             else:
                 return
 
+    def pass_documents(self) -> None:
+        """Pass over here-documents, whose lines are no commands."""
+        for end, line in self.documents:
+            while self.peek():
+                text = self.take(len(self.text[self.at :].split("\n", 1)[0]) + 1)
+                if text.strip("\t\n") == end:
+                    break
+            else:
+                raise self.unclosed(f"<<{end}", line)
+        self.documents = []
+
     def array(self, line: int) -> tuple[RawWord, ...]:
         """The elements of an array, from behind its opening bracket."""
         elements: list[RawWord] = []
@@ -159,10 +174,12 @@ def commands_of(text: str, path: str) -> Iterator[RawCommand]:
         end = next((mark for mark in ("&&", "||", "\n", ";", "|", "&") if reader.peek(len(mark)) == mark), None)
         if end is not None:
             reader.take(len(end))
+            if end == "\n":
+                reader.pass_documents()
             yield RawCommand(tuple(words), end)
             words = []
         elif char in "<>":
-            _redirection(reader)
+            _redirection(reader, words)
         elif char in "()":
             words.append(RawWord(char, reader.line))
             reader.take()
@@ -179,11 +196,16 @@ def _word(reader: _Reader) -> RawWord:
     return RawWord(written, line)
 
 
-def _redirection(reader: _Reader) -> None:
+def _redirection(reader: _Reader, words: list[RawWord]) -> None:
     """Pass over where input comes from and output goes to."""
     line = reader.line
     if reader.peek(2) == "<<" and reader.peek(3) != "<<<":
-        raise InputError(f"{reader.path}:{line}: a here-document (<<) is not read; write its text into the command")
+        if words and words[0].text.rpartition("/")[2] in _SHELLS:
+            raise InputError(f"{reader.path}:{line}: a here-document (<<) is not read; write its text into the command")
+        reader.take(3 if reader.peek(3) == "<<-" else 2)
+        reader.blank()
+        reader.documents.append((re.sub(r"[\"'\\]", "", reader.word()), line))
+        return
     while reader.peek() and reader.peek() in "<>&":
         reader.take()
     if reader.peek() == "(":

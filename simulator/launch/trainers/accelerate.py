@@ -17,7 +17,7 @@ from simulator.launch.saying import (
 from simulator.launch.settings import LaunchSettings
 from simulator.launch.starting import nodes_of, of_accelerate
 from simulator.launch.tables import options_of
-from simulator.launch.trainers.common import hybrid_of
+from simulator.launch.trainers.common import STRATEGIES, beside, hybrid_of
 from simulator.scenario.scenario import Scenario
 from simulator.specs.plan import Plan
 
@@ -128,7 +128,7 @@ def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) 
     if kind == "fsdp":
         plan |= _read_fsdp(settings, number, plan)
     elif kind == "deepspeed":
-        plan |= _read_deepspeed(settings)
+        plan |= _read_deepspeed(settings, number)
     else:
         plan["sharding"] = "none"
         for name in settings.names():
@@ -140,14 +140,8 @@ def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) 
     return WhatIsSaid({"recompute": "none", "optimizer": "adamw", **plan}, devices=number)
 
 
-_STRATEGIES = {
-    "full_shard": "zero3",
-    "shard_grad_op": "zero2",
-    "no_shard": "none",
-    "1": "zero3",
-    "2": "zero2",
-    "3": "none",
-}
+_INSIDE_NODES = ("hybrid_shard", "4")
+"""Strategies of FSDP 1 that share inside of a node, and hold the same on each."""
 
 
 def _read_fsdp(settings: LaunchSettings, devices: int | None, plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,9 +149,10 @@ def _read_fsdp(settings: LaunchSettings, devices: int | None, plan: Mapping[str,
     settings.whole(f"{_FSDP}version")
     kept = settings.value(f"{_FSDP}reshard_after_forward")
     word = str(kept).lower()
-    strategy = settings.word(f"{_FSDP}sharding_strategy", _STRATEGIES)
-    if strategy is None and word in _STRATEGIES:
-        strategy = _STRATEGIES[word]
+    strategies = {**STRATEGIES, **dict.fromkeys(_INSIDE_NODES, "hybrid")}
+    strategy = settings.word(f"{_FSDP}sharding_strategy", strategies)
+    if strategy is None and word in STRATEGIES:
+        strategy = STRATEGIES[word]
     if strategy is None:
         strategy = "zero2" if kept is not None and word in ("false", "no") else "zero3"
     checkpointing = settings.flag(f"{_FSDP}activation_checkpointing")
@@ -168,6 +163,13 @@ def _read_fsdp(settings: LaunchSettings, devices: int | None, plan: Mapping[str,
     }
     replicate = settings.whole(f"{_PARALLEL}dp_replicate_size") or 1
     shard = settings.whole(f"{_PARALLEL}dp_shard_size")
+    if strategy == "hybrid" and replicate == 1:
+        machines = settings.whole("num_machines") or 1
+        if devices is None or devices % machines:
+            raise settings.wrong(
+                f"{_FSDP}sharding_strategy", "shares inside of nodes: num_processes has to say their size"
+            )
+        return sharding | {"sharding_group": devices // machines}
     if replicate == 1:
         return sharding
     return sharding | hybrid_of(settings, plan, devices, replicate, shard, _OPEN_SHARD)
@@ -176,8 +178,14 @@ def _read_fsdp(settings: LaunchSettings, devices: int | None, plan: Mapping[str,
 _OPEN_SHARD = (f"{_PARALLEL}dp_replicate_size", "leaves the shard size open; add num_processes")
 
 
-def _read_deepspeed(settings: LaunchSettings) -> dict[str, Any]:
-    """What DeepSpeed shares."""
+def _read_deepspeed(settings: LaunchSettings, devices: int | None) -> dict[str, Any]:
+    """What DeepSpeed shares, by a file of its own where one is named."""
+    name = f"{_DEEPSPEED}deepspeed_config_file"
+    if name in settings:
+        plan = beside(settings, name, devices)
+        if plan is None:
+            raise settings.wrong(name, "is not there; put it beside the file, or read it by itself with --model")
+        return {field: value for field, value in plan.items() if field not in ("recompute", "optimizer")}
     stage = settings.whole(f"{_DEEPSPEED}zero_stage", least=0)
     if stage is None or stage > 3:
         raise settings.wrong("distributed_type", "needs deepspeed_config with zero_stage 0, 1, 2 or 3")

@@ -22,6 +22,7 @@ from simulator.launch.starting import rendezvous
 from simulator.launch.tables import options_of
 from simulator.launch.trainers.adapters import read_targets, shares_adapters, written_targets
 from simulator.launch.trainers.common import (
+    STRATEGIES,
     batch_of,
     counted_in_samples,
     hybrid_of,
@@ -276,14 +277,33 @@ def _read_fsdp(settings: LaunchSettings, plan: Mapping[str, Any], devices: int |
     if not keys and (shard or 1) == 1:
         return {"sharding": "none"}
     kept = settings.value("fsdp_config.reshard_after_forward", "fsdp_config.fsdp_reshard_after_forward")
+    strategy = _read_strategy(settings)
     offload = settings.flag("fsdp_config.offload_params", "fsdp_config.fsdp_offload_params")
-    sharing = {"sharding": "zero2" if kept is False else "zero3", "offload_optimizer": offload}
+    sharing = {"sharding": strategy or ("zero2" if kept is False else "zero3"), "offload_optimizer": offload}
     if settings.flag("fsdp_config.activation_checkpointing", "fsdp_config.fsdp_activation_checkpointing"):
         sharing["recompute"] = "full"
     if replicate == 1:
         return sharing
     if_open = ("dp_replicate_size", "leaves the shard size open; add dp_shard_size or say --devices")
     return sharing | hybrid_of(settings, plan, devices, replicate, shard, if_open)
+
+
+def _read_strategy(settings: LaunchSettings) -> str | None:
+    """What FSDP 1 shares, by the word of its strategy or a list of words; none where neither is there."""
+    listed = settings.value("fsdp")
+    words = listed if isinstance(listed, list) else str(listed or "").split()
+    unknown = [word for word in words if str(word) not in (*STRATEGIES, *_NO_STRATEGY)]
+    if unknown:
+        raise settings.wrong(
+            "fsdp", f"holds {unknown[0]}, which is not understood; capsim reads {', '.join(STRATEGIES)}"
+        )
+    by_list = next((STRATEGIES[word] for word in map(str, words) if word in STRATEGIES), None)
+    names = ("fsdp_config.sharding_strategy", "fsdp_config.fsdp_sharding_strategy")
+    return next((strategy for name in names if (strategy := settings.word(name, STRATEGIES))), by_list)
+
+
+_NO_STRATEGY = ("auto_wrap", "offload")
+"""Words of the list that choose no strategy; offloading is a setting of its own in files of today."""
 
 
 def _read_others(settings: LaunchSettings) -> dict[str, Any]:

@@ -24,6 +24,15 @@ OPTIMIZERS = {
     **dict.fromkeys(("lion_32bit", "paged_lion_32bit"), "lion"),
 }
 """Names of transformers' ``optim``."""
+STRATEGIES = {
+    "full_shard": "zero3",
+    "shard_grad_op": "zero2",
+    "no_shard": "none",
+    "1": "zero3",
+    "2": "zero2",
+    "3": "none",
+}
+"""Strategies of FSDP 1 by their names and numbers (`ShardingStrategy` of torch), without those of hybrid sharding."""
 WRITTEN_OPTIMIZERS = {
     "adamw": "adamw_torch_fused",
     "adam-8bit": "adamw_bnb_8bit",
@@ -80,6 +89,23 @@ def precision_of(settings: LaunchSettings) -> dict[str, Any]:
     if brain and half:
         raise settings.wrong("fp16", "excludes bf16; keep one")
     return {"precision": "fp8" if narrow else "bf16" if brain else "fp16" if half else "fp32"}
+
+
+def beside(settings: LaunchSettings, key: str, devices: int | None) -> dict[str, Any] | None:
+    """What a configuration of DeepSpeed says of a plan, where a key names one that is there; none where it is not.
+
+    Parameters
+    ----------
+    settings
+        The settings of the trainer.
+    key
+        Of the file's name, seen from the trainer's file or from here.
+    devices
+        Devices of the run, where they are known.
+    """
+    name = str(settings.value(key))
+    document = _named_document(settings, name)
+    return None if document is None else dict(deepspeed.read(document, name, devices).plan)
 
 
 def of_deepspeed(settings: LaunchSettings, devices: int | None) -> dict[str, Any]:

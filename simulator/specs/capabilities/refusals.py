@@ -47,6 +47,7 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Mod: np.mod,
+    ast.FloorDiv: np.floor_divide,
 }
 _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
@@ -68,7 +69,7 @@ class Refusal(Sheet):
 
     when: Annotated[str, Field(min_length=1, max_length=300)]
     """What holds of the plans that are refused, such as ``pp > 1 and sharding in ('zero2', 'zero3')``: comparisons of
-    fields, numbers and words with ``and``, ``or``, ``not``, ``+``, ``-``, ``*`` and ``%`` (the remainder)."""
+    fields, numbers and words with ``and``, ``or``, ``not``, ``+``, ``-``, ``*``, ``//`` and ``%`` (the remainder)."""
     sentence: Words
     """Why, and what would do; ``{pp}`` stands for the plan's value of a field."""
     source: Words
