@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from simulator.specs.choices import LOOPED, V_SHAPED
+
 MODELS = {
     "llama-3-8b": ("llama3", "8B"),
     "llama-3.1-8b": ("llama3", "8B"),
@@ -12,8 +14,6 @@ MODELS = {
     "qwen3-235b-a22b": ("qwen3", "235B-A22B"),
 }
 """Models of the catalogue by name and flavour of torchtitan."""
-from simulator.specs.choices import LOOPED, V_SHAPED
-
 TWO_CHUNKS = (*LOOPED, *V_SHAPED)
 OF_CHUNK = "parallelism.pipeline_parallel_layers_per_stage"
 FIRST_LESS = "parallelism.pipeline_parallel_first_stage_less_layers"
