@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from simulator.corpus.mapping import MappedRun
 from simulator.evidence.batch import Rows, RunBatch, Values
-from simulator.pricing.constants import KINDS, Constants, Shifts, names_of
+from simulator.pricing.constants import KINDS, UNFITTED, Constants, Shifts, names_of
 
 _SCALE = 0.15
 """Deviation of the logarithm of time beyond which a run loses weight (of a Cauchy distribution)."""
@@ -102,7 +102,7 @@ class ConstantsFit:
         self.parameters = Parameters.of(cases)
         self.measured = np.array([case.run.measured.step_time_s for case in cases], dtype=np.float64)
         self.sources = [case.run.collection for case in cases]
-        self.centre = self.parameters.vector(start) if start else np.zeros(len(self.parameters.names))
+        self.centre = self.parameters.vector(start or UNFITTED)
         self._stiffness = trust * _PRIOR / self.parameters.deviation**2
 
     def residuals(self, vector: Values) -> Values:

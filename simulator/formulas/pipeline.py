@@ -335,7 +335,7 @@ def v_shaped_idle_share(
     return idle
 
 
-def ends_in_turn(stages: Num, virtual_stages: Num, *, first: Num, last: Num) -> Num:
+def ends_in_turn(stages: Num, virtual_stages: Num, *, first_extra: Num, last_extra: Num) -> Num:
     """Time that an interleaved pipeline takes longer where both of its ends are slower than the stages between them.
 
     ``(p - 1 / v) min(e_first, e_last)``: the first group of micro-batches goes through the chunk with the embedding and
@@ -347,9 +347,9 @@ def ends_in_turn(stages: Num, virtual_stages: Num, *, first: Num, last: Num) -> 
         Pipeline stages p [1].
     virtual_stages
         Chunks of layers of one device v, two or more [1].
-    first
+    first_extra
         What one micro-batch takes longer on the first stage than on one inside e_first [s].
-    last
+    last_extra
         The same of the last stage e_last [s].
 
     Returns
@@ -368,15 +368,17 @@ def ends_in_turn(stages: Num, virtual_stages: Num, *, first: Num, last: Num) -> 
 
     Examples
     --------
-    >>> float(ends_in_turn(4, 2, first=1.5, last=3.0)), float(ends_in_turn(4, 2, first=-1.0, last=3.0))
+    >>> float(ends_in_turn(4, 2, first_extra=1.5, last_extra=3.0)), float(ends_in_turn(4, 2, first_extra=-1.0, last_extra=3.0))
     (5.25, 0.0)
     """
-    return (np.asarray(stages) - 1.0 / np.asarray(virtual_stages)) * np.maximum(np.minimum(first, last), 0.0)
+    return (np.asarray(stages) - 1.0 / np.asarray(virtual_stages)) * np.maximum(
+        np.minimum(first_extra, last_extra), 0.0
+    )
 
 
 def v_shaped_step_time(
-    first: Num,
-    other: Num,
+    first_stage: Num,
+    other_stages: Num,
     *,
     stages: Num,
     micro_batches: Num,
@@ -392,9 +394,9 @@ def v_shaped_step_time(
 
     Parameters
     ----------
-    first
+    first_stage
         Forward and backward time of one micro-batch on the first stage t_1 [s].
-    other
+    other_stages
         The same of any other stage t [s].
     stages
         Pipeline stages p, two or more [1].
@@ -432,10 +434,10 @@ def v_shaped_step_time(
     share = v_shaped_idle_share(
         p, micro_batches, paired=paired, forward_share=f, weight_gradient_share=weight_gradient_share
     )
-    alike = (micro_batches + (p - 1.0) * share) * other
+    alike = (micro_batches + (p - 1.0) * share) * other_stages
     waits = np.where(np.asarray(paired) > 0.0, (p - 1.0) * np.maximum(1.0 - 2.0 * f - w, 0.0), (p - 2.0) * f) / 2.0
-    slower = micro_batches * first + waits * other
-    return np.where(np.asarray(first) > other, np.maximum(alike, slower), alike)
+    slower = micro_batches * first_stage + waits * other_stages
+    return np.where(np.asarray(first_stage) > other_stages, np.maximum(alike, slower), alike)
 
 
 def interleaved_group(stages: Num, micro_batches: Num) -> Num:

@@ -69,7 +69,9 @@ class Filling:
         looped = np.asarray(plans.virtual_stages) * (1.0 - np.asarray(plans.all_at_once)) > 1.0
         if np.any(looped):
             inside = np.where(np.asarray(plans.pp) > 2.0, middle, np.minimum(first, last))
-            turns = pipeline.ends_in_turn(plans.pp, plans.virtual_stages, first=first - inside, last=last - inside)
+            turns = pipeline.ends_in_turn(
+                plans.pp, plans.virtual_stages, first_extra=first - inside, last_extra=last - inside
+            )
             piped = piped + np.where(looped, turns, 0.0)
         bent = (np.asarray(plans.v_shaped) > 0.0) & (np.asarray(plans.pp) > 1.0)
         if not np.any(bent):

@@ -101,7 +101,7 @@ def test_slow_ends_are_waited_for_in_turn(chunks: int, extra: tuple[float, float
         inside, first, last = (3.0 * (chunks + more) for more in (0.0, *extra))
         whole = (stages - 2) * inside + first + last
         expected = formulas.step_time(max(first, last), whole, micro_batches=micro_batches, idle_share=1.0 / chunks)
-        turns = formulas.ends_in_turn(stages, chunks, first=first - inside, last=last - inside)
+        turns = formulas.ends_in_turn(stages, chunks, first_extra=first - inside, last_extra=last - inside)
         finish = replay(pipeline, durations, Transfer()).finish
         assert finish == pytest.approx(float(expected + turns), abs=0.12 * stages * 3.0 * extra[0] + 1e-9)
 
