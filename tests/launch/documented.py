@@ -19,7 +19,7 @@ _HEAD = (
 
 def table() -> str:
     """The table, in Markdown."""
-    rows = {}
+    rows: dict[str, str] = {}
     for file in WRITTEN_FILES:
         if file.path.name in _SHOWN:
             rows.setdefault(file.path.parent.name, _row(file))
