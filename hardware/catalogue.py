@@ -22,7 +22,13 @@ Entry = TypeVar("Entry", bound=Sheet)
 
 def names(kind: str) -> list[str]:
     """The names of the files of one kind: devices, classes, systems or profiles."""
-    return sorted(path.stem for path in (_ROOT / kind).glob("*.yaml"))
+    return list(_stems(_ROOT / kind, (_ROOT / kind).stat().st_mtime_ns))
+
+
+@cache
+def _stems(folder: Path, _changed: int) -> tuple[str, ...]:
+    """Names of the files of a folder as it was when it changed last."""
+    return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
 
 
 def locate(root: Path, kind: str, name: str | Path, *, folder: str = "") -> Path:
@@ -49,7 +55,7 @@ def locate(root: Path, kind: str, name: str | Path, *, folder: str = "") -> Path
     if not isinstance(name, str) or not name:
         raise InputError(f"a {kind} is named by a word or a file, not by {shown(name)}")
     files = root / (folder or f"{kind}s")
-    known = sorted(file.stem for file in files.glob("*.yaml"))
+    known = _stems(files, files.stat().st_mtime_ns if files.is_dir() else 0)
     if name.lower() not in known:
         raise unknown(kind, name, known)
     return files / f"{name.lower()}.yaml"

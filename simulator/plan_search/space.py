@@ -6,7 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import permutations, product
 from typing import Any, TypeVar
 
@@ -70,11 +70,7 @@ class Space:
     @cached_property
     def alone(self) -> Sharding | None:
         """What a single replica is said to share where states are offloaded: of software that offloads shared ones."""
-        if not any("offload_optimizer" in refusal.names for refusal in self.stack.offers.refuses):
-            return None
-        plans = (Plan(sharding=name, offload_optimizer=True) for name in SHARDINGS if name != "hybrid")
-        can = [plan.sharding for plan in plans if is_offered(plan, self.model, self.workload, self.stack)]
-        return can[0] if can and can[0] != "none" else None
+        return _shared_alone(self.model, self.workload, self.stack)
 
     @property
     def batch(self) -> int:
@@ -267,3 +263,13 @@ class Space:
     def _allowed(self, name: str, values: Sequence[Entry]) -> list[Entry]:
         """The values of a field that meet all conditions."""
         return [value for value in values if self._keeps(name, value)]
+
+
+@lru_cache(maxsize=256)
+def _shared_alone(model: Model, workload: Workload, stack: Stack) -> Sharding | None:
+    """What a single replica shares under offloading; the cases of a sweep ask for the same ones again."""
+    if not any("offload_optimizer" in refusal.names for refusal in stack.offers.refuses):
+        return None
+    plans = (Plan(sharding=name, offload_optimizer=True) for name in SHARDINGS if name != "hybrid")
+    can = next((plan.sharding for plan in plans if is_offered(plan, model, workload, stack)), None)
+    return None if can == "none" else can

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -376,6 +377,7 @@ def _stack(
     return known, plan
 
 
+@lru_cache(maxsize=256)
 def parameters_of(model: Model, workload: Workload) -> float:
     """Trainable parameters of a model."""
     plan = Plan(dp=1, micro_batch=1).with_defaults(load_stack("pytorch-eager")).with_degrees(1)

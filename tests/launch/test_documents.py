@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import simulator
 from hardware.errors import InputError
 from simulator.launch import deepspeed, saying
 from simulator.launch.documents import document_of
@@ -85,6 +86,44 @@ def test_torchtitan_reads_back_what_it_writes(tmp_path: Path) -> None:
         assert compared(again.plan) == compared(plan)
         assert again.workload.model_dump() == scenario.workload.model_dump()
     assert made >= 500
+
+
+def test_every_plan_of_a_search_has_a_file_of_torchtitan(tmp_path: Path) -> None:
+    run: dict[str, Any] = {"devices": 64, "stack": "torchtitan", "workload": {"sequence_length": 4096}}
+    outcome = simulator.search("qwen3-30b-a3b", "dgx-h100", plan={"pp": 4, "precision": "bf16"}, top=20, **run)
+    chunks = set()
+    for estimate in outcome.best:
+        scenario = resolve("qwen3-30b-a3b", "dgx-h100", plan=estimate.plan, **run)
+        again = _again(torchtitan, scenario, tmp_path, ".toml")
+        assert compared(again.plan) == compared(scenario.plan)
+        chunks.add(scenario.plan.virtual_stages)
+    assert {2, 3} <= chunks, "chunks that torchtitan's own counts of layers would not make"
+
+
+@pytest.mark.parametrize(
+    ("plan", "less"),
+    [
+        ({"pp": 4}, (0, 0)),
+        ({"pp": 4, "first_stage_layers": 8, "last_stage_layers": 7}, (1, 1)),
+        ({"pp": 4, "first_stage_layers": 7, "last_stage_layers": 7}, (2, 1)),
+    ],
+)
+def test_stages_of_torchtitan_hold_what_was_priced(plan: dict[str, int], less: tuple[int, int], tmp_path: Path) -> None:
+    fields = {**plan, "micro_batch": 1, "sharding": "zero3"}
+    scenario = resolve("llama-3-8b", "dgx-h100", devices=16, stack="torchtitan", plan=fields)
+    section = tomllib.loads(torchtitan.write(scenario).text)["parallelism"]
+    assert (section[f"{_LESS}first_stage_less_layers"], section[f"{_LESS}last_stage_less_layers"]) == less
+    assert compared(_again(torchtitan, scenario, tmp_path, ".toml").plan) == compared(scenario.plan)
+
+
+_LESS = "pipeline_parallel_"
+
+
+def test_stages_that_torchtitan_cannot_cut_are_refused() -> None:
+    fields = {"pp": 4, "first_stage_layers": 20, "micro_batch": 1, "sharding": "zero3"}
+    scenario = resolve("llama-3-8b", "dgx-h100", devices=16, stack="torchtitan", plan=fields)
+    with pytest.raises(InputError, match="torchtitan has no stages of 20, 4, 4, 4 layers; choose other"):
+        torchtitan.write(scenario)
 
 
 def _other_name(scenario: Scenario) -> bool:

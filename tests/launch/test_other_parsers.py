@@ -167,7 +167,15 @@ def test_nanotron_takes_its_configuration(
 ) -> None:
     if importlib.util.find_spec("nanotron") is None:
         pytest.skip("needs nanotron of its repository")
-    kernels = ("flash_attn_interface", "layers", "layers.rotary", "bert_padding", "ops", "ops.triton", "modules")
+    kernels: tuple[str, ...] = (
+        "flash_attn_interface",
+        "layers",
+        "layers.rotary",
+        "bert_padding",
+        "ops",
+        "ops.triton",
+        "modules",
+    )
     kernels += ("ops.triton.layer_norm", "ops.rms_norm", "modules.mha", "losses", "losses.cross_entropy")
     others = ("flash_attn", "ring_flash_attn", "triton", "triton.language", "grouped_gemm", "grouped_gemm.ops")
     _without_gpus(monkeypatch, *others, *(f"flash_attn.{name}" for name in kernels))

@@ -115,7 +115,9 @@ def _stages_of_torchtitan() -> Any:
         pytest.skip("torchtitan is not installed")
     source = Path(known.submodule_search_locations[0], "distributed", "pipeline_parallel.py").read_text()
     name = "generate_llm_fqn_per_model_part"
-    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and name in node.name]
+    functions: list[ast.stmt] = [
+        node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and name in node.name
+    ]
     scope: dict[str, Any] = {}
     exec(compile(ast.Module(functions, []), "pipeline_parallel.py", "exec"), scope)
     return next(scope[each] for each in scope if name in each)

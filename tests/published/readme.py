@@ -10,12 +10,14 @@ from simulator.evidence.validation import validate
 from simulator.terminal.evidence.tables import chances_markdown, markdown
 from simulator.terminal.files.tables import overview, page
 from simulator.terminal.profile import markdown as of_profiles
+from tests.launch.documented import table
 from tests.published.outputs import PAGES, printed, with_outputs
 
 README = Path(__file__).parents[2] / "README.md"
 CALIBRATION = README.parent / "docs" / "calibration.md"
 FILES = README.parent / "docs" / "files.md"
 EVIDENCE = README.parent / "docs" / "evidence.md"
+LAUNCHING = README.parent / "docs" / "launching.md"
 FIELDS = README.parent / "docs" / "fields.md"
 _BLOCK = r"(?P<head><!-- example: {name} -->\n```\n).*?(?P<tail>```\n<!-- end -->)"
 _COMMANDS = {
@@ -51,6 +53,11 @@ def with_kinds(text: str) -> str:
     return _with_table(text, "kinds", overview())
 
 
+def with_launch_files(text: str) -> str:
+    """The page on launch files with one of each kind, and what is made of it."""
+    return _with_table(text, "launch-files", table())
+
+
 def with_chances(text: str) -> str:
     """The page on evidence with the probabilities of fitting beside what happened."""
     return _with_table(text, "chances", chances_markdown(validate()))
@@ -79,5 +86,6 @@ if __name__ == "__main__":
     FILES.write_text(with_kinds(FILES.read_text()))
     EVIDENCE.write_text(with_chances(EVIDENCE.read_text()))
     FIELDS.write_text(page())
+    LAUNCHING.write_text(with_launch_files(LAUNCHING.read_text()))
     for path in PAGES:
         path.write_text(with_outputs(path.read_text()))

@@ -16,10 +16,12 @@ from tests.published.readme import (
     CALIBRATION,
     FIELDS,
     FILES,
+    LAUNCHING,
     README,
     python_example,
     rewritten,
     with_kinds,
+    with_launch_files,
     with_profiles,
 )
 
@@ -39,6 +41,11 @@ def test_errors_of_profiles_are_those_that_the_profiles_hold() -> None:
 def test_the_kinds_of_files_are_those_that_there_are() -> None:
     text = FILES.read_text()
     assert with_kinds(text) == text, "run: python -m tests.published.readme"
+
+
+def test_the_table_of_launch_files_is_what_is_read() -> None:
+    text = LAUNCHING.read_text()
+    assert with_launch_files(text) == text, "run: python -m tests.published.readme"
 
 
 def test_the_page_of_fields_is_what_the_schema_says() -> None:
