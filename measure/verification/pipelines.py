@@ -11,7 +11,7 @@ from typing import Any
 from measure.count.schedules import Replay, ScheduleName, orders, replay
 from measure.verification.reference import Reference, number
 from measure.verification.rows import Reason, Row, attempt, row
-from simulator.formulas import pipeline
+from simulator.formulas import chunked_pipeline, pipeline
 from simulator.work.messages import messages
 from simulator.work.tasks import Resource
 
@@ -56,7 +56,7 @@ def idle_time(schedule: ScheduleName, stages: int, virtual: int, times: tuple[in
     shares = {"forward_share": exact(forward, whole), "weight_gradient_share": exact(weight, whole)}
     if schedule in _V_SHAPED:
         paired = int(schedule == "DualPipeV")
-        share = pipeline.v_shaped_idle_share(exact(stages), exact(2 * stages), paired=paired, **shares)
+        share = chunked_pipeline.v_shaped_idle_share(exact(stages), exact(2 * stages), paired=paired, **shares)
     else:
         separates = int(schedule == "InterleavedZeroBubble")
         share = pipeline.idle_share(exact(virtual), zero_bubble=separates, **shares)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from simulator.formulas.roofline import shortest_time
+from simulator.formulas.kernels import shortest_time
 from simulator.pricing.requests import FusedAttention, MatrixProduct, Stream
 from simulator.scenario.scenario import Scenario
 from simulator.work.messages import tasks_of_stage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simulator.formulas.roofline import gemm_traffic
+from simulator.formulas.kernels import gemm_traffic
 from simulator.formulas.typing import Num
 
 _SPLITS = (1.0, 2.0, 4.0, 8.0, 16.0)

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from simulator.formulas import flops, roofline
+from simulator.formulas import flops, kernels
 from simulator.formulas.typing import Num
 
 CollectiveKind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all"]
@@ -84,7 +84,7 @@ class MatrixProduct:
     @property
     def moved_bytes(self) -> Num:
         """Both factors and the product [B]."""
-        return roofline.gemm_traffic(
+        return kernels.gemm_traffic(
             self.m,
             self.n,
             k=self.k,
@@ -142,7 +142,7 @@ class FusedAttention:
     @property
     def moved_bytes(self) -> Num:
         """Queries, keys, values and output, and their gradients; no scores [B]."""
-        return roofline.attention_traffic(
+        return kernels.attention_traffic(
             self.queries,
             self.keys,
             batch=self.batch,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.formulas import pipeline
+from simulator.formulas import chunked_pipeline, pipeline
 from simulator.formulas.typing import Num
 from simulator.specs.plans import Plans
 from simulator.step.passes import Pass, together
@@ -69,14 +69,14 @@ class Filling:
         looped = np.asarray(plans.virtual_stages) * (1.0 - np.asarray(plans.all_at_once)) > 1.0
         if np.any(looped):
             inside = np.where(np.asarray(plans.pp) > 2.0, middle, np.minimum(first, last))
-            turns = pipeline.ends_in_turn(
+            turns = chunked_pipeline.ends_in_turn(
                 plans.pp, plans.virtual_stages, first_extra=first - inside, last_extra=last - inside
             )
             piped = piped + np.where(looped, turns, 0.0)
         bent = (np.asarray(plans.v_shaped) > 0.0) & (np.asarray(plans.pp) > 1.0)
         if not np.any(bent):
             return piped
-        in_v = pipeline.v_shaped_step_time(
+        in_v = chunked_pipeline.v_shaped_step_time(
             first,
             np.maximum(middle, last),
             stages=plans.pp,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from simulator.formulas import pipeline
 from simulator.formulas.typing import Num
+from simulator.specs.plans import Plans
 from simulator.work.program import Program
 from simulator.work.recomputation import repeated_on
 from simulator.work.transformer import Scenarios
@@ -57,3 +59,27 @@ def _checkpoint_ranks(scenarios: Scenarios) -> Num:
     plans = scenarios.plans
     shares = np.asarray(plans.recompute_layer) * scenarios.stacks.shares_checkpoints
     return np.where(shares > 0.0, np.asarray(plans.tp) / plans.tokens_shared, 1.0)
+
+
+def in_flight_on(plans: Plans, stage: Num) -> Num:
+    """Micro-batches whose activations a stage, from 0, holds at its peak, in units of all its layers [1]."""
+    return pipeline.in_flight(
+        plans.pp,
+        stage,
+        micro_batches=plans.micro_batches,
+        virtual_stages=plans.virtual_stages,
+        all_at_once=plans.all_at_once,
+        zero_bubble=plans.zero_bubble,
+        paired=plans.paired,
+    )
+
+
+def losses_in_flight(plans: Plans) -> Num:
+    """Micro-batches whose head and loss the last stage holds at its peak [1].
+
+    A loss goes back at once, but where every forward pass comes before a backward pass, and where weight gradients of
+    the head wait like those of layers; in the shape of a V they are made at once.
+    """
+    waits = np.asarray(plans.zero_bubble) > plans.v_shaped
+    one = np.where(waits, np.minimum(plans.micro_batches, plans.pp), 1.0)
+    return np.where(np.asarray(plans.all_at_once) > 0.0, plans.micro_batches, one)

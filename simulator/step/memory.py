@@ -10,7 +10,7 @@ from simulator.formulas import pipeline, states
 from simulator.formulas.typing import Num
 from simulator.specs.columns import Columns
 from simulator.specs.plans import Plans
-from simulator.step.kept import kept_again, kept_of_layers
+from simulator.step.kept import in_flight_on, kept_again, kept_of_layers, losses_in_flight
 from simulator.work.operators import flagged
 from simulator.work.orthogonalisation import working_bytes
 from simulator.work.program import Program
@@ -64,21 +64,9 @@ def on_stage(program: Program, stage: Num) -> Memory:
     held, trained, quantised = _held_on(program, stage), _trained_on(program, stage), _quantised_on(program, stage)
     cast = own * layers.cast_parameters + is_first * ends[0].cast_parameters + is_last * ends[1].cast_parameters
     cast = cast * _cast_bytes(scenarios) + own * layers.cast_parameters * _narrow_bytes(scenarios)
-    waiting = pipeline.in_flight(
-        plans.pp,
-        stage,
-        micro_batches=plans.micro_batches,
-        virtual_stages=plans.virtual_stages,
-        all_at_once=plans.all_at_once,
-        zero_bubble=plans.zero_bubble,
-        paired=plans.paired,
-    )
     of_layers = kept_of_layers(program, layers_on(program, stage), share)
-    # A loss goes back at once, but where every forward pass comes before a backward pass, and where weight gradients of
-    # the head wait like those of layers; in the shape of a V they are made at once.
-    heads = np.where(np.asarray(plans.zero_bubble) > plans.v_shaped, np.minimum(plans.micro_batches, plans.pp), 1.0)
-    heads = np.where(np.asarray(plans.all_at_once) > 0.0, plans.micro_batches, heads)
-    kept = waiting * (of_layers + is_first * ends[0].saved_bytes) + is_last * heads * ends[1].saved_bytes
+    kept = in_flight_on(plans, stage) * (of_layers + is_first * ends[0].saved_bytes)
+    kept = kept + is_last * losses_in_flight(plans) * ends[1].saved_bytes
     updated = trained.among(plans.optimizer_group)
     optimizer = _states(program, stage, updated)
     gradients = trained.among(plans.gradient_group) * (plans.gradient_bytes + _unsummed_bytes(scenarios))

@@ -8,7 +8,7 @@ import pytest
 
 from measure.count.schedules import Replay, ScheduleName, orders, replay
 from measure.verification.pipelines import idle_time
-from simulator.formulas import pipeline
+from simulator.formulas import chunked_pipeline, pipeline
 
 TIMES = [(1, 2, 1), (2, 3, 1), (1, 3, 1), (2, 5, 2), (3, 5, 2), (4, 7, 3)]
 """Forward, backward, and of the backward pass the gradient of the weights."""
@@ -91,7 +91,7 @@ def test_few_micro_batches_in_the_shape_of_a_v(micro_batches: int, times: tuple[
     """ZB-V with fewer than two micro-batches a stage: within a twentieth of the time that fills the pipeline."""
     forward, backward, weight = times
     whole = forward + backward
-    share = pipeline.v_shaped_idle_share(
+    share = chunked_pipeline.v_shaped_idle_share(
         8.0, float(micro_batches), forward_share=forward / whole, weight_gradient_share=weight / whole
     )
     idle = of_torch("ZBVZeroBubble", 8, micro_batches, times, 2).idle[0]

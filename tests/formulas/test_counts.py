@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.formulas import activations, flops, money, parameters, reliability, roofline, states
+from simulator.formulas import activations, flops, kernels, money, parameters, reliability, states
 from simulator.formulas.collectives import exposed
 
 
@@ -70,14 +70,14 @@ def test_conventions_of_papers() -> None:
 
 
 def test_traffic_and_rooflines() -> None:
-    assert roofline.gemm_traffic(3.0, 5.0, k=7.0, element_bytes=2.0) == 2 * (21 + 35 + 15)
-    assert roofline.gemm_traffic(3.0, 5.0, k=7.0, batch=4.0, element_bytes=2.0) == 8 * (21 + 35 + 15)
+    assert kernels.gemm_traffic(3.0, 5.0, k=7.0, element_bytes=2.0) == 2 * (21 + 35 + 15)
+    assert kernels.gemm_traffic(3.0, 5.0, k=7.0, batch=4.0, element_bytes=2.0) == 8 * (21 + 35 + 15)
     how: dict[str, Any] = {"batch": 2.0, "heads": 7.0, "key_value_heads": 3.0, "head_size": 4.0, "element_bytes": 2.0}
-    forward = roofline.attention_traffic(5.0, 11.0, matmuls=2.0, **how)
+    forward = kernels.attention_traffic(5.0, 11.0, matmuls=2.0, **how)
     assert forward == 2 * 2 * 4 * (2 * 7 * 5 + 2 * 3 * 11)
-    assert roofline.attention_traffic(5.0, 11.0, matmuls=5.0, **how) == 2.5 * forward
-    assert float(roofline.shortest_time(100.0, 1.0, peak=10.0, bandwidth=1.0)) == 10
-    assert float(roofline.shortest_time(100.0, 50.0, peak=10.0, bandwidth=1.0)) == 50
+    assert kernels.attention_traffic(5.0, 11.0, matmuls=5.0, **how) == 2.5 * forward
+    assert float(kernels.shortest_time(100.0, 1.0, peak=10.0, bandwidth=1.0)) == 10
+    assert float(kernels.shortest_time(100.0, 50.0, peak=10.0, bandwidth=1.0)) == 50
 
 
 def test_states_of_a_model() -> None:

@@ -96,28 +96,6 @@ def test_idle_shares_of_schedules(virtual: float, how: dict[str, float], share: 
 
 
 @pytest.mark.parametrize(
-    ("forward", "weights", "paired", "micro_batches", "share"),
-    [
-        (1 / 3, 1 / 3, 0.0, 16.0, 1 / 6),
-        (0.3, 0.1, 0.0, 16.0, (0.6 - 0.1) * 2 / 2),
-        (0.3, 0.3, 0.0, 16.0, 0.4 / 2),
-        (0.4, 0.3, 0.0, 16.0, (0.3 + 0.1 * (2 - 1 / 7)) / 2),  # input gradients that are the shortest
-        (1 / 3, 1 / 3, 0.0, 1.0, 4 / 3 / 2),  # one micro-batch: down and up, forward and backward
-        (1 / 3, 1 / 3, 0.0, 8.0, 2 / 3 / 2),
-        (1 / 3, 1 / 3, 1.0, 16.0, 1 / 6),
-        (0.3, 0.1, 1.0, 16.0, (0.3 + 0.5 + 0.3 - 0.3 / 7) / 2),
-    ],
-)
-def test_idle_shares_in_the_shape_of_a_v(
-    forward: float, weights: float, paired: float, micro_batches: float, share: float
-) -> None:
-    idle = pipeline.v_shaped_idle_share(
-        8.0, micro_batches, paired=paired, forward_share=forward, weight_gradient_share=weights
-    )
-    assert float(idle) == pytest.approx(share)
-
-
-@pytest.mark.parametrize(
     ("stage", "how", "held"),
     [
         (0, {}, 8),

@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from simulator.formulas import chunked_pipeline
 from simulator.formulas import pipeline as formulas
 from simulator.replay.orders import Order, PassKind, Pipeline, pipeline_of
 from simulator.replay.running import PassTimes, Times, Transfer, replay
@@ -76,7 +77,7 @@ def test_schedules_in_the_shape_of_a_v(schedule: str, share: tuple[int, int, int
     whole = float(sum(share))
     for stages, micro_batches in SHAPES:
         if stages > 1 and micro_batches >= 2 * stages:
-            idle = formulas.v_shaped_idle_share(
+            idle = chunked_pipeline.v_shaped_idle_share(
                 stages,
                 micro_batches,
                 paired=float(schedule == "dualpipe-v"),
@@ -101,7 +102,7 @@ def test_slow_ends_are_waited_for_in_turn(chunks: int, extra: tuple[float, float
         inside, first, last = (3.0 * (chunks + more) for more in (0.0, *extra))
         whole = (stages - 2) * inside + first + last
         expected = formulas.step_time(max(first, last), whole, micro_batches=micro_batches, idle_share=1.0 / chunks)
-        turns = formulas.ends_in_turn(stages, chunks, first_extra=first - inside, last_extra=last - inside)
+        turns = chunked_pipeline.ends_in_turn(stages, chunks, first_extra=first - inside, last_extra=last - inside)
         finish = replay(pipeline, durations, Transfer()).finish
         assert finish == pytest.approx(float(expected + turns), abs=0.12 * stages * 3.0 * extra[0] + 1e-9)
 
