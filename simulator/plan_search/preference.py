@@ -18,6 +18,8 @@ from simulator.specs.choices import Sharding
 _ODD = 3
 """Kinds of parallelism that are better than one thing that nobody does without need: offloading, or sharing short
 sequences."""
+_MOST_CHUNKS = 8
+"""Chunks of layers of a device that published runs have at most: Llama 3 405B on 16 stages (arXiv 2407.21783, 3.3)."""
 _AXIS_OF_OFFLOADS = 4
 
 
@@ -48,7 +50,10 @@ class Machinery:
         """Of some plans of a grid, one number each; what nobody does without need counts several times."""
         split, order, sharding, schedule, offload, _ = np.unravel_index(flat, grid.shape)
         of_split = [int(s.tp > 1) + int(s.pp > 1) + self._of_context(s.cp) for s in grid.splits]
-        of_schedule = [int(name not in self.schedules) + int(virtual > 1) for name, virtual in grid.schedules]
+        of_schedule = [
+            int(name not in self.schedules) + int(virtual > 1) + _ODD * int(virtual > _MOST_CHUNKS)
+            for name, virtual in grid.schedules
+        ]
         counted = (
             (of_split, split),
             ([int(place > 0) for place in range(len(grid.placements))], order),
