@@ -41,7 +41,7 @@ _SECTIONS: dict[str, tuple[str, _Rows]] = {
             ("reduction_in_fp32", "master_weights"),
             ("clip_gradients", "optimizer_in_backward"),
             ("attention", "optimizer"),
-            ("cross_entropy",),
+            ("cross_entropy", "activation_inputs_in_fp8"),
             ("placement",),
             ("profile",),
         ),

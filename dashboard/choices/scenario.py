@@ -124,6 +124,7 @@ def _plan() -> tuple[Field, ...]:
         Field("schedule", "Schedule", "choice", get_args(Schedule), group=group),
         Field("placement", "Placement", "choice", orders, group=group),
         Field("sequence_parallel", "Sequence parallel", "flag", group=group),
+        Field("activation_inputs_in_fp8", "Activation inputs in fp8", "flag", group=group),
         Field("parameters_in_fp32", "Parameters in fp32", "flag", group=group),
         Field("gradients_in_fp32", "Gradients in fp32", "flag", group=group),
         Field("reduction_in_fp32", "Reduction in fp32", "flag", group=group),

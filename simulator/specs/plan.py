@@ -46,6 +46,7 @@ Stages = Annotated[Degree, Unit("stage")]
 
 _PRODUCT_BYTES = {"fp32": 4.0, "tf32": 4.0, "fp8": 1.0, "mxfp8": 33.0 / 32.0, "nvfp4": 9.0 / 16.0}
 """What products take, with scales of a byte for 32 or 16 elements; what lies between them has at least 16 bits."""
+_NOT_UNLESS_SAID = ("activation_inputs_in_fp8", "optimizer_in_backward", "offload_optimizer")
 SHARDS: dict[str, tuple[float, float, float]] = {
     "none": (0.0, 0.0, 0.0),
     "zero1": (0.0, 0.0, 1.0),
@@ -111,6 +112,9 @@ class Plan(Sheet):
     layers_in_16_bits: Annotated[int, Field(ge=0, le=1_000_000), NO_FLAG, Unit("layer")] | None = None
     """Layers, usually the first and the last ones, whose products stay in 16 bits where those of the others are in
     fp8."""
+    activation_inputs_in_fp8: bool | None = None
+    """Whether what gated activation functions read is kept in fp8 for the backward pass; in the format of what products
+    make unless so."""
     parameters_in_fp32: bool | None = None
     """Whether the model holds its parameters in fp32 and casts them for each product (autocast)."""
     gradients_in_fp32: bool | None = None
@@ -189,7 +193,7 @@ class Plan(Sheet):
             "parameters_in_fp32": _first(self.parameters_in_fp32, full or defaults.parameters_in_fp32),
             "gradients_in_fp32": _first(self.gradients_in_fp32, stored_full),
             "reduction_in_fp32": _first(self.reduction_in_fp32, self._reduces_in_fp32(stack, full=full)),
-            **{name: bool(getattr(self, name)) for name in ("optimizer_in_backward", "offload_optimizer")},
+            **{name: bool(getattr(self, name)) for name in _NOT_UNLESS_SAID},
             "placement": self.placement or ("tp", "cp", "dp", "pp"),
         }
         clips = OPTIMIZER_TRAITS[optimizer].clips and not filled["optimizer_in_backward"]
@@ -286,6 +290,7 @@ class Plan(Sheet):
             **{f"{kind}_loss": float(self.cross_entropy == kind) for kind in get_args(CrossEntropy)},
             "element_bytes": (element := max(taken, 2.0)),
             "product_bytes": taken,
+            "narrow_activations": float(bool(self.activation_inputs_in_fp8)),
             "wide_layers": float(self.layers_in_16_bits or 0) if taken < element else 0.0,
             "parameter_bytes": 4.0 if self.parameters_in_fp32 else element,
             "gradient_bytes": 4.0 if self.gradients_in_fp32 else element,

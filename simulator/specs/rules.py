@@ -44,6 +44,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "sharding-group": ("plan.sharding_group",),
     "modules": ("plan.recompute_modules", "model"),
     "operators": ("plan.recompute", "model"),
+    "narrow-activations": ("plan.activation_inputs_in_fp8", "model", "stack"),
     "adapted-again": ("plan.recompute", "workload.lora_rank"),
     "recompute-layers": ("plan.recompute_layers", "plan.pp", "plan.virtual_stages"),
 }
@@ -113,6 +114,7 @@ def rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: S
         yield from _rules_of_frozen(tp, pp, workloads.frozen.models)
     yield Constraint("expert-tensor", tp % np.asarray(plans.etp) == 0, "etp={etp} does not divide tp={tp}")
     yield from _rules_of_recomputation(plans, models, np.asarray(workloads.tuning.rank) > 0.0)
+    yield _narrow_activations(plans, models, stacks)
     yield Constraint("experts", np.asarray(models.experts) % plans.ep == 0, "ep={ep} does not divide {experts} experts")
 
 
@@ -136,6 +138,21 @@ def _rules_of_tuning(plans: Plans, workloads: Workloads) -> Iterator[Constraint]
         "prefix-again",
         kept | (again == 0.0),
         "train=prefix: PEFT refuses prefixes beside recomputed layers; choose recompute=none or selective",
+    )
+
+
+def _narrow_activations(plans: Plans, models: Models, stacks: Stacks) -> Constraint:
+    """What is kept in fp8 is what a gate in one kernel reads.
+
+    Megatron Core says so of SwiGLU (`activation_func_fp8_input_store`, `megatron/core/fusions/fused_bias_swiglu.py` of
+    core_v0.19.0).
+    """
+    gated = reduce(np.minimum, (np.asarray(each.feed_forward.inputs) for each in models.layers)) > 1.0
+    return Constraint(
+        "narrow-activations",
+        (np.asarray(plans.narrow_activations) == 0.0) | (gated & (np.asarray(stacks.fused_gate) > 0.0)),
+        "activation_inputs_in_fp8: belongs to a gated feed-forward layer whose gate is one kernel (a stack's "
+        "fused_gate); leave it out",
     )
 
 

@@ -246,6 +246,7 @@ def scenarios_of(
         update={
             "fused_qkv": setting.fused_qkv,
             "fused_gate": setting.fused_gate,
+            "expert_weights": "activations" if setting.weighs_activations else "outputs",
             "regathers_inputs": split.regathers_inputs,
             "head_positions": "all" if setting.all_positions else "masked",
             **(stack or {}),
@@ -269,6 +270,7 @@ def scenarios_of(
         "recompute_modules": setting.recompute_modules or None,
         "recompute_layers": setting.recompute_layers,
         "recompute_method": setting.recompute_method,
+        "activation_inputs_in_fp8": setting.activation_inputs_in_fp8,
         "attention": "fused" if setting.fused_attention else "unfused",
         "precision": _PRECISIONS[setting.dtype],
         "sharding": "none",

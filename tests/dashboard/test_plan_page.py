@@ -21,6 +21,7 @@ _SAMPLES: dict[str, str] = {
     "sequence_length": "128", "global_batch": "512", "tokens": "780B", "steps": "1000", "effective_tokens": "400.5",
     "predictions": "20", "micro_batch": "4", "recompute": "full", "dp": "8", "tp": "2", "pp": "2", "cp": "2",
     "attention": "unfused", "cross_entropy": "chunked",
+    "activation_inputs_in_fp8": "yes",
     "sharding": "zero1", "precision": "fp16", "optimizer": "lamb", "schedule": "gpipe", "placement": "dp-tp-cp-pp",
     "sequence_parallel": "no", "offload_optimizer": "yes", "price": "2.5", "price_kind": "spot", "grid": "fr",
     "overhead": "google", "constants": "none", "failure_rate": "5e-4 /d", "preemption_rate": "0.01 /h",

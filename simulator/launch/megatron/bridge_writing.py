@@ -55,6 +55,7 @@ def _settings(scenario: Scenario) -> dict[str, Any]:
         "train.train_iters": steps_of(scenario),
         "dataset.seq_length": work.sequence_length,
         **_table("plan", plan, "optimizer", "offload_optimizer"),
+        **(_table("plan", plan, "activation_inputs_in_fp8") if plan.activation_inputs_in_fp8 else {}),
         **({"optimizer.use_precision_aware_optimizer": True} if plan.offload_optimizer else {}),
         **_sharding(plan),
         **_precision(plan, scenario.model.layers),

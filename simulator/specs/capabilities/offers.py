@@ -29,7 +29,7 @@ _LISTS = {
     "optimizer": "optimizers",
 }
 """Fields of a plan whose values a stack lists, and where."""
-_FLAGS = ("sequence_parallel", "offload_optimizer", "optimizer_in_backward")
+_FLAGS = ("sequence_parallel", "offload_optimizer", "optimizer_in_backward", "activation_inputs_in_fp8")
 _SEVERAL = ("tp", "pp", "cp", "ep")
 """Axes that are split only where the stack offers them."""
 
@@ -60,6 +60,7 @@ def terms_of(plans: Plans, models: Models, workloads: Workloads, words: Mapping[
     flags = {
         "offload_optimizer": plans.offload,
         "optimizer_in_backward": plans.in_backward,
+        "activation_inputs_in_fp8": plans.narrow_activations,
         "gradients_in_fp32": np.asarray(plans.gradient_bytes) >= 4.0,
     }
     of_work = {

@@ -25,7 +25,7 @@ Mask = NDArray[np.bool_]
 OF_PLANS = (
     *("dp", "tp", "pp", "cp", "ep", "etp", "virtual_stages", "first_stage_layers", "last_stage_layers"),
     *("micro_batch", "micro_batches", "sequence_parallel", "sharding_group", "offload_optimizer"),
-    *("optimizer_in_backward", "gradients_in_fp32", "dp_stride", "pp_stride"),
+    *("optimizer_in_backward", "activation_inputs_in_fp8", "gradients_in_fp32", "dp_stride", "pp_stride"),
 )
 """Numbers of a plan that a condition may name; flags are 0 or 1, and a stride is the distance between ranks."""
 NUMBERS = (

@@ -36,6 +36,7 @@ _SCENARIO: Document = {
         "recompute": "none",
         "attention": "unfused",
         "precision": "fp16",
+        "activation_inputs_in_fp8": False,
         "parameters_in_fp32": False,
         "gradients_in_fp32": False,
         "master_weights": True,

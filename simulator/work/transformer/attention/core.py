@@ -162,6 +162,9 @@ def _fused(
     stacks, heads = scenarios.stacks, heads_of(part, scenarios.plans)
     fused, batch = np.asarray(scenarios.plans.fused_attention), scenarios.plans.micro_batch
     documents, seen = seen_of_documents(scenarios, keys, window, causal=causal)
+    # Its backward pass reads its output in 16 bits, which the product behind it keeps unless that is narrower.
+    narrow = np.asarray(scenarios.plans.product_bytes) < scenarios.plans.element_bytes
+    output = np.where(narrow, tokens.all * heads.context_width * stacks.attention_output_bytes, 0.0)
 
     def kernel(*, backward: bool) -> FusedAttention:
         return FusedAttention(
@@ -184,7 +187,7 @@ def _fused(
         used=fused,
         efficiency=stacks.attention_efficiency,
         kept=Holding(
-            saved=fused * activations.attention_statistics(tokens.queries, batch, heads=heads.query),
+            saved=fused * (activations.attention_statistics(tokens.queries, batch, heads=heads.query) + output),
             repeated_in=(("core_attn", 0.0),),
         ),
     )
