@@ -16,80 +16,12 @@ from dashboard.choices.state import Choices, Field, Value
 from dashboard.choices.uploaded import NOTE, is_uploaded
 from dashboard.content.answers import Answer, answer, is_quick
 from dashboard.content.glossary import explain
+from dashboard.sections import SECTIONS
 from dashboard.showing import complain, plain, working
 from hardware.errors import InputError
 from simulator import Estimate
 
 _FIRST = ("model", "system", "devices", "sequence_length", "global_batch")
-_Rows = tuple[tuple[str, ...], ...]
-_SECTIONS: dict[str, tuple[str, _Rows]] = {
-    "plan": (
-        "Plan and stack",
-        (
-            ("stack", "fits"),
-            ("precision", "recompute"),
-            ("recompute_modules",),
-            ("recompute_layers", "recompute_method"),
-            ("micro_batch", "dp"),
-            ("tp", "pp"),
-            ("cp",),
-            ("ep", "etp"),
-            ("virtual_stages", "schedule"),
-            ("sharding", "sharding_group"),
-            ("sequence_parallel", "offload_optimizer"),
-            ("parameters_in_fp32", "gradients_in_fp32"),
-            ("reduction_in_fp32", "master_weights"),
-            ("clip_gradients", "optimizer_in_backward"),
-            ("attention", "optimizer"),
-            ("cross_entropy", "activation_inputs_in_fp8"),
-            ("placement",),
-            ("profile",),
-        ),
-    ),
-    "run": (
-        "Length of the run and data",
-        (
-            ("tokens", "steps"),
-            ("effective_tokens", "predictions"),
-            ("document_lengths", "document_deviation"),
-            ("target_length", "objective"),
-            ("expert_imbalance", "capacity_factor"),
-            ("label_smoothing", "z_loss"),
-        ),
-    ),
-    "tuning": (
-        "Fine-tuning, preferences, distillation",
-        (
-            ("train", "base_precision"),
-            ("lora_rank", "lora_dropout"),
-            ("lora_targets",),
-            ("dora", "virtual_tokens"),
-            ("preference", "reference"),
-            ("teacher", "keeps_teacher_logits"),
-        ),
-    ),
-    "money": (
-        "Price and electricity",
-        (
-            ("price",),
-            ("price_kind", "grid"),
-            ("purchase_price", "lifetime"),
-            ("electricity", "overhead"),
-            ("constants",),
-        ),
-    ),
-    "failures": (
-        "Failures and checkpoints",
-        (
-            ("failure_rate", "preemption_rate"),
-            ("restart", "capacity_wait"),
-            ("checkpoint_every", "storage_bandwidth"),
-        ),
-    ),
-}
-"""What is folded away: title and rows of fields by the end of the key of its box, ``section.plan`` and so on."""
-
-
 _NOT_TRIED = ("attention", "precision", "optimizer")
 """Fields of a plan that no search tries."""
 
@@ -198,7 +130,7 @@ def scenario_controls(choices: Choices, said: Said, *, without: Collection[str] 
         for name in (*_FIRST, BEST):
             if name not in without:
                 control(scenario_field(name), choices, said)
-        for name, (title, rows) in _SECTIONS.items():
+        for name, (title, rows) in SECTIONS.items():
             listed = [[scenario_field(each) for each in row if each not in without] for row in rows]
             known = [[each for each in row if applies(each, choices)] for row in listed]
             if any(known):

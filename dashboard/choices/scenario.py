@@ -82,6 +82,7 @@ def _workload() -> tuple[Field, ...]:
         Field("predictions", "Predictions", "whole", group=group),
         Field("expert_imbalance", "Expert imbalance", "amount", group=group, example="1.5"),
         Field("capacity_factor", "Capacity factor", "amount", group=group, example="1.25"),
+        Field("multi_token", "Further predictions", "flag", group=group),
         Field("label_smoothing", "Label smoothing", "amount", group=group, example="0.1"),
         Field("z_loss", "z-loss", "amount", group=group, example="0.0001"),
         Field("train", "Trained", "choice", get_args(Trained), group=group, example="full"),

@@ -38,6 +38,8 @@ class Setting:
     """Whether that kernel keeps them in fp8."""
     weighs_activations: bool = False
     """Whether a router's weights scale what activation functions of experts return, instead of what experts return."""
+    multi_token: bool = False
+    """Whether modules that predict further tokens are trained too."""
     all_positions: bool = False
     """Whether the head of masked-language modelling runs on all positions instead of the masked ones."""
     recompute: Recompute = "none"

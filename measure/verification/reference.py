@@ -114,6 +114,7 @@ class Reference:
             fused_qkv=stack.fused_qkv,
             fused_gate=stack.fused_gate,
             weighs_activations=stack.expert_weights == "activations",
+            multi_token=bool(work.multi_token),
             all_positions=stack.head_positions == "all",
         )
         return replace(setting, **changes)

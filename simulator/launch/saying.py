@@ -160,7 +160,7 @@ def _refuse_other_steps(plan: Plan, table: OptionTable) -> None:
             )
 
 
-_WORK = ("train", "dora", "preference", "teacher", "document_lengths", "label_smoothing", "z_loss")
+_WORK = ("train", "dora", "preference", "teacher", "document_lengths", "label_smoothing", "z_loss", "multi_token")
 """Fields of a workload that make a run another one, and that few launch files say."""
 
 

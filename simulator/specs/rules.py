@@ -109,7 +109,7 @@ def rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: S
         "sequence parallelism: tp={tp} does not divide the {part} tokens of a rank's sequence",
     )
     yield from _rules_of_tuning(plans, workloads)
-    yield _one_use(plans, models)
+    yield _one_use(plans, models, workloads)
     if workloads.frozen is not None:
         yield from _rules_of_frozen(tp, pp, workloads.frozen.models)
     yield Constraint("expert-tensor", tp % np.asarray(plans.etp) == 0, "etp={etp} does not divide tp={tp}")
@@ -156,14 +156,15 @@ def _narrow_activations(plans: Plans, models: Models, stacks: Stacks) -> Constra
     )
 
 
-def _one_use(plans: Plans, models: Models) -> Constraint:
+def _one_use(plans: Plans, models: Models, workloads: Workloads) -> Constraint:
     """What an optimizer in the backward pass needs of a model: gradients that no second use of parameters adds to."""
-    many = np.maximum(np.asarray(models.shared_layers), models.encoder_decoder) > 0.0
+    several = models.shared_layers, models.encoder_decoder, workloads.multi_token
+    many = reduce(np.maximum, map(np.asarray, several)) > 0.0
     return Constraint(
         "in-backward-once",
         (np.asarray(plans.in_backward) == 0.0) | ~many,
-        "optimizer_in_backward: gradients of layers that share parameters, and of words that two towers read, wait for "
-        "each other; leave it out",
+        "optimizer_in_backward: gradients of layers that share parameters, and of words that two towers or further "
+        "predictions read, wait for each other; leave it out",
     )
 
 

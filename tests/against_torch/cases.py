@@ -258,6 +258,7 @@ def scenarios_of(
         target_length=setting.target_length or None,
         document_lengths=setting.document_lengths or None,
         predictions=predictions_of(model, setting) or None,
+        multi_token=setting.multi_token or None,
         global_batch=replicas * micro_batch * micro_batches,
         **(tuning or {}),
     ).resolve(model)

@@ -155,6 +155,7 @@ _WORKLOAD: dict[str, Any] = {
     "label_smoothing": _count("--label-smoothing", "Share of a label that all classes have.", read_real),
     "z_loss": _count("--z-loss", "Weight of the z-loss, such as 1e-4.", read_real),
     "capacity_factor": _count("--capacity-factor", "Tokens that an expert takes over the mean.", read_real),
+    "multi_token": _flag("multi-token", "Modules that predict further tokens are trained too."),
     "global_batch": _count("--global-batch", "Sequences per optimizer step."),
     "tokens": _count("--tokens", "Tokens of the run, such as 780e9 or 780B.", read_count),
     "steps": _count("--steps", "Steps of the run, instead of tokens."),

@@ -216,6 +216,7 @@ def _model(settings: LaunchSettings) -> dict[str, Any] | None:
         "biases": biases,
         **_windows(settings),
         **_experts(settings, sizes["layers"], width),
+        "multi_token_modules": settings.whole("model.mtp_num_layers", least=0) or 0,
     }
 
 

@@ -143,6 +143,8 @@ def _micro_batches(scenario: Scenario) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if group is not None:
         settings["model.microbatch_group_size_per_vp_stage"] = group
+    if scenario.workload.multi_token:
+        settings["model.mtp_num_layers"] = scenario.model.multi_token_modules
     if capacity:
         settings |= {"model.moe_expert_capacity_factor": capacity, "model.moe_pad_expert_input_to_capacity": True}
     return settings

@@ -31,7 +31,7 @@ OF_PLANS = (
 NUMBERS = (
     *OF_PLANS,
     *("layers", "attention_heads", "key_value_heads", "experts", "tied_head", "sequence_length", "global_batch"),
-    "quantised_base",
+    *("quantised_base", "multi_token"),
 )
 """All numbers that a condition may name."""
 WORDS: dict[str, tuple[str, ...]] = {

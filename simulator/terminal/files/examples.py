@@ -89,6 +89,7 @@ _ELSEWHERE: Document = {
         "label_smoothing": 0.1,
         "z_loss": 0.0001,
         "capacity_factor": 1.25,
+        "multi_token": True,
         "train": "lora",
         "lora_rank": 16,
         "lora_targets": ["all-linear"],
