@@ -250,3 +250,20 @@ def test_the_file_is_named_when_it_is_not_json(tmp_path: Path) -> None:
     path.write_text('{"model_type": "bert", "hidden_size": NaN}')
     with pytest.raises(InputError, match=r"config\.json: NaN is not a number"):
         load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "keys", "number"),
+    [
+        ("deepseek_v3", {}, 1),
+        ("deepseek_v3", {"num_nextn_predict_layers": 2}, 2),
+        ("deepseek_v3", {"num_nextn_predict_layers": 0}, 0),
+        ("deepseek_v2", {}, 0),
+        ("glm4_moe", {"num_mtp_layers": 3}, 3),
+        ("minimax_m2", {"use_mtp": True, "num_mtp_modules": 3, "mtp_transformer_layers": 1}, 3),
+        ("minimax_m2", {"use_mtp": False, "num_mtp_modules": 3}, 0),
+    ],
+)
+def test_modules_that_predict_further_tokens_are_read(model_type: str, keys: dict[str, Any], number: int) -> None:
+    sizes = {**examples()[model_type][1], "model_type": model_type, **keys}
+    assert from_config(sizes, Path("x.json")).multi_token_modules == number

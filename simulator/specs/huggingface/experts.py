@@ -186,12 +186,14 @@ def _llama4(config: Keys) -> Fields:
     }
 
 
-def _further(config: Keys) -> Fields:
-    """Modules that predict further tokens, which are no part of the class in the library."""
-    return {"multi_token_modules": config.size("num_nextn_predict_layers", "num_mtp_layers", default=0, least=0)}
+def _further(config: Keys, usual: int = 1) -> Fields:
+    """Modules that predict further tokens, which configurations of the library have and its classes leave out."""
+    return {"multi_token_modules": config.size("num_nextn_predict_layers", "num_mtp_layers", default=usual, least=0)}
 
 
-def _deepseek(config: Keys, *, experts: int, dense: int, chosen: int, width: int, shared: int) -> Fields:
+def _deepseek(
+    config: Keys, *, experts: int, dense: int, chosen: int, width: int, shared: int, further: int = 0
+) -> Fields:
     heads = config.size("num_attention_heads")
     config.only("num_key_value_heads", heads)
     config.only("moe_layer_freq", 1)
@@ -214,7 +216,7 @@ def _deepseek(config: Keys, *, experts: int, dense: int, chosen: int, width: int
         "expert_feed_forward_size": config.size("moe_intermediate_size", default=width),
         "shared_experts": _shared(config, shared),
         "dense_layers_first": config.size("first_k_dense_replace", default=dense, least=0),
-        **_further(config),
+        **_further(config, further),
     }
 
 
@@ -227,7 +229,7 @@ def _deepseek_v2(config: Keys) -> Fields:
 
 def _deepseek_v3(config: Keys) -> Fields:
     config.only("topk_method", "noaux_tc")
-    layers = _deepseek(config, experts=256, dense=3, chosen=8, width=2048, shared=1)
+    layers = _deepseek(config, experts=256, dense=3, chosen=8, width=2048, shared=1, further=1)
     return {**layers, **_groups(config, groups=8, used=4)}
 
 
