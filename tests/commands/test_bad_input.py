@@ -155,6 +155,7 @@ BERT = ("estimate", "bert-large", "--system", "dgx-a100-640gb")
         ("--optimizer-in-backward --stack megatron-lm", ["stack=megatron-lm has no optimizer_in_backward"]),
         ("--multi-token", ["multi_token=yes: bert-large has no modules that predict further tokens"]),
         ("--activation-inputs-in-fp8", ["activation_inputs_in_fp8: belongs to a gated feed-forward layer whose gate"]),
+        ("--lora-targets q_a_proj", ["lora_targets=q_a_proj: bert-large has none of them; valid: q_proj, k_proj"]),
         ("--train full --lora-rank 8", ["lora_rank=8 belongs to train=lora, not to train=full"]),
         ("--train head --lora-targets attention", ["lora_targets=attention belongs to train=lora, not to train=head"]),
         ("--train head", ["train=head: the head of bert-large is its table of words", "tied_head: false"]),

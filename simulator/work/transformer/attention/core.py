@@ -56,11 +56,11 @@ def output_projection(
     Fused attention keeps its output, which is the input here, whether or not this product does.
     """
     heads, element, width = heads_of(part, scenarios.plans), scenarios.plans.element_bytes, layers.hidden_size
-    mixed = activations.tensor(tokens.all, heads.query_width, element_bytes=element)
+    mixed = activations.tensor(tokens.all, heads.context_width, element_bytes=element)
     linear = Linear(
         part="attention_projections",
         rows=tokens.all,
-        width=heads.query_width,
+        width=heads.context_width,
         matrices=(Matrix(width=width, adapted=scenarios.workloads.tuning.output),),
         saved=mixed,
         otherwise=mixed * scenarios.plans.fused_attention,
