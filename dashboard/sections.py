@@ -23,7 +23,7 @@ SECTIONS: dict[str, tuple[str, _Rows]] = {
             ("clip_gradients", "optimizer_in_backward"),
             ("attention", "optimizer"),
             ("cross_entropy", "activation_inputs_in_fp8"),
-            ("placement",),
+            ("fp8_scaling", "placement"),
             ("profile",),
         ),
     ),

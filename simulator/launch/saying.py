@@ -147,6 +147,7 @@ def _refuse_other_steps(plan: Plan, table: OptionTable) -> None:
     says_it = "plan.activation_inputs_in_fp8" in table.fields
     choices = {
         "cross_entropy": plan.cross_entropy,
+        "fp8_scaling": "blockwise" if plan.fp8_scaling == "blockwise" else None,
         "optimizer_in_backward": "yes" if plan.optimizer_in_backward else None,
         "activation_inputs_in_fp8": "yes" if plan.activation_inputs_in_fp8 and not says_it else None,
         "clip_gradients": "no" if usual and plan.clip_gradients is False else None,

@@ -14,7 +14,7 @@ from hardware.sheet import NO_FLAG, Name, NotNegative, Ratio, Sheet, Words
 from hardware.spec import Device
 from simulator.formulas.typing import Num
 from simulator.specs.capabilities.sheet import PRECISIONS, Capabilities
-from simulator.specs.choices import AttentionKernel, Optimizer, Recompute, Sharding
+from simulator.specs.choices import AttentionKernel, Fp8Scaling, Optimizer, Recompute, Sharding
 from simulator.specs.columns import Columns
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NO_FLAG, Unit("1")]
@@ -25,6 +25,8 @@ class Defaults(Sheet):
 
     precision: Precision
     """Number format of matrix products."""
+    fp8_scaling: Fp8Scaling = "delayed"
+    """What shares a scale under fp8: a tensor, by numbers of before (delayed) or of now (current), or a block of it."""
     sharding: Sharding = "none"
     """What replicas share: nothing, optimizer states (zero1), gradients too (zero2), parameters too (zero3), or all of
     it inside groups (hybrid)."""

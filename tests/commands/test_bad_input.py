@@ -153,6 +153,11 @@ BERT = ("estimate", "bert-large", "--system", "dgx-a100-640gb")
             ["and 8 replicas", "sharding=zero3"],
         ),
         ("--optimizer-in-backward --stack megatron-lm", ["stack=megatron-lm has no optimizer_in_backward"]),
+        (
+            "--fp8-scaling current --precision bf16",
+            ["fp8_scaling=current belongs to precision=fp8, not to"],
+        ),
+        ("--fp8-scaling rows", ["plan.fp8_scaling='rows': valid: 'delayed', 'current' or 'blockwise'"]),
         ("--multi-token", ["multi_token=yes: bert-large has no modules that predict further tokens"]),
         ("--activation-inputs-in-fp8", ["activation_inputs_in_fp8: belongs to a gated feed-forward layer whose gate"]),
         ("--lora-targets q_a_proj", ["lora_targets=q_a_proj: bert-large has none of them; valid: q_proj, k_proj"]),

@@ -191,6 +191,7 @@ _PLAN: dict[str, Any] = {
     "attention": _text("--attention", "fused or unfused; the stack's unless given."),
     "cross_entropy": _text("--cross-entropy", "unfused, fused or chunked; the stack's unless given."),
     "precision": _text("--precision", "fp32, tf32, fp16, bf16, fp8, mxfp8 or nvfp4."),
+    "fp8_scaling": _text("--fp8-scaling", "Scales of fp8: delayed, current or blockwise."),
     "optimizer": _text("--optimizer", "adamw, adam-bf16, adam-8bit, adafactor, lamb, lion, muon, sgd and others."),
     "activation_inputs_in_fp8": _flag("activation-inputs-in-fp8", "Inputs of gated activations kept in fp8."),
     "parameters_in_fp32": _flag("parameters-in-fp32", "Parameters in fp32, cast for each product."),

@@ -79,6 +79,7 @@ _ELSEWHERE: Document = {
         "recompute_layers": 4,
         "recompute_method": "block",
         "cross_entropy": "chunked",
+        "fp8_scaling": "blockwise",
     },
     "workload": {
         "target_length": 114,

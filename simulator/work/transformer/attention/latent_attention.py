@@ -178,16 +178,12 @@ def _latent(
     name: str, part: LatentAttention, layers: Layers, scenarios: Scenarios, tokens: Tokens, into: _IntoLatent
 ) -> list[Operator]:
     """The product into a latent, and the latent's normalisation."""
-    element, eager = scenarios.plans.element_bytes, scenarios.stacks.eager
-    used, rank, beside, kept = into.used, into.rank, into.beside, into.kept
+    element, eager, kept = scenarios.plans.element_bytes, scenarios.stacks.eager, into.used * into.kept
+    used, rank, beside = into.used, into.rank, into.beside
     owned = used * parameters.linear(layers.hidden_size, rank + beside, bias=part.latent_bias)
     norm = used * parameters.normalisation(rank, bias=0.0)
     size = used * tokens.shared * rank * element
-    # The normalisation reads a part of the product's output, so that all of it stays, unless it reads a cast.
-    width = rank + np.where(autocasts(scenarios) > 0.0, 0.0, beside)
-    read = activations.normalisation(
-        tokens.shared, width, element_bytes=stream_bytes(scenarios), statistics=layers.norms.statistics
-    )
+    read = _read_of_latent(layers, scenarios, tokens, into)
     projection = product(
         name,
         "attention_projections",
@@ -199,11 +195,11 @@ def _latent(
         launches=(used, used),
         cast_before=(True, False),
         kept=Holding(
-            saved=used * kept,
+            saved=kept,
             parameters=owned,
             partial_parameters=owned,
             matrices=(used * plain(tokens.shared, rank + beside, scenarios, bias=part.latent_bias),),
-            discards=normalised_input(used * kept, scenarios),
+            discards=normalised_input(kept, scenarios),
             weights=linear_weights(layers.hidden_size, rank + beside, bias=part.latent_bias, factors=(used,)),
         ),
     )
@@ -219,6 +215,14 @@ def _latent(
             kept=Holding(saved=used * read, parameters=norm, partial_parameters=norm, weights=(vectors(rank, used),)),
         ),
     ]
+
+
+def _read_of_latent(layers: Layers, scenarios: Scenarios, tokens: Tokens, into: _IntoLatent) -> Num:
+    """Bytes that the normalisation keeps: all that the product makes, of which it reads a part, unless that is cast."""
+    width = into.rank + np.where(autocasts(scenarios) > 0.0, 0.0, into.beside)
+    return activations.normalisation(
+        tokens.shared, width, element_bytes=stream_bytes(scenarios), statistics=layers.norms.statistics
+    )
 
 
 def _out_of_latent(
