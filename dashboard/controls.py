@@ -17,6 +17,7 @@ from dashboard.choices.state import Choices, Field, Value
 from dashboard.choices.uploaded import NOTE, is_uploaded
 from dashboard.content.answers import Answer, answer, is_quick
 from dashboard.content.glossary import explain
+from dashboard.sections import SECTIONS
 from dashboard.showing import complain, plain, working
 from hardware.errors import InputError
 from simulator import Estimate

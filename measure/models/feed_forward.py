@@ -23,12 +23,15 @@ def _squared(inputs: Tensor) -> Tensor:
 _FUNCTIONS = {"gelu": functional.gelu, "relu": functional.relu, "relu2": _squared, "silu": functional.silu}
 
 
-def activated(inputs: Tensor, model: Model, form: Form, *, fused: bool = False) -> Tensor:
-    """Apply the activation function; a gate's two inputs lie side by side."""
+def activated(
+    inputs: Tensor, model: Model, form: Form, setting: Setting | None = None, weights: Tensor | None = None
+) -> Tensor:
+    """Apply the activation function, and scale by weights where there are any; a gate's two inputs lie side by side."""
     function: Any = _FUNCTIONS[model.activation]
-    if form == "plain":
-        return function(inputs)
-    return _FusedGate.apply(function, inputs) if fused else _gated(function, inputs)
+    if form == "gated" and setting is not None and setting.fused_gate:
+        return _FusedGate.apply(function, inputs, weights, setting.activation_inputs_in_fp8)
+    made: Tensor = function(inputs) if form == "plain" else _gated(function, inputs)
+    return made if weights is None else (made * weights).to(made.dtype)
 
 
 def _gated(function: Any, inputs: Tensor) -> Tensor:
@@ -38,20 +41,31 @@ def _gated(function: Any, inputs: Tensor) -> Tensor:
 
 
 class _FusedGate(torch.autograd.Function):
-    """Activation and product of a gate as one kernel, which keeps its inputs and computes the activation again."""
+    """Activation and product of a gate, scaled by weights where there are any, as one kernel.
+
+    It keeps its inputs, or a copy of them in fp8, and computes the activation again.
+    """
 
     @staticmethod
-    def forward(ctx: Any, function: Any, inputs: Tensor) -> Tensor:
-        ctx.function = function
-        ctx.save_for_backward(inputs)
-        return _gated(function, inputs)
+    def forward(ctx: Any, function: Any, inputs: Tensor, weights: Tensor | None, narrow: bool) -> Tensor:
+        ctx.function, ctx.dtype = function, inputs.dtype
+        read = () if weights is None else (weights,)
+        ctx.save_for_backward(inputs.to(torch.float8_e4m3fn) if narrow else inputs, *read)
+        return _scaled(_gated(function, inputs), *read)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
-        inputs = ctx.saved_tensors[0].detach().requires_grad_()
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, *weights = (each.detach() for each in ctx.saved_tensors)
+        read = [inputs.to(ctx.dtype).requires_grad_(), *(each.requires_grad_() for each in weights)]
         with torch.enable_grad():
-            output = _gated(ctx.function, inputs)
-        return None, torch.autograd.grad(output, inputs, gradient)[0]
+            output = _scaled(_gated(ctx.function, read[0]), *read[1:])
+        own, *of_weights = torch.autograd.grad(output, read, gradient)
+        return None, own, of_weights[0] if of_weights else None, None
+
+
+def _scaled(made: Tensor, *weights: Tensor) -> Tensor:
+    """The same in its own format, scaled by weights where there are any."""
+    return (made * weights[0]).to(made.dtype) if weights else made
 
 
 class FeedForward(nn.Module):
@@ -59,7 +73,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, model: Model, setting: Setting, width: int | None = None, form: Form | None = None) -> None:
         super().__init__()
-        self.model, self.form, self.fused = model, form or model.feed_forward, setting.fused_gate
+        self.model, self.form, self.setting = model, form or model.feed_forward, setting
         local = (width or model.feed_forward_size) // setting.split.degree
         inputs = 2 if self.form == "gated" else 1
         biased, factory = "feed_forward" in model.biases, setting.factory
@@ -70,7 +84,7 @@ class FeedForward(nn.Module):
 
     def forward(self, projected: Tensor) -> Tensor:
         """From the output of the first product to the input of the second."""
-        return activated(projected, self.model, self.form, fused=self.fused)
+        return activated(projected, self.model, self.form, self.setting)
 
 
 class _Apart(nn.Linear):
@@ -94,7 +108,7 @@ class Experts(nn.Module):
         if setting.split.degree > 1:
             raise ValueError(f"{model.id}: experts are built only without tensor parallelism")
         self.model, self.form = model, model.expert_feed_forward or model.feed_forward
-        self.fused = setting.fused_gate
+        self.setting = setting
         self.discards, self.repeats_shared = setting.repeats("moe_act"), setting.repeats("shared_experts")
         width = model.expert_feed_forward_size or model.feed_forward_size
         inputs = 2 if self.form == "gated" else 1
@@ -118,19 +132,30 @@ class Experts(nn.Module):
         weights, chosen = likely.topk(model.experts_per_token, dim=-1)
         order = chosen.flatten().argsort(stable=True)
         sent = tokens.index_select(0, order // model.experts_per_token)
-        inward = self._product(sent.view(model.experts, -1, model.hidden_size), self.inward, 0)
-        activation = Discarding(lambda inputs: activated(inputs, model, self.form, fused=self.fused))
-        inside = activation(inward) if self.discards else activation.function(inward)
-        outward = self._product(inside, self.outward, 1)
-        activation.discard(outward)
-        outward = outward.flatten(0, 1)
+        inside = self.setting.weighs_activations
+        read = (weights.flatten().index_select(0, order).view(model.experts, -1, 1),) if inside else ()
+        outward = self._through(sent.view(model.experts, -1, model.hidden_size), *read).flatten(0, 1)
         back = outward.index_select(0, order.argsort()).view(*weights.shape, model.hidden_size)
-        combined = (back * weights.to(back.dtype).unsqueeze(-1)).sum(1)
+        if not inside:
+            back = back * weights.to(back.dtype).unsqueeze(-1)
+        combined = back.sum(1)
         if self.shared is not None:
             again = self.repeats_shared and torch.is_grad_enabled()
             always = checkpoint(self._always, tokens, use_reentrant=False) if again else self._always(tokens)
             combined = combined + always
         return combined.view_as(hidden)
+
+    def _through(self, sent: Tensor, *weights: Tensor) -> Tensor:
+        """What experts return for tokens sorted by expert, with the weights of these where they scale inside."""
+        inward = self._product(sent, self.inward, 0)
+        activation = Discarding(lambda inputs, *scales: activated(inputs, self.model, self.form, self.setting, *scales))
+        inside = activation(inward, *weights) if self.discards else activation.function(inward, *weights)
+        if weights and len(self.biases):
+            outward = torch.bmm(inside, self.outward) + (self.biases[1] * weights[0]).to(inside.dtype)
+        else:
+            outward = self._product(inside, self.outward, 1)
+        activation.discard(outward)
+        return outward
 
     def _always(self, tokens: Tensor) -> Tensor:
         """What experts return that every token meets."""

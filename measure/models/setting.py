@@ -34,6 +34,12 @@ class Setting:
     """Whether queries, keys and values come from one product."""
     fused_gate: bool = False
     """Whether activation and product of a gated feed-forward layer are one kernel, which keeps its two inputs."""
+    activation_inputs_in_fp8: bool = False
+    """Whether that kernel keeps them in fp8."""
+    weighs_activations: bool = False
+    """Whether a router's weights scale what activation functions of experts return, instead of what experts return."""
+    multi_token: bool = False
+    """Whether modules that predict further tokens are trained too."""
     all_positions: bool = False
     """Whether the head of masked-language modelling runs on all positions instead of the masked ones."""
     recompute: Recompute = "none"

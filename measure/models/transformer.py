@@ -12,6 +12,7 @@ from torch.nn import functional
 from measure.models.attention import dropped
 from measure.models.feed_forward import activated
 from measure.models.layer import Tower
+from measure.models.multi_token import FurtherModules
 from measure.models.normalisation import norm
 from measure.models.parallel import ShardedCrossEntropy, ShardedEmbedding
 from measure.models.setting import DROPOUT, Setting
@@ -203,13 +204,19 @@ class Transformer(nn.Module):
             if self.embedding.positions is not None or model.embedding_norm:
                 self.targets = Embedding(model, setting, self.embedding.words)
         self.head = Head(model, setting, self.embedding.words)
+        further = model.multi_token_modules if setting.multi_token else 0
+        self.further = FurtherModules(model, setting) if further else None
 
     def forward(self, batch: Batch) -> Tensor:
         """The loss of a batch."""
         hidden = self.tower(self.embedding(batch.tokens, batch.types))
         if self.decoder is not None:
             hidden = self.decoder(self.targets(batch.targets), hidden)
-        return self.head(hidden, batch)
+        loss: Tensor = self.head(hidden, batch)
+        if self.further is None:
+            return loss
+        read = self.further(hidden, lambda: self.embedding(batch.tokens), lambda states: self.head(states, batch))
+        return torch.stack([loss, *read]).sum()
 
     def loss(self, batch: Batch) -> Tensor:
         """The loss of a batch, which `backward` may be called on."""

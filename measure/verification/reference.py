@@ -113,6 +113,8 @@ class Reference:
             dtype=self.element,
             fused_qkv=stack.fused_qkv,
             fused_gate=stack.fused_gate,
+            weighs_activations=stack.expert_weights == "activations",
+            multi_token=bool(work.multi_token),
             all_positions=stack.head_positions == "all",
         )
         return replace(setting, **changes)
@@ -128,6 +130,7 @@ class Reference:
             recompute_modules=plan.recompute_modules or (),
             recompute_layers=plan.recompute_layers,
             recompute_method=plan.recompute_method,
+            activation_inputs_in_fp8=bool(plan.activation_inputs_in_fp8),
             split=split,
         )
         if plan.recompute == "operators":

@@ -64,6 +64,8 @@ class Estimate:
     active_parameters: float
     trained_parameters: float
     """Those that the optimizer updates: all of them, or adapters, or the head."""
+    further_parameters: float
+    """Those of modules that predict further tokens, which are trained beside it and counted in none of these."""
     model_flops_per_step: float
     executed_flops_per_step: float
     mfu: float
@@ -272,7 +274,7 @@ def answer(scenario: Scenario, *, mfu: Convention = "exact") -> Estimate:
     low, high = chances_of(scenario.model, scenario.system, scenario.stack).interval(total)
     breakdown = {name: float(value) for name, value in evaluated.step.parts.items() if float(value) != 0.0}
     limits = limits_of(breakdown)
-    whole_run = long_run(scenario, seconds, float(whole.trained_parameters))
+    whole_run = long_run(scenario, seconds, float(whole.trained_parameters + whole.further_parameters))
     run = training_run(scenario, seconds, whole_run)
     told = tuple(assumptions(scenario)) if matters(run.time_s, run.expected_time_s) else ()
     return Estimate(
@@ -292,6 +294,7 @@ def answer(scenario: Scenario, *, mfu: Convention = "exact") -> Estimate:
         parameters=float(whole.parameters),
         active_parameters=float(whole.active_parameters),
         trained_parameters=float(whole.trained_parameters),
+        further_parameters=float(whole.further_parameters),
         model_flops_per_step=exact,
         executed_flops_per_step=float(whole.executed_flops),
         mfu=by_convention[mfu],

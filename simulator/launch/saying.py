@@ -144,9 +144,12 @@ def _refuse_precision(plan: Plan, framework: str) -> None:
 def _refuse_other_steps(plan: Plan, table: OptionTable) -> None:
     """Refuse choices of a step that no file says, where they are other than usual."""
     usual = OPTIMIZER_TRAITS[plan.optimizer or "adamw"].clips and not plan.optimizer_in_backward
+    says_it = "plan.activation_inputs_in_fp8" in table.fields
     choices = {
         "cross_entropy": plan.cross_entropy,
+        "fp8_scaling": "blockwise" if plan.fp8_scaling == "blockwise" else None,
         "optimizer_in_backward": "yes" if plan.optimizer_in_backward else None,
+        "activation_inputs_in_fp8": "yes" if plan.activation_inputs_in_fp8 and not says_it else None,
         "clip_gradients": "no" if usual and plan.clip_gradients is False else None,
     }
     for name, words in choices.items():
@@ -158,7 +161,7 @@ def _refuse_other_steps(plan: Plan, table: OptionTable) -> None:
             )
 
 
-_WORK = ("train", "dora", "preference", "teacher", "document_lengths", "label_smoothing", "z_loss")
+_WORK = ("train", "dora", "preference", "teacher", "document_lengths", "label_smoothing", "z_loss", "multi_token")
 """Fields of a workload that make a run another one, and that few launch files say."""
 
 

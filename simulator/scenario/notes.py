@@ -41,7 +41,13 @@ def with_sharding(assumed: list[str], asked: Plan, named: object) -> Plan:
     return asked.model_copy(update={"sharding": software[1].sharding})
 
 
-def note_work(assumed: list[str], stated: Workload, work: Workload, stack: Stack, model: Model) -> None:
+def noted_work(assumed: list[str], stated: Workload, work: Workload, stack: Stack, model: Model) -> Workload:
+    """The workload with what a stack decides of it; what was assumed is said."""
+    _note_work(assumed, stated, work, stack, model)
+    return _with_further(assumed, work, model, stack)
+
+
+def _note_work(assumed: list[str], stated: Workload, work: Workload, stack: Stack, model: Model) -> None:
     """Say which adapters are trained, and how uneven routing is, or that the stack fills experts to their capacity."""
     note(assumed, stated, work, ("lora_rank", "lora_targets"), "as adapters are usually trained")
     note(assumed, stated, work, ("virtual_tokens",), "as examples of PEFT have it")
@@ -54,6 +60,16 @@ def note_work(assumed: list[str], stated: Workload, work: Workload, stack: Stack
         assumed.append(f"capacity_factor={stack.capacity_factor:g}: as {stack.id} does")
     elif not work.capacity_factor:
         note(assumed, stated, work, ("expert_imbalance",), f"as measured {_BALANCED[model.router_balance]}")
+
+
+def _with_further(assumed: list[str], work: Workload, model: Model, stack: Stack) -> Workload:
+    """The workload with modules that predict further tokens where nobody said and the software trains them."""
+    if work.multi_token is not None or not work.trains_further(model):
+        return work
+    has = stack.offers.multi_token
+    why = f"{model.id} has modules that predict further tokens" + ("" if has else f", and {stack.id} leaves them out")
+    assumed.append(f"multi_token={'yes' if has else 'no'}: {why}")
+    return work.model_copy(update={"multi_token": has})
 
 
 def with_score(assumed: list[str], work: Workload, model: Model) -> Model:

@@ -29,7 +29,7 @@ from simulator.scenario.notes import (
     note,
     note_documents,
     note_software,
-    note_work,
+    noted_work,
     with_score,
     with_sharding,
 )
@@ -189,7 +189,7 @@ def resolve(
         work = _work(stated_work, the_model, assumed)
         with about("stack"):
             the_stack, asked = _stack(stack, the_system, number, the_model, work, asked, assumed)
-        note_work(assumed, stated_work, work, the_stack, the_model)
+        work = noted_work(assumed, stated_work, work, the_stack, the_model)
         the_overhead, owned = _named(catalogue.overheads(), overhead, "overhead"), spec_of(Ownership, ownership)
         about_it = (the_model, work, the_system, the_stack, number)
         the_plan = _plan(asked, *about_it, fitted, wished, assumed, open_plan=open_plan)

@@ -40,6 +40,8 @@ class Models(Columns):
     """Architectures as numbers."""
 
     layers: tuple[Layers, ...]
+    multi_token: Layers | None
+    """Layers of modules that predict a token further each; none of models without them, or without words to predict."""
     hidden_size: Num
     embedding_size: Num
     vocabulary_size: Num
@@ -121,6 +123,7 @@ def columns_of(model: Model) -> Models:
     towers = 2 if model.kind == "encoder-decoder" else 1
     return Models(
         layers=_layer_groups(model),
+        multi_token=_further_layers(model),
         hidden_size=float(model.hidden_size),
         embedding_size=float(model.embedding_size or model.hidden_size),
         vocabulary_size=float(model.vocabulary_size),
@@ -194,6 +197,13 @@ def _layer_groups(model: Model) -> tuple[Layers, ...]:
     if model.decoder_layers is not None:
         groups.append(_layers(model, model.decoder_layers, model.kind_of_decoder_layer, decoder=True))
     return tuple(groups)
+
+
+def _further_layers(model: Model) -> Layers | None:
+    """Layers of modules that predict further tokens, of the kind of the last one."""
+    if not model.multi_token_modules or model.objective != "causal":
+        return None
+    return _layers(model, model.multi_token_modules, model.kind_of_layer(model.layers - 1))
 
 
 def _layers(model: Model, count: int, kind: LayerKind, *, decoder: bool = False) -> Layers:

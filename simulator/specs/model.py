@@ -205,6 +205,9 @@ class Model(Sheet):
     """Layers at the beginning that have no experts, whatever the period."""
     dense_layers: tuple[Annotated[Few, Unit("layer")], ...] = ()
     """Further layers that have none, counted from 0."""
+    multi_token_modules: Annotated[Few, Unit("layer")] = 0
+    """Modules behind the last layer that predict one token further each (multi-token prediction, DeepSeek-V3): a
+    projection, a layer and a loss, with the words and the head of the model. Its parameters are those without them."""
     training: Training
     """The workload that the model was published with; the default where a user gives none."""
     published_parameters: Annotated[float, Field(gt=0, le=1e16), NO_FLAG, Unit("parameter")] | None = None
@@ -246,6 +249,16 @@ class Model(Sheet):
                 f"groups_per_token={used} of expert_groups={groups} have fewer experts than experts_per_token="
                 f"{self.experts_per_token}"
             )
+
+    @model_validator(mode="after")
+    def _predicts_further(self) -> Self:
+        words = self.embedding_size is None and not self.shared_layers and self.norm_position != "post"
+        if self.multi_token_modules and not (self.kind == "decoder" and words):
+            raise ValueError(
+                f"multi_token_modules={self.multi_token_modules} belongs to a decoder whose words are as wide as its "
+                "layers, and whose layers have parameters of their own and normalise what they read"
+            )
+        return self
 
     @model_validator(mode="after")
     def _consistent_layers(self) -> Self:

@@ -21,6 +21,7 @@ from simulator.specs.choices import (
     AttentionKernel,
     Axis,
     CrossEntropy,
+    Fp8Scaling,
     Optimizer,
     Recompute,
     RecomputeMethod,
@@ -46,8 +47,11 @@ Degree = Annotated[int, Field(ge=1, le=1_000_000), NO_FLAG]
 Ranks = Annotated[Degree, Unit("rank")]
 Stages = Annotated[Degree, Unit("stage")]
 
+_BLOCKWISE = 1.0 + 4.0 / 128.0
 _PRODUCT_BYTES = {"fp32": 4.0, "tf32": 4.0, "fp8": 1.0, "mxfp8": 33.0 / 32.0, "nvfp4": 9.0 / 16.0}
-"""What products take, with scales of a byte for 32 or 16 elements; what lies between them has at least 16 bits."""
+"""What products take, with scales of a byte for 32 or 16 elements, or blockwise in fp32 for 128 of fp8 (DeepSeek-V3,
+arXiv 2412.19437, section 3.3.2); what lies between them has at least 16 bits."""
+_NOT_UNLESS_SAID = ("activation_inputs_in_fp8", "optimizer_in_backward", "offload_optimizer")
 SHARDS: dict[str, tuple[float, float, float]] = {
     "none": (0.0, 0.0, 0.0),
     "zero1": (0.0, 0.0, 1.0),
@@ -110,9 +114,14 @@ class Plan(Sheet):
     unless given."""
     precision: Precision | None = None
     """Number format of matrix products."""
+    fp8_scaling: Fp8Scaling | None = None
+    """Under fp8, what shares a scale: a tensor, by its largest number in steps before (delayed) or now, for which it is
+    read once more (current), or 128 elements (blockwise); as the stack does unless given."""
     layers_in_16_bits: Annotated[int, Field(ge=0, le=1_000_000), NO_FLAG, Unit("layer")] | None = None
     """Layers, usually the first and the last ones, whose products stay in 16 bits where those of the others are in
     fp8."""
+    activation_inputs_in_fp8: bool | None = None
+    """Whether what gated activation functions read is kept in fp8 for the backward pass; no unless given."""
     parameters_in_fp32: bool | None = None
     """Whether the model holds its parameters in fp32 and casts them for each product (autocast)."""
     gradients_in_fp32: bool | None = None
@@ -157,6 +166,8 @@ class Plan(Sheet):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         fault = recomputation.contradiction(*self.again) or self._in_backward_beside()
+        if fault is None and self.fp8_scaling and self.precision not in (None, "fp8"):
+            fault = f"fp8_scaling={self.fp8_scaling} belongs to precision=fp8, not to precision={self.precision}"
         if fault is not None:
             raise ValueError(fault)
         return self
@@ -187,11 +198,12 @@ class Plan(Sheet):
             "recompute": self.recompute or defaults.recompute,
             "attention": self.attention or stack.attention_of(family),
             "optimizer": optimizer,
+            "fp8_scaling": self.fp8_scaling or (defaults.fp8_scaling if precision == "fp8" else None),
             "sequence_parallel": _first(self.sequence_parallel, defaults.sequence_parallel),
             "parameters_in_fp32": _first(self.parameters_in_fp32, full or defaults.parameters_in_fp32),
             "gradients_in_fp32": _first(self.gradients_in_fp32, stored_full),
             "reduction_in_fp32": _first(self.reduction_in_fp32, self._reduces_in_fp32(stack, full=full)),
-            **{name: bool(getattr(self, name)) for name in ("optimizer_in_backward", "offload_optimizer")},
+            **{name: bool(getattr(self, name)) for name in _NOT_UNLESS_SAID},
             "placement": self.placement or ("tp", "cp", "dp", "pp"),
         }
         clips = OPTIMIZER_TRAITS[optimizer].clips and not filled["optimizer_in_backward"]
@@ -282,12 +294,14 @@ class Plan(Sheet):
     def held(self) -> dict[str, float]:
         """Columns of what no search tries: attention, bytes of each kind of state, and how it is updated."""
         precision, optimizer = self.precision or "bf16", OPTIMIZER_TRAITS[self.optimizer or "adamw"]
-        taken = _PRODUCT_BYTES.get(precision, 2.0)
+        taken = _BLOCKWISE if self.fp8_scaling == "blockwise" else _PRODUCT_BYTES.get(precision, 2.0)
         return {
             "fused_attention": float(self.attention == "fused"),
             **{f"{kind}_loss": float(self.cross_entropy == kind) for kind in get_args(CrossEntropy)},
             "element_bytes": (element := max(taken, 2.0)),
             "product_bytes": taken,
+            "current_scaling": float(self.fp8_scaling == "current"),
+            "narrow_activations": float(bool(self.activation_inputs_in_fp8)),
             "wide_layers": float(self.layers_in_16_bits or 0) if taken < element else 0.0,
             "parameter_bytes": 4.0 if self.parameters_in_fp32 else element,
             "gradient_bytes": 4.0 if self.gradients_in_fp32 else element,

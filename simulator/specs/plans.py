@@ -55,8 +55,12 @@ class Plans(Columns):
     all_at_once: Num
     element_bytes: Num
     product_bytes: Num
-    """Of an element of what products in the plan's format take: 1 under fp8, with scales 33/32 under mxfp8 and 9/16
-    under nvfp4, else as of others [B]."""
+    """Of an element of what products in the plan's format take: 1 under fp8, with scales of
+    blocks 33/32, as under mxfp8, and 9/16 under nvfp4, else as of others [B]."""
+    current_scaling: Num
+    """1 where what products take in 8 bits is scaled by its own largest number, for which it is read first, else 0."""
+    narrow_activations: Num
+    """1 where what gated activation functions read is kept in fp8, else 0."""
     wide_layers: Num
     """Layers whose products stay in 16 bits where those of the others are in 8 [layer]."""
     parameter_bytes: Num

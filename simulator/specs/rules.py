@@ -47,6 +47,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "sharding-group": ("plan.sharding_group",),
     "modules": ("plan.recompute_modules", "model"),
     "operators": ("plan.recompute", "model"),
+    "narrow-activations": ("plan.activation_inputs_in_fp8", "model", "stack"),
     "adapted-again": ("plan.recompute", "workload.lora_rank"),
     "recompute-layers": ("plan.recompute_layers", "plan.pp", "plan.virtual_stages"),
 }
@@ -112,11 +113,12 @@ def rules_of_shape(plans: Plans, models: Models, workloads: Workloads, stacks: S
         "sequence parallelism: tp={tp} does not divide the {part} tokens of a rank's sequence",
     )
     yield from _rules_of_tuning(plans, workloads)
-    yield _one_use(plans, models)
+    yield _one_use(plans, models, workloads)
     if workloads.frozen is not None:
         yield from _rules_of_frozen(tp, pp, workloads.frozen.models)
     yield Constraint("expert-tensor", tp % np.asarray(plans.etp) == 0, "etp={etp} does not divide tp={tp}")
     yield from _rules_of_recomputation(plans, models, np.asarray(workloads.tuning.rank) > 0.0)
+    yield _narrow_activations(plans, models, stacks)
     yield Constraint("experts", np.asarray(models.experts) % plans.ep == 0, "ep={ep} does not divide {experts} experts")
 
 
@@ -160,14 +162,30 @@ def _rules_of_tuning(plans: Plans, workloads: Workloads) -> Iterator[Constraint]
     )
 
 
-def _one_use(plans: Plans, models: Models) -> Constraint:
+def _narrow_activations(plans: Plans, models: Models, stacks: Stacks) -> Constraint:
+    """What is kept in fp8 is what a gate in one kernel reads.
+
+    Megatron Core says so of SwiGLU (`activation_func_fp8_input_store`, `megatron/core/fusions/fused_bias_swiglu.py` of
+    core_v0.19.0).
+    """
+    gated = reduce(np.minimum, (np.asarray(each.feed_forward.inputs) for each in models.layers)) > 1.0
+    return Constraint(
+        "narrow-activations",
+        (np.asarray(plans.narrow_activations) == 0.0) | (gated & (np.asarray(stacks.fused_gate) > 0.0)),
+        "activation_inputs_in_fp8: belongs to a gated feed-forward layer whose gate is one kernel (a stack's "
+        "fused_gate); leave it out",
+    )
+
+
+def _one_use(plans: Plans, models: Models, workloads: Workloads) -> Constraint:
     """What an optimizer in the backward pass needs of a model: gradients that no second use of parameters adds to."""
-    many = np.maximum(np.asarray(models.shared_layers), models.encoder_decoder) > 0.0
+    several = models.shared_layers, models.encoder_decoder, workloads.multi_token
+    many = reduce(np.maximum, map(np.asarray, several)) > 0.0
     return Constraint(
         "in-backward-once",
         (np.asarray(plans.in_backward) == 0.0) | ~many,
-        "optimizer_in_backward: gradients of layers that share parameters, and of words that two towers read, wait for "
-        "each other; leave it out",
+        "optimizer_in_backward: gradients of layers that share parameters, and of words that two towers or further "
+        "predictions read, wait for each other; leave it out",
     )
 
 

@@ -14,7 +14,7 @@ from hardware.sheet import NO_FLAG, Name, NotNegative, Ratio, Sheet, Words
 from hardware.spec import Device
 from simulator.formulas.typing import Num
 from simulator.specs.capabilities.sheet import PRECISIONS, Capabilities
-from simulator.specs.choices import AttentionKernel, Optimizer, Recompute, Sharding
+from simulator.specs.choices import AttentionKernel, Fp8Scaling, Optimizer, Recompute, Sharding
 from simulator.specs.columns import Columns
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NO_FLAG, Unit("1")]
@@ -25,6 +25,8 @@ class Defaults(Sheet):
 
     precision: Precision
     """Number format of matrix products."""
+    fp8_scaling: Fp8Scaling = "delayed"
+    """What shares a scale under fp8: a tensor, by numbers of before (delayed) or of now (current), or a block of it."""
     sharding: Sharding = "none"
     """What replicas share: nothing, optimizer states (zero1), gradients too (zero2), parameters too (zero3), or all of
     it inside groups (hybrid)."""
@@ -168,6 +170,15 @@ class Stack(Sheet):
     """Whether masks of dropouts are numbers of the format of what they drop, instead of bytes."""
     fused_gate: bool = False
     """Whether activation and product of a gated feed-forward layer are one kernel, which keeps its two inputs only."""
+    expert_weights: Literal["outputs", "activations"] = "outputs"
+    """What a router's weights scale: what experts return, which is then kept for the gradient of the weights, or what
+    their activation functions return, which is not where a fused gate makes it again."""
+    casts_repeated_inputs: bool = False
+    """Whether activation functions of experts that are recomputed keep what they read in fp8 too where a plan has
+    activation_inputs_in_fp8; else recomputation keeps it as it is."""
+    attention_output_bytes: Annotated[NotNegative, Unit("B")] = 2.0
+    """Bytes of an element of what fused attention returns that its backward pass keeps where the product behind it
+    keeps a copy in fewer than 16 bits."""
     joint_adapters: bool = False
     """Whether one adapter serves all matrices that read one input, of queries, keys and values and of a gate, instead
     of one each."""
@@ -236,6 +247,7 @@ class Stack(Sheet):
             "all_positions": float(self.head_positions == "all"),
             "expert_slowing": slowing,
             "deals_heads": float(self.offers.context[:1] == ("ulysses",)),
+            "weighs_activations": float(self.expert_weights == "activations"),
             "experts_at_once": _AT_ONCE[self.expert_products],
             **{f"{_OVERLAPS.get(name, name)}_overlap": share for name, share in overlap.items()},
         }
@@ -300,6 +312,10 @@ class Stacks(Columns):
     norm_copies: Num
     wide_masks: Num
     fused_gate: Num
+    weighs_activations: Num
+    """1 where a router's weights scale what activation functions of experts return, 0 where what experts return."""
+    casts_repeated_inputs: Num
+    attention_output_bytes: Num
     joint_adapters: Num
     shares_checkpoints: Num
     keeps_16_bit_gradients: Num

@@ -58,6 +58,9 @@ class Workload(Guidance, Packing, Tuning):
     capacity_factor: Annotated[float, Field(ge=0, le=10_000), NO_FLAG, Unit("1")] | None = None
     """Tokens that an expert takes, and is filled up to, over the mean (GShard, Switch); more are dropped. 0 drops none;
     as the stack does unless given."""
+    multi_token: bool | None = None
+    """Whether modules that predict further tokens are trained too, of models that have them; so where the whole model
+    is trained by software that has them."""
     global_batch: Annotated[Size, Unit("sequence")] | None = None
     """Sequences of one optimizer step."""
     tokens: Amount | None = None
@@ -130,6 +133,7 @@ class Workload(Guidance, Packing, Tuning):
             )
         self._check_loss(model)
         self._check_routing(model)
+        self._check_further(model)
         self.check_documents(model)
         for name in ("effective_tokens", "predictions"):
             if (getattr(self, name) or 0) > sequence:
@@ -145,6 +149,28 @@ class Workload(Guidance, Packing, Tuning):
                 f"objective={model.objective}",
                 fields=["workload.z_loss"],
             )
+
+    def _check_further(self, model: Model) -> None:
+        """Refuse modules that predict further tokens where there are none, or where only a part of it is trained."""
+        if not self.multi_token:
+            return
+        why = None
+        if not model.multi_token_modules or model.objective != "causal":
+            why = f"{model.id} has no modules that predict further tokens (multi_token_modules)"
+        elif not self.trains_anew:
+            why = "modules that predict further tokens are trained with the whole model, by the next tokens alone"
+        if why is not None:
+            raise InputError(f"multi_token=yes: {why}; leave it out", fields=["workload.multi_token"])
+
+    def trains_further(self, model: Model) -> bool:
+        """Whether modules that predict further tokens are usually trained, by software that has them."""
+        return bool(model.multi_token_modules) and model.objective == "causal" and self.trains_anew
+
+    @property
+    def trains_anew(self) -> bool:
+        """Whether the whole model is trained, and by nothing but its data."""
+        tunes = self.train or ("lora" if self.base_precision or self.lora_rank or self.lora_targets else "full")
+        return tunes == "full" and self.preference is None and self.teacher is None
 
     def _check_routing(self, model: Model) -> None:
         """Refuse what is said of experts that the model does not have, or cannot be of those that it has."""
@@ -196,6 +222,7 @@ class Workload(Guidance, Packing, Tuning):
             z_loss=float(bool(self.z_loss)),
             label_smoothing=float(bool(self.label_smoothing)),
             capacity_factor=float(-1.0 if self.capacity_factor is None else self.capacity_factor),
+            multi_token=float(bool(self.multi_token)),
             tuning=self.tunings(),
             documents=self.documents(sequence),
             sequences=float(PAIR if self.preference is not None else 1),
@@ -233,6 +260,8 @@ class Workloads(Columns):
     """Whether the loss has one: 1 or 0."""
     label_smoothing: Num
     """Whether labels are smoothed: 1 or 0."""
+    multi_token: Num
+    """Whether modules that predict further tokens are trained: 1 or 0."""
     tuning: Tunings
     documents: tuple[Document, ...] = ()
     """Those that a sequence is packed of, by length; none where it is one."""

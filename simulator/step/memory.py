@@ -16,6 +16,7 @@ from simulator.work.orthogonalisation import working_bytes
 from simulator.work.program import Program
 from simulator.work.transformer import Scenarios, autocasts
 from simulator.work.transformer.loss import loss_of
+from simulator.work.transformer.multi_token import words_at_both_ends
 from simulator.work.updates import StageShare, is_shaped, largest_update, master_bytes, shaped_bytes
 
 _BACKWARD_TENSORS = 2.0
@@ -63,7 +64,8 @@ def on_stage(program: Program, stage: Num) -> Memory:
     layers, ends = program.layers, (program.embedding.tally, program.head.tally)
     held, trained, quantised = _held_on(program, stage), _trained_on(program, stage), _quantised_on(program, stage)
     cast = own * layers.cast_parameters + is_first * ends[0].cast_parameters + is_last * ends[1].cast_parameters
-    cast = cast * _cast_bytes(scenarios) + own * layers.cast_parameters * _narrow_bytes(scenarios)
+    narrow = own * layers.cast_parameters + is_last * program.further.cast_parameters
+    cast = cast * _cast_bytes(scenarios) + narrow * _narrow_bytes(scenarios)
     of_layers = kept_of_layers(program, layers_on(program, stage), share)
     kept = in_flight_on(plans, stage) * (of_layers + is_first * ends[0].saved_bytes)
     kept = kept + is_last * losses_in_flight(plans) * ends[1].saved_bytes
@@ -79,9 +81,7 @@ def on_stage(program: Program, stage: Num) -> Memory:
         "gradients": gradients - later if np.any(later) else gradients,
         "optimizer": optimizer * (1.0 - np.asarray(plans.offload)),
         "activations": kept,
-        "buffers": _buffers(
-            program, stage, dense=held.dense, updated=updated, kept=kept, gradients=gradients, later=later
-        ),
+        "buffers": _buffers(program, stage, dense=held.dense, updated=updated, kept=kept, sums=(gradients, later)),
     }
     allocated = sum(parts.values(), start=np.float64(0.0))
     return Memory(**parts, reserved=stacks.runtime_memory + stacks.fragmentation * allocated)
@@ -107,7 +107,8 @@ def _held_on(program: Program, stage: Num) -> _Held:
     _, own = _layer_shares(program, stage)
     ends = is_first * program.embedding.tally.parameters + is_last * program.head.tally.parameters
     copied = is_last * (1.0 - is_first) * _tied_table(scenarios)
-    return _Held(own * layers.parameters + ends + copied, own * layers.expert_parameters, scenarios.plans)
+    experts = own * layers.expert_parameters + is_last * program.head.tally.expert_parameters
+    return _Held(own * layers.parameters + ends + copied, experts, scenarios.plans)
 
 
 def _trained_on(program: Program, stage: Num) -> _Held:
@@ -117,9 +118,8 @@ def _trained_on(program: Program, stage: Num) -> _Held:
     _, own = _layer_shares(program, stage)
     ends = is_first * program.embedding.tally.trained_parameters + is_last * program.head.tally.trained_parameters
     copied = flagged(is_last * (1.0 - is_first) * _tied_table(scenarios), scenarios.workloads.tuning.base)
-    return _Held(
-        own * layers.trained_parameters + ends + copied, own * layers.trained_expert_parameters, scenarios.plans
-    )
+    experts = own * layers.trained_expert_parameters + is_last * program.head.tally.trained_expert_parameters
+    return _Held(own * layers.trained_parameters + ends + copied, experts, scenarios.plans)
 
 
 def _quantised_on(program: Program, stage: Num) -> tuple[_Held, _Held]:
@@ -211,9 +211,8 @@ def _table(scenarios: Scenarios) -> Num:
 
 
 def _tied_table(scenarios: Scenarios) -> Num:
-    """Elements of a tied embedding's copy beside the head."""
-    models = scenarios.models
-    return models.tied_head * models.vocabulary_head * _table(scenarios)
+    """Elements of the embedding's copy beside the head: of a tied one, or one that further predictions read."""
+    return words_at_both_ends(scenarios) * _table(scenarios)
 
 
 def _states(program: Program, stage: Num, updated: Num) -> Num:
@@ -227,8 +226,8 @@ def _share_of(program: Program, stage: Num) -> StageShare:
     """How much of the model one stage has, with the copy of a tied embedding."""
     is_first, is_last = _is_end(program.scenarios.plans, stage)
     _, own = _layer_shares(program, stage)
-    models = program.scenarios.models
-    return StageShare(own, is_first, is_last, is_last * (1.0 - is_first) * models.tied_head * models.vocabulary_head)
+    copied = is_last * (1.0 - is_first) * words_at_both_ends(program.scenarios)
+    return StageShare(own, is_first, is_last, copied)
 
 
 def host_bytes(program: Program) -> Num:
@@ -253,8 +252,7 @@ def _buffers(
     dense: Num,
     updated: Num,
     kept: Num,
-    gradients: Num,
-    later: Num,
+    sums: tuple[Num, Num],
 ) -> Num:
     """Working memory beside what is kept: of the loss or of one layer's backward pass, or of the optimizer's step.
 
@@ -262,7 +260,7 @@ def _buffers(
     that a stack frees are not there while all activations are: `later` bytes of them come as activations go, and the
     rest counts against the backward pass.
     """
-    scenarios = program.scenarios
+    scenarios, (gradients, later) = program.scenarios, sums
     plans, models, stacks = scenarios.plans, scenarios.models, scenarios.stacks
     (is_first, is_last), largest = _is_end(plans, stage), program.largest_layer
     # A quantised weight is made one of 16 bits for each of its products, one at a time.

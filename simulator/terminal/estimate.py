@@ -177,7 +177,9 @@ def _of_them(answer: Estimate) -> str:
     """How many of the parameters a token meets, and how many are trained, where not all."""
     active = f", {units.count(answer.active_parameters)} of them active" if _sparse(answer) else ""
     frozen = answer.trained_parameters < answer.parameters
-    return active + (f", {units.count(answer.trained_parameters)} of them trained" if frozen else "")
+    trained = f", {units.count(answer.trained_parameters)} of them trained" if frozen else ""
+    further = f"; {units.count(answer.further_parameters)} predict further tokens" if answer.further_parameters else ""
+    return active + trained + further
 
 
 def _sparse(answer: Estimate) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from simulator.formulas.typing import Num
 from simulator.specs.parts import ExpertFeedForward
 from simulator.work.program import Program, program_of
+from simulator.work.tallies import Tally
 from simulator.work.transformer import Scenarios
 
 
@@ -18,7 +19,9 @@ class Counts:
     """Counts of the whole model and step."""
 
     parameters: Num
-    """Parameters of the model, with its adapters [parameter]."""
+    """Parameters of the model, with its adapters and without modules that predict further tokens [parameter]."""
+    further_parameters: Num
+    """Those of such modules, where they are trained [parameter]."""
     trained_parameters: Num
     """Of these those that are trained [parameter]."""
     active_parameters: Num
@@ -55,9 +58,10 @@ def counts_of(program: Program) -> Counts:
     scenarios = program.scenarios
     plans, whole = scenarios.plans, program_of(undivided(scenarios))
     ranks = plans.tp * plans.dp * plans.cp * plans.micro_batches
-    held, chosen = whole.together, _chosen_share(scenarios)
+    held, chosen = _own(whole), _chosen_share(scenarios)
     return Counts(
         parameters=held.parameters + held.expert_parameters,
+        further_parameters=whole.further.parameters + whole.further.expert_parameters,
         trained_parameters=held.trained_parameters + held.trained_expert_parameters,
         active_parameters=held.parameters + held.expert_parameters * chosen,
         active_trained_parameters=held.trained_parameters + held.trained_expert_parameters * chosen,
@@ -66,6 +70,15 @@ def counts_of(program: Program) -> Counts:
         executed_flops=(program.model_flops + program.recomputed_flops + _forward_flops(program)) * ranks,
         repeated_flops=program.repeated_flops * ranks,
     )
+
+
+def _own(whole: Program) -> Tally:
+    """Parameters of the model, without modules that predict further tokens."""
+    together, apart = whole.together, whole.further
+    return replace(together, **{name: getattr(together, name) - getattr(apart, name) for name in _COUNTED})
+
+
+_COUNTED = ("parameters", "expert_parameters", "trained_parameters", "trained_expert_parameters")
 
 
 def _forward_flops(program: Program) -> Num:
@@ -79,6 +92,9 @@ def _of_causal_attention(whole: Program) -> Num:
     for layers, block in zip(whole.scenarios.models.layers, whole.groups, strict=True):
         masked = block.number * block.flops_of("attention")
         masked_flops = masked_flops + masked * layers.attention.causal
+    further = whole.scenarios.models.multi_token
+    if further is not None:  # no other part of the head attends
+        masked_flops = masked_flops + whole.head.flops_of("attention") * further.attention.causal
     return masked_flops
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from simulator.specs.architectures import Models
 from simulator.specs.parts import Layers
 from simulator.specs.training.guidance import FrozenModel
-from simulator.specs.training.tuning import MATRICES, Tunings
+from simulator.specs.training.tuning import LATENTS, MATRICES, Tunings
 from simulator.work.operators import Operator
 from simulator.work.transformer import Scenarios
 
@@ -57,7 +57,7 @@ def beside(scenarios: Scenarios, frozen: FrozenModel) -> Scenarios:
 
 def _still(tuning: Tunings, frozen: FrozenModel) -> Tunings:
     """Nothing is trained; weights of its own are not held in a few bits."""
-    none: dict[str, float] = dict.fromkeys((*_TRAINED, *MATRICES), 0.0)
+    none: dict[str, float] = dict.fromkeys((*_TRAINED, *MATRICES, *LATENTS), 0.0)
     own = np.asarray(frozen.held) > 0.0
     return replace(tuning, **none, weight_bytes=np.where(own, 0.0, tuning.weight_bytes))
 

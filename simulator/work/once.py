@@ -15,6 +15,7 @@ from simulator.work.program import Program
 from simulator.work.tasks import OPEN, Hiding, Part, Phase, PlaceKind, Resource, Task, TaskPlace
 from simulator.work.transformer import Scenarios
 from simulator.work.transformer.exchanges import splits
+from simulator.work.transformer.multi_token import words_at_both_ends
 from simulator.work.updates import StageShare, master_bytes, shaped_traffic, tensors_of, trained_on
 
 STEP = TaskPlace(PlaceKind.STEP)
@@ -41,7 +42,7 @@ def on_stage(program: Program, *, first: Num, last: Num) -> Held:
     ends = program.embedding.tally, program.head.tally
     return Held(
         dense=layers.trained_parameters / pp + (first * ends[0].trained_parameters + last * ends[1].trained_parameters),
-        experts=layers.trained_expert_parameters / pp,
+        experts=layers.trained_expert_parameters / pp + last * ends[1].trained_expert_parameters,
         partial=layers.partial_parameters / pp
         + (first * ends[0].partial_parameters + last * ends[1].partial_parameters),
         is_end=np.maximum(first, last),
@@ -60,7 +61,7 @@ def on_fullest(program: Program) -> Held:
 
     return Held(
         dense=layers.trained_parameters / pp + more(one.trained_parameters, other.trained_parameters),
-        experts=layers.trained_expert_parameters / pp,
+        experts=layers.trained_expert_parameters / pp + other.trained_expert_parameters,
         partial=layers.partial_parameters / pp + more(one.partial_parameters, other.partial_parameters),
         is_end=1.0,
         share=_fullest_share(program),
@@ -232,7 +233,7 @@ def _tied_embedding(scenarios: Scenarios, is_end: Num) -> list[Task]:
         return []
     table = np.ceil(np.asarray(models.vocabulary_size) / plans.tp) * models.embedding_size
     apart = plans.pp_stride * np.maximum(plans.pp - 1.0, 1.0)
-    tied = flagged(models.tied_head * models.vocabulary_head, scenarios.workloads.tuning.base)
+    tied = flagged(words_at_both_ends(scenarios), scenarios.workloads.tuning.base)
     shared = is_end * np.where(np.asarray(plans.ends_together) > 0.0, 0.0, tied)
     size = table * plans.reduced_bytes
     name = "gradients of the tied embedding"

@@ -7,7 +7,7 @@ roofline, the list of what a calibration measures, and the verification against 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -24,6 +24,7 @@ from simulator.work.tallies import Tally, tally
 from simulator.work.tasks import Phase, PlaceKind, Resource, Task, TaskPlace
 from simulator.work.transformer import Scenarios, embedding, head, layer, stream_bytes, tokens_of_layers
 from simulator.work.transformer.casts import in_8_bits
+from simulator.work.transformer.multi_token import FurtherPredictions, further_predictions
 
 EMBEDDING, HEAD = TaskPlace(PlaceKind.EMBEDDING), TaskPlace(PlaceKind.HEAD)
 
@@ -89,6 +90,8 @@ class Program:
     """One layer of each group."""
     embedding: Block
     head: Block
+    further: Tally = field(default_factory=Tally)
+    """What of the head is of modules that predict further tokens."""
 
     @cached_property
     def frozen(self) -> Program | None:
@@ -176,12 +179,11 @@ def program_of(scenarios: Scenarios) -> Program:
                 wide,
             )
         )
-    return Program(
-        scenarios,
-        tuple(groups),
-        _end(EMBEDDING, _tuned(embedding(scenarios), tuning)),
-        _end(HEAD, head(scenarios)),
-    )
+    ends = _end(EMBEDDING, _tuned(embedding(scenarios), tuning)), _end(HEAD, head(scenarios))
+    further = further_predictions(scenarios)
+    if further is None:
+        return Program(scenarios, tuple(groups), *ends)
+    return Program(scenarios, tuple(groups), ends[0], *_with_further(ends[1], further, scenarios))
 
 
 def _forward(block: Block) -> Block:
@@ -199,6 +201,17 @@ def _end(place: TaskPlace, operators: Iterable[Operator]) -> Block:
     """Embedding or head, which are never recomputed."""
     listed = tuple(operators)
     return Block(place, 1.0, listed, tally(listed), (0.0,) * len(listed))
+
+
+def _with_further(block: Block, further: FurtherPredictions, scenarios: Scenarios) -> tuple[Block, Tally]:
+    """The head with modules that predict further tokens, whose layers are recomputed as the plan says, and these."""
+    plans, stacks = scenarios.plans, scenarios.stacks
+    ends = (*in_8_bits(further.before, scenarios, wide=0.0), *further.after)
+    layers = in_8_bits(further.layer, scenarios, wide=0.0)
+    added = tally(ends).plus(tally_of_layer(layers, plans, checkpoint=further.checkpoint))
+    repeated = (*block.repeated, *(0.0,) * len(ends), *repetitions(layers, plans, stacks))
+    operators = (*block.operators, *ends, *layers)
+    return replace(block, operators=operators, tally=block.tally.plus(added), repeated=repeated), added
 
 
 def _tasks(operator: Operator, place: TaskPlace, again: Num, wide: Num) -> Iterator[Task]:

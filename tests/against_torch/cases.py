@@ -246,6 +246,7 @@ def scenarios_of(
         update={
             "fused_qkv": setting.fused_qkv,
             "fused_gate": setting.fused_gate,
+            "expert_weights": "activations" if setting.weighs_activations else "outputs",
             "regathers_inputs": split.regathers_inputs,
             "head_positions": "all" if setting.all_positions else "masked",
             **(stack or {}),
@@ -257,6 +258,7 @@ def scenarios_of(
         target_length=setting.target_length or None,
         document_lengths=setting.document_lengths or None,
         predictions=predictions_of(model, setting) or None,
+        multi_token=setting.multi_token or None,
         global_batch=replicas * micro_batch * micro_batches,
         **(tuning or {}),
     ).resolve(model)
@@ -269,6 +271,7 @@ def scenarios_of(
         "recompute_modules": setting.recompute_modules or None,
         "recompute_layers": setting.recompute_layers,
         "recompute_method": setting.recompute_method,
+        "activation_inputs_in_fp8": setting.activation_inputs_in_fp8,
         "attention": "fused" if setting.fused_attention else "unfused",
         "precision": _PRECISIONS[setting.dtype],
         "sharding": "none",

@@ -17,6 +17,7 @@ from tests.against_torch.cases import (
     BERT,
     BERT_LARGE,
     EVERY,
+    FAMILIES,
     GPT,
     GPT_22B,
     LLAMA,
@@ -24,6 +25,7 @@ from tests.against_torch.cases import (
     NEOX,
     PALM,
     PALM_540B,
+    SOME_EXPERTS,
     SPLIT,
     name_of,
     predictions_of,
@@ -93,6 +95,21 @@ def test_joint_projection(model: Model, recompute: Recompute) -> None:
 @pytest.mark.parametrize("model", [PALM, LLAMA, MIXTRAL], ids=name_of)
 def test_fused_gate(model: Model, recompute: Recompute) -> None:
     check(model, setting_of(model, fused_gate=True, recompute=recompute))
+
+
+SPARSE = (MIXTRAL, SOME_EXPERTS, *(model for model in FAMILIES if model.experts > 1))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("model", SPARSE, ids=name_of)
+def test_routers_weights_inside_of_experts(model: Model, fused: bool) -> None:
+    check(model, setting_of(model, fused_gate=fused, weighs_activations=True))
+
+
+@pytest.mark.parametrize("weighs", [False, True])
+@pytest.mark.parametrize("model", [PALM, LLAMA, *SPARSE], ids=name_of)
+def test_activation_inputs_in_8_bits(model: Model, weighs: bool) -> None:
+    check(model, setting_of(model, fused_gate=True, activation_inputs_in_fp8=True, weighs_activations=weighs))
 
 
 def test_head_on_all_positions() -> None:

@@ -114,6 +114,19 @@ def test_modules(model: Model, modules: tuple[Any, ...]) -> None:
     compare(model, setting_of(model, recompute="selective", recompute_modules=modules))
 
 
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize(
+    "modules", [("moe_act",), ("moe",), ("moe_act", "layernorm"), ("moe_act", "moe", "shared_experts")]
+)
+@pytest.mark.parametrize("model", [QWEN_MOE, DEEPSEEK], ids=name_of)
+def test_modules_beside_routers_weights_inside(
+    model: Model, modules: tuple[Any, ...], fused: bool, narrow: bool
+) -> None:
+    changes = {"fused_gate": fused, "activation_inputs_in_fp8": fused and narrow, "weighs_activations": True}
+    compare(model, setting_of(model, recompute="selective", recompute_modules=modules, **changes))
+
+
 @pytest.mark.parametrize("model", [GPT, LLAMA], ids=name_of)
 def test_attention_kernel_as_a_module(model: Model) -> None:
     compare(model, setting_of(model, recompute="selective", recompute_modules=("core_attn",), fused_attention=True))

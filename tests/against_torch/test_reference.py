@@ -23,6 +23,7 @@ from tests.against_torch.cases import (
     BERT,
     DENSE,
     EVERY,
+    FAMILIES,
     GPT,
     LLAMA,
     MIXTRAL,
@@ -99,6 +100,19 @@ def test_fused_gate_changes_nothing(model: Model) -> None:
     apart, fused = on_cpu(model), on_cpu(model, fused_gate=True)
     batch = batch_of(model, apart)
     assert_close(run(seeded(model, fused), batch), run(seeded(model, apart), batch), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("model", [MIXTRAL, *(each for each in FAMILIES if each.experts > 1)], ids=name_of)
+def test_place_of_routers_weights_changes_nothing(model: Model) -> None:
+    """The product behind them is linear, so that weights may stand before or after it."""
+    outside, inside, fused = (
+        on_cpu(model, weighs_activations=inside, fused_gate=fused)
+        for inside, fused in ((False, False), (True, False), (True, True))
+    )
+    batch = batch_of(model, outside)
+    expected = run(seeded(model, outside), batch)
+    for setting in (inside, fused):
+        assert_close(run(seeded(model, setting), batch), expected, rtol=1e-4, atol=1e-6)
 
 
 class Meeting:

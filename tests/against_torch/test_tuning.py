@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
+from peft import LoraConfig, PeftConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model, inject_adapter_in_model
+from transformers import AutoModelForCausalLM
 
 from hardware.errors import InputError
 from measure.count.activations import saved_activations
 from measure.count.flops import flops
 from measure.models import Batch, Setting, Transformer, parameters_of, random_batch
+from measure.verification.families import configuration_of
 from simulator.specs.choices import Recompute
+from simulator.specs.huggingface.families import examples
+from simulator.specs.huggingface.reading import from_config
 from simulator.specs.model import Model
 from simulator.work.counts import counts_of
 from simulator.work.program import Program, program_of
@@ -40,7 +45,7 @@ CLASSIFIER = next(model for model in ALL_DENSE if model.id == "classifier")
 SPAN = next(model for model in ALL_DENSE if model.id == "span")
 SHARED = next(model for model in ALL_DENSE if model.id == "albert")
 MODELS = (BERT, GPT, PALM, LLAMA, NEOX, T5, RELU, CLASSIFIER, SPAN, SHARED)
-_PROMPTED = ("qwen3", "gemma-2", "mixtral", "bloom", "modernbert", "gpt-oss")
+_PROMPTED = ("deepseek", "deepseek-lite", "qwen3", "gemma-2", "mixtral", "bloom", "modernbert", "gpt-oss")
 JOINT = {"joint_adapters": True}
 """The feed-forward layers of the reference modules have one matrix for both inputs of a gate."""
 
@@ -245,5 +250,57 @@ def test_adapters_of_every_other_kind_of_layer(model: Model, targets: str) -> No
 @pytest.mark.parametrize("model", [model for model in EVERY if not _has_formulas(model)], ids=name_of)
 @pytest.mark.parametrize("tuning", [{"lora_rank": 4}, {"train": "prompt"}, {"train": "prefix"}])
 def test_what_has_no_formulas_is_refused(model: Model, tuning: dict[str, Any]) -> None:
+    if model.key_value_rank and tuning != {"train": "prefix"}:
+        pytest.skip("adapters and prompts stand beside latent attention too")
     with pytest.raises(InputError, match=f"of {model.id} cannot be counted; train=full or head"):
         of(model, setting_of(model), tuning)
+
+
+LATENT = tuple(model for model in EVERY if model.key_value_rank is not None)
+_ONE_BY_ONE = ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj")
+
+
+def _has(model: Model, targets: str) -> bool:
+    """Whether a model has the modules of some targets: queries through a latent or without one."""
+    return model.query_rank is not None or not {"q_a_proj", "q_b_proj"} & set(targets.split(","))
+
+
+@pytest.mark.parametrize("recompute", RECOMPUTE)
+@pytest.mark.parametrize("targets", [*_ONE_BY_ONE, "q_a_proj,kv_a_proj_with_mqa", "q_b_proj,kv_b_proj,o_proj"])
+@pytest.mark.parametrize("model", LATENT, ids=name_of)
+def test_adapters_beside_latent_attention(model: Model, targets: str, recompute: Recompute) -> None:
+    if not _has(model, targets):
+        targets = targets.replace("q_a_proj", "q_proj").replace("q_b_proj,", "")
+        targets = "q_proj" if targets == "q_b_proj" else targets
+    setting = setting_of(model, recompute=recompute)
+    tuning = {"lora_rank": 4, "lora_targets": targets}
+    pattern = targets.replace("q_proj,kv_a", "q_a_proj,kv_a") if "," in targets else targets
+    pattern = "q_b_proj,kv_b_proj,o_proj" if pattern == "kv_b_proj,o_proj" else pattern
+    check(of(model, setting, tuning), adapted(model, setting, pattern), model, setting)
+
+
+@pytest.mark.parametrize("how", [{}, {"lora_dropout": 0.05}, {"base_precision": "nf4"}, {"dora": True}])
+@pytest.mark.parametrize("model", LATENT, ids=name_of)
+def test_all_of_latent_attention_adapted(model: Model, how: dict[str, Any]) -> None:
+    setting = setting_of(model)
+    tuning = {"lora_rank": 4, "lora_targets": "attention", **how}
+    said = {"dropout": how.get("lora_dropout", 0.0), "quantised": "base_precision" in how, "dora": "dora" in how}
+    check(of(model, setting, tuning), adapted(model, setting, "latent attention", **said), model, setting)
+
+
+@pytest.mark.parametrize("targets", ["q_a_proj", "kv_a_proj_with_mqa", "q_b_proj,kv_b_proj", "attention"])
+@pytest.mark.parametrize("model_type", ["deepseek_v3", "deepseek_v2"])
+def test_adapters_of_the_library_beside_latent_attention(model_type: str, targets: str) -> None:
+    """Trained parameters of PEFT beside the modules of transformers themselves."""
+    sizes = {**examples()[model_type][1], "model_type": model_type}
+    model = from_config(sizes, Path("x.json"))
+    if not _has(model, targets):
+        targets = targets.replace("q_a_proj", "q_proj").replace("q_b_proj,", "")
+    named = ["q_proj", "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"]
+    with torch.device("meta"):
+        module = AutoModelForCausalLM.from_config(configuration_of(model_type, examples()[model_type][1]))
+        wanted = named if targets == "attention" else targets.split(",")
+        inject_adapter_in_model(LoraConfig(r=3, target_modules=wanted), module)
+    adapters = sum(each.numel() for name, each in module.named_parameters() if "lora_" in name)
+    counts = counts_of(of(model, setting_of(model), {"lora_rank": 3, "lora_targets": targets}))
+    assert counts.trained_parameters == adapters

@@ -27,6 +27,20 @@ peft_dora.dequantize_module_weight = lambda module: _made_of_few_bits(module)  #
 TARGETS: dict[str, str] = {
     "attention": r".*(attention|to_encoder)\.(projections\.\d+|output)",
     "q_proj,v_proj": r".*(attention|to_encoder)\.projections\.[02]",
+    **{
+        name: rf".*attention\.({modules})"
+        for name, modules in {
+            "q_a_proj": r"projections\.0",
+            "q_proj": r"projections\.0",
+            "q_b_proj": "query_out",
+            "kv_a_proj_with_mqa": r"projections\.1",
+            "kv_b_proj": "latent_out",
+            "o_proj": "output",
+            "q_a_proj,kv_a_proj_with_mqa": r"projections\.\d",
+            "q_b_proj,kv_b_proj,o_proj": "query_out|latent_out|output",
+            "latent attention": r"projections\.\d|query_out|latent_out|output",
+        }.items()
+    },
     "feed-forward": r".*feed_forward\.(inward|outward)",
     "down_proj": r".*feed_forward\.outward",
     "all-linear": r".*((attention|to_encoder)\.(projections\.\d+|output)|feed_forward\.(inward|outward))",

@@ -107,6 +107,10 @@ mixed_precision: bf16_mixed
         (("gradient_accumulation_fusion: False", "virtual_pipeline_model_parallel_size: 4"), {"virtual_stages": 4}),
         (("gradient_accumulation_fusion: False", "recompute_granularity: selective"), {"recompute": "selective"}),
         (
+            ("gradient_accumulation_fusion: False", "activation_func_fp8_input_store: True"),
+            {"activation_inputs_in_fp8": True},
+        ),
+        (
             ("gradient_accumulation_fusion: False", "recompute_granularity: selective\n  recompute_modules: [mlp]"),
             {"recompute": "selective", "recompute_modules": ("mlp",)},
         ),

@@ -58,9 +58,27 @@ def test_every_option_is_one_of_megatron(name: str) -> None:
     assert options <= set(options_of("megatron-lm").known)
 
 
+def test_modules_that_predict_further_tokens_are_written_and_read() -> None:
+    scenario = resolve(
+        {"base": "llama-3-8b", "multi_token_modules": 2},
+        "dgx-h100",
+        devices=64,
+        stack="megatron-lm",
+        plan={"tp": 8, "pp": 2, "micro_batch": 1},
+    )
+    assert scenario.workload.multi_token
+    text = writing.write(scenario).text
+    assert "--mtp-num-layers 2" in text
+    again = read_back(reading.read(text, "run.sh"), scenario)
+    assert again.model.multi_token_modules == 2
+    assert again.workload.multi_token
+    plain = scenario.workload.model_copy(update={"multi_token": False})
+    assert "--mtp" not in writing.write(dataclasses.replace(scenario, workload=plain)).text
+
+
 def test_an_option_that_matters_is_refused_with_its_line() -> None:
-    text = _SMALL + "    --mtp-num-layers 1\n"
-    with pytest.raises(InputError, match=r"run\.args:12: --mtp-num-layers='1': may change time or memory"):
+    text = _SMALL + "    --mtp-standalone\n"
+    with pytest.raises(InputError, match=r"run\.args:12: --mtp-standalone: may change time or memory"):
         reading.read(text, "run.args")
     with pytest.raises(
         InputError, match=r"--tensor-model-parallel-sise='2': the framework has no such setting; did you"

@@ -72,6 +72,7 @@ _REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any], str]]
     ("megatron-lm", _DENSE, {"pp": 2, "schedule": "zero-bubble"}, {"pp": 2}, "has no schedule=zero-bubble"),
     ("megatron-lm", _DENSE, {"pp": 2, "schedule": "gpipe"}, {"pp": 2}, "has no schedule=gpipe"),
     ("megatron-lm", _DENSE, {"optimizer": "lamb"}, {"optimizer": "sgd"}, "has no optimizer=lamb"),
+    ("torchtitan", _DENSE, {"activation_inputs_in_fp8": True}, {}, "has no activation_inputs_in_fp8"),
     (
         "megatron-lm",
         _DENSE,

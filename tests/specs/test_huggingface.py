@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import Gemma3TextConfig
 
 from hardware.errors import InputError
 from measure.verification.families import configuration_of
@@ -250,3 +251,33 @@ def test_the_file_is_named_when_it_is_not_json(tmp_path: Path) -> None:
     path.write_text('{"model_type": "bert", "hidden_size": NaN}')
     with pytest.raises(InputError, match=r"config\.json: NaN is not a number"):
         load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "keys", "number"),
+    [
+        ("deepseek_v3", {}, 1),
+        ("deepseek_v3", {"num_nextn_predict_layers": 2}, 2),
+        ("deepseek_v3", {"num_nextn_predict_layers": 0}, 0),
+        ("deepseek_v2", {}, 0),
+        ("glm4_moe", {"num_mtp_layers": 3}, 3),
+        ("mimo", {"num_nextn_predict_layers": 1}, 1),
+        ("minimax_m2", {"use_mtp": True, "num_mtp_modules": 3, "mtp_transformer_layers": 1}, 3),
+        ("minimax_m2", {"use_mtp": False, "num_mtp_modules": 3}, 0),
+    ],
+)
+def test_modules_that_predict_further_tokens_are_read(model_type: str, keys: dict[str, Any], number: int) -> None:
+    sizes = {**examples()[model_type][1], "model_type": model_type, **keys}
+    assert from_config(sizes, Path("x.json")).multi_token_modules == number
+
+
+def test_files_of_gemma_3_leave_sizes_to_the_class_of_their_text() -> None:
+    """As google/gemma-3-4b-it has them: no words and no heads."""
+    text = {"hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34, "sliding_window": 1024}
+    keys = {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "text_config": text}
+    model = from_config(keys, Path("x.json"))
+    library = Gemma3TextConfig()
+    assert model.vocabulary_size == library.vocab_size
+    assert (model.attention_heads, model.kv_heads) == (library.num_attention_heads, library.num_key_value_heads)
+    wider = from_config({**keys, "text_config": {**text, "vocab_size": 1000}}, Path("x.json"))
+    assert wider.vocabulary_size == 1000

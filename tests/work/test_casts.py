@@ -64,6 +64,33 @@ def test_scales_of_blocks_move_too(precision: str, taken: float) -> None:
     assert plain(named(layer, "feed-forward input").kept.saved) == taken * 60 * 48
 
 
+def test_a_scale_of_now_costs_another_reading() -> None:
+    """Elements are read for their largest number, and once more to be cast into two copies."""
+    current = _layer({"fp8_scaling": "current"}, narrow_weight_bytes=0.0)
+    assert _cast(current) == ((2 * 2 + 2) * 60 * _READ, (2 * 2 + 2) * 60 * _RETURNED)
+    delayed, named_so = (_layer(plan, narrow_weight_bytes=0.0) for plan in ({}, {"fp8_scaling": "delayed"}))
+    assert _cast(delayed) == _cast(named_so) == ((2 + 2) * 60 * _READ, (2 + 2) * 60 * _RETURNED)
+
+
+def test_kernels_that_make_what_is_cast_find_its_scale_on_the_way() -> None:
+    """With delayed scales they write two copies of 8 bits in place of 16, with those of now all but the reading."""
+    delayed, current = (
+        _cast(_layer({"fp8_scaling": scaling}, narrow_weight_bytes=0.0, fuses_casts=1.0))[0]
+        for scaling in ("delayed", "current")
+    )
+    alone = 60 * 48  # what attention returns, which no such kernel makes
+    assert delayed == (2 + 2) * alone
+    assert current == (2 * 2 + 2) * alone + (2 + 2) * 60 * (_READ - 48)
+
+
+def test_blocks_have_scales_of_their_own() -> None:
+    """A scale in fp32 for 128 elements: 33/32 of a byte, kept and read."""
+    layer = _layer({"fp8_scaling": "blockwise"}, narrow_weight_bytes=0.0)
+    taken = 1 + 4 / 128
+    assert _cast(layer) == pytest.approx(((2 + 2 * taken) * 60 * _READ, (2 + 2 * taken) * 60 * _RETURNED))
+    assert plain(named(layer, "feed-forward input").kept.saved) == taken * 60 * 48
+
+
 def test_no_casts_in_16_bits_nor_of_layers_that_stay_there() -> None:
     names = {operator.name for operator in _layer({"precision": "bf16"}).operators}
     assert _NAME not in names

@@ -45,7 +45,8 @@ def _asked(operator: Operator) -> Any:
 
 def test_the_busiest_rank_paces_products_messages_and_memory() -> None:
     """Of 8 experts on 4 ranks one has twice the mean; FLOPs and bytes of messages stay those of the mean."""
-    even, uneven = _layer(sends_once=1.0), _layer(workload={"expert_imbalance": 2.0}, sends_once=1.0)
+    how = {"sends_once": 1.0, "weighs_activations": 0.0}
+    even, uneven = _layer(**how), _layer(workload={"expert_imbalance": 2.0}, **how)
     load = float(busiest_rank(2.0, 8, ranks=4))
     assert load == pytest.approx(1.45, abs=0.05)
     for name in ("feed-forward input", "feed-forward output"):
@@ -62,6 +63,33 @@ def test_the_busiest_rank_paces_products_messages_and_memory() -> None:
     tokens = "dispatch and combination of tokens"
     assert moved(uneven[tokens])[0] == pytest.approx(load * 4 * 2 * _SENT)  # both ranks have what each was sent
     assert saved(uneven[tokens]) == saved(even[tokens]) == _SENT
+
+
+def test_weights_of_the_router_scale_outputs_or_activations() -> None:
+    """A rank routes 30 tokens twice each; its 2 experts have 30 rows each, 40 of the 80 widths of each input."""
+    outside, inside = (_layer(weighs_activations=flag) for flag in (0.0, 1.0))
+    tokens = "dispatch and combination of tokens"
+    assert (saved(outside[tokens]), saved(inside[tokens])) == (_SENT, 0.0)
+    assert saved(inside["router"]) - saved(outside["router"]) == 30 * 2 * (4 - 2)
+    assert saved(outside["activation function"]) == saved(inside["activation function"])  # a fused gate makes it again
+    apart = [_layer(weighs_activations=flag, fused_gate=0.0)["activation function"] for flag in (0.0, 1.0)]
+    assert saved(apart[1]) - saved(apart[0]) == 2 * 30 * 80 * 2
+
+
+def test_inputs_of_a_gate_in_8_bits() -> None:
+    """Both inputs are read in 16 bits, written once in 8 and read so in the backward pass."""
+    wide, narrow = (_layer(plan={"activation_inputs_in_fp8": flag})["activation function"] for flag in (False, True))
+    elements = 2 * 2 * 30 * 80
+    assert (saved(wide), saved(narrow)) == (2 * elements, elements)
+    ahead, back = (narrow - wide for narrow, wide in zip(moved(narrow), moved(wide), strict=True))
+    assert (ahead, back) == (elements, -elements)
+
+
+@pytest.mark.parametrize(("casts", "kept"), [(0.0, 2.0), (1.0, 1.0)])
+def test_recomputed_activations_keep_what_they_read_as_the_stack_does(casts: float, kept: float) -> None:
+    plan = {"activation_inputs_in_fp8": True, "recompute": "selective", "recompute_modules": ["moe_act"]}
+    layer = _layer(plan=plan, casts_repeated_inputs=casts)
+    assert dict(layer["activation function"].kept.repeated_in)["moe_act"] == kept * 2 * 2 * 30 * 80
 
 
 def test_one_rank_has_all_tokens_however_they_fall() -> None:

@@ -304,9 +304,8 @@ def test_ulysses_is_what_a_stack_says_first() -> None:
 
 def test_experts_take_the_tokens_that_were_sent_to_them() -> None:
     """8 experts, 2 for each token, on 4 ranks: 2 experts with 60 rows each, and one that every token meets."""
-    program = small(
-        "mixtral-8x7b", {"ep": 4}, sizes={"shared_experts": 1, "key_value_heads": 6}, eager=0.5, sends_once=1.0
-    )
+    how = {"eager": 0.5, "sends_once": 1.0, "weighs_activations": 0.0}
+    program = small("mixtral-8x7b", {"ep": 4}, sizes={"shared_experts": 1, "key_value_heads": 6}, **how)
     layer, sent = program.groups[0], 30 * 2 * 48 * 2
     router = named(layer, "router")
     assert sizes(router) == (30, 8, 48, 1, 1)  # each of the two that share tokens routes its own

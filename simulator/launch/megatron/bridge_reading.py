@@ -42,6 +42,7 @@ def _meaning(settings: LaunchSettings, devices: int | None, assumed: list[str]) 
     _refuse(settings)
     plan = settings.fields("plan", "tp", "pp", "cp", "ep", "etp", "micro_batch", "optimizer", "offload_optimizer")
     settings.flag("optimizer.use_precision_aware_optimizer")
+    plan |= settings.fields("plan", "activation_inputs_in_fp8")
     model = _model(settings)
     plan |= _stages(settings, plan)
     plan |= _recompute(settings) | _precision(settings, assumed) | _attention(settings)
@@ -215,6 +216,7 @@ def _model(settings: LaunchSettings) -> dict[str, Any] | None:
         "biases": biases,
         **_windows(settings),
         **_experts(settings, sizes["layers"], width),
+        "multi_token_modules": settings.whole("model.mtp_num_layers", least=0) or 0,
     }
 
 

@@ -55,6 +55,7 @@ def _settings(scenario: Scenario) -> dict[str, Any]:
         "train.train_iters": steps_of(scenario),
         "dataset.seq_length": work.sequence_length,
         **_table("plan", plan, "optimizer", "offload_optimizer"),
+        **(_table("plan", plan, "activation_inputs_in_fp8") if plan.activation_inputs_in_fp8 else {}),
         **({"optimizer.use_precision_aware_optimizer": True} if plan.offload_optimizer else {}),
         **_sharding(plan),
         **_precision(plan, scenario.model.layers),
@@ -142,6 +143,8 @@ def _micro_batches(scenario: Scenario) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if group is not None:
         settings["model.microbatch_group_size_per_vp_stage"] = group
+    if scenario.workload.multi_token:
+        settings["model.mtp_num_layers"] = scenario.model.multi_token_modules
     if capacity:
         settings |= {"model.moe_expert_capacity_factor": capacity, "model.moe_pad_expert_input_to_capacity": True}
     return settings

@@ -57,6 +57,7 @@ def model_of(settings: LaunchSettings, program: str | None, assumed: list[str]) 
         **_positions(settings),
         **_windows(settings),
         **_experts(settings),
+        "multi_token_modules": settings.whole("--mtp-num-layers", least=0) or 0,
     }
     model["biases"] = _biases(settings, model["normalisation"], encoder=encoder)
     if "query_key_norm" in model and model["normalisation"] == "layernorm":

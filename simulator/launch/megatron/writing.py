@@ -169,6 +169,8 @@ def _batch(scenario: Scenario) -> Iterator[Option]:
     group = chunk_of_micro_batches(scenario)
     if group is not None:
         yield ("--microbatch-group-size-per-virtual-pipeline-stage", str(group))
+    if work.multi_token:
+        yield ("--mtp-num-layers", str(scenario.model.multi_token_modules))
     if work.capacity_factor:
         yield ("--moe-expert-capacity-factor", f"{work.capacity_factor:.15g}")
         yield ("--moe-pad-expert-input-to-capacity",)

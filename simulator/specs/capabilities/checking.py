@@ -55,6 +55,7 @@ def refuse_lacking(plan: Plan, model: Model, workload: Workload, stack: Stack, *
         sentence = f"stack={stack.id}: {str(broken[0].sentence).format(**written)}"
     fields = sorted({name for offer in (missing or broken[:1]) for name in offer.names if name in Plan.model_fields})
     of_work = ["workload.base_precision"] if any("quantised_base" in offer.names for offer in missing) else []
+    of_work += ["workload.multi_token"] if any("multi_token" in offer.names for offer in missing) else []
     raise InputError(sentence, fields=[*(f"plan.{name}" for name in fields), *of_work, "stack"])
 
 

@@ -29,7 +29,7 @@ _LISTS = {
     "optimizer": "optimizers",
 }
 """Fields of a plan whose values a stack lists, and where."""
-_FLAGS = ("sequence_parallel", "offload_optimizer", "optimizer_in_backward")
+_FLAGS = ("sequence_parallel", "offload_optimizer", "optimizer_in_backward", "activation_inputs_in_fp8")
 _SEVERAL = ("tp", "pp", "cp", "ep")
 """Axes that are split only where the stack offers them."""
 
@@ -60,6 +60,7 @@ def terms_of(plans: Plans, models: Models, workloads: Workloads, words: Mapping[
     flags = {
         "offload_optimizer": plans.offload,
         "optimizer_in_backward": plans.in_backward,
+        "activation_inputs_in_fp8": plans.narrow_activations,
         "gradients_in_fp32": np.asarray(plans.gradient_bytes) >= 4.0,
     }
     of_work = {
@@ -70,6 +71,7 @@ def terms_of(plans: Plans, models: Models, workloads: Workloads, words: Mapping[
         "tied_head": models.tied_head,
         "sequence_length": workloads.sequence_length,
         "global_batch": workloads.global_batch,
+        "multi_token": workloads.multi_token,
         "quantised_base": np.asarray(workloads.tuning.scale_bytes) > 0.0,
     }
     of_plans = {name: getattr(plans, name) for name in OF_PLANS if name not in (*flags, "sharding_group")}
@@ -124,6 +126,9 @@ def _of_flags(offers: Capabilities, terms: Terms) -> Iterator[Offer]:
     if not offers.quantised_base:
         kept = terms["quantised_base"] <= 0.0
         yield Offer(frozenset({"quantised_base"}), kept, lacking="frozen weights in a few bits (base_precision)")
+    if not offers.multi_token:
+        why = "modules that predict further tokens (multi_token)"
+        yield Offer(frozenset({"multi_token"}), terms["multi_token"] <= 0.0, lacking=why)
     if not offers.expert_tensor_parallel:
         kept = (terms["etp"] == terms["tp"]) | (terms["experts"] <= 1.0)
         yield Offer(frozenset({"etp", "tp"}), kept, lacking="etp={etp} beside tp={tp}")

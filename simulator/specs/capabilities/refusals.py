@@ -25,13 +25,13 @@ Mask = NDArray[np.bool_]
 OF_PLANS = (
     *("dp", "tp", "pp", "cp", "ep", "etp", "virtual_stages", "first_stage_layers", "last_stage_layers"),
     *("micro_batch", "micro_batches", "sequence_parallel", "sharding_group", "offload_optimizer"),
-    *("optimizer_in_backward", "gradients_in_fp32", "dp_stride", "pp_stride"),
+    *("optimizer_in_backward", "activation_inputs_in_fp8", "gradients_in_fp32", "dp_stride", "pp_stride"),
 )
 """Numbers of a plan that a condition may name; flags are 0 or 1, and a stride is the distance between ranks."""
 NUMBERS = (
     *OF_PLANS,
     *("layers", "attention_heads", "key_value_heads", "experts", "tied_head", "sequence_length", "global_batch"),
-    "quantised_base",
+    *("quantised_base", "multi_token"),
 )
 """All numbers that a condition may name."""
 WORDS: dict[str, tuple[str, ...]] = {

@@ -64,6 +64,10 @@ class Capabilities(Sheet):
     """Whether frozen weights can be held in a few bits, as bitsandbytes and torchao do."""
     optimizer_in_backward: bool = True
     """Whether the optimizer can update parameters as their gradients come, while the backward pass runs."""
+    activation_inputs_in_fp8: bool = True
+    """Whether what gated activation functions read can be kept in fp8."""
+    multi_token: bool = True
+    """Whether modules that predict further tokens can be trained."""
     context: tuple[Literal["ring", "all-gather", "ulysses"], ...] = ("ring",)
     """How ranks that share a sequence see its keys: in a ring, all at once, or each for some heads (Ulysses). The
     first is priced, all at once like a ring."""

@@ -50,7 +50,10 @@ def _minimax_m2(config: Keys) -> Fields:
         raise config.wrong("attn_type_list", "only 1, attention to all keys, can be counted")
     routed = _routed(config, "num_local_experts", "num_experts", default=256, chosen=8)
     attention = gated(config, grouped=8, head=128, biases=(), query_key_norm="joint")
-    return {**attention, **routed, "router_balance": "bias"}
+    config.only("mtp_transformer_layers", 1)
+    number = config.size("num_mtp_modules", default=0, least=0)
+    further = number if config.flag("use_mtp", default=False) else 0
+    return {**attention, **routed, "router_balance": "bias", "multi_token_modules": further}
 
 
 def _sparse_layers(config: Keys) -> Fields:
@@ -115,12 +118,12 @@ def _shared(config: Keys, absent: int | None) -> int:
 
 
 def _glm4_moe(config: Keys) -> Fields:
-    _note_prediction_layers(config)
     usual = config.size("hidden_size") // config.size("num_attention_heads")
     return {
         **gated(config, grouped=8, head=usual, share=0.5, biases=glm_biases(config, usual=False)),
         **_routed(config, "n_routed_experts", "num_local_experts", default=128, chosen=8),
         **_groups(config),
+        **_further(config),
         "query_key_norm": "shared" if config.flag("use_qk_norm", default=False) else "none",
         "expert_feed_forward_size": config.size("moe_intermediate_size", default=1408),
         "shared_experts": _shared(config, 1),
@@ -183,16 +186,17 @@ def _llama4(config: Keys) -> Fields:
     }
 
 
-def _note_prediction_layers(config: Keys) -> None:
-    """Layers that predict further tokens are no part of the class in the library, and are left out here too."""
-    config.size("num_nextn_predict_layers", "num_mtp_layers", default=0, least=0)
+def _further(config: Keys, usual: int = 1) -> Fields:
+    """Modules that predict further tokens, which configurations of the library have and its classes leave out."""
+    return {"multi_token_modules": config.size("num_nextn_predict_layers", "num_mtp_layers", default=usual, least=0)}
 
 
-def _deepseek(config: Keys, *, experts: int, dense: int, chosen: int, width: int, shared: int) -> Fields:
+def _deepseek(
+    config: Keys, *, experts: int, dense: int, chosen: int, width: int, shared: int, further: int = 0
+) -> Fields:
     heads = config.size("num_attention_heads")
     config.only("num_key_value_heads", heads)
     config.only("moe_layer_freq", 1)
-    _note_prediction_layers(config)
     plain, turned = config.size("qk_nope_head_dim", default=128), config.size("qk_rope_head_dim", default=64)
     config.only("qk_head_dim", plain + turned)
     bias, hidden = config.flag("attention_bias", default=False), config.flag("mlp_bias", default=False)
@@ -212,6 +216,7 @@ def _deepseek(config: Keys, *, experts: int, dense: int, chosen: int, width: int
         "expert_feed_forward_size": config.size("moe_intermediate_size", default=width),
         "shared_experts": _shared(config, shared),
         "dense_layers_first": config.size("first_k_dense_replace", default=dense, least=0),
+        **_further(config, further),
     }
 
 
@@ -224,7 +229,7 @@ def _deepseek_v2(config: Keys) -> Fields:
 
 def _deepseek_v3(config: Keys) -> Fields:
     config.only("topk_method", "noaux_tc")
-    layers = _deepseek(config, experts=256, dense=3, chosen=8, width=2048, shared=1)
+    layers = _deepseek(config, experts=256, dense=3, chosen=8, width=2048, shared=1, further=1)
     return {**layers, **_groups(config, groups=8, used=4)}
 
 

@@ -26,6 +26,8 @@ TEXT_MODELS = {
     "kimi_k25": "kimi_k2",
 }
 """Models of several towers, and what the one that reads text is unless its keys, in `text_config`, say so."""
+TEXT_DEFAULTS: dict[str, dict[str, int]] = {"gemma3": {"vocab_size": 262_208, "num_attention_heads": 8}}
+"""Sizes that files of these leave to the library's class of their text (`Gemma3TextConfig` of transformers)."""
 _ROOT = Path(__file__).parent
 
 

@@ -75,6 +75,13 @@ def _qwen2(config: Keys) -> Fields:
     return {**gated(config, grouped=32, biases=("qkv",)), **qwen_windows(config)}
 
 
+def _mimo(config: Keys) -> Fields:
+    """Qwen 2's form, with modules that predict further tokens (modeling_mimo.py beside the weights of MiMo-7B)."""
+    config.only("attention_bias", True)
+    further = config.size("num_nextn_predict_layers", default=0, least=0)
+    return {**_qwen2(config), "multi_token_modules": further}
+
+
 def _qwen3(config: Keys) -> Fields:
     return {**gated(config, grouped=32, head=128, query_key_norm="shared"), **qwen_windows(config)}
 
@@ -231,6 +238,7 @@ LLAMA_KIN = {
     "llama": _family(_llama, 11_008, 2048),
     "mistral": _family(_mistral, 14_336, 131_072),
     "qwen2": _family(_qwen2, 22_016, 32_768),
+    "mimo": _family(_mimo, 22_016, 32_768, counted_by="qwen2"),
     "qwen3": _family(_qwen3, 22_016, 32_768),
     "gemma": _family(_gemma, 24_576, 8192, **_GELU),
     "gemma2": _family(_gemma2, 9216, 8192, **_GEMMA),

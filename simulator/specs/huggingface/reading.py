@@ -9,7 +9,7 @@ from typing import Any
 
 from hardware.errors import InputError, unknown
 from hardware.reading import build
-from simulator.specs.huggingface.families import FAMILIES, SAME, TEXT_MODELS, harmless, refused
+from simulator.specs.huggingface.families import FAMILIES, SAME, TEXT_DEFAULTS, TEXT_MODELS, harmless, refused
 from simulator.specs.huggingface.family import ACTIVATIONS, Family, Fields
 from simulator.specs.huggingface.heads import head
 from simulator.specs.huggingface.keys import Keys
@@ -91,7 +91,8 @@ def _text_model(keys: Keys, model_type: str) -> tuple[str, Keys, str]:
     inner = keys.table("text_config")
     # What stands beside the text's own keys is of the whole, and its head too.
     beside = {key: keys.values[key] for key in ("tie_word_embeddings",) if key in keys.values}
-    said = {"model_type": TEXT_MODELS[model_type], **beside, **inner.values}
+    usual = {"model_type": TEXT_MODELS[model_type], **TEXT_DEFAULTS.get(model_type, {})}
+    said = {**usual, **beside, **inner.values}
     inner = Keys(said, keys.path, inner.prefix)
     return _model_type(inner), inner, f"{_ONE_TOWER} {_ASSUMED}"
 

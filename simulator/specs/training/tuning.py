@@ -13,7 +13,7 @@ from hardware.sheet import NO_FLAG, Sheet
 from simulator.formulas.typing import Num
 from simulator.specs.choices import BasePrecision, Trained
 from simulator.specs.columns import Columns
-from simulator.specs.model import Model, Size
+from simulator.specs.model import Model
 
 _USUAL_RANK, _USUAL_TOKENS = 16, 20
 _FOUR_BITS = ("int4", "4bit", "4-bit", "fp4", "qlora")
@@ -23,11 +23,17 @@ _VIRTUAL = ("prompt", "prefix")
 _QUERIES, _FEED_FORWARD = ("query", "key", "value"), ("gate", "up", "down")
 MATRICES = (*_QUERIES, "output", *_FEED_FORWARD)
 """Matrices of a layer that can have an adapter: those of attention, of a gate and into and out of the wide part."""
+LATENTS = ("query_latent", "query_heads", "key_value_latent", "key_value_heads")
+"""Those of latent attention instead of queries, keys and values: into a latent, and out of it to all heads."""
 TARGETS: dict[str, tuple[str, ...]] = {
-    "all-linear": MATRICES,
-    "attention": (*_QUERIES, "output"),
+    "all-linear": (*MATRICES, *LATENTS),
+    "attention": (*_QUERIES, "output", *LATENTS),
     "feed-forward": _FEED_FORWARD,
-    **{name: (name,) for name in MATRICES},
+    **{name: (name,) for name in (*MATRICES, *LATENTS)},
+    **dict.fromkeys(("q_a_proj", "linear_q_down_proj"), ("query_latent",)),
+    **dict.fromkeys(("q_b_proj", "linear_q_up_proj"), ("query_heads",)),
+    **dict.fromkeys(("kv_a_proj_with_mqa", "linear_kv_down_proj"), ("key_value_latent",)),
+    **dict.fromkeys(("kv_b_proj", "linear_kv_up_proj"), ("key_value_heads",)),
     **dict.fromkeys(("qkv", "qkv_proj", "linear_qkv", "query_key_value", "c_attn"), _QUERIES),
     **dict.fromkeys(("q_proj", "q"), ("query",)),
     **dict.fromkeys(("k_proj", "k"), ("key",)),
@@ -164,8 +170,8 @@ class Tuning(Sheet):
                 fields=["workload.train"],
             )
         relative = model.positions == "transformer-xl" or model.position_products
-        if trained in ("lora", *_VIRTUAL) and (relative or model.key_value_rank):
-            what = "latent attention" if model.key_value_rank else "products of relative positions"
+        if (trained in ("lora", *_VIRTUAL) and relative) or (trained == "prefix" and model.key_value_rank):
+            what = "products of relative positions" if relative else "latent attention"
             kind = "adapters" if trained == "lora" else "virtual tokens"
             raise InputError(
                 f"train={trained}: {kind} beside {what} of {model.id} cannot be counted; train=full or head",
@@ -178,6 +184,12 @@ class Tuning(Sheet):
                 f"dora: magnitudes of the experts of {model.id} cannot be counted; lora_targets=attention, or leave "
                 "dora out",
                 fields=["workload.dora", "workload.lora_targets"],
+            )
+        if trained == "lora" and not self._matrices & _widths(model).keys():
+            raise InputError(
+                f"lora_targets={self._written('lora_targets')}: {model.id} has none of them; valid: "
+                f"{', '.join(_NAMES[name] for name in _widths(model))}, attention, feed-forward or all-linear",
+                fields=["workload.lora_targets"],
             )
         most = _most_rank(model, self._matrices)
         if trained == "lora" and (self.lora_rank or 1) > most:
@@ -234,24 +246,43 @@ class Tuning(Sheet):
             magnitudes=float(bool(self.dora)),
             prompt=float(self.lengthening),
             prefix=float(self.virtual_tokens or 0) if trained == "prefix" else 0.0,
-            **{name: float(name in matrices) for name in MATRICES},
+            **{name: float(name in matrices) for name in (*MATRICES, *LATENTS)},
             weight_bytes=held.weight_bytes,
             scale_bytes=held.scale_bytes,
             scale_block=held.block,
         )
 
 
+_NAMES = {
+    **{name: f"{name[0]}_proj" for name in (*_QUERIES, "output")},
+    **{name: f"{name}_proj" for name in _FEED_FORWARD},
+    **dict(zip(LATENTS, ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj"), strict=True)),
+}
+"""Names of modules of transformers, by matrix."""
+
+
+def _widths(model: Model) -> dict[str, int]:
+    """The narrower side of each matrix of a model's layers that can have an adapter, as far as they differ."""
+    hidden, heads, head = model.hidden_size, model.attention_heads, model.width_of_head
+    experts = model.expert_feed_forward_size or model.feed_forward_size if model.experts > 1 else None
+    wide = min(model.feed_forward_size, experts or model.feed_forward_size)
+    shared = {"output": min(hidden, heads * (model.value_head_size or head))}
+    shared |= dict.fromkeys(_FEED_FORWARD, min(hidden, wide))
+    if model.key_value_rank is None:
+        width = model.kv_heads * head
+        return {"query": min(hidden, heads * head), "key": min(hidden, width), "value": min(hidden, width), **shared}
+    rank, turned = model.key_value_rank, model.rotary_head_size or 0
+    values = heads * (head - turned + (model.value_head_size or head))
+    latents = {"key_value_latent": min(hidden, rank + turned), "key_value_heads": min(rank, values), **shared}
+    if model.query_rank is None:
+        return {"query": min(hidden, heads * head), **latents}
+    rank = model.query_rank
+    return {"query_latent": min(hidden, rank), "query_heads": min(rank, heads * head), **latents}
+
+
 def _most_rank(model: Model, matrices: frozenset[str]) -> int:
     """The narrower side of the narrowest matrix that has an adapter."""
-    experts = model.expert_feed_forward_size or model.feed_forward_size if model.experts > 1 else None
-    widths: dict[str, Size] = {
-        "query": model.attention_heads * model.width_of_head,
-        "key": model.kv_heads * model.width_of_head,
-        "value": model.kv_heads * model.width_of_head,
-        "output": model.attention_heads * model.width_of_head,
-        **dict.fromkeys(_FEED_FORWARD, min(model.feed_forward_size, experts or model.feed_forward_size)),
-    }
-    return min(model.hidden_size, *(widths[name] for name in matrices))
+    return min(width for name, width in _widths(model).items() if name in matrices)
 
 
 @dataclass(frozen=True)
@@ -282,6 +313,11 @@ class Tunings(Columns):
     gate: Num
     up: Num
     down: Num
+    query_latent: Num
+    """Whether the projection into the latent of queries has an adapter, and so on."""
+    query_heads: Num
+    key_value_latent: Num
+    key_value_heads: Num
     weight_bytes: Num
     """Of an element of a quantised weight; 0 where none is quantised [B]."""
     scale_bytes: Num

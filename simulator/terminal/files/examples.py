@@ -36,6 +36,7 @@ _SCENARIO: Document = {
         "recompute": "none",
         "attention": "unfused",
         "precision": "fp16",
+        "activation_inputs_in_fp8": False,
         "parameters_in_fp32": False,
         "gradients_in_fp32": False,
         "master_weights": True,
@@ -78,6 +79,7 @@ _ELSEWHERE: Document = {
         "recompute_layers": 4,
         "recompute_method": "block",
         "cross_entropy": "chunked",
+        "fp8_scaling": "blockwise",
     },
     "workload": {
         "target_length": 114,
@@ -88,6 +90,7 @@ _ELSEWHERE: Document = {
         "label_smoothing": 0.1,
         "z_loss": 0.0001,
         "capacity_factor": 1.25,
+        "multi_token": True,
         "train": "lora",
         "lora_rank": 16,
         "lora_targets": ["all-linear"],

@@ -11,6 +11,8 @@ References
 ----------
 NVIDIA Transformer Engine 2.x, `pytorch/module/layernorm_mlp.py` and `layernorm_linear.py`: normalisations, activation
 functions and the gradients of these return quantised tensors.
+NVIDIA Transformer Engine 2.x, `Float8CurrentScalingQuantizer` and `Float8BlockQuantizer`; torchao, `tensorwise` of
+`torchao/float8/config.py`, whose scaling is dynamic (recalled).
 NVIDIA Transformer Engine 2.x, `transformer_engine/common/cast` and `Float8Quantizer.set_usage`: row-wise and
 column-wise copies. DeepSeek-AI, DeepSeek-V3, arXiv 2412.19437, sections 3.3.1 and 3.3.3.
 """
@@ -115,9 +117,12 @@ def _moved(scenarios: Scenarios, copies: Num, fused: Num = 0.0) -> Num:
     """Bytes of the cast of one element into so many copies [B].
 
     A kernel that makes the element and casts it on the way writes the copies in place of 16 bits, and reads nothing.
+    With a scale of the tensor's own largest number none can, though it finds that on the way; others read it first.
     """
     element, narrow = scenarios.plans.element_bytes, copies * scenarios.plans.product_bytes
-    return (1.0 - fused) * (element + narrow) + fused * np.maximum(narrow - element, 0.0)
+    current = scenarios.plans.current_scaling
+    on_the_way = (1.0 - current) * np.maximum(narrow - element, 0.0) + current * (element + narrow)
+    return (1.0 - fused) * (element * (1.0 + current) + narrow) + fused * on_the_way
 
 
 def _backward_of(operator: Operator, ahead: Call) -> tuple[Num, Num]:

@@ -161,7 +161,10 @@ def _router(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, token
     element = scenarios.plans.element_bytes
     weights = parameters.linear(layers.hidden_size, part.experts, bias=part.router_bias)
     kept = activations.tensor(tokens.shared, layers.hidden_size, element_bytes=scenarios.plans.product_bytes)
-    chosen = activations.routing(tokens.shared, part.experts, chosen=part.experts_per_token, element_bytes=element)
+    # Weights that scale inside of experts travel with the tokens, in fp32 as the softmax made them.
+    inside = np.asarray(scenarios.stacks.weighs_activations) > 0.0
+    weight = np.where(inside, activations.STATISTIC_BYTES, element)
+    chosen = activations.routing(tokens.shared, part.experts, chosen=part.experts_per_token, element_bytes=weight)
     operator = product(
         "router",
         "feed_forward",
@@ -185,6 +188,10 @@ def _router(part: ExpertFeedForward, layers: Layers, scenarios: Scenarios, token
 def _dispatch(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num, sent: Routed) -> list[Operator]:
     """Tokens on their way to the experts and back.
 
+    What experts return is kept for the gradient of the router's weights, unless these scale what is inside of experts:
+    `weighted_bias_swiglu_impl` in `megatron/core/transformer/moe/experts.py` of core_v0.19.0, and
+    `swiglu_apply_weight_to_fp8` in the tests of DeepSeek's DeepGEMM.
+
     Tokens are copied for their experts where they come from, and those received sorted by expert where a rank has
     several; a stack that sends each once copies them where they arrive instead. Megatron Core 0.12, token_dispatcher.py
     and experts.py: ``permute``, ``sort_chunks_by_idxs``, ``Fp8Padding``.
@@ -204,7 +211,10 @@ def _dispatch(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num, sent
             StreamKind.ROUTING,
             moved=(moved, moved),
             launches=(kernels, kernels),
-            kept=Holding(saved=permuted * sent.filled, repeated_in=(("moe", 0.0),)),
+            kept=Holding(
+                saved=permuted * sent.filled * (1.0 - np.asarray(stacks.weighs_activations)),
+                repeated_in=(("moe", 0.0),),
+            ),
         ),
         *_exchanges(part, scenarios, permuted, sent),
     ]

@@ -47,6 +47,8 @@ class ExpertProducts:
 Inside = tuple[tuple[RecomputeModule, Num], ...]
 """Modules that hold an operator, the outermost first, with what is kept where each is recomputed [B]."""
 _ALONE = ExpertProducts(experts=1.0)
+_NARROW_BYTES = 1.0
+"""Of an element in fp8 [B]."""
 
 
 @operators_of.register
@@ -265,24 +267,34 @@ def _activation(
     *,
     of_experts: bool,
 ) -> Operator:
-    """The activation function, and the product with its gate where there is one."""
+    """The activation function, and the product with its gate where there is one.
+
+    Where it reads a fused gate's inputs and the plan has them in fp8 it writes a copy of them, which alone is kept
+    (`SwiGLUFunction` in `megatron/core/fusions/fused_bias_swiglu.py` of core_v0.19.0; DeepSeek-AI, DeepSeek-V3, arXiv
+    2412.19437, section 3.3.3).
+    """
     element, eager, inputs = scenarios.plans.element_bytes, scenarios.stacks.eager, part.inputs
     size, gated = rows * width * element, inputs - 1.0
     # Beside what torch keeps: both factors of an activation in single operations; a fused gate keeps its inputs only.
-    more = scenarios.stacks.activation_copies - scenarios.stacks.fused_gate * gated
+    fused = scenarios.stacks.fused_gate * gated
+    weighs = scenarios.stacks.weighs_activations if inside == (("moe", 0.0),) else 0.0
+    more = scenarios.stacks.activation_copies - fused + weighs * (1.0 - fused)
+    narrowed = fused * scenarios.plans.narrow_activations * inputs * size
+    saves = 1.0 - _NARROW_BYTES / element
     saved = activations.gate(rows, width, element_bytes=element, inputs=inputs, rectified=part.rectified)
+    again = inputs * size - narrowed * saves * scenarios.stacks.casts_repeated_inputs
     return stream(
         "activation function",
         "elementwise",
         StreamKind.GATED_ACTIVATION if np.all(np.asarray(gated) > 0.0) else StreamKind.ACTIVATION,
         moved=(
-            size * (2.0 + gated + (1.0 + gated) * eager),
-            size * (3.0 + 2.0 * gated + (1.0 + 3.0 * gated) * eager),
+            size * (2.0 + gated + (1.0 + gated) * eager) + narrowed * (1.0 - saves),
+            size * (3.0 + 2.0 * gated + (1.0 + 3.0 * gated) * eager) - narrowed * saves,
         ),
         launches=(used * (1.0 + gated * eager), used * (1.0 + (1.0 + gated) * eager)),
         kept=Holding(
-            saved=saved + more * size,
+            saved=saved + more * size - narrowed * saves,
             widest=inputs * size,
-            repeated_in=(*inside, ("moe_act", inputs * size)) if of_experts else inside,
+            repeated_in=(*inside, ("moe_act", again)) if of_experts else inside,
         ),
     )

@@ -65,6 +65,12 @@ def head(scenarios: Scenarios) -> list[Operator]:
     ]
 
 
+def predictions(scenarios: Scenarios) -> list[Operator]:
+    """The vocabulary head of a decoder and its loss, of every token, with their exchanges."""
+    tokens = tokens_of(scenarios, scenarios.workloads.sequence_length)
+    return [*_vocabulary_head(scenarios, tokens.all, tokens), *_head_exchanges(scenarios, tokens.all, tokens)]
+
+
 def _encoded(scenarios: Scenarios, inputs: Tokens) -> Num:
     """Bytes of the encoder's output, kept once for all layers of the decoder, unless each keeps casts of its own."""
     plans = scenarios.plans

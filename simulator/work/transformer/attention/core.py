@@ -56,11 +56,11 @@ def output_projection(
     Fused attention keeps its output, which is the input here, whether or not this product does.
     """
     heads, element, width = heads_of(part, scenarios.plans), scenarios.plans.element_bytes, layers.hidden_size
-    mixed = activations.tensor(tokens.all, heads.query_width, element_bytes=element)
+    mixed = activations.tensor(tokens.all, heads.context_width, element_bytes=element)
     linear = Linear(
         part="attention_projections",
         rows=tokens.all,
-        width=heads.query_width,
+        width=heads.context_width,
         matrices=(Matrix(width=width, adapted=scenarios.workloads.tuning.output),),
         saved=mixed,
         otherwise=mixed * scenarios.plans.fused_attention,
@@ -162,6 +162,9 @@ def _fused(
     stacks, heads = scenarios.stacks, heads_of(part, scenarios.plans)
     fused, batch = np.asarray(scenarios.plans.fused_attention), scenarios.plans.micro_batch
     documents, seen = seen_of_documents(scenarios, keys, window, causal=causal)
+    # Its backward pass reads its output in 16 bits, which the product behind it keeps unless that is narrower.
+    narrow = np.asarray(scenarios.plans.product_bytes) < scenarios.plans.element_bytes
+    output = np.where(narrow, tokens.all * heads.context_width * stacks.attention_output_bytes, 0.0)
 
     def kernel(*, backward: bool) -> FusedAttention:
         return FusedAttention(
@@ -184,7 +187,7 @@ def _fused(
         used=fused,
         efficiency=stacks.attention_efficiency,
         kept=Holding(
-            saved=fused * activations.attention_statistics(tokens.queries, batch, heads=heads.query),
+            saved=fused * (activations.attention_statistics(tokens.queries, batch, heads=heads.query) + output),
             repeated_in=(("core_attn", 0.0),),
         ),
     )
