@@ -21,6 +21,7 @@ from simulator.corpus import runs
 from simulator.corpus.explaining import explain
 from simulator.corpus.runs import Run
 from simulator.evidence import scores
+from simulator.evidence.plan_order import OrderScore
 from simulator.evidence.scores import Outcome, Scheme, Score
 
 GROUPINGS = ("device class", "stack", "source", "task")
@@ -266,6 +267,29 @@ def _run_row(outcome: Outcome, scheme: Scheme, run: Run | None) -> dict[str, Any
         "source": run.source.title if run else outcome.source,
         "where": run.source.where if run else "",
         "seen": run.source.seen if run else "",
+    }
+
+
+def order_rows(validation: Validation) -> list[dict[str, Any]]:
+    """How well predictions order runs that differ in their plan only, shares in percent."""
+    scored = [
+        (name, score)
+        for scheme, order in validation.ranking.items()
+        for name, score in ((scheme, order.whole), (f"{scheme}, without {order.least_explained}", order.others))
+    ]
+    return [_order_row(name, score) for name, score in scored if score is not None]
+
+
+def _order_row(name: str, score: OrderScore) -> dict[str, Any]:
+    """How well some predictions do."""
+    return {
+        "constants had seen": name,
+        "groups": score.groups,
+        "runs": score.runs,
+        "mean regret": 100.0 * score.regret_mean,
+        "median regret": 100.0 * score.regret_median,
+        "pairs": score.pairs,
+        "in order": 100.0 * score.pairs_right,
     }
 
 

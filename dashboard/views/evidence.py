@@ -119,6 +119,7 @@ def _agreement(choices: Choices, validation: Validation, answer: Answer | None) 
     showing.figure(drawn, name="capsim-evidence-agreement", alt=alt, key="evidence.agreement")
     st.caption(explain("evidence_points"))
     _groups(evidence.scored(outcomes, grouping, scheme), grouping)
+    _order(validation)
     _runs(outcomes, scheme)
     _reading()
     _left_out(validation)
@@ -180,6 +181,15 @@ def _groups(groups: Sequence[GroupScore], grouping: str) -> None:
     st.dataframe(
         evidence.score_rows(groups, grouping), hide_index=True, column_config=formats, alt=f"Scores by {grouping}"
     )
+
+
+def _order(validation: Validation) -> None:
+    """Whether predictions put plans into the order of their measured times."""
+    st.markdown("##### Order of plans", help=explain("evidence_order"))
+    percent = st.column_config.NumberColumn(format="%.1f %%")
+    formats = dict.fromkeys(("mean regret", "median regret", "in order"), percent)
+    rows = evidence.order_rows(validation)
+    st.dataframe(rows, hide_index=True, column_config=formats, alt="How well predictions order plans")
 
 
 def _runs(outcomes: Sequence[Outcome], scheme: Scheme) -> None:

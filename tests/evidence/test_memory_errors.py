@@ -17,8 +17,8 @@ from simulator.evidence.memory_errors import (
 )
 from simulator.evidence.validation import Validation
 from simulator.step.chances import SHIPPED, Traits, shipped
-from simulator.terminal.evidence.tables import chances_markdown
-from tests.published.readme import EVIDENCE, with_chances
+from simulator.terminal.evidence.tables import chances_markdown, ranking_markdown
+from tests.published.readme import EVIDENCE, with_evidence
 
 _TRAITS: Traits = ("stack", "family", "gpu", "False")
 
@@ -137,4 +137,5 @@ def test_runs_of_somebody_else_are_judged_by_the_shipped_errors() -> None:
 def test_the_page_shows_the_tables(validation: Validation) -> None:
     text = EVIDENCE.read_text()
     assert chances_markdown(validation) in text
-    assert with_chances(text) == text, "run: python -m tests.published.readme"
+    assert ranking_markdown(validation) in text
+    assert with_evidence(text) == text, "run: python -m tests.published.readme"

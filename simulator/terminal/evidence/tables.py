@@ -12,6 +12,7 @@ from rich.text import Text
 from hardware import units
 from hardware.errors import one_line
 from simulator.evidence import scores
+from simulator.evidence.plan_order import OrderScore
 from simulator.evidence.refit import FittedConstants
 from simulator.evidence.scores import Outcome, Score
 from simulator.evidence.validation import Validation
@@ -43,6 +44,7 @@ def render(validation: Validation) -> RenderableType:
     parts: list[RenderableType] = [Text("\n".join(lines))]
     if validation.outcomes:
         parts.append(Padding(_merit(validation), (1, 0, 0, 0)))
+        parts += [Padding(each, (1, 0, 0, 0)) for each in _ranking(validation)]
         parts += [Padding(Text(line), (1, 0, 0, 0)) for line in memory_lines(validation)]
         parts += [Padding(each, (1, 0, 0, 0)) for each in _chances(validation)]
         for name, title in _GROUPS:
@@ -88,6 +90,39 @@ def _figures(score: Score, macro: float | None) -> list[str]:
         units.percent(score.coverage_90) if sure else "",
         f"x{score.low:.2f} to {score.high:.2f}" if sure else "",
     ]
+
+
+RANKING_TITLES = ("Order of plans", "groups", "runs", "regret, mean", "median", "pairs", "in order")
+
+
+def ranking_rows(validation: Validation) -> list[tuple[str, ...]]:
+    """How well predictions order plans, of all sources and without the one that is explained least."""
+    rows = []
+    for scheme, order in validation.ranking.items():
+        rows.append((scheme, *_order(order.whole)))
+        if order.others is not None:
+            rows.append((f"{scheme}, without {order.least_explained}", *_order(order.others)))
+    return rows
+
+
+def _order(score: OrderScore) -> tuple[str, ...]:
+    """A score of order as words."""
+    return (
+        f"{score.groups:,}",
+        f"{score.runs:,}",
+        units.percent(score.regret_mean),
+        units.percent(score.regret_median),
+        f"{score.pairs:,}",
+        units.percent(score.pairs_right),
+    )
+
+
+def _ranking(validation: Validation) -> list[Table]:
+    """How well predictions order plans, where some runs differ in their plan only."""
+    table = _table(*RANKING_TITLES)
+    for row in ranking_rows(validation):
+        table.add_row(*map(one_line, row))
+    return [table] if validation.ranking else []
 
 
 def memory_lines(validation: Validation) -> list[str]:
@@ -171,11 +206,19 @@ def markdown(validation: Validation) -> str:
 
 def chances_markdown(validation: Validation) -> str:
     """The tables of the page on evidence: probabilities of fitting beside what happened."""
-    parts = []
-    for titles, rows in zip((BIN_TITLES, LIMIT_TITLES), chance_rows(validation), strict=True):
-        lines = [f"| {' | '.join(titles)} |", "|---|" + "--:|" * (len(titles) - 1)]
-        parts.append("\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]))
-    return "\n\n".join(parts) + "\n"
+    tables = zip((BIN_TITLES, LIMIT_TITLES), chance_rows(validation), strict=True)
+    return "\n\n".join(_markdown(titles, rows) for titles, rows in tables) + "\n"
+
+
+def ranking_markdown(validation: Validation) -> str:
+    """The table of the page on evidence: how well predictions order plans."""
+    return _markdown(RANKING_TITLES, ranking_rows(validation)) + "\n"
+
+
+def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of a page, numbers to the right."""
+    lines = [f"| {' | '.join(titles)} |", "|---|" + "--:|" * (len(titles) - 1)]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def show_fit(fitted: FittedConstants, file: str) -> None:
