@@ -15,11 +15,11 @@ from simulator.corpus.mapping import MappedRun
 from simulator.corpus.runs import Run
 from simulator.evidence import held_out, memory, scores
 from simulator.evidence.batch import RunBatch, Values, mapped, own_shifts_of, shifts_of
-from simulator.evidence.intervals import traits_of
 from simulator.evidence.memory import MemoryScore
 from simulator.evidence.memory_errors import Calibration, calibration, told_by
 from simulator.evidence.plan_order import PlanOrder, plan_order
 from simulator.evidence.scores import SCORINGS, Outcome
+from simulator.evidence.traits import traits_of
 from simulator.pricing.constants import UNFITTED, Constants, Shifts, shipped
 
 Item = TypeVar("Item")

@@ -71,7 +71,7 @@ def merit_rows(validation: Validation) -> list[tuple[str, Score, float | None]]:
 
 def _merit(validation: Validation) -> Table:
     """The figures of merit."""
-    table = _table("Error of the step", "median", "mean", "90th", "bias", "macro", "inside", "90 % interval")
+    table = _table("Error of the step", "median", "mean", "90th", "bias", "macro", "inside", "90 % interval", "score")
     for name, score, macro in merit_rows(validation):
         table.add_row(name, *_figures(score, macro)[1:])
     return table
@@ -89,6 +89,7 @@ def _figures(score: Score, macro: float | None) -> list[str]:
         units.percent(macro) if macro is not None else "",
         units.percent(score.coverage_90) if sure else "",
         f"x{score.low:.2f} to {score.high:.2f}" if sure else "",
+        f"{score.interval_score:.2f}" if sure else "",
     ]
 
 
@@ -196,9 +197,9 @@ def _groups(outcomes: Sequence[Outcome], name: str, title: str) -> Table:
 
 def markdown(validation: Validation) -> str:
     """The table of the README."""
-    titles = "runs, median, mean, 90th percentile, bias, macro, inside the 90 % interval, interval"
+    titles = "runs, median, mean, 90th percentile, bias, macro, inside the 90 % interval, interval, interval score"
     head = ["scored on runs that were not fitted", *titles.split(", ")]
-    lines = [f"| {' | '.join(head)} |", "|---|--:|--:|--:|--:|--:|--:|--:|---|"]
+    lines = [f"| {' | '.join(head)} |", "|---|--:|--:|--:|--:|--:|--:|--:|---|--:|"]
     for name, score, macro in merit_rows(validation):
         lines.append(f"| {name} | " + " | ".join(_figures(score, macro)) + " |")
     return "\n".join(lines)
