@@ -130,7 +130,7 @@ def group_of(outcome: Outcome, grouping: str) -> str:
 
 
 def chosen(outcomes: Sequence[Outcome], words: str | None) -> tuple[Outcome, ...]:
-    """Those runs whose name, device, stack, source or task have all of some words.
+    """Those runs whose name, model, device, stack, source or task have all of some words.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def chosen(outcomes: Sequence[Outcome], words: str | None) -> tuple[Outcome, ...
     matching = tuple(each for each in outcomes if all(word in _described(each) for word in wanted))
     if not matching:
         raise InputError(
-            f"evidence_only={shown(words)}: no run has all of this in its name, device, stack, source or task; "
+            f"evidence_only={shown(words)}: no run has all of this in its name, model, device, stack, source or task; "
             "such as a100 megatron",
             fields=["evidence_only"],
         )
@@ -150,8 +150,9 @@ def chosen(outcomes: Sequence[Outcome], words: str | None) -> tuple[Outcome, ...
 
 def _described(outcome: Outcome) -> str:
     """What words are looked for in."""
-    device = outcome.device
-    parts = (outcome.id, device, device_class(device), outcome.stack, outcome.source, outcome.task)
+    device, run = outcome.device, next(iter(runs.named((outcome.id,))), None)
+    model = run.model.name if run is not None else ""
+    parts = (outcome.id, model, device, device_class(device), outcome.stack, outcome.source, outcome.task)
     return " ".join(parts).lower()
 
 

@@ -46,7 +46,7 @@ def validate(
     What is scored, and how far off it is, by source, device, stack and task:
     capsim validate
 
-    What the words of one run were taken to mean, by which rule, and what was assumed:
+    What the words of one run were taken to mean, by which rule, what was assumed, and what its prediction rests on:
     capsim validate --explain palm-540b-6144
     """
     from simulator.corpus import runs
@@ -74,6 +74,8 @@ def _explain(the_id: str, paths: list[str] | None, constants: str | None, html: 
     from hardware.errors import InputError
     from simulator.corpus import runs
     from simulator.corpus.explaining import explain
+    from simulator.corpus.mapping import case_of
+    from simulator.evidence.stories import story_of
     from simulator.evidence.validation import validate as compare
     from simulator.pricing.constants import find
     from simulator.terminal.evidence.run import show
@@ -81,13 +83,15 @@ def _explain(the_id: str, paths: list[str] | None, constants: str | None, html: 
     if html is not None:
         raise InputError("--explain prints one run and --html writes a page of all; give one of them")
     run = runs.one_of(runs.load(paths) if paths else runs.shipped(), the_id)
-    explained = explain(run)
-    validation = compare((run,), find(constants) if constants else None)
+    explained, own = explain(run), find(constants) if constants else None
+    story = story_of(case_of(run), own) if explained.refused is None else None
+    validation = compare((run,), own)
     outcome = next(iter((*validation.outcomes, *validation.suspect)), None)
     if json:
-        print_json(explained.to_dict() | {"outcome": None if outcome is None else dict(vars(outcome))})
+        more = {"outcome": None if outcome is None else dict(vars(outcome))}
+        print_json(explained.to_dict() | more | {"prediction": None if story is None else story.to_dict()})
     else:
-        show(explained, outcome)
+        show(explained, outcome, story)
 
 
 @app.command()

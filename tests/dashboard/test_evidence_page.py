@@ -99,7 +99,9 @@ def test_words_choose_runs(open_page: OpenPage) -> None:
     assert _metrics(page)[0][1] == f"{len(evidence.chosen(_VALIDATION.outcomes, 'a100 bert')):,}"
     page.text_input(key="control.evidence_only").set_value("abacus").run()
     (said,) = sentences(page)
-    assert said.startswith("evidence_only='abacus': no run has all of this in its name, device, stack, source or task")
+    assert said.startswith(
+        "evidence_only='abacus': no run has all of this in its name, model, device, stack, source or"
+    )
     assert not page.metric
     page.text_input(key="control.evidence_only").set_value("").run()
     assert len(page.metric) == 6
