@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from simulator.commands.shared.app import app
-from simulator.commands.shared.options import Constants, Json, print_json
+from simulator.commands.shared.options import Constants, Json, number, print_json
 
 Runs = Annotated[
     list[str] | None, typer.Argument(metavar="[PATH]...", help="Files or folders of runs; the shipped ones if none.")
 ]
 OwnRuns = Annotated[list[str] | None, typer.Option("--runs", metavar="PATH", help="A file or folder of own runs.")]
+OwnRun = Annotated[str | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write the run.")]
 Output = Annotated[str | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write the constants.")]
 
 
@@ -103,14 +104,15 @@ def fit(
 ) -> None:
     """Fit the constants of device classes, links and stacks to runs.
 
-    Three to ten runs of one's own stack are enough to gain:
+    Three to ten runs of one's own stack are enough to gain: rows as capsim new runs writes them, scenarios that have
+    measured: {step_time_s: ...} too, or a table (CSV) of either. capsim read-log reads the time of a step from a log.
     capsim fit --runs mine.yaml -o mine-constants.yaml
     Without runs it repeats the fit of the shipped constants and their cross-validation, which takes minutes.
     """
     from pathlib import Path
 
     from hardware.writing import check_output
-    from simulator.corpus import runs as published
+    from simulator.corpus.own import files
     from simulator.evidence import held_out, memory_errors, refit
     from simulator.evidence.errors import SHIPPED as ERRORS
     from simulator.pricing.constants import SHIPPED, find
@@ -120,7 +122,8 @@ def fit(
     file = Path(output or "constants.yaml")
     check_output(file)
     if runs:
-        fitted = refit.own(published.load(runs), find(constants))
+        own = files.load(runs)
+        fitted = refit.own(own.published, find(constants), cases=own.cases)
     else:
         fitted, checked = refit.shipped()
         ours = file.resolve() == SHIPPED
@@ -133,3 +136,44 @@ def fit(
         print_json(fitted.to_dict() | {"output": str(file)})
     else:
         show_fit(fitted, str(file))
+
+
+@app.command("read-log")
+def read_log(
+    log: Annotated[str, typer.Argument(metavar="FILE", help="Of Megatron, W&B (.csv, .jsonl) or TensorBoard.")],
+    name: Annotated[str | None, typer.Option("--name", help="Column or tag that has the time of a step.")] = None,
+    warm_up: Annotated[
+        str | None, number("--warm-up", "Records at the beginning that do not count; a fifth, 20 at most, if none.")
+    ] = None,
+    scenario: Annotated[
+        str | None, typer.Option("--scenario", metavar="FILE", help="The scenario that ran, to write a run of it.")
+    ] = None,
+    output: OwnRun = None,
+    json: Json = False,
+) -> None:
+    """The time of a step in a log, for capsim fit.
+
+    The median once the run is steady:
+    capsim read-log train.log
+
+    The same as a run to fit to:
+    capsim read-log train.log --scenario mine.yaml -o run.yaml
+    """
+    from pathlib import Path
+
+    from hardware.errors import InputError
+    from hardware.writing import check_output, write_text, yaml_text
+    from simulator.corpus.own import logs
+    from simulator.terminal.evidence.tables import show_log
+
+    if (scenario is None) != (output is None):
+        raise InputError("--scenario and -o go together: a run is a scenario with what was measured, written to a file")
+    if output is not None:
+        check_output(Path(output))
+    read = logs.read_log(log, name=name, warm_up=warm_up)  # type: ignore[arg-type]
+    if scenario is not None and output is not None:
+        write_text(Path(output), yaml_text([logs.with_measured(scenario, read)]))
+    if json:
+        print_json({**read.to_dict(), **({"output": output} if output is not None else {})})
+    else:
+        show_log(read, output)

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from hardware import units
 from hardware.errors import one_line
+from simulator.corpus.own.logs import StepLog
 from simulator.evidence import scores
 from simulator.evidence.plan_order import OrderScore
 from simulator.evidence.refit import FittedConstants
@@ -237,3 +238,17 @@ def show_fit(fitted: FittedConstants, file: str) -> None:
     if fitted.moved:
         parts.append(Padding(table, (1, 0, 0, 0)))
     Console(highlight=False, markup=False, emoji=False).print(Group(*parts))
+
+
+def show_log(log: StepLog, output: str | None) -> None:
+    """Print the time of a step that a log tells, and where it was written as a run."""
+    low, high = log.spread
+    records = f"{units.plural(len(log.steady), 'record')} of {one_line(log.name)} ({log.kind})"
+    lines = [
+        f"{units.duration(log.step_time_s)} a step: median of {records}, after {log.warm_up} of warm-up",
+        f"eight of ten records: {units.span(low, high)}",
+        f"written to {output}; capsim fit --runs {output} fits to it"
+        if output is not None
+        else f"as a row of capsim fit: measured: {{step_time_s: {log.step_time_s:.6g}}}",
+    ]
+    Console(highlight=False, markup=False, emoji=False).print(Text("\n".join(lines)))
