@@ -140,6 +140,12 @@ def memory_lines(validation: Validation) -> list[str]:
     if score is not None and score.pairs is not None:
         number = units.plural(score.pairs.rows, "run")
         lines.append(f"Fit or no fit, over {number}: right in {units.percent(score.pairs.right)}")
+    chances = validation.chances
+    if chances is not None and chances.coverage_90 is not None and chances.coverage_90_by_source is not None:
+        lines.append(
+            f"90 % interval of memory, by errors on other sources: holds {units.percent(chances.coverage_90)}, "
+            f"{units.percent(chances.coverage_90_by_source)} with sources weighted"
+        )
     return lines
 
 
