@@ -12,7 +12,6 @@ import streamlit as st
 from dashboard import session
 from dashboard.choices.scenario import BEST, applies, blamed, fields, offered
 from dashboard.choices.scenario import field as scenario_field
-from dashboard.choices.sections import SECTIONS
 from dashboard.choices.state import Choices, Field, Value
 from dashboard.choices.uploaded import NOTE, is_uploaded
 from dashboard.content.answers import Answer, answer, is_quick

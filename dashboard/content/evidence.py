@@ -21,6 +21,7 @@ from simulator.corpus import runs
 from simulator.corpus.explaining import explain
 from simulator.corpus.runs import Run
 from simulator.evidence import scores
+from simulator.evidence.plan_order import OrderScore
 from simulator.evidence.scores import Outcome, Scheme, Score
 
 GROUPINGS = ("device class", "stack", "source", "task")
@@ -129,7 +130,7 @@ def group_of(outcome: Outcome, grouping: str) -> str:
 
 
 def chosen(outcomes: Sequence[Outcome], words: str | None) -> tuple[Outcome, ...]:
-    """Those runs whose name, device, stack, source or task have all of some words.
+    """Those runs whose name, model, device, stack, source or task have all of some words.
 
     Raises
     ------
@@ -140,7 +141,7 @@ def chosen(outcomes: Sequence[Outcome], words: str | None) -> tuple[Outcome, ...
     matching = tuple(each for each in outcomes if all(word in _described(each) for word in wanted))
     if not matching:
         raise InputError(
-            f"evidence_only={shown(words)}: no run has all of this in its name, device, stack, source or task; "
+            f"evidence_only={shown(words)}: no run has all of this in its name, model, device, stack, source or task; "
             "such as a100 megatron",
             fields=["evidence_only"],
         )
@@ -149,8 +150,9 @@ def chosen(outcomes: Sequence[Outcome], words: str | None) -> tuple[Outcome, ...
 
 def _described(outcome: Outcome) -> str:
     """What words are looked for in."""
-    device = outcome.device
-    parts = (outcome.id, device, device_class(device), outcome.stack, outcome.source, outcome.task)
+    device, run = outcome.device, next(iter(runs.named((outcome.id,))), None)
+    model = run.model.name if run is not None else ""
+    parts = (outcome.id, model, device, device_class(device), outcome.stack, outcome.source, outcome.task)
     return " ".join(parts).lower()
 
 
@@ -266,6 +268,29 @@ def _run_row(outcome: Outcome, scheme: Scheme, run: Run | None) -> dict[str, Any
         "source": run.source.title if run else outcome.source,
         "where": run.source.where if run else "",
         "seen": run.source.seen if run else "",
+    }
+
+
+def order_rows(validation: Validation) -> list[dict[str, Any]]:
+    """How well predictions order runs that differ in their plan only, shares in percent."""
+    scored = [
+        (name, score)
+        for scheme, order in validation.ranking.items()
+        for name, score in ((scheme, order.whole), (f"{scheme}, without {order.least_explained}", order.others))
+    ]
+    return [_order_row(name, score) for name, score in scored if score is not None]
+
+
+def _order_row(name: str, score: OrderScore) -> dict[str, Any]:
+    """How well some predictions do."""
+    return {
+        "constants had seen": name,
+        "groups": score.groups,
+        "runs": score.runs,
+        "mean regret": 100.0 * score.regret_mean,
+        "median regret": 100.0 * score.regret_median,
+        "pairs": score.pairs,
+        "in order": 100.0 * score.pairs_right,
     }
 
 

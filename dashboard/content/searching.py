@@ -14,6 +14,7 @@ from dashboard.content import exports
 from dashboard.content.answers import Kept, Tell, in_words
 from hardware import units
 from simulator import Estimate, Search
+from simulator.plan_search.safety import RANKS
 from simulator.plan_search.searching import PLAN_FIELDS
 from simulator.plan_search.table import AXES_OF_TABLES
 from simulator.terminal.search import plan_words
@@ -22,6 +23,8 @@ FRONTS = {"time": "time of a step", "cost": "cost of the run", "energy": "energy
 """What memory is weighed against."""
 _ASKED = (
     Field("search_best", "Best by", "choice", ("time", "cost", "energy", "memory"), default="time"),
+    Field("search_rank", "Ranked by", "choice", RANKS, default="safe"),
+    Field("search_chance", "Chance of staying below", "text", example="70%"),
     Field("search_where", "Conditions", "text", example="tp<=8,pp=1"),
     Field("search_free", "Memory that stays free", "text", example="10%"),
     Field("search_deadline", "Deadline", "text", example="30d or 2027-03-31"),
@@ -37,6 +40,8 @@ _SHOWN = (
 )
 FIELDS = (*_ASKED, *_SHOWN)
 PLACES = {
+    "rank": "search_rank",
+    "chance": "search_chance",
     "where": "search_where",
     "headroom": "search_free",
     "deadline": "search_deadline",
@@ -70,6 +75,8 @@ def keywords(choices: Choices) -> dict[str, Any]:
     """What `simulator.search` takes for the choices."""
     wishes = {
         "objective": choices["search_best"],
+        "rank": choices["search_rank"],
+        "chance": choices["search_chance"],
         "where": choices["search_where"],
         "headroom": choices["search_free"],
         "deadline": choices["search_deadline"],

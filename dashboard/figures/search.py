@@ -155,13 +155,17 @@ def side_by_side(plans: Sequence[Estimate]) -> go.Figure:
     return figure.update_layout(margin={"l": 40, "r": 40, "t": 84})
 
 
-def rows(listed: Sequence[tuple[Estimate, str]]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def rows(
+    listed: Sequence[tuple[Estimate, str]], chance: float | None = None
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Plans as a table whose columns are numbers, and how these are written.
 
     Parameters
     ----------
     listed
         Plans, and the lists in which they stand.
+    chance
+        With which plans stay below the time that they are ranked by, where that is not the expected one.
     """
     if not listed:
         return [], {}
@@ -171,6 +175,7 @@ def rows(listed: Sequence[tuple[Estimate, str]]) -> tuple[list[dict[str, Any]], 
     table = [
         {
             "step": one.step_time_s / step,
+            **_within(one, chance, step),
             "90 % interval": _interval(one),
             "MFU": 100.0 * one.mfu,
             "memory": one.memory_bytes["total"] / 2.0**30,
@@ -183,9 +188,18 @@ def rows(listed: Sequence[tuple[Estimate, str]]) -> tuple[list[dict[str, Any]], 
         }
         for one, lists in listed
     ]
-    numbers = {"step": of_step, "run": of_run, "memory": "{} GiB"}
+    numbers = {"step": of_step, **dict.fromkeys(_within(first, chance, step), of_step)}
+    numbers |= {"run": of_run, "memory": "{} GiB"}
     formats = {name: axes.printed(words, [float(row[name] or 0.0) for row in table]) for name, words in numbers.items()}
     return table, {**formats, "MFU": "%.1f %%", "fits": "%.0f %%", "cost": "dollar"}
+
+
+def _within(one: Estimate, chance: float | None, unit: float) -> dict[str, float | None]:
+    """What a plan is ranked by, where that is not its expected time."""
+    if chance is None:
+        return {}
+    within = one.step_time_within(chance)
+    return {f"{100 * chance:g} % below": None if within is None else within / unit}
 
 
 def _interval(one: Estimate) -> str:

@@ -7,9 +7,9 @@ from typing import cast
 
 import streamlit as st
 
-from dashboard import session, showing
+from dashboard import session, shell, showing
 from dashboard.choices.state import Choices, Field
-from dashboard.content import evidence, exports
+from dashboard.content import evidence, exports, published
 from dashboard.content.answers import Answer
 from dashboard.content.evidence import GROUPINGS, SCHEMES, VALIDATION, GroupScore
 from dashboard.content.glossary import explain
@@ -20,6 +20,7 @@ from hardware import units
 from hardware.errors import InputError
 from simulator import Validation
 from simulator.corpus import runs
+from simulator.corpus.runs import Run
 from simulator.evidence.scores import Outcome, Scheme
 from simulator.terminal.evidence.tables import memory_lines
 
@@ -119,6 +120,7 @@ def _agreement(choices: Choices, validation: Validation, answer: Answer | None) 
     showing.figure(drawn, name="capsim-evidence-agreement", alt=alt, key="evidence.agreement")
     st.caption(explain("evidence_points"))
     _groups(evidence.scored(outcomes, grouping, scheme), grouping)
+    _order(validation)
     _runs(outcomes, scheme)
     _reading()
     _left_out(validation)
@@ -182,6 +184,15 @@ def _groups(groups: Sequence[GroupScore], grouping: str) -> None:
     )
 
 
+def _order(validation: Validation) -> None:
+    """Whether predictions put plans into the order of their measured times."""
+    st.markdown("##### Order of plans", help=explain("evidence_order"))
+    percent = st.column_config.NumberColumn(format="%.1f %%")
+    formats = dict.fromkeys(("mean regret", "median regret", "in order"), percent)
+    rows = evidence.order_rows(validation)
+    st.dataframe(rows, hide_index=True, column_config=formats, alt="How well predictions order plans")
+
+
 def _runs(outcomes: Sequence[Outcome], scheme: Scheme) -> None:
     """Every run, for those who open the list."""
     box = st.expander(f"All {len(outcomes):,} runs, with their sources", on_change="rerun", key="evidence.list")
@@ -196,9 +207,16 @@ def _reading() -> None:
     if not box.open:
         return
     with box:
+        words = st.text_input(
+            "Runs with", key="evidence.find", placeholder="llama h100 megatron", help=explain("evidence_find")
+        )
+        names = published.matching(words)
+        if not names:
+            st.info("No run has all of these words in its model, device, software, source or name.")
+            return
         name = st.selectbox(
-            "Run",
-            [run.id for run in runs.shipped()],
+            f"Run, one of {len(names):,}",
+            names,
             index=None,
             placeholder="Choose a run by its name",
             key="evidence.read",
@@ -209,7 +227,18 @@ def _reading() -> None:
         run = runs.one_of(runs.shipped(), name)
         for line in evidence.read_words(run):
             st.markdown(plain(line))
+        _open(run)
         st.dataframe(evidence.read_rows(run), hide_index=True, height="content", alt="How the run is read")
+
+
+def _open(run: Run) -> None:
+    """A button that opens a run on the first page, where the catalogue has its model and device."""
+    try:
+        chosen = published.opened(run)
+    except InputError as error:
+        st.caption(plain(str(error)))
+        return
+    st.button("Open in Plan", key="evidence.open", on_click=shell.send, args=("plan", chosen))
 
 
 def _left_out(validation: Validation) -> None:

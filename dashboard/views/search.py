@@ -29,7 +29,10 @@ from simulator.terminal.search import nearest_words, plan_words, reason_words, w
 from simulator.terminal.search import rows as rows_of
 
 _BY_NAME = {each.name: each for each in FIELDS}
-_ASKED = ("search_best", "search_where", "search_free", "search_deadline", "search_budget", "search_top")
+_ASKED = (
+    *("search_best", "search_rank", "search_chance"),
+    *("search_where", "search_free", "search_deadline", "search_budget", "search_top"),
+)
 _WIDTH = 138
 """Of one figure of the answer [pixels]."""
 _SEARCHED = dict.fromkeys(PLAN_FIELDS, "all tried")
@@ -70,7 +73,7 @@ def _shown(choices: Choices, result: Search) -> None:
     plan_given(choices)
     if result.best:
         showing.say_length([result.best[0].run])
-        _best(result.best[0])
+        _best(result.best[0], result.chance)
         _launch(choices, result.best[0], "best")
         left, right = st.columns(2, gap="medium")
         with left:
@@ -85,7 +88,7 @@ def _shown(choices: Choices, result: Search) -> None:
     _share(choices, result)
 
 
-def _best(best: Estimate) -> None:
+def _best(best: Estimate, chance: float | None) -> None:
     """The best plan of all."""
     memory = best.memory_bytes
     low, high, cost = best.step_time_low_s, best.step_time_high_s, best.run.cost_usd
@@ -103,6 +106,10 @@ def _best(best: Estimate) -> None:
         _metric("MFU", units.percent(best.mfu), f"{units.count(best.tokens_per_s)} tokens/s", "mfu")
         _metric("Memory", units.size(memory["total"]), fits_briefly(best), "memory")
     st.caption(plain(f"{memory_words(best)[0].upper()}{memory_words(best)[1:]}."))
+    within = best.step_time_within(chance) if chance is not None else None
+    if chance is not None and within is not None:
+        told = f"Ranked by what a step stays below with a chance of {100 * chance:g} %: {units.duration(within)}."
+        st.caption(plain(told), help=explain("search_rank"))
     _open(best, "best")
 
 
@@ -183,7 +190,7 @@ def _table(choices: Choices, result: Search) -> None:
     if not listed:
         st.info("No listed plan has all of these words; as conditions they are looked for in all plans.")
         return
-    table, formats = figures.rows([(row.estimate, ", ".join(row.lists)) for row in listed])
+    table, formats = figures.rows([(row.estimate, ", ".join(row.lists)) for row in listed], result.chance)
     columns = {name: st.column_config.NumberColumn(format=text) for name, text in formats.items()}
     columns["plan"] = st.column_config.TextColumn(width="large")
     chosen: Any = st.dataframe(

@@ -23,7 +23,8 @@ from simulator.answers.long_run import assumptions, long_run, matters, warnings
 from simulator.answers.run import TrainingRun, training_run
 from simulator.answers.utilisation import CONVENTIONS, Convention, model_flops
 from simulator.evidence.errors import Scheme, shipped_errors
-from simulator.evidence.intervals import LEVEL, HeldOutErrors, Interval, traits_of
+from simulator.evidence.intervals import LEVEL, HeldOutErrors, Interval
+from simulator.evidence.traits import traits_of
 from simulator.formulas import flops
 from simulator.pricing.constants import Constants, shipped
 from simulator.replay.timeline import Timeline, timeline
@@ -119,6 +120,17 @@ class Estimate:
     def breakdown_by_kind(self) -> dict[str, dict[str, float]]:
         """The parts of the step under the kinds of work that they belong to [s]."""
         return by_kind(self.breakdown_s)
+
+    def step_time_within(self, chance: float) -> float | None:
+        """Time that a step stays below with a chance, by errors on runs like it; nothing where none are known [s].
+
+        Parameters
+        ----------
+        chance
+            From 0 to 1.
+        """
+        factors = factors_of(self.scenario, np.array([chance])) if self.scenario is not None else None
+        return None if factors is None else self.step_time_s * float(factors[0])
 
     @property
     def fits_as_wished(self) -> bool:
@@ -332,7 +344,7 @@ def interval_of(scenario: Scenario) -> Interval | None:
     if profile is not None and profile.spread is not None and _as_measured(scenario, profile):
         far = 1.645 * profile.spread
         return Interval(math.exp(-far), math.exp(far), profile.steps, 1, (profile.id,), 0.0)
-    errors = _errors_of(scenario.constants)
+    errors = errors_of(scenario.constants)
     return errors.around(traits_of(scenario)) if errors is not None else None
 
 
@@ -343,11 +355,11 @@ def _as_measured(scenario: Scenario, profile: MeasuredProfile) -> bool:
 
 def factors_of(scenario: Scenario, shares: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Factors on the estimate that the scenario stays below in some shares of all cases, where they are known."""
-    errors = _errors_of(scenario.constants)
+    errors = errors_of(scenario.constants)
     return errors.factors(traits_of(scenario), shares) if errors is not None else None
 
 
-def _errors_of(constants: Constants) -> HeldOutErrors | None:
+def errors_of(constants: Constants) -> HeldOutErrors | None:
     """The errors that predictions by some constants are judged by.
 
     The shipped constants are judged on sources that they had not seen, since the user's cluster is one. Constants that

@@ -16,6 +16,7 @@ from simulator.commands.shared.options import (
     Json,
     Price,
     Profile,
+    Rank,
     SequenceLength,
     Stack,
     Tokens,
@@ -71,6 +72,7 @@ def rent(
     confidence: Confidence = "0.8",
     where: Where = None,
     every_plan: EveryPlan = False,
+    rank: Rank = "safe",
     cluster: Cluster = None,
     processes: Processes = None,
     csv: Csv = None,
@@ -103,6 +105,7 @@ def rent(
             plan=file.plan,
             where=all_conditions(where),
             every_plan=every_plan,
+            rank=rank,
             cluster=cluster,
             processes=processes,  # type: ignore[arg-type]
             progress=_teller(tell),
@@ -147,6 +150,7 @@ def sweep(
     fits: Fits = None,
     where: Where = None,
     every_plan: EveryPlan = False,
+    rank: Rank = "safe",
     cluster: Cluster = None,
     processes: Processes = None,
     csv: Csv = None,
@@ -159,6 +163,7 @@ def sweep(
     from pathlib import Path
 
     from hardware.writing import check_output, write_table
+    from simulator.plan_search.safety import read_chance
     from simulator.renting.cases import cases_of, counts_from
     from simulator.renting.sweeping import collected
 
@@ -175,6 +180,7 @@ def sweep(
             max_devices=max_devices,  # type: ignore[arg-type]
             where=all_conditions(where),
             every_plan=every_plan,
+            chance=read_chance(rank),
             stack=stack,
             profile=profile,
             fits=fits,

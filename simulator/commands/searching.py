@@ -10,6 +10,7 @@ from simulator.commands.shared.app import app
 from simulator.commands.shared.options import (
     Given,
     Json,
+    Rank,
     Where,
     all_conditions,
     number,
@@ -39,6 +40,9 @@ Budget = Annotated[str | None, number("--budget", "USD that the run may cost, su
 By = Annotated[
     str | None, typer.Option("--by", metavar="X,Y", help="Also the fastest plan for each pair of values, as tp,pp.")
 ]
+Chance = Annotated[
+    str | None, typer.Option("--chance", metavar="SHARE", help="Chance of --rank safe; 70% unless given.")
+]
 Csv = Annotated[str | None, typer.Option("--csv", metavar="FILE", help="Write the listed plans as a table.")]
 
 
@@ -54,6 +58,8 @@ def search(
     deadline: Deadline = None,
     budget: Budget = None,
     by: By = None,
+    rank: Rank = "safe",
+    chance: Chance = None,
     csv: Csv = None,
     json: Json = False,
 ) -> None:
@@ -80,7 +86,7 @@ def search(
             "pareto": pareto,
             "by": by,
         }
-        wishes |= {"headroom": headroom, "deadline": deadline, "budget": budget}
+        wishes |= {"headroom": headroom, "deadline": deadline, "budget": budget, "rank": rank, "chance": chance}
         with progress_line(shown=not json) as tell:
             result = searched(scenario, file.plan, file.stack is not None, **wishes, progress=_teller(tell))
     if csv is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hardware.errors import InputError
 from hardware.reading import build
-from hardware.spec import System
+from hardware.spec import Device, System
 from simulator.corpus.architectures import model_of
 from simulator.corpus.devices import device_of
 from simulator.corpus.networks import system_of
@@ -34,6 +34,8 @@ Wikipedia, by the rates of NVIDIA's PaddlePaddle BERT with and without sorting."
 _BINNED_SQUARES = 0.61
 """Root mean square of these lengths over the longest, which attention goes by: 312 of 512."""
 _BIN = 64
+_TWO_CORES = ("tpu-v2", "tpu-v3")
+"""Chips whose two cores software sees as devices of their own (Google Cloud, TPU v2 and v3; recalled)."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def case_of(run: Run, notes: Notes | None = None) -> MappedRun:
 def _case_of(run: Run, notes: Notes, *, habits: bool) -> MappedRun:
     """Make a scenario of a run, with what a stack's users do by habit or without, or fail with a sentence."""
     device = device_of(run.hardware.device, notes)
+    run = _with_ranks_as_chips(run, device, notes)
     stack, implied = stack_of(run, device, notes)
     model = model_of(run, notes)
     devices = _devices(run, notes)
@@ -111,6 +114,21 @@ def _case_of(run: Run, notes: Notes, *, habits: bool) -> MappedRun:
     case = MappedRun(run, model, workload, system, devices, plan, stack, assumed, said)
     case.backend()  # not every number of devices is a slice of a torus
     return case
+
+
+def _with_ranks_as_chips(run: Run, device: Device, notes: Notes) -> Run:
+    """A run whose ranks are chips, where software counted the two cores of each as ranks of their own."""
+    hardware, plan = run.hardware, run.plan
+    if device.kind != "tpu" or not plan.dp or not hardware.devices:
+        return run
+    ranks = plan.dp * (plan.tp or 1) * (plan.pp or 1) * (plan.cp or 1)
+    told = (hardware.model_extra or {}).get("logical_devices") == ranks
+    if ranks != 2.0 * hardware.devices or plan.dp % 2 or not (told or device.id in _TWO_CORES):
+        return run
+    notes.read("plan.dp", "ranks are cores, two a chip", f"plan.dp = {plan.dp / 2:g} chips", word=f"{plan.dp:g}")
+    micro = None if plan.micro_batch is None else 2.0 * plan.micro_batch
+    chips = plan.model_copy(update={"dp": plan.dp / 2.0, "micro_batch": micro})
+    return run.model_copy(update={"plan": chips})
 
 
 def _devices(run: Run, notes: Notes) -> int:

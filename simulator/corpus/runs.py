@@ -17,7 +17,7 @@ from hardware.reading import parse_yaml, read_text
 from simulator.corpus.schema import Run
 
 SHIPPED = Path(__file__).with_name("runs.jsonl.gz")
-_MOST_BYTES = 50_000_000
+MOST_BYTES = 50_000_000
 """The largest file of runs that is read."""
 
 
@@ -82,15 +82,35 @@ def _files(path: Path) -> list[Path]:
 
 def _read(path: Path) -> Iterator[Run]:
     """Read one file of runs."""
-    document = parse_yaml(read_text(path, most_bytes=_MOST_BYTES), str(path))
+    document = parse_yaml(read_text(path, most_bytes=MOST_BYTES), str(path))
     if not isinstance(document, list):
         raise InputError(f"{path}: must hold a list of runs")
     for place, row in enumerate(document):
-        try:
-            yield Run.model_validate({**row, "collection": path.stem} if isinstance(row, dict) else row)
-        except ValidationError as error:
-            name = row.get("id", place) if isinstance(row, dict) else place
-            raise InputError(f"{path}: run {shown(name)}: {sentence(error, lambda _: ())[0]}") from None
+        yield read_row(row, path, place)
+
+
+def read_row(row: Any, path: Path, place: int) -> Run:
+    """Read one run of a file.
+
+    Parameters
+    ----------
+    row
+        As it stands there.
+    path
+        The file, whose name is that of the source.
+    place
+        Number of the row, which names one without an id.
+
+    Raises
+    ------
+    InputError
+        With the file and the id of the run.
+    """
+    try:
+        return Run.model_validate({**row, "collection": path.stem} if isinstance(row, dict) else row)
+    except ValidationError as error:
+        name = row.get("id", place) if isinstance(row, dict) else place
+        raise InputError(f"{path}: run {shown(name)}: {sentence(error, lambda _: ())[0]}") from None
 
 
 def unknown_keys(runs: Iterable[Run]) -> Counter[str]:

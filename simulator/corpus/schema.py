@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -309,3 +309,26 @@ class Run(RunPart):
     """Why the run contradicts itself or its neighbours: it is priced, but scored apart and never fitted."""
     collection: str = ""
     """The file that it stands in, which is the unit that cross-validation leaves out; the file's name is taken."""
+
+    @model_validator(mode="after")
+    def _with_step_time(self) -> Self:
+        if self.measured.step_time_s is None and (implied := self._implied_step()) is not None:
+            seconds, source = implied
+            known = self.measured.model_copy(update={"step_time_s": seconds, "step_time_from": source})
+            object.__setattr__(self, "measured", known)
+        return self
+
+    def _implied_step(self) -> tuple[float, str] | None:
+        """The time of a step that follows from a rate and the batch, where both are published, and from what [s]."""
+        plan, measured = self.plan, self.measured
+        inner = (plan.tp or 1.0) * (plan.pp or 1.0) * (plan.cp or 1.0)
+        replicas = plan.dp or (self.hardware.devices / inner if self.hardware.devices else None)
+        batch = plan.global_batch
+        if batch is None and plan.micro_batch and plan.grad_accum and replicas:
+            batch = plan.micro_batch * plan.grad_accum * replicas
+        if batch is None or measured.oom:
+            return None
+        tokens = measured.tokens_per_s / self.model.seq_len if measured.tokens_per_s and self.model.seq_len else None
+        rate = measured.samples_per_s or tokens
+        name = "samples_per_s" if measured.samples_per_s else "tokens_per_s"
+        return (batch / rate, f"the batch over {name}") if rate and 1e-9 <= batch / rate <= 1e9 else None

@@ -35,5 +35,5 @@ def shipped_errors(scheme: Scheme) -> HeldOutErrors:
         groups=np.array(plain["groups"]),
         traits={name: np.array(values) for name, values in plain["traits"].items()},
         scores=np.array(plain["scores"], dtype=np.float64),
-        factor=float(plain["factor"]),
+        **{name: float(plain[name]) for name in ("factor", "reach", "prior")},
     )

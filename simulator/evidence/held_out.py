@@ -22,10 +22,13 @@ from simulator.evidence import errors as errors_of
 from simulator.evidence.batch import Values
 from simulator.evidence.errors import Scheme
 from simulator.evidence.fitting import ConstantsFit, Mask
-from simulator.evidence.intervals import LEVEL, HeldOutErrors, traits_of, widening
+from simulator.evidence.intervals import LEVEL, HeldOutErrors, interval_score, widening
+from simulator.evidence.traits import traits_of
 from simulator.pricing.constants import Constants
 
 FOLDS = 5
+_WAYS = tuple((reach, prior) for reach in (0.3, 0.5, 0.7) for prior in (2.0, 5.0, 20.0))
+"""Distances at which runs weigh e times less, and numbers of runs like a scenario that say as much as all do."""
 
 
 def fold_of(run: Run) -> int:
@@ -117,7 +120,7 @@ def _solve(used: Mask) -> Values:
 
 
 def errors_of_cases(cases: Sequence[MappedRun], logarithms: Values, groups: Any) -> HeldOutErrors:
-    """Scores of runs, and the factor with which the intervals around each cover it often enough."""
+    """Scores of runs, and what makes the intervals around each narrow and cover it often enough."""
     listed = [traits_of(case) for case in cases]
     errors = HeldOutErrors(
         ids=np.array([case.run.id for case in cases]),
@@ -127,11 +130,26 @@ def errors_of_cases(cases: Sequence[MappedRun], logarithms: Values, groups: Any)
         scores=logarithms,
         factor=1.0,
     )
-    wide = widening(errors.nearest_of_others())
-    scored = replace(errors, scores=logarithms / wide)
-    low, high = scored.around_each()
-    needed = np.where(scored.scores > 0.0, scored.scores / high, scored.scores / low)
-    return replace(scored, factor=float(np.quantile(needed, LEVEL)))
+    wide = widening(errors.nearest_of_others)
+    ways = [replace(errors, scores=logarithms / wide, reach=reach, prior=prior) for reach, prior in _WAYS]
+    return min((_covering(each, wide) for each in ways), key=lambda way: way[0])[1]
+
+
+def _covering(errors: HeldOutErrors, wide: Values) -> tuple[float, HeldOutErrors]:
+    """Interval score of errors whose common factor lets intervals cover what they say, and these errors.
+
+    The score is a mean in which large sources count less than in proportion.
+    """
+    low, high = errors.around_each()
+    # An end on the wrong side of the prediction covers nothing, however far it is moved.
+    least = np.finfo(np.float64).tiny
+    needed = np.where(
+        errors.scores > 0.0, errors.scores / np.maximum(high, least), errors.scores / np.minimum(low, -least)
+    )
+    factor = float(np.quantile(needed, LEVEL))
+    ends = (np.minimum(low, 0.0) * wide * factor, np.maximum(high, 0.0) * wide * factor)
+    worth = interval_score(errors.scores * wide, *ends)
+    return float(np.average(worth, weights=errors.weights)), replace(errors, factor=factor)
 
 
 def save(held_out: HeldOut, path: Path) -> None:
@@ -167,12 +185,21 @@ def _plain(errors: HeldOutErrors) -> dict[str, Any]:
         "traits": {name: values.tolist() for name, values in errors.traits.items()},
         "scores": [round(float(score), 4) for score in errors.scores],
         "factor": round(errors.factor, 4),
+        "reach": errors.reach,
+        "prior": errors.prior,
     }
 
 
 @cache
 def shipped() -> HeldOut:
     """What the package's own constants were cross-validated with."""
+    return replace(
+        stored_constants(), errors={scheme: errors_of.shipped_errors(scheme) for scheme in errors_of.SCHEMES}
+    )
+
+
+def stored_constants() -> HeldOut:
+    """The same without its errors, which may be those of earlier formulas."""
     document = errors_of.document()
     names = [(kind, level, name) for kind, level, name in document["parameters"]]
 
@@ -182,9 +209,8 @@ def shipped() -> HeldOut:
             shifts.setdefault(kind, {}).setdefault(level, {})[name] = value
         return Constants(shifts, "cross-validation")
 
-    errors = {scheme: errors_of.shipped_errors(scheme) for scheme in errors_of.SCHEMES}
     return HeldOut(
         by_source={source: constants(values) for source, values in document["by_source"].items()},
         by_fold=tuple(constants(values) for values in document["by_fold"]),
-        errors=errors,
+        errors={},
     )

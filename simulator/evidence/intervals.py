@@ -2,93 +2,36 @@
 
 Conformal prediction in three steps. Every run has a score: the logarithm of measured over predicted time, with
 constants that never saw the run, over the widening at its distance from the runs that were seen. The interval of a
-scenario takes the weighted quantiles of the scores, where runs like it weigh more, times the widening at its own
-distance from the evidence. One common factor, found when the constants are fitted, makes the intervals of left-out
-runs cover what they say.
+scenario takes the quantiles of the scores of runs like it, held by those of all runs where few are like it, times the
+widening at its own distance from the evidence. How near runs have to be, and how many of them there have to be, is what
+makes the least interval score on left-out runs when the constants are fitted; one common factor then makes their
+intervals cover what they say.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.spec import System
-from simulator.specs.model import Model
-from simulator.specs.plan import Plan
-from simulator.specs.stack import Stack
-from simulator.specs.workload import Workload
-from simulator.step.likeness import Values, likeness, quantiles, source_weights
+from simulator.evidence.traits import APART, DIFFERENT
+from simulator.step.likeness import Values, source_weights, weighted_quantiles
 
 LEVEL = 0.9
 """Share of runs that an interval covers."""
 _LIMITS = np.array([(1.0 - LEVEL) / 2.0, 1.0 - (1.0 - LEVEL) / 2.0])
 """Shares of runs below its two ends."""
-_DIFFERENT = {
-    "class": 0.6,
-    "kind": 1.0,
-    "family": 0.8,
-    "stack": 0.6,
-    "precision": 0.2,
-    "objective": 0.3,
-    "experts": 1.0,
-}
-"""Distance between runs that differ in a trait."""
-_APART = {"devices": 0.1, "hidden_size": 0.1, "tokens": 0.05}
-"""Distance between runs one of which has twice of what the other has."""
 _NEAR = 0.3
 """Distance from the nearest run up to which a scenario lies inside the evidence."""
+_HEAVY = 0.01
+"""Share of the weight of the nearest run from which on a run counts as one that an interval rests on."""
 _WIDENING = 1.5
 """Growth of the interval with distance beyond that; the errors of left-out sources grow so."""
 Mask = NDArray[np.bool_]
-
-
-class Described(Protocol):
-    """A scenario, published or asked for."""
-
-    @property
-    def model(self) -> Model:
-        """As in a scenario."""
-
-    @property
-    def system(self) -> System:
-        """As in a scenario."""
-
-    @property
-    def devices(self) -> int:
-        """As in a scenario."""
-
-    @property
-    def plan(self) -> Plan:
-        """As in a scenario."""
-
-    @property
-    def stack(self) -> Stack:
-        """As in a scenario."""
-
-    @property
-    def workload(self) -> Workload:
-        """As in a scenario."""
-
-
-def traits_of(scenario: Described) -> dict[str, Any]:
-    """What decides how alike two scenarios are; sizes as logarithms to the base of two."""
-    tokens = (scenario.plan.micro_batch or 1) * (scenario.workload.sequence_length or 1)
-    return {
-        "class": scenario.system.device.device_class,
-        "kind": scenario.system.device.kind,
-        "family": scenario.stack.family,
-        "stack": scenario.stack.timed_as or scenario.stack.id,
-        "precision": scenario.plan.precision or "",
-        "objective": scenario.model.objective,
-        "experts": str(scenario.model.experts > 1),
-        "devices": round(float(np.log2(scenario.devices)), 2),
-        "hidden_size": round(float(np.log2(scenario.model.hidden_size)), 2),
-        "tokens": round(float(np.log2(tokens)), 2),
-    }
 
 
 @dataclass(frozen=True)
@@ -107,13 +50,27 @@ class Interval:
 
 
 class _Seen(NamedTuple):
-    """The runs as a scenario sees them."""
+    """The runs as scenarios see them, in the order of their scores; one row for each of several scenarios."""
 
-    distances: Values
-    """Infinite for a run that may not count."""
-    weights: Values
-    widening: float
-    """Factor on their scores."""
+    scores: Values
+    near: Values
+    """Weights by likeness."""
+    whole: Values
+    """Weights of all runs alike."""
+    share: Values
+    """Of the runs that are like the scenario; the rest is the whole's."""
+
+    @property
+    def together(self) -> Values:
+        """Weights of runs, those like the scenario and the whole together; they add up to 1."""
+        near, whole = self.near / self.near.sum(), self.whole / self.whole.sum()
+        return np.asarray(self.share * near + (1.0 - self.share) * whole, dtype=np.float64)
+
+    def quantiles(self, shares: Values) -> Values:
+        """Scores below which lie some shares of the weight, a column each: of runs like a scenario, held by all."""
+        near, whole = (weighted_quantiles(self.scores, weights, shares) for weights in (self.near, self.whole))
+        share = self.share[..., None]
+        return np.asarray(share * near + (1.0 - share) * whole, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -129,16 +86,25 @@ class HeldOutErrors:
     """Logarithm of measured over predicted time, over the widening at the run's distance from what was fitted."""
     factor: float
     """Common factor on intervals."""
+    reach: float = 0.3
+    """Distance at which a run weighs e times less."""
+    prior: float = 5.0
+    """Runs like a scenario from which on they say more than all runs together do."""
 
     @property
     def logarithms(self) -> Values:
         """Logarithm of measured over predicted time."""
-        return np.asarray(self.scores * widening(self.nearest_of_others()))
+        return np.asarray(self.scores * widening(self.nearest_of_others))
 
     @cached_property
     def weights(self) -> Values:
         """Weight of each run before likeness counts."""
         return source_weights(self.sources)
+
+    @cached_property
+    def _order(self) -> NDArray[np.intp]:
+        """Runs by their scores."""
+        return np.argsort(self.scores, kind="stable")
 
     @cached_property
     def _source_codes(self) -> NDArray[np.intp]:
@@ -148,22 +114,23 @@ class HeldOutErrors:
     @cached_property
     def _codes(self) -> dict[str, tuple[dict[str, int], NDArray[np.intp]]]:
         """Words of each trait as numbers, which compare sooner."""
-        coded = {name: np.unique(self.traits[name], return_inverse=True) for name in _DIFFERENT}
+        coded = {name: np.unique(self.traits[name], return_inverse=True) for name in DIFFERENT}
         return {
             name: ({str(word): code for code, word in enumerate(words)}, codes)
             for name, (words, codes) in coded.items()
         }
 
-    def distances(self, traits: dict[str, Any]) -> Values:
-        """Distance of every run from a scenario."""
+    def distances(self, traits: Mapping[str, Any]) -> Values:
+        """Distance of every run from a scenario, or a row for each of several that differ in numbers only."""
         distances = np.zeros(len(self.ids))
-        for name, cost in _DIFFERENT.items():
+        for name, cost in DIFFERENT.items():
             words, codes = self._codes[name]
             distances += cost * (codes != words.get(str(traits[name]), -1))
-        for name, cost in _APART.items():
-            distances += cost * np.abs(self.traits[name] - traits[name])
+        for name, cost in APART.items():
+            distances = distances + cost * np.abs(self.traits[name] - np.asarray(traits[name])[..., None])
         return distances
 
+    @cached_property
     def nearest_of_others(self) -> Values:
         """Distance of every run from the nearest run of another group."""
         return np.array(
@@ -175,26 +142,24 @@ class HeldOutErrors:
 
     def around_each(self) -> tuple[Values, Values]:
         """Lowest and highest score that every run may have, by the runs of other groups, before widening."""
-        weights = self.weights
-        low, high = np.empty(len(self.ids)), np.empty(len(self.ids))
+        ends = np.empty((len(self.ids), 2))
         for row in range(len(self.ids)):
-            counted = weights * likeness(self._distances_of(row)) * (self.groups != self.groups[row])
-            low[row], high[row] = quantiles(self.scores, counted, _LIMITS)
-        return low, high
+            ends[row] = self._seen(self._distances_of(row), self.groups != self.groups[row]).quantiles(_LIMITS)
+        return ends[:, 0], ends[:, 1]
 
     def _distances_of(self, row: int) -> Values:
         """Distance of every run from one of them."""
         return self.distances({name: values[row] for name, values in self.traits.items()})
 
-    def _seen_from(self, traits: dict[str, Any], among: Mask | None = None) -> _Seen:
-        """How far the runs are from a scenario, and what that makes of them."""
-        distances = self.distances(traits)
-        weights = self.weights * likeness(distances)
-        if among is not None:
-            distances, weights = np.where(among, distances, np.inf), weights * among
-        return _Seen(distances, weights, float(widening(distances.min())) * self.factor)
+    def _seen(self, distances: Values, among: Mask | None = None) -> _Seen:
+        """What the runs, or some of them, weigh at their distances from scenarios."""
+        order = self._order if among is None else self._order[among[self._order]]
+        whole = self.weights[order]
+        near = whole * np.exp(-distances[..., order] / self.reach)
+        number = near.sum(axis=-1)
+        return _Seen(self.scores[order], near, whole, np.asarray(number / (number + self.prior)))
 
-    def around(self, traits: dict[str, Any], *, among: Mask | None = None) -> Interval:
+    def around(self, traits: Mapping[str, Any], *, among: Mask | None = None) -> Interval:
         """The interval of a scenario.
 
         Parameters
@@ -204,25 +169,63 @@ class HeldOutErrors:
         among
             Runs that may count; all unless given.
         """
-        seen = self._seen_from(traits, among)
-        low, high = seen.widening * quantiles(self.scores, seen.weights, _LIMITS)
-        heavy = seen.weights > 0.01 * seen.weights.max()
+        distances = self.distances(traits)
+        seen, counted = self._seen(distances, among), distances if among is None else np.where(among, distances, np.inf)
+        low, high = float(widening(counted.min())) * self.factor * seen.quantiles(_LIMITS)
+        alike = np.exp(-counted / self.reach)
+        together = seen.together
         return Interval(
             low=float(np.exp(min(low, 0.0))),
             high=float(np.exp(max(high, 0.0))),
-            runs=round(float(seen.weights.sum() ** 2 / (seen.weights @ seen.weights))),
-            sources=len(set(self._source_codes[heavy].tolist())),
-            nearest=tuple(str(self.ids[row]) for row in np.argsort(seen.distances, kind="stable")[:3]),
-            distance=float(seen.distances.min()),
+            runs=round(float(1.0 / (together @ together))),
+            sources=len(set(self._source_codes[alike > _HEAVY * alike.max()].tolist())),
+            nearest=tuple(str(self.ids[row]) for row in np.argsort(counted, kind="stable")[:3]),
+            distance=float(counted.min()),
         )
 
-    def factors(self, traits: dict[str, Any], shares: Values) -> Values:
-        """Factors on a prediction that a scenario stays below in some shares of all cases."""
-        seen = self._seen_from(traits)
-        factors: Values = np.exp(seen.widening * quantiles(self.scores, seen.weights, shares))
-        return factors
+    def factors(self, traits: Mapping[str, Any], shares: Values) -> Values:
+        """Factors on a prediction that scenarios stay below in some shares of all cases.
+
+        Parameters
+        ----------
+        traits
+            Of one scenario, or of several where numbers are arrays.
+        shares
+            From 0 to 1.
+
+        Returns
+        -------
+        Values
+            As many as there are shares, in a row for each scenario [1].
+        """
+        distances = self.distances(traits)
+        wide = np.asarray(widening(distances.min(axis=-1)) * self.factor)
+        return np.asarray(np.exp(wide[..., None] * self._seen(distances).quantiles(shares)))
 
 
 def widening(distance: Any) -> Any:
     """Factor on the interval of a scenario at some distance from the nearest run."""
     return 1.0 + _WIDENING * np.maximum(np.asarray(distance) - _NEAR, 0.0)
+
+
+def interval_score(truth: Values, low: Values, high: Values) -> Values:
+    """Width of intervals with misses: what is best where intervals are as narrow as their coverage allows.
+
+    Parameters
+    ----------
+    truth, low, high
+        Logarithms of what was measured and of the ends.
+
+    Returns
+    -------
+    Values
+        Width plus 2 / (1 - level) of the distance by which the truth lies outside (Gneiting and Raftery, Strictly
+        proper scoring rules, JASA 102, 2007, equation 43).
+
+    Examples
+    --------
+    >>> interval_score(np.array([0.0, 0.3]), np.array([-0.1, -0.1]), np.array([0.1, 0.1])).round(2).tolist()
+    [0.2, 4.2]
+    """
+    outside = np.maximum(low - truth, 0.0) + np.maximum(truth - high, 0.0)
+    return np.asarray(high - low + 2.0 / (1.0 - LEVEL) * outside)

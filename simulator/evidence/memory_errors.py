@@ -210,6 +210,10 @@ class Calibration:
     """Of runs that tell their memory."""
     brier: float | None
     """Mean square of probability less outcome, over runs that say whether they fitted."""
+    coverage_90: float | None
+    """Share of the runs that tell their memory for which it lies inside the 90 % interval."""
+    coverage_90_by_source: float | None
+    """The same where large sources count less than in proportion."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
@@ -235,12 +239,16 @@ def calibration(told: Sequence[ToldMemory], *, of_shipped: bool = True) -> Calib
     fitted_at = np.array([float(chances[place].chance(1.0, np.exp(told[place].room))) for place in stated])
     reached = np.array([float(chances[place].chance(1.0, np.exp(told[place].error or 0.0))) for place in measured])
     did = np.array([bool(told[place].did) for place in stated])
+    sources = np.array([told[place].source for place in measured])
+    inside = np.abs(reached - 0.5) <= LEVEL / 2.0
     return Calibration(
         runs=len(told),
         sources=len({each.source for each in told}),
         bins=tuple(_bins(fitted_at, did)),
-        quantiles=tuple(_quantiles(reached, np.array([told[place].source for place in measured]))) if measured else (),
+        quantiles=tuple(_quantiles(reached, sources)) if measured else (),
         brier=float(np.mean((fitted_at - did) ** 2)) if stated else None,
+        coverage_90=float(np.mean(inside)) if measured else None,
+        coverage_90_by_source=float(np.average(inside, weights=source_weights(sources))) if measured else None,
     )
 
 

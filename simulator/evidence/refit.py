@@ -63,7 +63,9 @@ def timed(published: Iterable[Run]) -> Mapped:
     return mapped(run for run in published if run.measured.step_time_s is not None and run.task != "forward")
 
 
-def own(published: Iterable[Run], start: Constants | None = None) -> FittedConstants:
+def own(
+    published: Iterable[Run], start: Constants | None = None, *, cases: Sequence[MappedRun] = ()
+) -> FittedConstants:
     """Fit constants to a user's runs, drawn to those from which it starts.
 
     Parameters
@@ -72,6 +74,8 @@ def own(published: Iterable[Run], start: Constants | None = None) -> FittedConst
         The runs; those marked as suspect do not count.
     start
         The shipped constants unless given.
+    cases
+        Runs that are scenarios already.
 
     Raises
     ------
@@ -80,7 +84,7 @@ def own(published: Iterable[Run], start: Constants | None = None) -> FittedConst
     """
     base = pricing.shipped() if start is None else start
     mapping = timed(published)
-    cases = tuple(case for case in mapping.cases if case.run.suspect is None)
+    cases = (*cases, *(case for case in mapping.cases if case.run.suspect is None))
     reasons = dict(Counter(error.reason for _, error in mapping.refused))
     if not cases:
         why = "; ".join(f"{reason} ({number})" for reason, number in reasons.items()) or "none trained with a step time"

@@ -57,7 +57,7 @@ def _constants(known: HeldOut, group: str, scheme: Scheme) -> Constants:
 def main() -> int:
     """Score the shipped runs by the shipped constants of cross-validation, and write the errors in their place."""
     timed = [run for run in runs.shipped() if run.task != "forward" and run.measured.step_time_s is not None]
-    held_out.save(rescored(held_out.shipped(), mapped(timed).cases), SHIPPED)
+    held_out.save(rescored(held_out.stored_constants(), mapped(timed).cases), SHIPPED)
     return 0
 
 

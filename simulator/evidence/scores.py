@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from simulator.evidence.intervals import interval_score
+
 Scheme = Literal["new source", "known stack", "nothing fitted"]
 """What the constants had seen: no run of the source, other configurations of it, or no run at all."""
 
@@ -88,6 +90,10 @@ class Score:
     low: float
     high: float
     """Typical limits of the intervals, as factors on the prediction (medians)."""
+    width: float
+    """Mean width of the intervals, as a logarithm."""
+    interval_score: float
+    """Mean of that width with misses, each 20 times the distance by which the measurement lies outside."""
 
     def to_dict(self) -> dict[str, float]:
         """As plain numbers."""
@@ -109,6 +115,8 @@ def score(measured: Iterable[float], predicted: Iterable[float], low: Iterable[f
         coverage_90=float(np.mean((least <= truth) & (truth <= most))),
         low=float(np.median(least / guess)),
         high=float(np.median(most / guess)),
+        width=float(np.mean(np.log(most / least))),
+        interval_score=float(np.mean(interval_score(np.log(truth), np.log(least), np.log(most)))),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,10 +15,11 @@ from simulator.corpus.mapping import MappedRun
 from simulator.corpus.runs import Run
 from simulator.evidence import held_out, memory, scores
 from simulator.evidence.batch import RunBatch, Values, mapped, own_shifts_of, shifts_of
-from simulator.evidence.intervals import traits_of
 from simulator.evidence.memory import MemoryScore
 from simulator.evidence.memory_errors import Calibration, calibration, told_by
-from simulator.evidence.scores import Outcome
+from simulator.evidence.plan_order import PlanOrder, plan_order
+from simulator.evidence.scores import SCORINGS, Outcome
+from simulator.evidence.traits import traits_of
 from simulator.pricing.constants import UNFITTED, Constants, Shifts, shipped
 
 Item = TypeVar("Item")
@@ -41,6 +42,8 @@ class Validation:
     """Runs that count."""
     suspect: tuple[Outcome, ...]
     """Runs that contradict themselves or their neighbours, scored apart."""
+    ranking: Mapping[scores.Scheme, PlanOrder]
+    """How well predictions order runs that differ in their plan only, where there are such."""
     unknown_keys: dict[str, int]
     seconds: float
 
@@ -69,11 +72,18 @@ class Validation:
                 for name in ("source", "device", "task", "stack")
             },
             "by_source_known_stack": scores.plain(scores.by(self.outcomes, "source", scores.known_stack)),
+            "ranking": self._ranking(),
             "memory": self.memory.to_dict() if self.memory else {},
             "fits_probability": self.chances.to_dict() if self.chances else {},
             "unknown_keys": self.unknown_keys,
             "runs": [vars(each) for each in (*self.outcomes, *self.suspect)],
         }
+
+    def _ranking(self) -> dict[str, Any]:
+        """How well constants order plans that never saw the source, and the other schemes under their names."""
+        plain = {scheme: order.to_dict() for scheme, order in self.ranking.items()}
+        headline = plain.pop("new source", {})
+        return {**headline, **{scheme.replace(" ", "_"): order for scheme, order in plain.items()}}
 
 
 def _with_macro(whole: scores.Score | None, outcomes: Sequence[Outcome], scoring: scores.Scoring) -> dict[str, Any]:
@@ -122,6 +132,7 @@ def validate(
         chances=chances,
         outcomes=tuple(each for each in outcomes if not each.suspect),
         suspect=tuple(each for each in outcomes if each.suspect),
+        ranking=_ranking(mapping.cases, outcomes),
         unknown_keys=dict(runs.unknown_keys(every).most_common()) if published is not None else {},
         seconds=time.perf_counter() - start,
     )
@@ -181,6 +192,14 @@ def _outcomes(cases: Sequence[MappedRun], constants: Constants, tell: Progress) 
         )
         for row, case in enumerate(cases)
     ]
+
+
+def _ranking(cases: Sequence[MappedRun], outcomes: Sequence[Outcome]) -> dict[scores.Scheme, PlanOrder]:
+    """How well each kind of constants orders plans, where some of the runs differ in their plan only."""
+    orders = {
+        scheme: plan_order(cases, np.array([each.by(scheme).predicted_s for each in outcomes])) for scheme in SCORINGS
+    }
+    return {scheme: order for scheme, order in orders.items() if order is not None}
 
 
 def _limits(

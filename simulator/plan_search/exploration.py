@@ -12,6 +12,7 @@ import numpy as np
 from simulator.plan_search.preference import Machinery, Preferred
 from simulator.plan_search.pricing import SearchSetting, Weighed, cut, number, step_times, weigh
 from simulator.plan_search.ranking import Best, Front
+from simulator.plan_search.safety import Caution
 from simulator.plan_search.space import Space
 from simulator.plan_search.table import Table
 
@@ -52,6 +53,7 @@ def explore(
     front: bool = False,
     slowest: float = np.inf,
     table: Table | None = None,
+    caution: Caution | None = None,
     progress: Progress | None = None,
 ) -> Exploration:
     """Weigh and price every plan of a space; an interruption leaves what was found until then.
@@ -72,6 +74,8 @@ def explore(
         Time that a step may take [s].
     table
         Gets the best plan for each pair of values.
+    caution
+        Says what plans are ranked by instead of their expected time, where they are not ranked by memory.
     progress
         Called after each grid with what was found, and how many plans were considered.
     """
@@ -87,7 +91,7 @@ def explore(
                     table.note(piece, weighed.kept)
                 if fitting:
                     exploration.priced += fitting
-                    _rank(exploration, cut(weighed, setting), setting, slowest, table)
+                    _rank(exploration, cut(weighed, setting), setting, slowest, table, caution)
                 elif not exploration.priced:
                     exploration.nearest.offer(piece, weighed.memory, weighed.kept, np.zeros(1), weighed.memory)
                 if progress is not None:
@@ -104,6 +108,7 @@ def _rank(
     setting: SearchSetting,
     slowest: float,
     table: Table | None,
+    caution: Caution | None,
 ) -> None:
     """Take the best of plans that fit."""
     time = np.asarray(step_times(part, setting))
@@ -116,7 +121,8 @@ def _rank(
     exploration.feasible += fast
     if fast:
         if isinstance(exploration.best, Preferred):
-            exploration.best.offer(part.grid, kept, time, part.memory)
+            safe = time * caution.factors(part.program.scenarios.plans) if caution is not None else None
+            exploration.best.offer(part.grid, kept, time, part.memory, safe)
         else:
             exploration.best.offer(part.grid, part.memory, kept, time, part.memory)
         if exploration.front is not None:

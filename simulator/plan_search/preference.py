@@ -82,8 +82,9 @@ class Preferred:
         self._number = number
         self._machinery = machinery
         self._fastest = Best(number)
-        self._offloading = Best(1)
-        """The fastest of grids that also have plans which offload what the device could hold."""
+        self._other = Best(1)
+        """The fastest of grids that also have plans which offload what the device could hold, and of all of them where
+        plans are ranked by something else."""
         self._close: dict[int, list[Place]] = {}
         """The fastest of each count of machinery, of plans about as fast as the fastest."""
 
@@ -92,11 +93,11 @@ class Preferred:
         """The plans, the one to recommend first."""
         if not self._fastest.places:
             return []
-        bound = CLOSE * self._fastest.places[0].time
-        listed: dict[tuple[float, float], Place] = {}
+        bound = CLOSE * self._fastest.places[0].value
+        listed: dict[tuple[float, float, float], Place] = {}
         for _, places in sorted(self._close.items()):
             for one in places:
-                if one.time <= bound:
+                if one.value <= bound:
                     listed.setdefault(one.looks, one)
         for one in self._fastest.places:
             listed.setdefault(one.looks, one)
@@ -105,26 +106,36 @@ class Preferred:
     @property
     def quickest(self) -> Place | None:
         """The plan of the shortest step, whatever machinery it needs."""
-        first = [*self._fastest.places[:1], *self._offloading.places]
-        return min(first, key=lambda one: one.key, default=None)
+        first = [*self._fastest.places[:1], *self._other.places]
+        return min(first, key=lambda one: one.key[1:], default=None)
 
-    def offer(self, grid: PlanGrid, kept: Mask, time: Values, memory: Values) -> None:
-        """Take what is good enough of a grid; arrays broadcast to its shape."""
-        alone = without_twins(grid, kept)
-        ranked = np.where(alone, time, np.inf)
+    def offer(self, grid: PlanGrid, kept: Mask, time: Values, memory: Values, safe: Values | None = None) -> None:
+        """Take what is good enough of a grid; arrays broadcast to its shape.
+
+        Parameters
+        ----------
+        grid, kept
+            The plans, and which of them count.
+        time, memory
+            Of each [s, B].
+        safe
+            What they are ranked by instead of their time.
+        """
+        value, alone = time if safe is None else safe, without_twins(grid, kept)
+        ranked = np.where(alone, value, np.inf)
         self._fastest.take(grid, ranked, time, memory)
-        if alone is not kept:
-            self._offloading.offer(grid, time, kept, time, memory)
+        if alone is not kept or safe is not None:
+            self._other.offer(grid, time, kept, time, memory)
         if not self._fastest.places:
             return
-        bound = CLOSE * self._fastest.places[0].time
+        bound = CLOSE * self._fastest.places[0].value
         if ranked.min() > bound:
             return
         chosen = np.flatnonzero(np.broadcast_to(ranked <= bound, grid.shape).reshape(-1))
         counts = self._machinery.count(grid, chosen)
         for count in np.unique(counts).tolist():
-            newcomers = simplest_of(grid, chosen[counts == count], time, time, memory, 2 * self._number)
-            before = [one for one in self._close.get(count, ()) if one.time <= bound]
+            newcomers = simplest_of(grid, chosen[counts == count], value, time, memory, 2 * self._number)
+            before = [one for one in self._close.get(count, ()) if one.value <= bound]
             self._close[count] = joined(before, newcomers)[: 2 * self._number]
 
 

@@ -28,14 +28,16 @@ class Place:
     index: int
     key: tuple[float, ...]
     """Value, rounded so that equal ones are equal, then time where that is another, and the complexity of the plan."""
+    value: float
+    """What it is ranked by."""
     time: float
     memory: float
 
     @property
-    def looks(self) -> tuple[float, float]:
-        """Time and memory, rounded so that equal values are equal."""
-        time, memory = _rounded(np.array([self.time, self.memory])).tolist()
-        return time, memory
+    def looks(self) -> tuple[float, float, float]:
+        """Value, time and memory, rounded so that equal values are equal."""
+        value, time, memory = _rounded(np.array([self.value, self.time, self.memory])).tolist()
+        return value, time, memory
 
 
 def _rounded(values: Values) -> Values:
@@ -52,7 +54,7 @@ def spread(front: Sequence[Entry], most: int) -> Sequence[Entry]:
 
 
 class Best:
-    """The plans of least value; of plans alike in time and memory only the simplest.
+    """The plans of least value; of plans alike in value, time and memory only the simplest.
 
     Ties are broken by time where memory is the value, and then by simplicity.
     """
@@ -113,12 +115,15 @@ def simplest_of(
     ranked, times, sizes = (np.broadcast_to(each, grid.shape)[place] for each in (values, time, memory))
     value, when, size = (_rounded(each) for each in (ranked, times, sizes))
     keys = np.column_stack([value, when, grid.complexity(chosen)])
-    alike = np.lexsort((*keys.T[::-1], size, when))
+    alike = np.lexsort((*keys.T[::-1], size, when, value))
     first = np.ones(len(alike), dtype=bool)
-    first[1:] = (np.diff(when[alike]) != 0) | (np.diff(size[alike]) != 0)
+    first[1:] = np.any([np.diff(each[alike]) != 0 for each in (value, when, size)], axis=0)
     simplest = alike[first]
     best = simplest[np.lexsort(keys[simplest].T[::-1])][:number]
-    return [Place(grid, int(chosen[i]), tuple(keys[i].tolist()), float(times[i]), float(sizes[i])) for i in best]
+    return [
+        Place(grid, int(chosen[i]), tuple(keys[i].tolist()), float(ranked[i]), float(times[i]), float(sizes[i]))
+        for i in best
+    ]
 
 
 def _last(one: Place) -> tuple[float, ...]:
@@ -166,7 +171,7 @@ class Front:
             place[1] = np.intp(int(np.argmin(along)))
             index = int(np.ravel_multi_index(tuple(int(i) for i in place), grid.shape))
             time, memory = float(along[place[1]]), float(sizes.reshape(-1)[flat])
-            merged.append(Place(grid, index, (time, memory), time, memory))
+            merged.append(Place(grid, index, (time, memory), time, time, memory))
         self.places = []
         for one in sorted(merged, key=lambda one: one.key):
             if not self.places or one.memory < self.places[-1].memory:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from hardware.errors import InputError, shown
 from hardware.spec import System
 from simulator.answers.estimate import Estimate, answer
 from simulator.plan_search import conditions
@@ -19,8 +18,10 @@ from simulator.plan_search.limits import Limits
 from simulator.plan_search.preference import Preferred
 from simulator.plan_search.pricing import SearchSetting
 from simulator.plan_search.ranking import Place, spread
+from simulator.plan_search.safety import Caution, read_chance
 from simulator.plan_search.space import Space
 from simulator.plan_search.table import Fastest, Table, read_by
+from simulator.plan_search.wishes import MOST_LISTED, SearchWishes, read_objective, read_pareto, read_top
 from simulator.scenario.defaults import USUAL
 from simulator.scenario.scenario import Named, Scenario, resolve, spec_of
 from simulator.scenario.stacks import with_other_stacks
@@ -29,9 +30,6 @@ from simulator.specs.plan import Plan
 from simulator.specs.stack import Stack
 from simulator.step.chances import WISHED
 
-_MOST = 1000
-"""Plans that a search lists at most."""
-_PARETO = ("time", "cost", "energy", "memory")
 _OF_WORK = ("global_batch", "sequence_length", "target_length")
 PLAN_FIELDS = (
     "dp",
@@ -76,7 +74,7 @@ class Search:
     seconds: float
     best: tuple[Estimate, ...]
     """The best first. By time, cost or energy plans within 2 % of the fastest count as equally fast, and the one
-    that needs least machinery comes first."""
+    that needs least machinery comes first; how fast they are is what they stay below with `chance`."""
     pareto: tuple[Estimate, ...] | None
     """Where asked for, plans that no other beats in both respects, the fastest first."""
     nearest: Estimate | None
@@ -91,7 +89,9 @@ class Search:
     fastest: Fastest | None = None
     """Where asked for, the fastest plan for each pair of values of two fields."""
     quickest: Estimate | None = None
-    """Where it is not the first of the best: the plan of the shortest step, whatever machinery it needs."""
+    """Where it is not the first of the best: the plan of the shortest expected step, whatever machinery it needs."""
+    chance: float | None = None
+    """Chance with which plans stay below the time that they are ranked by; nothing where that is the expected time."""
     workload: Mapping[str, Any] = field(default_factory=dict)
     """Sequences of a step, and their lengths."""
     precision: str = "bf16"
@@ -106,19 +106,33 @@ class Search:
         return {
             **plain,
             **vars(self.limits),
-            "best": [listed(one) for one in self.best],
-            **({"pareto": [listed(one) for one in self.pareto]} if self.pareto is not None else {}),
-            **({"quickest": listed(self.quickest)} if self.quickest is not None else {}),
-            **({"nearest": listed(self.nearest)} if self.nearest is not None else {}),
+            "rank": "expected" if self.chance is None else "safe",
+            "best": self._listed(self.best),
+            **({"pareto": self._listed(self.pareto)} if self.pareto is not None else {}),
+            **({"quickest": listed(self.quickest, self.chance)} if self.quickest is not None else {}),
+            **({"nearest": listed(self.nearest, self.chance)} if self.nearest is not None else {}),
             **({"fastest": self.fastest.to_dict()} if self.fastest is not None else {}),
         }
 
+    def _listed(self, estimates: Sequence[Estimate]) -> list[dict[str, Any]]:
+        """Plans of a list, as plain values."""
+        return [listed(one, self.chance) for one in estimates]
 
-def listed(estimate: Estimate) -> dict[str, Any]:
-    """One plan of a list, as plain values."""
+
+def listed(estimate: Estimate, chance: float | None = None) -> dict[str, Any]:
+    """One plan of a list, as plain values.
+
+    Parameters
+    ----------
+    estimate
+        The plan.
+    chance
+        With which it stays below the safe time, where there is one.
+    """
     return {
         "plan": {name: estimate.plan[name] for name in PLAN_FIELDS if name in estimate.plan},
         "step_time_s": estimate.step_time_s,
+        "safe_step_time_s": estimate.step_time_within(chance) if chance is not None else None,
         "interval": {
             "low_s": estimate.step_time_low_s,
             "high_s": estimate.step_time_high_s,
@@ -153,6 +167,8 @@ def search(
     deadline: float | str | None = None,
     budget: float | str | None = None,
     by: str | None = None,
+    rank: str = "safe",
+    chance: float | str | None = None,
     progress: Progress | None = None,
     **scenario: Any,
 ) -> Search:
@@ -181,6 +197,12 @@ def search(
         How long the run may take, if nothing interrupts it, and what it may cost, as `simulator.rent` takes them.
     by
         Two fields of the plan, such as ``tp,pp``, for a table of the fastest plan for each pair of their values.
+    rank
+        ``safe``: by what plans stay below with a chance, by the errors of predictions on published runs like them, so
+        that a kind of plan that few have published must be better by more. ``expected``: by the predicted time, as
+        fronts, tables and limits always are. By memory there is no difference.
+    chance
+        The chance of ``safe``, such as ``70%``, which it is unless given.
     progress
         Called after each grid of plans.
     scenario
@@ -199,22 +221,8 @@ def search(
     """
     opened = resolve(model, system, plan=plan, stack=stack, open_plan=True, **scenario)
     wishes: dict[str, Any] = {"objective": objective, "where": where, "top": top, "pareto": pareto, "by": by}
-    wishes |= {"headroom": headroom, "deadline": deadline, "budget": budget}
+    wishes |= {"headroom": headroom, "deadline": deadline, "budget": budget, "rank": rank, "chance": chance}
     return searched(opened, spec_of(Plan, plan), stack is not None, progress=progress, **wishes)
-
-
-@dataclass(frozen=True)
-class _Wishes:
-    """What is asked of a search; `search` says what the fields mean."""
-
-    objective: str = "time"
-    where: str | None = None
-    top: int = 10
-    pareto: str | None = None
-    headroom: float | str = 0.0
-    deadline: float | str | None = None
-    budget: float | str | None = None
-    by: str | None = None
 
 
 def searched(
@@ -224,7 +232,7 @@ def searched(
 
     Where the stack was not given and nothing fits, the next one that is usual and has what is asked is tried.
     """
-    asked, start, first = _Wishes(**wishes), time.perf_counter(), None
+    asked, start, first = SearchWishes(**wishes), time.perf_counter(), None
     wanted = (*conditions.of_plan(plan), *conditions.parse(asked.where))
     conditions.refuse_contradicting(wanted)
     if stack_given:
@@ -245,27 +253,29 @@ def _searched(
     scenario: Scenario,
     plan: Plan,
     wanted: tuple[conditions.Condition, ...],
-    asked: _Wishes,
+    asked: SearchWishes,
     progress: Progress | None,
 ) -> Search:
     """Search with one stack."""
-    aim, both, by = _objective(asked.objective, scenario), _pareto(asked.pareto, scenario), read_by(asked.by)
-    limits = Limits.read(asked.headroom, asked.deadline, asked.budget)
+    aim, both, by = read_objective(asked.objective, scenario), read_pareto(asked.pareto, scenario), read_by(asked.by)
+    limits, chance = Limits.read(asked.headroom, asked.deadline, asked.budget), read_chance(asked.rank, asked.chance)
     asked_for, fits = conditions.apart(wanted, scenario.fits)
     scenario, wanted = replace(scenario, fits=fits), asked_for
     refuse_impossible(plan, scenario)
     table = Table(by) if by is not None else None
+    caution = Caution.of(scenario, chance)
     seen = explore(
         space_of(scenario, wanted),
         replace(setting_of(scenario), capacity=limits.memory(scenario)),
         by_memory=aim == "memory",
-        top=_top(asked.top),
+        top=read_top(asked.top),
         front=both is not None,
         slowest=limits.step_time(scenario),
         table=table,
+        caution=caution,
         progress=progress,
     )
-    return _told(seen, scenario, aim, both, limits, table)
+    return replace(_told(seen, scenario, aim, both, limits, table), chance=caution.chance if caution else None)
 
 
 def space_of(scenario: Scenario, wanted: tuple[conditions.Condition, ...]) -> Space:
@@ -316,7 +326,7 @@ def _told(
     front = None
     if exploration.front is not None and both is not None:
         places = exploration.front.places if "memory" in both else exploration.front.places[:1]
-        front = tuple(estimate_at(place, scenario) for place in spread(places, _MOST))
+        front = tuple(estimate_at(place, scenario) for place in spread(places, MOST_LISTED))
     near = [] if exploration.feasible else (exploration.quickest if exploration.priced else exploration.nearest).places
     places, work = exploration.best.places, scenario.workload
     raw = exploration.best.quickest if isinstance(exploration.best, Preferred) else None
@@ -353,38 +363,3 @@ def _listed_plan(place: Place, scenario: Scenario) -> dict[str, Any]:
     plan = place.grid.plan(place.index, scenario.plan).with_degrees(scenario.devices)
     known = {name: getattr(plan, name) for name in PLAN_FIELDS if getattr(plan, name) is not None}
     return {**known, "placement": list(known["placement"])}
-
-
-def _objective(name: str, scenario: Scenario) -> Objective:
-    """What is minimised."""
-    if name not in get_args(Objective):
-        raise InputError(f"objective={shown(name)}: choose one of {', '.join(get_args(Objective))}")
-    _need_price("objective=cost", name, scenario)
-    return name  # type: ignore[return-value]
-
-
-def _need_price(place: str, name: str, scenario: Scenario) -> None:
-    """Refuse to compare costs that nobody knows."""
-    if name == "cost" and scenario.price is None:
-        raise InputError(
-            f"{place}: no price of {scenario.system.device.id} is known; give one, such as price=2.5", fields=["price"]
-        )
-
-
-def _top(number: Any) -> int:
-    """How many plans to list."""
-    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= _MOST:
-        raise InputError(f"top={shown(number)}: list 1 to {_MOST} plans")
-    return number
-
-
-def _pareto(text: str | None, scenario: Scenario) -> tuple[str, str] | None:
-    """The two respects of a front."""
-    if text is None:
-        return None
-    names = [name.strip() for name in str(text).split(",")]
-    if len(names) != 2 or len(set(names)) != 2 or not set(names) <= set(_PARETO):
-        raise InputError(f"pareto={shown(text)}: name two of {', '.join(_PARETO)}, such as time,memory")
-    for name in names:
-        _need_price(f"pareto={text}", name, scenario)
-    return names[0], names[1]

@@ -42,6 +42,8 @@ class RentCase:
     where: str | None = None
     every_plan: bool = False
     """Whether every plan is priced, or at first those that most runs use."""
+    chance: float | None = None
+    """Chance with which plans stay below the time that they are ranked by; nothing where that is the expected time."""
 
 
 def cases_of(
@@ -53,6 +55,7 @@ def cases_of(
     plan: Any = None,
     where: str | None = None,
     every_plan: bool = False,
+    chance: float | None = None,
     **options: Any,
 ) -> list[RentCase]:
     """All cases of a sweep, the long ones first, so that no core waits for one at the end.
@@ -78,7 +81,7 @@ def cases_of(
     if "profile" in read and not any(suits(read["profile"], system) for system in the_systems):
         check(read["profile"], the_systems[0])
     cases = [
-        RentCase(model, system, number, the_plan, _on(system, read), where, every_plan)
+        RentCase(model, system, number, the_plan, _on(system, read), where, every_plan, chance)
         for system in the_systems
         for number in devices or counts_of(system, max_devices)
         for model in the_models

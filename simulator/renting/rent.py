@@ -9,6 +9,7 @@ from typing import Any
 from hardware import catalogue
 from hardware.errors import InputError, about, shown
 from hardware.reading import placed
+from simulator.plan_search.safety import read_chance
 from simulator.renting.cases import cases_of
 from simulator.renting.sweeping import Option, Refused, collected
 from simulator.renting.wishes import CONFIDENCE, Outlook, Wish
@@ -34,6 +35,7 @@ def rent(
     plan: Any = None,
     where: str | None = None,
     every_plan: bool = False,
+    rank: str = "safe",
     cluster: str | None = None,
     processes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -68,6 +70,9 @@ def rent(
         Whether every plan is priced for each case, as a search does; else those that most runs use. Where none of these
         fits, the same with optimizer states offloaded are tried, and then, unless ``stack`` is given, both again with
         other stacks.
+    rank
+        What the best plan of a case is best by: what it stays below with the chance `confidence` (``safe``), or its
+        ``expected`` time, as in `simulator.search`.
     cluster, processes
         Where it is computed, as in `simulator.sweep`.
     progress
@@ -93,6 +98,7 @@ def rent(
     wish = Wish.read(deadline, budget, confidence)
     wish.check_length(known=_workload(options.get("workload"), loaded).says_length)
     wanted: dict[str, Any] = {"plan": plan, "where": where, "every_plan": every_plan}
+    wanted["chance"] = read_chance(rank, wish.confidence if rank == "safe" else None)
     paid: dict[str, Any] = {**options, "prices": prices, **_priced(price_source)}
     cases = cases_of([loaded], systems, max_devices=max_devices, **wanted, **paid)
     start = time.perf_counter()

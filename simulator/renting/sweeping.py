@@ -18,6 +18,7 @@ from simulator.plan_search.conditions import Condition
 from simulator.plan_search.exploration import Exploration, explore
 from simulator.plan_search.impossible import lacking
 from simulator.plan_search.ranking import Place
+from simulator.plan_search.safety import Caution, read_chance
 from simulator.plan_search.searching import setting_of, space_of
 from simulator.plan_search.space import Space
 from simulator.renting import workers
@@ -151,6 +152,7 @@ def sweep(
     plan: Any = None,
     where: str | None = None,
     every_plan: bool = False,
+    rank: str = "safe",
     cluster: str | None = None,
     processes: int | None = None,
     **options: Any,
@@ -171,6 +173,8 @@ def sweep(
         Whether every plan is priced for each case, as a search does; else those that most runs use. Where none of these
         fits, the same with optimizer states offloaded are tried, and then, unless ``stack`` is given, both again with
         other stacks.
+    rank
+        What the best plan of a case is best by, as in `simulator.search`.
     cluster
         Address of a Dask scheduler; all cores of this machine unless given.
     processes
@@ -190,6 +194,7 @@ def sweep(
     [(4, True), (1, True)]
     """
     wanted: dict[str, Any] = {"plan": plan, "where": where, "every_plan": every_plan}
+    wanted["chance"] = read_chance(rank)
     cases = cases_of(models, systems, devices, max_devices=max_devices, **wanted, **options)
     return workers.each(best_of, cases, cluster=cluster, processes=processes)
 
@@ -261,7 +266,7 @@ def best_of(case: RentCase) -> Option | Refused:
     first, wanted = replace(first, fits=fits), (*conditions.of_plan(case.plan), *asked_for)
     reason = None
     for scenario, space in _spaces(first, wanted, case):
-        seen = explore(space, setting_of(scenario))
+        seen = explore(space, setting_of(scenario), caution=Caution.of(scenario, case.chance))
         if not seen.whole:
             raise KeyboardInterrupt
         if seen.best.places:

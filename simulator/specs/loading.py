@@ -203,15 +203,15 @@ def load_scenario(name: str | Path) -> ScenarioFile:
     document = read_mapping(path)
     if "layers" in document and "model" not in document:
         raise InputError(f"{path}: holds a model, not a scenario; a scenario names a model and a system")
-    return _relative(build(ScenarioFile, document, path=path), path)
+    return beside(build(ScenarioFile, document, path=path), path)
 
 
-def _relative(scenario: ScenarioFile, path: Path) -> ScenarioFile:
+def beside(scenario: ScenarioFile, path: Path) -> ScenarioFile:
     """Read paths in a scenario file from where it lies."""
 
     def near(name: Any) -> Any:
-        beside = isinstance(name, str) and is_path(name) and not (is_hub_id(name) and not (path.parent / name).exists())
-        return str(path.parent / name) if beside else name
+        moves = isinstance(name, str) and is_path(name) and not (is_hub_id(name) and not (path.parent / name).exists())
+        return str(path.parent / name) if moves else name
 
     model = scenario.model
     if isinstance(model, dict):
@@ -252,7 +252,7 @@ def scenario_of(
     if is_path(name) and path.suffix != ".json" and not is_hub_id(str(name)) and not path.is_dir():
         contents = read_mapping(path)
         if "system" in contents or "profile" in contents or ("model" in contents and "layers" not in contents):
-            scenario = _relative(build(ScenarioFile, contents, path=path), path)
+            scenario = beside(build(ScenarioFile, contents, path=path), path)
             document = scenario.model_dump(mode="json", exclude_unset=True)
     if objective is not None:
         model = document["model"]

@@ -50,3 +50,39 @@ def quantiles(values: Values, weights: Values, shares: Values) -> Values:
     middle = cumulated - 0.5 * weights[order]
     at: Values = np.interp(shares * cumulated[-1], middle, values[order])
     return at
+
+
+def weighted_quantiles(values: Values, weights: Values, shares: Values) -> Values:
+    """The same of sorted values, all of which have some weight, for several rows of weights at once.
+
+    Parameters
+    ----------
+    values
+        From the least to the greatest.
+    weights
+        One for each value, along the last axis.
+    shares
+        From 0 to 1.
+
+    Returns
+    -------
+    Values
+        As many as there are shares, along the last axis.
+
+    Examples
+    --------
+    >>> weighted_quantiles(np.array([1.0, 2.0, 4.0]), np.ones((2, 3)), np.array([0.5, 1.0])).tolist()
+    [[2.0, 4.0], [2.0, 4.0]]
+    """
+    cumulated = np.cumsum(weights, axis=-1)
+    middle = cumulated - 0.5 * weights
+    wanted = cumulated[..., -1:] * shares
+    columns = []
+    for place in range(len(shares)):
+        target = wanted[..., place : place + 1]
+        right = np.minimum(np.count_nonzero(middle < target, axis=-1, keepdims=True), len(values) - 1)
+        left = np.maximum(right - 1, 0)
+        below, above = (np.take_along_axis(middle, at, axis=-1) for at in (left, right))
+        part = np.clip((target - below) / np.maximum(above - below, np.finfo(np.float64).tiny), 0.0, 1.0)
+        columns.append(values[left] + part * (values[right] - values[left]))
+    return np.concatenate(columns, axis=-1)

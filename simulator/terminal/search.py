@@ -78,14 +78,14 @@ def render(result: Search, *, width: int = _WIDE) -> RenderableType:
     """
     parts: list[RenderableType] = [*_head(result)]
     if result.best:
-        parts += _table(f"Best by {result.objective}", result.best, width)
+        parts += _table(f"Best by {result.objective}", result, result.best, width)
         parts += _quickest(result)
     elif result.whole:
         parts.append(Padding(_nothing(result), (1, 0, 0, 0)))
     if result.pareto:
         few = spread(result.pareto, FRONT)
         title = "Not beaten in both respects" + (f" ({FRONT} of {len(result.pareto)})" if few != result.pareto else "")
-        parts += _table(title, few, width)
+        parts += _table(title, result, few, width)
     if result.fastest is not None and result.fastest.cells:
         parts.append(Padding(_fastest(result.fastest), (1, 0, 0, 0)))
     if result.rejected:
@@ -119,11 +119,25 @@ def quickest_words(result: Search) -> str | None:
     if result.quickest is None:
         return None
     less = 1.0 - result.quickest.step_time_s / result.best[0].step_time_s
+    times = [_within(one, result.chance) for one in (result.quickest, result.best[0])]
+    if times[0] > CLOSE * times[1]:
+        return (
+            f"shortest step expected: {units.duration(result.quickest.step_time_s)}, {100 * less:.1f} % less, with "
+            f"{plan_words(result.quickest)}; of plans like it less is known, so that with a chance of "
+            f"{100 * (result.chance or 0.5):g} % it stays below {units.duration(times[0])} and the first one below "
+            f"{units.duration(times[1])}"
+        )
     return (
         f"shortest step: {units.duration(result.quickest.step_time_s)}, {100 * less:.1f} % less, with "
         f"{plan_words(result.quickest)}; steps within {100 * (CLOSE - 1):.0f} % of the shortest count as equal, and "
         "the plainest plan comes first"
     )
+
+
+def _within(one: Estimate, chance: float | None) -> float:
+    """What a plan was ranked by [s]."""
+    within = one.step_time_within(chance) if chance is not None else None
+    return one.step_time_s if within is None else within
 
 
 def _nothing(result: Search) -> Text:
@@ -186,22 +200,23 @@ def in_words(plan: Mapping[str, Any]) -> str:
     return " ".join(words) + (f" {'-'.join(used)}" if used != usual else "")
 
 
-def _table(title: str, estimates: Sequence[Estimate], width: int) -> list[RenderableType]:
+def _table(title: str, result: Search, estimates: Sequence[Estimate], width: int) -> list[RenderableType]:
     """Plans with their answers; where these leave no room for the plans they are numbered, and listed below."""
-    numbered = _figures(title, estimates, numbered=True)
+    numbered = _figures(title, result, estimates, numbered=True)
     if Measurement.get(_LAYOUT, _LAYOUT.options, numbered).maximum + _ROOM <= width:
-        return [Padding(_figures(title, estimates, numbered=False), (1, 0, 0, 0))]
+        return [Padding(_figures(title, result, estimates, numbered=False), (1, 0, 0, 0))]
     plans = Table.grid(padding=(0, 1))
     for number, one in enumerate(estimates, start=1):
         plans.add_row(Text(f"{number}", justify="right"), plan_words(one))
     return [Padding(numbered, (1, 0, 0, 0)), Padding(plans, (1, 0, 0, 0))]
 
 
-def _figures(title: str, estimates: Sequence[Estimate], *, numbered: bool) -> Table:
+def _figures(title: str, result: Search, estimates: Sequence[Estimate], *, numbered: bool) -> Table:
     """Answers one below the other, with a number each or with the plans."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
     of = "per 1B\ntokens" if any(one.run.of != "run" for one in estimates) else "run"
-    for name in (*(("",) if numbered else ()), "step", "90 % interval", "MFU", "memory", "fits", of, "cost"):
+    times = ("step", *_safe_title(result), "90 % interval")
+    for name in (*(("",) if numbered else ()), *times, "MFU", "memory", "fits", of, "cost"):
         table.add_column(name, justify="right", no_wrap=True)
     if not numbered:
         table.add_column("plan", overflow="fold")
@@ -210,6 +225,7 @@ def _figures(title: str, estimates: Sequence[Estimate], *, numbered: bool) -> Ta
         table.add_row(
             *((str(number),) if numbered else ()),
             Text(units.duration(one.step_time_s), style="cyan"),
+            *_safe_time(result, one),
             units.span(low, high) if low is not None and high is not None else "",
             units.percent(one.mfu),
             units.size(one.memory_bytes["total"]),
@@ -219,6 +235,17 @@ def _figures(title: str, estimates: Sequence[Estimate], *, numbered: bool) -> Ta
             *(() if numbered else (plan_words(one),)),
         )
     return table
+
+
+def _safe_title(result: Search) -> tuple[str, ...]:
+    """The column of what plans were ranked by, where that is not their expected time."""
+    return () if result.chance is None else (f"{100 * result.chance:g} %\nbelow",)
+
+
+def _safe_time(result: Search, one: Estimate) -> tuple[str, ...]:
+    """What a plan was ranked by, where that is not its expected time."""
+    within = one.step_time_within(result.chance) if result.chance is not None else None
+    return () if result.chance is None else ("" if within is None else units.duration(within),)
 
 
 def _fastest(fastest: Fastest) -> Table:
@@ -250,7 +277,7 @@ def rows(result: Search) -> list[dict[str, Any]]:
     listing: list[dict[str, Any]] = []
     for kind, plans in (("best", result.best), ("pareto", result.pareto or ()), ("nearest", _nearest(result))):
         for rank, one in enumerate(plans, start=1):
-            values = listed(one)
+            values = listed(one, result.chance)
             plan, interval = values.pop("plan"), values.pop("interval")
             plan = {"sharding_group": None, **plan, "placement": "-".join(plan["placement"])}
             values["warnings"] = "; ".join(values["warnings"])

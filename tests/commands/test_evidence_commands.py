@@ -394,3 +394,51 @@ def test_an_unknown_run_is_refused_with_those_spelled_alike(capsim: Capsim) -> N
     )
     assert_one_sentence(capsim("validate", "--explain", "?"), "no run has this id")
     assert_one_sentence(capsim("validate", "--explain", "palm-540b-6144", "--html", "page.html"), "give one of them")
+
+
+# Logs
+
+
+def test_a_log_tells_the_time_of_a_step_and_becomes_a_run(capsim: Capsim, tmp_path: Path) -> None:
+    lines = [
+        f"iteration {step} / 90 | elapsed time per iteration (ms): {9000 if step < 3 else 2000}"
+        for step in range(1, 21)
+    ]
+    log, scenario, run = (tmp_path / name for name in ("train.log", "mine.yaml", "run.yaml"))
+    log.write_text("\n".join(lines))
+    scenario.write_text("{model: llama-3-8b, system: dgx-h100, workload: {sequence_length: 4096, global_batch: 64}}")
+    assert "2 s a step" in capsim("read-log", log).out.replace("2.00", "2")
+    answer = capsim("read-log", log, "--scenario", scenario, "-o", run, "--json").json
+    assert (answer["step_time_s"], answer["records"], answer["warm_up"]) == (2.0, 20, 4)
+    (row,) = yaml.safe_load(run.read_text())
+    assert (row["id"], row["measured"]["step_time_s"]) == ("mine", 2.0)
+    fitted = capsim("fit", "--runs", run, "-o", tmp_path / "constants.yaml", "--json").json
+    assert fitted["runs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--name", "speed"), "no line of Megatron"),
+        (("--warm-up", "few"), "--warm-up='few': write a whole number"),
+        (("--warm-up", "9"), "1 records, of which 9 are warm-up"),
+        (("-o", "run.yaml"), "--scenario and -o go together"),
+        (("--scenario", "mine.yaml"), "--scenario and -o go together"),
+    ],
+)
+def test_what_a_log_cannot_is_one_sentence(
+    capsim: Capsim, tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    log = tmp_path / "train.log"
+    log.write_text("iteration 1 / 90 | elapsed time per iteration (ms): 9000")
+    assert_one_sentence(capsim("read-log", log, *options), words)
+
+
+def test_a_run_is_explained_with_what_its_prediction_rests_on(capsim: Capsim) -> None:
+    answer = capsim("validate", "--explain", "palm-540b-6144", "--json").json["prediction"]
+    assert sum(answer["breakdown_s"].values()) == pytest.approx(answer["predicted_s"])
+    assert answer["low_s"] < answer["predicted_s"] < answer["high_s"]
+    assert len(answer["neighbours"]) == 5
+    text = capsim("validate", "--explain", "palm-540b-6144").out
+    assert "Part of the step" in text
+    assert "Run of another source" in text

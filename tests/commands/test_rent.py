@@ -361,3 +361,9 @@ def test_interrupted_lists_are_written(capsim: Capsim, tmp_path: Path, monkeypat
     assert not outcome.json["whole"]
     assert {option["devices"] for option in outcome.json["options"]} == {4}
     assert len(path.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("command", ["rent", "sweep"])
+def test_what_is_no_rank_is_one_sentence(capsim: Capsim, command: str) -> None:
+    options = ("--systems", "dgx-h100", "--max-devices", 8, "--rank", "quick")
+    assert_one_sentence(capsim(command, "bert-large", *options), "unknown rank 'quick'; ", "safe")

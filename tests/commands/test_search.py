@@ -50,8 +50,11 @@ def test_the_table(capsim: Capsim) -> None:
     assert "\nbatch 8 x 512 tokens, fp16, adamw, stack megatron-lm\n" in text
     assert re.search(r"^[\d,]+ plans, [\d,]+ of them fit and are priced, in \d+\.\d s$", text, re.M)
     assert "Best by time" in text
-    assert re.search(r"step +90 % interval +MFU +memory +fits +run +cost", text)
-    assert len(re.findall(r"^\d [\d.]+ m?s +[\d.]+ (m?s )?to [\d.]+ m?s ", text, re.M)) == 3
+    assert re.search(r"^ +70 % *$", text, re.M)
+    assert re.search(r"step +below +90 % interval +MFU +memory +fits +run +cost", text)
+    assert len(re.findall(r"^\d [\d.]+ m?s +[\d.]+ m?s +[\d.]+ (m?s )?to [\d.]+ m?s ", text, re.M)) == 3
+    expected = _text(capsim(*BERT, "--top", 3, "--rank", "expected"))
+    assert re.search(r"step +90 % interval +MFU +memory +fits +run +cost", expected)
     assert "Left out" in text
     assert re.search(r"^1 dp=.* mb=\d+", text, re.M)  # below the figures, for which 80 columns are just enough
     assert "fewer micro-batches than stages" in text
@@ -294,6 +297,9 @@ def test_a_prime_number_of_devices(capsim: Capsim) -> None:
         (["--sharding", "zero2", "--sharding-group", "2"], ["belongs to sharding=hybrid or zero1"]),
         (["--sharding", "zero4"], ["sharding='zero4': valid: 'none', 'zero1'"]),
         (["--precision", "fp8"], ["precision=fp8: v100-sxm2-16gb has no units for it"]),
+        (["--rank", "quick"], ["unknown rank 'quick'"]),
+        (["--chance", "seldom"], ["chance='seldom': give a probability above 0 and below 1"]),
+        (["--rank", "expected", "--chance", "70%"], ["chance='70%': belongs to rank=safe"]),
         (["--price", "lamda"], ["price='lamda': no such offer"]),
         (["--constants", "none.yaml"], ["none.yaml"]),
         (["--nonsense"], ["--nonsense", "see capsim search --help"]),

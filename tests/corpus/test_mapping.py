@@ -542,3 +542,39 @@ def test_a_field_that_was_not_published_breaks_nothing(part: str, field: str) ->
     for row in _rows()[::6]:
         run = Run.model_validate({**row, part: {**row[part], field: None}})
         assert _case_or_reason(run)
+
+
+# Ranks that are cores, optimizers that were not timed, forks of their time
+
+
+def test_ranks_of_two_cores_become_chips() -> None:
+    run = published("mlperf-v0.7-google-tpu-v3-8192-tf")
+    plan = run.plan.model_copy(update={"dp": 8192.0, "micro_batch": 1.0})
+    cores = case_of(run.model_copy(update={"plan": plan}))
+    chips = case_of(run)
+    assert (cores.devices, cores.plan, cores.workload) == (chips.devices, chips.plan, chips.workload)
+    assert any(reading.rule == "ranks are cores, two a chip" for reading in cores.readings)
+    later = published("palm-540b-6144")
+    assert later.plan.dp is not None
+    doubled = later.model_copy(update={"plan": later.plan.model_copy(update={"dp": 2.0 * later.plan.dp})})
+    with pytest.raises(RefusedError, match="inconsistent or impossible plan"):
+        case_of(doubled)  # a chip of TPU v4 is one device, unless the run says otherwise
+    told = doubled.hardware.model_copy(update={"logical_devices": 12_288.0})
+    assert case_of(doubled.model_copy(update={"hardware": told})).plan.dp == case_of(later).plan.dp
+
+
+@pytest.mark.parametrize("words", ["none timed", "not timed", "untimed", "without optimizer", "no optimizer"])
+def test_a_step_without_its_update_is_refused(words: str) -> None:
+    with pytest.raises(RefusedError, match="the optimizer was not timed"):
+        case_of(made(plan__optimizer=words))
+
+
+@pytest.mark.parametrize("words", ["none", "adam, timed", "lamb"])
+def test_other_words_of_an_optimizer_are_not(words: str) -> None:
+    assert case_of(made(plan__optimizer=words)).plan.optimizer in ("adamw", "lamb")
+
+
+def test_forks_are_software_of_their_time() -> None:
+    for framework in ("libai", "oneflow (LiBai)"):
+        assert case_of(made(plan__framework=framework, plan__flash_attention=False)).stack.id == "megatron-lm-2021"
+        assert case_of(made(plan__framework=framework, plan__flash_attention=True)).stack.id == "megatron-lm"

@@ -168,3 +168,38 @@ def test_runs_are_found_by_id() -> None:
     first, *_, last = shipped()
     assert named([last.id, "none of ours", first.id]) == (last, first)
     assert named([]) == ()
+
+
+# Step times that follow
+
+
+@pytest.mark.parametrize(
+    ("plan", "measured", "seconds"),
+    [
+        ({"global_batch": 64}, {"samples_per_s": 16.0}, 4.0),
+        ({"global_batch": 64}, {"tokens_per_s": 16.0 * 512}, 4.0),
+        ({"micro_batch": 2, "grad_accum": 4, "dp": 8}, {"samples_per_s": 16.0}, 4.0),
+        ({"micro_batch": 2, "grad_accum": 4, "tp": 2}, {"samples_per_s": 16.0}, 4.0),  # of 16 devices
+        ({"global_batch": 64}, {"samples_per_s": 16.0, "step_time_s": 3.9}, 3.9),
+        ({"micro_batch": 2, "dp": 8}, {"samples_per_s": 16.0}, None),  # accumulation may be any
+        ({"global_batch": 64}, {"samples_per_s": 16.0, "oom": True}, None),
+        ({"global_batch": 64}, {"tflops_per_device": 100.0}, None),  # by a convention of its own
+    ],
+)
+def test_the_time_of_a_step_follows_from_rate_and_batch(
+    plan: dict[str, float], measured: dict[str, float], seconds: float | None
+) -> None:
+    parts = {"model": {"seq_len": 512}, "hardware": {"devices": 16}, "plan": plan, "measured": measured}
+    run = Run.model_validate({"id": "made", **parts})
+    assert run.measured.step_time_s == (None if seconds is None else pytest.approx(seconds))
+    assert (run.measured.step_time_from is None) == (seconds is None or "step_time_s" in measured)
+
+
+def test_a_rate_and_a_time_that_are_both_published_agree() -> None:
+    both = [
+        run.plan.global_batch / run.measured.samples_per_s / run.measured.step_time_s
+        for run in shipped()
+        if run.plan.global_batch and run.measured.samples_per_s and run.measured.step_time_s
+    ]
+    assert len(both) > 2000
+    assert all(0.95 < each < 1.05 for each in both)

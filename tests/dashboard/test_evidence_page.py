@@ -52,6 +52,7 @@ def test_it_opens_on_the_scores(open_page: OpenPage) -> None:
         "Predicted and measured",
         "Error by device class",
         "How often the interval holds",
+        "Order of plans",
     ]
     assert link_of(page) == {}
     assert sentences(page) == []
@@ -99,7 +100,9 @@ def test_words_choose_runs(open_page: OpenPage) -> None:
     assert _metrics(page)[0][1] == f"{len(evidence.chosen(_VALIDATION.outcomes, 'a100 bert')):,}"
     page.text_input(key="control.evidence_only").set_value("abacus").run()
     (said,) = sentences(page)
-    assert said.startswith("evidence_only='abacus': no run has all of this in its name, device, stack, source or task")
+    assert said.startswith(
+        "evidence_only='abacus': no run has all of this in its name, model, device, stack, source or"
+    )
     assert not page.metric
     page.text_input(key="control.evidence_only").set_value("").run()
     assert len(page.metric) == 6
@@ -156,7 +159,7 @@ def test_every_run_and_what_is_not_scored_can_be_read(open_page: OpenPage) -> No
     assert any(text.startswith("Memory of ") for text in (plain(each.value) for each in page.markdown))
     page.session_state["evidence.list"] = True
     page.run()
-    listed = page.dataframe[2].value
+    listed = next(frame.value for frame in page.dataframe if "run" in frame.value and "inside" in frame.value)
     assert list(listed["run"]) == [each.id for each in chosen]
     assert all(listed["source"])
 

@@ -20,6 +20,8 @@ from tests.dashboard.conftest import OpenPage, link_of, plain, refuses, says_bes
 _SMALL = {"system": "dgx-1-v100", "stack": "megatron-lm", "sequence_length": "512", "global_batch": "8"}
 _SAMPLES = {
     "search_best": "memory",
+    "search_rank": "expected",
+    "search_chance": "95%",
     "search_where": "tp<=2,pp=1",
     "search_free": "25%",
     "search_deadline": "90d",
@@ -80,7 +82,11 @@ def test_every_control_changes_the_answer_and_the_link(open_page: OpenPage, each
     control.set_value(_SAMPLES[each.name]).run()
     assert (page.exception, sentences(page)) == ([], [])
     assert link_of(page) == {**_SMALL, each.name: each.write(each.read(_SAMPLES[each.name]))}
-    if each.name not in ("search_deadline", "search_budget"):  # which are wide
+    if each.name in ("search_rank", "search_chance"):  # which may leave the order as it is
+        columns = [list(frame.value) for frame in page.dataframe if "plan" in frame.value]
+        assert all(("95 % below" in names) == (each.name == "search_chance") for names in columns)
+        assert not any("70 % below" in names for names in columns)
+    elif each.name not in ("search_deadline", "search_budget"):  # which are wide
         assert _everything(page) != before
     again = open_page("search", link_of(page))
     assert _everything(again) == _everything(page)

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simulator.evidence import held_out
 from simulator.evidence.batch import mapped
 from simulator.evidence.errors import SCHEMES, Scheme, shipped_errors
-from simulator.evidence.intervals import LEVEL, HeldOutErrors, traits_of, widening
+from simulator.evidence.intervals import LEVEL, HeldOutErrors, interval_score, widening
+from simulator.evidence.traits import APART, DIFFERENT, habits_of, traits_of
 from simulator.evidence.validation import Validation
-from simulator.step.likeness import Values, quantiles
+from simulator.scenario.scenario import resolve
+from simulator.step.likeness import Values, quantiles, weighted_quantiles
 from tests.evidence.examples import fitted_to, timed
 
 _TRAITS: dict[str, Any] = {
@@ -27,6 +30,11 @@ _TRAITS: dict[str, Any] = {
     "devices": 6.0,
     "hidden_size": 12.0,
     "tokens": 12.0,
+    "pipeline_across": 0.0,
+    "tensor_beyond": 0.0,
+    "context": 0.0,
+    "hybrid": 0.0,
+    "zero_bubble": 0.0,
 }
 _TAILS = np.array([0.05, 0.95])
 _OTHER = {"class": "v100", "family": "huggingface", "stack": "huggingface", "objective": "mlm"}
@@ -224,10 +232,81 @@ def test_around_each_is_around_without_its_group() -> None:
     traits = [_TRAITS | {"devices": float(row % 5)} for row in range(40)]
     errors = _errors(random.normal(size=40) * 0.2, traits, sources)
     low, high = errors.around_each()
-    nearest = errors.nearest_of_others()
+    nearest = errors.nearest_of_others
     for row in (0, 7, 39):
         interval = errors.around(traits[row], among=errors.groups != errors.groups[row])
         wide = float(widening(nearest[row]))
         assert interval.distance == nearest[row]
         assert interval.low == pytest.approx(min(np.exp(wide * low[row]), 1.0))
         assert interval.high == pytest.approx(max(np.exp(wide * high[row]), 1.0))
+
+
+# Many scenarios at once, and the score
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_quantiles_of_rows_are_those_of_each(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    values = np.sort(random.normal(size=int(random.integers(1, 40))))
+    weights, shares = random.uniform(0.01, 3.0, (4, len(values))), np.array([0.0, 0.05, 0.5, 0.7, 1.0])
+    together = weighted_quantiles(values, weights, shares)
+    for row, each in zip(together, weights, strict=True):
+        assert row == pytest.approx(quantiles(values, each, shares))
+        assert weighted_quantiles(values, each, shares) == pytest.approx(row)
+
+
+def test_several_scenarios_are_as_each_alone() -> None:
+    errors, shares = shipped_errors("new source"), np.array([0.3, 0.7])
+    sizes, beyond = np.array([9.0, 12.5, 15.0]), np.array([0.0, 1.0, 0.0])
+    together = errors.factors({**_TRAITS, "tokens": sizes, "tensor_beyond": beyond}, shares)
+    for row, size, flag in zip(together, sizes, beyond, strict=True):
+        alone = errors.factors({**_TRAITS, "tokens": size, "tensor_beyond": flag}, shares)
+        assert alone == pytest.approx(row, rel=1e-12)
+
+
+def test_few_runs_that_are_alike_are_held_by_all() -> None:
+    scores = np.concatenate([np.linspace(0.5, 0.6, 4), np.linspace(-0.2, 0.2, 400)])
+    errors = _errors(scores, [_TRAITS] * 4 + [_TRAITS | _OTHER] * 400)
+    held, free = replace(errors, prior=100.0), replace(errors, prior=1e-6)
+    assert free.around(_TRAITS).high == pytest.approx(np.exp(0.6), rel=0.02)
+    assert held.around(_TRAITS).high < free.around(_TRAITS).high
+
+
+def test_narrow_intervals_score_best_while_they_cover() -> None:
+    truth = np.random.default_rng(8).normal(size=4000)
+    means = [float(np.mean(interval_score(truth, np.full(4000, -z), np.full(4000, z)))) for z in (1.0, 1.645, 3.0)]
+    assert means[1] < means[0]
+    assert means[1] < means[2]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_shipped_way_scores_least(scheme: Scheme) -> None:
+    errors = shipped_errors(scheme)
+    wide = widening(errors.nearest_of_others)
+    chosen, same = held_out._covering(errors, wide)
+    assert same.factor == pytest.approx(errors.factor, abs=2e-3)
+    for reach, prior in held_out._WAYS[::3]:
+        assert chosen <= held_out._covering(replace(errors, reach=reach, prior=prior), wide)[0] + 1e-3
+
+
+def test_habits_are_read_from_degrees_and_places() -> None:
+    scenario = resolve("gpt3-175b", "superpod-a100", devices=256)
+    degrees = {"dp": 4, "tp": 8, "pp": 8, "cp": 1, "placement": ("tp", "cp", "dp", "pp")}
+    plan = scenario.plan.model_copy(update={**degrees, "sharding": "zero1", "sharding_group": None})
+
+    def habits(**changes: Any) -> set[str]:
+        flags = habits_of(plan.model_copy(update=changes).columns(scenario.workload), 8.0)
+        return {name for name, flag in flags.items() if flag}
+
+    assert habits() == {"pipeline_across"}
+    assert habits(placement=("pp", "tp", "cp", "dp")) == {"tensor_beyond"}
+    assert habits(pp=1, dp=32) == set()
+    assert habits(tp=16, dp=2) == {"pipeline_across", "tensor_beyond"}
+    assert habits(cp=2, dp=2) == {"pipeline_across", "context"}
+    assert habits(sharding_group=2) == {"pipeline_across", "hybrid"}
+    assert habits(schedule="zero-bubble") == {"pipeline_across", "zero_bubble"}
+
+
+def test_traits_have_a_cost_each() -> None:
+    (case,) = mapped(fitted_to("maxtext_tpu", 1)).cases
+    assert set(traits_of(case)) == {*DIFFERENT, *APART}

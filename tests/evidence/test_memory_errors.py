@@ -17,8 +17,8 @@ from simulator.evidence.memory_errors import (
 )
 from simulator.evidence.validation import Validation
 from simulator.step.chances import SHIPPED, Traits, shipped
-from simulator.terminal.evidence.tables import chances_markdown
-from tests.published.readme import EVIDENCE, with_chances
+from simulator.terminal.evidence.tables import chances_markdown, memory_lines, ranking_markdown
+from tests.published.readme import EVIDENCE, with_evidence
 
 _TRAITS: Traits = ("stack", "family", "gpu", "False")
 
@@ -125,6 +125,8 @@ def test_no_run_is_judged_by_its_own_source() -> None:
     assert judgement.bins == ()
     (most,) = (each for each in judgement.quantiles if each.share == 0.95)
     assert most.below <= 62 / 92
+    assert judgement.coverage_90 is not None
+    assert judgement.coverage_90 <= 62 / 92
 
 
 def test_runs_of_somebody_else_are_judged_by_the_shipped_errors() -> None:
@@ -134,7 +136,20 @@ def test_runs_of_somebody_else_are_judged_by_the_shipped_errors() -> None:
     assert calibration([], of_shipped=False) is None
 
 
+def test_the_interval_of_memory_covers_what_it_says(validation: Validation) -> None:
+    chances = validation.chances
+    assert chances is not None
+    assert chances.coverage_90 is not None
+    assert chances.coverage_90_by_source is not None
+    assert 0.86 <= chances.coverage_90 <= 0.94
+    assert 0.86 <= chances.coverage_90_by_source <= 0.94
+    below = {each.share: each.below for each in chances.quantiles}
+    assert chances.coverage_90 == pytest.approx(below[0.95] - below[0.05], abs=0.01)
+    assert f"holds {100 * chances.coverage_90:.1f} %" in memory_lines(validation)[-1]
+
+
 def test_the_page_shows_the_tables(validation: Validation) -> None:
     text = EVIDENCE.read_text()
     assert chances_markdown(validation) in text
-    assert with_chances(text) == text, "run: python -m tests.published.readme"
+    assert ranking_markdown(validation) in text
+    assert with_evidence(text) == text, "run: python -m tests.published.readme"

@@ -22,8 +22,8 @@ from simulator.corpus.mapping import MappedRun
 from simulator.corpus.runs import Run
 from simulator.evidence import errors, held_out, scores
 from simulator.evidence.batch import RunBatch, Values, mapped, shifts_of
-from simulator.evidence.intervals import traits_of
 from simulator.evidence.scores import Outcome
+from simulator.evidence.traits import traits_of
 from simulator.evidence.validation import Validation, validate
 from simulator.pricing.constants import KINDS, UNFITTED, Constants, names_of, shipped
 from simulator.terminal.evidence import page

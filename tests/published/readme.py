@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hardware.catalogue import load_profile, names
 from simulator.evidence.validation import validate
-from simulator.terminal.evidence.tables import chances_markdown, markdown
+from simulator.terminal.evidence.tables import chances_markdown, markdown, ranking_markdown
 from simulator.terminal.files.tables import overview, page
 from simulator.terminal.profile import markdown as of_profiles
 from tests.launch.documented import table
@@ -58,9 +58,11 @@ def with_launch_files(text: str) -> str:
     return _with_table(text, "launch-files", table())
 
 
-def with_chances(text: str) -> str:
-    """The page on evidence with the probabilities of fitting beside what happened."""
-    return _with_table(text, "chances", chances_markdown(validate()))
+def with_evidence(text: str) -> str:
+    """The page on evidence with the order of plans, and the probabilities of fitting beside what happened."""
+    validation = validate()
+    text = _with_table(text, "ranking", ranking_markdown(validation))
+    return _with_table(text, "chances", chances_markdown(validation))
 
 
 def rewritten(text: str) -> str:
@@ -84,7 +86,7 @@ if __name__ == "__main__":
     README.write_text(rewritten(README.read_text()))
     CALIBRATION.write_text(with_profiles(CALIBRATION.read_text()))
     FILES.write_text(with_kinds(FILES.read_text()))
-    EVIDENCE.write_text(with_chances(EVIDENCE.read_text()))
+    EVIDENCE.write_text(with_evidence(EVIDENCE.read_text()))
     FIELDS.write_text(page())
     LAUNCHING.write_text(with_launch_files(LAUNCHING.read_text()))
     for path in PAGES:

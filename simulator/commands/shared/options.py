@@ -92,6 +92,11 @@ Where = Annotated[
 ]
 
 
+Rank = Annotated[
+    str, typer.Option("--rank", help="By what plans stay below with a chance (safe), or by the time that is expected.")
+]
+
+
 def all_conditions(where: list[str] | None) -> str | None:
     """The conditions of all `--where` together.
 

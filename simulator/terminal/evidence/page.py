@@ -12,7 +12,14 @@ from hardware.writing import write_text
 from simulator.evidence import scores
 from simulator.evidence.scores import Outcome, Score
 from simulator.evidence.validation import Validation
-from simulator.terminal.evidence.tables import BIN_TITLES, LIMIT_TITLES, chance_rows, merit_rows
+from simulator.terminal.evidence.tables import (
+    BIN_TITLES,
+    LIMIT_TITLES,
+    RANKING_TITLES,
+    chance_rows,
+    merit_rows,
+    ranking_rows,
+)
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --point: #0072b2; --miss: #d55e00; }
@@ -48,7 +55,7 @@ def page(validation: Validation) -> str:
         f"<p>{runs}, {validation.timed:,} of them trained and tell the time of a step; {priced:,} priced.</p>",
     ]
     if validation.outcomes:
-        parts += [_merit(validation), _plot(validation.outcomes)]
+        parts += [_merit(validation), _table(RANKING_TITLES, ranking_rows(validation)), _plot(validation.outcomes)]
         parts += [_groups(validation.outcomes, name) for name in ("source", "device", "stack", "task")]
     for titles, rows in zip((BIN_TITLES, LIMIT_TITLES), chance_rows(validation), strict=True):
         parts += [_table(titles, rows)] if rows else []

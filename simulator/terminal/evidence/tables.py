@@ -11,7 +11,9 @@ from rich.text import Text
 
 from hardware import units
 from hardware.errors import one_line
+from simulator.corpus.own.logs import StepLog
 from simulator.evidence import scores
+from simulator.evidence.plan_order import OrderScore
 from simulator.evidence.refit import FittedConstants
 from simulator.evidence.scores import Outcome, Score
 from simulator.evidence.validation import Validation
@@ -43,6 +45,7 @@ def render(validation: Validation) -> RenderableType:
     parts: list[RenderableType] = [Text("\n".join(lines))]
     if validation.outcomes:
         parts.append(Padding(_merit(validation), (1, 0, 0, 0)))
+        parts += [Padding(each, (1, 0, 0, 0)) for each in _ranking(validation)]
         parts += [Padding(Text(line), (1, 0, 0, 0)) for line in memory_lines(validation)]
         parts += [Padding(each, (1, 0, 0, 0)) for each in _chances(validation)]
         for name, title in _GROUPS:
@@ -69,7 +72,7 @@ def merit_rows(validation: Validation) -> list[tuple[str, Score, float | None]]:
 
 def _merit(validation: Validation) -> Table:
     """The figures of merit."""
-    table = _table("Error of the step", "median", "mean", "90th", "bias", "macro", "inside", "90 % interval")
+    table = _table("Error of the step", "median", "mean", "90th", "bias", "macro", "inside", "90 % interval", "score")
     for name, score, macro in merit_rows(validation):
         table.add_row(name, *_figures(score, macro)[1:])
     return table
@@ -87,7 +90,41 @@ def _figures(score: Score, macro: float | None) -> list[str]:
         units.percent(macro) if macro is not None else "",
         units.percent(score.coverage_90) if sure else "",
         f"x{score.low:.2f} to {score.high:.2f}" if sure else "",
+        f"{score.interval_score:.2f}" if sure else "",
     ]
+
+
+RANKING_TITLES = ("Order of plans", "groups", "runs", "regret, mean", "median", "pairs", "in order")
+
+
+def ranking_rows(validation: Validation) -> list[tuple[str, ...]]:
+    """How well predictions order plans, of all sources and without the one that is explained least."""
+    rows = []
+    for scheme, order in validation.ranking.items():
+        rows.append((scheme, *_order(order.whole)))
+        if order.others is not None:
+            rows.append((f"{scheme}, without {order.least_explained}", *_order(order.others)))
+    return rows
+
+
+def _order(score: OrderScore) -> tuple[str, ...]:
+    """A score of order as words."""
+    return (
+        f"{score.groups:,}",
+        f"{score.runs:,}",
+        units.percent(score.regret_mean),
+        units.percent(score.regret_median),
+        f"{score.pairs:,}",
+        units.percent(score.pairs_right),
+    )
+
+
+def _ranking(validation: Validation) -> list[Table]:
+    """How well predictions order plans, where some runs differ in their plan only."""
+    table = _table(*RANKING_TITLES)
+    for row in ranking_rows(validation):
+        table.add_row(*map(one_line, row))
+    return [table] if validation.ranking else []
 
 
 def memory_lines(validation: Validation) -> list[str]:
@@ -103,6 +140,12 @@ def memory_lines(validation: Validation) -> list[str]:
     if score is not None and score.pairs is not None:
         number = units.plural(score.pairs.rows, "run")
         lines.append(f"Fit or no fit, over {number}: right in {units.percent(score.pairs.right)}")
+    chances = validation.chances
+    if chances is not None and chances.coverage_90 is not None and chances.coverage_90_by_source is not None:
+        lines.append(
+            f"90 % interval of memory, by errors on other sources: holds {units.percent(chances.coverage_90)}, "
+            f"{units.percent(chances.coverage_90_by_source)} with sources weighted"
+        )
     return lines
 
 
@@ -161,9 +204,9 @@ def _groups(outcomes: Sequence[Outcome], name: str, title: str) -> Table:
 
 def markdown(validation: Validation) -> str:
     """The table of the README."""
-    titles = "runs, median, mean, 90th percentile, bias, macro, inside the 90 % interval, interval"
+    titles = "runs, median, mean, 90th percentile, bias, macro, inside the 90 % interval, interval, interval score"
     head = ["scored on runs that were not fitted", *titles.split(", ")]
-    lines = [f"| {' | '.join(head)} |", "|---|--:|--:|--:|--:|--:|--:|--:|---|"]
+    lines = [f"| {' | '.join(head)} |", "|---|--:|--:|--:|--:|--:|--:|--:|---|--:|"]
     for name, score, macro in merit_rows(validation):
         lines.append(f"| {name} | " + " | ".join(_figures(score, macro)) + " |")
     return "\n".join(lines)
@@ -171,11 +214,19 @@ def markdown(validation: Validation) -> str:
 
 def chances_markdown(validation: Validation) -> str:
     """The tables of the page on evidence: probabilities of fitting beside what happened."""
-    parts = []
-    for titles, rows in zip((BIN_TITLES, LIMIT_TITLES), chance_rows(validation), strict=True):
-        lines = [f"| {' | '.join(titles)} |", "|---|" + "--:|" * (len(titles) - 1)]
-        parts.append("\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]))
-    return "\n\n".join(parts) + "\n"
+    tables = zip((BIN_TITLES, LIMIT_TITLES), chance_rows(validation), strict=True)
+    return "\n\n".join(_markdown(titles, rows) for titles, rows in tables) + "\n"
+
+
+def ranking_markdown(validation: Validation) -> str:
+    """The table of the page on evidence: how well predictions order plans."""
+    return _markdown(RANKING_TITLES, ranking_rows(validation)) + "\n"
+
+
+def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of a page, numbers to the right."""
+    lines = [f"| {' | '.join(titles)} |", "|---|" + "--:|" * (len(titles) - 1)]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def show_fit(fitted: FittedConstants, file: str) -> None:
@@ -193,3 +244,17 @@ def show_fit(fitted: FittedConstants, file: str) -> None:
     if fitted.moved:
         parts.append(Padding(table, (1, 0, 0, 0)))
     Console(highlight=False, markup=False, emoji=False).print(Group(*parts))
+
+
+def show_log(log: StepLog, output: str | None) -> None:
+    """Print the time of a step that a log tells, and where it was written as a run."""
+    low, high = log.spread
+    records = f"{units.plural(len(log.steady), 'record')} of {one_line(log.name)} ({log.kind})"
+    lines = [
+        f"{units.duration(log.step_time_s)} a step: median of {records}, after {log.warm_up} of warm-up",
+        f"eight of ten records: {units.span(low, high)}",
+        f"written to {output}; capsim fit --runs {output} fits to it"
+        if output is not None
+        else f"as a row of capsim fit: measured: {{step_time_s: {log.step_time_s:.6g}}}",
+    ]
+    Console(highlight=False, markup=False, emoji=False).print(Text("\n".join(lines)))
