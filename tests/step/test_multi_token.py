@@ -77,7 +77,7 @@ def test_software_without_them_leaves_them_out_and_says_so() -> None:
     left_out = _scenario(stack="torchtitan", **plan)
     assert left_out.workload.multi_token is False
     assert any(line.startswith("multi_token=no: llama-3-8b") and "torchtitan" in line for line in left_out.assumed)
-    asked = {"stack": "torchtitan", "plan": plan, "workload": {"multi_token": True}}
+    asked: dict[str, Any] = {"stack": "torchtitan", "plan": plan, "workload": {"multi_token": True}}
     with pytest.raises(InputError, match="stack=torchtitan has no modules that predict further tokens"):
         simulator.resolve(_MODEL, "dgx-h100", devices=8, **asked)
 
