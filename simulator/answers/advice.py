@@ -13,6 +13,7 @@ from simulator.answers import long_run
 from simulator.answers.improving import improvements
 from simulator.answers.smaller_work import smaller_work
 from simulator.pricing.analytic import NEVER_FITTED
+from simulator.pricing.constants import UNFITTED
 from simulator.scenario import price_notes
 from simulator.scenario.scenario import Scenario
 
@@ -46,7 +47,7 @@ def warnings_of(scenario: Scenario, total: float, capacity: float, host: float) 
         )
     if (plan.tp or 1) > system.devices_per_node and system.intra_node is not None:
         yield f"tp={plan.tp} crosses nodes of {system.devices_per_node} devices, over the slower network"
-    if scenario.stack.timed_as is not None and scenario.constants.shifts:
+    if scenario.stack.timed_as is not None and scenario.constants.shifts != UNFITTED.shifts:
         yield f"{scenario.stack.id} has no fitted constants of its own, and shares those of {scenario.stack.timed_as}"
     yield from price_notes.warnings(scenario.priced, system, scenario.devices, kind=scenario.price_kind)
     if scenario.precision in NEVER_FITTED:

@@ -44,7 +44,7 @@ _BY_STACK = {"family": 0.4, "stack": 0.4}
 KINDS: dict[str, ShiftKind] = {
     "products": ShiftKind(
         "logarithm of a factor on the efficiency of matrix products",
-        {"all": 0.15, "class and format": 0.15, "device": 0.08},
+        {"all": 0.15, "class and format": 0.15, "device": 0.08, "stack, class and format": 0.1},
     ),
     "streaming": ShiftKind(
         "logarithm of a factor on the efficiency of memory-bound kernels", {"all": 0.12, "class": 0.12}
@@ -232,13 +232,15 @@ _OF_MEASURED_STACK = {"launches", "eager", "attention_kernels", "step_overhead",
 def names_of(stack: Stack, system: System, precision: str) -> dict[str, str]:
     """What the constants of a scenario belong to, level by level."""
     inner, outer = system.intra_node, system.inter_node or system.intra_node
+    software = stack.timed_as or stack.id
     return {
         "all": "all",
         "class": system.device.device_class,
         "class and format": f"{system.device.device_class} {_FORMATS.get(precision, precision)}",
+        "stack, class and format": f"{software} {system.device.device_class} {_FORMATS.get(precision, precision)}",
         "device": system.device.id,
         "family": stack.family,
-        "stack": stack.timed_as or stack.id,
+        "stack": software,
         "inner link": inner.kind if inner else "none",
         "outer link": outer.kind if outer else "none",
     }

@@ -14,7 +14,7 @@ from hardware.errors import InputError, shown
 from hardware.fields import Also, Unit
 from hardware.sheet import NO_FLAG, Sheet
 from simulator.formulas.typing import Num
-from simulator.specs import recomputation
+from simulator.specs import recomputation, rules
 from simulator.specs.choices import (
     OPTIMIZER_TRAITS,
     V_SHAPED,
@@ -32,14 +32,6 @@ from simulator.specs.choices import (
 )
 from simulator.specs.model import Model
 from simulator.specs.plans import AXES, Plans
-from simulator.specs.rules import (
-    FIELDS,
-    listed_divisors,
-    most_at_a_stage,
-    rules_of_replicas,
-    rules_of_shape,
-    valid_values,
-)
 from simulator.specs.stack import Stack
 from simulator.specs.workload import Workload
 
@@ -246,7 +238,7 @@ class Plan(Sheet):
         if self.dp is None and devices % inner:
             raise InputError(
                 f"tp={tp} x pp={pp} x cp={cp} = {inner} does not divide devices={devices}; "
-                f"valid products: {listed_divisors(devices)}",
+                f"valid products: {rules.listed_divisors(devices)}",
                 fields=degrees,
             )
         dp = self.dp or devices // inner
@@ -376,10 +368,11 @@ def check(plan: Plan, model: Model, workload: Workload, stack: Stack) -> None:
         With the first rule it breaks, and valid values where there is a list of them.
     """
     plans, models, workloads = plan.columns(workload), model.columns(), workload.columns()
+    frozen = workloads.frozen
     values = {
         **{name: getattr(plans, name) for name in plans.__dataclass_fields__ if name != "recomputation"},
         "recompute_layers": plan.recompute_layers or 0,
-        "stage_layers": most_at_a_stage(plans, models),
+        "stage_layers": rules.most_at_a_stage(plans, models),
         "heads": models.heads,
         "kv_heads": models.key_value_heads,
         "layers": models.layer_count,
@@ -388,14 +381,14 @@ def check(plan: Plan, model: Model, workload: Workload, stack: Stack) -> None:
         "experts": model.experts,
         "global_batch": workloads.global_batch,
         "lora_rank": workloads.tuning.rank,
-        "frozen_heads": workloads.frozen.models.heads if workloads.frozen is not None else 0.0,
-        "frozen_layers": workloads.frozen.models.layer_count if workloads.frozen is not None else 0.0,
+        "frozen_heads": frozen.models.heads if frozen is not None else 0.0,
+        "frozen_layers": frozen.models.layer_count if frozen is not None else 0.0,
         "replicas": plans.replicas,
         "stage_ranks": plans.replicas * np.asarray(plans.tp),
     }
     written = {name: f"{value:.15g}" for name, value in values.items()}
-    of_shape = rules_of_shape(plans, models, workloads, stack.columns())
-    for rule in chain(of_shape, rules_of_replicas(plans, workloads) if plan.dp is not None else ()):
+    of_shape = rules.rules_of_shape(plans, models, workloads, stack.columns())
+    for rule in chain(of_shape, rules.rules_of_replicas(plans, workloads) if plan.dp is not None else ()):
         if not np.all(rule.kept) and not (rule.name == "pairs" and plan.micro_batch is None):
-            sentence = rule.message.format(**written) + valid_values(rule.name, model, workload, stages=plan.pp or 1)
-            raise InputError(sentence, fields=FIELDS[rule.name])
+            valid = rules.valid_values(rule.name, model, workload, stages=plan.pp or 1)
+            raise InputError(rule.message.format(**written) + valid, fields=rules.FIELDS[rule.name])

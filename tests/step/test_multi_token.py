@@ -56,7 +56,7 @@ def test_the_copy_is_reduced_with_the_table_of_the_first_stage() -> None:
         return sum(float(task.count) for task in tasks if task.name == "gradients of the tied embedding")
 
     assert (sums(_scenario()), sums(_scenario("llama-3-8b"))) == (1.0, 0.0)
-    alone = {"pp": 1, "dp": 8}
+    alone: dict[str, Any] = {"pp": 1, "dp": 8}
     assert sums(_scenario(**alone)) == 0.0
 
 
