@@ -192,6 +192,9 @@ class Stack(Sheet):
     fuses_casts: bool = False
     """Whether normalisations and activation functions, and the gradient of the latter, return 8 bits where a product
     reads them so."""
+    delays_head: bool = True
+    """Whether zero-bubble schedules leave weight gradients of the head for a gap, as torch's and Megatron's do; its logits
+    stay until then."""
     balances_head: bool = False
     """Whether stages of a pipeline are cut by arithmetic, the head's with it, instead of into equal numbers of
     layers."""
@@ -321,6 +324,7 @@ class Stacks(Columns):
     keeps_16_bit_gradients: Num
     narrow_weight_bytes: Num
     fuses_casts: Num
+    delays_head: Num
     balances_head: Num
     keeps_logits: Num
     logit_copies: Num

@@ -7,6 +7,7 @@ import numpy as np
 from simulator.formulas import pipeline
 from simulator.formulas.typing import Num
 from simulator.specs.plans import Plans
+from simulator.specs.stack import Stacks
 from simulator.work.program import Program
 from simulator.work.recomputation import repeated_on
 from simulator.work.transformer import Scenarios
@@ -74,12 +75,12 @@ def in_flight_on(plans: Plans, stage: Num) -> Num:
     )
 
 
-def losses_in_flight(plans: Plans) -> Num:
+def losses_in_flight(plans: Plans, stacks: Stacks) -> Num:
     """Micro-batches whose head and loss the last stage holds at its peak [1].
 
     A loss goes back at once, but where every forward pass comes before a backward pass, and where weight gradients of
     the head wait like those of layers; in the shape of a V they are made at once.
     """
-    waits = np.asarray(plans.zero_bubble) > plans.v_shaped
+    waits = (np.asarray(plans.zero_bubble) > plans.v_shaped) & (np.asarray(stacks.delays_head) > 0.0)
     one = np.where(waits, np.minimum(plans.micro_batches, plans.pp), 1.0)
     return np.where(np.asarray(plans.all_at_once) > 0.0, plans.micro_batches, one)

@@ -68,7 +68,7 @@ def on_stage(program: Program, stage: Num) -> Memory:
     cast = cast * _cast_bytes(scenarios) + narrow * _narrow_bytes(scenarios)
     of_layers = kept_of_layers(program, layers_on(program, stage), share)
     kept = in_flight_on(plans, stage) * (of_layers + is_first * ends[0].saved_bytes)
-    kept = kept + is_last * losses_in_flight(plans) * ends[1].saved_bytes
+    kept = kept + is_last * losses_in_flight(plans, stacks) * ends[1].saved_bytes
     updated = trained.among(plans.optimizer_group)
     optimizer = _states(program, stage, updated)
     gradients = trained.among(plans.gradient_group) * (plans.gradient_bytes + _unsummed_bytes(scenarios))

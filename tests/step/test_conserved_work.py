@@ -46,6 +46,7 @@ _OF_TOKENS = (
     "gate of shared experts",
     "latent of queries",
     "latent of keys and values",
+    "projection of a further prediction",
 )
 """Products that are divided by token, if at all."""
 
