@@ -193,7 +193,7 @@ class Stack(Sheet):
     """Whether normalisations and activation functions, and the gradient of the latter, return 8 bits where a product
     reads them so."""
     delays_head: bool = True
-    """Whether zero-bubble schedules leave weight gradients of the head for a gap, as torch's and Megatron's do; its logits
+    """Whether zero-bubble schedules leave weight gradients of the head for a gap, as those of torch do; its logits
     stay until then."""
     balances_head: bool = False
     """Whether stages of a pipeline are cut by arithmetic, the head's with it, instead of into equal numbers of
