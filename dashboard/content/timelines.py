@@ -24,7 +24,7 @@ from simulator.replay.drawing.lines import memory_lines
 from simulator.replay.drawing.window import window_of, window_of_layer
 from simulator.replay.events import Detail
 from simulator.replay.held import MemoryPeak
-from simulator.replay.sums import LaneSums, sums_of
+from simulator.replay.sums import LaneSums, slowest_of, sums_of
 from simulator.replay.trace import trace_of
 
 STEP, SOME, LAYER = "whole step", "micro-batches", "one layer"
@@ -180,8 +180,8 @@ def peak(choices: Choices, timeline: Timeline) -> tuple[int, MemoryPeak]:
 
 
 def busiest(lanes: tuple[LaneSums, ...]) -> int:
-    """The stage that idles least, from 0, whose time the estimate breaks down."""
-    return min(range(len(lanes)), key=lambda index: lanes[index].idle)
+    """The slowest stage, from 0, whose time the estimate breaks down."""
+    return slowest_of(lanes)
 
 
 def shares(lanes: LaneSums, step_time: float) -> dict[str, float]:

@@ -137,7 +137,7 @@ def _lanes(choices: Choices, answer: Answer, timeline: Timeline) -> None:
     """What the device of the busiest stage does, beside the breakdown of the estimate."""
     lanes = timelines.sums(choices, timeline)
     busiest = timelines.busiest(lanes)
-    where = f" on stage {busiest + 1}, which idles least" if len(lanes) > 1 else ""
+    where = f" on stage {busiest + 1}, the slowest" if len(lanes) > 1 else ""
     st.markdown(f"##### Where the step goes{where}", help=explain("lanes_and_estimate"))
     table = timelines.rows(lanes[busiest], answer.estimate)
     st.dataframe(table, hide_index=True, height="content", key="timeline.lanes", alt="Parts of the step, in both")

@@ -10,7 +10,7 @@ import numpy as np
 from simulator.replay.held import HeldOverTime, held_over_time
 from simulator.replay.orders import PassKind
 from simulator.replay.running import Times
-from simulator.replay.sums import LaneSums, sums_of
+from simulator.replay.sums import LaneSums, slowest_of, sums_of
 from simulator.replay.timeline import StageRun, Timeline
 from simulator.work.program import program_of
 from simulator.work.tasks import Resource
@@ -90,7 +90,7 @@ def summaries(timeline: Timeline) -> tuple[StageSummary, ...]:
 def to_dict(timeline: Timeline) -> dict[str, Any]:
     """A timeline as plain values; times in seconds, sizes in bytes."""
     stages = summaries(timeline)
-    slowest = min(stages, key=lambda stage: stage.idle)
+    slowest = stages[slowest_of([stage.sums for stage in stages])]
     return {
         "step_time_s": timeline.step_time,
         "closed_form_s": timeline.closed_form,

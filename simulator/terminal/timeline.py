@@ -12,6 +12,7 @@ from rich.text import Text
 from hardware import units
 from simulator.answers.estimate import Estimate
 from simulator.replay.summary import StageSummary, fill_of, picture, summaries
+from simulator.replay.sums import slowest_of
 from simulator.replay.timeline import Timeline
 from simulator.terminal.estimate import plan_in_words
 from simulator.work.tasks import Resource
@@ -26,7 +27,7 @@ def print_timeline(answer: Estimate, timeline: Timeline, *, title: str | None = 
     """Print a timeline: how long, the picture of the pipeline, every stage, the slowest one's lanes, and the peak."""
     console = Console(highlight=False, markup=False, emoji=False)
     stages = summaries(timeline)
-    slowest = min(stages, key=lambda stage: stage.idle)
+    slowest = stages[slowest_of([stage.sums for stage in stages])]
     fullest = max(stages, key=lambda stage: stage.held.peak.total)
     devices = units.plural(answer.devices, "device")
     console.print(Text(title or f"{answer.model} on {answer.system}, {devices}: one step", style="bold"))

@@ -70,7 +70,7 @@ def test_the_table_sets_lanes_beside_the_breakdown(open_page: OpenPage) -> None:
     bubble = parts["pipeline_bubble"] - answer.breakdown_s["pipeline_bubble"]
     sign = "+" if bubble > 0 else "-"
     assert table["pipeline bubble"]["difference"] == f"{sign}{units.duration(abs(bubble))}"
-    assert any(f"on stage {stage.index + 1}, which idles least" in text.value for text in page.markdown)
+    assert any(f"on stage {stage.index + 1}, the slowest" in text.value for text in page.markdown)
 
 
 @pytest.mark.parametrize(

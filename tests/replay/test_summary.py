@@ -12,6 +12,7 @@ from simulator.replay.orders import Order, pipeline_of
 from simulator.replay.running import Transfer, replay
 from simulator.replay.spans import Piece
 from simulator.replay.summary import fill_of, picture, summaries, to_dict
+from simulator.replay.sums import slowest_stage
 from simulator.replay.timeline import StageRun, Timeline, timeline
 from simulator.work.tasks import Resource
 from tests.stacks import unrestricted
@@ -117,8 +118,7 @@ def test_as_plain_values(step: Timeline) -> None:
     assert plain["closed_form_s"] == step.closed_form
     assert plain["difference"] == step.difference
     assert [stage["stage"] for stage in plain["stages"]] == [0, 1, 2, 3]
-    slowest = plain["stages"][plain["slowest_stage"]]
-    assert slowest["idle_s"] == min(stage["idle_s"] for stage in plain["stages"])
+    assert plain["slowest_stage"] == slowest_stage(step).index
     for stage in plain["stages"]:
         assert sum(stage["parts_s"].values()) == pytest.approx(step.step_time, rel=1e-12)
         assert set(stage["lanes_s"]) == {resource.value for resource in Resource}

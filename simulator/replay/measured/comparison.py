@@ -132,7 +132,7 @@ def compare_step(
     measured
         The measured one, or the file of its trace.
     stage
-        Of the pipeline, from 0, that the trace is of; the one that idles least unless given.
+        Of the pipeline, from 0, that the trace is of; the slowest unless given.
 
     Raises
     ------
