@@ -40,6 +40,8 @@ _WHOLE = ("head transform", "activation and normalisation of the head", "token c
 """Behind the layers every tensor-parallel rank does these alike; only the product with the words is divided."""
 _OF_POSITIONS = ("relative position projection", "projection of positions")
 """Products of positions, which every context-parallel rank has all of."""
+_SCORES = ("scores", "context", "content to position", "position to content")
+"""Products of unfused attention, DeBERTa's with positions among them."""
 _OF_TOKENS = (
     "embedding to hidden size",
     "router",
@@ -131,7 +133,7 @@ def test_recomputation_repeats_the_forward_pass_of_the_layers(scenario: Scenario
 def _forward(block: Block, *, only_scores: bool = False) -> float:
     """Arithmetic of the forward pass of all layers of a group; of the scores alone, that of unfused attention."""
     tasks = [task for task in block.tasks if task.phase is Phase.FORWARD and hasattr(task.request, "flops")]
-    wanted: list[Any] = [task for task in tasks if not only_scores or task.name in ("scores", "context")]
+    wanted: list[Any] = [task for task in tasks if not only_scores or task.name in _SCORES]
     return sum(plain(block.number * task.count * task.request.flops) for task in wanted)
 
 
