@@ -22,7 +22,7 @@ from simulator.specs.plan import Plan, columns_of
 from simulator.specs.plans import divisors
 from simulator.specs.recomputation import COMPANIONS
 from simulator.specs.rules import constraints
-from simulator.specs.stack import Stack, Stacks
+from simulator.specs.stack import Stack
 from simulator.step.memory import host_bytes, peak_total
 from simulator.step.time import step_time
 from simulator.work.program import program_of
@@ -171,28 +171,27 @@ def _told(each: _Priced, now: _Priced, scenario: Scenario) -> Improvement:
 
 
 def _groups(candidates: Sequence[_Candidate]) -> Iterator[list[_Candidate]]:
-    """Candidates of one precision each: they share a backend."""
+    """Candidates of one precision and stack each: they share a backend."""
 
-    def precision(each: _Candidate) -> str:
-        return each.plan.precision or "bf16"
+    def shared(each: _Candidate) -> tuple[str, str]:
+        return each.plan.precision or "bf16", each.stack.id
 
-    for _, group in groupby(sorted(candidates, key=precision), key=precision):
+    for _, group in groupby(sorted(candidates, key=shared), key=shared):
         yield list(group)
 
 
 def _priced(candidates: list[_Candidate], scenario: Scenario) -> Iterator[_Priced]:
-    """What candidates of one precision take, those only that keep the rules."""
+    """What candidates of one precision and stack take, those only that keep the rules."""
     constants, system, precision = scenario.constants, scenario.system, candidates[0].plan.precision or "bf16"
-    known = {each.stack.id: each.stack for each in candidates}
-    stacks = {name: constants.stacks(stack, system, precision) for name, stack in known.items()}
+    stack = candidates[0].stack
     columns = Scenarios(
         scenario.model.columns(),
         scenario.workload.columns(),
         columns_of([each.plan for each in candidates], scenario.workload),
-        Stacks.stack([stacks[each.stack.id] for each in candidates]),
+        constants.stacks(stack, system, precision),
     )
     program = program_of(columns)
-    backend = constants.backend(scenario.stack, system, scenario.devices, precision)
+    backend = constants.backend(stack, system, scenario.devices, precision)
     shape = (len(candidates),)
     time = np.broadcast_to(step_time(program, backend, broken_down=False).time, shape)
     memory = np.broadcast_to(peak_total(program), shape)
@@ -203,8 +202,7 @@ def _priced(candidates: list[_Candidate], scenario: Scenario) -> Iterator[_Price
     kept |= np.array([not each.changes for each in candidates])  # which is judged as it is
     for rule in constraints(columns.plans, columns.models, columns.workloads, columns.stacks):
         kept &= rule.kept
-    rooms = {name: scenario.room_under(stack) for name, stack in known.items()}
-    fits = (memory <= [rooms[each.stack.id] for each in candidates]) & (host <= scenario.host_capacity)
+    fits = (memory <= scenario.room_under(stack)) & (host <= scenario.host_capacity)
     for each, keep, seconds, held, put, fit in zip(candidates, kept, time, memory, host, fits, strict=True):
         if keep:
             yield _Priced(each, float(seconds), float(held), float(put), fits=bool(fit))
