@@ -143,7 +143,9 @@ def _compiled(reference: Reference) -> int:
 
 def kept(reference: Reference) -> Iterator[Row]:
     """Bytes that one micro-batch keeps for its backward pass on one device."""
-    group, columns = "one micro-batch on one device, all layers", reference.columns
+    group = "one micro-batch on one device, all layers"
+    # Torch's twin uses its experts evenly.
+    columns = replace(reference.columns, workloads=replace(reference.columns.workloads, expert_imbalance=1.0))
     obstacles = (reference.unlike, reference.unequal_tokens, _own_kernels(reference), reference.counted_layers)
     counted = attempt(lambda: _kept(reference), *obstacles)
     notes = [_note_on_experts(reference)]
