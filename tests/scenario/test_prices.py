@@ -318,7 +318,7 @@ def _cheaper(prices: dict[str, float] | None) -> str:
 
 
 def test_64_a100_or_32_h100() -> None:
-    """Below 1.20, 64 A100 win; at 1.39, a marketplace's price, and at 1.79 of the data centre (2026-11-09) 32 H100 do."""
+    """Below 1.20, 64 A100 win; at 1.39 of a marketplace, and at 1.79 of the data centre (2026-11-09), 32 H100 do."""
     assert _cheaper({"dgx-a100-640gb": 1.19, "dgx-h100": 3.99}) == "dgx-a100-640gb"
     assert _cheaper({"dgx-a100-640gb": 1.39, "dgx-h100": 3.99}) == "dgx-h100"
     own = round(_OFFERS["runpod-a100-sxm4-80gb-secure"].rate * 3600, 4)
