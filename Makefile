@@ -1,7 +1,7 @@
 # make run          starts the dashboard on this machine: http://127.0.0.1:8501
 # make estimate     prints the estimate of the two headline scenarios
 # make test         runs every check, with the versions of constraints.txt
-# make check        the same without installing anything; tests run in four parts, three at a time
+# make check        the same without installing anything; tests run in five parts, three at a time
 # make newest       runs every check with the newest versions that pyproject.toml allows, in .venv-newest
 # make oldest       runs some of the tests with the oldest versions that it allows, in .venv-oldest
 # make lock         writes constraints.txt anew, from the newest versions that it allows
@@ -22,7 +22,9 @@ OF_OLDEST := hardware tests/hardware simulator/formulas tests/formulas tests/ste
 	tests/commands/test_estimate.py tests/commands/test_start.py tests/dashboard/test_plan_figures.py \
 	tests/dashboard/test_scale_page.py
 
-.PHONY: run estimate test check lint types imports unit pages commands torch others newest oldest lock mutants bench fit screenshots clean
+OF_SEARCHES := tests/plan_search tests/launch tests/published tests/renting tests/evidence
+
+.PHONY: run estimate test check lint types imports unit pages commands torch searches others newest oldest lock mutants bench fit screenshots clean
 
 run: $(VENV)/dashboard
 	@$(BIN)/capsim dashboard
@@ -46,7 +48,7 @@ imports:
 	$(BIN)/lint-imports
 
 unit:
-	@$(MAKE) --no-print-directory --jobs=3 others pages commands torch
+	@$(MAKE) --no-print-directory --jobs=3 others pages searches commands torch
 
 pages:
 	$(BIN)/python -m pytest tests/dashboard
@@ -57,8 +59,11 @@ commands:
 torch:
 	$(BIN)/python -m pytest tests/against_torch tests/measure
 
+searches:
+	$(BIN)/python -m pytest $(OF_SEARCHES)
+
 others:
-	$(BIN)/python -m pytest $(addprefix --ignore=,tests/dashboard tests/commands tests/against_torch tests/measure)
+	$(BIN)/python -m pytest $(addprefix --ignore=,tests/dashboard tests/commands tests/against_torch tests/measure $(OF_SEARCHES))
 
 newest:
 	@$(MAKE) --no-print-directory LOCK= VENV=.venv-newest test

@@ -54,9 +54,9 @@ def _shardings(replicas: int, node: int) -> Iterator[dict[str, Any]]:
             yield {"sharding": name, "sharding_group": node}
 
 
-def _schedules(degrees: dict[str, Any]) -> Iterator[Schedule]:
-    """Schedules that a number of stages and of virtual stages allows."""
-    for name in get_args(Schedule):
+def _schedules(scenario: Scenario, degrees: dict[str, Any]) -> Iterator[Schedule]:
+    """Schedules of the stack that a number of stages and of virtual stages allows."""
+    for name in scenario.stack.offers.schedules:
         several, virtual = degrees["pp"] > 1, degrees["virtual_stages"] > 1
         two = degrees["virtual_stages"] == 2
         allowed = {
@@ -78,7 +78,7 @@ def _written_down(scenario: Scenario) -> Iterator[Plan]:
     for degrees in _degrees(scenario):
         shares = (False, True) if degrees["tp"] > 1 else (False,)
         for sharding, schedule, shared in product(
-            _shardings(degrees["dp"] * degrees["cp"], node), _schedules(degrees), shares
+            _shardings(degrees["dp"] * degrees["cp"], node), _schedules(scenario, degrees), shares
         ):
             fields = {**degrees, "sharding_group": None, **sharding, "schedule": schedule, "sequence_parallel": shared}
             plan = scenario.plan.model_copy(update=fields)
