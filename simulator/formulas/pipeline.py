@@ -130,7 +130,7 @@ def stage_layers(
     straight = np.where(is_first, at_first, np.where(is_last, at_last, inside))
     if np.any(np.asarray(v_shaped) > 0.0):
         two = 2.0 * np.ceil(np.asarray(layers) / (2.0 * number))
-        bent = np.where(is_first, layers - (number - 1.0) * two, two)
+        bent = np.where(is_first, np.maximum(layers - (number - 1.0) * two, 0.0), two)
         straight = np.where(np.asarray(v_shaped) > 0.0, bent, straight)
     return np.where(number <= 1.0, layers, straight)
 

@@ -84,10 +84,8 @@ class _PipelineStage:
     @property
     def forward_time(self) -> Num:
         """Of it the forward pass, with half of the transfers [s]."""
-        return (
-            self.together * (self._summed("forward") / np.maximum(self.device, np.finfo(float).tiny))
-            + self.transfer / 2.0
-        )
+        share = np.minimum(self._summed("forward") / np.maximum(self.device, np.finfo(float).tiny), 1.0)
+        return self.together * share + self.transfer / 2.0
 
     @property
     def idle_backward(self) -> Num:
