@@ -258,12 +258,17 @@ def _experts(of: Setting) -> Iterator[Kept]:
     assert not model.shared_experts
     yield Kept("input of router", of.shared * width, element)
     yield Kept("shares of experts", of.shared * model.experts, _FULL)
-    yield Kept("weights of the chosen", of.shared * chosen, element)
+    # Weights that scale inside of the experts spare what comes back, of which only they would need the gradient.
+    inside = of.stack.expert_weights == "activations"
+    yield Kept("weights of the chosen", of.shared * chosen, _FULL if inside else element)
     yield Kept("tokens at the experts", of.received * width, element)
     form = model.expert_feed_forward or model.feed_forward
     inner = (model.expert_feed_forward_size or model.feed_forward_size) / of.etp
     yield from _between(of, "experts' ", form, of.received, inner)
-    yield Kept("tokens on their way back", of.shared * chosen * width, element)
+    if inside and not of.stack.fused_gate:
+        yield Kept("activation before its weight", of.received * inner, element)
+    if not inside:
+        yield Kept("tokens on their way back", of.shared * chosen * width, element)
 
 
 def _between(of: Setting, name: str, form: str, rows: float, inner: float) -> Iterator[Kept]:
