@@ -84,7 +84,7 @@ class _PipelineStage:
     @property
     def forward_time(self) -> Num:
         """Of it the forward pass, with half of the transfers [s]."""
-        share = np.minimum(self._summed("forward") / np.maximum(self.device, np.finfo(float).tiny), 1.0)
+        share = self._summed("forward") / np.maximum(self.device, np.finfo(float).tiny)
         return self.together * share + self.transfer / 2.0
 
     @property
