@@ -87,18 +87,18 @@ class _PipelineStage:
         share = self._summed("forward") / np.maximum(self.device, np.finfo(float).tiny)
         return self.together * share + self.transfer / 2.0
 
-    @property
-    def idle_backward(self) -> Num:
-        """Time that the device waits for its host in the backward pass [s].
+    def idle_backward(self, waits: Num) -> Num:
+        """Time that the device waits for its host in the backward pass, where it waits for links ahead of it [s].
 
         Both passes share the wait of the whole as each would wait alone.
         """
         device = self._summed("backward")
         host = self._summed("host_backward")
-        ahead = together(self.device - device, self.host - host) - (self.device - device)
+        before = self.device - device + waits
+        ahead = together(before, self.host - host) - before
         back = together(device, host) - device
         whole = np.maximum(ahead + back, np.finfo(float).tiny)
-        return (self.together - self.device) * (back / whole)
+        return (together(self.device + waits, self.host) - self.device - waits) * (back / whole)
 
     def _summed(self, name: str) -> Num:
         """One of the times of all that the stage holds [s]."""
@@ -118,14 +118,17 @@ class _Pipeline:
     mean: _PipelineStage
     """One inside that has as many layers as they have in the mean."""
 
-    @property
-    def idle_backward(self) -> Num:
-        """Time that the device of the slowest stage waits for its host in the backward pass [s]."""
+    def idle_backward(self, waits: Num) -> Num:
+        """Time that the device of the slowest stage waits for its host in the backward pass [s].
+
+        All wait for links so long besides, ahead of the forward pass.
+        """
         middle, *ends = self.places
-        time, idle = middle.time, middle.idle_backward
+        time, idle = middle.waiting(waits), middle.idle_backward(waits)
         for stage in ends:
-            idle = np.where(stage.time >= time, stage.idle_backward, idle)
-            time = np.maximum(stage.time, time)
+            own = stage.waiting(waits)
+            idle = np.where(own >= time, stage.idle_backward(waits), idle)
+            time = np.maximum(own, time)
         return idle
 
     def slowest(self, waits: Num) -> Num:
@@ -341,14 +344,13 @@ def _once(program: Program, backend: Backend, stages: _Pipeline) -> dict[str, Nu
             time = np.maximum(seconds, launch * task.kernels) if task.resource is Resource.DEVICE else seconds
             parts[task.part] = parts.get(task.part, 0.0) + time
     waits: Num = 0.0
-    before = stages.slowest(0.0)
-    for line in lines_of(timed):
-        if line.behind is Phase.BACKWARD:
-            shown = line.shown(by_phase[Phase.BACKWARD], idle=making * stages.idle_backward)
-            parts[line.part] = parts.get(line.part, 0.0) + line.hiding.occasions * shown
-            continue
+    held_up = stages.slowest(0.0)
+    lines = lines_of(timed)
+    for line in (line for line in lines if line.behind is not Phase.BACKWARD):
         waits = waits + line.shown(by_phase[line.behind])
-        held_up = stages.slowest(waits)
+        before, held_up = held_up, stages.slowest(waits)
         parts[line.part] = parts.get(line.part, 0.0) + line.hiding.occasions * (held_up - before)
-        before = held_up
+    for line in (line for line in lines if line.behind is Phase.BACKWARD):
+        shown = line.shown(by_phase[Phase.BACKWARD], idle=making * stages.idle_backward(waits))
+        parts[line.part] = parts.get(line.part, 0.0) + line.hiding.occasions * shown
     return parts

@@ -135,8 +135,13 @@ def test_a_bubble_belongs_to_a_pipeline(scenario: Scenario) -> None:
     )
     bubble, time = _parts(scenario).get("pipeline_bubble", 0.0), plain(_evaluated(longer).step.time)
     assert (bubble > 0.0) == ((scenario.plan.pp or 1) > 1)
-    assert _parts(longer).get("pipeline_bubble", 0.0) == pytest.approx(bubble, rel=1e-4, abs=1e-6 * time)
-    assert _parts(longer).get("pipeline_bubble", 0.0) < 1e-3 * time
+    of_longer = _parts(longer).get("pipeline_bubble", 0.0)
+    if scenario.plan.schedule == "looped-bfs":
+        # All stages wait for the first in the first round of all micro-batches, and for the last in the last.
+        assert of_longer / time <= bubble / plain(_evaluated(scenario).step.time)
+        return
+    assert of_longer == pytest.approx(bubble, rel=1e-4, abs=1e-6 * time)
+    assert of_longer < 1e-3 * time
 
 
 # Symmetries
@@ -189,13 +194,16 @@ def test_what_one_rank_shares_with_itself_is_not_shared(scenario: Scenario) -> N
 def test_schedules_order_the_same_work(scenario: Scenario) -> None:
     """GPipe takes as long as 1F1B, or longer where stages differ, and zero bubbles no longer; neither holds less.
 
-    On one stage, or with one micro-batch, all are alike.
+    But for the sum of gradients, which zero bubbles leave less to hide behind. On one stage, or with one micro-batch,
+    all are alike.
     """
     assume(scenario.plan.virtual_stages == 1)
     first, gpipe, zero = (
         _evaluated(_changed(scenario, schedule=schedule)) for schedule in ("1f1b", "gpipe", "zero-bubble")
     )
-    assert plain(gpipe.step.time) * (1 + 1e-12) >= plain(first.step.time) >= plain(zero.step.time) * (1 - 1e-12)
+    assert plain(gpipe.step.time) * (1 + 1e-12) >= plain(first.step.time)
+    without = [plain(each.step.time - each.step.parts["gradient_reduction"]) for each in (first, zero)]
+    assert without[0] >= without[1] * (1 - 1e-12)
     if plain(first.program.scenarios.plans.pp) == 1.0:
         assert plain(first.step.time) == plain(gpipe.step.time) == plain(zero.step.time)
     for other in (gpipe, zero):
