@@ -2,6 +2,7 @@
 # make estimate     prints the estimate of the two headline scenarios
 # make test         runs every check, with the versions of constraints.txt
 # make check        the same without installing anything; tests run in five parts, three at a time
+# make thorough     runs the tests of properties and of round trips with many more cases each
 # make newest       runs every check with the newest versions that pyproject.toml allows, in .venv-newest
 # make oldest       runs some of the tests with the oldest versions that it allows, in .venv-oldest
 # make lock         writes constraints.txt anew, from the newest versions that it allows
@@ -24,7 +25,7 @@ OF_OLDEST := hardware tests/hardware simulator/formulas tests/formulas tests/ste
 
 OF_SEARCHES := tests/plan_search tests/launch tests/published tests/renting tests/evidence
 
-.PHONY: run estimate test check lint types imports unit pages commands torch searches others newest oldest lock mutants bench fit screenshots clean
+.PHONY: run estimate test check lint types imports unit pages commands torch searches others thorough newest oldest lock mutants bench fit screenshots clean
 
 run: $(VENV)/dashboard
 	@$(BIN)/capsim dashboard
@@ -64,6 +65,9 @@ searches:
 
 others:
 	$(BIN)/python -m pytest $(addprefix --ignore=,tests/dashboard tests/commands tests/against_torch tests/measure $(OF_SEARCHES))
+
+thorough: $(VENV)/dev
+	@CAPSIM_THOROUGH=1 $(MAKE) --no-print-directory --jobs=2 searches others
 
 newest:
 	@$(MAKE) --no-print-directory LOCK= VENV=.venv-newest test

@@ -20,6 +20,7 @@ from simulator.corpus.words import meaning
 from simulator.specs.capabilities.checking import is_offered
 from simulator.step.evaluation import evaluate
 from tests.evidence.examples import made, published, timed
+from tests.thorough import cases
 
 
 def _refusal(run: Run) -> str:
@@ -39,16 +40,15 @@ def _case_or_reason(run: Run) -> MappedRun | str:
 
 
 @cache
+def _of_shipped() -> dict[str, MappedRun | str]:
+    """Each shipped run's case, or why it is refused."""
+    return {run.id: _case_or_reason(run) for run in shipped()}
+
+
+@cache
 def _outcomes() -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for run in timed():
-        try:
-            case_of(run)
-        except RefusedError as error:
-            counts[error.reason] += 1
-        else:
-            counts["mapped"] += 1
-    return counts
+    outcomes = (_of_shipped()[run.id] for run in timed())
+    return Counter(outcome if isinstance(outcome, str) else "mapped" for outcome in outcomes)
 
 
 def test_nearly_all_timed_training_runs_are_mapped() -> None:
@@ -260,7 +260,7 @@ def test_date_version_or_attention_tell_today_s_software_from_that_before_it(tol
 
 def test_shipped_runs_of_before_2024_stay_what_they_were() -> None:
     """Blogs, papers and manuals of 2020 to 2022 on software that fuses attention today, and one of 2026."""
-    cases = [case for case in map(_case_or_reason, shipped()) if isinstance(case, MappedRun)]
+    cases = [case for case in _of_shipped().values() if isinstance(case, MappedRun)]
     changed = {case.run.id: case for case in cases if case.stack.id.startswith(_CHANGED)}
     old = {name: case for name, case in changed.items() if case.stack.id.endswith("-2022")}
     assert {case.run.collection for case in old.values()} == {"bert_deepspeed", "bert_hf_docs_v100", "megatron_sc21"}
@@ -400,19 +400,13 @@ def test_routing_is_that_of_the_launch_files() -> None:
 def test_what_a_stack_lacks_refuses_no_published_run() -> None:
     """A run as published is a fact, and its stack may stand for a fork, a release or a layout: LAMB under the Trainer,
     61 layers on 8 stages, torchtitan's axes under FSDP that is compiled."""
-    lacking = [case for case in (_case_or_none(run) for run in shipped()) if case is not None and not _is_offered(case)]
+    cases = [case for case in _of_shipped().values() if isinstance(case, MappedRun)]
+    lacking = [case for case in cases if not _is_offered(case)]
     assert 0 < len(lacking) <= 60
     of_layers = {case.stack.id for case in lacking if case.model.layers == 61}
     assert of_layers == {"megatron-bridge", "nemo"}
     others = {case.stack.id for case in lacking if case.model.layers != 61}
     assert others == {"huggingface-2022", "composer", "megatron-lm-2022", "pytorch-fsdp-compiled"}
-
-
-def _case_or_none(run: Run) -> MappedRun | None:
-    try:
-        return case_of(run)
-    except RefusedError:
-        return None
 
 
 def _is_offered(case: MappedRun) -> bool:
@@ -519,7 +513,12 @@ def _rows() -> list[dict[str, Any]]:
     return [run.model_dump() for run in shipped()[::29]]
 
 
-@settings(max_examples=800, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=cases(usual=200, thorough=800),
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
 @given(st.data())
 def test_any_row_becomes_a_case_or_a_refusal(data: st.DataObject) -> None:
     row = copy.deepcopy(data.draw(st.sampled_from(_rows())))

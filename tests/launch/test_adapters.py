@@ -20,6 +20,7 @@ from simulator.launch.trainers.adapters import written_targets
 from simulator.scenario.scenario import Scenario, resolve
 from simulator.specs.workload import Workload
 from tests.launch.drawing import compared, compared_work, read_back, scenarios
+from tests.thorough import cases
 
 _ONLY: dict[ModuleType, dict[str, Any]] = {
     axolotl: {},
@@ -32,7 +33,7 @@ _MODELS = ("llama-3-8b", "mistral-7b", "gpt2-124m", "falcon-7b", "mixtral-8x7b")
 def test_what_is_written_is_read_back(module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(saying, "notes_of", lambda *_: LaunchNotes((), ()))
     path, made = tmp_path / "run.yaml", Counter[str | None]()
-    for scenario in scenarios("huggingface", _MODELS, 500, only=_ONLY[module], tuned=True):
+    for scenario in scenarios("huggingface", _MODELS, cases(usual=120, thorough=500), only=_ONLY[module], tuned=True):
         try:
             path.write_text(module.write(scenario).text)
         except InputError:

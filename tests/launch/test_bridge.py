@@ -15,6 +15,7 @@ from simulator.launch.recognition import imported, launch_file
 from simulator.launch.saying import LaunchNotes
 from simulator.scenario.scenario import Scenario, parameters_of, resolve
 from tests.launch.drawing import compared, read_back, scenarios
+from tests.thorough import cases
 
 _MODELS = ("gpt3-175b", "llama-3-8b", "mixtral-8x7b", "gpt2-124m", "qwen3-30b-a3b", "mistral-7b")
 
@@ -41,7 +42,7 @@ def test_what_no_option_says_is_refused(optimizer: str) -> None:
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
-    for scenario in scenarios("megatron-bridge", _MODELS, 500, only=_SAID):
+    for scenario in scenarios("megatron-bridge", _MODELS, cases(usual=120, thorough=500), only=_SAID):
         path.write_text(bridge_writing.write(scenario).text)
         launched = launch_file(path, scenario.devices)
         assert launched is not None

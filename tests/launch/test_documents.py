@@ -23,6 +23,7 @@ from simulator.launch.torchtitan.words import MODELS
 from simulator.scenario.scenario import Scenario, resolve
 from simulator.specs.loading import load_stack
 from tests.launch.drawing import compared, read_back, scenarios
+from tests.thorough import cases
 
 _DENSE = ("llama-3-8b", "gpt3-175b", "mixtral-8x7b", "gpt2-124m")
 
@@ -46,7 +47,7 @@ def _again(module: ModuleType, scenario: Scenario, tmp_path: Path, ending: str, 
 
 
 def test_deepspeed_reads_back_what_it_writes(tmp_path: Path) -> None:
-    for scenario in scenarios("deepspeed", _DENSE, 500):
+    for scenario in scenarios("deepspeed", _DENSE, cases(usual=120, thorough=500)):
         plan, work = scenario.plan, scenario.workload
         unsaid: dict[str, Any] = {"recompute": plan.recompute} if plan.pp == 1 else {}
         if plan.precision == "tf32":
@@ -71,7 +72,7 @@ _TORCHTITAN = {
 def test_torchtitan_reads_back_what_it_writes(tmp_path: Path) -> None:
     stack = stack_of("torchtitan")
     made = 0
-    for scenario in scenarios(stack, tuple(MODELS)[:5], 760, only=_TORCHTITAN):
+    for scenario in scenarios(stack, tuple(MODELS)[:5], cases(usual=180, thorough=760), only=_TORCHTITAN):
         plan = scenario.plan
         if (
             plan.precision in ("fp16", "tf32")
@@ -85,7 +86,7 @@ def test_torchtitan_reads_back_what_it_writes(tmp_path: Path) -> None:
         again = _again(torchtitan, scenario, tmp_path, ".toml", plan=stored)
         assert compared(again.plan) == compared(plan)
         assert again.workload.model_dump() == scenario.workload.model_dump()
-    assert made >= 500
+    assert made >= cases(usual=120, thorough=500)
 
 
 def test_every_plan_of_a_search_has_a_file_of_torchtitan(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from simulator.scenario.scenario import parameters_of, resolve
 from simulator.specs.loading import load_model
 from simulator.specs.plan import Plan
 from tests.launch.drawing import compared, read_back, scenarios
+from tests.thorough import cases
 
 _MODELS = ("gpt3-175b", "llama-3-8b", "mixtral-8x7b", "gpt2-124m", "qwen3-30b-a3b", "bert-large", "mistral-7b")
 
@@ -23,7 +24,7 @@ _MODELS = ("gpt3-175b", "llama-3-8b", "mixtral-8x7b", "gpt2-124m", "qwen3-30b-a3
 @pytest.mark.parametrize("seed", range(5))
 def test_what_is_written_is_read_back(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(saying, "notes_of", _without_estimate)
-    for scenario in scenarios("megatron-lm", _MODELS, 100, seed=seed):
+    for scenario in scenarios("megatron-lm", _MODELS, cases(usual=25, thorough=100), seed=seed):
         text = writing.write(scenario).text
         again = read_back(reading.read(text, "run.sh"), scenario)
         assert compared(again.plan) == compared(scenario.plan), text

@@ -21,6 +21,7 @@ from simulator.launch.trainers import accelerate, axolotl, llama_factory
 from simulator.scenario.scenario import Scenario, resolve
 from simulator.specs.loading import load_model, names
 from tests.launch.drawing import compared, read_back, scenarios
+from tests.thorough import cases
 
 Told = Callable[[Scenario], dict[str, Any]]
 
@@ -103,7 +104,7 @@ def test_what_is_written_is_read_back(
     tmp_path: Path, module: ModuleType, stack: str, models: Sequence[str], ending: str, told: Told
 ) -> None:
     path, made = tmp_path / f"run{ending}", 0
-    for scenario in scenarios(stack, models, 500, only=_ONLY.get(module)):
+    for scenario in scenarios(stack, models, cases(usual=120, thorough=500), only=_ONLY.get(module)):
         try:
             path.write_text(module.write(scenario).text)
         except InputError:

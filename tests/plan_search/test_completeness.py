@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
-from itertools import chain, permutations, product
+from itertools import permutations, product
 from typing import Any, get_args
 
 import numpy as np
@@ -16,7 +17,7 @@ from simulator.plan_search.exploration import explore
 from simulator.plan_search.preference import Preferred
 from simulator.plan_search.searching import setting_of
 from simulator.scenario.scenario import Scenario
-from simulator.specs.capabilities.checking import is_offered
+from simulator.specs.capabilities.checking import is_offered, offered_plans
 from simulator.specs.choices import EVERY_RECOMPUTE, Axis, Schedule, Sharding
 from simulator.specs.loading import load_stack
 from simulator.specs.plan import Plan, check
@@ -25,6 +26,7 @@ from simulator.step.chances import chances_of
 from simulator.step.evaluation import evaluate
 from simulator.work.transformer import Scenarios
 from tests.plan_search.cases import SMALL, Key, every, everything, key_of, small, space
+from tests.thorough import cases
 
 _ORDERS: list[tuple[Axis, ...]] = list(permutations(get_args(Axis)))
 
@@ -34,9 +36,10 @@ def _degrees(scenario: Scenario) -> Iterator[dict[str, Any]]:
     devices, batch = scenario.devices, scenario.workload.global_batch or 1
     few = range(1, devices + 1)
     for tp, pp, cp, dp, ep in product(few, few, few, few, range(1, scenario.model.experts + 1)):
-        if tp * pp * cp * dp != devices:
+        if tp * pp * cp * dp != devices or scenario.model.experts % ep or batch % dp:
             continue
-        for virtual, micro in product(range(1, scenario.model.all_layers + 3), range(1, batch + 1)):
+        sizes = [micro for micro in range(1, batch + 1) if batch % (dp * micro) == 0]
+        for virtual, micro in product(range(1, scenario.model.all_layers + 3), sizes):
             for etp in {None, 1} if tp > 1 and scenario.model.experts > 1 else {None}:
                 degrees = {"tp": tp, "pp": pp, "cp": cp, "dp": dp, "ep": ep, "etp": etp}
                 yield degrees | {"virtual_stages": virtual, "micro_batch": micro}
@@ -170,13 +173,13 @@ def _shared_alone(plans: list[Plan], scenario: Scenario) -> Iterator[Plan]:
 @pytest.mark.parametrize("stack", ["megatron-lm", "megatron-lm-2022", "deepspeed", "nanotron", "jax-xla-gpu"])
 @pytest.mark.parametrize("name", ["bert", "experts"])
 def test_what_is_tried_is_all_that_the_stack_can_run(name: str, stack: str) -> None:
-    """A grid's masks and one plan after the other say the same."""
+    """A grid's masks, those of a list of plans, and one plan after the other say the same."""
     scenario = replace(small(name), stack=load_stack(stack))
     listed = {key_of(plan) for plan in every(scenario, space(scenario)).plans}
-    one_by_one = {
-        key_of(plan)
-        for plan in chain(everything(name).plans, _shared_alone(everything(name).plans, scenario))
-        if is_offered(plan, scenario.model, scenario.workload, scenario.stack, open_plan=False)
-    }
+    plans = [*everything(name).plans, *_shared_alone(everything(name).plans, scenario)]
+    kept = offered_plans(plans, [scenario.stack] * len(plans), scenario.model, scenario.workload)
     assert listed
-    assert listed == one_by_one
+    assert listed == {key_of(plan) for plan, has in zip(plans, kept, strict=True) if has}
+    for index in random.Random(11).sample(range(len(plans)), cases(usual=200, thorough=len(plans))):
+        one = is_offered(plans[index], scenario.model, scenario.workload, scenario.stack, open_plan=False)
+        assert one == bool(kept[index]), plans[index]

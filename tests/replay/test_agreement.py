@@ -14,8 +14,9 @@ from simulator.replay.timeline import timeline
 from simulator.specs.loading import load_model
 from tests.frozen.answers import _drawn
 from tests.stacks import unrestricted
+from tests.thorough import cases
 
-_SCENARIOS = 300
+_SCENARIOS = cases(usual=100, thorough=300)
 _MEDIAN, _MOST = 0.02, 0.05
 _MOST_PASSES = 20_000
 """Of all stages of a scenario together: what is drawn has steps of thousands of micro-batches too."""

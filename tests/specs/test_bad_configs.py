@@ -11,6 +11,7 @@ from hardware.errors import InputError
 from simulator.specs.huggingface.families import FAMILIES, examples
 from simulator.specs.huggingface.reading import from_config
 from simulator.specs.model import Model
+from tests.thorough import cases
 
 PATH = Path("somewhere/config.json")
 _COMMON = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 8, "vocab_size": 97}
@@ -168,7 +169,7 @@ _VALUES = st.recursive(
 
 
 @given(st.data())
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=cases(usual=200, thorough=2000), deadline=None)
 def test_odd_values_never_raise_anything_else(data: st.DataObject) -> None:
     model_type = data.draw(st.sampled_from(sorted(FAMILIES)))
     changed = data.draw(st.dictionaries(st.sampled_from(_READ[model_type]), _VALUES, min_size=1, max_size=3))

@@ -20,10 +20,15 @@ from simulator.work.hiding import Phase
 from simulator.work.operators import Operator
 from simulator.work.program import Block, Program, program_of
 from tests.step.drawing import scenarios
+from tests.thorough import cases
 from tests.work.asking import plain
 
 _MANY = settings(
-    max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=cases(usual=60, thorough=600),
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 _ALONE: dict[str, Any] = {
     **dict.fromkeys(("dp", "tp", "pp", "cp", "ep", "etp", "virtual_stages"), 1),

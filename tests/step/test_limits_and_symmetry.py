@@ -20,6 +20,7 @@ from simulator.work.once import on_fullest, once_a_step
 from simulator.work.program import Program
 from simulator.work.tasks import Task
 from tests.step.drawing import scenarios
+from tests.thorough import cases
 from tests.work.asking import plain
 
 _LINKS = (
@@ -32,7 +33,11 @@ _LINKS = (
 )
 """Parts of a step that links take."""
 _MANY = settings(
-    max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=cases(usual=40, thorough=600),
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 
 

@@ -14,6 +14,7 @@ from simulator.scenario.scenario import Scenario
 from simulator.specs.stack import Stacks
 from simulator.step.evaluation import evaluate
 from tests.step.drawing import scenarios
+from tests.thorough import cases
 
 _INNER, _OUTER = (0, 1), (2, 3)
 """Levels of wiring inside a node, and between nodes and pods."""
@@ -64,7 +65,11 @@ def _hosts(stacks: Stacks, more: float, number: int) -> tuple[list[str], list[St
 
 
 @settings(
-    max_examples=300, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=cases(usual=150, thorough=2000),
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 @given(scenarios(), st.sampled_from([1.05, 1.5, 4.0]))
 def test_no_better_figure_slows_a_step(scenario: Scenario, more: float) -> None:
