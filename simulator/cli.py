@@ -28,6 +28,7 @@ from simulator.commands import (
     verifying,
     whatif,
 )
+from simulator.commands.shared.app import command_line
 
 _INTERRUPTED = 130
 """The status that a shell expects of what Ctrl-C ended."""
@@ -58,7 +59,8 @@ def main(arguments: list[str] | None = None) -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # not every terminal has the characters of bars
     try:
-        status = app(args=words or ["--help"], prog_name="capsim", standalone_mode=False)
+        words = words or ["--help"]
+        status = command_line(words[0])(args=words, prog_name="capsim", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:  # whoever read the answer has enough of it

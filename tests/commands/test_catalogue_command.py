@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import random
 import re
 import sys
 from collections import Counter
@@ -16,6 +17,7 @@ from hardware.quantity import parse
 from simulator.specs.loading import load_model, names
 from simulator.terminal import catalogue as browse
 from tests.commands.conftest import Capsim, assert_one_sentence
+from tests.thorough import cases
 
 ROOT = Path(__file__).parents[2]
 _PARTS = {
@@ -73,7 +75,8 @@ def _every_name(capsim: Capsim, part: str) -> list[str]:
     entries = capsim("catalogue", part, "--json").json
     if part in ("measurements", "reliability", "differences"):
         return [str(number) for number in range(len(entries))][:20]
-    return [entry["id"] for entry in entries]
+    names = [entry["id"] for entry in entries]
+    return random.Random(3).sample(names, min(len(names), cases(usual=40, thorough=len(names))))
 
 
 @pytest.mark.parametrize("part", _PARTS)
@@ -208,7 +211,8 @@ def test_a_figure_without_a_sheet_names_its_source() -> None:
 
 
 def test_a_price_has_the_digits_that_it_was_written_with(capsim: Capsim) -> None:
-    for name in browse.names("prices"):
+    names = browse.names("prices")
+    for name in names[:: max(1, len(names) // cases(usual=40, thorough=len(names)))]:
         rate = capsim("catalogue", "prices", name, "--json").json["rate"]["value"]
         assert re.fullmatch(r"\d+(\.\d{1,5})? USD/h", rate), rate
 

@@ -9,10 +9,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here multiplies ma
 
 from collections import Counter
 from collections.abc import Callable
+from copy import copy
+from functools import cache
 from typing import Any
 
 import typer
 from typer.core import TyperCommand
+from typer.main import get_command, get_command_name
 
 from hardware.errors import InputError
 
@@ -55,3 +58,23 @@ app = _App(
 @app.callback()
 def _root() -> None:
     """Capacity planning for transformer training: time, memory and money of a run before it is paid for."""
+
+
+@cache
+def command_line(first: str) -> Any:
+    """The command line as far as a call needs it, by its first word: to build all of it takes longer than most answers.
+
+    Parameters
+    ----------
+    first
+        The first word of a call; what names no command gets the whole.
+    """
+    part = copy(app)
+    named = [each for each in app.registered_commands if _name_of(each) == first]
+    part.registered_commands = named or app.registered_commands
+    return get_command(part)
+
+
+def _name_of(command: Any) -> str:
+    """What a command is called."""
+    return str(command.name or get_command_name(command.callback.__name__))
