@@ -43,8 +43,8 @@ _SEQUENCES = ("pooler", "sequence classes")
 """Of whole sequences: each rank that shares a sequence has all of it."""
 _WHOLE = ("head transform", "activation and normalisation of the head", "token classes", *_SEQUENCES)
 """Behind the layers every tensor-parallel rank does these alike; only the product with the words is divided."""
-_OF_POSITIONS = ("relative position projection", "projection of positions")
-"""Products of positions, which every context-parallel rank has all of."""
+_OF_POSITIONS = ("relative position projection", "projection of positions", "position to content")
+"""Products of positions, and of keys with them, of which every context-parallel rank has all."""
 _SCORES = ("scores", "context", "content to position", "position to content")
 """Products of unfused attention, DeBERTa's with positions among them."""
 _OF_TOKENS = (
@@ -172,6 +172,10 @@ def test_what_devices_keep_together_is_what_one_would(scenario: Scenario) -> Non
         elif here.name == "feed-forward input" and plain(here.kept.expert_parameters):
             factor = plan.etp or tp  # gathered for the experts, and not again
         together = plain(here.kept.saved) * tp * cp
+        if here.name == "embedding" and model.relative_rows:  # whose table each rank normalises for itself
+            assert factor * plain(there.kept.saved) <= together * (1 + 1e-9)
+            assert together <= factor * tp * cp * plain(there.kept.saved) * (1 + 1e-9)
+            continue
         if here.name == "projection of positions":  # of which tensor-parallel ranks keep all inputs, and their outputs
             assert factor * plain(there.kept.saved) <= together <= factor * tp * plain(there.kept.saved)
             continue

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from simulator.pricing.analytic import AnalyticBackend
+from simulator.pricing.analytic import NARROW, AnalyticBackend
 from simulator.pricing.requests import Collective, Send
 from simulator.scenario.scenario import Scenario
+from simulator.specs.choices import V_SHAPED
 from simulator.specs.plan import Plan
 from simulator.step.evaluation import Evaluation, evaluate
 from simulator.work.exchanges import each_micro_batch
@@ -139,13 +140,17 @@ def test_a_bubble_belongs_to_a_pipeline(scenario: Scenario) -> None:
         for times in (2, 10**6)
     )
     bubble, time = _parts(scenario).get("pipeline_bubble", 0.0), plain(_evaluated(longer).step.time)
-    assert (bubble > 0.0) == ((scenario.plan.pp or 1) > 1)
+    several, filled = (scenario.plan.pp or 1) > 1, scenario.plan.schedule in ("zero-bubble", *V_SHAPED)
+    assert (bubble > 0.0) == several or (filled and bubble == 0.0)
     of_longer = _parts(longer).get("pipeline_bubble", 0.0)
-    if scenario.plan.schedule == "looped-bfs":
-        # All stages wait for the first in the first round of all micro-batches, and for the last in the last.
-        assert of_longer / time <= bubble / plain(_evaluated(scenario).step.time)
+    if scenario.plan.schedule in ("gpipe", "looped-bfs"):
+        # All stages wait for one that is slow in all forward passes, and for another that is in all backward passes.
+        assert bubble - 1e-6 * time <= of_longer < 0.5 * time
         return
-    assert of_longer == pytest.approx(bubble, rel=1e-4, abs=1e-6 * time)
+    if filled or scenario.plan.precision in NARROW:  # little fills it in short steps, or weights are cast once a step
+        assert of_longer <= bubble + 1e-6 * time
+    else:
+        assert of_longer == pytest.approx(bubble, rel=1e-4, abs=1e-6 * time)
     assert of_longer < 1e-3 * time
 
 
