@@ -67,7 +67,7 @@ others:
 	$(BIN)/python -m pytest $(addprefix --ignore=,tests/dashboard tests/commands tests/against_torch tests/measure $(OF_SEARCHES))
 
 thorough: $(VENV)/dev
-	@CAPSIM_THOROUGH=1 $(MAKE) --no-print-directory --jobs=2 searches others
+	@CAPSIM_THOROUGH=1 $(MAKE) --no-print-directory --jobs=3 pages others searches commands
 
 newest:
 	@$(MAKE) --no-print-directory LOCK= VENV=.venv-newest test

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.dashboard.browser.driving import settle
+from tests.thorough import cases
 
 _CUT = """() => [...document.querySelectorAll('.stPlotlyChart')].flatMap(chart => {
     const frame = chart.getBoundingClientRect();
@@ -31,6 +34,14 @@ _SCROLLS = """each => {
 """Whether something is wide and somebody can scroll to all of it."""
 _BOXES = ".stPlotlyChart, [data-testid='stMetric'], [data-testid='stDataFrame'], [data-testid='stFileUploader']"
 _GROUND = "getComputedStyle(document.querySelector('[data-testid=\"stApp\"]')).backgroundColor"
+
+_LOOKS = [(390, False), (1280, True), (390, True), (1280, False)]
+every_look = pytest.mark.parametrize(
+    ("width", "dark"),
+    _LOOKS[: cases(usual=2, thorough=4)],
+    ids=lambda value: str(value) if value > 1 else ("dark" if value else "light"),
+)
+"""Widths of a telephone and of a screen, each on light or on dark ground; all four pairs in a thorough run."""
 
 
 def expect(locator: Any) -> Any:

@@ -12,7 +12,7 @@ from hardware import units
 from simulator.profiling.records import journal
 from tests.dashboard import records
 from tests.dashboard.browser.conftest import Visit, settle
-from tests.dashboard.browser.looking import download, expect, look, reached_by_keyboard
+from tests.dashboard.browser.looking import download, every_look, expect, look, reached_by_keyboard
 from tests.profiling.made_up import graphics
 
 _METRIC = '[data-testid="stMetricValue"]'
@@ -138,8 +138,7 @@ def test_everything_is_reached_by_the_keyboard(visit: Visit) -> None:
         assert name in names, name
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@every_look
 def test_it_is_legible_at_every_width_and_in_both_themes(visit: Visit, width: int, dark: bool) -> None:
     link = "/calibrate?calibrate_profile=l40s&calibrate_errors=histogram"
     look(visit(link, width=width, dark=dark), width=width, dark=dark)

@@ -10,7 +10,7 @@ import yaml
 
 from dashboard.content import browsing
 from tests.dashboard.browser.conftest import Visit, settle
-from tests.dashboard.browser.looking import click_row, download_yaml, expect, look, reached_by_keyboard
+from tests.dashboard.browser.looking import click_row, download_yaml, every_look, expect, look, reached_by_keyboard
 
 
 def test_it_opens_on_devices_and_asks_nobody_else(visit: Visit) -> None:
@@ -76,8 +76,7 @@ def test_everything_is_reached_by_the_keyboard(visit: Visit) -> None:
         assert name in names, name
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@every_look
 @pytest.mark.parametrize("part", ["systems", "profiles"])
 def test_it_is_legible_at_every_width_and_in_both_themes(visit: Visit, width: int, dark: bool, part: str) -> None:
     look(visit(f"/catalogue?catalogue_part={part}", width=width, dark=dark), width=width, dark=dark)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from dashboard.choices.scenario import fields
@@ -13,7 +12,7 @@ from dashboard.choices.state import opening
 from dashboard.content import comparing
 from dashboard.content.comparing import to_text
 from tests.dashboard.browser.conftest import Visit, settle
-from tests.dashboard.browser.looking import click_row, download_yaml, expect, look, reached_by_keyboard
+from tests.dashboard.browser.looking import click_row, download_yaml, every_look, expect, look, reached_by_keyboard
 
 
 def test_it_opens_on_four_systems_and_asks_nobody_else(visit: Visit) -> None:
@@ -114,8 +113,7 @@ def test_everything_is_reached_by_the_keyboard(visit: Visit) -> None:
     assert "Copy or download" in names
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@every_look
 def test_it_is_legible_at_every_width_and_in_both_themes(visit: Visit, width: int, dark: bool) -> None:
     rows = [*comparing.begun_with(), opening(fields()).change({"model": "palm-540b", "system": "dgx-a100-320gb"})]
     page: Any = visit(f"/compare?compare_rows={to_text(rows)}", width=width, dark=dark)

@@ -6,13 +6,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
 import yaml
 
 from simulator.evidence import held_out
 from tests.dashboard.browser.conftest import Visit, settle
 from tests.dashboard.browser.driving import SECONDS, running_dashboard, window
-from tests.dashboard.browser.looking import download_yaml, expect, look, reached_by_keyboard
+from tests.dashboard.browser.looking import download_yaml, every_look, expect, look, reached_by_keyboard
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -103,7 +102,6 @@ def test_everything_is_reached_by_the_keyboard(visit: Visit) -> None:
     assert "Copy or download" in names
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@every_look
 def test_it_is_legible_at_every_width_and_in_both_themes(visit: Visit, width: int, dark: bool) -> None:
     look(visit("/evidence?evidence_by=source", width=width, dark=dark), width=width, dark=dark)

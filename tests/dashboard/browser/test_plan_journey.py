@@ -13,7 +13,7 @@ from dashboard.choices.state import opening
 from dashboard.content.exports import as_python
 from hardware import units
 from tests.dashboard.browser.conftest import Visit, settle
-from tests.dashboard.browser.looking import download, download_yaml, expect, look, reached_by_keyboard
+from tests.dashboard.browser.looking import download, download_yaml, every_look, expect, look, reached_by_keyboard
 
 _TIME = '[data-testid="stMetricValue"]'
 _OPENING = units.duration(simulator.estimate("bert-large", "dgx-a100-640gb").step_time_s)
@@ -144,8 +144,7 @@ def test_everything_is_reached_by_the_keyboard(visit: Visit) -> None:
     expect(page.get_by_label("Tensor (tp)", exact=True)).to_be_visible()
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@every_look
 def test_it_is_legible_at_every_width_and_in_both_themes(visit: Visit, width: int, dark: bool) -> None:
     look(visit("/?model=gpt3-175b&system=superpod-a100&devices=1024", width=width, dark=dark), width=width, dark=dark)
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 import simulator
 from hardware import units
 from simulator import Outlook
 from tests.dashboard.browser.conftest import Visit, settle
-from tests.dashboard.browser.looking import click_row, expect, look, reached_by_keyboard
+from tests.dashboard.browser.looking import click_row, every_look, expect, look, reached_by_keyboard
 
 _CARDS = "rent_systems=workstation-rtx-3090%2Cworkstation-rtx-a6000&rent_most=4&rent_deadline=30d"
 _VALUE = '[data-testid="stMetricValue"]'
@@ -95,8 +93,7 @@ def test_a_click_on_a_point_opens_it(visit: Visit) -> None:
     assert page.complaints == []
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@every_look
 def test_it_is_legible_at_every_width_and_in_both_themes(visit: Visit, width: int, dark: bool) -> None:
     look(visit(f"/rent?{_CARDS}", width=width, dark=dark), width=width, dark=dark)
 

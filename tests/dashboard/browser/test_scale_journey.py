@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 import simulator
 from hardware import units
 from tests.dashboard.browser.conftest import Visit, settle
-from tests.dashboard.browser.looking import click_row, expect, look, reached_by_keyboard
+from tests.dashboard.browser.looking import click_row, every_look, expect, look, reached_by_keyboard
 
 _SMALL = "global_batch=64&scale_most=64"
 _VALUE = '[data-testid="stMetricValue"]'
@@ -47,8 +45,7 @@ def test_a_row_opens_on_the_plan_page(visit: Visit) -> None:
     assert page.complaints == []
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@every_look
 def test_it_is_legible_at_every_width_and_in_both_themes(visit: Visit, width: int, dark: bool) -> None:
     look(visit("/scale", width=width, dark=dark), width=width, dark=dark)
 

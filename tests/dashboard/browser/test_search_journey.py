@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import simulator
 from hardware import units
 from simulator import Estimate
 from simulator.terminal.search import plan_words
 from tests.dashboard.browser.conftest import Visit, settle
-from tests.dashboard.browser.looking import click_row, expect, look, reached_by_keyboard
+from tests.dashboard.browser.looking import click_row, every_look, expect, look, reached_by_keyboard
 
 _SMALL = "system=dgx-1-v100&stack=megatron-lm&sequence_length=512&global_batch=8"
 _VALUE = '[data-testid="stMetricValue"]'
@@ -124,8 +122,7 @@ def test_a_long_search_shows_how_far_it_is_and_can_be_stopped(visit: Visit) -> N
     assert page.complaints == []
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@every_look
 def test_it_is_legible_at_every_width_and_in_both_themes(visit: Visit, width: int, dark: bool) -> None:
     look(visit(f"/search?{_SMALL}", width=width, dark=dark), width=width, dark=dark)
 

@@ -12,7 +12,7 @@ import pytest
 import simulator
 from hardware import units
 from tests.dashboard.browser.conftest import Visit, settle
-from tests.dashboard.browser.looking import download, expect, look, reached_by_keyboard
+from tests.dashboard.browser.looking import download, every_look, expect, look, reached_by_keyboard
 
 _PIPELINE = "model=gpt3-6.7b&system=superpod-a100&devices=16&tp=2&pp=4&global_batch=16"
 _VALUE = '[data-testid="stMetricValue"]'
@@ -70,8 +70,7 @@ def test_the_trace_is_downloaded(visit: Visit, tmp_path: Path) -> None:
     assert json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@every_look
 @pytest.mark.parametrize("link", ["", _PIPELINE, f"{_PIPELINE}&timeline_zoom=one layer&timeline_other=tp.2"])
 def test_it_is_legible_at_every_width_and_in_both_themes(visit: Visit, link: str, width: int, dark: bool) -> None:
     look(visit(f"/timeline?{link}", width=width, dark=dark), width=width, dark=dark)
