@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from simulator.pricing.analytic import AnalyticBackend
 from simulator.scenario.scenario import Scenario
+from simulator.specs.choices import V_SHAPED
 from simulator.specs.stack import Stacks
 from simulator.step.evaluation import evaluate
 from tests.step.drawing import scenarios
@@ -19,6 +20,9 @@ from tests.thorough import cases
 _INNER, _OUTER = (0, 1), (2, 3)
 """Levels of wiring inside a node, and between nodes and pods."""
 _CLOSE = 1e-9
+_SHARED = 2e-3
+"""Gradients of weights fill gaps and also hide what is gathered: shorter ones do less of both, in a replay too. And
+exchanges of tokens and those of experts each hide behind feed-forward layers."""
 
 
 def _of_device(backend: AnalyticBackend, factor: float, *fields: str) -> AnalyticBackend:
@@ -81,5 +85,8 @@ def test_no_better_figure_slows_a_step(scenario: Scenario, more: float) -> None:
     listed = evaluate(replace(columns, stacks=Stacks.stack(stacks)), together).step.time
     before, *after = np.broadcast_to(listed, len(stacks))
     ratios = dict(zip([*list(backends)[1:], *hosts], (float(each / before) for each in after), strict=True))
-    assert {name: ratio for name, ratio in ratios.items() if ratio > 1.0 + _CLOSE} == {}
+    filled = scenario.plan.schedule in ("zero-bubble", *V_SHAPED) and (scenario.plan.pp or 1) > 1
+    twice = scenario.model.experts > 1 and (scenario.plan.tp or 1) > 1
+    most = 1.0 + (_SHARED if filled or twice else _CLOSE)
+    assert {name: ratio for name, ratio in ratios.items() if ratio > most} == {}
     assert ratios["bandwidth of memory"] < 1.0 or ratios["launches of the host"] < 1.0
