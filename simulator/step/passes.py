@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
@@ -76,40 +75,58 @@ def exposures(timed: Sequence[tuple[Task, Num]]) -> Iterator[tuple[HiddenLine, N
     timed
         Tasks of one block, each with its time [s].
     """
-
-    def beside(parts: frozenset[OperatorPart] | None, phase: Phase) -> Num:
-        wanted = (
-            seconds
-            for task, seconds in timed
-            if task.phase is phase and task.resource is Resource.DEVICE and (parts is None or task.part in parts)
-        )
-        return sum(wanted, start=np.float64(0.0))
-
-    passed: dict[Phase, Num] = {}
-
-    def beside_all(line: HiddenLine) -> Num:
-        # What hides behind all compute also runs beside what shows of other lines, so that no work covers two at once.
-        more: Num = 0.0 if line.hiding.parts is not None else passed.get(line.behind, 0.0)
-        return beside(line.hiding.parts, line.behind) + more
-
+    work = _Work(timed)
     for line in lines_of(timed):
-        shown = _shown(
-            line,
-            [(beside(parts, line.behind), share) for parts, share in line.hiding.halves],
-            partial(beside_all, line),
-        )
-        passed[line.phase] = passed.get(line.phase, 0.0) + shown
-        yield line, shown
+        yield line, work.shown(line)
 
 
-def _shown(line: HiddenLine, works: Sequence[tuple[Num, Num]], together: Callable[[], Num]) -> Num:
-    """What shows of a line: its share beside each work, where there is all of it, else beside everything [s]."""
-    own = [(np.asarray(work) > 0.0) | (np.asarray(share) <= 0.0) for work, share in works]
-    each = np.logical_and.reduce(np.broadcast_arrays(*own)) if own else np.False_
-    if not np.any(each):
-        return line.hiding.occasions * line.shown(together())
-    apart = sum((line.shown(work, share) for work, share in works), start=np.float64(0.0))
-    return apart if np.all(each) else np.where(each, apart, line.hiding.occasions * line.shown(together()))
+class _Work:
+    """Compute of a block that covers what hides behind it: what covers one line covers no other."""
+
+    def __init__(self, timed: Sequence[tuple[Task, Num]]) -> None:
+        self._timed = timed
+        self._passed: dict[Phase, Num] = {}
+        self._covering: dict[tuple[Phase, OperatorPart], Num] = {}
+
+    def shown(self, line: HiddenLine) -> Num:
+        """What shows of a line: its share beside each half, where there are both, else beside everything [s]."""
+        hiding, phase = line.hiding, line.behind
+        halves = [(parts, share, self._left(parts, phase)) for parts, share in hiding.halves]
+        own = [(np.asarray(work) > 0.0) | (np.asarray(share) <= 0.0) for _, share, work in halves]
+        both = np.logical_and.reduce(np.broadcast_arrays(*own)) if own else np.False_
+        shown: Num = np.float64(0.0)
+        for parts, share, work in halves if np.any(both) else ():
+            of_half = line.shown(work, share)
+            shown = shown + of_half
+            self._cover(parts, phase, np.where(both, share * line.taken - of_half, 0.0))
+        if not np.all(both):
+            whole = self._left(hiding.parts, phase)
+            if hiding.parts is None:
+                # It also runs beside what shows of other lines.
+                whole = whole + self._passed.get(phase, 0.0)
+            together = hiding.occasions * line.shown(whole)
+            shown = np.where(both, shown, together) if np.any(both) else together
+            self._cover(hiding.parts or frozenset(), phase, np.where(both, 0.0, line.taken - together))
+        self._passed[line.phase] = self._passed.get(line.phase, 0.0) + shown
+        return shown
+
+    def _left(self, parts: frozenset[OperatorPart] | None, phase: Phase) -> Num:
+        """Compute of some parts that covers no other line [s]."""
+        tasks = ((task, time) for task, time in self._timed if task.phase is phase)
+        of_device = [(task.part, time) for task, time in tasks if task.resource is Resource.DEVICE]
+        work = sum((time for part, time in of_device if parts is None or part in parts), start=np.float64(0.0))
+        for part in parts or ():
+            if (phase, part) in self._covering:
+                work = work - self._covering[phase, part]
+        return np.maximum(work, 0.0)
+
+    def _cover(self, parts: frozenset[OperatorPart], phase: Phase, hidden: Num) -> None:
+        """Note that some parts have covered so much, each as much of it as it has of their compute [s]."""
+        left = {part: self._left(frozenset({part}), phase) for part in sorted(parts)} if len(parts) > 1 else {}
+        whole = np.maximum(sum(left.values(), start=np.float64(0.0)), np.finfo(float).tiny)
+        for part in parts:
+            share = left[part] / whole if left else 1.0
+            self._covering[phase, part] = self._covering.get((phase, part), 0.0) + share * hidden
 
 
 class _Sums:
