@@ -75,16 +75,18 @@ def exposures(timed: Sequence[tuple[Task, Num]]) -> Iterator[tuple[HiddenLine, N
     timed
         Tasks of one block, each with its time [s].
     """
-    work = _Work(timed)
-    for line in lines_of(timed):
+    lines = lines_of(timed)
+    work = _Work(timed, several=sum(line.hiding.parts is not None for line in lines) > 2)
+    for line in lines:
         yield line, work.shown(line)
 
 
 class _Work:
     """Compute of a block that covers what hides behind it: what covers one line covers no other."""
 
-    def __init__(self, timed: Sequence[tuple[Task, Num]]) -> None:
+    def __init__(self, timed: Sequence[tuple[Task, Num]], *, several: bool) -> None:
         self._timed = timed
+        self._several = several  # lines of a pass behind named parts, so that it matters what covers which
         self._passed: dict[Phase, Num] = {}
         self._covering: dict[tuple[Phase, OperatorPart], Num] = {}
 
@@ -98,7 +100,8 @@ class _Work:
         for parts, share, work in halves if np.any(both) else ():
             of_half = line.shown(work, share)
             shown = shown + of_half
-            self._cover(parts, phase, np.where(both, share * line.taken - of_half, 0.0))
+            if self._several:
+                self._cover(parts, phase, np.where(both, share * line.taken - of_half, 0.0))
         if not np.all(both):
             whole = self._left(hiding.parts, phase)
             if hiding.parts is None:
@@ -106,7 +109,8 @@ class _Work:
                 whole = whole + self._passed.get(phase, 0.0)
             together = hiding.occasions * line.shown(whole)
             shown = np.where(both, shown, together) if np.any(both) else together
-            self._cover(hiding.parts or frozenset(), phase, np.where(both, 0.0, line.taken - together))
+            if self._several:
+                self._cover(hiding.parts or frozenset(), phase, np.where(both, 0.0, line.taken - together))
         self._passed[line.phase] = self._passed.get(line.phase, 0.0) + shown
         return shown
 
@@ -115,10 +119,8 @@ class _Work:
         tasks = ((task, time) for task, time in self._timed if task.phase is phase)
         of_device = [(task.part, time) for task, time in tasks if task.resource is Resource.DEVICE]
         work = sum((time for part, time in of_device if parts is None or part in parts), start=np.float64(0.0))
-        for part in parts or ():
-            if (phase, part) in self._covering:
-                work = work - self._covering[phase, part]
-        return np.maximum(work, 0.0)
+        covering = [self._covering[phase, part] for part in parts or () if (phase, part) in self._covering]
+        return np.maximum(work - sum(covering, start=np.float64(0.0)), 0.0) if covering else work
 
     def _cover(self, parts: frozenset[OperatorPart], phase: Phase, hidden: Num) -> None:
         """Note that some parts have covered so much, each as much of it as it has of their compute [s]."""

@@ -87,10 +87,10 @@ class _PipelineStage:
         share = self._summed("forward") / np.maximum(self.device, np.finfo(float).tiny)
         return self.together * share + self.transfer / 2.0
 
-    def idle_backward(self, waits: Num) -> Num:
+    def idle_backward(self, waits: Num, time: Num) -> Num:
         """Time that the device waits for its host in the backward pass, where it waits for links ahead of it [s].
 
-        Both passes share the wait of the whole as each would wait alone.
+        Both passes share the wait of the whole, which takes `time`, as each would wait alone.
         """
         device = self._summed("backward")
         host = self._summed("host_backward")
@@ -98,7 +98,7 @@ class _PipelineStage:
         ahead = together(before, self.host - host) - before
         back = together(device, host) - device
         whole = np.maximum(ahead + back, np.finfo(float).tiny)
-        return (together(self.device + waits, self.host) - self.device - waits) * (back / whole)
+        return (time - self.transfer - self.device - waits) * (back / whole)
 
     def _summed(self, name: str) -> Num:
         """One of the times of all that the stage holds [s]."""
@@ -106,6 +106,8 @@ class _PipelineStage:
 
     def waiting(self, waits: Num) -> Num:
         """The same where the device waits for links besides, while its host goes on [s]."""
+        if isinstance(waits, float) and waits == 0.0:
+            return self.time
         return together(self.device + waits, self.host) + self.transfer
 
 
@@ -118,23 +120,26 @@ class _Pipeline:
     mean: _PipelineStage
     """One inside that has as many layers as they have in the mean."""
 
-    def idle_backward(self, waits: Num) -> Num:
+    def waiting(self, waits: Num) -> tuple[Num, Num, Num]:
+        """Time of each stage where devices wait for links besides [s]."""
+        middle, first, last = (stage.waiting(waits) for stage in self.places)
+        return middle, first, last
+
+    def idle_backward(self, waits: Num, times: tuple[Num, Num, Num]) -> Num:
         """Time that the device of the slowest stage waits for its host in the backward pass [s].
 
-        All wait for links so long besides, ahead of the forward pass.
+        All wait for links so long besides, ahead of the forward pass, and take these `times`.
         """
-        middle, *ends = self.places
-        time, idle = middle.waiting(waits), middle.idle_backward(waits)
-        for stage in ends:
-            own = stage.waiting(waits)
-            idle = np.where(own >= time, stage.idle_backward(waits), idle)
-            time = np.maximum(own, time)
+        longest, idle = times[0], self.places[0].idle_backward(waits, times[0])
+        for stage, time in zip(self.places[1:], times[1:], strict=True):
+            idle = np.where(time >= longest, stage.idle_backward(waits, time), idle)
+            longest = np.maximum(time, longest)
         return idle
 
-    def slowest(self, waits: Num) -> Num:
-        """Time of the slowest stage where devices wait for links besides [s]."""
-        middle, first, last = (stage.waiting(waits) for stage in self.places)
-        return np.maximum(np.maximum(middle, first), last)
+
+def _longest(times: tuple[Num, Num, Num]) -> Num:
+    """The longest of three times [s]."""
+    return np.maximum(np.maximum(times[0], times[1]), times[2])
 
 
 def _stages(program: Program, backend: Backend, *, broken_down: bool) -> _Pipeline:
@@ -344,13 +349,14 @@ def _once(program: Program, backend: Backend, stages: _Pipeline) -> dict[str, Nu
             time = np.maximum(seconds, launch * task.kernels) if task.resource is Resource.DEVICE else seconds
             parts[task.part] = parts.get(task.part, 0.0) + time
     waits: Num = 0.0
-    held_up = stages.slowest(0.0)
+    times = stages.waiting(waits)
     lines = lines_of(timed)
     for line in (line for line in lines if line.behind is not Phase.BACKWARD):
         waits = waits + line.shown(by_phase[line.behind])
-        before, held_up = held_up, stages.slowest(waits)
-        parts[line.part] = parts.get(line.part, 0.0) + line.hiding.occasions * (held_up - before)
+        before, times = times, stages.waiting(waits)
+        held_up = _longest(times) - _longest(before)
+        parts[line.part] = parts.get(line.part, 0.0) + line.hiding.occasions * held_up
     for line in (line for line in lines if line.behind is Phase.BACKWARD):
-        shown = line.shown(by_phase[Phase.BACKWARD], idle=making * stages.idle_backward(waits))
+        shown = line.shown(by_phase[Phase.BACKWARD], idle=making * stages.idle_backward(waits, times))
         parts[line.part] = parts.get(line.part, 0.0) + line.hiding.occasions * shown
     return parts
