@@ -18,10 +18,10 @@ OLDEST := .venv-oldest
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check $(addprefix --constraint ,$(LOCK))
 
-OF_OLDEST := hardware tests/hardware simulator/formulas tests/formulas tests/step tests/scenario tests/answers \
-	tests/specs/test_bad_configs.py tests/specs/test_workload.py tests/commands/test_bad_input.py \
-	tests/commands/test_estimate.py tests/commands/test_start.py tests/dashboard/test_plan_figures.py \
-	tests/dashboard/test_scale_page.py
+OF_OLDEST := hardware tests/hardware simulator/formulas tests/formulas tests/scenario tests/step/test_memory.py \
+	tests/step/test_batches.py tests/step/test_conservation.py tests/step/test_time.py tests/specs/test_bad_configs.py \
+	tests/specs/test_workload.py tests/commands/test_bad_input.py tests/commands/test_estimate.py \
+	tests/commands/test_start.py tests/dashboard/test_plan_figures.py tests/dashboard/test_scale_page.py
 
 OF_SEARCHES := tests/plan_search tests/launch tests/published tests/renting tests/evidence
 
