@@ -278,9 +278,7 @@ def touched_experts(tokens: Num, experts: Num, *, chosen: Num) -> Num:
     return experts * (1.0 - missed ** np.asarray(tokens))
 
 
-def direct_all_reduce_time(
-    message_bytes: Num, degree: Num, *, latency: Num, latency_per_rank: Num, rate: Num
-) -> Num:
+def direct_all_reduce_time(message_bytes: Num, degree: Num, *, latency: Num, latency_per_rank: Num, rate: Num) -> Num:
     """Time of an all-reduce in one kernel, in which every rank reads what the others have over switched links.
 
     ``s + min((n - 1) S / rate, s + 2 (n - 1) / n S / rate)`` with ``s = 0.45 latency + 0.25 latency_per_rank (n - 1)``:

@@ -58,7 +58,9 @@ def _served(
     if np.any(np.asarray(prompts) > 0.0):
         new, some = work.prompt_tokens, np.where(np.asarray(prompts) > 0.0, 1.0, 0.0)
         cached = work.cached * causal
-        alone = replace(scenarios, iterations=None, plans=replace(scenarios.plans, micro_batch=np.maximum(prompts, 1.0)))
+        alone = replace(
+            scenarios, iterations=None, plans=replace(scenarios.plans, micro_batch=np.maximum(prompts, 1.0))
+        )
         its = replace(tokens, all=prompts * new, shared=prompts * new, queries=new, keys=new + cached)
         core = sequence_core(
             part, alone, its, its.keys, causal=causal, window=window, products=products, rotary=rotary, cached=cached
@@ -123,9 +125,7 @@ def _times(operator: Operator, number: Num) -> Operator:
     """An operator whose forward pass is made so many times."""
     if np.all(np.asarray(number) == 1.0):
         return operator
-    calls = tuple(
-        replace(call, count=call.count * number, kernels=call.kernels * number) for call in operator.forward
-    )
+    calls = tuple(replace(call, count=call.count * number, kernels=call.kernels * number) for call in operator.forward)
     return replace(operator, forward=calls)
 
 
