@@ -24,7 +24,7 @@ from simulator.serving.passes import PassTimes, pass_times
 from simulator.serving.scenario import ServingScenario, resolve_serving
 from simulator.serving.steady import SteadyLoad, most_sequences, steady
 from simulator.specs.model import Model
-from simulator.specs.serving.plan import ServingLoad, ServingPlan
+from simulator.specs.serving.plan import ServingPlan
 from simulator.specs.serving.stack import ServingStack
 
 UNFITTED_SPREAD = 1.7
@@ -307,8 +307,8 @@ def _warnings(served: ServingScenario, found: _Found, levels: dict[str, float]) 
     if not memory.fits:
         lacking = (memory.total - memory.capacity) / 2.0**30
         yield (
-            f"does not fit: needs {memory.total / 2.0**30:.1f} GiB on a device with {memory.capacity / 2.0**30:.1f} GiB,"
-            f" {lacking:.1f} GiB too much; {_remedy(served, found)}"
+            f"does not fit: needs {memory.total / 2.0**30:.1f} GiB on a device with "
+            f"{memory.capacity / 2.0**30:.1f} GiB, {lacking:.1f} GiB too much; {_remedy(served, found)}"
         )
     yield (
         f"no run of an engine has been fitted to: limits are a stated factor of {UNFITTED_SPREAD:g} around the "

@@ -47,7 +47,8 @@ class PassCost:
         """Some of the passes."""
 
         def of(value: Num) -> Num:
-            return np.broadcast_to(np.asarray(value), np.shape(self.time))[index]
+            taken: Num = np.broadcast_to(np.asarray(value), np.shape(self.time))[index]
+            return taken
 
         parts, limits = ({name: of(value) for name, value in each.items()} for each in (self.parts, self.limits))
         return PassCost(of(self.time), parts, limits)
@@ -167,11 +168,11 @@ class PassTimes:
         waits = stack.iteration + reads * ((stack.prefill_iteration or stack.iteration) - stack.iteration)
         again = np.where(np.asarray(passes) > 1.0, (passes + served.pp - 1.0) / served.pp, 1.0)
         of_host = (busy - summed.device) * again + waits
-        parts = {name: value * again for name, value in summed.parts.items()}
-        limits = {name: value * again for name, value in summed.limits.items()}
+        parts: dict[str, Num] = {name: value * again for name, value in summed.parts.items()}
+        limits: dict[str, Num] = {name: value * again for name, value in summed.limits.items()}
         limits["communication"] = limits["communication"] + sent * again
         limits["host"] = of_host
-        between = {} if served.pp == 1 else {"pipeline_transfer": sent * again}
+        between: dict[str, Num] = {} if served.pp == 1 else {"pipeline_transfer": sent * again}
         return PassCost((busy + sent) * again + waits, {**parts, **between, "host": of_host}, limits)
 
     def _summed(self, program: Program) -> _Summed:

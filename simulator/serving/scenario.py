@@ -148,7 +148,7 @@ class ServingScenario:
         if self.model.kind == "encoder-decoder":
             first, second = np.maximum(read, 1e-6), single
         else:
-            first, second = read + single, 0.0 * single
+            first, second = np.maximum(read + single, 1e-6), 0.0 * single
         workloads = replace(columns.workloads, sequence_length=first, target_length=second, effective_tokens=first)
         return replace(columns, workloads=workloads, iterations=work)
 

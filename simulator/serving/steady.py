@@ -1,7 +1,7 @@
 """What requests meet at steady load, in closed form: static batches, and a fixed number of requests in work.
 
-Requests are of one length, the mean of all. Where they arrive at random, or lengths differ, they queue: what is said here
-of a rate is that of requests which arrive evenly. Many numbers of requests in work are priced in one call.
+Requests are of one length, the mean of all. Where they arrive at random, or lengths differ, they queue: what is said
+here of a rate is that of requests which arrive evenly. Many numbers of requests in work are priced in one call.
 """
 
 from __future__ import annotations
