@@ -54,7 +54,7 @@ class PassCost:
         return PassCost(of(self.time), parts, limits)
 
 
-def pass_times(served: ServingScenario) -> PassTimes:
+def pass_times(served: ServingScenario) -> ServingPasses:
     """Times of the passes of one replica.
 
     Parameters
@@ -69,11 +69,11 @@ def pass_times(served: ServingScenario) -> PassTimes:
     >>> bool(times.decode(1, 1024) < times.decode(64, 1024) < times.prefill(64, 1024))
     True
     """
-    return PassTimes(served)
+    return ServingPasses(served)
 
 
 @dataclass(frozen=True)
-class PassTimes:
+class ServingPasses:
     """Seconds of passes of one replica; arguments broadcast, and every method returns float64 of their shape."""
 
     served: ServingScenario

@@ -15,7 +15,7 @@ import numpy as np
 from hardware.errors import InputError
 from simulator.formulas.typing import Num
 from simulator.serving.memory import largest_batch
-from simulator.serving.passes import Array, PassCost, PassTimes
+from simulator.serving.passes import Array, PassCost, ServingPasses
 from simulator.serving.scenario import ServingScenario
 from simulator.specs.serving.plan import ServingLoad
 
@@ -71,7 +71,7 @@ class SteadyLoad:
         return max(together, key=lambda name: together[name])
 
 
-def steady(served: ServingScenario, times: PassTimes) -> SteadyLoad:
+def steady(served: ServingScenario, times: ServingPasses) -> SteadyLoad:
     """What requests meet at the load of a scenario that generates.
 
     Parameters
@@ -106,7 +106,7 @@ def most_sequences(served: ServingScenario) -> float:
     return float(max(min(fitting, served.stack.most_sequences), 1))
 
 
-def at_numbers(served: ServingScenario, times: PassTimes, numbers: Array) -> SteadyLoad:
+def at_numbers(served: ServingScenario, times: ServingPasses, numbers: Array) -> SteadyLoad:
     """What requests meet where so many are in work at any time, or run in batches of so many.
 
     Parameters
@@ -142,7 +142,7 @@ def _lengths(load: ServingLoad) -> tuple[float, float, float]:
 
 
 def _passes(
-    times: PassTimes, load: ServingLoad, running: Array, reading: tuple[Num, Num, Num, Num]
+    times: ServingPasses, load: ServingLoad, running: Array, reading: tuple[Num, Num, Num, Num]
 ) -> tuple[PassCost, PassCost]:
     """Passes that read prompts (their number, tokens, cached tokens, sequences beside), and those that read none.
 
@@ -177,7 +177,7 @@ def _meaned(cost: PassCost) -> PassCost:
     return PassCost(mean(cost.time), parts, limits)
 
 
-def _static(times: PassTimes, load: ServingLoad, numbers: Array, own: Array) -> SteadyLoad:
+def _static(times: ServingPasses, load: ServingLoad, numbers: Array, own: Array) -> SteadyLoad:
     """Batches that begin and end together, one after the other; the fullest replica paces."""
     new, cached, steps = _lengths(load)
     read, made = _passes(times, load, own, (own, new, cached, 0.0))
@@ -185,7 +185,7 @@ def _static(times: PassTimes, load: ServingLoad, numbers: Array, own: Array) -> 
     return SteadyLoad(read.time, made.time, latency, numbers / latency, own, 0.0, read, made, read.time / latency)
 
 
-def _interrupted(times: PassTimes, load: ServingLoad, running: Array) -> SteadyLoad:
+def _interrupted(times: ServingPasses, load: ServingLoad, running: Array) -> SteadyLoad:
     """Requests in a batch of others each somewhere in its life, where everybody waits while a prompt is read."""
     new, cached, steps = _lengths(load)
     read, made = _passes(times, load, running, (1.0, new, cached, 0.0))
@@ -197,7 +197,7 @@ def _interrupted(times: PassTimes, load: ServingLoad, running: Array) -> SteadyL
     return SteadyLoad(ttft, tpot, latency, 0.0, running, 0.0, read, made, share)
 
 
-def _chunked(served: ServingScenario, times: PassTimes, load: ServingLoad, running: Array) -> SteadyLoad:
+def _chunked(served: ServingScenario, times: ServingPasses, load: ServingLoad, running: Array) -> SteadyLoad:
     """Requests in a batch of others each somewhere in its life, where prompts are read beside tokens that are made.
 
     While a request lives the prompts of as many others are read as run beside it: an iteration reads up to the budget
@@ -221,7 +221,7 @@ def _chunked(served: ServingScenario, times: PassTimes, load: ServingLoad, runni
     return SteadyLoad(ttft, tpot, latency, 0.0, running, 0.0, read, made, share)
 
 
-def _at_rate(served: ServingScenario, times: PassTimes, rate: float) -> SteadyLoad:
+def _at_rate(served: ServingScenario, times: ServingPasses, rate: float) -> SteadyLoad:
     """Requests that arrive evenly: as many are in work as leave as fast as others come.
 
     Where fewer than one is in work in the mean, each meets what one alone does.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from simulator.serving.passes import Array, PassTimes
+from simulator.serving.passes import Array, ServingPasses
 
 _CONTEXTS = (0.0, 1 / 32, 1 / 8, 1 / 2, 1.0)
 """Places of tabulated contexts, over the longest; time is all but linear in between, where no window ends."""
@@ -29,7 +29,7 @@ class PassTable:
     """Of all of them together, an axis each [s]."""
 
     @classmethod
-    def of(cls, passes: PassTimes, *, tokens: float, sequences: float, context: float) -> PassTable:
+    def of(cls, passes: ServingPasses, *, tokens: float, sequences: float, context: float) -> PassTable:
         """Tabulate iterations.
 
         Parameters
@@ -52,7 +52,7 @@ class PassTable:
         return cls(axes, passes.mixed(*np.meshgrid(*axes, indexing="ij")))
 
     def mixed(self, prompt_tokens: Any, prompt_context: Any, sequences: Any, context: Any) -> Array:
-        """As `simulator.serving.passes.PassTimes.mixed` [s]."""
+        """As `simulator.serving.passes.ServingPasses.mixed` [s]."""
         asked = np.broadcast_arrays(prompt_tokens, prompt_context, sequences, context)
         places = [
             _placed(axis, np.asarray(value, dtype=np.float64)) for axis, value in zip(self.axes, asked, strict=True)

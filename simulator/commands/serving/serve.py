@@ -103,13 +103,13 @@ def serve(model: str, said: dict[str, Any], sources: Sources = False, json: Json
     What is left open is chosen, and the answer says so:
     capsim serve llama-3-8b --system dgx-h100 --devices 1 --input-tokens 1024 --output-tokens 256 --concurrency 32
     """
-    from simulator.answers import serving
+    from simulator.answers.serving import estimate
 
     objective, system = said.pop("objective", None), said.pop("system", None)
     if system is None:
         raise InputError("system is missing: name what the model runs on, such as --system dgx-h100")
     known: Any = model if objective is None else {"base": model, "objective": objective}
-    result = serving.serve(known, system, **said)
+    result = estimate.serve(known, system, **said)
     if json:
         print_json(result.to_dict())
     else:

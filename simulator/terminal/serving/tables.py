@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hardware import units
-from simulator.answers.serving import ServingEstimate
+from simulator.answers.serving.estimate import ServingEstimate
 
 _BAR = 24
 """Characters of the longest bar."""

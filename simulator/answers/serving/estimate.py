@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hardware import catalogue
-from hardware.classes import peak_field
 from hardware.errors import InputError, shown
 from hardware.measured import MeasuredProfile
 from hardware.price import Price
 from hardware.quantity import read_amount
 from hardware.spec import System
-from simulator.answers.serving_costs import ServingBill, bill
+from simulator.answers.serving.costs import ServingBill, bill
+from simulator.answers.serving.told import UNFITTED_SPREAD, Found, sources_of, warnings_of
 from simulator.formulas.typing import Num
 from simulator.pricing.constants import Constants
 from simulator.scenario.prices import Prices
 from simulator.scenario.scenario import Named
-from simulator.serving.memory import ServingMemory, largest_batch, largest_context, serving_memory
-from simulator.serving.passes import PassTimes, pass_times
+from simulator.serving.memory import largest_batch, largest_context, serving_memory
+from simulator.serving.passes import ServingPasses, pass_times
 from simulator.serving.scenario import ServingScenario, resolve_serving
-from simulator.serving.steady import SteadyLoad, most_sequences, steady
+from simulator.serving.steady import most_sequences, steady
 from simulator.specs.model import Model
 from simulator.specs.serving.plan import ServingPlan
 from simulator.specs.serving.stack import ServingStack
-
-UNFITTED_SPREAD = 1.7
-"""Factor within which times are said to lie while no run of an engine has been fitted to: that by which the software
-alone differs, between engines that reach 0.3 and such that reach 0.65 of a data sheet's bandwidth, about its mean."""
-_SPREAD = ("ttft_s", "tpot_s", "latency_s")
-_RATES = ("output_tokens_per_s", "total_tokens_per_s", "requests_per_s", "sequences_per_s", "tokens_per_s")
 
 
 @dataclass(frozen=True)
@@ -215,29 +207,14 @@ def answer(served: ServingScenario, *, levels: dict[str, float] | None = None, *
         breakdown_s=found.breakdown,
         limited_by=found.limited_by,
         bill=spent,
-        warnings=tuple(_warnings(served, found, levels or {})),
-        sources=tuple(_sources(served)),
+        warnings=tuple(warnings_of(served, found, levels or {})),
+        sources=tuple(sources_of(served)),
         assumed=tuple(assumed),
         scenario=served,
     )
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What was found of a load."""
-
-    figures: dict[str, float]
-    memory: ServingMemory
-    requests_per_s: float
-    prefill_share: float
-    breakdown: dict[str, dict[str, float]]
-    limited_by: str
-    largest_batch: int
-    largest_context: int
-    load: SteadyLoad | None = None
-
-
-def _generated(served: ServingScenario, times: PassTimes) -> _Found:
+def _generated(served: ServingScenario, times: ServingPasses) -> Found:
     """What requests meet that get an answer."""
     load, found = served.load, steady(served, times)
     assert load is not None
@@ -246,7 +223,7 @@ def _generated(served: ServingScenario, times: PassTimes) -> _Found:
     done = float(found.requests_per_s)
     figures = {"ttft_s": float(found.ttft), "tpot_s": float(found.tpot), "latency_s": float(found.latency)}
     figures |= {"output_tokens_per_s": done * output, "total_tokens_per_s": done * each, "requests_per_s": done}
-    return _Found(
+    return Found(
         figures=figures,
         memory=serving_memory(served, found.sequences, each),
         requests_per_s=done,
@@ -259,7 +236,7 @@ def _generated(served: ServingScenario, times: PassTimes) -> _Found:
     )
 
 
-def _encoded(served: ServingScenario, times: PassTimes) -> _Found:
+def _encoded(served: ServingScenario, times: ServingPasses) -> Found:
     """What sequences meet that are encoded: batches one after the other on each replica."""
     load = served.load
     assert load is not None
@@ -275,7 +252,7 @@ def _encoded(served: ServingScenario, times: PassTimes) -> _Found:
     most = together / latency
     done = most if load.rate is None else min(load.rate, most)
     figures = {"latency_s": latency, "sequences_per_s": done, "tokens_per_s": done * load.input_tokens}
-    return _Found(
+    return Found(
         figures=figures,
         memory=serving_memory(served, own, load.input_tokens),
         requests_per_s=done,
@@ -298,82 +275,6 @@ def _with_limits(figures: dict[str, float]) -> dict[str, float]:
     for name, value in figures.items():
         told |= {name: value, f"{name}_low": value / UNFITTED_SPREAD, f"{name}_high": value * UNFITTED_SPREAD}
     return told
-
-
-def _warnings(served: ServingScenario, found: _Found, levels: dict[str, float]) -> Iterator[str]:
-    """What the reader should know before believing the numbers."""
-    memory, load = found.memory, served.load
-    assert load is not None
-    if not memory.fits:
-        lacking = (memory.total - memory.capacity) / 2.0**30
-        yield (
-            f"does not fit: needs {memory.total / 2.0**30:.1f} GiB on a device with "
-            f"{memory.capacity / 2.0**30:.1f} GiB, {lacking:.1f} GiB too much; {_remedy(served, found)}"
-        )
-    yield (
-        f"no run of an engine has been fitted to: limits are a stated factor of {UNFITTED_SPREAD:g} around the "
-        "figure, not an interval whose coverage was tested"
-    )
-    if served.stack.seen == "recalled":
-        yield f"unverified: what {served.stack.id} captures, fuses and takes of the host is recalled, not read"
-    recalled = [each.id for each in (served.weights, served.kv_cache) if each.seen == "recalled"]
-    if recalled:
-        yield f"unverified: bits of {', '.join(dict.fromkeys(recalled))} are recalled, not read"
-    if load.rate is not None:
-        yield (
-            "requests are taken to arrive evenly and to be of one length: queues and percentiles of random arrivals are"
-            " not in these figures"
-        )
-    yield from _of_load(served, found, levels)
-
-
-def _of_load(served: ServingScenario, found: _Found, levels: dict[str, float]) -> Iterator[str]:
-    """What the load does: too much of it, or service levels that are missed."""
-    load, state = served.load, found.load
-    assert load is not None
-    if load.rate is not None and ((state is not None and state.overloaded) or found.requests_per_s < load.rate * 0.999):
-        yield (
-            f"overloaded: {load.rate:g} requests a second arrive and {found.requests_per_s:.3g} are answered, so that "
-            "queues grow without end; use more replicas"
-        )
-    if state is not None and state.waiting > 0.0:
-        yield (
-            f"{state.waiting:.0f} of the requests wait for room: a replica runs {state.sequences:.0f} at a time, "
-            f"{'what its memory holds' if state.sequences < served.stack.most_sequences else 'the most of its engine'}"
-        )
-    if state is not None and not served.stack.continuous and load.batch is None:
-        yield f"{served.stack.id} has no continuous batching: requests run in batches that begin and end together"
-    for name, level in levels.items():
-        value = found.figures.get(name)
-        if value is not None and value > level:
-            yield f"misses the service level {name[:-2]}={level:g} s: {value:.3g} s in the mean"
-
-
-def _remedy(served: ServingScenario, found: _Found) -> str:
-    """What would make it fit."""
-    if found.largest_batch >= 1 and served.generates:
-        return f"a replica holds {found.largest_batch} sequences of this length at a time"
-    if found.largest_batch >= 1:
-        return f"a device encodes {found.largest_batch} sequences of this length at a time"
-    degrees = "more tensor-parallel ranks" if "tp" in served.stack.axes else "more stages"
-    return f"use {degrees}, or a narrower format of weights: {', '.join(served.stack.weights)}"
-
-
-def _sources(served: ServingScenario) -> Iterator[str]:
-    """The sources of the figures that an answer uses, one line each."""
-    device, titles = served.device, catalogue.sources()
-    for sheet in (device, served.system):
-        keys = {key for _, _, provenance in sheet.figures() if provenance for key in provenance.source}
-        for key in sorted(keys - {"recalled", "derived"}):
-            yield f"{sheet.id}: {titles.get(key, key)}"
-    constants = catalogue.load_class(device.device_class)
-    yield f"kernel constants of {device.device_class}: {constants.gemm[served.precision].source}"
-    decoding = "assumed from its other kernels" if constants.decoding is None else constants.decoding.source
-    yield f"attention over a cache and products of few rows on {device.device_class}: {decoding}"
-    yield f"engine {served.stack.id}: {served.stack.source} ({served.stack.seen})"
-    yield f"format {served.weights.id} of weights: {served.weights.source} ({served.weights.seen})"
-    yield f"format {served.kv_cache.id} of the cache: {served.kv_cache.source} ({served.kv_cache.seen})"
-    yield f"peak rate of {device.id} in {served.precision}: {peak_field(served.precision)} of its data sheet"
 
 
 def _seconds(name: str, value: float | str) -> float:
