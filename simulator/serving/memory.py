@@ -12,7 +12,7 @@ from simulator.formulas.typing import Num
 from simulator.pricing.requests import MatrixProduct
 from simulator.serving.scenario import ServingScenario
 from simulator.serving.stored import stored_bytes
-from simulator.specs.parts import ExpertFeedForward, LatentAttention, Layers
+from simulator.specs.parts import AttentionPart, ExpertFeedForward, LatentAttention, Layers
 from simulator.work.program import Block, forward_program
 from simulator.work.transformer.attention.core import heads_of
 
@@ -131,6 +131,13 @@ class _Sizes:
         heads = heads_of(part, self.served.columns.plans)
         return float(heads.key_width + heads.value_width) * element
 
+    def _copies(self, part: AttentionPart) -> float:
+        """Ranks that hold the cache of some sequences each instead of copies of all of them."""
+        if not self.served.stack.shares_sequences:
+            return 1.0
+        heads = 1.0 if isinstance(part, LatentAttention) else float(np.asarray(part.key_value_heads))
+        return max(self.served.tp / heads, 1.0)
+
     def cache(self, batch: float, context: float) -> float:
         """Bytes of the cache of the fullest stage, in whole blocks; windows stop growing."""
         served, total = self.served, 0.0
@@ -142,12 +149,13 @@ class _Sizes:
             own = max(context - encoded, 1.0)
         for layers in served.columns.models.layers:
             seen = min(own, float(np.asarray(layers.attention.window)))
-            held = math.ceil(seen / block) * block * self.width(layers)
+            own_sequences = max(batch / self._copies(layers.attention), min(batch, 1.0))
+            held = own_sequences * math.ceil(seen / block) * block * self.width(layers)
             if layers.cross_attention is not None:
                 heads = heads_of(layers.cross_attention, served.columns.plans)
-                held += encoded * float(heads.key_width + heads.value_width) * served.kv_cache.bytes
+                held += batch * encoded * float(heads.key_width + heads.value_width) * served.kv_cache.bytes
             total += float(layers.count) * held
-        return batch * total * self._stage_share
+        return total * self._stage_share
 
     @cached_property
     def weights(self) -> float:
@@ -187,7 +195,7 @@ class _Sizes:
         The residual stream twice, what is normalised, and the widest tensor beside: of queries, keys and values with
         what attention returns, or of a feed-forward layer's inputs and its output.
         """
-        columns, widest = self.served.columns, 0.0
+        served, columns, widest = self.served, self.served.columns, 0.0
         element, tp = float(np.asarray(columns.plans.element_bytes)), float(self.served.tp)
         for layers in columns.models.layers:
             part, feed = layers.attention, layers.feed_forward
@@ -198,8 +206,9 @@ class _Sizes:
                 copies = float(feed.experts_per_token)
                 size = float(feed.size) / tp + float(feed.shared_experts * feed.shared_size) / tp / copies
             between = copies * size * (float(feed.inputs) + 1.0) + (copies - 1.0) * float(layers.hidden_size)
-            widest = max(widest, 3.0 * float(layers.hidden_size) + max(attended, between))
-        words = float(np.asarray(columns.models.vocabulary_head)) * self.served.model.vocabulary_size
+            whole = 1.0 if not served.stack.shares_tokens else 1.0 / tp
+            widest = max(widest, 3.0 * whole * float(layers.hidden_size) + max(attended, between))
+        words = float(np.asarray(columns.models.vocabulary_head)) * served.model.vocabulary_size
         return tokens * widest * element + sequences * words * (element + 8.0)
 
     def memory(self, batch: float, context: float) -> ServingMemory:

@@ -155,6 +155,7 @@ class ServingPasses:
             encoded=encoded,
             sampled=sampled,
             cache_bytes=self.served.kv_cache.bytes,
+            shares_sequences=float(self.served.stack.shares_sequences),
         )
 
     def _cost(self, columns: Scenarios, work: Iterations | None, *, passes: Num = 1.0) -> PassCost:

@@ -124,7 +124,7 @@ class ServingScenario:
                 "micro_batch": 1,
                 "precision": precision,
                 "recompute": "none",
-                "sequence_parallel": False,
+                "sequence_parallel": self.stack.shares_tokens and tp > 1,
                 "parameters_in_fp32": precision == "fp32",
             }
         )

@@ -65,6 +65,11 @@ class ServingStack(Sheet):
     """Whether attention of prompts writes its scores to memory, or is one kernel."""
     unpads: bool = True
     """Whether padding of a batch is taken out."""
+    shares_tokens: bool = False
+    """Whether tensor-parallel ranks share the tokens of normalisations and additions, which they gather and scatter."""
+    shares_sequences: bool = False
+    """Whether ranks that would hold copies of a key head's cache hold that of some sequences each instead, for all query
+    heads, which they exchange."""
     one_shot_all_reduce: bool = False
     """Whether small messages are reduced in one kernel of its own instead of by the collective library."""
     overlap: Overlap = Overlap()
