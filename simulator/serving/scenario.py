@@ -151,10 +151,12 @@ def _with_formats(asked: ServingPlan, stack: ServingStack, device: Device, assum
     wide: Precision = "bf16" if "bf16" in known and weights != "fp16" else "fp16"
     if "fp16" not in known and wide == "fp16":
         wide = "bf16" if "bf16" in known else "fp32"
-    precision = asked.precision or (stored.product if stored.product in known else wide)
-    if precision not in known:
+    own = "int8" if weights == "int8" and stack.int8_products else stored.product
+    with_int8 = (*known, *(("int8",) if device.peak.int8 else ()))
+    precision = asked.precision or (own if own in with_int8 else wide)
+    if precision not in with_int8:
         raise InputError(
-            f"precision={precision}: {device.id} has no units for it; valid: {', '.join(known)}",
+            f"precision={precision}: {device.id} has no units for it; valid: {', '.join(with_int8)}",
             fields=["plan.precision"],
         )
     filled = {

@@ -16,7 +16,7 @@ from simulator.pricing.constants import Constants
 from simulator.pricing.measured import MeasuredBackend
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
-from simulator.specs.serving.formats import StoredFormat
+from simulator.specs.serving.formats import ProductFormat, StoredFormat
 from simulator.specs.serving.iterations import Iterations
 from simulator.specs.serving.plan import ServingLoad, ServingPlan
 from simulator.specs.serving.stack import ServingStack
@@ -52,16 +52,21 @@ class ServingScenario:
         return self.model.objective in ("causal", "seq2seq")
 
     @property
-    def precision(self) -> Precision:
+    def precision(self) -> ProductFormat:
         """Number format of products."""
         return self.plan.precision or "bf16"
 
     @property
     def wide_precision(self) -> Precision:
         """Number format of what lies between products."""
-        if self.precision not in NARROW:
+        if self.precision != "int8" and self.precision not in NARROW:
             return self.precision
         return "bf16" if "bf16" in precisions_of(self.device) else "fp16"
+
+    @property
+    def known_precision(self) -> Precision:
+        """The format whose constants products have: those in whole numbers reach what products in 16 bits do."""
+        return self.wide_precision if self.precision == "int8" else self.precision
 
     @property
     def tp(self) -> int:
@@ -81,7 +86,7 @@ class ServingScenario:
     @property
     def peak(self) -> float:
         """Peak rate of a device in the format of products [FLOP/s]."""
-        return float(getattr(self.device.peak, peak_field(self.precision)))
+        return float(getattr(self.device.peak, peak_field(self.precision)) or 0.0)
 
     @cached_property
     def columns(self) -> Scenarios:
@@ -91,7 +96,7 @@ class ServingScenario:
         work = work.model_copy(update={"multi_token": False})
         plan = self._training_plan().with_defaults(kernels, self.model.family)
         full = plan.with_degrees(self.tp * self.pp * self.replicas)
-        stacks = self.constants.stacks(kernels, self.system, self.precision)
+        stacks = self.constants.stacks(kernels, self.system, self.known_precision)
         models = self.model.columns()
         quiet = tuple(
             replace(
@@ -151,10 +156,16 @@ class ServingScenario:
     def backend(self) -> Backend:
         """The backend that prices it, at the rates of the engine's kernels."""
         kernels = self.stack.kernels(self.device.kind)
-        backend = self.constants.backend(kernels, self.system, self.devices, self.precision)
+        backend = self.constants.backend(kernels, self.system, self.devices, self.known_precision)
         if isinstance(backend, MeasuredBackend):
-            return replace(backend, analytic=_at_rates(backend.analytic, self.stack))
+            return replace(backend, analytic=self._with_rates(backend.analytic))
         assert isinstance(backend, AnalyticBackend)
+        return self._with_rates(backend)
+
+    def _with_rates(self, backend: AnalyticBackend) -> AnalyticBackend:
+        """A backend at the rates of the engine's kernels, and of the format of products."""
+        if self.precision == "int8":
+            backend = replace(backend, device=replace(backend.device, peak=self.peak))
         return _at_rates(backend, self.stack)
 
 

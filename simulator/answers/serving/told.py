@@ -98,7 +98,7 @@ def sources_of(served: ServingScenario) -> Iterator[str]:
         for key in sorted(keys - {"recalled", "derived"}):
             yield f"{sheet.id}: {titles.get(key, key)}"
     constants = catalogue.load_class(device.device_class)
-    yield f"kernel constants of {device.device_class}: {constants.gemm[served.precision].source}"
+    yield f"kernel constants of {device.device_class}: {constants.gemm[served.known_precision].source}"
     decoding = "assumed from its other kernels" if constants.decoding is None else constants.decoding.source
     yield f"attention over a cache and products of few rows on {device.device_class}: {decoding}"
     yield f"engine {served.stack.id}: {served.stack.source} ({served.stack.seen})"

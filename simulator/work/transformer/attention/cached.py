@@ -124,8 +124,7 @@ def _absorbed(part: LatentAttention, scenarios: Scenarios, tokens: Tokens, conte
 
 
 def copies_of_keys(part: AttentionPart, scenarios: Scenarios) -> Num:
-    """Ranks that would hold the same keys and values, and hold those of some sequences each instead; 1 where each holds
-    its own."""
+    """Ranks with the same key head, where they hold the cache of some sequences each instead of copies; else 1."""
     work, tp = scenarios.iterations, np.asarray(scenarios.plans.tp)
     heads = 1.0 if isinstance(part, LatentAttention) else part.key_value_heads
     shares = 0.0 if work is None else np.asarray(work.shares_sequences)
