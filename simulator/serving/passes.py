@@ -19,7 +19,7 @@ from simulator.pricing.requests import (
     Send,
     Stream,
 )
-from simulator.serving.scenario import ServingScenario
+from simulator.serving.served import ServingScenario
 from simulator.serving.stored import served_program
 from simulator.specs.serving.iterations import Iterations
 from simulator.step.passes import pass_of_timed, timed_tasks, together

@@ -14,6 +14,7 @@ from simulator.pricing.analytic import NARROW, AnalyticBackend, precisions_of
 from simulator.pricing.backend import Backend
 from simulator.pricing.constants import Constants
 from simulator.pricing.measured import MeasuredBackend
+from simulator.serving.sizes import Sizes
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
 from simulator.specs.serving.formats import ProductFormat, StoredFormat
@@ -87,6 +88,11 @@ class ServingScenario:
     def peak(self) -> float:
         """Peak rate of a device in the format of products [FLOP/s]."""
         return float(getattr(self.device.peak, peak_field(self.precision)) or 0.0)
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """Sizes of what a device holds."""
+        return Sizes(self)
 
     @cached_property
     def columns(self) -> Scenarios:

@@ -16,7 +16,7 @@ from hardware.errors import InputError
 from simulator.formulas.typing import Num
 from simulator.serving.memory import largest_batch
 from simulator.serving.passes import Array, PassCost, ServingPasses
-from simulator.serving.scenario import ServingScenario
+from simulator.serving.served import ServingScenario
 from simulator.specs.serving.plan import ServingLoad
 
 _NODES = (0.5 - math.sqrt(15.0) / 10.0, 0.5, 0.5 + math.sqrt(15.0) / 10.0)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from simulator.pricing.requests import Collective, MatrixProduct, Request
-from simulator.serving.scenario import ServingScenario
 from simulator.work.operators import Call, Operator
 from simulator.work.program import Block, Program, forward_program
 from simulator.work.transformer import Scenarios
+
+if TYPE_CHECKING:
+    from simulator.serving.served import ServingScenario
 
 _NARROW_BYTES = {"int8": 1.0, "fp8": 1.0, "mxfp8": 33.0 / 32.0, "nvfp4": 9.0 / 16.0}
 """Of an element of what products in few bits read, with its share of scales."""
