@@ -126,9 +126,10 @@ def _absorbed(part: LatentAttention, scenarios: Scenarios, tokens: Tokens, conte
 def copies_of_keys(part: AttentionPart, scenarios: Scenarios) -> Num:
     """Ranks with the same key head, where they hold the cache of some sequences each instead of copies; else 1."""
     work, tp = scenarios.iterations, np.asarray(scenarios.plans.tp)
+    if work is None or not np.any(np.asarray(work.shares_sequences) > 0.0):
+        return 1.0
     heads = 1.0 if isinstance(part, LatentAttention) else part.key_value_heads
-    shares = 0.0 if work is None else np.asarray(work.shares_sequences)
-    return np.where(shares > 0.0, np.maximum(tp / heads, 1.0), 1.0)
+    return np.where(np.asarray(work.shares_sequences) > 0.0, np.maximum(tp / heads, 1.0), 1.0)
 
 
 def _dealt_sequences(part: AttentionPart, scenarios: Scenarios, width: Num) -> list[Operator]:
