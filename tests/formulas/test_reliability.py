@@ -174,9 +174,7 @@ def test_capacity_of_the_traces(held: int, share: float) -> None:
 )
 def test_more_instances_never_have_fewer_events(fewer: int, more: int, rate: float, grouping: float) -> None:
     """Between those of one instance and those of each by itself, and rising."""
-    one, few, many = (
-        float(money.preemption_events(n, rate, grouping=grouping)) for n in (1, fewer, fewer + more)
-    )
+    one, few, many = (float(money.preemption_events(n, rate, grouping=grouping)) for n in (1, fewer, fewer + more))
     assert one <= few * (1 + 1e-12) <= many * (1 + 1e-11)
     assert many <= (fewer + more) * rate * (1 + 1e-12)
 
