@@ -89,12 +89,28 @@ def resolve_serving(
         engine = _stack(stack, the_system.device, the_model, assumed)
         filled = _with_formats(asked, engine, the_system.device, assumed)
         check_degrees(filled, the_model, engine)
+        _check_lengths(the_model, asked_load)
         weights = format_named("weights", filled.weights or "bf16")
         kv_cache = format_named("kv_cache", filled.kv_cache or "bf16")
         served = ServingScenario(
             the_model, the_system, 1, engine, filled, weights, kv_cache, fitted, asked_load, tuple(assumed)
         )
         return _with_degrees(served, devices, assumed)
+
+
+def _check_lengths(model: Model, load: ServingLoad | None) -> None:
+    """Refuse sequences that have no row in a learned table of positions."""
+    if load is None or model.positions != "learned" or not model.position_rows:
+        return
+    parts = {"input_tokens": load.input_tokens, "output_tokens": load.output_tokens or 0.0}
+    longest = max(parts.values()) if model.kind == "encoder-decoder" else sum(parts.values())
+    if longest > model.position_rows:
+        told = " + ".join(f"{name}={value:.15g}" for name, value in parts.items() if value)
+        raise InputError(
+            f"{told} exceeds the {model.position_rows} rows of {model.id}'s position table; shorten it, or give the "
+            f"model more rows: {{base: {model.id}, position_rows: {longest:.0f}}}",
+            fields=["load.input_tokens"],
+        )
 
 
 def _mapping(plan: Named | ServingPlan | None) -> dict[str, Any]:
