@@ -237,7 +237,7 @@ def _with_degrees(served: ServingScenario, devices: int | None, assumed: list[st
         raise InputError(f"devices={shown(devices)}: give a whole number, such as 8", fields=["devices"])
     most = devices or math.inf
     if plan.tp is None and plan.pp is None:
-        tp, pp = smallest_split(served, most=min(most, system.most_devices))
+        tp, pp = smallest_split(served, most=min(most, system.most_devices), devices=devices)
         assumed.append(f"tp={tp}, pp={pp}: the smallest replica that holds the model")
     else:
         tp, pp = plan.tp or 1, plan.pp or 1
