@@ -28,12 +28,14 @@ from simulator.commands import (
     verifying,
     whatif,
 )
+from simulator.commands.serving import serve
 from simulator.commands.shared.app import command_line
 
 _INTERRUPTED = 130
 """The status that a shell expects of what Ctrl-C ended."""
 _COMMANDS = (
     estimating,
+    serve,
     timeline,
     searching,
     launching,

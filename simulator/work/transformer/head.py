@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from simulator.formulas import activations, parameters
@@ -11,6 +13,7 @@ from simulator.specs.training.tuning import Tunings
 from simulator.work.operators import Holding, Operator, flagged, product, stream, untrained, without_backward
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
 from simulator.work.transformer.loss import loss_of
+from simulator.work.transformer.sampling import choice, gather_of_logits
 from simulator.work.transformer.tokens import (
     Scenarios,
     Tokens,
@@ -53,16 +56,25 @@ def head(scenarios: Scenarios) -> list[Operator]:
             trained=workloads.tuning.base,
         ),
     )
+    followed, outputs = _followed(scenarios, predicted, outputs)
     return [
         without_backward(final_norm, workloads.tuning.flows),
         *_map_back(scenarios, outputs),
-        *_head_transform(scenarios, _transformed(scenarios, predicted, outputs)),
-        *_vocabulary_head(scenarios, predicted, outputs),
-        *_distillation(scenarios, predicted),
+        *_head_transform(scenarios, _transformed(scenarios, followed, outputs)),
+        *_vocabulary_head(scenarios, followed, outputs),
+        *_distillation(scenarios, followed),
         *_classes(scenarios, outputs),
-        *_head_exchanges(scenarios, predicted, outputs),
+        *_head_exchanges(scenarios, followed, outputs),
         *_memory_exchanges(scenarios, inputs),
     ]
+
+
+def _followed(scenarios: Scenarios, predicted: Num, outputs: Tokens) -> tuple[Num, Tokens]:
+    """What is predicted, and tokens behind the final normalisation: in serving the last ones of sequences alone."""
+    work = scenarios.iterations
+    if work is None:
+        return predicted, outputs
+    return work.sampled, replace(outputs, all=work.sampled, shared=work.sampled)
 
 
 def predictions(scenarios: Scenarios) -> list[Operator]:
@@ -199,7 +211,7 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Op
         # Made in pieces, the gradient of its input is kept in the place of that.
         untrained(product_of_words, tuning.head, saved=plans.chunked_loss * product_of_words.kept.saved),
         *_soft_cap(scenarios, logits),
-        _cross_entropy(scenarios, used, rows, words),
+        _cross_entropy(scenarios, used, rows, words) if scenarios.iterations is None else choice(scenarios, used),
     ]
 
 
@@ -324,6 +336,8 @@ def _head_exchanges(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Ope
     """
     if not splits(scenarios):
         return []
+    if scenarios.iterations is not None:
+        return [gather_of_logits(scenarios)]
     models, plans, used = scenarios.models, scenarios.plans, scenarios.models.vocabulary_head
     message = tokens.all * models.hidden_size * plans.element_bytes
     picked = rows * models.embedding_size * plans.element_bytes
