@@ -157,8 +157,8 @@ def _with_formats(asked: ServingPlan, stack: ServingStack, device: Device, assum
     known = precisions_of(device)
     weights = asked.weights or next((each for each in stack.weights if each in known), stack.weights[0])
     cache = asked.kv_cache or next((each for each in stack.kv_cache if each in known), stack.kv_cache[0])
+    weights, cache = format_named("weights", weights).id, format_named("kv_cache", cache).id
     for name, value, offered in (("weights", weights, stack.weights), ("kv_cache", cache, stack.kv_cache)):
-        format_named(name, value)  # type: ignore[arg-type]
         if value not in offered:
             raise InputError(
                 f"{name}={value}: {stack.id} has no such format; valid: {', '.join(offered)}", fields=[f"plan.{name}"]

@@ -26,6 +26,8 @@ class StoredFormat(Sheet):
 
     id: FormatName
     """The word that names the format."""
+    also: tuple[str, ...] = ()
+    """Other words that people use for it."""
     bits: Annotated[Positive, Unit("1")]
     """Bits of an element, with its share of scales and zero points."""
     product: ProductFormat | None = None
@@ -53,7 +55,7 @@ def formats(kind: FormatKind) -> dict[str, StoredFormat]:
 
 
 def format_named(kind: FormatKind, name: str) -> StoredFormat:
-    """A format by its name.
+    """A format by its name, or by another word that people use for it.
 
     Raises
     ------
@@ -62,10 +64,11 @@ def format_named(kind: FormatKind, name: str) -> StoredFormat:
 
     Examples
     --------
-    >>> format_named("weights", "int4").bytes, format_named("kv_cache", "fp8").bytes
+    >>> format_named("weights", "awq").bytes, format_named("kv_cache", "fp8").bytes
     (0.53125, 1.0)
     """
-    known = formats(kind).get(str(name).lower())
+    word = str(name).lower().replace("-", "_")
+    known = next((each for each in formats(kind).values() if word in (each.id, *each.also)), None)
     if known is None:
         raise unknown(kind, str(name), list(formats(kind)), fields=[f"plan.{kind}"])
     return known
