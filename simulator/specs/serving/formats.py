@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from hardware.classes import Precision
 from hardware.errors import unknown
@@ -18,7 +18,14 @@ _FILE = Path(__file__).with_name("formats.yaml")
 ProductFormat = Precision | Literal["int8"]
 """Formats in which products run: those of training, and whole numbers of 8 bits."""
 FormatKind = Literal["weights", "kv_cache"]
-FormatName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=40)]
+
+
+def _lower(word: Any) -> Any:
+    """A word as formats are named: people write GPTQ, Q4_K_M and int-8."""
+    return word.lower().replace("-", "_") if isinstance(word, str) else word
+
+
+FormatName = Annotated[str, BeforeValidator(_lower), Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=40)]
 
 
 class StoredFormat(Sheet):
@@ -67,7 +74,7 @@ def format_named(kind: FormatKind, name: str) -> StoredFormat:
     >>> format_named("weights", "awq").bytes, format_named("kv_cache", "fp8").bytes
     (0.53125, 1.0)
     """
-    word = str(name).lower().replace("-", "_")
+    word = _lower(str(name))
     known = next((each for each in formats(kind).values() if word in (each.id, *each.also)), None)
     if known is None:
         raise unknown(kind, str(name), list(formats(kind)), fields=[f"plan.{kind}"])
