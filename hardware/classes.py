@@ -84,6 +84,23 @@ class MemoryConstants(SourcedConstants):
     """Time of an empty kernel as the device sees it."""
 
 
+class DecodingConstants(SourcedConstants):
+    """Kernels of inference that stream weights, or keys and values."""
+
+    bandwidth_efficiency: Ratio
+    """Share of the memory bandwidth that attention over a long cache reaches."""
+    launch: Seconds
+    """Time of the smallest attention over a cache, with the kernel that joins its parts."""
+    each: Seconds
+    """Time in which one multiprocessor begins and ends one key head of one sequence."""
+    ramp: Annotated[NotNegative, Unit("s/sqrt(B)")] = 0.0
+    """Time lost while the rate rises."""
+    efficiency: Ratio
+    """Share of the peak rate of products with the query heads that share a key head."""
+    weight_efficiency: Ratio
+    """Share of the memory bandwidth that products of few rows reach."""
+
+
 class DeviceClass(Sheet):
     """The constants that all devices of one class share."""
 
@@ -107,6 +124,8 @@ class DeviceClass(Sheet):
     above."""
     memory: MemoryConstants
     """Kernels that are bound by memory."""
+    decoding: DecodingConstants | None = None
+    """Kernels of inference; assumed from those of other products where nobody measured them."""
     note: Words | None = None
     """Anything a reader should know of the class."""
 

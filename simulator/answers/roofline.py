@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from simulator.formulas.kernels import shortest_time
-from simulator.pricing.requests import FusedAttention, MatrixProduct, Stream
+from simulator.pricing.requests import DecodeAttention, FusedAttention, MatrixProduct, Stream
 from simulator.scenario.scenario import Scenario
 from simulator.work.messages import tasks_of_stage
 from simulator.work.program import program_of
@@ -115,7 +115,7 @@ def _all(scenario: Scenario, peak: float, bandwidth: float) -> Iterator[Work]:
         asked = task.request
         if task.phase not in _PASSES or task.part == "gradient_accumulation":
             continue
-        if isinstance(asked, MatrixProduct | FusedAttention | Stream):
+        if isinstance(asked, MatrixProduct | FusedAttention | DecodeAttention | Stream):
             calls = float(number * task.count)
             time = calls * float(backend.time(asked) / task.efficiency)
             computed, moved = calls * float(asked.computed_flops), calls * float(asked.moved_bytes)

@@ -71,6 +71,38 @@ def seen_keys(keys: Num, most_keys: Num, *, causal: Num) -> Num:
     return np.where(np.asarray(causal) > 0.0, 2.0 * most - most * most / np.asarray(keys), most)
 
 
+def seen_behind(queries: Num, most_keys: Num, *, cached: Num) -> Num:
+    """Keys that new tokens see in the mean, behind tokens whose keys are cached already.
+
+    ``(F(c + n) - F(c)) / n`` with ``F(x) = min(x, w)^2 / 2 + w max(x - w, 0)``
+
+    Parameters
+    ----------
+    queries
+        New tokens of one sequence n [token].
+    most_keys
+        Keys that a query sees at most w [token].
+    cached
+        Tokens of the sequence before them c [token].
+
+    Returns
+    -------
+    Num
+        Keys [token]; broadcast shape of the arguments. Without a cache it is half of `seen_keys` under a causal mask.
+
+    Examples
+    --------
+    The second half of a prompt of 8,192 tokens, whose tokens see all before them, and with a window of 4,096.
+
+    >>> float(seen_behind(4096, 1e15, cached=4096)), float(seen_behind(4096, 4096, cached=4096))
+    (6144.0, 4096.0)
+    """
+    start, end = np.asarray(cached, dtype=np.float64), np.asarray(cached, dtype=np.float64) + queries
+    inside = np.minimum(end, most_keys) ** 2.0 - np.minimum(start, most_keys) ** 2.0
+    beyond = np.maximum(end - most_keys, 0.0) - np.maximum(start - most_keys, 0.0)
+    return (inside / 2.0 + np.minimum(most_keys, end) * beyond) / queries
+
+
 def model_flops_per_token(parameters: Num, layers: Num, *, heads: Num, head_size: Num, sequence_length: Num) -> Num:
     """Model FLOPs per token as PaLM counts them: no recomputation, attention not halved for causality.
 

@@ -8,11 +8,18 @@ from simulator.formulas.typing import Num
 
 
 def gemm_traffic(
-    m: Num, n: Num, *, k: Num, batch: Num = 1.0, element_bytes: Num, input_bytes: Num | None = None
+    m: Num,
+    n: Num,
+    *,
+    k: Num,
+    batch: Num = 1.0,
+    element_bytes: Num,
+    input_bytes: Num | None = None,
+    packed_bytes: Num | None = None,
 ) -> Num:
     """Bytes of a batch of matrix products that reads its factors once and writes its result once.
 
-    ``batch (u (m k + k n) + w m n)``
+    ``batch (u m k + v k n + w m n)``
 
     Parameters
     ----------
@@ -28,6 +35,8 @@ def gemm_traffic(
         Size of an element of the output w [B].
     input_bytes
         Size of an element of the factors u; as of the output unless given [B].
+    packed_bytes
+        Size of an element of the second factor as it is stored v, a weight's; as of both unless given [B/parameter].
 
     Returns
     -------
@@ -50,6 +59,9 @@ def gemm_traffic(
     >>> print(f"{2 * 8192 * 8192 * 128 / bytes_moved:.1f}")
     124.1
     """
+    if packed_bytes is not None:
+        inputs = element_bytes if input_bytes is None else input_bytes
+        return batch * (inputs * m * k + packed_bytes * k * n + element_bytes * m * n)
     if input_bytes is None:
         return element_bytes * batch * (m * k + k * n + m * n)
     return batch * (input_bytes * (m * k + k * n) + element_bytes * m * n)

@@ -72,6 +72,7 @@ def gemm_time(
     batch: Num = 1.0,
     element_bytes: Num,
     input_bytes: Num | None = None,
+    packed_bytes: Num | None = None,
     peak: Num,
     bandwidth: Num,
     processors: Num,
@@ -108,6 +109,8 @@ def gemm_time(
         Size of an element of the output w [B].
     input_bytes
         Size of an element of the factors u; as of the output unless given [B].
+    packed_bytes
+        Size of an element of the second factor as it is stored; as of both unless given [B/parameter].
     peak
         Peak rate of the number format [FLOP/s].
     bandwidth
@@ -151,7 +154,9 @@ def gemm_time(
     147 us
     """
     rate = peak / processors * efficiency
-    traffic = gemm_traffic(m, n, k=k, batch=batch, element_bytes=element_bytes, input_bytes=input_bytes)
+    traffic = gemm_traffic(
+        m, n, k=k, batch=batch, element_bytes=element_bytes, input_bytes=input_bytes, packed_bytes=packed_bytes
+    )
     stream = bandwidth * bandwidth_efficiency
     best: Num = np.inf
     for rows, columns, splits in _TILES:
@@ -185,6 +190,7 @@ def systolic_gemm_time(
     batch: Num = 1.0,
     element_bytes: Num,
     input_bytes: Num | None = None,
+    packed_bytes: Num | None = None,
     peak: Num,
     bandwidth: Num,
     efficiency: Num,
@@ -210,6 +216,8 @@ def systolic_gemm_time(
         Size of an element of the output w [B].
     input_bytes
         Size of an element of the factors u; as of the output unless given [B].
+    packed_bytes
+        Size of an element of the second factor as it is stored; as of both unless given [B/parameter].
     peak
         Peak rate [FLOP/s].
     bandwidth
@@ -247,7 +255,9 @@ def systolic_gemm_time(
     padded_n = _SYSTOLIC * np.ceil(np.asarray(n) / _SYSTOLIC)
     padded_k = _SYSTOLIC * np.ceil(np.asarray(k) / _SYSTOLIC)
     compute = 2.0 * batch * padded_m * padded_n * padded_k / (peak * efficiency)
-    traffic = gemm_traffic(m, n, k=k, batch=batch, element_bytes=element_bytes, input_bytes=input_bytes)
+    traffic = gemm_traffic(
+        m, n, k=k, batch=batch, element_bytes=element_bytes, input_bytes=input_bytes, packed_bytes=packed_bytes
+    )
     memory = traffic / (bandwidth * bandwidth_efficiency)
     return launch + _softly_longer(compute, memory)
 
@@ -260,6 +270,7 @@ def vector_gemm_time(
     batch: Num = 1.0,
     element_bytes: Num,
     input_bytes: Num | None = None,
+    packed_bytes: Num | None = None,
     peak: Num,
     bandwidth: Num,
     efficiency: Num,
@@ -293,6 +304,8 @@ def vector_gemm_time(
         Size of an element of the output w [B].
     input_bytes
         Size of an element of the factors u; as of the output unless given [B].
+    packed_bytes
+        Size of an element of the second factor as it is stored; as of both unless given [B/parameter].
     peak
         Peak rate of all cores together [FLOP/s].
     bandwidth
@@ -335,6 +348,8 @@ def vector_gemm_time(
     """
     with_edges = m * n + small_tile * (m + n)
     compute = 2.0 * batch * (k + fill) * with_edges / (peak * efficiency)
-    traffic = gemm_traffic(m, n, k=k, batch=batch, element_bytes=element_bytes, input_bytes=input_bytes)
+    traffic = gemm_traffic(
+        m, n, k=k, batch=batch, element_bytes=element_bytes, input_bytes=input_bytes, packed_bytes=packed_bytes
+    )
     memory = traffic / (bandwidth * bandwidth_efficiency)
     return launch + _sustain(_softly_longer(compute, memory), sustained)

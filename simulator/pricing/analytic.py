@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from hardware.catalogue import load_class
-from hardware.classes import AttentionConstants, DeviceClass, Precision, peak_field
+from hardware.classes import AttentionConstants, DecodingConstants, DeviceClass, GemmConstants, Precision, peak_field
 from hardware.errors import InputError
 from hardware.spec import Device, System
-from simulator.formulas import kernels, matmul
+from simulator.formulas import decoding, kernels, matmul
 from simulator.formulas.typing import Num
 from simulator.pricing import exchanges
 from simulator.pricing.requests import (
     Collective,
+    DecodeAttention,
     FusedAttention,
     HostCopy,
     HostWork,
@@ -69,6 +70,13 @@ class Devices(Columns):
     stream_launch: Num
     host_bandwidth: Num
     memory_capacity: Num
+    decode_bandwidth_efficiency: Num = 0.8
+    decode_launch: Num = 1e-5
+    decode_each: Num = 1e-6
+    decode_ramp: Num = 0.0
+    decode_efficiency: Num = 0.3
+    weight_efficiency: Num = 0.8
+    """Share of the bandwidth that products of few rows reach."""
 
 
 def precisions_of(device: Device, constants: DeviceClass | None = None) -> tuple[Precision, ...]:
@@ -127,7 +135,33 @@ def device_columns(device: Device, precision: Precision, *, constants: DeviceCla
         stream_launch=memory.launch,
         host_bandwidth=device.host_link.bandwidth or 1e9,
         memory_capacity=device.memory_capacity,
+        **_decoding(constants, gemm),
     )
+
+
+def _decoding(constants: DeviceClass, gemm: GemmConstants) -> dict[str, float]:
+    """Constants of inference of a class of devices, as columns; where nobody measured them those of its other kernels.
+
+    Kernels that only stream lose less than tiled ones: a third of what these leave of the bandwidth.
+    """
+    known = constants.decoding or DecodingConstants.model_construct(
+        source="assumed",
+        seen="derived",
+        bandwidth_efficiency=constants.memory.efficiency,
+        launch=4.0 * constants.memory.launch,
+        each=0.4 * constants.memory.launch,
+        ramp=0.0,
+        efficiency=gemm.efficiency / 3.0,
+        weight_efficiency=1.0 - (1.0 - min(gemm.bandwidth_efficiency, 1.0)) * 2.0 / 3.0,
+    )
+    return {
+        "decode_bandwidth_efficiency": known.bandwidth_efficiency,
+        "decode_launch": known.launch,
+        "decode_each": known.each,
+        "decode_ramp": known.ramp,
+        "decode_efficiency": known.efficiency,
+        "weight_efficiency": known.weight_efficiency,
+    }
 
 
 def _unmeasured_attention(efficiency: float) -> AttentionConstants:
@@ -173,6 +207,8 @@ class AnalyticBackend(Columns):
                 return self._product(request)
             case FusedAttention():
                 return self._attention(request)
+            case DecodeAttention():
+                return self._decode_attention(request)
             case Stream():
                 return self._stream(request)
             case Collective():
@@ -202,6 +238,7 @@ class AnalyticBackend(Columns):
             "batch": asked.batch,
             "element_bytes": asked.element_bytes,
             "input_bytes": asked.input_bytes,
+            "packed_bytes": asked.packed_bytes,
             "peak": d.peak,
             "bandwidth": d.bandwidth,
             "bandwidth_efficiency": d.bandwidth_efficiency,
@@ -221,7 +258,46 @@ class AnalyticBackend(Columns):
             time = np.where(
                 systolic, matmul.systolic_gemm_time(asked.m, asked.n, efficiency=efficiency, **shared), time
             )
-        return time
+        return time if asked.packed_bytes is None else self._of_stored_weights(asked, d, time, efficiency)
+
+    def _of_stored_weights(self, asked: MatrixProduct, device: Devices, tiled: Num, efficiency: Num) -> Num:
+        """A product for inference: by kernels of few rows, or by tiled ones that unpack their weights once."""
+        unpacked = asked.unpacking * asked.batch * asked.k * asked.n / (np.asarray(device.peak) * efficiency)
+        streamed = decoding.streamed_gemm_time(
+            asked.m,
+            asked.n,
+            k=asked.k,
+            batch=asked.batch,
+            element_bytes=asked.element_bytes,
+            input_bytes=asked.element_bytes if asked.input_bytes is None else asked.input_bytes,
+            packed_bytes=asked.packed_bytes,
+            peak=device.peak,
+            bandwidth=device.bandwidth,
+            efficiency=efficiency,
+            bandwidth_efficiency=device.weight_efficiency,
+            launch=device.gemm_launch,
+            unpacking=asked.unpacking,
+        )
+        return np.minimum(tiled + unpacked, streamed)
+
+    def _decode_attention(self, asked: DecodeAttention) -> Num:
+        """Attention of single tokens over a cache."""
+        d = self.device
+        return decoding.decode_attention_time(
+            asked.moved_bytes,
+            asked.flops,
+            batch=asked.batch,
+            heads=asked.heads,
+            key_value_heads=asked.key_value_heads,
+            peak=d.attention_peak,
+            bandwidth=d.bandwidth,
+            processors=d.processors,
+            efficiency=d.decode_efficiency * np.where(np.asarray(asked.portable) > 0, d.portable_attention, 1.0),
+            bandwidth_efficiency=d.decode_bandwidth_efficiency,
+            launch=d.decode_launch,
+            each=d.decode_each,
+            ramp=d.decode_ramp,
+        )
 
     def _attention(self, asked: FusedAttention) -> Num:
         """Fused attention."""

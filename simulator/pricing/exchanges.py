@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.formulas import collectives, networks
+from simulator.formulas import collectives, decoding, networks
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import Collective, Send
 from simulator.pricing.wiring import Level
+
+_MOST_DIRECT = 8.0 * 2.0**20
+"""Largest message that serving software reduces in one kernel of its own (vLLM, custom_all_reduce.py) [B]."""
 
 
 def collective_time(levels: Sequence[Level], asked: Collective, *, jitter: Num = 0.0) -> Num:
@@ -43,7 +46,27 @@ def collective_time(levels: Sequence[Level], asked: Collective, *, jitter: Num =
         passed_on = hops + networks.pipelining_time(hops, paced, passes=passes)
         waited = networks.slowest_excess(nodes, deviation=jitter) * (passed_on + paced)
         fixed = fixed + passed_on + waited
-    return fixed + paced + after
+    return _or_directly(fixed + paced + after, spans, asked)
+
+
+def _or_directly(time: Num, spans: Sequence[_Span], asked: Collective) -> Num:
+    """The shorter of a time and that of one kernel, where the ranks may read each other's memory over one switch [s]."""
+    if asked.kind != "all_reduce" or not np.any(np.asarray(asked.one_shot) > 0.0):
+        return time
+    for span in spans:
+        level = span.level
+        alone = (np.asarray(span.fan_out) >= asked.degree) & (np.asarray(level.network) == 0.0)
+        switched = alone & (np.asarray(level.torus) == 0.0) & (np.asarray(asked.message_bytes) <= _MOST_DIRECT)
+        used = switched & (np.asarray(asked.one_shot) > 0.0) & (np.asarray(asked.degree) > 1.0)
+        directly = decoding.direct_all_reduce_time(
+            asked.message_bytes,
+            asked.degree,
+            latency=level.latency,
+            latency_per_rank=level.latency_per_rank,
+            rate=level.rate(span.fan_out, asked.degree, asked.stride),
+        )
+        time = np.where(used, np.minimum(time, directly), time)
+    return time
 
 
 def _chosen(flag: Num, one: Num, other: Num) -> Num:

@@ -21,7 +21,16 @@ from hardware.spec import Device, System
 from simulator.formulas.typing import Num
 from simulator.pricing.analytic import AnalyticBackend, device_columns, wide_format
 from simulator.pricing.nearest import NEAR, Nearest
-from simulator.pricing.requests import Collective, FusedAttention, HostCopy, MatrixProduct, Request, Send, Stream
+from simulator.pricing.requests import (
+    Collective,
+    DecodeAttention,
+    FusedAttention,
+    HostCopy,
+    MatrixProduct,
+    Request,
+    Send,
+    Stream,
+)
 from simulator.pricing.wiring import wiring
 
 if TYPE_CHECKING:
@@ -136,7 +145,7 @@ class MeasuredBackend:
                 return self._stream(request)
             case Collective() | Send():
                 return self._exchange(request)
-            case HostCopy():
+            case HostCopy() | DecodeAttention():
                 return self._stressed(self.analytic.time(request), "catalogue")
         return self.analytic.time(request)
 
@@ -145,6 +154,8 @@ class MeasuredBackend:
         sizes = (asked.m, asked.n, asked.k, asked.batch, float(asked.weight_gradient))
         nearest = self._wide_products if asked.wide else self._products
         known = (wide_format(self.precision) if asked.wide else self.precision) in self.profile.fitted
+        if asked.packed_bytes is not None:  # what was measured is of weights in the format of the product
+            return self._stressed(self.analytic.time(asked), "fitted" if known else "catalogue")
         return self._corrected(self.analytic.time(asked), nearest, sizes, known=known)
 
     def _attention(self, asked: FusedAttention) -> Num:

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from simulator.formulas import flops, kernels
+from simulator.formulas import decoding, flops, kernels
 from simulator.formulas.typing import Num
 
 CollectiveKind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all"]
@@ -53,6 +53,10 @@ class MatrixProduct:
     element_bytes: Num
     input_bytes: Num | None = None
     """Of an element of A and of B; as of C unless given."""
+    packed_bytes: Num | None = None
+    """Of an element of B as a weight is stored for inference, with its share of scales; as of A unless given."""
+    unpacking: Num = 0.0
+    """Arithmetic that costs as much as the way of an element of B to the format of the product [FLOP]."""
     weight_gradient: bool = False
     """Whether C is the gradient of a weight."""
     of_weight: bool = True
@@ -91,6 +95,7 @@ class MatrixProduct:
             batch=self.batch,
             element_bytes=self.element_bytes,
             input_bytes=self.input_bytes,
+            packed_bytes=self.packed_bytes,
         )
 
 
@@ -155,6 +160,56 @@ class FusedAttention:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DecodeAttention:
+    """Attention of one new token of each sequence to the keys and values in its cache."""
+
+    context: Num
+    """Tokens that it attends to, itself among them: the mean of the batch [token]."""
+    batch: Num
+    """Sequences [sequence]."""
+    heads: Num
+    key_value_heads: Num
+    """Of the cache; 1 of a latent, which all heads share."""
+    head_size: Num
+    """Width of a query, and of what it is multiplied with."""
+    value_head_size: Num
+    """Width of a value."""
+    cache_bytes: Num
+    """Of an element of the cache, with its share of a scale [B]."""
+    is_shared: bool = False
+    """Whether values are a part of the keys, as in a latent, so that they are read once."""
+    portable: Num = 0.0
+    """1 where the kernel was not written for the device class, else 0."""
+
+    @property
+    def flops(self) -> Num:
+        """Arithmetic of both products [FLOP]."""
+        return flops.gemm(1.0, self.context, k=self.head_size + self.value_head_size, batch=self.batch * self.heads)
+
+    @property
+    def computed_flops(self) -> Num:
+        """Arithmetic that the kernel executes [FLOP]."""
+        return self.flops
+
+    @property
+    def recomputed_flops(self) -> Num:
+        """None [FLOP]."""
+        return 0.0
+
+    @property
+    def moved_bytes(self) -> Num:
+        """Keys and values that are read [B]."""
+        return decoding.cache_traffic(
+            self.context,
+            batch=self.batch,
+            key_value_heads=self.key_value_heads,
+            head_size=self.head_size,
+            value_head_size=0.0 if self.is_shared else self.value_head_size,
+            element_bytes=self.cache_bytes,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stream:
     """Kernels bound by memory: element-wise, normalisation, softmax, gather."""
 
@@ -200,6 +255,8 @@ class Collective:
     """To how many of them [1]."""
     busiest: Num = 1.0
     """What the busiest rank sends or receives over the mean of all ranks [1]."""
+    one_shot: Num = 0.0
+    """1 where each rank may read what all others have and add it up itself, in one kernel, else 0."""
 
     @property
     def paced_bytes(self) -> Num:
@@ -230,11 +287,11 @@ class HostWork:
     seconds: Num
 
 
-DeviceRequest = MatrixProduct | FusedAttention | Stream
+DeviceRequest = MatrixProduct | FusedAttention | DecodeAttention | Stream
 """What a device computes."""
 LinkRequest = Collective | Send
 """What links carry."""
-Request = MatrixProduct | FusedAttention | Stream | Collective | Send | HostCopy | HostWork
+Request = MatrixProduct | FusedAttention | DecodeAttention | Stream | Collective | Send | HostCopy | HostWork
 """All kinds."""
 
 

@@ -186,6 +186,28 @@ def program_of(scenarios: Scenarios) -> Program:
     return Program(scenarios, tuple(groups), ends[0], *_with_further(ends[1], further, scenarios))
 
 
+def forward_program(scenarios: Scenarios) -> Program:
+    """The program of one forward pass without a backward pass, of which nothing is kept: of a model that is served.
+
+    Parameters
+    ----------
+    scenarios
+        As of `program_of`; with iterations those of an engine that generates, else whole sequences are encoded.
+    """
+    whole = program_of(scenarios)
+    groups = [_forward(block) for block in whole.groups]
+    work = scenarios.iterations
+    if work is not None and np.any(np.asarray(scenarios.models.encoder_decoder) > 0.0):
+        # Only prompts pass the encoder, whose layers stand first and attend to nothing but each other.
+        some = np.where(np.asarray(work.prompts) > 0.0, 1.0, 0.0)
+        layers = scenarios.models.layers
+        groups = [
+            block if of.cross_attention is not None else replace(block, number=block.number * some)
+            for block, of in zip(groups, layers, strict=True)
+        ]
+    return Program(whole.scenarios, tuple(groups), _forward(whole.embedding), _forward(whole.head))
+
+
 def _forward(block: Block) -> Block:
     """A block without backward pass, which keeps nothing."""
     operators = tuple(map(forward_alone, block.operators))

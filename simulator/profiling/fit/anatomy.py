@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from simulator.pricing.backend import Backend
-from simulator.pricing.requests import FusedAttention, MatrixProduct, Stream, StreamKind
+from simulator.pricing.requests import DecodeAttention, FusedAttention, MatrixProduct, Stream, StreamKind
 from simulator.profiling.records.reading import StepTime
 from simulator.profiling.records.scenarios import scenarios_of
 from simulator.work.messages import tasks_of_stage
@@ -104,7 +104,7 @@ class _Sum:
                 self.stream_kernels += kernels
             case MatrixProduct():
                 self.products += calls * _plain(backend.time(asked) / task.efficiency)
-            case FusedAttention():
+            case FusedAttention() | DecodeAttention():
                 self.attention += calls * _plain(backend.time(asked) / task.efficiency)
 
     def total(self) -> PassWork:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from hardware.reading import parse_yaml, read_text
 from simulator.pricing.requests import (
     Collective,
+    DecodeAttention,
     FusedAttention,
     HostCopy,
     HostWork,
@@ -151,7 +152,7 @@ class KindNames:
         match request:
             case MatrixProduct():
                 return "matrix_products"
-            case FusedAttention():
+            case FusedAttention() | DecodeAttention():
                 return "attention"
         return self.of_stream[request.kind]
 

@@ -98,7 +98,7 @@ def _of_experts(layers: Layers, scenarios: Scenarios) -> Num:
     Those that fewer ranks split, and those whose ranks share tokens, which are gathered after they are dealt out.
     """
     experts, plans = layers.feed_forward, scenarios.plans
-    if not isinstance(experts, ExpertFeedForward) or layers.block.shares_input:
+    if not isinstance(experts, ExpertFeedForward) or layers.block.shares_input or scenarios.iterations is not None:
         return 0.0
     other = (np.asarray(plans.etp) < plans.tp) | (np.asarray(plans.tokens_shared) > 1.0)
     return np.where(other & (np.asarray(experts.shared_experts) == 0.0), 1.0, 0.0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.formulas import activations, flops, parameters
+from simulator.formulas import activations, decoding, flops, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import StreamKind
 from simulator.specs.parts import ExpertFeedForward, Layers
@@ -85,7 +85,7 @@ class Routed:
     """Where the tokens of an expert-parallel group go."""
 
     local: Num
-    """Experts of one rank [1]."""
+    """Experts of one rank; in serving those that the batch touches [1]."""
     rows: Num
     """Rows of one expert of the busiest rank, with padding [token]."""
     useful: Num
@@ -110,8 +110,26 @@ def routed(part: ExpertFeedForward, scenarios: Scenarios, tokens: Tokens) -> Rou
     mean = tokens.all * (plans.etp / np.asarray(plans.tp)) * (part.experts_per_token / local)
     narrow = np.asarray(plans.product_bytes) < plans.element_bytes
     aligned = np.where(narrow, stacks.narrow_expert_padding, stacks.expert_padding)
+    if scenarios.iterations is not None:
+        all_tokens = tokens.all * (plans.etp * plans.ep / np.asarray(plans.tp))
+        share = decoding.touched_experts(all_tokens, part.experts, chosen=part.experts_per_token) / part.experts
+        touched = np.maximum(local * share, np.finfo(float).tiny)
+        rows, held = flops.padded_rows(mean * local / touched * load, aligned), np.maximum(touched, 1.0)
+        return Routed(held, rows, np.minimum(mean * local / (rows * held), 1.0), filled, load, aligned)
     rows = flops.padded_rows(mean * load, aligned)
     return Routed(local, rows, np.minimum(mean / rows, 1.0), filled, load, aligned)
+
+
+def _dealt(scenarios: Scenarios) -> tuple[Num, Num]:
+    """Whether tokens are sent to experts, and the share of them that a rank sends.
+
+    In serving ranks that split all else share experts by summing up what each has made of all tokens, and nothing is
+    sent before; where experts are spread wider each rank sends its part.
+    """
+    plans = scenarios.plans
+    if scenarios.iterations is None:
+        return np.where(np.asarray(plans.ep) > 1.0, 1.0, 0.0), 1.0
+    return np.where(np.asarray(plans.ep) * plans.etp > plans.tp, 1.0, 0.0), plans.etp / np.asarray(plans.tp)
 
 
 def _products(scenarios: Scenarios, sent: Routed) -> ExpertProducts:
@@ -223,14 +241,14 @@ def _dispatch(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num, sent
 def _exchanges(part: ExpertFeedForward, scenarios: Scenarios, permuted: Num, sent: Routed) -> list[Operator]:
     """All-to-alls there and back in each pass, apart where what goes there is narrower than what comes back."""
     plans, stacks = scenarios.plans, scenarios.stacks
-    spread, once = np.where(np.asarray(plans.ep) > 1.0, 1.0, 0.0), np.asarray(stacks.sends_once) > 0.0
+    (spread, part_sent), once = _dealt(scenarios), np.asarray(stacks.sends_once) > 0.0
 
     def trips(name: str, message: Num, count: Num) -> Operator:
         return exchange(
             name,
             "expert_parallel",
             "all_to_all",
-            message * sent.filled,
+            message * sent.filled * part_sent,
             degree=plans.ep,
             stride=plans.expert_stride,
             counts=(count * spread, count * spread),

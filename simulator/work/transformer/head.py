@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from simulator.formulas import activations, parameters
@@ -11,6 +13,7 @@ from simulator.specs.training.tuning import Tunings
 from simulator.work.operators import Holding, Operator, flagged, product, stream, untrained, without_backward
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
 from simulator.work.transformer.loss import loss_of
+from simulator.work.transformer.sampling import choice, gather_of_logits
 from simulator.work.transformer.tokens import (
     Scenarios,
     Tokens,
@@ -53,6 +56,9 @@ def head(scenarios: Scenarios) -> list[Operator]:
             trained=workloads.tuning.base,
         ),
     )
+    if scenarios.iterations is not None:  # only the last token of a sequence is followed by another
+        predicted = scenarios.iterations.sampled
+        outputs = replace(outputs, all=predicted, shared=predicted)
     return [
         without_backward(final_norm, workloads.tuning.flows),
         *_map_back(scenarios, outputs),
@@ -199,7 +205,7 @@ def _vocabulary_head(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Op
         # Made in pieces, the gradient of its input is kept in the place of that.
         untrained(product_of_words, tuning.head, saved=plans.chunked_loss * product_of_words.kept.saved),
         *_soft_cap(scenarios, logits),
-        _cross_entropy(scenarios, used, rows, words),
+        _cross_entropy(scenarios, used, rows, words) if scenarios.iterations is None else choice(scenarios, used),
     ]
 
 
@@ -324,6 +330,8 @@ def _head_exchanges(scenarios: Scenarios, rows: Num, tokens: Tokens) -> list[Ope
     """
     if not splits(scenarios):
         return []
+    if scenarios.iterations is not None:
+        return [gather_of_logits(scenarios)]
     models, plans, used = scenarios.models, scenarios.plans, scenarios.models.vocabulary_head
     message = tokens.all * models.hidden_size * plans.element_bytes
     picked = rows * models.embedding_size * plans.element_bytes

@@ -13,6 +13,7 @@ from simulator.specs.choices import RecomputeModule
 from simulator.specs.columns import Columns
 from simulator.specs.parts import Layers
 from simulator.specs.plans import Plans
+from simulator.specs.serving.iterations import Iterations
 from simulator.specs.stack import Stacks
 from simulator.specs.workload import Workloads
 from simulator.work.operators import flagged
@@ -26,6 +27,8 @@ class Scenarios(Columns):
     workloads: Workloads
     plans: Plans
     stacks: Stacks
+    iterations: Iterations | None = None
+    """What an engine that serves the model does in one pass; none of training."""
 
 
 @dataclass(frozen=True)

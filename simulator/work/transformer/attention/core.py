@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.formulas import activations, parameters
+from simulator.formulas import activations, flops, parameters
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import FusedAttention, StreamKind
 from simulator.specs.choices import RecomputeModule
@@ -92,16 +92,17 @@ def up_projected(part: AttentionPart, kept: Num = 0.0) -> tuple[tuple[RecomputeM
     return (("mla_up_proj", kept),) if isinstance(part, LatentAttention) else ()
 
 
-def attention_core(
+def sequence_core(
     part: AttentionPart,
     scenarios: Scenarios,
     tokens: Tokens,
     keys: Num,
     *,
-    causal: Num = 0.0,
-    window: Num = np.inf,
+    causal: Num,
+    window: Num,
     products: Num = 1.0,
     rotary: Num = 0.0,
+    cached: Num | None = None,
 ) -> list[Operator]:
     """Softmax(Q K^T) V: as one kernel, or as two products with the matrix of scores between them.
 
@@ -119,11 +120,13 @@ def attention_core(
         Products that make the scores [1].
     rotary
         Share of queries and keys that rotary positions have turned [1].
+    cached
+        Keys of each sequence that were there before the queries, which all of them see [token].
     """
     eager = 1.0 - np.asarray(scenarios.plans.fused_attention)
     return [
         _layout(part, scenarios, tokens, keys, rotary),
-        _fused(part, scenarios, tokens, keys, causal=causal, window=window),
+        _fused(part, scenarios, tokens, keys, causal=causal, window=window, cached=cached),
         _score_product("scores", part, scenarios, tokens, keys, eager * products, into_keys=True),
         *_soft_cap(part, scenarios, tokens, keys),
         _softmax(part, scenarios, tokens, keys),
@@ -156,12 +159,21 @@ def _layout(part: AttentionPart, scenarios: Scenarios, tokens: Tokens, keys: Num
 
 
 def _fused(
-    part: AttentionPart, scenarios: Scenarios, tokens: Tokens, keys: Num, *, causal: Num, window: Num
+    part: AttentionPart,
+    scenarios: Scenarios,
+    tokens: Tokens,
+    keys: Num,
+    *,
+    causal: Num,
+    window: Num,
+    cached: Num | None = None,
 ) -> Operator:
     """The one kernel of stacks that fuse attention."""
     stacks, heads = scenarios.stacks, heads_of(part, scenarios.plans)
     fused, batch = np.asarray(scenarios.plans.fused_attention), scenarios.plans.micro_batch
     documents, seen = seen_of_documents(scenarios, keys, window, causal=causal)
+    if cached is not None:
+        causal, seen = _seen_behind(tokens.queries, keys, window, causal=causal, cached=cached)
     # Its backward pass reads its output in 16 bits, which the product behind it keeps unless that is narrower.
     narrow = np.asarray(scenarios.plans.product_bytes) < scenarios.plans.element_bytes
     output = np.where(narrow, tokens.all * heads.context_width * stacks.attention_output_bytes, 0.0)
@@ -190,6 +202,16 @@ def _fused(
             saved=fused * (activations.attention_statistics(tokens.queries, batch, heads=heads.query) + output),
             repeated_in=(("core_attn", 0.0),),
         ),
+    )
+
+
+def _seen_behind(queries: Num, keys: Num, window: Num, *, causal: Num, cached: Num) -> tuple[Num, Num]:
+    """How much of a causal mask is left where new tokens see all that is cached, and the keys as if there were none."""
+    masked = causal * queries / (cached + queries)
+    return masked, np.where(
+        np.asarray(causal) > 0.0,
+        flops.seen_behind(queries, window, cached=cached) / (1.0 - masked / 2.0),
+        np.minimum(keys, window),
     )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from simulator.formulas import activations, parameters
 from simulator.formulas.typing import Num
 from simulator.specs.parts import CrossAttention, Layers
 from simulator.work.operators import Holding, Operator, product
 from simulator.work.transformer.adapted.adapters import tuned
 from simulator.work.transformer.adapted.linears import Linear, Matrix
-from simulator.work.transformer.attention.core import Heads, attention_core, heads_of, output_projection
+from simulator.work.transformer.attention.cached import attention_core, attention_to_encoder
+from simulator.work.transformer.attention.core import Heads, heads_of, output_projection
 from simulator.work.transformer.exchanges import mode, splits, tensor_exchange
 from simulator.work.transformer.part import operators_of
 from simulator.work.transformer.tokens import Scenarios, Tokens, autocasts, linear_input, plain, tokens_of
@@ -18,10 +21,15 @@ from simulator.work.weights import linear_weights
 @operators_of.register
 def cross_attention(part: CrossAttention, layers: Layers, scenarios: Scenarios, tokens: Tokens) -> list[Operator]:
     """Projections of both sides, core and output, and with tensor parallelism the gathers of the encoder's output."""
-    memory = tokens_of(scenarios, scenarios.workloads.sequence_length)
+    memory, served = tokens_of(scenarios, scenarios.workloads.sequence_length), scenarios.iterations
+    core = (
+        attention_core(part, scenarios, tokens, memory.keys)
+        if served is None
+        else attention_to_encoder(part, scenarios, served.encoded)
+    )
     return [
         *_projections(part, layers, scenarios, tokens, memory),
-        *attention_core(part, scenarios, tokens, memory.keys),
+        *core,
         *output_projection("output of attention to the encoder", part, layers, scenarios, tokens),
         *_exchanges(scenarios, memory),
     ]
@@ -34,6 +42,9 @@ def _projections(
     heads, element, width = heads_of(part, scenarios.plans), scenarios.plans.element_bytes, layers.hidden_size
     kept = activations.tensor(linear_input(tokens, scenarios), width, element_bytes=scenarios.plans.product_bytes)
     encoded = activations.tensor(linear_input(memory, scenarios), width, element_bytes=element)
+    # In serving they are made once, with the encoder's output, and kept in a cache.
+    served = scenarios.iterations
+    made = 2.0 if served is None else np.where(np.asarray(served.prompts) > 0.0, 2.0, 0.0)
     query = product(
         "query projection to the encoder",
         "attention_projections",
@@ -54,9 +65,9 @@ def _projections(
         m=memory.all,
         k=width,
         n=heads.key_width,
-        count=2.0,
+        count=made,
         element_bytes=element,
-        launches=(2.0, 2.0),
+        launches=(made, made),
         kept=Holding(
             saved=autocasts(scenarios) * 2.0 * encoded,
             parameters=2.0 * parameters.linear(width, heads.key_width, bias=part.qkv_bias),

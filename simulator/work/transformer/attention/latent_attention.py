@@ -11,7 +11,7 @@ beside whose q_proj, q_a_proj, q_b_proj, kv_a_proj_with_mqa, kv_b_proj and o_pro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,7 +22,8 @@ from simulator.specs.parts import LatentAttention, Layers
 from simulator.work.operators import Holding, Operator, product, stream
 from simulator.work.transformer.adapted.adapters import tuned
 from simulator.work.transformer.adapted.linears import Linear, Matrix
-from simulator.work.transformer.attention.core import attention_core, heads_of, output_projection, up_projected
+from simulator.work.transformer.attention.cached import attention_core
+from simulator.work.transformer.attention.core import heads_of, output_projection, up_projected
 from simulator.work.transformer.attention.head_normalisation import head_normalisation
 from simulator.work.transformer.attention.self_attention import context_exchanges, kept_inputs, rotary_positions
 from simulator.work.transformer.part import operators_of
@@ -125,10 +126,24 @@ def _keys_and_values(part: LatentAttention, layers: Layers, scenarios: Scenarios
     out = heads.query * (part.head_size - part.rotary_size) + heads.value_width
     name, adapted = "key and value projection out of the latent", scenarios.workloads.tuning.key_value_heads
     into = _IntoLatent(1.0, rank, part.rotary_size, 0.0)
+    expanded, used = _expanded(scenarios, tokens)
     return [
         *_latent("latent of keys and values", part, layers, scenarios, tokens, into),
-        *_out_of_latent(name, scenarios, tokens, 1.0, rank, out, adapted),
+        *_out_of_latent(name, scenarios, expanded, used, rank, out, adapted),
     ]
+
+
+def _expanded(scenarios: Scenarios, tokens: Tokens) -> tuple[Tokens, Num]:
+    """Tokens whose keys and values are made of their latents, and whether there are such: in serving those of prompts.
+
+    Single tokens attend to latents as they are; behind a cache a prompt's former tokens are expanded again.
+    """
+    work = scenarios.iterations
+    if work is None:
+        return tokens, 1.0
+    used = np.where(np.asarray(work.prompts) > 0.0, 1.0, 0.0)
+    rows = np.maximum(work.prompts * (work.prompt_tokens + work.cached), 1.0)
+    return replace(tokens, all=rows, shared=rows), used
 
 
 def _hidden_input(layers: Layers, scenarios: Scenarios, tokens: Tokens) -> Num:

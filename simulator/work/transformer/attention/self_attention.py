@@ -14,7 +14,8 @@ from simulator.specs.parts import DisentangledAttention, Layers, MultiHeadAttent
 from simulator.work.operators import Holding, Operator, exchange, product, ring, stream, untrained
 from simulator.work.transformer.adapted.adapters import tuned
 from simulator.work.transformer.adapted.linears import Linear, Matrix
-from simulator.work.transformer.attention.core import Heads, attention_core, heads_of, output_projection
+from simulator.work.transformer.attention.cached import attention_core
+from simulator.work.transformer.attention.core import Heads, heads_of, output_projection
 from simulator.work.transformer.attention.head_normalisation import head_normalisation
 from simulator.work.transformer.attention.position_products import position_products
 from simulator.work.transformer.part import operators_of
