@@ -152,7 +152,8 @@ def decode_attention_time(
     compute = flops * padded / (np.asarray(peak) * efficiency)
     begun = each * batch * key_value_heads / np.asarray(processors)
     rising = ramp * np.sqrt(np.asarray(moved_bytes))
-    return launch + begun + rising + (memory**3.0 + compute**3.0) ** (1.0 / 3.0)
+    time: Num = launch + begun + rising + (memory**3.0 + compute**3.0) ** (1.0 / 3.0)
+    return time
 
 
 def streamed_gemm_time(
@@ -324,4 +325,5 @@ def direct_all_reduce_time(message_bytes: Num, degree: Num, *, latency: Num, lat
     start = 0.45 * latency + 0.25 * np.asarray(latency_per_rank) * others
     one_shot = others * message_bytes / rate
     two_shots = start + 2.0 * others / degree * message_bytes / rate
-    return start + np.minimum(one_shot, two_shots)
+    time: Num = start + np.minimum(one_shot, two_shots)
+    return time

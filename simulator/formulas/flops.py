@@ -100,7 +100,8 @@ def seen_behind(queries: Num, most_keys: Num, *, cached: Num) -> Num:
     start, end = np.asarray(cached, dtype=np.float64), np.asarray(cached, dtype=np.float64) + queries
     inside = np.minimum(end, most_keys) ** 2.0 - np.minimum(start, most_keys) ** 2.0
     beyond = np.maximum(end - most_keys, 0.0) - np.maximum(start - most_keys, 0.0)
-    return (inside / 2.0 + np.minimum(most_keys, end) * beyond) / queries
+    seen: Num = (inside / 2.0 + np.minimum(most_keys, end) * beyond) / queries
+    return seen
 
 
 def model_flops_per_token(parameters: Num, layers: Num, *, heads: Num, head_size: Num, sequence_length: Num) -> Num:

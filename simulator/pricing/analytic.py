@@ -258,9 +258,12 @@ class AnalyticBackend(Columns):
             time = np.where(
                 systolic, matmul.systolic_gemm_time(asked.m, asked.n, efficiency=efficiency, **shared), time
             )
-        return time if asked.packed_bytes is None else self._of_stored_weights(asked, d, time, efficiency)
+        packed = asked.packed_bytes
+        return time if packed is None else self._of_stored_weights(asked, packed, d, time, efficiency)
 
-    def _of_stored_weights(self, asked: MatrixProduct, device: Devices, tiled: Num, efficiency: Num) -> Num:
+    def _of_stored_weights(
+        self, asked: MatrixProduct, packed_bytes: Num, device: Devices, tiled: Num, efficiency: Num
+    ) -> Num:
         """A product for inference: by kernels of few rows, or by tiled ones that unpack their weights once."""
         unpacked = asked.unpacking * asked.batch * asked.k * asked.n / (np.asarray(device.peak) * efficiency)
         streamed = decoding.streamed_gemm_time(
@@ -270,7 +273,7 @@ class AnalyticBackend(Columns):
             batch=asked.batch,
             element_bytes=asked.element_bytes,
             input_bytes=asked.element_bytes if asked.input_bytes is None else asked.input_bytes,
-            packed_bytes=asked.packed_bytes,
+            packed_bytes=packed_bytes,
             peak=device.peak,
             bandwidth=device.bandwidth,
             efficiency=efficiency,

@@ -50,7 +50,7 @@ def collective_time(levels: Sequence[Level], asked: Collective, *, jitter: Num =
 
 
 def _or_directly(time: Num, spans: Sequence[_Span], asked: Collective) -> Num:
-    """The shorter of a time and that of one kernel, where the ranks may read each other's memory over one switch [s]."""
+    """The shorter of a time and that of one kernel, where ranks may read each other's memory over one switch [s]."""
     if asked.kind != "all_reduce" or not np.any(np.asarray(asked.one_shot) > 0.0):
         return time
     for span in spans:

@@ -60,7 +60,7 @@ def _splits(served: ServingScenario, most: float) -> Iterator[tuple[int, int]]:
                 continue
             try:
                 plan = served.plan.model_copy(update={"tp": tp, "pp": pp, "ep": min(served.plan.ep or 1, tp)})
-                check_degrees(plan, served.model, served.stack, served.system)
+                check_degrees(plan, served.model, served.stack)
             except InputError:
                 continue
             yield tp, pp

@@ -170,4 +170,5 @@ class PassTimes:
 
 def _arrays(*values: Any) -> tuple[Array, ...]:
     """Arguments as arrays of one shape."""
-    return tuple(np.asarray(value, dtype=np.float64) for value in np.broadcast_arrays(*values))
+    whole = np.broadcast_arrays(*(np.asarray(value, dtype=np.float64) for value in values))
+    return tuple(value if value.ndim else value[()] for value in whole)

@@ -186,10 +186,10 @@ def _at_rates(backend: AnalyticBackend, stack: ServingStack) -> AnalyticBackend:
             reduce_efficiency=device.reduce_efficiency * stack.kernel_efficiency,
         )
 
-    levels = tuple(
+    bridge, inner, outer, cross = (
         replace(level, efficiency=level.efficiency * stack.link_efficiency) for level in backend.wires.levels
     )
-    wires = replace(backend.wires, levels=levels)
+    wires = replace(backend.wires, levels=(bridge, inner, outer, cross))
     return replace(backend, device=faster(backend.device), wide=faster(backend.wide), wires=wires)
 
 
@@ -252,7 +252,7 @@ def resolve_serving(
             the_model = the_model.model_copy(update={"objective": "encoding"})
         engine = _stack(stack, the_system.device, the_model, assumed)
         filled = _with_formats(asked, engine, the_system.device, assumed)
-        check_degrees(filled, the_model, engine, the_system)
+        check_degrees(filled, the_model, engine)
         weights = format_named("weights", filled.weights or "bf16")
         kv_cache = format_named("kv_cache", filled.kv_cache or "bf16")
         served = ServingScenario(
@@ -335,7 +335,7 @@ def _with_formats(asked: ServingPlan, stack: ServingStack, device: Device, assum
     return asked.model_copy(update=filled)
 
 
-def check_degrees(plan: ServingPlan, model: Model, stack: ServingStack, system: System) -> None:
+def check_degrees(plan: ServingPlan, model: Model, stack: ServingStack) -> None:
     """Refuse degrees that the engine lacks, or that do not divide what they split.
 
     Raises

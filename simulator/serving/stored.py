@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from simulator.pricing.analytic import NARROW
-from simulator.pricing.requests import Collective, MatrixProduct
+from simulator.pricing.requests import Collective, MatrixProduct, Request
 from simulator.serving.scenario import ServingScenario
 from simulator.work.operators import Call, Operator
 from simulator.work.program import Block, Program, forward_program
@@ -46,7 +46,7 @@ def _stored(operator: Operator, served: ServingScenario) -> Operator:
     return replace(operator, forward=calls)
 
 
-def _request(call: Call, served: ServingScenario) -> MatrixProduct | Collective | object:
+def _request(call: Call, served: ServingScenario) -> Request:
     """The request of a call with stored weights, or with small messages that are reduced in one kernel."""
     asked = call.request
     if isinstance(asked, Collective):

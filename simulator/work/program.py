@@ -15,6 +15,7 @@ import numpy as np
 from simulator.formulas import activations
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import Collective, HostCopy, HostWork, MatrixProduct, Request, Send
+from simulator.specs.parts import Layers
 from simulator.specs.training.tuning import Tunings
 from simulator.work.frozen import beside, forward_alone
 from simulator.work.hiding import OperatorPart
@@ -163,9 +164,7 @@ def program_of(scenarios: Scenarios) -> Program:
     plans, stacks, tuning = scenarios.plans, scenarios.stacks, scenarios.workloads.tuning
     flows, shares = tuning.flows, repeated_shares(plans, scenarios.models)
     groups = []
-    for index, layers in enumerate(scenarios.models.layers):
-        wide = np.minimum(plans.wide_layers / scenarios.models.layer_count, 1.0)
-        operators = in_8_bits(_tuned(layer(layers, scenarios), tuning), scenarios, wide=wide)
+    for index, (layers, operators, wide) in enumerate(_operators_of_groups(scenarios)):
         tokens = tokens_of_layers(layers, scenarios)
         checkpoint = activations.tensor(tokens.shared, layers.hidden_size, element_bytes=stream_bytes(scenarios))
         checkpoint = flagged(checkpoint, flows)
@@ -186,6 +185,14 @@ def program_of(scenarios: Scenarios) -> Program:
     return Program(scenarios, tuple(groups), ends[0], *_with_further(ends[1], further, scenarios))
 
 
+def _operators_of_groups(scenarios: Scenarios) -> Iterator[tuple[Layers, tuple[Operator, ...], Num]]:
+    """Layers of each group with the operators of one of them, and the share of them that stays in 16 bits."""
+    for layers in scenarios.models.layers:
+        wide = np.minimum(scenarios.plans.wide_layers / scenarios.models.layer_count, 1.0)
+        tuned = _tuned(layer(layers, scenarios), scenarios.workloads.tuning)
+        yield layers, in_8_bits(tuned, scenarios, wide=wide), wide
+
+
 def forward_program(scenarios: Scenarios) -> Program:
     """The program of one forward pass without a backward pass, of which nothing is kept: of a model that is served.
 
@@ -194,18 +201,30 @@ def forward_program(scenarios: Scenarios) -> Program:
     scenarios
         As of `program_of`; with iterations those of an engine that generates, else whole sequences are encoded.
     """
-    whole = program_of(scenarios)
-    groups = [_forward(block) for block in whole.groups]
+    groups = []
+    for index, (layers, operators, wide) in enumerate(_operators_of_groups(scenarios)):
+        number = layers.count * _encodes(layers, scenarios)
+        groups.append(_kept_by_nobody(TaskPlace(PlaceKind.GROUP, index), number, operators, wide))
+    ends = (
+        _kept_by_nobody(EMBEDDING, 1.0, _tuned(embedding(scenarios), scenarios.workloads.tuning), 0.0),
+        _kept_by_nobody(HEAD, 1.0, head(scenarios), 0.0),
+    )
+    return Program(scenarios, tuple(groups), *ends)
+
+
+def _encodes(layers: Layers, scenarios: Scenarios) -> Num:
+    """1 where an iteration passes such layers, else 0: only prompts pass an encoder."""
     work = scenarios.iterations
-    if work is not None and np.any(np.asarray(scenarios.models.encoder_decoder) > 0.0):
-        # Only prompts pass the encoder, whose layers stand first and attend to nothing but each other.
-        some = np.where(np.asarray(work.prompts) > 0.0, 1.0, 0.0)
-        layers = scenarios.models.layers
-        groups = [
-            block if of.cross_attention is not None else replace(block, number=block.number * some)
-            for block, of in zip(groups, layers, strict=True)
-        ]
-    return Program(whole.scenarios, tuple(groups), _forward(whole.embedding), _forward(whole.head))
+    if work is None or layers.cross_attention is not None:
+        return 1.0
+    decodes_alone = np.asarray(scenarios.models.encoder_decoder) * (np.asarray(work.prompts) == 0.0)
+    return 1.0 - decodes_alone if np.any(decodes_alone > 0.0) else 1.0
+
+
+def _kept_by_nobody(place: TaskPlace, number: Num, operators: Iterable[Operator], wide: Num) -> Block:
+    """A block of which nothing is kept or trained; what it owns stands with its operators."""
+    listed = tuple(map(forward_alone, operators))
+    return Block(place, number, listed, Tally(), (0.0,) * len(listed), wide)
 
 
 def _forward(block: Block) -> Block:

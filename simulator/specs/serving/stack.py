@@ -12,7 +12,7 @@ from hardware.catalogue import id_of, locate
 from hardware.errors import InputError
 from hardware.fields import Unit
 from hardware.quantity import Bytes, BytesOrNone, Seconds
-from hardware.reading import build, read_mapping
+from hardware.reading import build, is_path, read_mapping
 from hardware.sheet import NO_FLAG, Fraction, Name, NotNegative, Ratio, Seen, Sheet, Words
 from hardware.spec import Device
 from simulator.specs.choices import AttentionKernel
@@ -166,7 +166,7 @@ def load_serving_stack(name: str | Path | ServingStack) -> ServingStack:
         return name
     if isinstance(name, str) and name.lower() in serving_stacks():
         return _shipped(_FOLDER / f"{name.lower()}.yaml")
-    if not isinstance(name, str | Path) or "/" not in str(name) and not str(name).endswith((".yaml", ".yml", ".json")):
+    if not isinstance(name, str | Path) or not is_path(str(name)):
         raise InputError(
             f"stack={str(name)[:60]!r} is no engine that serves models; valid: {', '.join(serving_stacks())}",
             fields=["stack"],

@@ -36,7 +36,7 @@ def head(scenarios: Scenarios) -> list[Operator]:
     normed = np.where(np.asarray(models.encoder_decoder) > 0, inputs.shared + outputs.shared, outputs.shared)
     finals = np.where(np.asarray(models.final_norms) > 0, 1.0, 0.0)
     masked = np.asarray(models.masked) * (1.0 - np.asarray(stacks.all_positions))
-    predicted = np.where(masked > 0, plans.micro_batch * workloads.predictions / plans.cp, outputs.all)
+    predicted: Num = np.where(masked > 0, plans.micro_batch * workloads.predictions / plans.cp, outputs.all)
     size = finals * normed * models.hidden_size * element
     kept = finals * normalised(normed, models.hidden_size, scenarios, statistics=models.norm_statistics)
     norms = models.final_norms * models.norm_weight

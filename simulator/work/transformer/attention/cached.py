@@ -77,7 +77,7 @@ def _served(
 
 
 def attention_to_encoder(part: AttentionPart, scenarios: Scenarios, keys: Num) -> list[Operator]:
-    """Attention of each sequence's new token to the encoder's output, whose keys and values are in a cache of their own.
+    """Attention of each sequence's new token to the encoder's output, whose keys and values have a cache of their own.
 
     Parameters
     ----------
