@@ -138,6 +138,7 @@ class PassTimes:
         driven = {"none": 1.0, "all": 0.0, "decode": reads}[stack.captured]
         busy = together(device, started * driven)
         waits = stack.iteration + reads * ((stack.prefill_iteration or stack.iteration) - stack.iteration)
+        waits = waits * np.exp(served.factors.iterations)
         again = np.where(np.asarray(passes) > 1.0, (passes + served.pp - 1.0) / served.pp, 1.0)
         parts = {name: value * again for name, value in parts.items()}
         parts["pipeline_transfer"] = sent * again

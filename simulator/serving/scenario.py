@@ -21,6 +21,8 @@ from simulator.pricing.backend import Backend
 from simulator.pricing.constants import Constants, find
 from simulator.pricing.measured import MeasuredBackend
 from simulator.scenario.scenario import Named, spec_of
+from simulator.serving.constants import ServingFactors, int8_gain
+from simulator.serving.constants import fitted as fitted_factors
 from simulator.specs import rules
 from simulator.specs.loading import load_model
 from simulator.specs.model import Model
@@ -52,6 +54,8 @@ class ServingScenario:
     load: ServingLoad | None = None
     assumed: tuple[str, ...] = ()
     """What was chosen because nobody said."""
+    factors: ServingFactors = ServingFactors()
+    """What runs say of the engine's rates and times on the device."""
 
     @property
     def device(self) -> Device:
@@ -104,6 +108,7 @@ class ServingScenario:
         plan = self._training_plan().with_defaults(kernels, self.model.family)
         full = plan.with_degrees(self.tp * self.pp * self.replicas)
         stacks = self.constants.stacks(kernels, self.system, self.precision)
+        stacks = replace(stacks, launch=stacks.launch * np.exp(self.factors.launches))
         models = self.model.columns()
         quiet = tuple(
             replace(
@@ -165,9 +170,9 @@ class ServingScenario:
         kernels = self.stack.kernels(self.device.kind)
         backend = self.constants.backend(kernels, self.system, self.devices, self.precision)
         if isinstance(backend, MeasuredBackend):
-            return replace(backend, analytic=_at_rates(backend.analytic, self.stack))
+            return replace(backend, analytic=self.factors.on_backend(_at_rates(backend.analytic, self.stack)))
         assert isinstance(backend, AnalyticBackend)
-        return _at_rates(backend, self.stack)
+        return self.factors.on_backend(_at_rates(backend, self.stack))
 
 
 def _at_rates(backend: AnalyticBackend, stack: ServingStack) -> AnalyticBackend:
@@ -258,7 +263,18 @@ def resolve_serving(
         served = ServingScenario(
             the_model, the_system, 1, engine, filled, weights, kv_cache, fitted, asked_load, tuple(assumed)
         )
-        return _with_degrees(served, devices, assumed)
+        return _with_factors(_with_degrees(served, devices, assumed))
+
+
+def _with_factors(served: ServingScenario) -> ServingScenario:
+    """With what runs say of the engine on the device, as far as it is physical."""
+    device, stored = served.device, served.weights.id
+    known = fitted_factors().of(served.stack.id, device.device_class, stored)
+    base = served.backend
+    plain = base.analytic.device if isinstance(base, MeasuredBackend) else base.device  # type: ignore[attr-defined]
+    held = known.held(plain)
+    gain = int8_gain(device, stack=served.stack.id, weights=stored, generates=served.generates)
+    return replace(served, factors=replace(held, products=held.products + gain))
 
 
 def _mapping(plan: Named | ServingPlan | None) -> dict[str, Any]:
