@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,6 +34,8 @@ class ServedDemand:
     """Tokens that are in the cache before [token]."""
     chunk: float | None = None
     """Tokens of a prompt that one pass takes, where that was told [token]."""
+    rounds: float = math.inf
+    """Requests of the whole run over those under way, which all begin at once [1]."""
 
 
 def demand_of(run: ServingRun, *, unpadded: bool, notes: Notes) -> ServedDemand:
@@ -59,7 +62,10 @@ def demand_of(run: ServingRun, *, unpadded: bool, notes: Notes) -> ServedDemand:
     if load.request_rate is not None:
         return ServedDemand("rate", inputs, outputs, 1.0, rate=load.request_rate)
     if load.concurrency is not None:
-        return ServedDemand("concurrency", inputs, outputs, _counted("concurrency", load.concurrency))
+        number = _counted("concurrency", load.concurrency)
+        drawn = first_rule("samplings", run.source.title)
+        rounds = load.num_prompts / number if load.num_prompts is not None else float(drawn.get("rounds", math.inf))
+        return ServedDemand("concurrency", inputs, outputs, number, rounds=max(rounds, 1.0))
     if load.batch is None:
         raise RefusedError("no batch")
     cached = load.cached_tokens or 0.0
@@ -94,6 +100,8 @@ def _lengths(run: ServingRun, *, unpadded: bool, notes: Notes) -> tuple[float, f
         notes.assume(f"lengths: prompts of {_FEW:g} tokens")
     if inputs is None or outputs is None:
         raise RefusedError("lengths not published")
+    drawn = float(first_rule("samplings", run.source.title).get("lengths", 1.0))
+    inputs, outputs = max(drawn * inputs, 1.0), max(drawn * outputs, 1.0)
     if not (1.0 <= inputs <= MOST_LENGTH and 1.0 <= outputs <= MOST_LENGTH):
         raise RefusedError("lengths that cannot be", f"{inputs:g} and {outputs:g} tokens")
     return inputs, outputs
