@@ -183,12 +183,14 @@ class ServedBatch:
         self._writers = self._grouped([each.decoder for each in cases])
 
     def _grouped(self, engines: Sequence[ServingScenario]) -> list[_Group]:
-        """Runs by engine."""
-        rows: dict[int, list[int]] = {}
-        known: dict[int, ServingScenario] = {}
+        """Runs of one configuration by engine: those that may have factors of their own."""
+        rows: dict[tuple[int, str], list[int]] = {}
+        known: dict[tuple[int, str], ServingScenario] = {}
         for row, engine in enumerate(engines):
-            rows.setdefault(id(engine), []).append(row)
-            known[id(engine)] = engine
+            run = self.cases[row].case.run
+            name = (id(engine), f"{run.collection} {run.model.name} {run.hardware.device}")
+            rows.setdefault(name, []).append(row)
+            known[name] = engine
         return [
             _Group(
                 known[name],
@@ -203,15 +205,17 @@ class ServedBatch:
             for name, each in rows.items()
         ]
 
-    def passes(self, factors: Values) -> Passes:
+    def passes(self, factors: Values, *, derivatives: bool = True) -> Passes:
         """Times of passes, and their derivatives.
 
         Parameters
         ----------
         factors
             Logarithms, a row for each run and a column for each kind.
+        derivatives
+            Whether these are wanted; they are zero otherwise.
         """
-        size, kinds = factors.shape
+        size, kinds = len(factors), len(_KINDS) if derivatives else 0
         times = {name: np.zeros((kinds + 1, size)) for name in ("prompt", "decode", "added")}
         for group in self._readers:
             self._read(group, factors, times["prompt"])
@@ -221,7 +225,9 @@ class ServedBatch:
         apart = np.array([each.served is not each.decoder for each in self.cases])
         times["added"][:, apart] = 0.0
         slopes = {
-            name: ((np.log(np.maximum(of[1:], 1e-12)) - np.log(np.maximum(of[0], 1e-12))) / _DIFFERENCE).T
+            name: np.zeros((size, len(_KINDS)))
+            if not derivatives
+            else ((np.log(np.maximum(of[1:], 1e-12)) - np.log(np.maximum(of[0], 1e-12))) / _DIFFERENCE).T
             for name, of in times.items()
         }
         return Passes(
@@ -231,7 +237,7 @@ class ServedBatch:
 
     def _read(self, group: _Group, factors: Values, prompt: Values) -> None:
         """Time of prompts, or of what is encoded."""
-        rows, engine = group.rows, self._varied(group, factors)
+        rows, engine = group.rows, self._varied(group, factors, len(prompt))
         tokens, sequences = self.input_tokens[rows], self.sequences[rows]
         if not group.served.generates:
             prompt[:, rows] = engine.encode(sequences, tokens)
@@ -246,7 +252,7 @@ class ServedBatch:
 
     def _write(self, group: _Group, factors: Values, times: dict[str, Values]) -> None:
         """Time of an iteration, and by how much a prompt makes it longer."""
-        rows, engine = group.rows, self._varied(group, factors)
+        rows, engine = group.rows, self._varied(group, factors, len(times["decode"]))
         tokens, sequences = self.input_tokens[rows], self.sequences[rows]
         context = self.cached[rows] + tokens + np.maximum(self.output_tokens[rows], 1.0) / 2.0
         decode = times["decode"][:, rows] = engine.decode(sequences, context)
@@ -260,7 +266,7 @@ class ServedBatch:
         beside = engine.mixed(tokens / chunks, tokens * (chunks - 1.0) / chunks / 2.0, sequences, context)
         times["added"][:, rows] = np.maximum(chunks * (beside - decode), 0.05 * times["prompt"][:, rows])
 
-    def _varied(self, group: _Group, factors: Values) -> PassTimes:
+    def _varied(self, group: _Group, factors: Values, number: int) -> PassTimes:
         """The engine with its factors, and with each of them a little larger."""
         own = factors[group.rows[0]]
         device = group.served.backend.device  # type: ignore[attr-defined]
@@ -269,7 +275,7 @@ class ServedBatch:
         moved = {
             kind: getattr(held, kind)
             + (group.gain if kind == "products" else 0.0)
-            + np.where(np.arange(len(_KINDS) + 1) == place + 1, _DIFFERENCE, 0.0)[:, None]
+            + np.where(np.arange(number) == place + 1, _DIFFERENCE, 0.0)[:, None]
             for place, kind in enumerate(_KINDS)
         }
         return PassTimes(replace(group.served, factors=ServingFactors(**moved)))
