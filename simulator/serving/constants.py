@@ -17,7 +17,7 @@ from simulator.pricing.analytic import AnalyticBackend, Devices
 from simulator.specs.columns import Columns
 
 SHIPPED = Path(__file__).with_name("constants.yaml")
-LEVELS = ("all", "stack", "stack and class", "stack, class and format")
+LEVELS = ("all", "stack", "release", "release and class", "release, class and format")
 _QUANTISES_ACTIVATIONS = ("tensorrt", "fastertransformer", "onnxruntime")
 """Engines whose encoders multiply 8-bit whole numbers where weights are stored so."""
 
@@ -31,20 +31,20 @@ class FactorKind:
     """Standard deviation of the logarithm at each level; 0 where a level has none."""
 
 
-def _levels(every: float, stack: float, on_class: float, in_format: float = 0.0) -> dict[str, float]:
-    return dict(zip(LEVELS, (every, stack, on_class, in_format), strict=True))
+def _levels(every: float, stack: float, release: float, on_class: float, in_format: float = 0.0) -> dict[str, float]:
+    return dict(zip(LEVELS, (every, stack, release, on_class, in_format), strict=True))
 
 
 KINDS: dict[str, FactorKind] = {
-    "products": FactorKind("rate of matrix products that arithmetic bounds", _levels(0.2, 0.2, 0.2, 0.2)),
-    "streaming": FactorKind("rate at which products stream weights", _levels(0.2, 0.2, 0.15, 0.2)),
-    "attention": FactorKind("rate of attention of prompts", _levels(0.2, 0.3, 0.2)),
-    "decode_attention": FactorKind("rate of attention over the cache", _levels(0.2, 0.3, 0.2)),
-    "kernels": FactorKind("rate of element-wise kernels and normalisations", _levels(0.2, 0.3, 0.2)),
-    "links": FactorKind("rate of collectives", _levels(0.2, 0.3, 0.3)),
-    "gaps": FactorKind("time between kernels on the device", _levels(0.3, 0.5, 0.3)),
-    "launches": FactorKind("host time of a launch", _levels(0.3, 0.6, 0.3)),
-    "iterations": FactorKind("host time of an iteration", _levels(0.3, 0.8, 0.4)),
+    "products": FactorKind("rate of matrix products that arithmetic bounds", _levels(0.1, 0.15, 0.1, 0.15, 0.15)),
+    "streaming": FactorKind("rate at which products stream weights", _levels(0.1, 0.15, 0.1, 0.15, 0.15)),
+    "attention": FactorKind("rate of attention of prompts", _levels(0.15, 0.2, 0.15, 0.15)),
+    "decode_attention": FactorKind("rate of attention over the cache", _levels(0.15, 0.2, 0.15, 0.15)),
+    "kernels": FactorKind("rate of element-wise kernels and normalisations", _levels(0.2, 0.3, 0.15, 0.15)),
+    "links": FactorKind("rate of collectives", _levels(0.15, 0.2, 0.2, 0.2)),
+    "gaps": FactorKind("time between kernels on the device", _levels(0.2, 0.3, 0.2, 0.2)),
+    "launches": FactorKind("host time of a launch", _levels(0.3, 0.5, 0.4, 0.2)),
+    "iterations": FactorKind("host time of an iteration", _levels(0.3, 0.6, 0.5, 0.2)),
 }
 """What is fitted; none for a single source or run."""
 
@@ -120,14 +120,29 @@ def int8_gain(device: Device, *, stack: str, weights: str, generates: bool) -> f
     return float(np.log(float(peak.int8) / float(peak.fp16)))
 
 
-def levels_of(stack: str, device_class: str, weights: str) -> dict[str, str]:
+def levels_of(
+    stack: str, device_class: str, weights: str, *, generates: bool = True, release: str = ""
+) -> dict[str, str]:
     """The name of an engine on a device at each level.
 
-    >>> levels_of("vllm", "h100-sxm", "fp8")["stack, class and format"]
-    'vllm on h100-sxm in fp8'
+    Parameters
+    ----------
+    stack, device_class, weights
+        The engine, the class of the device and the format of stored weights.
+    generates
+        Whether it generates; encoding has constants of its own.
+    release
+        A time whose releases differ from today's; today unless given.
+
+    Examples
+    --------
+    >>> levels_of("vllm", "h100-sxm", "fp8")["release, class and format"]
+    'vllm of today on h100-sxm in fp8'
     """
     stored = "16 bits" if weights in ("bf16", "fp16") else weights
-    names = ("all", stack, f"{stack} on {device_class}", f"{stack} on {device_class} in {stored}")
+    does = stack if generates else f"{stack} that encodes"
+    engine = f"{does} of {release or 'today'}"
+    names = ("all", does, engine, f"{engine} on {device_class}", f"{engine} on {device_class} in {stored}")
     return dict(zip(LEVELS, names, strict=True))
 
 
@@ -138,9 +153,11 @@ class ServingConstants:
     factors: Mapping[str, Mapping[str, float]]
     origin: str = "catalogue"
 
-    def of(self, stack: str, device_class: str, weights: str) -> ServingFactors:
+    def of(
+        self, stack: str, device_class: str, weights: str, *, generates: bool = True, release: str = ""
+    ) -> ServingFactors:
         """The factors of an engine on a class of devices."""
-        names = levels_of(stack, device_class, weights).values()
+        names = levels_of(stack, device_class, weights, generates=generates, release=release).values()
         return ServingFactors(
             **{kind: sum((known.get(name, 0.0) for name in names), 0.0) for kind, known in self.factors.items()}
         )

@@ -269,7 +269,7 @@ def resolve_serving(
 def _with_factors(served: ServingScenario) -> ServingScenario:
     """With what runs say of the engine on the device, as far as it is physical."""
     device, stored = served.device, served.weights.id
-    known = fitted_factors().of(served.stack.id, device.device_class, stored)
+    known = fitted_factors().of(served.stack.id, device.device_class, stored, generates=served.generates)
     base = served.backend
     plain = base.analytic.device if isinstance(base, MeasuredBackend) else base.device  # type: ignore[attr-defined]
     held = known.held(plain)

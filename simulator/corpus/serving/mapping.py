@@ -37,6 +37,8 @@ class ServedCase:
     stack: str
     version: str
     """Of the software, as the source tells it; empty where it does not."""
+    release: str
+    """A time whose releases differ from today's; empty of today's."""
     weights: str
     products: str
     """Format of the products."""
@@ -108,6 +110,7 @@ def _case_of(run: ServingRun, notes: Notes) -> ServedCase:
         devices=devices,
         stack=stack,
         version=stated(run.plan.framework_version) or "",
+        release=_release(run, stack),
         weights=weights,
         products=products,
         cache=_format(run.plan.kv_precision, "cache") or "",
@@ -133,6 +136,13 @@ def _stack(run: ServingRun, notes: Notes) -> str:
         notes.assume(f"software: {match.rule['assumed']}")
     notes.read("plan.framework", match, f"stack = {match.rule['stack']}")
     return str(match.rule["stack"])
+
+
+def _release(run: ServingRun, stack: str) -> str:
+    """The time of the engine's release, where those of its time differ from today's."""
+    words = f"{stack} {plain(run.plan.framework_version)}; {plain(run.source.title)}"
+    match = match_rule("releases", words)
+    return "" if match is None else str(match.rule["release"])
 
 
 def _format(words: str | None, what: str) -> str | None:

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from simulator.evidence.serving.predictions import Observations, Predictor, predictions
 from simulator.evidence.serving.pricing import Passes, PricedCase, ServedBatch, Values
-from simulator.serving.constants import KINDS, LEVELS, ServingConstants, levels_of
+from simulator.serving.constants import KINDS, LEVELS, ServingConstants
 
 _SCALE = 0.1
 """Deviation of a logarithm beyond which a figure loses weight (of a Cauchy distribution)."""
 _STAGES = ((6.0 * _SCALE, 12), (2.0 * _SCALE, 12), (_SCALE, 16))
 """Scales of the loss one after the other, and iterations at most with each."""
-_PRIOR = 0.25
+_PRIOR = 1.0
 """Weight of the priors."""
 _PART_FIGURES = 30.0
 _PART_POWER = 0.7
@@ -44,7 +44,7 @@ class FactorPlaces:
     @classmethod
     def of(cls, cases: Sequence[PricedCase]) -> FactorPlaces:
         """Every factor that some of the runs feel."""
-        belongs = [levels_of(*case.levels) for case in cases]
+        belongs = [case.levels for case in cases]
         names: dict[tuple[str, str], int] = {}
         deviation: list[float] = []
         felt = np.full((len(cases), len(KINDS), len(LEVELS)), -1, dtype=np.intp)
@@ -97,6 +97,9 @@ class ServingFit:
         self.parts = [f"{each.case.run.collection} {each.case.version}" for each in cases]
         self.at = np.zeros((len(cases), len(KINDS)))
         self.passes: Passes = self.batch.passes(self.at)
+        self._unfitted = (self.at, self.passes)
+        self._told = self.seen.only(self.seen.independent)
+        self._measured = np.log(self._told.measured)
 
     def linearise(self, vector: Values) -> None:
         """Price all runs anew at some factors, from where a fit goes on."""
@@ -105,15 +108,20 @@ class ServingFit:
 
     def residuals(self, vector: Values) -> tuple[Values, Values]:
         """Logarithms of predicted over measured figures, and their derivatives by the factors of the run."""
-        here, slopes = predictions(self.predictor, self.seen, self.passes, self.places.factors(vector) - self.at)
-        return here - self.measured, slopes
+        return self._residuals(vector, (self.at, self.passes))
+
+    def _residuals(self, vector: Values, near: tuple[Values, Passes]) -> tuple[Values, Values]:
+        """The same of figures that are fitted to, from prices at some factors."""
+        at, passes = near
+        here, slopes = predictions(self.predictor, self._told, passes, self.places.factors(vector) - at)
+        return here - self._measured, slopes
 
     def weights(self, used: Mask) -> Values:
         """Weight of every figure: those of runs that are used, versions with many less than in proportion."""
-        counts = used[self.seen.rows] & self.seen.independent
-        number = Counter(self.parts[row] for row, count in zip(self.seen.rows, counts, strict=True) if count)
+        counts = used[self._told.rows]
+        number = Counter(self.parts[row] for row, count in zip(self._told.rows, counts, strict=True) if count)
         share = {part: min(1.0, (_PART_FIGURES / size) ** _PART_POWER) for part, size in number.items()}
-        return np.array([share.get(self.parts[row], 0.0) for row in self.seen.rows]) * counts
+        return np.array([share.get(self.parts[row], 0.0) for row in self._told.rows]) * counts
 
     def solve(self, used: Mask, start: Values | None = None) -> Values:
         """The factors of least robust cost.
@@ -125,16 +133,21 @@ class ServingFit:
         start
             Where to begin; at the catalogue's constants unless given, whatever the runs were priced at.
         """
+        weights, near = self.weights(used), (self.at, self.passes)
         vector = np.zeros(len(self.places.names)) if start is None else start
-        for scale, iterations in _STAGES if start is None else _STAGES[-1:]:
-            vector = self._settle(self.weights(used), vector, scale, iterations)
-        return vector
+        if start is None:
+            for scale, iterations in _STAGES[:-1]:
+                vector = self._settle(weights, vector, scale, iterations, self._unfitted)
+        scale, iterations = _STAGES[-1]
+        return self._settle(weights, vector, scale, iterations, near)
 
-    def _settle(self, weights: Values, vector: Values, scale: float, iterations: int) -> Values:
-        """Levenberg-Marquardt on reweighted least squares."""
+    def _settle(
+        self, weights: Values, vector: Values, scale: float, iterations: int, near: tuple[Values, Passes]
+    ) -> Values:
+        """Levenberg-Marquardt on reweighted least squares, from prices at some factors."""
         stiffness = _PRIOR * scale**2 / self.places.deviation**2
         damping, slow = 1e-3, 0
-        residuals, slopes = self.residuals(vector)
+        residuals, slopes = self._residuals(vector, near)
         cost = _cost(weights, residuals, vector, scale, stiffness)
         for _ in range(iterations):
             pull = weights / (1.0 + (residuals / scale) ** 2)
@@ -144,7 +157,7 @@ class ServingFit:
             for _ in range(_TRIES):
                 step = np.linalg.solve(curvature + damping * np.diag(np.diag(curvature)), -gradient)
                 tried = np.clip(vector + np.clip(step, -0.7, 0.7), -_FARTHEST, _FARTHEST)
-                new_residuals, new_slopes = self.residuals(tried)
+                new_residuals, new_slopes = self._residuals(tried, near)
                 lower = _cost(weights, new_residuals, tried, scale, stiffness)
                 if lower < cost:
                     break
@@ -164,8 +177,8 @@ class ServingFit:
         group_of = np.empty(len(self.cases), dtype=np.intp)
         for place, rows in enumerate(self.places.alike):
             group_of[rows] = place
-        order = np.argsort(group_of[self.seen.rows], kind="stable")
-        ends = np.searchsorted(group_of[self.seen.rows][order], np.arange(len(self.places.alike) + 1))
+        order = np.argsort(group_of[self._told.rows], kind="stable")
+        ends = np.searchsorted(group_of[self._told.rows][order], np.arange(len(self.places.alike) + 1))
         for place, rows in enumerate(self.places.alike):
             part = order[ends[place] : ends[place + 1]]
             own = slopes[part]

@@ -10,7 +10,7 @@ import numpy as np
 from simulator.corpus.serving.schema import METRICS
 from simulator.evidence.serving.pricing import Passes, PricedCase, Values
 
-_ITERATIONS = 40
+_ITERATIONS = 20
 _DAMPING = 0.5
 _SMALL = 1e-4
 _PASSES = ("prompt", "decode", "added")
@@ -44,6 +44,8 @@ class Observations:
             for metric in METRICS:
                 if metric not in told or (metric == "memory_gb" and not each.memory > 0.0):
                     continue
+                if kind == "rate" and metric == "total_latency_s" and not each.served.generates:
+                    continue  # of the highest rate that was withstood, where latency is what was allowed
                 repeats = metric in _RATES and any(other in seen for other in ("total_latency_s", *_RATES))
                 given = kind == "rate" and metric in ("sequences_per_s", "requests_per_s")
                 told_by_both = metric == "total_latency_s" and {"ttft_s", "tpot_s"} <= set(seen)
@@ -53,6 +55,10 @@ class Observations:
                 independent.append(metric in _FITTED and not repeats and not given and not told_by_both)
                 seen.append(metric)
         return cls(np.array(rows, dtype=np.intp), np.array(metrics), np.array(measured), np.array(independent))
+
+    def only(self, keep: np.ndarray) -> Observations:
+        """Some of them."""
+        return Observations(self.rows[keep], self.metrics[keep], self.measured[keep], self.independent[keep])
 
 
 class Predictor:
@@ -115,21 +121,32 @@ class Predictor:
         As `simulator.serving.scheduling.closed_forms.at_concurrency`, and at the beginning of a run of few rounds all
         requests come at once.
         """
-        n = self.sequences
-        later = np.maximum(self.outputs - 1.0, 1e-9)
+        part = np.flatnonzero((self.kind != "static") & ~self.encodes)
+        whole = [np.full(len(prompt), np.nan) for _ in range(3)]
+        for column, values in zip(whole, self._cycle(part, prompt[part], decode[part], added[part]), strict=True):
+            column[part] = values
+        return whole[0], whole[1], whole[2]
+
+    def _cycle(
+        self, part: np.ndarray, prompt: Values, decode: Values, added: Values
+    ) -> tuple[Values, Values, Values]:
+        """The same of some runs."""
+        n, engines, readers = self.sequences[part], self.engines[part], self.readers[part]
+        apart = self.apart[part]
+        later = np.maximum(self.outputs[part] - 1.0, 1e-9)
         others = np.maximum(n - 1.0, 0.0) / n
-        beside = np.where(self.apart, 0.0, (n - 1.0) * added)
+        beside = np.where(apart, 0.0, (n - 1.0) * added)
         first = prompt + 0.0
         for _ in range(_ITERATIONS):
             cycle = first + later * decode + beside
             rate = n / cycle
-            share = rate * self.engines / self.readers
+            share = rate * engines / readers
             ahead = np.maximum(share * first - np.minimum(share * prompt, 1.0) / 2.0, 0.0) * others
-            wait = prompt * ahead + np.where((n > 1.0) & ~self.apart, decode / 2.0, 0.0)
+            wait = prompt * ahead + np.where((n > 1.0) & ~apart, decode / 2.0, 0.0)
             first = first + _DAMPING * (np.minimum(prompt + wait, n * prompt + decode) - first)
         # The first round of n requests comes at once: each waits for half of them in the mean.
-        burst = np.maximum((n * self.engines / self.readers + 1.0) / 2.0 * prompt, first)
-        first = first + (burst - first) / self.rounds
+        burst = np.maximum((n * engines / readers + 1.0) / 2.0 * prompt, first)
+        first = first + (burst - first) / self.rounds[part]
         return first, decode + beside / later, rate
 
     def _batched(self, time: Values) -> Values:

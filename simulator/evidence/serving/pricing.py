@@ -13,7 +13,7 @@ from hardware.errors import InputError
 from simulator.corpus.runs import RefusedError
 from simulator.corpus.serving.mapping import ServedCase
 from simulator.pricing.analytic import AnalyticBackend, precisions_of
-from simulator.serving.constants import KINDS, ServingFactors, int8_gain
+from simulator.serving.constants import KINDS, ServingFactors, int8_gain, levels_of
 from simulator.serving.memory import largest_batch, serving_memory
 from simulator.serving.passes import PassTimes
 from simulator.serving.scenario import ServingScenario, resolve_serving
@@ -62,9 +62,16 @@ class PricedCase:
     """Of all devices, without what is left alone [B]; not a number where it was not measured."""
 
     @property
-    def levels(self) -> tuple[str, str, str]:
-        """Engine, class of devices, and format of weights."""
-        return self.case.stack, self.case.device.device_class, self.case.weights
+    def levels(self) -> dict[str, str]:
+        """Its name at each level of the constants."""
+        case = self.case
+        return levels_of(
+            case.stack,
+            case.device.device_class,
+            case.weights,
+            generates=self.served.generates,
+            release=case.release,
+        )
 
 
 def priced_case_of(case: ServedCase) -> PricedCase:
