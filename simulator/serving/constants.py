@@ -36,15 +36,16 @@ def _levels(every: float, stack: float, release: float, on_class: float, in_form
 
 
 KINDS: dict[str, FactorKind] = {
-    "products": FactorKind("rate of matrix products that arithmetic bounds", _levels(0.1, 0.15, 0.1, 0.15, 0.15)),
-    "streaming": FactorKind("rate at which products stream weights", _levels(0.1, 0.15, 0.1, 0.15, 0.15)),
-    "attention": FactorKind("rate of attention of prompts", _levels(0.15, 0.2, 0.15, 0.15)),
-    "decode_attention": FactorKind("rate of attention over the cache", _levels(0.15, 0.2, 0.15, 0.15)),
-    "kernels": FactorKind("rate of element-wise kernels and normalisations", _levels(0.2, 0.3, 0.15, 0.15)),
-    "links": FactorKind("rate of collectives", _levels(0.15, 0.2, 0.2, 0.2)),
-    "gaps": FactorKind("time between kernels on the device", _levels(0.2, 0.3, 0.2, 0.2)),
-    "launches": FactorKind("host time of a launch", _levels(0.3, 0.5, 0.4, 0.2)),
-    "iterations": FactorKind("host time of an iteration", _levels(0.3, 0.6, 0.5, 0.2)),
+    "products": FactorKind("rate of matrix products that arithmetic bounds", _levels(0.1, 0.2, 0.15, 0.25, 0.2)),
+    "streaming": FactorKind("rate at which products stream weights", _levels(0.1, 0.2, 0.15, 0.2, 0.2)),
+    "attention": FactorKind("rate of attention of prompts", _levels(0.15, 0.25, 0.15, 0.25)),
+    "decode_attention": FactorKind("rate of attention over the cache", _levels(0.15, 0.25, 0.2, 0.4)),
+    "kernels": FactorKind("rate of element-wise kernels and normalisations", _levels(0.2, 0.3, 0.15, 0.2)),
+    "links": FactorKind("rate of collectives", _levels(0.15, 0.2, 0.2, 0.3)),
+    "gaps": FactorKind("time between kernels on the device", _levels(0.2, 0.4, 0.2, 0.3)),
+    "launches": FactorKind("host time of a launch", _levels(0.3, 0.8, 0.5, 0.3)),
+    "iterations": FactorKind("host time of an iteration", _levels(0.3, 0.8, 0.6, 0.3)),
+    "prompts": FactorKind("host time of an iteration that reads prompts", _levels(0.3, 0.8, 0.6, 0.3)),
 }
 """What is fitted; none for a single source or run."""
 
@@ -62,6 +63,7 @@ class ServingFactors(Columns):
     gaps: Num = 0.0
     launches: Num = 0.0
     iterations: Num = 0.0
+    prompts: Num = 0.0
 
     def on_backend(self, backend: AnalyticBackend) -> AnalyticBackend:
         """A backend whose devices and links reach what the engine reaches on them."""
@@ -157,7 +159,11 @@ class ServingConstants:
         self, stack: str, device_class: str, weights: str, *, generates: bool = True, release: str = ""
     ) -> ServingFactors:
         """The factors of an engine on a class of devices."""
-        names = levels_of(stack, device_class, weights, generates=generates, release=release).values()
+        return self.of_levels(levels_of(stack, device_class, weights, generates=generates, release=release))
+
+    def of_levels(self, levels: Mapping[str, str]) -> ServingFactors:
+        """The factors of an engine by its name at each level."""
+        names = levels.values()
         return ServingFactors(
             **{kind: sum((known.get(name, 0.0) for name in names), 0.0) for kind, known in self.factors.items()}
         )

@@ -33,6 +33,10 @@ def traits_of(cases: Sequence[PricedCase]) -> dict[str, NDArray[Any]]:
         "kind": [f"{each.case.run.task} {each.case.demand.kind}" for each in cases],
         "format": [each.case.weights for each in cases],
         "experts": [str(each.case.model.experts > 1) for each in cases],
+        "workload": [
+            f"{each.case.run.model.name} {each.case.demand.input_tokens:.0f} {each.case.demand.output_tokens:.0f}"
+            for each in cases
+        ],
     }
     sizes = {
         "sequences": [each.sequences for each in cases],
@@ -68,9 +72,7 @@ class ServingErrors:
         )
         return replace(self, factor=self.factor * float(np.quantile(needed, LEVEL)))
 
-    def around(
-        self, traits: dict[str, NDArray[Any]], groups: NDArray[np.str_] | None = None
-    ) -> tuple[Values, Values]:
+    def around(self, traits: dict[str, NDArray[Any]], groups: NDArray[np.str_] | None = None) -> tuple[Values, Values]:
         """Lowest and highest logarithm of measured over predicted of some runs.
 
         Parameters

@@ -17,7 +17,7 @@ _SCALE = 0.1
 """Deviation of a logarithm beyond which a figure loses weight (of a Cauchy distribution)."""
 _STAGES = ((6.0 * _SCALE, 12), (2.0 * _SCALE, 12), (_SCALE, 16))
 """Scales of the loss one after the other, and iterations at most with each."""
-_PRIOR = 1.0
+_PRIOR = 0.4
 """Weight of the priors."""
 _PART_FIGURES = 30.0
 _PART_POWER = 0.7

@@ -79,6 +79,7 @@ class Predictor:
         self.engines = np.array([each.engines for each in cases])
         self.readers = np.array([each.prefill_engines for each in cases])
         self.sequences = np.array([each.sequences for each in cases])
+        self.waves = np.array([each.waves for each in cases])
         self.memory = np.array([each.memory for each in cases]) / 2.0**30
         self.kind = np.array([each.kind for each in demands])
         self.task = np.array([each.case.run.task for each in cases])
@@ -98,9 +99,9 @@ class Predictor:
         static = self.kind == "static"
         first, between, rate = self._steady(prompt, decode, added)
         reads, writes = self.task == "prefill", self.task == "decode"
-        latency = np.where(writes, outputs * decode, prompt + later * decode)
+        latency = self.waves * np.where(writes, outputs * decode, prompt + later * decode)
         latency = np.where(self.encodes | reads, prompt, latency)
-        requests = np.where(static | self.encodes, self.engines * n / latency, self.engines * rate)
+        requests = np.where(static | self.encodes, self.engines * n * self.waves / latency, self.engines * rate)
         served = np.where(self.kind == "rate", np.minimum(self.rate, requests), requests)
         waited = np.where(self.kind == "rate", _BATCHING * self._batched(prompt), latency)
         tokens = np.where(writes, 0.0, self.inputs)
@@ -127,9 +128,7 @@ class Predictor:
             column[part] = values
         return whole[0], whole[1], whole[2]
 
-    def _cycle(
-        self, part: np.ndarray, prompt: Values, decode: Values, added: Values
-    ) -> tuple[Values, Values, Values]:
+    def _cycle(self, part: np.ndarray, prompt: Values, decode: Values, added: Values) -> tuple[Values, Values, Values]:
         """The same of some runs."""
         n, engines, readers = self.sequences[part], self.engines[part], self.readers[part]
         apart = self.apart[part]

@@ -58,6 +58,8 @@ class PricedCase:
     prefill_engines: float
     sequences: float
     """Of one engine at a time [sequence]."""
+    waves: float
+    """How often the engine is filled, where a static batch is more than its cache holds [1]."""
     memory: float
     """Of all devices, without what is left alone [B]; not a number where it was not measured."""
 
@@ -96,12 +98,16 @@ def _priced(case: ServedCase) -> PricedCase:
     sequences = max(case.demand.sequences / engines, 1.0)
     if case.demand.kind in ("saturated", "rate"):
         sequences = _filled(case, decoder)
+    waves = 1.0
+    if case.demand.kind == "static" and decoder.generates and decoder.stack.continuous:
+        held = min(_filled(case, decoder), sequences)
+        waves, sequences = sequences / held, held
     memory = np.nan
     if case.run.measured.memory_gb is not None:
         demand = case.demand
         held = serving_memory(served, sequences, demand.input_tokens + demand.output_tokens)
         memory = (held.total - held.reserved) * case.devices
-    return PricedCase(case, served, decoder, engines, prefills, sequences, memory)
+    return PricedCase(case, served, decoder, engines, prefills, sequences, waves, memory)
 
 
 def _filled(case: ServedCase, served: ServingScenario) -> float:
@@ -137,7 +143,19 @@ def _engine(case: ServedCase, tp: int, replicas: int, devices: int) -> ServingSc
     ep = min(case.ep, tp * replicas) if case.model.experts > 1 else 1
     stack = case.stack
     weights = _CONTINUOUS.get(case.weights, case.weights) if stack == "mlc-llm" else case.weights
-    key = (id(case.model), id(case.system), devices, stack, tp, case.pp, ep, replicas, weights, case.products, case.cache)
+    key = (
+        id(case.model),
+        id(case.system),
+        devices,
+        stack,
+        tp,
+        case.pp,
+        ep,
+        replicas,
+        weights,
+        case.products,
+        case.cache,
+    )
     if key not in _KNOWN:
         known = precisions_of(case.device)
         precision = case.products if case.products in known and case.products not in ("fp32",) else None
@@ -256,6 +274,9 @@ class ServedBatch:
         times = np.ceil(tokens / chunk)
         ahead = self.cached[rows] + (tokens - chunk) / 2.0
         prompt[:, rows] = times * engine.prefill(together, tokens / times, ahead)
+        if group.served.stack.id == "llama-cpp":  # stages work on different parts of a prompt, unless each is a call
+            stages, apart = float(group.served.pp), ~np.isfinite(told)
+            prompt[:, rows] *= np.where(apart, (times + stages - 1.0) / (times * stages), 1.0)
 
     def _write(self, group: _Group, factors: Values, times: dict[str, Values]) -> None:
         """Time of an iteration, and by how much a prompt makes it longer."""
