@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from simulator.answers.estimate import Estimate, answer, estimate
     from simulator.answers.improving import Improvement, improvements
     from simulator.answers.roofline import Roofline, Work, roofline
+    from simulator.answers.serving.estimate import ServingEstimate, serve
     from simulator.answers.stages import Stage, stages
     from simulator.evidence.validation import Validation, validate
     from simulator.plan_search.searching import Search, search
@@ -65,6 +66,7 @@ _HOMES = {
     "Scenario": "simulator.scenario.scenario",
     "Search": "simulator.plan_search.searching",
     "Sensitivity": "simulator.variations.sensitivity",
+    "ServingEstimate": "simulator.answers.serving.estimate",
     "Stack": "simulator.specs.stack",
     "Stage": "simulator.answers.stages",
     "StepComparison": "simulator.replay.measured.comparison",
@@ -98,6 +100,7 @@ _HOMES = {
     "scale": "simulator.renting.scaling",
     "search": "simulator.plan_search.searching",
     "sensitivity": "simulator.variations.sensitivity",
+    "serve": "simulator.answers.serving.estimate",
     "stages": "simulator.answers.stages",
     "sweep": "simulator.renting.sweeping",
     "timeline": "simulator.replay.timeline",
@@ -125,6 +128,7 @@ __all__ = [
     "Scenario",
     "Search",
     "Sensitivity",
+    "ServingEstimate",
     "Stack",
     "Stage",
     "StepComparison",
@@ -158,6 +162,7 @@ __all__ = [
     "scale",
     "search",
     "sensitivity",
+    "serve",
     "stages",
     "sweep",
     "timeline",

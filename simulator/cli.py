@@ -28,11 +28,13 @@ from simulator.commands import (
     verifying,
     whatif,
 )
+from simulator.commands.serving import serve
 
 _INTERRUPTED = 130
 """The status that a shell expects of what Ctrl-C ended."""
 _COMMANDS = (
     estimating,
+    serve,
     timeline,
     searching,
     launching,

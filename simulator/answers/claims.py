@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hardware.reading import build, read_mapping
 from simulator.answers.estimate import Estimate, answer
+from simulator.answers.serving.estimate import ServingEstimate, serve
 from simulator.evidence import held_out
 from simulator.scenario.scenario import Scenario, complete, resolve
 from simulator.specs.loading import ScenarioFile
@@ -40,6 +41,11 @@ class Claim(BaseModel):
         "run_minutes",
         "memory_share",
         "kept_bytes_per_layer",
+        "tpot_s",
+        "ttft_s",
+        "prefill_mfu",
+        "decode_mfu",
+        "largest_context",
     ]
     claimed: float
     relation: Literal["equal", "at least", "at most"] = "equal"
@@ -68,6 +74,8 @@ class Claims(BaseModel):
     left_out: dict[str, str]
     """For the beginning of a scenario's name the source whose runs its constants must not have seen."""
     scenarios: dict[str, ScenarioFile]
+    serving: dict[str, dict[str, Any]] = {}
+    """Arguments of `simulator.serve`, by the name of a scenario."""
     claims: tuple[Claim, ...]
     rankings: tuple[Ranking, ...]
 
@@ -111,13 +119,34 @@ _QUANTITIES: dict[str, Callable[[Scenario, Estimate], float]] = {
     "kept_bytes_per_layer": lambda scenario, _: float(program_of(scenario.columns()).largest_layer.saved_bytes),
 }
 
+_SERVED: dict[str, Callable[[ServingEstimate], float]] = {
+    "tpot_s": lambda served: served.tpot_s,
+    "ttft_s": lambda served: served.ttft_s,
+    "prefill_mfu": lambda served: _mfu(served, served.load["input_tokens"], served.ttft_s),
+    "decode_mfu": lambda served: _mfu(served, 1.0, served.tpot_s),
+    "largest_context": lambda served: float(served.largest_context),
+}
+
+
+def _mfu(served: ServingEstimate, tokens: float, seconds: float) -> float:
+    """Utilisation as Pope et al. count it: two operations for each published parameter and token, none of attention."""
+    scenario = served.scenario
+    assert scenario is not None
+    done = 2.0 * (scenario.model.published_parameters or 0.0) * served.load["batch"] * tokens
+    return done / (seconds * served.devices * float(scenario.device.peak.bf16 or 0.0))
+
 
 def compare() -> list[ComparedClaim]:
     """Price the scenario of every claim and hold it against the published figure."""
     published = load()
     priced: dict[str, tuple[Scenario, Estimate]] = {}
+    served: dict[str, ServingEstimate] = {}
 
     def value(name: str, quantity: str) -> float:
+        if name in published.serving:
+            if name not in served:
+                served[name] = serve(**published.serving[name])
+            return _SERVED[quantity](served[name])
         if name not in priced:
             scenario = _unseen(complete(published.scenarios[name]), name, published.left_out)
             priced[name] = scenario, answer(scenario)

@@ -11,7 +11,7 @@ import numpy as np
 from hardware import catalogue, units
 from hardware.quantity import show
 from hardware.sheet import Sheet
-from simulator.formulas import money, preemptions, reliability
+from simulator.formulas import money, reliability
 from simulator.formulas.typing import Num
 from simulator.scenario.offers import is_slice
 from simulator.scenario.scenario import Scenario
@@ -72,7 +72,7 @@ class Circumstances:
     def events(self, devices: Num) -> Num:
         """Preemptions of a run on so many devices over time, each of one instance or of many [1/s]."""
         instances = np.ceil(np.asarray(devices) / self.devices_per_instance)
-        return preemptions.preemption_events(instances, self.preemption_rate, grouping=self.grouping)
+        return money.preemption_events(instances, self.preemption_rate, grouping=self.grouping)
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def expect(step_time: Num, steps: Num, *, devices: Num, checkpoint_bytes: Num, c
     elapsed = reliability.expected_time(work, interval, **within)
     held, absent = (
         money.device_seconds(elapsed, devices),
-        preemptions.absent_time(elapsed, events, wait=now.capacity_wait),
+        money.absent_time(elapsed, events, wait=now.capacity_wait),
     )
     return LongRun(
         checkpoint_bytes=checkpoint_bytes,
@@ -150,7 +150,7 @@ def expect(step_time: Num, steps: Num, *, devices: Num, checkpoint_bytes: Num, c
         restart_time_s=reliability.restart_time(elapsed, rate, restart=now.restart),
         replay_time_s=reliability.replay_time(elapsed, work, interval=interval, **within),
         absent_time_s=absent,
-        capacity_share=preemptions.held_share(events, now.capacity_wait),
+        capacity_share=money.held_share(events, now.capacity_wait),
         goodput=reliability.goodput(interval, write, interruption_rate=rate, restart=now.restart),
         expected_time_s=elapsed + absent,
         expected_energy_kwh=money.energy(held, now.power, overhead=now.overhead) / 3.6e6,

@@ -239,7 +239,8 @@ def streamed_gemm_time(
     compute = batch * k * n * (2.0 * rows + unpacking) / (np.asarray(peak) * efficiency)
     moved = batch * (input_bytes * m * k + packed_bytes * k * n + element_bytes * m * n)
     memory = moved / (np.asarray(bandwidth) * bandwidth_efficiency)
-    return launch + (compute**3.0 + memory**3.0) ** (1.0 / 3.0)
+    time: Num = launch + (compute**3.0 + memory**3.0) ** (1.0 / 3.0)
+    return time
 
 
 def touched_experts(tokens: Num, experts: Num, *, chosen: Num) -> Num:
@@ -276,7 +277,8 @@ def touched_experts(tokens: Num, experts: Num, *, chosen: Num) -> Num:
     8.0
     """
     missed = np.clip(1.0 - np.asarray(chosen) / experts, 0.0, 1.0)
-    return experts * (1.0 - missed ** np.asarray(tokens))
+    touched: Num = experts * (1.0 - missed ** np.asarray(tokens))
+    return touched
 
 
 def direct_all_reduce_time(message_bytes: Num, degree: Num, *, latency: Num, latency_per_rank: Num, rate: Num) -> Num:

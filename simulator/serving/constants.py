@@ -11,15 +11,12 @@ from typing import Any
 import numpy as np
 
 from hardware.reading import read_mapping
-from hardware.spec import Device
 from simulator.formulas.typing import Num
 from simulator.pricing.analytic import AnalyticBackend, Devices
 from simulator.specs.columns import Columns
 
 SHIPPED = Path(__file__).with_name("constants.yaml")
 LEVELS = ("all", "stack", "release", "release and class", "release, class and format")
-_QUANTISES_ACTIVATIONS = ("tensorrt", "fastertransformer", "onnxruntime")
-"""Engines whose encoders multiply 8-bit whole numbers where weights are stored so."""
 
 
 @dataclass(frozen=True)
@@ -109,17 +106,6 @@ class ServingFactors(Columns):
             decode_attention=most(self.decode_attention, device.decode_bandwidth_efficiency),
             kernels=most(self.kernels, device.stream_efficiency, device.reduce_efficiency),
         )
-
-
-def int8_gain(device: Device, *, stack: str, weights: str, generates: bool) -> float:
-    """Logarithm of how much faster products of 8-bit whole numbers are than those in 16 bits, by the data sheet [1].
-
-    Of engines that quantise what they multiply; 0 of others, and of devices without such units.
-    """
-    peak = device.peak
-    if generates or weights != "int8" or stack not in _QUANTISES_ACTIVATIONS or peak.int8 is None or not peak.fp16:
-        return 0.0
-    return float(np.log(float(peak.int8) / float(peak.fp16)))
 
 
 def levels_of(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from simulator.pricing.analytic import NARROW
 from simulator.pricing.requests import Collective, MatrixProduct, Request
-from simulator.serving.scenario import ServingScenario
 from simulator.work.operators import Call, Operator
 from simulator.work.program import Block, Program, forward_program
 from simulator.work.transformer import Scenarios
 
-_NARROW_BYTES = {"fp8": 1.0, "mxfp8": 33.0 / 32.0, "nvfp4": 9.0 / 16.0}
+if TYPE_CHECKING:
+    from simulator.serving.served import ServingScenario
+
+_NARROW_BYTES = {"int8": 1.0, "fp8": 1.0, "mxfp8": 33.0 / 32.0, "nvfp4": 9.0 / 16.0}
 """Of an element of what products in few bits read, with its share of scales."""
 
 
@@ -55,10 +57,10 @@ def _request(call: Call, served: ServingScenario) -> Request:
         return asked
     packed = stored_bytes(asked, served)
     precision = served.wide_precision if asked.wide else served.precision
-    same = served.weights.product == precision or packed >= 2.0
+    same = precision in (served.weights.product, served.weights.id) or packed >= 2.0
     return replace(
         asked,
-        input_bytes=_NARROW_BYTES.get(precision) if precision in NARROW and not asked.wide else None,
+        input_bytes=None if asked.wide else _NARROW_BYTES.get(precision),
         packed_bytes=packed,
         unpacking=0.0 if same else served.weights.unpacking,
     )

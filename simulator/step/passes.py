@@ -54,7 +54,19 @@ def pass_of(tasks: Iterable[Task], backend: Backend, launch: Num, *, broken_down
     broken_down
         Whether the parts are wanted.
     """
-    timed = list(timed_tasks(tasks, backend))
+    return pass_of_timed(list(timed_tasks(tasks, backend)), launch, broken_down=broken_down)
+
+
+def pass_of_timed(timed: Sequence[tuple[Task, Num]], launch: Num, *, broken_down: bool = True) -> Pass:
+    """The same of tasks whose times are known.
+
+    Parameters
+    ----------
+    timed
+        Tasks of one block, each with its time [s].
+    launch, broken_down
+        As of `pass_of`.
+    """
     sums = _Sums(broken_down=broken_down)
     for task, seconds in timed:
         open_ = seconds if not in_line(task) else (1.0 - task.hiding.share) * seconds

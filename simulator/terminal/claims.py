@@ -21,6 +21,11 @@ _SHOWN = {
     "run_minutes": lambda value: units.duration(60.0 * value),
     "memory_share": units.percent,
     "kept_bytes_per_layer": units.size,
+    "tpot_s": units.duration,
+    "ttft_s": units.duration,
+    "prefill_mfu": units.percent,
+    "decode_mfu": units.percent,
+    "largest_context": lambda value: f"{value:,.0f} tokens",
 }
 _RELATION = {"equal": "", "at least": ">= ", "at most": "<= "}
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hardware import catalogue
-from simulator.formulas import preemptions, reliability
+from simulator.formulas import money, reliability
 
 _DAY = 86400.0
 
@@ -154,7 +154,7 @@ def test_events_of_the_traces(held: int, events: int, hours: float) -> None:
     """skypilot-org/spot-traces: events while 1, 4 and 16 instances of one V100 are held."""
     rate = catalogue.failures()["volta"].preemption_rate
     grouping = catalogue.sites()["default"].preemption_grouping
-    expected = float(preemptions.preemption_events(held, rate, grouping=grouping))
+    expected = float(money.preemption_events(held, rate, grouping=grouping))
     assert expected * 3600 == pytest.approx(events / hours, rel=0.04)
 
 
@@ -162,8 +162,8 @@ def test_events_of_the_traces(held: int, events: int, hours: float) -> None:
 def test_capacity_of_the_traces(held: int, share: float) -> None:
     """The share of time in which all 1, 4 and 16 instances were held."""
     rate, site = catalogue.failures()["volta"].preemption_rate, catalogue.sites()["default"]
-    events = preemptions.preemption_events(held, rate, grouping=site.preemption_grouping)
-    assert float(preemptions.held_share(events, site.capacity_wait)) == pytest.approx(share, abs=0.08)
+    events = money.preemption_events(held, rate, grouping=site.preemption_grouping)
+    assert float(money.held_share(events, site.capacity_wait)) == pytest.approx(share, abs=0.08)
 
 
 @given(
@@ -174,16 +174,14 @@ def test_capacity_of_the_traces(held: int, share: float) -> None:
 )
 def test_more_instances_never_have_fewer_events(fewer: int, more: int, rate: float, grouping: float) -> None:
     """Between those of one instance and those of each by itself, and rising."""
-    one, few, many = (
-        float(preemptions.preemption_events(n, rate, grouping=grouping)) for n in (1, fewer, fewer + more)
-    )
+    one, few, many = (float(money.preemption_events(n, rate, grouping=grouping)) for n in (1, fewer, fewer + more))
     assert one <= few * (1 + 1e-12) <= many * (1 + 1e-11)
     assert many <= (fewer + more) * rate * (1 + 1e-12)
 
 
 @given(rate=st.floats(0.0, 1e-2), wait=st.floats(0.0, 1e8), elapsed=st.floats(1.0, 1e9))
 def test_the_share_without_capacity_is_one(rate: float, wait: float, elapsed: float) -> None:
-    share = float(preemptions.held_share(rate, wait))
-    absent = float(preemptions.absent_time(elapsed, rate, wait=wait))
+    share = float(money.held_share(rate, wait))
+    absent = float(money.absent_time(elapsed, rate, wait=wait))
     assert 0.0 < share <= 1.0
     assert elapsed / (elapsed + absent) == pytest.approx(share, rel=1e-9)

@@ -13,9 +13,9 @@ from hardware.errors import InputError
 from simulator.corpus.runs import RefusedError
 from simulator.corpus.serving.mapping import ServedCase
 from simulator.pricing.analytic import AnalyticBackend, precisions_of
-from simulator.serving.constants import KINDS, ServingFactors, int8_gain, levels_of
+from simulator.serving.constants import KINDS, ServingFactors, levels_of
 from simulator.serving.memory import largest_batch, serving_memory
-from simulator.serving.passes import PassTimes
+from simulator.serving.passes import ServingPasses
 from simulator.serving.scenario import ServingScenario, resolve_serving
 
 Values = NDArray[np.float64]
@@ -184,7 +184,6 @@ class _Group:
 
     served: ServingScenario
     rows: NDArray[np.intp]
-    gain: float
 
 
 class ServedBatch:
@@ -216,19 +215,7 @@ class ServedBatch:
             name = (id(engine), f"{run.collection} {run.model.name} {run.hardware.device}")
             rows.setdefault(name, []).append(row)
             known[name] = engine
-        return [
-            _Group(
-                known[name],
-                np.array(each, dtype=np.intp),
-                int8_gain(
-                    known[name].device,
-                    stack=known[name].stack.id,
-                    weights=self.cases[each[0]].case.weights,
-                    generates=known[name].generates,
-                ),
-            )
-            for name, each in rows.items()
-        ]
+        return [_Group(known[name], np.array(each, dtype=np.intp)) for name, each in rows.items()]
 
     def passes(self, factors: Values, *, derivatives: bool = True) -> Passes:
         """Times of passes, and their derivatives.
@@ -294,16 +281,14 @@ class ServedBatch:
         beside = engine.mixed(tokens / chunks, tokens * (chunks - 1.0) / chunks / 2.0, sequences, context)
         times["added"][:, rows] = np.maximum(chunks * (beside - decode), 0.05 * times["prompt"][:, rows])
 
-    def _varied(self, group: _Group, factors: Values, number: int) -> PassTimes:
+    def _varied(self, group: _Group, factors: Values, number: int) -> ServingPasses:
         """The engine with its factors, and with each of them a little larger."""
         own = factors[group.rows[0]]
         device = group.served.backend.device  # type: ignore[attr-defined]
         assert isinstance(group.served.backend, AnalyticBackend)
         held = ServingFactors(**dict(zip(_KINDS, own, strict=True))).held(device)
         moved = {
-            kind: getattr(held, kind)
-            + (group.gain if kind == "products" else 0.0)
-            + np.where(np.arange(number) == place + 1, _DIFFERENCE, 0.0)[:, None]
+            kind: getattr(held, kind) + np.where(np.arange(number) == place + 1, _DIFFERENCE, 0.0)[:, None]
             for place, kind in enumerate(_KINDS)
         }
-        return PassTimes(replace(group.served, factors=ServingFactors(**moved)))
+        return ServingPasses(replace(group.served, factors=ServingFactors(**moved)))

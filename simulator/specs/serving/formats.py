@@ -15,6 +15,8 @@ from hardware.reading import build, read_mapping
 from hardware.sheet import NotNegative, Positive, Seen, Sheet, Words
 
 _FILE = Path(__file__).with_name("formats.yaml")
+ProductFormat = Precision | Literal["int8"]
+"""Formats in which products run: those of training, and whole numbers of 8 bits."""
 FormatKind = Literal["weights", "kv_cache"]
 FormatName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=40)]
 
@@ -26,7 +28,7 @@ class StoredFormat(Sheet):
     """The word that names the format."""
     bits: Annotated[Positive, Unit("bit")]
     """Bits of an element, with its share of scales and zero points."""
-    product: Precision | None = None
+    product: ProductFormat | None = None
     """Format in which products of such weights run where the device has units for it; 16 bits unless given."""
     unpacking: Annotated[NotNegative, Unit("FLOP")] = 0.0
     """What the way of a weight to another format of products costs, as arithmetic at the rate of products."""

@@ -32,3 +32,5 @@ class Iterations(Columns):
     """Sequences of which a token is chosen in the end [sequence]."""
     cache_bytes: Num
     """Of an element of the cache, with its share of a scale [B]."""
+    shares_sequences: Num = 0.0
+    """1 where ranks with the same key head hold the cache of some sequences each, 0 where each holds that of all."""

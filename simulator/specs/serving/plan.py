@@ -6,11 +6,10 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from hardware.classes import Precision
 from hardware.fields import Unit
 from hardware.sheet import NO_FLAG, Fraction, Sheet
 from simulator.specs.plan import Ranks, Stages
-from simulator.specs.serving.formats import FormatName
+from simulator.specs.serving.formats import FormatName, ProductFormat
 
 Tokens = Annotated[float, Field(ge=1, le=1e9, allow_inf_nan=False), NO_FLAG, Unit("token")]
 Sequences = Annotated[int, Field(ge=1, le=10_000_000), NO_FLAG, Unit("sequence")]
@@ -32,7 +31,7 @@ class ServingPlan(Sheet):
     """Format of stored weights."""
     kv_cache: FormatName | None = None
     """Format of cached keys and values."""
-    precision: Precision | None = None
+    precision: ProductFormat | None = None
     """Number format of products; that of the weights where the device has units for it, else 16 bits."""
     memory_utilisation: Fraction | None = None
     """Share of a device's memory that the engine takes."""

@@ -65,6 +65,11 @@ class ServingStack(Sheet):
     """Whether attention of prompts writes its scores to memory, or is one kernel."""
     unpads: bool = True
     """Whether padding of a batch is taken out."""
+    shares_tokens: bool = False
+    """Whether tensor-parallel ranks share the tokens of normalisations and additions, which they gather and scatter."""
+    shares_sequences: bool = False
+    """Whether ranks that would hold copies of a key head's cache hold that of some sequences each instead, for all
+    query heads, which they exchange."""
     one_shot_all_reduce: bool = False
     """Whether small messages are reduced in one kernel of its own instead of by the collective library."""
     overlap: Overlap = Overlap()
@@ -81,6 +86,8 @@ class ServingStack(Sheet):
     """Rate of its element-wise kernels and normalisations, over that of the device class."""
     link_efficiency: Ratio = 1.0
     """Rate of its collectives, over that of the links."""
+    int8_products: bool = False
+    """Whether products of weights in 8 bits run in 8 bits, their rows quantised too, unless told."""
     weights: tuple[FormatName, ...] = ("bf16", "fp16")
     """Formats of weights that it offers, the usual one first."""
     kv_cache: tuple[FormatName, ...] = ("bf16", "fp16")

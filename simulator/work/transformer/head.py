@@ -36,7 +36,7 @@ def head(scenarios: Scenarios) -> list[Operator]:
     normed = np.where(np.asarray(models.encoder_decoder) > 0, inputs.shared + outputs.shared, outputs.shared)
     finals = np.where(np.asarray(models.final_norms) > 0, 1.0, 0.0)
     masked = np.asarray(models.masked) * (1.0 - np.asarray(stacks.all_positions))
-    predicted: Num = np.where(masked > 0, plans.micro_batch * workloads.predictions / plans.cp, outputs.all)
+    predicted = np.where(masked > 0, plans.micro_batch * workloads.predictions / plans.cp, outputs.all)
     size = finals * normed * models.hidden_size * element
     kept = finals * normalised(normed, models.hidden_size, scenarios, statistics=models.norm_statistics)
     norms = models.final_norms * models.norm_weight
@@ -56,19 +56,25 @@ def head(scenarios: Scenarios) -> list[Operator]:
             trained=workloads.tuning.base,
         ),
     )
-    if scenarios.iterations is not None:  # only the last token of a sequence is followed by another
-        predicted = scenarios.iterations.sampled
-        outputs = replace(outputs, all=predicted, shared=predicted)
+    followed, outputs = _followed(scenarios, predicted, outputs)
     return [
         without_backward(final_norm, workloads.tuning.flows),
         *_map_back(scenarios, outputs),
-        *_head_transform(scenarios, _transformed(scenarios, predicted, outputs)),
-        *_vocabulary_head(scenarios, predicted, outputs),
-        *_distillation(scenarios, predicted),
+        *_head_transform(scenarios, _transformed(scenarios, followed, outputs)),
+        *_vocabulary_head(scenarios, followed, outputs),
+        *_distillation(scenarios, followed),
         *_classes(scenarios, outputs),
-        *_head_exchanges(scenarios, predicted, outputs),
+        *_head_exchanges(scenarios, followed, outputs),
         *_memory_exchanges(scenarios, inputs),
     ]
+
+
+def _followed(scenarios: Scenarios, predicted: Num, outputs: Tokens) -> tuple[Num, Tokens]:
+    """What is predicted, and tokens behind the final normalisation: in serving the last ones of sequences alone."""
+    work = scenarios.iterations
+    if work is None:
+        return predicted, outputs
+    return work.sampled, replace(outputs, all=work.sampled, shared=work.sampled)
 
 
 def predictions(scenarios: Scenarios) -> list[Operator]:

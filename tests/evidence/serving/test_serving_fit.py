@@ -140,7 +140,7 @@ def test_what_is_left_out_is_not_seen() -> None:
 
 def test_constants_add_up_over_levels() -> None:
     names = list(levels_of("vllm", "h100-sxm", "fp8").values())
-    constants = ServingConstants({"streaming": {name: 0.1 for name in names}, "gaps": {"all": -0.2, "sglang": 9.0}})
+    constants = ServingConstants({"streaming": dict.fromkeys(names, 0.1), "gaps": {"all": -0.2, "sglang": 9.0}})
     factors = constants.of("vllm", "h100-sxm", "fp8")
     assert factors.streaming == pytest.approx(0.5)
     assert factors.gaps == pytest.approx(-0.2)

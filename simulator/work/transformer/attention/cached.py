@@ -9,7 +9,7 @@ import numpy as np
 from simulator.formulas.typing import Num
 from simulator.pricing.requests import DecodeAttention, StreamKind
 from simulator.specs.parts import AttentionPart, LatentAttention
-from simulator.work.operators import Call, Operator, product, stream
+from simulator.work.operators import Call, Operator, exchange, product, stream
 from simulator.work.transformer.attention.core import heads_of, sequence_core
 from simulator.work.transformer.tokens import Scenarios, Tokens
 
@@ -73,6 +73,7 @@ def _served(
         heads = heads_of(part, scenarios.plans)
         operators.append(_write(scenarios, tokens, heads.key_width + heads.value_width))
         operators.append(_decode("attention over the cache", part, scenarios, context))
+        operators += _dealt_sequences(part, scenarios, heads.query_width + heads.context_width)
     return operators
 
 
@@ -117,7 +118,38 @@ def _absorbed(part: LatentAttention, scenarios: Scenarios, tokens: Tokens, conte
         _write(scenarios, tokens, rank + part.rotary_size),
         absorbing("queries into the latent", part.head_size - part.rotary_size, rank),
         _decode("attention over the latent cache", part, scenarios, context, latent=(rank + part.rotary_size, rank)),
+        *_dealt_sequences(part, scenarios, heads.query * (2.0 * rank + part.rotary_size)),
         absorbing("values out of the latent", rank, part.value_head_size),
+    ]
+
+
+def copies_of_keys(part: AttentionPart, scenarios: Scenarios) -> Num:
+    """Ranks with the same key head, where they hold the cache of some sequences each instead of copies; else 1."""
+    work, tp = scenarios.iterations, np.asarray(scenarios.plans.tp)
+    if work is None or not np.any(np.asarray(work.shares_sequences) > 0.0):
+        return 1.0
+    heads = 1.0 if isinstance(part, LatentAttention) else part.key_value_heads
+    return np.where(np.asarray(work.shares_sequences) > 0.0, np.maximum(tp / heads, 1.0), 1.0)
+
+
+def _dealt_sequences(part: AttentionPart, scenarios: Scenarios, width: Num) -> list[Operator]:
+    """Queries of all heads to the rank that holds a sequence, and what attention returns back (Pope et al., 3.3)."""
+    work, alike = scenarios.iterations, copies_of_keys(part, scenarios)
+    assert work is not None
+    if not np.any(np.asarray(alike) > 1.0):
+        return []
+    times = np.where((np.asarray(alike) > 1.0) & (np.asarray(work.decodes) > 0.0), 2.0, 0.0)
+    return [
+        exchange(
+            "all-to-all of sequences",
+            "tensor_parallel",
+            "all_to_all",
+            work.decodes * width / 2.0 * scenarios.plans.element_bytes,
+            degree=alike,
+            stride=scenarios.plans.tp_stride,
+            counts=(times, 0.0),
+            launches=(times, 0.0),
+        )
     ]
 
 
@@ -165,10 +197,11 @@ def _decode(
     work, heads = scenarios.iterations, heads_of(part, scenarios.plans)
     assert work is not None
     used = np.where(np.asarray(work.decodes) > 0.0, 1.0, 0.0)
+    alike = copies_of_keys(part, scenarios)
     request = DecodeAttention(
         context=np.maximum(context, 1.0),
-        batch=work.decodes,
-        heads=heads.query,
+        batch=np.maximum(work.decodes / alike, np.minimum(work.decodes, 1.0)),
+        heads=heads.query * alike,
         key_value_heads=heads.key_value if latent is None else 1.0,
         head_size=part.head_size if latent is None else latent[0],
         value_head_size=part.value_head_size if latent is None else latent[1],

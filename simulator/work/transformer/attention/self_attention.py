@@ -14,7 +14,7 @@ from simulator.specs.parts import DisentangledAttention, Layers, MultiHeadAttent
 from simulator.work.operators import Holding, Operator, exchange, product, ring, stream, untrained
 from simulator.work.transformer.adapted.adapters import tuned
 from simulator.work.transformer.adapted.linears import Linear, Matrix
-from simulator.work.transformer.attention.cached import attention_core
+from simulator.work.transformer.attention.cached import attention_core, copies_of_keys
 from simulator.work.transformer.attention.core import Heads, heads_of, output_projection
 from simulator.work.transformer.attention.head_normalisation import head_normalisation
 from simulator.work.transformer.attention.position_products import position_products
@@ -114,6 +114,7 @@ def _projections(
     both = heads.key_width + heads.value_width
     weights = parameters.linear(width, heads.query_width + both, bias=part.qkv_bias)
     apart = np.where(fused, 0.0, 2.0)
+    alike = copies_of_keys(part, scenarios)  # ranks that share sequences make keys and values of their own ones
     first, rest = _made_one_by_one(part, scenarios, tokens, heads)
     kept = kept_inputs(layers, scenarios, apart) * activations.tensor(
         linear_input(tokens, scenarios), width, element_bytes=scenarios.plans.product_bytes
@@ -124,7 +125,7 @@ def _projections(
         "attention_projections",
         m=tokens.all,
         k=width,
-        n=heads.query_width + np.where(fused, both, 0.0),
+        n=heads.query_width + np.where(fused, both / alike, 0.0),
         element_bytes=element,
         cast_before=(True, False),
         kept=Holding(saved=kept, parameters=weights, weights=tensors, matrices=first, discards=discards),
@@ -134,7 +135,7 @@ def _projections(
         "attention_projections",
         m=tokens.all,
         k=width,
-        n=heads.key_width,
+        n=heads.key_width / alike,
         count=apart,
         element_bytes=element,
         launches=(apart, apart),

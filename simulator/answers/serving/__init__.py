@@ -1,0 +1,1 @@
+"""What requests to a model meet, and what answering them costs."""
