@@ -82,8 +82,8 @@ def _explain(the_id: str, paths: list[str] | None, constants: str | None, html: 
     from hardware.errors import InputError
     from simulator.corpus import runs
     from simulator.corpus.explaining import explain
-    from simulator.corpus.serving import runs as serving_runs
     from simulator.corpus.mapping import case_of
+    from simulator.corpus.serving import runs as serving_runs
     from simulator.evidence.stories import story_of
     from simulator.evidence.validation import validate as compare
     from simulator.pricing.constants import find

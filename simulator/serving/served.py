@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -42,7 +42,7 @@ class ServingScenario:
     load: ServingLoad | None = None
     assumed: tuple[str, ...] = ()
     """What was chosen because nobody said."""
-    factors: ServingFactors = ServingFactors()
+    factors: ServingFactors = field(default_factory=ServingFactors)
     """What runs say of the engine's rates and times on the device."""
 
     @property

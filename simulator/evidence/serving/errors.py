@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -82,8 +83,7 @@ class ServingErrors:
         groups
             Whose errors do not count for each of them; those of all runs count unless given.
         """
-        order = np.argsort(self.scores, kind="stable")
-        scores, whole, own = self.scores[order], source_weights(self.sources)[order], self.groups[order]
+        order, scores, whole, own = self._sorted
         size = len(next(iter(traits.values())))
         ends = np.empty((size, 2))
         for first in range(0, size, _CHUNK):
@@ -99,13 +99,28 @@ class ServingErrors:
         low, high = np.minimum(ends[:, 0], -0.01), np.maximum(ends[:, 1], 0.01)
         return low * self.factor, high * self.factor
 
+    @cached_property
+    def _sorted(self) -> tuple[NDArray[np.intp], Values, Values, NDArray[np.str_]]:
+        """Runs from the least to the greatest score: their places, scores, weights and groups."""
+        order = np.argsort(self.scores, kind="stable")
+        return order, self.scores[order], source_weights(self.sources)[order], self.groups[order]
+
+    @cached_property
+    def _codes(self) -> dict[str, tuple[dict[str, int], NDArray[np.intp]]]:
+        """Words of each trait as numbers, which compare sooner."""
+        coded = {name: np.unique(self.traits[name], return_inverse=True) for name in DIFFERENT}
+        return {
+            name: ({str(word): code for code, word in enumerate(words)}, codes)
+            for name, (words, codes) in coded.items()
+        }
+
     def _distances(self, traits: dict[str, NDArray[Any]], order: NDArray[np.intp]) -> Values:
         """Distance of every run from each of some others, a row for each of these."""
         distances = np.zeros((len(next(iter(traits.values()))), len(order)))
         for name, cost in DIFFERENT.items():
-            words = np.unique(np.concatenate([self.traits[name], traits[name]]))
-            ours, theirs = (np.searchsorted(words, each) for each in (self.traits[name][order], traits[name]))
-            distances += cost * (theirs[:, None] != ours[None, :])
+            known, codes = self._codes[name]
+            theirs = np.array([known.get(str(word), -1) for word in traits[name].tolist()])
+            distances += cost * (theirs[:, None] != codes[order][None, :])
         for name, cost in APART.items():
             distances += cost * np.abs(traits[name][:, None] - self.traits[name][order][None, :])
         return distances

@@ -17,7 +17,7 @@ _PASSES = ("prompt", "decode", "added")
 _FITTED = ("ttft_s", "tpot_s", "total_latency_s", "output_tokens_per_s", "total_tokens_per_s", "sequences_per_s")
 _RATES = ("output_tokens_per_s", "total_tokens_per_s", "sequences_per_s", "requests_per_s")
 _BATCHING = 1.5
-"""Time of a request that comes at a rate over that of its batch: it waits for half of one while the last is computed."""
+"""Time of a request that comes at a rate over that of its batch: it waits while the one before is computed."""
 
 
 @dataclass(frozen=True)
