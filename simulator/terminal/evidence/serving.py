@@ -107,3 +107,20 @@ def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def serving_markdown(validation: ServingValidation) -> str:
+    """Errors of each kind of figure as a table of Markdown: both ways of leaving out, and nothing fitted."""
+    lines = ["| " + " | ".join(TITLES) + " |", "|" + " --- |" + " --: |" * (len(TITLES) - 1)]
+    for scheme in _SCHEMES:
+        for name, *figures in merit_rows(validation, scheme):
+            lines.append("| " + " | ".join((f"{name}, {scheme}", *figures)) + " |")
+    lines += [
+        "",
+        "| Better of two settings | groups | pairs | in order | groups weighted |",
+        "| --- | --: | --: | --: | --: |",
+    ]
+    for scheme, pairs in validation.pairs.items():
+        shares = (units.percent(pairs.right), units.percent(pairs.right_by_group))
+        lines.append("| " + " | ".join((scheme, f"{pairs.groups:,}", f"{pairs.pairs:,}", *shares)) + " |")
+    return "\n".join(lines) + "\n"
