@@ -135,16 +135,16 @@ def device_columns(device: Device, precision: Precision, *, constants: DeviceCla
         stream_launch=memory.launch,
         host_bandwidth=device.host_link.bandwidth or 1e9,
         memory_capacity=device.memory_capacity,
-        **_decoding(constants, gemm),
+        **_decoding(constants, gemm, load_class(device.device_class).decoding),
     )
 
 
-def _decoding(constants: DeviceClass, gemm: GemmConstants) -> dict[str, float]:
-    """Constants of inference of a class of devices, as columns; where nobody measured them those of its other kernels.
+def _decoding(constants: DeviceClass, gemm: GemmConstants, usual: DecodingConstants | None) -> dict[str, float]:
+    """Constants of inference as columns: given ones, the usual ones of the class, or assumed from its other kernels.
 
     Kernels that only stream lose less than tiled ones: a third of what these leave of the bandwidth.
     """
-    known = constants.decoding or DecodingConstants.model_construct(
+    known = constants.decoding or usual or DecodingConstants.model_construct(
         source="assumed",
         seen="derived",
         bandwidth_efficiency=constants.memory.efficiency,

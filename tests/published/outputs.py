@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 PAGES = tuple(
-    Path(__file__).parents[2] / "docs" / name for name in ("search.md", "what-if.md", "renting.md", "timeline.md")
+    Path(__file__).parents[2] / "docs" / name
+    for name in ("search.md", "what-if.md", "renting.md", "serving.md", "timeline.md")
 )
 DAY = "1795910400"
 """On which commands are run, 2026-11-29: an answer says how old a price is."""
