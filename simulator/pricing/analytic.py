@@ -144,15 +144,19 @@ def _decoding(constants: DeviceClass, gemm: GemmConstants, usual: DecodingConsta
 
     Kernels that only stream lose less than tiled ones: a third of what these leave of the bandwidth.
     """
-    known = constants.decoding or usual or DecodingConstants.model_construct(
-        source="assumed",
-        seen="derived",
-        bandwidth_efficiency=constants.memory.efficiency,
-        launch=4.0 * constants.memory.launch,
-        each=0.4 * constants.memory.launch,
-        ramp=0.0,
-        efficiency=gemm.efficiency / 3.0,
-        weight_efficiency=1.0 - (1.0 - min(gemm.bandwidth_efficiency, 1.0)) * 2.0 / 3.0,
+    known = (
+        constants.decoding
+        or usual
+        or DecodingConstants.model_construct(
+            source="assumed",
+            seen="derived",
+            bandwidth_efficiency=constants.memory.efficiency,
+            launch=4.0 * constants.memory.launch,
+            each=0.4 * constants.memory.launch,
+            ramp=0.0,
+            efficiency=gemm.efficiency / 3.0,
+            weight_efficiency=1.0 - (1.0 - min(gemm.bandwidth_efficiency, 1.0)) * 2.0 / 3.0,
+        )
     )
     return {
         "decode_bandwidth_efficiency": known.bandwidth_efficiency,

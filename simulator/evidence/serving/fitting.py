@@ -97,6 +97,7 @@ class ServingFit:
         self.parts = [f"{each.case.run.collection} {each.case.version}" for each in cases]
         self.at = np.zeros((len(cases), len(KINDS)))
         self.passes: Passes = self.batch.passes(self.at)
+        self._bounds = self.batch.bounds()
         self._unfitted = (self.at, self.passes)
         self._told = self.seen.only(self.seen.independent)
         self._measured = np.log(self._told.measured)
@@ -113,15 +114,17 @@ class ServingFit:
     def _residuals(self, vector: Values, near: tuple[Values, Passes]) -> tuple[Values, Values]:
         """The same of figures that are fitted to, from prices at some factors."""
         at, passes = near
-        here, slopes = predictions(self.predictor, self._told, passes, self.places.factors(vector) - at)
-        return here - self._measured, slopes
+        factors = self.places.factors(vector)
+        moved = np.minimum(factors, self._bounds) - np.minimum(at, self._bounds)
+        here, slopes = predictions(self.predictor, self._told, passes, moved)
+        return here - self._measured, slopes * (factors <= self._bounds)[self._told.rows]
 
     def weights(self, used: Mask) -> Values:
         """Weight of every figure: those of runs that are used, versions with many less than in proportion."""
         counts = used[self._told.rows]
         number = Counter(self.parts[row] for row, count in zip(self._told.rows, counts, strict=True) if count)
         share = {part: min(1.0, (_PART_FIGURES / size) ** _PART_POWER) for part, size in number.items()}
-        return np.array([share.get(self.parts[row], 0.0) for row in self._told.rows]) * counts
+        return np.asarray([share.get(self.parts[row], 0.0) for row in self._told.rows], dtype=np.float64) * counts
 
     def solve(self, used: Mask, start: Values | None = None) -> Values:
         """The factors of least robust cost.

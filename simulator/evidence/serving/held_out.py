@@ -124,12 +124,16 @@ def figures_of(fit: ServingFit, predicted: dict[str, Values], groups: dict[str, 
     }
     traits = {name: values[rows] for name, values in traits_of(cases).items()}
     of_figures = {scheme: names[rows] for scheme, names in groups.items()}
-    whole = HeldOutFigures(columns, predicted, of_figures, traits, {})
+    return calibrated(HeldOutFigures(columns, predicted, of_figures, traits, {}))
+
+
+def calibrated(whole: HeldOutFigures) -> HeldOutFigures:
+    """The same with the factors that make intervals cover what they say."""
     factors: dict[str, dict[str, float]] = {}
     for scheme in SCHEMES:
         factors[scheme] = {}
-        for metric in np.unique(columns["metric"]).tolist():
-            errors = whole.errors(scheme, metric)
+        for metric in np.unique(whole.columns["metric"]).tolist():
+            errors = replace(whole, factors={}).errors(scheme, metric)
             if errors is not None:
                 factors[scheme][metric] = round(errors.calibrated().factor, 4)
     return replace(whole, factors=factors)

@@ -105,8 +105,8 @@ def _priced(case: ServedCase) -> PricedCase:
     memory = np.nan
     if case.run.measured.memory_gb is not None:
         demand = case.demand
-        held = serving_memory(served, sequences, demand.input_tokens + demand.output_tokens)
-        memory = (held.total - held.reserved) * case.devices
+        needed = serving_memory(served, sequences, demand.input_tokens + demand.output_tokens)
+        memory = (needed.total - needed.reserved) * case.devices
     return PricedCase(case, served, decoder, engines, prefills, sequences, waves, memory)
 
 
@@ -206,6 +206,17 @@ class ServedBatch:
         self._readers = self._grouped([each.served for each in cases])
         self._writers = self._grouped([each.decoder for each in cases])
 
+    def bounds(self) -> Values:
+        """The largest logarithm of every factor that is physical, a row for each run; infinite where there is none."""
+        table = np.full((len(self.cases), len(_KINDS)), np.inf)
+        for group in (*self._readers, *self._writers):
+            backend = group.served.backend
+            assert isinstance(backend, AnalyticBackend)
+            held = ServingFactors(**dict.fromkeys(_KINDS, np.inf)).held(backend.device)
+            limits = np.array([float(getattr(held, kind)) for kind in _KINDS])
+            table[group.rows] = np.minimum(table[group.rows], limits)
+        return table
+
     def _grouped(self, engines: Sequence[ServingScenario]) -> list[_Group]:
         """Runs of one configuration by engine: those that may have factors of their own."""
         rows: dict[tuple[int, str], list[int]] = {}
@@ -284,9 +295,9 @@ class ServedBatch:
     def _varied(self, group: _Group, factors: Values, number: int) -> ServingPasses:
         """The engine with its factors, and with each of them a little larger."""
         own = factors[group.rows[0]]
-        device = group.served.backend.device  # type: ignore[attr-defined]
-        assert isinstance(group.served.backend, AnalyticBackend)
-        held = ServingFactors(**dict(zip(_KINDS, own, strict=True))).held(device)
+        backend = group.served.backend
+        assert isinstance(backend, AnalyticBackend)
+        held = ServingFactors(**dict(zip(_KINDS, own, strict=True))).held(backend.device)
         moved = {
             kind: getattr(held, kind) + np.where(np.arange(number) == place + 1, _DIFFERENCE, 0.0)[:, None]
             for place, kind in enumerate(_KINDS)

@@ -60,7 +60,7 @@ def write(constants: ServingConstants, figures: HeldOutFigures) -> None:
     """Write what is shipped; figures of sources that may not be are left out."""
     write_text(SHIPPED, yaml_text(constants.to_dict()))
     allowed = np.isin(figures.columns["source"], list(runs.licences()))
-    held_out.save(held_out.only(figures, allowed), held_out.SHIPPED)
+    held_out.save(held_out.calibrated(held_out.only(figures, allowed)), held_out.SHIPPED)
 
 
 def main(paths: list[str]) -> None:
