@@ -86,12 +86,11 @@ def simulated(served: ServingScenario, asked: Simulated) -> Served:
         speculation=_speculation(asked),
     )
     most_prompts = min(float(policy.token_budget), float(demand.inputs.max()) * policy.most_sequences)
-    drafted = policy.slots_a_step - 1.0
     table = IterationTable.of(
         pass_times(served).mixed,
-        most_prompt_tokens=max(most_prompts, drafted * min(policy.most_sequences, max(held, 1)), 16.0),
-        most_sequences=float(min(policy.most_sequences, max(held, 1))),
-        contexts=(max(float(demand.inputs.mean()), 1.0), float(longest)),
+        most_prompt_tokens=max(most_prompts, 16.0),
+        most_sequences=float(min(policy.most_sequences, max(held, 1)) * policy.slots_a_step),
+        contexts=(max(float(demand.inputs.mean()) / policy.slots_a_step, 1.0), float(longest)),
     )
     return simulate(demand, table, policy, replicas=served.replicas)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from simulator.serving.scheduling.engine import timed
 from simulator.serving.scheduling.policy import Policy
 from simulator.serving.scheduling.times import IterationTable
 
@@ -167,23 +168,14 @@ def _prompt(table: IterationTable, policy: Policy, decoding: float, inputs: floa
     tokens = np.minimum(budget, computed - budget * np.arange(chunks)) if chunks < 1000 else np.full(chunks, budget)
     ahead = cached + np.concatenate(([0.0], np.cumsum(tokens)[:-1]))
     context = inputs + outputs / 2.0
-    times = [_timed(table, policy, part, before, running, context) for part, before in zip(tokens, ahead, strict=True)]
+    times = [
+        timed(table, policy, float(part), float(before), running, context)
+        for part, before in zip(tokens, ahead, strict=True)
+    ]
     whole = float(sum(times))
-    return _PromptWork(whole, whole - (chunks * _timed(table, policy, 0.0, 0.0, running, context) if running else 0.0))
+    return _PromptWork(whole, whole - (chunks * timed(table, policy, 0.0, 0.0, running, context) if running else 0.0))
 
 
 def _iteration(table: IterationTable, policy: Policy, decoding: float, inputs: float, outputs: float) -> float:
     """Time of an iteration that only decodes [s]."""
-    return _timed(table, policy, 0.0, 0.0, decoding, inputs + outputs / 2.0)
-
-
-def _timed(
-    table: IterationTable, policy: Policy, tokens: float, ahead: float, sequences: float, context: float
-) -> float:
-    """Time of one iteration, with drafted tokens where there are any [s]."""
-    speculation, drafted = policy.speculation, 0.0
-    if speculation is not None and sequences:
-        more = sequences * speculation.length
-        ahead = (tokens * ahead + more * context) / (tokens + more)
-        tokens, drafted = tokens + more, speculation.length * speculation.draft_time
-    return table.time(float(tokens), float(ahead), float(sequences), context) + drafted
+    return timed(table, policy, 0.0, 0.0, decoding, inputs + outputs / 2.0)

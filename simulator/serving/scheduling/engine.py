@@ -263,15 +263,9 @@ class Engine:
         return left
 
     def _time(self, prompt_tokens: float, prompt_context: float, sequences: int) -> float:
-        """Time of one iteration [s]; drafted tokens are checked as so many short prompts of the same context."""
-        policy, mean = self.policy, self._context / max(len(self._order), 1)
-        drafted = 0.0
-        if policy.speculation is not None and sequences:
-            more = sequences * policy.speculation.length
-            prompt_context = (prompt_tokens * prompt_context + more * mean) / (prompt_tokens + more)
-            prompt_tokens += more
-            drafted = policy.speculation.length * policy.speculation.draft_time
-        return self.table.time(prompt_tokens, prompt_context, sequences, mean) + drafted
+        """Time of one iteration [s]."""
+        mean = self._context / max(len(self._order), 1)
+        return timed(self.table, self.policy, prompt_tokens, prompt_context, sequences, mean)
 
     def _completed(self, request: int) -> list[Left]:
         """A prompt is computed: its request has a token more, and decodes or leaves."""
@@ -342,6 +336,29 @@ class Engine:
             return True
         rest = (self.outputs[request] - self._produced[request]) / self.policy.tokens_a_step
         return end != began + max(math.ceil(rest - 1e-9), 0)
+
+
+def timed(
+    table: IterationTable, policy: Policy, prompt_tokens: float, prompt_context: float, sequences: float, context: float
+) -> float:
+    """Time of one iteration, with drafted tokens where there are any [s].
+
+    Every sequence has its drafted tokens checked with its own one: so many more tokens are computed, and the cache is
+    streamed once for all of them.
+
+    Parameters
+    ----------
+    table, policy
+        Of the engine.
+    prompt_tokens, prompt_context, sequences, context
+        As of `IterationTable.time`.
+    """
+    speculation = policy.speculation
+    if speculation is None or not sequences:
+        return table.time(prompt_tokens, prompt_context, sequences, context)
+    slots = policy.slots_a_step
+    time = table.time(prompt_tokens, prompt_context, sequences * slots, context / slots)
+    return time + speculation.length * speculation.draft_time
 
 
 def _steps_until(time: float, first: float, growth: float) -> int:

@@ -116,7 +116,7 @@ def test_no_request_is_lost_and_no_cache_overflows(
     assert (served.finishes > served.firsts)[more].all()
     assert served.most_held <= policy.kv_tokens + 1e-6
     assert served.mean_batch <= policy.most_sequences + 1e-9
-    assert served.gap_tokens.sum() >= (served.outputs - 1).sum() - 1e-6
+    assert served.gap_tokens.sum() >= (served.outputs - 1).sum() - served.preemptions - 1e-6  # computed again
     if policy.speculation is None and not served.preemptions:
         assert served.gap_tokens.sum() == (served.outputs - 1).sum()
     if not served.preemptions and pools is None:
