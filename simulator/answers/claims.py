@@ -133,7 +133,7 @@ def _mfu(served: ServingEstimate, tokens: float, seconds: float) -> float:
     scenario = served.scenario
     assert scenario is not None
     done = 2.0 * (scenario.model.published_parameters or 0.0) * served.load["batch"] * tokens
-    return done / (seconds * served.devices * float(scenario.device.peak.bf16 or 0.0))
+    return float(done / (seconds * served.devices * float(scenario.device.peak.bf16 or 0.0)))
 
 
 def compare() -> list[ComparedClaim]:

@@ -13,7 +13,7 @@ _ROOM = 0.1
 """Share of a device that has to be left for the cache of a replica of which nothing else is known."""
 
 
-def smallest_split(served: ServingScenario, *, most: float) -> tuple[int, int]:
+def smallest_split(served: ServingScenario, *, most: float, devices: int | None = None) -> tuple[int, int]:
     """Tensor-parallel ranks and stages of the smallest replica that holds the model and what is asked of it.
 
     Parameters
@@ -22,6 +22,8 @@ def smallest_split(served: ServingScenario, *, most: float) -> tuple[int, int]:
         With open degrees.
     most
         Devices of a replica at most [device].
+    devices
+        Devices that replicas share, where they are given [device].
 
     Returns
     -------
@@ -32,7 +34,7 @@ def smallest_split(served: ServingScenario, *, most: float) -> tuple[int, int]:
     for tp, pp in sorted(_splits(served, most), key=lambda split: (split[0] * split[1], split[1])):
         plan = served.plan.model_copy(update={"tp": tp, "pp": pp, "ep": served.plan.ep or 1, "replicas": 1})
         tried = replace(served, plan=plan, devices=tp * pp)
-        memory = serving_memory(tried, *_wanted(tried))
+        memory = serving_memory(tried, *_wanted(tried, 1 if devices is None else max(devices // (tp * pp), 1)))
         left = memory.capacity - memory.total
         if left >= (_ROOM * memory.capacity if served.load is None else 0.0):
             return tp, pp
@@ -41,12 +43,13 @@ def smallest_split(served: ServingScenario, *, most: float) -> tuple[int, int]:
     return best[1] if best is not None else (1, 1)
 
 
-def _wanted(served: ServingScenario) -> tuple[float, float]:
-    """Sequences of a replica and tokens of each that have to fit."""
+def _wanted(served: ServingScenario, replicas: int) -> tuple[float, float]:
+    """Sequences of a replica and tokens of each that have to fit: those of a batch, or of requests in work."""
     load = served.load
     if load is None:
         return 1.0, 1.0
-    return 1.0, load.input_tokens + (load.output_tokens or 0.0)
+    number = load.batch or min(load.concurrency or 1, served.stack.most_sequences * replicas)
+    return float(-(-number // replicas)), load.input_tokens + (load.output_tokens or 0.0)
 
 
 def _splits(served: ServingScenario, most: float) -> Iterator[tuple[int, int]]:

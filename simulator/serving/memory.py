@@ -42,8 +42,12 @@ def largest_batch(served: ServingScenario, context: Num) -> int:
 
 
 def largest_context(served: ServingScenario, batch: Num) -> int:
-    """Tokens of each of so many sequences whose cache fits on one replica [token], up to what the model can."""
-    sizes, most = served.sizes, 2**40
+    """Tokens of each of so many sequences whose cache fits on one replica [token], up to a table of positions.
+
+    Where only windows are cached, which stop growing, it is the most that is looked at, 2^30.
+    """
+    sizes, rows = served.sizes, served.model.position_rows
+    most = rows + 1 if served.model.positions == "learned" and rows else 2**30 + 1
     room = sizes.memory(0.0, 1.0).room
     if room < 0.0:
         return 0

@@ -91,6 +91,7 @@ def resolve_serving(
         engine = _stack(stack, the_system.device, the_model, assumed)
         filled = _with_formats(asked, engine, the_system.device, assumed)
         check_degrees(filled, the_model, engine)
+        _check_lengths(the_model, asked_load)
         weights = format_named("weights", filled.weights or "bf16")
         kv_cache = format_named("kv_cache", filled.kv_cache or "bf16")
         served = ServingScenario(
@@ -108,6 +109,21 @@ def _with_factors(served: ServingScenario) -> ServingScenario:
     analytic = base.analytic if isinstance(base, MeasuredBackend) else base
     assert isinstance(analytic, AnalyticBackend)
     return replace(served, factors=known.held(analytic.device))
+
+
+def _check_lengths(model: Model, load: ServingLoad | None) -> None:
+    """Refuse sequences that have no row in a learned table of positions."""
+    if load is None or model.positions != "learned" or not model.position_rows:
+        return
+    parts = {"input_tokens": load.input_tokens, "output_tokens": load.output_tokens or 0.0}
+    longest = max(parts.values()) if model.kind == "encoder-decoder" else sum(parts.values())
+    if longest > model.position_rows:
+        told = " + ".join(f"{name}={value:.15g}" for name, value in parts.items() if value)
+        raise InputError(
+            f"{told} exceeds the {model.position_rows} rows of {model.id}'s position table; shorten it, or give the "
+            f"model more rows: {{base: {model.id}, position_rows: {longest:.0f}}}",
+            fields=["load.input_tokens"],
+        )
 
 
 def _mapping(plan: Named | ServingPlan | None) -> dict[str, Any]:
@@ -234,7 +250,7 @@ def _with_degrees(served: ServingScenario, devices: int | None, assumed: list[st
         raise InputError(f"devices={shown(devices)}: give a whole number, such as 8", fields=["devices"])
     most = devices or math.inf
     if plan.tp is None and plan.pp is None:
-        tp, pp = smallest_split(served, most=min(most, system.most_devices))
+        tp, pp = smallest_split(served, most=min(most, system.most_devices), devices=devices)
         assumed.append(f"tp={tp}, pp={pp}: the smallest replica that holds the model")
     else:
         tp, pp = plan.tp or 1, plan.pp or 1

@@ -113,15 +113,24 @@ class Sizes:
             load = served.load
             encoded = min(context, load.input_tokens) if load is not None else context / 2.0
             own = max(context - encoded, 1.0)
-        for layers in served.columns.models.layers:
-            seen = min(own, float(np.asarray(layers.attention.window)))
-            own_sequences = max(batch / self._copies(layers.attention), min(batch, 1.0))
-            held = own_sequences * math.ceil(seen / block) * block * self.width(layers)
-            if layers.cross_attention is not None:
-                heads = heads_of(layers.cross_attention, served.columns.plans)
-                held += batch * encoded * float(heads.key_width + heads.value_width) * served.kv_cache.bytes
-            total += float(layers.count) * held
+        for count, window, copies, width, crossing in self._cached:
+            own_sequences = max(batch / copies, min(batch, 1.0))
+            held = own_sequences * math.ceil(min(own, window) / block) * block * width
+            total += count * (held + batch * encoded * crossing)
         return total * self._stage_share
+
+    @cached_property
+    def _cached(self) -> list[tuple[float, float, float, float, float]]:
+        """Of each group of layers number, window, ranks that share sequences, and bytes of a token in both caches."""
+        columns, groups = self.served.columns, []
+        for layers in columns.models.layers:
+            crossing = 0.0
+            if layers.cross_attention is not None:
+                heads = heads_of(layers.cross_attention, columns.plans)
+                crossing = float(heads.key_width + heads.value_width) * self.served.kv_cache.bytes
+            window, copies = float(np.asarray(layers.attention.window)), self._copies(layers.attention)
+            groups.append((float(np.asarray(layers.count)), window, copies, self.width(layers), crossing))
+        return groups
 
     @cached_property
     def weights(self) -> float:

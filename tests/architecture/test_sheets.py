@@ -11,6 +11,8 @@ from pydantic import BaseModel, Field
 import hardware.measured
 import simulator.corpus.schema
 import simulator.specs.loading
+import simulator.specs.serving.plan
+import simulator.specs.serving.stack
 from hardware.fields import BESIDE, COUNTED, PHYSICAL, Unit, unit_of
 from hardware.quantity import SI, UNITS
 from hardware.schema import meanings, summary

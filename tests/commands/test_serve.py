@@ -125,6 +125,7 @@ _BAD: list[tuple[tuple[str, ...], str]] = [
     ((*LLAMA, *LENGTHS, "--grid", "mars"), "unknown grid 'mars'"),
     ((*BERT, "--output-tokens", "5"), "output_tokens=5: bert-large encodes and generates nothing"),
     ((*BERT, "--tp", "2"), "tp=2: tensorrt does not offer it; it has no split inside a replica"),
+    ((*BERT[:-1], "600"), "input_tokens=600 exceeds the 512 rows of bert-large's position table; shorten it"),
     (("serve", "lama-3-8b", "--system", "dgx-h100", *LENGTHS), "unknown model 'lama-3-8b'"),
 ]
 

@@ -70,9 +70,14 @@ def test_the_largest_is_the_last_that_fits(model: str) -> None:
         room = serving_memory(of, 0, context).room
         assert serving_memory(of, most, context).kv_cache <= room < serving_memory(of, most + 1, context).kv_cache
     longest = largest_context(of, 200)
-    if longest < 2**39:
+    if longest < 2**30:
         room = serving_memory(of, 0, 1).room
         assert serving_memory(of, 200, longest).kv_cache <= room < serving_memory(of, 200, longest + 16).kv_cache
+
+
+def test_a_context_has_no_more_tokens_than_there_are_positions() -> None:
+    assert largest_context(served("gpt2-1.5b"), 1) == 1024
+    assert largest_context(served("mistral-7b"), 1) == 2**30
 
 
 def test_what_is_reserved_is_what_the_engine_leaves_alone() -> None:

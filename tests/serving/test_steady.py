@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simulator.serving.memory import serving_memory
 from simulator.serving.passes import pass_times
 from simulator.serving.scenario import resolve_serving
 from simulator.serving.steady import SteadyLoad, at_numbers, steady
@@ -76,3 +77,15 @@ def test_replicas_share_requests() -> None:
 def test_a_prefix_that_is_cached_is_not_read_again() -> None:
     assert loaded(batch=8, cached=0.9).ttft < 0.3 * loaded(batch=8).ttft
     assert loaded(batch=8, cached=1.0).ttft > 0.0
+
+
+def test_a_replica_that_is_chosen_holds_the_batch() -> None:
+    """Llama 3 70B in 8 bits leaves no room for 64 long sequences on one H200; on two it does."""
+    load = {"input_tokens": 8000, "output_tokens": 100}
+    few = resolve_serving("llama-3-70b", "dgx-h200", weights="fp8", load={**load, "batch": 1})
+    many = resolve_serving("llama-3-70b", "dgx-h200", weights="fp8", load={**load, "batch": 64})
+    assert few.tp == 1
+    assert many.tp > 1
+    assert serving_memory(many, 64, 8100).fits
+    shared = resolve_serving("llama-3-70b", "dgx-h200", devices=8, weights="fp8", load={**load, "batch": 64})
+    assert serving_memory(shared, 64 / shared.replicas, 8100).fits

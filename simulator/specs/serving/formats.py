@@ -26,11 +26,11 @@ class StoredFormat(Sheet):
 
     id: FormatName
     """The word that names the format."""
-    bits: Annotated[Positive, Unit("bit")]
+    bits: Annotated[Positive, Unit("1")]
     """Bits of an element, with its share of scales and zero points."""
     product: ProductFormat | None = None
     """Format in which products of such weights run where the device has units for it; 16 bits unless given."""
-    unpacking: Annotated[NotNegative, Unit("FLOP")] = 0.0
+    unpacking: Annotated[NotNegative, Unit("1")] = 0.0
     """What the way of a weight to another format of products costs, as arithmetic at the rate of products."""
     covers: Literal["products", "all"] = "products"
     """Whether embedding, vocabulary head and router are stored so too, or only what else is multiplied."""

@@ -25,7 +25,7 @@ class ServingPlan(Sheet):
     """Pipeline stages of a replica."""
     ep: Ranks | None = None
     """Expert-parallel ranks: some or all of the tensor-parallel ones, or beyond these those of several replicas."""
-    replicas: Annotated[int, Field(ge=1, le=1_000_000), NO_FLAG, Unit("replica")] | None = None
+    replicas: Annotated[int, Field(ge=1, le=1_000_000), NO_FLAG, Unit("copy")] | None = None
     """Copies of the model, which share the requests."""
     weights: FormatName | None = None
     """Format of stored weights."""
