@@ -87,13 +87,13 @@ class ServedHardware(RunPart):
 class Disaggregated(RunPart):
     """Pools that prefill and decode apart."""
 
-    prefill_workers: Annotated[Given, Unit("engine")] = None
+    prefill_workers: Annotated[Given, Unit("replica")] = None
     """Engines that prefill."""
     prefill_tp: Ranks = None
     """Tensor-parallel ranks of each of them."""
     prefill_dp: Ranks = None
     """Data-parallel ranks of each of them."""
-    decode_workers: Annotated[Given, Unit("engine")] = None
+    decode_workers: Annotated[Given, Unit("replica")] = None
     """Engines that decode."""
     decode_tp: Ranks = None
     """Tensor-parallel ranks of each of them."""
@@ -153,7 +153,7 @@ class ServedLoad(RunPart):
     """Tokens that a decoded token attends to."""
     batch: Sequences = None
     """Sequences of a static batch."""
-    concurrency: Annotated[Given, Unit("request")] = None
+    concurrency: Annotated[Given, Unit("sequence")] = None
     """Requests that are under way all the time."""
     request_rate: Rate = None
     """Requests that come in a second."""
@@ -165,11 +165,11 @@ class ServedLoad(RunPart):
     """Tokens of an answer that were asked for, where others were counted."""
     dataset: Free = None
     """Where lengths come from, in words."""
-    num_prompts: Annotated[Given, Unit("request")] = None
+    num_prompts: Annotated[Given, Unit("sequence")] = None
     """Requests of the whole run."""
 
 
-class Served(RunPart):
+class ServedMeasured(RunPart):
     """What was measured; rates are totals of all devices."""
 
     total_latency_s: Duration = None
@@ -226,7 +226,7 @@ class ServingRun(RunPart):
     """The software, formats, and how it was split."""
     load: ServedLoad = ServedLoad()
     """What was asked of it."""
-    measured: Served = Served()
+    measured: ServedMeasured = ServedMeasured()
     """What was measured."""
     source: ServedSource = ServedSource()
     """Where it was published."""

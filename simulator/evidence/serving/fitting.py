@@ -124,7 +124,9 @@ class ServingFit:
         counts = used[self._told.rows]
         number = Counter(self.parts[row] for row, count in zip(self._told.rows, counts, strict=True) if count)
         share = {part: min(1.0, (_PART_FIGURES / size) ** _PART_POWER) for part, size in number.items()}
-        return np.asarray([share.get(self.parts[row], 0.0) for row in self._told.rows], dtype=np.float64) * counts
+        of_part: Values = np.array([share.get(self.parts[row], 0.0) for row in self._told.rows])
+        weights: Values = of_part * counts
+        return weights
 
     def solve(self, used: Mask, start: Values | None = None) -> Values:
         """The factors of least robust cost.

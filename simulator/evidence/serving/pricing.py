@@ -179,7 +179,7 @@ def _engine(case: ServedCase, tp: int, replicas: int, devices: int) -> ServingSc
 
 
 @dataclass(frozen=True)
-class _Group:
+class _EngineRuns:
     """Runs that one engine answers."""
 
     served: ServingScenario
@@ -217,7 +217,7 @@ class ServedBatch:
             table[group.rows] = np.minimum(table[group.rows], limits)
         return table
 
-    def _grouped(self, engines: Sequence[ServingScenario]) -> list[_Group]:
+    def _grouped(self, engines: Sequence[ServingScenario]) -> list[_EngineRuns]:
         """Runs of one configuration by engine: those that may have factors of their own."""
         rows: dict[tuple[int, str], list[int]] = {}
         known: dict[tuple[int, str], ServingScenario] = {}
@@ -226,7 +226,7 @@ class ServedBatch:
             name = (id(engine), f"{run.collection} {run.model.name} {run.hardware.device}")
             rows.setdefault(name, []).append(row)
             known[name] = engine
-        return [_Group(known[name], np.array(each, dtype=np.intp)) for name, each in rows.items()]
+        return [_EngineRuns(known[name], np.array(each, dtype=np.intp)) for name, each in rows.items()]
 
     def passes(self, factors: Values, *, derivatives: bool = True) -> Passes:
         """Times of passes, and their derivatives.
@@ -258,7 +258,7 @@ class ServedBatch:
             *(slopes[name] for name in ("prompt", "decode", "added")),
         )
 
-    def _read(self, group: _Group, factors: Values, prompt: Values) -> None:
+    def _read(self, group: _EngineRuns, factors: Values, prompt: Values) -> None:
         """Time of prompts, or of what is encoded."""
         rows, engine = group.rows, self._varied(group, factors, len(prompt))
         tokens, sequences = self.input_tokens[rows], self.sequences[rows]
@@ -276,7 +276,7 @@ class ServedBatch:
             stages, apart = float(group.served.pp), ~np.isfinite(told)
             prompt[:, rows] *= np.where(apart, (times + stages - 1.0) / (times * stages), 1.0)
 
-    def _write(self, group: _Group, factors: Values, times: dict[str, Values]) -> None:
+    def _write(self, group: _EngineRuns, factors: Values, times: dict[str, Values]) -> None:
         """Time of an iteration, and by how much a prompt makes it longer."""
         rows, engine = group.rows, self._varied(group, factors, len(times["decode"]))
         tokens, sequences = self.input_tokens[rows], self.sequences[rows]
@@ -292,7 +292,7 @@ class ServedBatch:
         beside = engine.mixed(tokens / chunks, tokens * (chunks - 1.0) / chunks / 2.0, sequences, context)
         times["added"][:, rows] = np.maximum(chunks * (beside - decode), 0.05 * times["prompt"][:, rows])
 
-    def _varied(self, group: _Group, factors: Values, number: int) -> ServingPasses:
+    def _varied(self, group: _EngineRuns, factors: Values, number: int) -> ServingPasses:
         """The engine with its factors, and with each of them a little larger."""
         own = factors[group.rows[0]]
         backend = group.served.backend
