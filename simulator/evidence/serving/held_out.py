@@ -6,7 +6,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -46,6 +46,8 @@ class HeldOutFigures:
     traits: dict[str, NDArray[Any]]
     factors: dict[str, dict[str, float]]
     """On intervals, by scheme and metric."""
+    ends: dict[str, Values] = field(default_factory=dict)
+    """Factors of the intervals' ends on what is predicted, by scheme and end, where they are stored."""
 
     def errors(self, scheme: str, metric: str) -> ServingErrors | None:
         """Errors of one metric; nothing where there are none."""
@@ -62,6 +64,13 @@ class HeldOutFigures:
 
     def limits(self, scheme: str) -> tuple[Values, Values]:
         """Least and most of every figure, by errors on other sources or other folds."""
+        low, high = self.factors_of_ends(scheme)
+        return self.predicted[scheme] * low, self.predicted[scheme] * high
+
+    def factors_of_ends(self, scheme: str) -> tuple[Values, Values]:
+        """The same over what is predicted."""
+        if f"{scheme} low" in self.ends:
+            return self.ends[f"{scheme} low"], self.ends[f"{scheme} high"]
         size = len(self.columns["metric"])
         low, high = np.full(size, np.nan), np.full(size, np.nan)
         for metric in np.unique(self.columns["metric"]):
@@ -71,7 +80,7 @@ class HeldOutFigures:
             part = self.columns["metric"] == metric
             least, most = errors.around(errors.traits, errors.groups)
             low[part], high[part] = np.exp(least), np.exp(most)
-        return self.predicted[scheme] * low, self.predicted[scheme] * high
+        return low, high
 
 
 _FEWEST = 8
@@ -158,7 +167,11 @@ def save(figures: HeldOutFigures, path: Path) -> None:
     InputError
         Where the file cannot be written.
     """
+    ends: dict[str, Values] = {}
+    for scheme in SCHEMES:
+        ends[f"{scheme} low"], ends[f"{scheme} high"] = figures.factors_of_ends(scheme)
     document = {
+        "ends": {name: np.round(values, 4).tolist() for name, values in ends.items()},
         "columns": {name: _plain(values) for name, values in figures.columns.items()},
         "predicted": {name: _plain(values) for name, values in figures.predicted.items()},
         "groups": {name: _plain(values) for name, values in figures.groups.items() if name != "new source"},
@@ -194,11 +207,12 @@ def shipped_figures() -> HeldOutFigures:
 def load(path: Path) -> HeldOutFigures:
     """Read what was saved."""
     document = json.loads(gzip.decompress(path.read_bytes()))
-    columns, predicted, groups, traits = (
+    columns, predicted, groups, traits, ends = (
         {name: _column(values) for name, values in document[part].items()}
-        for part in ("columns", "predicted", "groups", "traits")
+        for part in ("columns", "predicted", "groups", "traits", "ends")
     )
-    return HeldOutFigures(columns, predicted, {"new source": columns["source"], **groups}, traits, document["factors"])
+    groups = {"new source": columns["source"], **groups}
+    return HeldOutFigures(columns, predicted, groups, traits, document["factors"], ends)
 
 
 def sources_of(cases: Sequence[PricedCase]) -> list[str]:
