@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -151,13 +152,13 @@ def validate_serving(
 
     Notes
     -----
-    A shipped run is predicted by constants of cross-validation that never saw it, other runs by the shipped constants,
-    with intervals by the errors on new sources, or of known stacks where its source was fitted to.
+    A run that was fitted to is predicted by constants of cross-validation that never saw it, other runs by the shipped
+    constants, with intervals by the errors on new sources, or of known stacks where its source was fitted to.
     """
     start = time.perf_counter()
     if published is None:
         figures = held_out.shipped_figures()
-        outcomes = _of_figures(figures)
+        outcomes = shipped_outcomes()
         return ServingValidation(
             rows=len(set(figures.columns["id"].tolist())),
             refused={},
@@ -192,6 +193,12 @@ def _pairs(outcomes: Sequence[ServedOutcome], workloads: np.ndarray) -> dict[str
     }
 
 
+@cache
+def shipped_outcomes() -> tuple[ServedOutcome, ...]:
+    """Figures of shipped runs."""
+    return _of_figures(held_out.shipped_figures())
+
+
 def _of_figures(figures: HeldOutFigures) -> tuple[ServedOutcome, ...]:
     """Figures of shipped runs."""
     limits = {scheme: figures.limits(scheme) for scheme in held_out.SCHEMES}
@@ -224,13 +231,23 @@ def _of_cases(cases: Sequence[PricedCase], constants: ServingConstants) -> tuple
     fitted_figures, plain = (_priced(cases, seen, each) for each in (constants, None))
     figures = held_out.shipped_figures()
     traits = {name: values[seen.rows] for name, values in traits_of(cases).items()}
-    own = _limits_of(figures, seen, traits, "known stack"), _limits_of(figures, seen, traits, "new source")
     sources = np.array([each.case.run.collection for each in cases])[seen.rows]
     known = np.isin(sources, figures.columns["source"])
-    low, high = (np.where(known, own[0][end], own[1][end]) for end in (0, 1))
+    stored = {(each.id, each.metric): each for each in (shipped_outcomes() if constants is fitted() else ())}
+    told = np.array(
+        [(cases[row].case.run.id, str(name)) in stored for row, name in zip(seen.rows, seen.metrics, strict=True)]
+    )
+    low, high = np.full(len(seen.rows), np.nan), np.full(len(seen.rows), np.nan)
+    for scheme, part in (("known stack", known & ~told), ("new source", ~known & ~told)):
+        least, most = _limits_of(figures, seen.only(part), {name: each[part] for name, each in traits.items()}, scheme)
+        low[part], high[part] = least, most
     outcomes = []
     for place, row in enumerate(seen.rows):
         case, guess = cases[row].case, float(fitted_figures[place])
+        if told[place]:  # these constants were fitted to it: what counts is what was said without it
+            before = stored[case.run.id, str(seen.metrics[place])]
+            outcomes.append(replace(before, measured=float(seen.measured[place]), source=case.run.collection))
+            continue
         outcomes.append(
             ServedOutcome(
                 id=case.run.id,
@@ -244,8 +261,8 @@ def _of_cases(cases: Sequence[PricedCase], constants: ServingConstants) -> tuple
                 stack=case.stack,
                 task=case.run.task,
                 known_stack=guess,
-                known_low=guess * float(own[0][0][place]),
-                known_high=guess * float(own[0][1][place]),
+                known_low=guess * float(low[place]),
+                known_high=guess * float(high[place]),
                 unfitted=float(plain[place]),
             )
         )
