@@ -44,30 +44,37 @@ def validate(
 
     Each run is priced by constants that were not fitted to it.
 
-    What is scored, and how far off it is, by source, device, stack and task:
+    What is scored, and how far off it is, by source, device, stack and task, runs of training and of serving:
     capsim validate
 
     What the words of one run were taken to mean, by which rule, what was assumed, and what its prediction rests on:
     capsim validate --explain palm-540b-6144
     """
-    from simulator.corpus import runs
+    from simulator.corpus.serving import runs
+    from simulator.evidence.serving.validation import validate_serving
     from simulator.evidence.validation import validate as compare
     from simulator.pricing.constants import find
 
     if explain is not None:
         _explain(explain, paths, constants, html, json=json)
         return
-    validation = compare(runs.load(paths) if paths else None, find(constants) if constants else None)
+    trained, served = runs.load(paths) if paths else (None, None)
+    validation = compare(trained, find(constants) if constants else None)
+    serving = validate_serving(served)
     if html is not None:
         from simulator.terminal.evidence.page import write
 
         write(validation, html)
     if json:
-        print_json(validation.to_dict())
+        print_json(validation.to_dict() | serving.to_dict())
     else:
+        from simulator.terminal.evidence.serving import show_serving
         from simulator.terminal.evidence.tables import show
 
-        show(validation)
+        if trained is None or trained or not served:
+            show(validation)
+        if serving.rows:
+            show_serving(serving)
 
 
 def _explain(the_id: str, paths: list[str] | None, constants: str | None, html: str | None, *, json: bool) -> None:
@@ -76,6 +83,7 @@ def _explain(the_id: str, paths: list[str] | None, constants: str | None, html: 
     from simulator.corpus import runs
     from simulator.corpus.explaining import explain
     from simulator.corpus.mapping import case_of
+    from simulator.corpus.serving import runs as serving_runs
     from simulator.evidence.stories import story_of
     from simulator.evidence.validation import validate as compare
     from simulator.pricing.constants import find
@@ -83,7 +91,7 @@ def _explain(the_id: str, paths: list[str] | None, constants: str | None, html: 
 
     if html is not None:
         raise InputError("--explain prints one run and --html writes a page of all; give one of them")
-    run = runs.one_of(runs.load(paths) if paths else runs.shipped(), the_id)
+    run = runs.one_of(serving_runs.load(paths)[0] if paths else runs.shipped(), the_id)
     explained, own = explain(run), find(constants) if constants else None
     story = story_of(case_of(run), own) if explained.refused is None else None
     validation = compare((run,), own)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
@@ -61,13 +62,26 @@ def load(paths: Iterable[str | Path]) -> tuple[Run, ...]:
         With the file and the id of the run.
     """
     runs_by_id: dict[str, Run] = {}
+    for file, place, row in rows(paths):
+        run = read_row(row, file, place)
+        if run.id in runs_by_id:
+            raise InputError(f"{file}: run {shown(run.id)}: another run has this id; every id must be unique")
+        runs_by_id[run.id] = run
+    return tuple(runs_by_id.values())
+
+
+def rows(paths: Iterable[str | Path]) -> Iterator[tuple[Path, int, Any]]:
+    """Every row of files, or of all files of folders: the file, the number of the row, and what stands there.
+
+    Raises
+    ------
+    InputError
+        Where a file holds no list.
+    """
     for path in paths:
         for file in _files(Path(path)):
-            for run in _read(file):
-                if run.id in runs_by_id:
-                    raise InputError(f"{file}: run {shown(run.id)}: another run has this id; every id must be unique")
-                runs_by_id[run.id] = run
-    return tuple(runs_by_id.values())
+            for place, row in enumerate(_list(file)):
+                yield file, place, row
 
 
 def _files(path: Path) -> list[Path]:
@@ -80,13 +94,38 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _read(path: Path) -> Iterator[Run]:
-    """Read one file of runs."""
-    document = parse_yaml(read_text(path, most_bytes=MOST_BYTES), str(path))
+def _list(path: Path) -> list[Any]:
+    """The rows of one file."""
+    text = read_text(path, most_bytes=MOST_BYTES)
+    document = _json_lines(text)
+    if document is None:
+        document = parse_yaml(text, str(path))
     if not isinstance(document, list):
         raise InputError(f"{path}: must hold a list of runs")
-    for place, row in enumerate(document):
-        yield read_row(row, path, place)
+    return document
+
+
+def _json_lines(text: str) -> list[Any] | None:
+    """The rows of a list whose every line holds a row in JSON, which is read twenty times sooner; nothing of others."""
+    lines = [line for line in text.split("\n") if line.strip() and not line.startswith("#")]
+    if not lines or not all(line.startswith("- {") for line in lines):
+        return None
+    try:
+        return [json.loads(line[2:], object_pairs_hook=_without_repeats, parse_constant=_no_number) for line in lines]
+    except (ValueError, RecursionError):  # whoever reads it as YAML tells what is wrong, and where
+        return None
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A mapping, unless a key stands there twice."""
+    if len(known := dict(pairs)) < len(pairs):
+        raise ValueError("a key is given twice")
+    return known
+
+
+def _no_number(word: str) -> float:
+    """Refuse words that JSON does not have."""
+    raise ValueError(word)
 
 
 def read_row(row: Any, path: Path, place: int) -> Run:

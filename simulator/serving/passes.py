@@ -166,7 +166,9 @@ class ServingPasses:
         reads = 1.0 if work is None else np.where(np.asarray(work.prompts) > 0.0, 1.0, 0.0)
         driven = {"none": 1.0, "all": 0.0, "decode": reads}[stack.captured]
         busy = together(summed.device, summed.host * driven)
-        waits = stack.iteration + reads * ((stack.prefill_iteration or stack.iteration) - stack.iteration)
+        single = stack.iteration * np.exp(served.factors.iterations)
+        reading = (stack.prefill_iteration or stack.iteration) * np.exp(served.factors.prompts)
+        waits = single + reads * (reading - single)
         again = np.where(np.asarray(passes) > 1.0, (passes + served.pp - 1.0) / served.pp, 1.0)
         of_host = (busy - summed.device) * again + waits
         parts: dict[str, Num] = {name: value * again for name, value in summed.parts.items()}

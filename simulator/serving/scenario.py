@@ -13,9 +13,11 @@ from hardware.classes import Precision
 from hardware.errors import InputError, about, shown
 from hardware.reading import placed
 from hardware.spec import Device, System
-from simulator.pricing.analytic import precisions_of
+from simulator.pricing.analytic import AnalyticBackend, precisions_of
 from simulator.pricing.constants import Constants, find
+from simulator.pricing.measured import MeasuredBackend
 from simulator.scenario.scenario import Named, spec_of
+from simulator.serving.constants import fitted as fitted_factors
 from simulator.serving.served import ServingScenario
 from simulator.specs import rules
 from simulator.specs.loading import load_model
@@ -95,7 +97,18 @@ def resolve_serving(
         served = ServingScenario(
             the_model, the_system, 1, engine, filled, weights, kv_cache, fitted, asked_load, tuple(assumed)
         )
-        return _with_degrees(served, devices, assumed)
+        return _with_factors(_with_degrees(served, devices, assumed))
+
+
+def _with_factors(served: ServingScenario) -> ServingScenario:
+    """With what runs say of the engine on the device, as far as it is physical."""
+    known = fitted_factors().of(
+        served.stack.id, served.device.device_class, served.weights.id, generates=served.generates
+    )
+    base = served.backend
+    analytic = base.analytic if isinstance(base, MeasuredBackend) else base
+    assert isinstance(analytic, AnalyticBackend)
+    return replace(served, factors=known.held(analytic.device))
 
 
 def _check_lengths(model: Model, load: ServingLoad | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from simulator.pricing.analytic import NARROW, AnalyticBackend, precisions_of
 from simulator.pricing.backend import Backend
 from simulator.pricing.constants import Constants
 from simulator.pricing.measured import MeasuredBackend
+from simulator.serving.constants import ServingFactors
 from simulator.serving.sizes import Sizes
 from simulator.specs.model import Model
 from simulator.specs.plan import Plan
@@ -41,6 +42,8 @@ class ServingScenario:
     load: ServingLoad | None = None
     assumed: tuple[str, ...] = ()
     """What was chosen because nobody said."""
+    factors: ServingFactors = field(default_factory=ServingFactors)
+    """What runs say of the engine's rates and times on the device."""
 
     @property
     def device(self) -> Device:
@@ -103,6 +106,7 @@ class ServingScenario:
         plan = self._training_plan().with_defaults(kernels, self.model.family)
         full = plan.with_degrees(self.tp * self.pp * self.replicas)
         stacks = self.constants.stacks(kernels, self.system, self.known_precision)
+        stacks = replace(stacks, launch=stacks.launch * np.exp(self.factors.launches))
         models = self.model.columns()
         quiet = tuple(
             replace(
@@ -172,7 +176,7 @@ class ServingScenario:
         """A backend at the rates of the engine's kernels, and of the format of products."""
         if self.precision == "int8":
             backend = replace(backend, device=replace(backend.device, peak=self.peak))
-        return _at_rates(backend, self.stack)
+        return self.factors.on_backend(_at_rates(backend, self.stack))
 
 
 def _at_rates(backend: AnalyticBackend, stack: ServingStack) -> AnalyticBackend:

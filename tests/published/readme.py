@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 from hardware.catalogue import load_profile, names
+from simulator.evidence.serving.validation import validate_serving
 from simulator.evidence.validation import validate
+from simulator.terminal.evidence.serving import serving_markdown
 from simulator.terminal.evidence.tables import chances_markdown, markdown, ranking_markdown
 from simulator.terminal.files.tables import overview, page
 from simulator.terminal.profile import markdown as of_profiles
@@ -62,7 +64,8 @@ def with_evidence(text: str) -> str:
     """The page on evidence with the order of plans, and the probabilities of fitting beside what happened."""
     validation = validate()
     text = _with_table(text, "ranking", ranking_markdown(validation))
-    return _with_table(text, "chances", chances_markdown(validation))
+    text = _with_table(text, "chances", chances_markdown(validation))
+    return _with_table(text, "serving", serving_markdown(validate_serving()))
 
 
 def rewritten(text: str) -> str:

@@ -11,8 +11,10 @@ from hardware.measured import MeasuredProfile
 from hardware.price import Price
 from hardware.quantity import read_amount
 from hardware.spec import System
+from simulator.answers.serving import simulated
 from simulator.answers.serving.costs import ServingBill, bill
 from simulator.answers.serving.told import UNFITTED_SPREAD, Found, sources_of, warnings_of
+from simulator.evidence.serving.limits import limits_of
 from simulator.formulas.typing import Num
 from simulator.pricing.constants import Constants
 from simulator.scenario.prices import Prices
@@ -118,6 +120,7 @@ def serve(
     overhead: str = "default",
     constants: str | Path | Constants | None = None,
     profile: str | Path | MeasuredProfile | None = None,
+    simulate: simulated.Simulated | None = None,
 ) -> ServingEstimate:
     """Price what requests to a model meet on a system.
 
@@ -140,6 +143,8 @@ def serve(
         Service levels: time to the first token, and between tokens, in seconds or as ``50ms``.
     price, price_kind, prices, grid, overhead, constants, profile
         As of `simulator.estimate`.
+    simulate
+        Requests to answer one by one for percentiles; none are, and there are no percentiles, unless given.
 
     Raises
     ------
@@ -178,11 +183,17 @@ def serve(
     )
     levels = {name: _seconds(name, value) for name, value in (("ttft_s", ttft), ("tpot_s", tpot)) if value is not None}
     money = {"price": price, "price_kind": price_kind, "prices": prices, "grid": grid, "overhead": overhead}
-    return answer(served, levels=levels, **money)
+    return answer(served, levels=levels, simulation=simulate, **money)
 
 
-def answer(served: ServingScenario, *, levels: dict[str, float] | None = None, **money: Any) -> ServingEstimate:
-    """Answer a complete scenario; `levels` are service levels [s], `money` as of `serve`."""
+def answer(
+    served: ServingScenario,
+    *,
+    levels: dict[str, float] | None = None,
+    simulation: simulated.Simulated | None = None,
+    **money: Any,
+) -> ServingEstimate:
+    """Answer a complete scenario; `levels` are service levels [s], `simulation` and `money` as of `serve`."""
     load = served.load
     if load is None:
         raise InputError("load is missing: say input_tokens, and of a model that generates output_tokens")
@@ -198,8 +209,8 @@ def answer(served: ServingScenario, *, levels: dict[str, float] | None = None, *
         backend=served.backend.name,
         plan=served.plan.model_dump(mode="json", exclude_none=True),
         load={**load.model_dump(mode="json", exclude_none=True), **(levels or {})},
-        figures=_with_limits(found.figures),
-        percentiles={},
+        figures=_with_limits(served, found),
+        percentiles={} if simulation is None else simulated.told(simulated.simulated(served, simulation), levels or {}),
         largest_batch=found.largest_batch,
         largest_context=found.largest_context,
         memory_bytes=memory.to_dict(),
@@ -269,11 +280,15 @@ def _whole(parts: dict[str, Num]) -> dict[str, float]:
     return {name: float(value) for name, value in parts.items() if float(value) != 0.0}
 
 
-def _with_limits(figures: dict[str, float]) -> dict[str, float]:
-    """Times and rates, each with its limits."""
+def _with_limits(served: ServingScenario, found: Found) -> dict[str, float]:
+    """Times and rates, each with its limits: by errors on runs like it, or a stated factor where no run tells them."""
     told: dict[str, float] = {}
-    for name, value in figures.items():
-        told |= {name: value, f"{name}_low": value / UNFITTED_SPREAD, f"{name}_high": value * UNFITTED_SPREAD}
+    load = served.load
+    own = ((load.batch or load.concurrency or 1) if load is not None else 1) / served.replicas
+    sequences = own if found.load is None else float(found.load.sequences)
+    for name, value in found.figures.items():
+        limits = limits_of(served, name, sequences) or (1.0 / UNFITTED_SPREAD, UNFITTED_SPREAD)
+        told |= {name: value, f"{name}_low": value * limits[0], f"{name}_high": value * limits[1]}
     return told
 
 

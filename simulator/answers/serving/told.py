@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from hardware import catalogue
 from hardware.classes import peak_field
+from simulator.evidence.serving.limits import is_known, runs_of
 from simulator.serving.memory import ServingMemory
 from simulator.serving.scenario import ServingScenario
 from simulator.serving.steady import SteadyLoad
 
 UNFITTED_SPREAD = 1.7
-"""Factor within which times are said to lie while no run of an engine has been fitted to: that by which the software
+"""Factor within which times are said to lie where no run tells: that by which the software
 alone differs, between engines that reach 0.3 and such that reach 0.65 of a data sheet's bandwidth, about its mean."""
 
 
@@ -41,10 +42,7 @@ def warnings_of(served: ServingScenario, found: Found, levels: dict[str, float])
             f"does not fit: needs {memory.total / 2.0**30:.1f} GiB on a device with "
             f"{memory.capacity / 2.0**30:.1f} GiB, {lacking:.1f} GiB too much; {_remedy(served, found)}"
         )
-    yield (
-        f"no run of an engine has been fitted to: limits are a stated factor of {UNFITTED_SPREAD:g} around the "
-        "figure, not an interval whose coverage was tested"
-    )
+    yield from _of_evidence(served)
     if served.stack.seen == "recalled":
         yield f"unverified: what {served.stack.id} captures, fuses and takes of the host is recalled, not read"
     recalled = [each.id for each in (served.weights, served.kv_cache) if each.seen == "recalled"]
@@ -52,10 +50,22 @@ def warnings_of(served: ServingScenario, found: Found, levels: dict[str, float])
         yield f"unverified: bits of {', '.join(dict.fromkeys(recalled))} are recalled, not read"
     if load.rate is not None:
         yield (
-            "requests are taken to arrive evenly and to be of one length: queues and percentiles of random arrivals are"
-            " not in these figures"
+            "requests are taken to arrive evenly and to be of one length: queues of random arrivals are in the "
+            "percentiles of simulated requests only"
         )
     yield from _of_load(served, found, levels)
+
+
+def _of_evidence(served: ServingScenario) -> Iterator[str]:
+    """How much the limits rest on."""
+    stack, on = served.stack.id, served.device.device_class
+    if not runs_of(stack):
+        yield (
+            f"no run of {stack} has been fitted to: its limits are those of other engines, or a stated factor of "
+            f"{UNFITTED_SPREAD:g} around the figure"
+        )
+    elif not is_known(stack, on):
+        yield f"no run of {stack} on {on} has been fitted to: limits are those on software and devices that are new"
 
 
 def _of_load(served: ServingScenario, found: Found, levels: dict[str, float]) -> Iterator[str]:

@@ -17,6 +17,9 @@ Model = Annotated[str, typer.Argument(help="A model's name or file, or a config.
 Sources = Annotated[bool, typer.Option("--sources", help="List the source of every figure.")]
 
 
+_LENGTHS = "When simulated: a number, uniform:LEAST-MOST or lognormal:MEAN,DEVIATION."
+
+
 def _text(name: str, words: str) -> Any:
     """An option that is a name, or an amount with its unit."""
     return Annotated[str | None, typer.Option(name, help=words)]
@@ -97,19 +100,53 @@ def serving_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @app.command()
 @serving_options
-def serve(model: str, said: dict[str, Any], sources: Sources = False, json: Json = False) -> None:
+def serve(
+    model: str,
+    said: dict[str, Any],
+    simulate: Annotated[
+        str | None, number("--simulate", "Answer so many requests one by one, for percentiles.")
+    ] = None,
+    input_lengths: Annotated[str | None, typer.Option("--input-lengths", help=_LENGTHS)] = None,
+    output_lengths: Annotated[str | None, typer.Option("--output-lengths", help=_LENGTHS)] = None,
+    trace: Annotated[
+        str | None, typer.Option("--trace", metavar="FILE", help="Lengths and arrivals to simulate: CSV or JSON lines.")
+    ] = None,
+    draft_length: Annotated[
+        str | None, number("--draft-length", "Tokens that a draft proposes, when simulated.")
+    ] = None,
+    acceptance: Annotated[
+        str | None, number("--acceptance", "Probability that a drafted token is taken.", read_real)
+    ] = None,
+    sources: Sources = False,
+    json: Json = False,
+) -> None:
     """Latency, throughput, memory and cost of serving a model.
 
     What is left open is chosen, and the answer says so:
     capsim serve llama-3-8b --system dgx-h100 --devices 1 --input-tokens 1024 --output-tokens 256 --concurrency 32
+
+    Percentiles of requests that come at random, whose lengths differ:
+    capsim serve llama-3-8b --system dgx-h100 --input-tokens 1024 --output-tokens 256 --rate 4/s --simulate 2000
     """
     from simulator.answers.serving import estimate
+    from simulator.answers.serving.simulated import Simulated
 
     objective, system = said.pop("objective", None), said.pop("system", None)
     if system is None:
         raise InputError("system is missing: name what the model runs on, such as --system dgx-h100")
+    own = {
+        "input_lengths": input_lengths,
+        "output_lengths": output_lengths,
+        "trace": trace,
+        "draft_length": draft_length,
+        "acceptance": acceptance,
+    }
+    given = {name: value for name, value in own.items() if value is not None}
+    if simulate is not None:
+        given["requests"] = simulate
+    simulation = Simulated(**given) if given else None  # type: ignore[arg-type]
     known: Any = model if objective is None else {"base": model, "objective": objective}
-    result = estimate.serve(known, system, **said)
+    result = estimate.serve(known, system, simulate=simulation, **said)
     if json:
         print_json(result.to_dict())
     else:

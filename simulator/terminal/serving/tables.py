@@ -40,6 +40,9 @@ def render(answer: ServingEstimate, *, sources: bool = False) -> RenderableType:
     if not answer.fits:
         head.append(": does not fit", style="bold red")
     parts: list[RenderableType] = [head, Text(_in_words(answer), style="dim"), Padding(_met(answer), (1, 0, 0, 0))]
+    if answer.percentiles:
+        parts.append(Padding(_percentiles(answer), (1, 0, 0, 0)))
+        parts.append(Text(_simulated(answer), style="dim"))
     for phase, values in answer.breakdown_s.items():
         if values:
             name = {"prefill": "Where an iteration that reads prompts goes", "decode": "Where one token goes"}[phase]
@@ -74,6 +77,38 @@ def _met(answer: ServingEstimate) -> Table:
     for name, value, detail in _rows(answer):
         table.add_row(Text(name, style="bold"), Text(value, style="cyan"), Text(detail, style="dim"))
     return table
+
+
+_LATENCIES = {
+    "ttft_s": "First token",
+    "tpot_s": "Each further token",
+    "itl_s": "Between two tokens",
+    "latency_s": "Latency",
+}
+
+
+def _percentiles(answer: ServingEstimate) -> Table:
+    """Latencies of requests that were simulated one by one."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for index, title in enumerate(("Simulated requests", "mean", "50 %", "90 %", "99 %")):
+        table.add_column(title, justify="right" if index else "left")
+    for name, label in _LATENCIES.items():
+        if name in answer.percentiles:
+            figures = answer.percentiles[name]
+            table.add_row(label, *(units.duration(figures[share]) for share in ("mean", "p50", "p90", "p99")))
+    return table
+
+
+def _simulated(answer: ServingEstimate) -> str:
+    """What else came of simulated requests."""
+    found = answer.percentiles["simulated"]
+    told = f"{found['requests']:,.0f} requests, {units.digits(found['requests_per_s'])} a second, "
+    told += f"{units.count(found['output_tokens_per_s'])} output tokens/s, {found['mean_batch']:.1f} in a batch"
+    if {"ttft_s", "tpot_s"} & set(answer.load):
+        told += (
+            f"; {units.percent(found['kept'])} keep the service levels, {units.digits(found['goodput_per_s'])} a second"
+        )
+    return told
 
 
 def _rows(answer: ServingEstimate) -> list[tuple[str, str, str]]:

@@ -1,0 +1,1 @@
+"""The scheduler of a serving engine: requests in, iterations, latencies out; by simulation and in closed form."""
