@@ -81,7 +81,7 @@ def test_sheets_inside_are_sections_of_their_own() -> None:
     assert places["device"] == ["", "peak", "memory", "power", "host_link, scale_up"]
     assert places["system"] == ["", "bridge, intra_node, inter_node, cross_pod", "host"]
     assert places["scenario"] == ["", "ownership", "reliability"]
-    assert places["class"] == ["", "gemm.*", "attention.*", "memory"]
+    assert places["class"] == ["", "gemm.*", "attention.*", "memory", "decoding"]
     assert "links.*" in " ".join(places["profile"])
     assert "held_out.1" in places["profile"]
 

@@ -87,13 +87,13 @@ class ServedHardware(RunPart):
 class Disaggregated(RunPart):
     """Pools that prefill and decode apart."""
 
-    prefill_workers: Annotated[Given, Unit("replica")] = None
+    prefill_workers: Annotated[Given, Unit("1")] = None
     """Engines that prefill."""
     prefill_tp: Ranks = None
     """Tensor-parallel ranks of each of them."""
     prefill_dp: Ranks = None
     """Data-parallel ranks of each of them."""
-    decode_workers: Annotated[Given, Unit("replica")] = None
+    decode_workers: Annotated[Given, Unit("1")] = None
     """Engines that decode."""
     decode_tp: Ranks = None
     """Tensor-parallel ranks of each of them."""
@@ -177,7 +177,7 @@ class ServedMeasured(RunPart):
     latency_p90_s: Duration = None
     """90th percentile of that."""
     latency_p95_s: Duration = None
-    """95th percentile of that."""
+    """The 95th percentile of that."""
     latency_p99_s: Duration = None
     """99th percentile of that."""
     ttft_s: Duration = None

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from simulator.corpus.serving import runs
+from simulator.corpus.serving.mapping import ServedCase
 from simulator.corpus.serving.schema import METRICS, ServingRun
 from simulator.evidence.serving import held_out
 from simulator.evidence.serving.errors import traits_of
@@ -243,30 +244,39 @@ def _of_cases(cases: Sequence[PricedCase], constants: ServingConstants) -> tuple
         low[part], high[part] = least, most
     outcomes = []
     for place, row in enumerate(seen.rows):
-        case, guess = cases[row].case, float(fitted_figures[place])
+        case, measured, metric = cases[row].case, float(seen.measured[place]), str(seen.metrics[place])
         if told[place]:  # these constants were fitted to it: what counts is what was said without it
-            before = stored[case.run.id, str(seen.metrics[place])]
-            outcomes.append(replace(before, measured=float(seen.measured[place]), source=case.run.collection))
-            continue
-        outcomes.append(
-            ServedOutcome(
-                id=case.run.id,
-                metric=str(seen.metrics[place]),
-                measured=float(seen.measured[place]),
-                predicted=guess,
-                low=guess * float(low[place]),
-                high=guess * float(high[place]),
-                source=case.run.collection,
-                device=case.device.id,
-                stack=case.stack,
-                task=case.run.task,
-                known_stack=guess,
-                known_low=guess * float(low[place]),
-                known_high=guess * float(high[place]),
-                unfitted=float(plain[place]),
-            )
-        )
+            before = stored[case.run.id, metric]
+            outcomes.append(replace(before, measured=measured, source=case.run.collection))
+        else:
+            figures_of = (float(fitted_figures[place]), float(plain[place]))
+            limits = (float(low[place]), float(high[place]))
+            outcomes.append(_outcome(case, metric, measured, figures_of, limits))
     return tuple(outcomes), traits["workload"]
+
+
+def _outcome(
+    case: ServedCase, metric: str, measured: float, figures: tuple[float, float], limits: tuple[float, float]
+) -> ServedOutcome:
+    """A figure of a run that no fit saw: as predicted and with nothing fitted, and factors around what is predicted."""
+    guess, plain = figures
+    low, high = (guess * factor for factor in limits)
+    return ServedOutcome(
+        id=case.run.id,
+        metric=metric,
+        measured=measured,
+        predicted=guess,
+        low=low,
+        high=high,
+        source=case.run.collection,
+        device=case.device.id,
+        stack=case.stack,
+        task=case.run.task,
+        known_stack=guess,
+        known_low=low,
+        known_high=high,
+        unfitted=plain,
+    )
 
 
 def _priced(cases: Sequence[PricedCase], seen: Observations, constants: ServingConstants | None) -> Values:
