@@ -69,7 +69,7 @@ def _relative(config: Keys) -> Fields:
     """Embeddings of relative positions, and the products that scores add; negative numbers mean none."""
     kinds = config.value("pos_att_type") or []
     kinds = kinds.split("|") if isinstance(kinds, str) else kinds
-    if not isinstance(kinds, list) or any(kind not in _PRODUCTS for kind in kinds):
+    if not isinstance(kinds, list) or any(kind not in list(_PRODUCTS) for kind in kinds):
         raise config.wrong("pos_att_type", f"valid: a list of {', '.join(_PRODUCTS)}")
     norm = config.word("norm_rel_ebd", "none")
     if norm not in ("none", "layer_norm"):
