@@ -14,10 +14,9 @@ from simulator.answers.estimate import Estimate, TrainingRun
 from simulator.answers.long_run import matters
 from simulator.specs.recomputation import in_words as recomputed
 from simulator.step.chances import LEVEL as MEMORY_LEVEL
+from simulator.terminal.shared.layout import bars, grid, sentences
 
 _DEGREES = ("dp", "tp", "pp", "virtual_stages", "cp", "ep")
-_BAR = 24
-"""Characters of the longest bar."""
 
 
 def print_estimate(answer: Estimate, *, title: str | None = None, sources: bool = False, explain: bool = False) -> None:
@@ -42,9 +41,9 @@ def render(
     if explain:
         parts.append(Padding(_served(answer), (1, 0, 0, 0)))
     for name, lines in (("Warning", answer.warnings), ("Assumed", answer.assumed)):
-        parts += [Padding(_lines(name, lines), (1, 0, 0, 0))] if lines else []
+        parts += [Padding(sentences(name, lines), (1, 0, 0, 0))] if lines else []
     if sources:
-        parts.append(Padding(_lines("Source", answer.sources), (1, 0, 0, 0)))
+        parts.append(Padding(sentences("Source", answer.sources), (1, 0, 0, 0)))
     return Group(*parts, "")
 
 
@@ -67,14 +66,9 @@ def plan_in_words(answer: Estimate) -> str:
     )
 
 
-def _grid() -> Table:
-    """A table without lines."""
-    return Table.grid(padding=(0, 2))
-
-
 def _answer(answer: Estimate) -> Table:
     """The answer itself."""
-    table, run, memory = _grid(), answer.run, answer.memory_bytes
+    table, run, memory = grid(), answer.run, answer.memory_bytes
     fits = f"{fits_words(answer)}; {100 * MEMORY_LEVEL:g} %: {_likely_memory(answer)}"
     interval = "interval not known yet"
     if answer.step_time_low_s is not None and answer.step_time_high_s is not None:
@@ -197,23 +191,9 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _bars(title: str, values: dict[str, float], whole: float, show: object) -> Table:
-    """A table of parts with bars, longest first."""
-    table = _grid()
-    table.add_row(Text(title, style="bold"))
-    longest = max(values.values(), default=0.0)
-    for name, value in sorted(values.items(), key=lambda item: -item[1]):
-        if value < 0.0005 * whole:
-            continue
-        bar = "█" * max(round(_BAR * value / longest), 1)
-        shown = show(value)  # type: ignore[operator]
-        table.add_row(f"  {_words(name)}", Text(shown, justify="right"), units.percent(value / whole), bar)
-    return table
-
-
 def _step(answer: Estimate) -> Table:
     """Where the time of a step goes."""
-    return _bars("Where a step goes", answer.breakdown_s, answer.step_time_s, units.duration)
+    return bars("Where a step goes", answer.breakdown_s, answer.step_time_s, units.duration)
 
 
 def _served(answer: Estimate) -> RenderableType:
@@ -221,18 +201,10 @@ def _served(answer: Estimate) -> RenderableType:
     if answer.basis is None:
         return Text("Basis: data sheets and constants fitted to published runs; see --profile.")
     seconds = {WORDS[name]: share * answer.step_time_s for name, share in answer.basis.items()}
-    return _bars("Basis of the step time", seconds, answer.step_time_s, units.duration)
+    return bars("Basis of the step time", seconds, answer.step_time_s, units.duration)
 
 
 def _memory(answer: Estimate) -> Table:
     """Where the memory of the peak-memory stage goes."""
     parts = {name: value for name, value in answer.memory_bytes.items() if name not in ("total", "capacity")}
-    return _bars("Memory of the peak-memory stage", parts, answer.memory_bytes["total"], units.size)
-
-
-def _lines(name: str, lines: tuple[str, ...]) -> Table:
-    """A list of sentences."""
-    table = _grid()
-    for line in lines:
-        table.add_row(Text(name, style="bold yellow" if name == "Warning" else "bold"), Text(line))
-    return table
+    return bars("Memory of the peak-memory stage", parts, answer.memory_bytes["total"], units.size)

@@ -9,9 +9,8 @@ from rich.text import Text
 
 from hardware import units
 from simulator.answers.serving.estimate import ServingEstimate
+from simulator.terminal.shared.layout import bars, grid, sentences
 
-_BAR = 24
-"""Characters of the longest bar."""
 _LOADS = ("batch", "concurrency", "rate")
 
 
@@ -47,13 +46,13 @@ def render(answer: ServingEstimate, *, sources: bool = False) -> RenderableType:
         if values:
             name = {"prefill": "Where an iteration that reads prompts goes", "decode": "Where one token goes"}[phase]
             name = name if answer.breakdown_s["decode"] else "Where a batch goes"
-            parts.append(Padding(_bars(name, values, sum(values.values()), units.duration), (1, 0, 0, 0)))
+            parts.append(Padding(bars(name, values, sum(values.values()), units.duration), (1, 0, 0, 0)))
     memory = {name: value for name, value in answer.memory_bytes.items() if name not in ("total", "capacity")}
     whole = answer.memory_bytes["total"]
-    parts.append(Padding(_bars("Memory of the fullest device", memory, whole, units.size), (1, 0, 0, 0)))
+    parts.append(Padding(bars("Memory of the fullest device", memory, whole, units.size), (1, 0, 0, 0)))
     told = [("Warning", answer.warnings), ("Assumed", answer.assumed)]
     told += [("Source", answer.sources)] if sources else []
-    parts += [Padding(_lines(name, lines), (1, 0, 0, 0)) for name, lines in told if lines]
+    parts += [Padding(sentences(name, lines), (1, 0, 0, 0)) for name, lines in told if lines]
     return Group(*parts)
 
 
@@ -73,7 +72,7 @@ def _in_words(answer: ServingEstimate) -> str:
 
 def _met(answer: ServingEstimate) -> Table:
     """The answer itself."""
-    table = _grid()
+    table = grid()
     for name, value, detail in _rows(answer):
         table.add_row(Text(name, style="bold"), Text(value, style="cyan"), Text(detail, style="dim"))
     return table
@@ -146,30 +145,3 @@ def _rows(answer: ServingEstimate) -> list[tuple[str, str, str]]:
         )
     )
     return rows
-
-
-def _grid() -> Table:
-    """A table without lines."""
-    return Table.grid(padding=(0, 2))
-
-
-def _bars(title: str, values: dict[str, float], whole: float, show: object) -> Table:
-    """A table of parts with bars, longest first."""
-    table = _grid()
-    table.add_row(Text(title, style="bold"))
-    longest = max(values.values(), default=0.0)
-    for name, value in sorted(values.items(), key=lambda item: -item[1]):
-        if value < 0.0005 * whole:
-            continue
-        bar = "█" * max(round(_BAR * value / longest), 1)
-        shown = show(value)  # type: ignore[operator]
-        table.add_row(f"  {name.replace('_', ' ')}", Text(shown, justify="right"), units.percent(value / whole), bar)
-    return table
-
-
-def _lines(name: str, lines: tuple[str, ...]) -> Table:
-    """A list of sentences."""
-    table = _grid()
-    for line in lines:
-        table.add_row(Text(name, style="bold yellow" if name == "Warning" else "bold"), Text(line))
-    return table
